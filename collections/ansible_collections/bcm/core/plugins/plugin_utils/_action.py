@@ -1,0 +1,95 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins of this collection share: argument specification, client, errors, check and diff mode."""
+
+from __future__ import annotations
+
+import typing as t
+from abc import abstractmethod
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+
+
+def plain(value: t.Any) -> t.Any:
+    """Copy a value of Ansible (tagged or lazily templated) to plain Python types, which is what YAML and pylxd take."""
+    if isinstance(value, t.Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (str, int, float, bytes):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+class BcmAction(ActionBase):
+    """An action that runs on the controller: set `ARGUMENT_SPEC`, write `perform`, raise a `BcmError` when it cannot be done."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    ARGUMENT_SPEC: t.ClassVar[dict[str, t.Any]] = {}
+    #: mutually_exclusive, required_together, required_one_of, required_if, required_by
+    CONSTRAINTS: t.ClassVar[dict[str, t.Any]] = {}
+    #: True merges the options of the fragment bcm.core.lxd and gives the action a `client`
+    LXD: t.ClassVar[bool] = False
+
+    _params: dict[str, t.Any]
+    _client: Client | None = None
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        """The whole specification, as the module's documentation with its fragments must have it."""
+        if not cls.LXD:
+            return dict(cls.ARGUMENT_SPEC)
+        from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import LXD_ARGUMENT_SPEC
+
+        return {**LXD_ARGUMENT_SPEC, **cls.ARGUMENT_SPEC}
+
+    @property
+    def check_mode(self) -> bool:
+        return bool(self._task.check_mode)
+
+    @property
+    def diff_mode(self) -> bool:
+        return bool(self._task.diff)
+
+    @property
+    def client(self) -> Client:
+        """The client of the endpoint in the task's options, connected at first use and closed after the task."""
+        if self._client is None:
+            from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
+
+            self._client = client_from(self._params)
+        return self._client
+
+    @abstractmethod
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Do the work and return the result; `params` are validated and of plain Python types."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        result = super().run(tmp, task_vars)
+        _spec, params = self.validate_argument_spec(argument_spec=self.argument_spec(), **self.CONSTRAINTS)
+        self._params = plain(params)
+        try:
+            result.update(self.perform(self._params, task_vars or {}))
+        except BcmError as exc:
+            return {"failed": True, "changed": False, "msg": str(exc)}
+        finally:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+        if not self.diff_mode:
+            result.pop("diff", None)
+        result.setdefault("changed", False)
+        return result
