@@ -1,0 +1,90 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names of images: a hash over everything that goes into one.
+
+Times, owners, the order of directories and the place of the checkout do not count; neither does the mirror, since the
+archive's keyring vouches for what comes from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._errors import BcmError
+from . import recipe
+
+# Raised when the way an image is made changes without any of its inputs changing.
+_FORMAT = 1
+
+
+def base_hash(settings: Mapping[str, Any], architecture: str) -> str:
+    """Hash (64 hex digits) of the base image; ``settings`` are the ``image_*`` options, ``architecture`` is LXD's name.
+
+    Raises BcmError if the keyring of the settings cannot be read.
+    """
+    keyring = settings.get("image_keyring")
+    return _digest(
+        {
+            "format": _FORMAT,
+            "architecture": architecture,
+            "suite": recipe.SUITE,
+            "packages": recipe.PACKAGES,
+            "excluded": recipe.EXCLUDED_PATHS,
+            "included": recipe.INCLUDED_PATHS,
+            "files": recipe.FILES,
+            "links": recipe.LINKS,
+            "snapshot": settings.get("image_snapshot") or "",
+            "sources": settings.get("image_sources") or [],
+            "keyring": _file_digest(Path(keyring).expanduser()) if keyring else "",
+        }
+    )
+
+
+def image_hash(
+    base_hash: str, role_path: str, common_path: str, variables: Mapping[str, Any], architecture: str
+) -> str:
+    """Hash (64 hex digits) of a stack's image.
+
+    ``role_path`` is the stack's role, ``common_path`` the role with the shared install tasks, ``variables`` the values
+    of ``image.variables`` of its ``meta/stack.yml``. Raises BcmError if a file cannot be read.
+    """
+    return _digest(
+        {
+            "format": _FORMAT,
+            "base": base_hash,
+            "architecture": architecture,
+            "role": _files(Path(role_path), ("tasks/install.yml", "tasks/install/**/*", "files/**/*")),
+            "common": _files(Path(common_path), ("tasks/install*.yml",)),
+            "variables": variables,
+        }
+    )
+
+
+def _files(root: Path, patterns: tuple[str, ...]) -> list[list[str]]:
+    found = {path.relative_to(root).as_posix(): path for path in _matches(root, patterns)}
+    return [[name, _file_digest(found[name])] for name in sorted(found)]
+
+
+def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    for pattern in patterns:
+        for path in root.glob(pattern):
+            # Editors and Python leave files behind that go into no image.
+            if not path.is_dir() and path.parent.name != "__pycache__" and not path.name.endswith(("~", ".swp")):
+                yield path
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BcmError(f"{path}, which goes into an image, cannot be read: {error.strerror}") from error
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the base image is made of. Every change of a value here gives the base, and all images over it, a new hash."""
+
+from __future__ import annotations
+
+SUITE = "trixie"
+
+PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "libnss-resolve",
+    "python3",
+    "systemd",
+    "systemd-resolved",
+    "systemd-sysv",
+    "udev",  # networkd waits for it before it touches an interface
+)
+
+# What no service reads; the licences stay.
+EXCLUDED_PATHS = (
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+)
+INCLUDED_PATHS = ("/usr/share/doc/*/copyright",)
+
+# Units of the base that have no work in a container, or would start some by themselves.
+MASKED_UNITS = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "systemd-modules-load.service",  # fails: a container has no modules of its own
+)
+
+# path -> (mode, content)
+FILES: dict[str, tuple[int, str]] = {
+    # Packages bring services that talk to public networks the moment they run. Neither their scripts may start
+    # them (policy-rc.d, status 101: forbidden by policy) nor the next boot (presets, which Debian's scripts obey).
+    "usr/sbin/policy-rc.d": (0o755, "#!/bin/sh\nexit 101\n"),
+    "etc/systemd/system-preset/00-bcm.preset": (0o644, "disable *\n"),
+    "etc/apt/apt.conf.d/00-bcm": (
+        0o644,
+        'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAcquire::Retries "3";\n'
+        'APT::Sandbox::User "_apt";\nDpkg::Use-Pty "false";\n',
+    ),
+    "etc/dpkg/dpkg.cfg.d/00-bcm": (
+        0o644,
+        "".join(f"path-exclude={path}\n" for path in EXCLUDED_PATHS)
+        + "".join(f"path-include={path}\n" for path in INCLUDED_PATHS)
+        + "force-unsafe-io\n",
+    ),
+    # Every packet between two instances is routed by the host, which may answer with redirects to the short way.
+    "etc/sysctl.d/60-bcm.conf": (
+        0o644,
+        "net.ipv4.conf.all.accept_redirects = 0\nnet.ipv4.conf.default.accept_redirects = 0\n"
+        "net.ipv6.conf.all.accept_redirects = 0\nnet.ipv6.conf.default.accept_redirects = 0\n",
+    ),
+    # ClientIdentifier: machine ids are new in each instance, addresses belong to the hardware address.
+    "etc/systemd/network/10-eth.network": (
+        0o644,
+        "[Match]\nName=eth*\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
+        "[DHCPv4]\nClientIdentifier=mac\n",
+    ),
+    # Logs live in memory: a data center keeps no history of who asked what.
+    "etc/systemd/journald.conf.d/10-bcm.conf": (0o644, "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"),
+    "etc/hosts": (0o644, "127.0.0.1\tlocalhost\n"),
+}
+
+LINKS = {
+    "etc/resolv.conf": "/run/systemd/resolve/stub-resolv.conf",
+    **{f"etc/systemd/system/{unit}": "/dev/null" for unit in MASKED_UNITS},
+}
