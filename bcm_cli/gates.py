@@ -1,0 +1,47 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`bcm test`: everything a contributor and CI run.
+
+Each gate, integration target and molecule scenario is a test of pytest, so that one count is the truth of the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import xml.etree.ElementTree as ET
+
+from . import setup
+
+_VENV = setup.ROOT / ".venv-dev"
+_REPORT = setup.ROOT / ".cache" / "tests.xml"
+_PACKAGES = (setup.Package("git", "git", "lists the files the gates read"),)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the tests; ``args.fast`` leaves out what needs containers, ``args.only`` selects by their names."""
+    containers = () if args.fast else (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES)
+    setup.packages((*_PACKAGES, *containers), args.yes)
+    setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
+    _REPORT.unlink(missing_ok=True)
+    command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", f"--junitxml={_REPORT}"]
+    if args.fast:
+        command += ["-m", "not containers"]
+    if args.only:
+        command += ["-k", args.only]
+    status = subprocess.run(command, cwd=setup.ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    print(_count(), flush=True)
+    return status
+
+
+def _count() -> str:
+    """The last line: what CI reads. A run that ended without a report is a failure."""
+    if not _REPORT.exists():
+        return "0 passed, 1 failed"
+    suites = list(ET.parse(_REPORT).getroot().iter("testsuite"))
+    total, failures, errors, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors
+    return f"{total - failed - skipped} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")

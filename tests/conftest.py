@@ -1,0 +1,29 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of every test of the repository, and their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import Tools, own_lxd
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap ones first: what needs containers comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("containers") is not None)
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    return Tools()
+
+
+@pytest.fixture(scope="session")
+def lxd_tools() -> Iterator[Tools]:
+    with own_lxd() as tools:
+        yield tools

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the repository promises of itself: nothing without its test, nothing said twice, nothing of one machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support import COLLECTION, ROOT
+
+TARGETS = COLLECTION / "tests/integration/targets"
+SCENARIOS = COLLECTION / "extensions/molecule"
+HEADER = """\
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+# spelled apart, so that this file holds none of them
+HOSTS = (
+    "deb debian org|security debian org|pypi org|pythonhosted org|registry npmjs org|crates io|golang org|"
+    "repo1 maven org|repo maven apache org"
+).replace(" ", r"\.")
+MACHINE = "|".join(("/" + "work/", re.escape(f"{ROOT}/")))
+
+
+def _names(folder: Path, pattern: str = "*.py") -> set[str]:
+    return {path.stem for path in folder.glob(pattern) if not path.stem.startswith("_")}
+
+
+MODULES = _names(COLLECTION / "plugins/modules")
+ROLES = sorted(path.name for path in (COLLECTION / "roles").glob("*") if not path.name.startswith("_"))
+STACKS = {path.parts[-3]: yaml.safe_load(path.read_text()) for path in COLLECTION.glob("roles/*/meta/stack.yml")}
+
+
+def tracked() -> list[Path]:
+    """Text files that are in the repository, or will be with the next commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / name for name in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8192]]
+
+
+def test_every_module_has_an_action_and_an_integration_target() -> None:
+    kinds = ("connection", "inventory")
+    plugins = {f"{kind}_{name}" for kind in kinds for name in _names(COLLECTION / "plugins" / kind)}
+    targets = {path.name for path in TARGETS.glob("*") if not path.name.startswith("setup_")}
+    assert targets == MODULES | plugins
+    assert _names(COLLECTION / "plugins/action") == MODULES
+
+
+def test_the_action_group_lists_every_lxd_module() -> None:
+    runtime = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())
+    assert runtime["action_groups"] == {"lxd": sorted(name for name in MODULES if name.startswith("lxd_"))}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_complete(role: str) -> None:
+    folder = COLLECTION / "roles" / role
+    wanted = ["README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "meta/stack.yml"]
+    wanted += [f"tasks/{phase}.yml" for phase in ("install", "configure", "verify")]
+    assert [name for name in wanted if not (folder / name).is_file()] == []
+    defaults = set(yaml.safe_load((folder / "defaults/main.yml").read_text()) or {})
+    specs = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]
+    assert defaults <= {option for spec in specs.values() for option in spec.get("options", {})}
+
+
+def test_every_role_has_a_molecule_scenario() -> None:
+    scenarios = {path.parent.name for path in SCENARIOS.glob("*/molecule.yml")} - {"default"}
+    assert scenarios == set(ROLES)
+
+
+def test_the_readme_lists_the_stacks_of_the_catalogue() -> None:
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {name: text.strip() for name, text in rows} == {name: stack["description"] for name, stack in STACKS.items()}
+
+
+def test_python_files_carry_the_licence() -> None:
+    texts = {path: path.read_text(errors="replace") for path in tracked()}
+    python = {path: text for path, text in texts.items() if path.suffix == ".py" or text.startswith("#!/usr/bin/env py")}
+    assert [path for path, text in python.items() if text and HEADER not in text[: len(HEADER) + 30]] == []
+
+
+@pytest.mark.parametrize("words", [HOSTS, MACHINE], ids=["registry-hosts", "machine-paths"])
+def test_no_file_names_a_registry_or_a_machine(words: str) -> None:
+    texts = {path: path.read_text(errors="replace") for path in tracked()}
+    assert [f"{path}: {match[0]}" for path, text in texts.items() if (match := re.search(words, text))] == []
+
+
+def test_the_locks_agree() -> None:
+    """requirements-dev.txt holds every pin of requirements.txt, and both hold what pyproject.toml asks for."""
+    run, dev = (
+        dict(re.findall(r"^([a-z0-9-]+)==([^ \n]+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert run.items() <= dev.items()
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for group, pins in (("run", run), ("dev", dev)):
+        wanted = {re.split(r"[<>=]", item)[0].lower() for item in groups[group] if isinstance(item, str)}
+        assert wanted <= set(pins)

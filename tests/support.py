@@ -1,0 +1,100 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where things are, how a tool is run, and an LXD of the tests' own."""
+
+from __future__ import annotations
+
+import grp
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bcm_cli.setup import sudo
+
+ROOT = Path(__file__).parent.parent
+COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
+# short: the path of a unix socket has at most 107 bytes
+LXD_DIR = Path("/tmp/bcm-test-lxd")
+
+
+class Tools:
+    """Runs the tools of the virtual environment the tests run in."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        own = Path(sys.executable).parent
+        self.environment = {
+            **os.environ,
+            "PATH": f"{own}:{os.environ['PATH']}",
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+            "NO_COLOR": "1",
+            **(environment or {}),
+        }
+
+    def run(self, *argv: str | Path, cwd: Path = ROOT, timeout: float = 900) -> str:
+        """Output of a command; its failure fails the test, with the output and nothing else."""
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=cwd,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except FileNotFoundError:
+            pytest.fail(f"{argv[0]} is missing: run ./bcm test, which installs what the tests need", pytrace=False)
+        except subprocess.TimeoutExpired as exc:
+            output = exc.stdout.decode(errors="replace") if exc.stdout else ""
+            pytest.fail(f"{output}\n{argv[0]} did not end within {timeout:.0f} s", pytrace=False)
+        if done.returncode:
+            pytest.fail(f"{done.stdout}\n{argv[0]} ended with {done.returncode}", pytrace=False)
+        return done.stdout
+
+
+@contextmanager
+def own_lxd() -> Iterator[Tools]:
+    """An LXD daemon of the tests' own, and tools that find it; a contributor's stays untouched."""
+    _stop_lxd()
+    tools = Tools({"LXD_DIR": str(LXD_DIR), "BCM_ENDPOINT": f"unix://{LXD_DIR}/unix.socket"})
+    LXD_DIR.mkdir(mode=0o711)
+    group = grp.getgrgid(os.getgid()).gr_name
+    with (LXD_DIR / "daemon.log").open("w") as log:
+        subprocess.Popen(
+            [*sudo(), "env", f"LXD_DIR={LXD_DIR}", "lxd", "--group", group],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        tools.run("lxd", "waitready", "--timeout=60")
+        tools.run("lxc", "storage", "create", "default", "btrfs", "size=20GiB")
+        tools.run("lxc", "profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
+        yield tools
+    finally:
+        _stop_lxd()
+
+
+def _stop_lxd() -> None:
+    """End the tests' daemon, also one that a killed run left, and take everything it made."""
+    environment = {**os.environ, "LXD_DIR": str(LXD_DIR)}
+    if (LXD_DIR / "unix.socket").exists():
+        subprocess.run(["lxd", "shutdown", "--timeout=60"], env=environment, capture_output=True, check=False)
+        time.sleep(1)
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{LXD_DIR}/")), reverse=True):
+        subprocess.run([*sudo(), "umount", "--lazy", mount], check=True)
+    if LXD_DIR.exists():
+        subprocess.run([*sudo(), "rm", "-rf", str(LXD_DIR)], check=True)
