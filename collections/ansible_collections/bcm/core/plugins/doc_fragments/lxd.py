@@ -1,0 +1,53 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options that every plugin talking to LXD or Incus shares."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Twin of plugin_utils/_lxd_options.py
+    DOCUMENTATION = r"""
+options:
+  endpoint:
+    description:
+      - How the controller reaches the REST API of LXD or Incus.
+      - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
+        C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages, Incus).
+      - If unset, E(BCM_ENDPOINT) is used.
+    type: str
+  project:
+    description:
+      - The LXD project.
+      - If unset, E(BCM_PROJECT) is used.
+    type: str
+    default: default
+  target:
+    description: The member of a cluster on which something new is made.
+    type: str
+  client_cert:
+    description:
+      - File with the client certificate, in PEM, for C(https://).
+      - If unset, E(BCM_CLIENT_CERT) is used.
+    type: path
+  client_key:
+    description:
+      - File with the key of O(client_cert), in PEM.
+      - If unset, E(BCM_CLIENT_KEY) is used.
+    type: path
+  server_cert:
+    description:
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate has to be
+        one that this machine trusts.
+      - If unset, E(BCM_SERVER_CERT) is used.
+    type: path
+  timeout:
+    description: Seconds until an answer of the server has to begin.
+    type: float
+    default: 30.0
+notes:
+  - Runs on the controller. Nothing is installed on hosts or in instances for it.
+"""

@@ -1,0 +1,267 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The REST client: requests, asynchronous operations, deadlines, errors in words.
+
+The transport is pylxd's requests session (unix sockets, certificates pinned by fingerprint). Its object models are not
+used: they lack ACLs, ETags and deadlines.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from .endpoint import Endpoint, resolve
+from .errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    LxdError,
+    NotFound,
+    PreconditionFailed,
+    Unreachable,
+    Unsupported,
+)
+
+try:
+    import requests
+    from pylxd.client import get_session_for_url
+except ImportError as import_error:  # the sanity tests import this file without the libraries
+    IMPORT_ERROR: ImportError | None = import_error
+else:
+    IMPORT_ERROR = None
+
+_BY_STATUS = {403: Forbidden, 404: NotFound, 409: Conflict, 412: PreconditionFailed}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An asynchronous operation: its ``id`` and the operation object as it was when it started."""
+
+    id: str
+    metadata: dict[str, Any]
+
+
+class Client:
+    """One endpoint seen from one project. Safe to share between threads, not between processes."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        project: str = "default",
+        client_cert: str | None = None,
+        client_key: str | None = None,
+        server_cert: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        if IMPORT_ERROR is not None:
+            raise LxdError(f"The Python library pylxd is needed on the controller: {IMPORT_ERROR}") from IMPORT_ERROR
+        self.project = project
+        self.timeout = timeout
+        self.endpoint: Endpoint = resolve(
+            endpoint, client_cert=client_cert, client_key=client_key, server_cert=server_cert, timeout=timeout
+        )
+        cert = (client_cert, client_key) if client_cert and client_key else client_cert
+        # The machine's proxy settings are for the outside, never for a LXD endpoint.
+        self._session = get_session_for_url(self.endpoint.url, verify=server_cert or True, cert=cert)
+        self._session.trust_env = False
+        self._server: dict[str, Any] | None = None
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- what the server is -------------------------------------------------------------------------------------------
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """``GET /1.0``, read once."""
+        if self._server is None:
+            self._server = self.get("/1.0", project=False)
+            if self._server.get("auth") == "untrusted":
+                raise Forbidden(
+                    f"{self.endpoint.name} does not trust our client certificate: add it there with a trust token"
+                )
+        return self._server
+
+    def has(self, extension: str) -> bool:
+        return extension in self.server["api_extensions"]
+
+    def require(self, extension: str, what: str) -> None:
+        """Raise Unsupported unless the server has the API extension that ``what`` needs."""
+        if not self.has(extension):
+            version = self.server["environment"]["server_version"]
+            raise Unsupported(f"{what} needs the API extension {extension}, which {self.endpoint.name} ({version}) lacks")
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, *, project: str | bool = True, **params: Any) -> Any:
+        return self.read(path, project=project, **params)[0]
+
+    def read(self, path: str, *, project: str | bool = True, **params: Any) -> tuple[Any, str | None]:
+        """Metadata and ETag of an object."""
+        response = self._send("GET", path, project=project, params=params)
+        return _decode(response)["metadata"], response.headers.get("ETag")
+
+    def find(self, path: str, *, project: str | bool = True, **params: Any) -> Any | None:
+        """Metadata of an object, None if it does not exist."""
+        try:
+            return self.get(path, project=project, **params)
+        except NotFound:
+            return None
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        project: str | bool = True,
+        etag: str | None = None,
+        **params: Any,
+    ) -> Any:
+        """Send a change. Returns the metadata of a synchronous answer, or the Operation that was started."""
+        headers = {"If-Match": etag} if etag else {}
+        data = None if body is None else json.dumps(body)
+        answer = _decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
+        return Operation(answer["metadata"]["id"], answer["metadata"]) if answer["type"] == "async" else answer["metadata"]
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        what: str,
+        deadline: float = 120.0,
+        project: str | bool = True,
+        etag: str | None = None,
+        **params: Any,
+    ) -> Any:
+        """Send a change and wait for it. ``what`` names it in errors ("start instance tor"); seconds in ``deadline``."""
+        try:
+            answer = self.send(method, path, body, project=project, etag=etag, **params)
+            return self.wait(answer, what=what, deadline=deadline) if isinstance(answer, Operation) else answer
+        except (Unreachable, DeadlineExceeded):
+            raise
+        except LxdError as error:
+            raise type(error)(f"Failed to {what}: {error}") from error
+
+    def wait(self, operation: Operation, *, what: str, deadline: float = 120.0) -> dict[str, Any]:
+        """Wait for an operation, at most ``deadline`` seconds; its metadata. LxdError if it failed."""
+        end = time.monotonic() + deadline
+        while True:
+            left = end - time.monotonic()
+            seconds = max(0, min(30, int(left)))
+            state = self.get(f"/1.0/operations/{operation.id}/wait", timeout=seconds)
+            if state["status_code"] in (200, 400, 401):
+                break
+            if time.monotonic() >= end:
+                progress = ", ".join(f"{k}: {v}" for k, v in (state.get("metadata") or {}).items() if "progress" in k)
+                raise DeadlineExceeded(
+                    f"Failed to {what}: not done after {deadline:g} s ({progress or state['status'].lower()})"
+                )
+        if state["status_code"] != 200:
+            raise LxdError(state["err"] or state["status"])
+        return state.get("metadata") or {}
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: BinaryIO | Iterator[bytes] | Any = None,
+        headers: dict[str, str] | None = None,
+        project: str | bool = True,
+        **params: Any,
+    ) -> requests.Response:
+        """A request whose body or answer is not JSON; the answer is not read yet (images, backups)."""
+        return self._send(method, path, project=project, params=params, data=data, headers=headers or {}, stream=True)
+
+    def decode(self, response: requests.Response) -> Any:
+        """What ``send`` returns, from the answer of ``stream``."""
+        answer = _decode(response)
+        return Operation(answer["metadata"]["id"], answer["metadata"]) if answer["type"] == "async" else answer["metadata"]
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        project: str | bool,
+        params: dict[str, Any],
+        data: Any = None,
+        headers: dict[str, str] | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        query = {key: value for key, value in params.items() if value is not None}
+        if project is not False:
+            query["project"] = self.project if project is True else project
+        timeout = self.timeout + float(query.get("timeout", 0))
+        try:
+            response = self._session.request(
+                method,
+                self.endpoint.url + path,
+                params=query,
+                data=data,
+                headers=headers,
+                timeout=(self.timeout, None if stream else timeout),
+                stream=stream,
+            )
+        except requests.RequestException as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            try:
+                message = response.json()["error"]
+            except (ValueError, KeyError):
+                message = f"HTTP {response.status_code} {response.reason}"
+            raise _BY_STATUS.get(response.status_code, LxdError)(message)
+        return response
+
+    def _unreachable(self, error: Exception) -> LxdError:
+        name = self.endpoint.name
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, PermissionError):
+                return Forbidden(
+                    f"Permission denied on {self.endpoint.socket_path}: join the group that owns it "
+                    "(`sudo usermod -aG lxd $USER`, then log in again), or run as root"
+                )
+            if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
+                return Unreachable(f"Nobody answers at {name}: is LXD running there?")
+            if isinstance(cause, requests.exceptions.SSLError):
+                return Unreachable(f"{name}: TLS failed: {cause}")
+            if isinstance(cause, requests.Timeout):
+                return Unreachable(f"{name} did not answer within {self.timeout:g} s")
+            reason = next((a for a in cause.args if isinstance(a, BaseException)), None)
+            cause = reason or getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
+            if not isinstance(cause, BaseException):
+                break
+        return Unreachable(f"The connection to {name} failed: {error}")
+
+
+def quoted(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def _decode(response: requests.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError as error:
+        raise LxdError(f"{response.url}: not an answer of LXD's API") from error
+    if answer.get("type") == "error":
+        raise _BY_STATUS.get(answer.get("error_code", 0), LxdError)(answer.get("error", "unknown error"))
+    return answer

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Endpoints: how the controller reaches the REST API of a host.
+
+``unix:///path`` or ``/path``
+    a socket of this machine;
+``https://host[:8443]``
+    a client certificate against a pinned, or publicly trusted, server certificate;
+``ssh://[user@]host[:port][/path/to/socket]``
+    the remote unix socket, forwarded through one multiplexed SSH connection, as ``DOCKER_HOST=ssh://`` does it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from .errors import LxdError, Unreachable
+
+# The order is LXD's own: snap and deb packages of LXD, then Incus.
+_SOCKETS = (
+    "/var/snap/lxd/common/lxd/unix.socket",
+    "/var/lib/lxd/unix.socket",
+    "/run/incus/unix.socket",
+    "/var/lib/incus/unix.socket",
+)
+_SSH_PERSIST_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A resolved endpoint: ``url`` for requests, ``socket_path`` when it is (or was made) a unix socket."""
+
+    name: str
+    url: str
+    socket_path: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    server_cert: str | None = None
+
+    def connect(self, timeout: float) -> socket.socket:
+        """A connected stream to the API, for what is not plain HTTP (websockets, SFTP)."""
+        if self.socket_path is not None:
+            raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            raw.settimeout(timeout)
+            raw.connect(self.socket_path)
+            return raw
+        parts = urlsplit(self.url)
+        context = ssl.create_default_context()
+        if self.server_cert:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.client_cert:
+            context.load_cert_chain(self.client_cert, self.client_key)
+        raw = socket.create_connection((parts.hostname or "", parts.port or 8443), timeout)
+        tls = context.wrap_socket(raw, server_hostname=parts.hostname)
+        if self.server_cert:
+            pinned = ssl.PEM_cert_to_DER_cert(Path(self.server_cert).read_text(encoding="ascii"))
+            if tls.getpeercert(binary_form=True) != pinned:
+                tls.close()
+                raise Unreachable(f"{self.name} does not show the certificate pinned in {self.server_cert}")
+        return tls
+
+
+def local_sockets() -> list[str]:
+    """The places where a LXD or Incus of this machine may listen, best first."""
+    own = [os.path.join(os.environ[name], "unix.socket") for name in ("LXD_DIR", "INCUS_DIR") if os.environ.get(name)]
+    return own + list(_SOCKETS)
+
+
+def find_local() -> str | None:
+    """The path of the first socket that exists on this machine."""
+    for path in local_sockets():
+        try:
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                return path
+        except OSError:
+            continue
+    return None
+
+
+def resolve(
+    endpoint: str | None,
+    *,
+    client_cert: str | None = None,
+    client_key: str | None = None,
+    server_cert: str | None = None,
+    timeout: float = 30.0,
+) -> Endpoint:
+    """Turn what a person wrote into an Endpoint; opens the SSH tunnel if there has to be one."""
+    if not endpoint:
+        found = find_local()
+        if found is None:
+            raise Unreachable(
+                "No LXD or Incus answers on this machine: none of its sockets exists "
+                f"({', '.join(local_sockets())}). Install LXD, or set bcm_endpoint to a machine that runs it."
+            )
+        endpoint = found
+    parts = urlsplit(endpoint)
+    if parts.scheme in ("", "unix"):
+        return _unix(endpoint, parts.path)
+    if parts.scheme == "https":
+        for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
+            if path and not os.path.isfile(path):
+                raise LxdError(f"Endpoint {endpoint}: {option} {path} does not exist")
+        if not client_cert:
+            raise LxdError(f"Endpoint {endpoint} needs a client certificate: set client_cert and client_key")
+        url = f"https://{parts.hostname}:{parts.port or 8443}"
+        return Endpoint(endpoint, url, None, client_cert, client_key, server_cert)
+    if parts.scheme == "ssh":
+        return _unix(endpoint, _ssh_tunnel(endpoint, timeout))
+    raise LxdError(f'Endpoint "{endpoint}": unknown scheme "{parts.scheme}", use unix://, https:// or ssh://')
+
+
+def _unix(name: str, path: str) -> Endpoint:
+    return Endpoint(name, "http+unix://" + quote(path, safe=""), path)
+
+
+def _runtime_dir() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    path = Path(base) / f"bcm-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
+        raise LxdError(f"{path} must belong to you alone (mode 0700): remove it")
+    return path
+
+
+def _ssh_tunnel(endpoint: str, timeout: float) -> str:
+    """Path of a local socket that reaches the remote one. One SSH master per endpoint, shared by all processes."""
+    parts = urlsplit(endpoint)
+    if not parts.hostname:
+        raise LxdError(f'Endpoint "{endpoint}" names no host: ssh://[user@]host[:port][/path/to/socket]')
+    target = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
+    # A socket's path has at most 107 bytes, so its name is a short hash.
+    stem = _runtime_dir() / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
+    control, local = f"{stem}.ctl", f"{stem}.sock"
+    ssh = ["ssh", "-S", control, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, int(timeout))}"]
+    if parts.port:
+        ssh += ["-p", str(parts.port)]
+
+    def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*ssh, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10, check=False
+        )
+        if check and done.returncode:
+            raise Unreachable(f"Failed to reach {endpoint} by SSH: {done.stderr.strip() or 'ssh failed'}")
+        return done
+
+    with open(f"{stem}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if run("-O", "check", target, check=False).returncode == 0 and os.path.exists(local):
+            return local
+        master = ["-M", "-f", "-N", "-o", f"ControlPersist={_SSH_PERSIST_SECONDS}", "-o", "StreamLocalBindUnlink=yes"]
+        # The backgrounded master must not keep our pipes, or reading them would never end.
+        with tempfile.TemporaryFile("w+") as err:
+            done = subprocess.run(
+                [*ssh, *master, target], stdin=subprocess.DEVNULL, stdout=err, stderr=err, timeout=timeout + 10, check=False
+            )
+            if done.returncode:
+                err.seek(0)
+                raise Unreachable(f"Failed to reach {endpoint} by SSH: {err.read().strip() or 'ssh failed'}")
+        remote = parts.path.rstrip("/")
+        if not remote:
+            candidates = " ".join(_SOCKETS)
+            answer = run(target, f'for s in {candidates}; do if [ -S "$s" ]; then echo "$s"; break; fi; done')
+            remote = answer.stdout.strip()
+            if not remote:
+                raise Unreachable(f"{endpoint}: no LXD or Incus socket on that machine; install LXD there")
+        if os.path.exists(local):
+            os.unlink(local)
+        run("-O", "forward", "-L", f"{local}:{remote}", target)
+    return local

@@ -1,0 +1,39 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Errors of the LXD layer. Each message is written for a person: the thing, what was wrong with it, what to do."""
+
+from __future__ import annotations
+
+
+class LxdError(Exception):
+    """Anything that went wrong between us and a LXD or Incus server."""
+
+
+class Unreachable(LxdError):
+    """Nobody answers at the endpoint."""
+
+
+class Forbidden(LxdError):
+    """The server, or the permissions of its socket, refuse us."""
+
+
+class NotFound(LxdError):
+    """The object does not exist (HTTP 404)."""
+
+
+class Conflict(LxdError):
+    """The object exists already or is busy (HTTP 409)."""
+
+
+class PreconditionFailed(LxdError):
+    """Somebody changed the object after it was read (HTTP 412)."""
+
+
+class Unsupported(LxdError):
+    """The server lacks the API extension that is needed."""
+
+
+class DeadlineExceeded(LxdError):
+    """Something did not happen in time; the message says what was waited for and how far it was."""

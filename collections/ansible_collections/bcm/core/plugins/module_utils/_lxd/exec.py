@@ -1,0 +1,212 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands in instances: one POST, four websockets, one wait; about 11 ms."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .client import Client, Operation, quoted
+from .errors import DeadlineExceeded, LxdError, NotFound
+
+try:
+    import websocket
+except ImportError:  # the sanity tests import this file without the libraries
+    pass
+
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """How a command ended: exit status, and what it wrote."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    client: Client,
+    instance: str,
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    environment: dict[str, str] | None = None,
+    user: int | None = None,
+    group: int | None = None,
+    cwd: str | None = None,
+    deadline: float | None = None,
+) -> ExecResult:
+    """Run a command; ``user`` and ``group`` are numeric ids, ``deadline`` is in seconds (None: as long as it takes).
+
+    Past the deadline the command is killed and DeadlineExceeded carries what it had written.
+    """
+    operation = _start(client, instance, argv, environment, user, group, cwd, interactive=False)
+    end = None if deadline is None else time.monotonic() + deadline
+    with contextlib.ExitStack() as stack:
+        sockets = _sockets(client, operation, stack)
+        output = {"1": bytearray(), "2": bytearray()}
+        pending = memoryview(stdin)
+        if not pending:
+            sockets["0"].send("")
+        open_fds = {"1", "2"}
+        while open_fds:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            readers = {sockets[fd].sock: fd for fd in open_fds}
+            # TLS may hold a whole frame that select() on the socket cannot see.
+            ready = [s for s in readers if getattr(s, "pending", int)()]
+            writable: list[Any] = []
+            if not ready:
+                ready, writable, _x = select.select(list(readers), [sockets["0"].sock] if pending else [], [], left)
+            if not ready and not writable:
+                with contextlib.suppress(Exception):
+                    sockets["control"].send(json.dumps({"command": "signal", "signal": int(signal.SIGKILL)}))
+                written = bytes(output["1"] + output["2"])[-2000:].decode(errors="replace").strip()
+                raise DeadlineExceeded(
+                    f"{argv[0]} in instance {instance} did not end within {deadline:g} s; it was killed"
+                    + (f" after writing: {written}" if written else "")
+                )
+            for sock in ready:
+                fd = readers[sock]
+                data = _receive(sockets[fd])
+                if data is None:
+                    open_fds.discard(fd)
+                else:
+                    output[fd] += data
+            if writable:
+                try:
+                    sockets["0"].send_binary(bytes(pending[:_CHUNK]))
+                    pending = pending[_CHUNK:]
+                    if not pending:
+                        sockets["0"].send("")
+                except (OSError, websocket.WebSocketException):
+                    pending = memoryview(b"")  # the command ended without reading all of it
+        left = 3600.0 if end is None else max(1.0, end - time.monotonic())
+        status = _finish(client, instance, argv, operation, left)
+    return ExecResult(int(status.get("return", -1)), bytes(output["1"]), bytes(output["2"]))
+
+
+def interactive(
+    client: Client,
+    instance: str,
+    argv: Sequence[str],
+    *,
+    environment: dict[str, str] | None = None,
+    user: int | None = None,
+    group: int | None = None,
+    cwd: str | None = None,
+) -> int:
+    """Run a command on the caller's terminal (a PTY in the instance); its exit status. The terminal is always restored."""
+    size = shutil.get_terminal_size()
+    environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
+    operation = _start(
+        client, instance, argv, environment, user, group, cwd, interactive=True, width=size.columns, height=size.lines
+    )
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    with contextlib.ExitStack() as stack:
+        sockets = _sockets(client, operation, stack)
+
+        def resized(*_unused: object) -> None:
+            now = shutil.get_terminal_size()
+            args = {"width": str(now.columns), "height": str(now.lines)}
+            sockets["control"].send(json.dumps({"command": "window-resize", "args": args}))
+
+        if os.isatty(stdin):
+            before = termios.tcgetattr(stdin)
+            stack.callback(termios.tcsetattr, stdin, termios.TCSADRAIN, before)
+            stack.callback(signal.signal, signal.SIGWINCH, signal.signal(signal.SIGWINCH, resized))
+            tty.setraw(stdin)
+        sources = [sockets["0"].sock, stdin]
+        while True:
+            ready = select.select(sources, [], [])[0]
+            if stdin in ready:
+                data = os.read(stdin, _CHUNK)
+                if data:
+                    sockets["0"].send_binary(data)
+                else:
+                    sources.remove(stdin)
+                    sockets["0"].send_binary(b"\x04")
+            if sockets["0"].sock in ready:
+                data = _receive(sockets["0"])
+                if data is None:
+                    break
+                while data:
+                    data = data[os.write(stdout, data) :]
+        status = _finish(client, instance, argv, operation, 3600.0)
+    return int(status.get("return", -1))
+
+
+def _start(
+    client: Client,
+    instance: str,
+    argv: Sequence[str],
+    environment: dict[str, str] | None,
+    user: int | None,
+    group: int | None,
+    cwd: str | None,
+    **options: Any,
+) -> Operation:
+    body = {
+        "command": list(argv),
+        "environment": environment or {},
+        "wait-for-websocket": True,
+        **{key: value for key, value in (("user", user), ("group", group), ("cwd", cwd)) if value is not None},
+        **options,
+    }
+    try:
+        return client.send("POST", f"/1.0/instances/{quoted(instance)}/exec", body)
+    except NotFound as error:
+        raise NotFound(f'Instance "{instance}" does not exist in project {client.project}') from error
+    except LxdError as error:
+        if "not running" in str(error):
+            raise LxdError(f'Instance "{instance}" is not running: start it first') from error
+        raise type(error)(f"Failed to run {argv[0]} in instance {instance}: {error}") from error
+
+
+def _finish(
+    client: Client, instance: str, argv: Sequence[str], operation: Operation, deadline: float
+) -> dict[str, Any]:
+    what = f"run {argv[0]} in instance {instance}"
+    try:
+        return client.wait(operation, what=what, deadline=deadline)
+    except DeadlineExceeded:
+        raise
+    except LxdError as error:
+        raise type(error)(f"Failed to {what}: {error}") from error
+
+
+def _sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -> dict[str, Any]:
+    sockets = {}
+    for fd, secret in operation.metadata["metadata"]["fds"].items():
+        raw = client.endpoint.connect(client.timeout)
+        stack.callback(raw.close)
+        url = f"ws://lxd/1.0/operations/{operation.id}/websocket?secret={secret}"
+        sockets[fd] = websocket.create_connection(url, socket=raw, suppress_origin=True, enable_multithread=False)
+        raw.settimeout(None)
+    return sockets
+
+
+def _receive(sock: Any) -> bytes | None:
+    """What one frame brings to a stream; None at its end (LXD says so by an empty text message, or by closing)."""
+    try:
+        opcode, data = sock.recv_data(control_frame=True)
+    except (OSError, websocket.WebSocketException):
+        return None
+    if opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
+        return b""
+    return data if opcode == websocket.ABNF.OPCODE_BINARY else None
