@@ -20,19 +20,27 @@ _PACKAGES = (setup.Package("git", "git", "lists the files the gates read"),)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the tests; ``args.fast`` leaves out what needs containers, ``args.only`` selects by their names."""
-    containers = () if args.fast else (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES)
+    """Run the tests; what follows the options goes to pytest as it stands."""
+    options, rest = _parser().parse_known_args(args.arguments)
+    containers = () if options.fast else (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES)
     setup.packages((*_PACKAGES, *containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     _REPORT.unlink(missing_ok=True)
     command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", f"--junitxml={_REPORT}"]
-    if args.fast:
+    if options.fast:
         command += ["-m", "not containers"]
-    if args.only:
-        command += ["-k", args.only]
-    status = subprocess.run(command, cwd=setup.ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+    if options.only:
+        command += ["-k", options.only]
+    status = subprocess.run([*command, *rest], cwd=setup.ROOT, stdin=subprocess.DEVNULL, check=False).returncode
     print(_count(), flush=True)
     return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bcm test", add_help=False, allow_abbrev=False)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--only", metavar="NAME")
+    return parser
 
 
 def _count() -> str:

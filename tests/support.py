@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from bcm_cli import lxd
+from bcm_cli.datacenter import DataCenter
 from bcm_cli.setup import sudo
 
 ROOT = Path(__file__).parent.parent
@@ -67,24 +68,14 @@ class Tools:
 def own_lxd() -> Iterator[Tools]:
     """An LXD daemon of the tests' own, and tools that find it; a contributor's stays untouched."""
     _stop_lxd()
-    tools = Tools({"LXD_DIR": str(LXD_DIR), "BCM_ENDPOINT": f"unix://{LXD_DIR}/unix.socket"})
-    LXD_DIR.mkdir(mode=0o711)
-    group = grp.getgrgid(os.getgid()).gr_name
-    with (LXD_DIR / "daemon.log").open("w") as log:
-        subprocess.Popen(
-            [*sudo(), "env", f"LXD_DIR={LXD_DIR}", "lxd", "--group", group],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        tools.run("lxd", "waitready", "--timeout=60")
-        tools.run("lxc", "storage", "create", "default", "btrfs", "size=20GiB")
-        tools.run("lxc", "profile", "device", "add", "default", "root", "disk", "path=/", "pool=default")
-        yield tools
-    finally:
-        _stop_lxd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LXD_DIR", str(LXD_DIR))
+        patch.delenv("BCM_ENDPOINT", raising=False)
+        try:
+            lxd.ready(DataCenter("local"), yes=True)
+            yield Tools()
+        finally:
+            _stop_lxd()
 
 
 def _stop_lxd() -> None:

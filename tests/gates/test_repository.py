@@ -88,7 +88,7 @@ def test_the_readme_lists_the_stacks_of_the_catalogue() -> None:
 
 def test_python_files_carry_the_licence() -> None:
     texts = {path: path.read_text(errors="replace") for path in tracked()}
-    python = {path: text for path, text in texts.items() if path.suffix == ".py" or text.startswith("#!/usr/bin/env py")}
+    python = {path: text for path, text in texts.items() if path.suffix == ".py" or text.startswith("#!/usr/bin/env p")}
     assert [path for path, text in python.items() if text and HEADER not in text[: len(HEADER) + 30]] == []
 
 
