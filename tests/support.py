@@ -37,6 +37,7 @@ class Tools:
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
             "ANSIBLE_NOCOLOR": "1",
             "NO_COLOR": "1",
+            "LC_ALL": "C.UTF-8",
             **(environment or {}),
         }
 
