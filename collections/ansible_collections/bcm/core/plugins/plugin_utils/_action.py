@@ -10,10 +10,11 @@ from abc import abstractmethod
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ..module_utils._errors import BcmError
+from ..module_utils._lxd.errors import LxdError
 
 if t.TYPE_CHECKING:
-    from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+    from ..module_utils._lxd.client import Client
 
 
 def plain(value: t.Any) -> t.Any:
@@ -24,14 +25,12 @@ def plain(value: t.Any) -> t.Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
-    for kind in (str, int, float, bytes):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    kinds: tuple[t.Callable[[t.Any], t.Any], ...] = (str, int, float, bytes)
+    return next((kind(value) for kind in kinds if isinstance(value, t.cast(type, kind))), value)
 
 
 class BcmAction(ActionBase):
-    """An action that runs on the controller: set `ARGUMENT_SPEC`, write `perform`, raise a `BcmError` when it cannot be done."""
+    """An action that runs on the controller: set `ARGUMENT_SPEC`, write `perform`, raise a `BcmError` or `LxdError`."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -43,6 +42,8 @@ class BcmAction(ActionBase):
     CONSTRAINTS: t.ClassVar[dict[str, t.Any]] = {}
     #: True merges the options of the fragment bcm.core.lxd and gives the action a `client`
     LXD: t.ClassVar[bool] = False
+    #: those of them that make no sense here
+    LXD_WITHOUT: t.ClassVar[tuple[str, ...]] = ()
 
     _params: dict[str, t.Any]
     _client: Client | None = None
@@ -52,9 +53,10 @@ class BcmAction(ActionBase):
         """The whole specification, as the module's documentation with its fragments must have it."""
         if not cls.LXD:
             return dict(cls.ARGUMENT_SPEC)
-        from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import LXD_ARGUMENT_SPEC
+        from ._lxd_options import LXD_ARGUMENT_SPEC
 
-        return {**LXD_ARGUMENT_SPEC, **cls.ARGUMENT_SPEC}
+        shared = {name: option for name, option in LXD_ARGUMENT_SPEC.items() if name not in cls.LXD_WITHOUT}
+        return {**shared, **cls.ARGUMENT_SPEC}
 
     @property
     def check_mode(self) -> bool:
@@ -68,7 +70,7 @@ class BcmAction(ActionBase):
     def client(self) -> Client:
         """The client of the endpoint in the task's options, connected at first use and closed after the task."""
         if self._client is None:
-            from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
+            from ._lxd_options import client_from
 
             self._client = client_from(self._params)
         return self._client
@@ -83,7 +85,7 @@ class BcmAction(ActionBase):
         self._params = plain(params)
         try:
             result.update(self.perform(self._params, task_vars or {}))
-        except BcmError as exc:
+        except (BcmError, LxdError) as exc:
             return {"failed": True, "changed": False, "msg": str(exc)}
         finally:
             if self._client is not None:

@@ -1,0 +1,401 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The catalogue: which stacks there are, read from ``meta/stack.yml`` of each role; docs/stacks.md has the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .._errors import BcmError
+from . import names, versions
+
+try:
+    import yaml
+except ImportError:  # ansible-core brings it; only the sanity tests import this file without
+    yaml = None  # type: ignore[assignment]
+
+#: the collection's own roles
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+SCHEMA = 1
+TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
+KINDS = ("datacenter", "web", "desktop")
+
+_FILE = Path("meta/stack.yml")
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"([1-9]\d*) ?(MiB|GiB|TiB)")
+_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+class CatalogueError(BcmError):
+    """A stack.yml that says something it cannot mean."""
+
+
+@dataclass(frozen=True)
+class Service:
+    protocol: str
+    ports: Mapping[str, int]  # chain -> port
+
+
+@dataclass(frozen=True)
+class Volume:
+    path: str
+    sizes: Mapping[str, str]  # chain or "default" -> size
+    backup: str
+
+    def size(self, chain: str) -> str:
+        return self.sizes.get(chain) or self.sizes["default"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    when: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    versions: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    name: str
+    version: str | None
+    version_command: tuple[str, ...]
+    floor: Floor | None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What one stack.yml says, and where its role is."""
+
+    name: str
+    source: Path
+    role: str
+    role_path: Path
+    description: str
+    tier: str
+    kind: str
+    chains: tuple[str, ...]
+    needs: Mapping[str, tuple[str, ...]]  # stack -> its services
+    services: Mapping[str, Service]
+    volumes: Mapping[str, Volume]
+    uplink: bool
+    refuses: tuple[Refusal, ...]
+    artifact: Artifact
+    image_variables: tuple[str, ...]
+    display: bool
+
+
+def size_in_bytes(size: str) -> int:
+    """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
+    match = _SIZE.fullmatch(size)
+    if match is None:
+        raise BcmError(f'"{size}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class Catalogue(Mapping[str, Stack]):
+    """All stacks by name, in the order of their names, and what follows from what they need."""
+
+    def __init__(self, stacks: Iterable[Stack]) -> None:
+        self._stacks: dict[str, Stack] = {}
+        for stack in sorted(stacks, key=lambda stack: stack.name):
+            twin = self._stacks.get(stack.name)
+            if twin is not None:
+                raise CatalogueError(
+                    f'Two folders define the stack "{stack.name}": {twin.role_path} and {stack.role_path}; rename one'
+                )
+            self._stacks[stack.name] = stack
+        for stack in self._stacks.values():
+            self._check_needs(stack)
+        self._order = self._sorted()
+
+    @classmethod
+    def read(cls, stack_path: Sequence[str | Path] = (), roles: Path = ROLES) -> Catalogue:
+        """The collection's stacks and those in the folders of ``stack_path``. Raises CatalogueError."""
+        found = [_read(folder, f"bcm.core.{folder.name}") for folder in _folders(roles)]
+        for entry in stack_path:
+            path = Path(entry).expanduser().absolute()
+            if not path.is_dir():
+                raise CatalogueError(f"{path} in bcm_stack_path is no directory: make it, or take it out of the list")
+            found += [_read(folder, str(folder)) for folder in _folders(path)]
+        return cls(found)
+
+    def __getitem__(self, name: str) -> Stack:
+        return self._stacks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stacks)
+
+    def __len__(self) -> int:
+        return len(self._stacks)
+
+    def named(self, name: str) -> Stack:
+        """The stack of that name. Raises BcmError, with the nearest name, if there is none."""
+        if name not in self._stacks:
+            raise names.unknown("stack", name, self._stacks)
+        return self._stacks[name]
+
+    def ordered(self, chosen: Iterable[str]) -> list[str]:
+        """The names in order of need: what a stack needs comes before it."""
+        return sorted(set(chosen), key=self._order.__getitem__)
+
+    def closure(self, chosen: Iterable[str]) -> set[str]:
+        """The names and all that they need, directly or not."""
+        return _reach(chosen, lambda name: self._stacks[name].needs)
+
+    def dependents(self, chosen: Iterable[str]) -> set[str]:
+        """The names and all that need them, directly or not."""
+        return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.needs))
+
+    def _check_needs(self, stack: Stack) -> None:
+        for other, services in stack.needs.items():
+            where = f"{stack.source}: needs.{other}"
+            if other not in self._stacks:
+                raise CatalogueError(f"{where}: {names.unknown('stack', other, self._stacks)}")
+            for service in services:
+                if service not in self._stacks[other].services:
+                    known = self._stacks[other].services
+                    raise CatalogueError(f"{where}: {names.unknown(f'service of {other}', service, known)}")
+
+    def _sorted(self) -> dict[str, int]:
+        order: dict[str, int] = {}
+        trail: list[str] = []
+
+        def visit(name: str) -> None:
+            if name in order:
+                return
+            if name in trail:
+                circle = [*trail[trail.index(name) :], name]
+                raise CatalogueError(
+                    f"Stacks need each other in a circle: {' -> '.join(circle)}; "
+                    f"take one of these needs out, such as needs.{name} in {self._stacks[trail[-1]].source}"
+                )
+            trail.append(name)
+            for other in self._stacks[name].needs:
+                visit(other)
+            trail.pop()
+            order[name] = len(order)
+
+        for name in self._stacks:
+            visit(name)
+        return order
+
+
+def _reach(start: Iterable[str], step: Any) -> set[str]:
+    reached: set[str] = set()
+    ahead = list(start)
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead.extend(step(name))
+    return reached
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if (folder / _FILE).is_file()) if path.is_dir() else []
+
+
+def _read(folder: Path, role: str) -> Stack:
+    source = folder / _FILE
+    try:
+        # the C loader reads a catalogue ten times faster
+        document = yaml.load(source.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise CatalogueError(f"{source} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise CatalogueError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+    return parse(document, folder.name, source, role, folder)
+
+
+def parse(document: Any, name: str, source: Path, role: str, role_path: Path) -> Stack:
+    """The stack that a parsed stack.yml describes. Raises CatalogueError, which names the file and the field."""
+    fault = names.stack_fault(name)
+    if fault:
+        raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
+    top = _Field(source, "", document).mapping(
+        required=("schema", "description", "tier", "kind", "chains", "artifact"),
+        optional=("needs", "services", "volumes", "uplink", "refuses", "image", "display"),
+    )
+    if top["schema"].value != SCHEMA:
+        top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
+    chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
+    image = top["image"].mapping(optional=("variables",)) if "image" in top else {}
+    return Stack(
+        name=name,
+        source=source,
+        role=role,
+        role_path=role_path,
+        description=top["description"].text(),
+        tier=top["tier"].choice(TIERS),
+        kind=top["kind"].choice(KINDS),
+        chains=chains,
+        needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
+        services={key: _service(field, chains) for key, field in _entries(top, "services")},
+        volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
+        uplink="uplink" in top and top["uplink"].flag(),
+        refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
+        artifact=_artifact(top["artifact"]),
+        image_variables=tuple(item.variable() for item in image["variables"].items()) if "variables" in image else (),
+        display="display" in top and top["display"].flag(),
+    )
+
+
+class _Field:
+    """A value of a stack.yml that knows where it stands, so that every complaint names file and field."""
+
+    def __init__(self, source: Path, path: str, value: Any) -> None:
+        self.source = source
+        self.path = path
+        self.value = value
+
+    @property
+    def shown(self) -> str:
+        return f'"{self.value}"' if isinstance(self.value, str) else str(self.value)
+
+    def wrong(self, fault: str, remedy: str) -> NoReturn:
+        raise CatalogueError(f"{self.source}: {self.path or 'the file'} {fault}: {remedy}")
+
+    def sub(self, key: str, value: Any) -> _Field:
+        return _Field(self.source, f"{self.path}.{key}" if self.path else key, value)
+
+    def mapping(self, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, _Field]:
+        fields = self.entries()
+        known = (*required, *optional)
+        for key, field in fields.items():
+            if key not in known:
+                raise CatalogueError(f"{self.source}: {field.path}: {names.unknown('field', key, known)}")
+        for key in required:
+            if key not in fields:
+                self.sub(key, None).wrong("is missing", "add it (docs/stacks.md says what goes there)")
+        return fields
+
+    def entries(self) -> dict[str, _Field]:
+        if not isinstance(self.value, dict):
+            self.wrong("is no mapping", "write it as `key: value` lines")
+        return {str(key): self.sub(str(key), value) for key, value in self.value.items()}
+
+    def items(self, least: int = 0, repeated: bool = False) -> list[_Field]:
+        if not isinstance(self.value, list) or len(self.value) < least:
+            self.wrong(f"is {self.shown}", f"write a list{' with at least one entry' if least else ''}, such as [a, b]")
+        fields = [self.sub(str(index), value) for index, value in enumerate(self.value)]
+        for index, field in enumerate(fields):
+            if not repeated and field.value in self.value[:index]:
+                field.wrong(f"is {field.shown} again", "name it once")
+        return fields
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or not self.value.strip():
+            remedy = "put it in quotes" if isinstance(self.value, (int, float)) else "write some text"
+            self.wrong(f"is {self.shown}", remedy)
+        return self.value
+
+    def choice(self, known: Iterable[str]) -> str:
+        known = list(known)
+        if self.value not in known:
+            self.wrong(f"is {self.shown}", f"write one of {', '.join(known)}")
+        return str(self.value)
+
+    def flag(self) -> bool:
+        if not isinstance(self.value, bool):
+            self.wrong(f"is {self.shown}", "write true or false")
+        return bool(self.value)
+
+    def port(self) -> int:
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not 0 < self.value < 65536:
+            self.wrong(f"is {self.shown}", "write a port, a whole number from 1 to 65535")
+        return int(self.value)
+
+    def size(self) -> str:
+        try:
+            size_in_bytes(self.text())
+        except CatalogueError:
+            raise
+        except BcmError:
+            self.wrong(f"is {self.shown}", "write a whole number with MiB, GiB or TiB, such as 2GiB")
+        return str(self.value)
+
+    def variable(self) -> str:
+        if not _VARIABLE.fullmatch(self.text()):
+            self.wrong(f"is {self.shown}", "write the name of a variable of the role")
+        return str(self.value)
+
+
+def _entries(top: Mapping[str, _Field], key: str) -> list[tuple[str, _Field]]:
+    if key not in top:
+        return []
+    entries = list(top[key].entries().items())
+    for name, field in entries:
+        fault = names.part_fault(name) if key != "needs" else None
+        if fault:
+            field.wrong("cannot be called that", fault)
+    return entries
+
+
+def _service(field: _Field, chains: Sequence[str]) -> Service:
+    fields = field.mapping(required=("protocol",), optional=("port", "ports"))
+    protocol = fields["protocol"].choice(("tcp", "udp"))
+    if ("port" in fields) == ("ports" in fields):
+        field.wrong("needs either port or ports", "give one port for all chains, or ports with one for each chain")
+    if "port" in fields:
+        return Service(protocol, dict.fromkeys(chains, fields["port"].port()))
+    ports = fields["ports"].mapping(required=chains)
+    return Service(protocol, {chain: port.port() for chain, port in ports.items()})
+
+
+def _volume(field: _Field, chains: Sequence[str]) -> Volume:
+    fields = field.mapping(required=("path", "size"), optional=("backup",))
+    path = fields["path"].text()
+    if not path.startswith("/") or path == "/" or ".." in path.split("/"):
+        fields["path"].wrong(f'is "{path}"', "write an absolute path, such as /var/lib/electrs")
+    size = fields["size"]
+    if isinstance(size.value, dict):
+        by_chain = size.mapping(optional=(*chains, "default"))
+        if "default" not in by_chain and set(by_chain) != set(chains):
+            size.wrong("leaves out chains", "add default")
+        sizes = {chain: entry.size() for chain, entry in by_chain.items()}
+    else:
+        sizes = {"default": size.size()}
+    return Volume(path, sizes, fields["backup"].text() if "backup" in fields else "none")
+
+
+def _refusal(field: _Field) -> Refusal:
+    fields = field.mapping(required=("when", "why", "remedy"))
+    return Refusal(**{key: fields[key].text() for key in ("when", "why", "remedy")})
+
+
+def _artifact(field: _Field) -> Artifact:
+    fields = field.mapping(required=("name",), optional=("version", "version_command", "floor"))
+    floor = None
+    if "floor" in fields:
+        parts = fields["floor"].mapping(required=("versions", "why"))
+        floor = Floor(tuple(_version(item) for item in parts["versions"].items(least=1)), parts["why"].text())
+        if "version" not in fields and "version_command" not in fields:
+            fields["floor"].wrong("has nothing to compare with", "add version or version_command to artifact")
+    command = fields.get("version_command")
+    return Artifact(
+        name=fields["name"].text(),
+        version=fields["version"].text() if "version" in fields else None,
+        version_command=tuple(item.text() for item in command.items(least=1, repeated=True)) if command else (),
+        floor=floor,
+    )
+
+
+def _version(field: _Field) -> str:
+    try:
+        versions.numbers(field.text())
+    except CatalogueError:
+        raise
+    except BcmError:
+        field.wrong(f"is {field.shown}", 'write a version in quotes, such as "31.1"')
+    return str(field.value)

@@ -1,0 +1,320 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan: from the stacks a person names to everything the plays, the images and the endpoint need to know.
+
+A pure function of the catalogue, the request and what was found on the endpoint. docs/stacks.md describes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from ipaddress import IPv4Network
+from typing import Any, Protocol
+
+from .._errors import BcmError
+from . import names, network, resources, versions
+from .catalogue import Catalogue, Stack, size_in_bytes
+from .request import Found, Request, Site
+
+#: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
+TOY_CHAIN = "regtest"
+
+
+class Variables(Protocol):
+    """The variables of some stacks: defaults of their roles under those of the inventory."""
+
+    def value(self, name: str) -> Any:
+        """The value of a variable; None if it is not set. Raises BcmError if it cannot be templated."""
+
+    def render(self, template: str) -> Any:
+        """A template's value. Raises BcmError if it cannot be templated."""
+
+    def holds(self, condition: str) -> bool:
+        """Whether a Jinja condition is true. Raises BcmError if it cannot be evaluated."""
+
+
+#: stack, its image variables -> hash of the base image, hash of the image
+ImageNames = Callable[[Stack, Mapping[str, Any]], tuple[str, str]]
+
+
+class Planner:
+    """Makes the plan of one request: `check` needs no endpoint, `plan` needs what was found there."""
+
+    def __init__(
+        self, catalogue: Catalogue, request: Request, variables_of: Callable[[Sequence[Stack]], Variables]
+    ) -> None:
+        self.catalogue = catalogue
+        self.request = request
+        self.site = Site(catalogue, request)
+        self._variables_of = variables_of
+        self._warnings: list[str] = []
+
+    # -- checks -------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse what cannot be, before anything is read from the endpoint or changed. Raises BcmError."""
+        request = self.request
+        if not request.stacks:
+            raise BcmError(
+                f"No stack is named: say which, with -e stack=NAME. Known stacks: {', '.join(self.catalogue)}"
+            )
+        for name in (*request.stacks, *request.allow_below_floor):
+            self.catalogue.named(name)
+        for chain in request.software_ca_chains:
+            if chain not in names.CHAINS:
+                raise names.unknown("chain", chain, names.CHAINS)
+        if not request.brings_up:
+            return
+        closure = self.catalogue.ordered(self.catalogue.closure(request.stacks))
+        self._check_ca()
+        self._check_chains(closure)
+        variables = self._variables(closure)
+        self._check_refusals(closure, variables)
+        for name in closure:
+            self._check_floor(self.catalogue[name], self._version(self.catalogue[name], variables))
+
+    def _check_ca(self) -> None:
+        request = self.request
+        if request.ca_provider == "software" and request.chain not in (TOY_CHAIN, *request.software_ca_chains):
+            raise BcmError(
+                f"Chain {request.chain} with the CA provider software: the keys that vouch for everything would lie in a "
+                f"file; use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to have it so all the same"
+            )
+
+    def _check_chains(self, stacks: Sequence[str]) -> None:
+        for name in stacks:
+            stack = self.catalogue[name]
+            if self.request.chain not in stack.chains:
+                users = [other for other in stacks if name in self.catalogue[other].needs]
+                needed = f", which {' and '.join(users)} cannot do without," if users else ""
+                raise BcmError(
+                    f"Stack {name}{needed} does not know chain {self.request.chain}: "
+                    f"choose one of {', '.join(stack.chains)}"
+                )
+
+    def _check_refusals(self, stacks: Sequence[str], variables: Variables) -> None:
+        for name in stacks:
+            stack = self.catalogue[name]
+            for index, refusal in enumerate(stack.refuses):
+                try:
+                    refused = variables.holds(refusal.when)
+                except BcmError as error:
+                    raise BcmError(f"{stack.source}: refuses.{index}.when: {error}") from error
+                if refused:
+                    raise BcmError(f"Stack {name} refuses {refusal.when}: {refusal.why}; {refusal.remedy}")
+
+    def _check_floor(self, stack: Stack, version: str | None) -> None:
+        floor = stack.artifact.floor
+        if version is None or floor is None:
+            return
+        try:
+            if versions.satisfies(version, {"versions": floor.versions}):
+                return
+        except BcmError as error:
+            raise BcmError(f"{stack.source}: artifact.version: {error}") from error
+        fault = f"{stack.artifact.name} {version} is below the floor ({', '.join(floor.versions)}): {floor.why}"
+        if stack.name not in self.request.allow_below_floor:
+            raise BcmError(f"{fault}; choose a newer version, or name {stack.name} in allow_below_floor to accept this")
+        self._warnings.append(f"{fault}; accepted because allow_below_floor names {stack.name}")
+
+    # -- the plan -----------------------------------------------------------------------------------------------------
+
+    def plan(self, found: Found, image_names: ImageNames) -> dict[str, Any]:
+        """The whole plan, of plain types, for a request that `check` let through. Raises BcmError."""
+        for name in found.stacks:
+            if name not in self.catalogue:
+                raise BcmError(
+                    f"Stack {name} runs in data center {self.request.datacenter} but is not in the catalogue, so its "
+                    "network rules would be lost: add the directory of its folder to bcm_stack_path"
+                )
+        return self._up(found, image_names) if self.request.brings_up else self._down(found)
+
+    def _up(self, found: Found, image_names: ImageNames) -> dict[str, Any]:
+        acted = self.catalogue.ordered(self.catalogue.closure(self.request.stacks))
+        live = self.catalogue.ordered({*acted, *found.stacks})
+        variables = self._variables(live)
+        # `check` has seen what is acted on; what runs already may not go with it
+        self._check_refusals([name for name in live if name not in acted], variables)
+        asked = {*self.request.stacks, *(name for name, deployed in found.stacks.items() if deployed.asked)}
+        images = {name: self._image(name, variables, image_names) for name in acted}
+        instances = {}
+        for name in acted:
+            deployed, image = found.stacks.get(name), images[name]
+            instances[name] = {
+                **self._instance(name, live, name in asked, variables),
+                "image": {"alias": image["alias"], "hash": image["hash"]},
+                # an instance of another image is to be replaced; its volumes stay
+                "outdated": deployed is not None and deployed.image_hash != image["hash"],
+            }
+        return {
+            **self._frame(acted, asked),
+            "instances": instances,
+            "images": list(images.values()),
+            "secrets": self._secrets(acted, live),
+            "foundation": resources.foundation(self.site),
+            "resources": resources.wanted(self.site, instances, live),
+            "warnings": self._warnings,
+        }
+
+    def _down(self, found: Found) -> dict[str, Any]:
+        acted = self._taken_down(found)
+        asked = {name for name, deployed in found.stacks.items() if deployed.asked}
+        instances = {name: self._instance(name, found.stacks, name in asked, None) for name in acted}
+        warnings: list[str] = []
+        if self.request.state == "stopped":
+            changes = resources.stopped(instances)
+        else:
+            asked.difference_update(acted)
+            live = set(found.stacks).difference(acted)
+            changes, warnings = resources.removed(self.site, instances, live, found)
+        return {
+            **self._frame(acted, asked),
+            "instances": instances,
+            "images": [],
+            "secrets": [],
+            "foundation": [],
+            "resources": changes,
+            "warnings": warnings,
+        }
+
+    def _taken_down(self, found: Found) -> list[str]:
+        """What was named, what needs it, and what nobody needs any more; consumers first."""
+        named = self.catalogue.dependents(self.request.stacks)
+        stopping = self.request.state == "stopped"
+        staying = [
+            name
+            for name, deployed in found.stacks.items()
+            if deployed.asked and name not in named and (deployed.running or not stopping)
+        ]
+        kept = self.catalogue.closure(staying)
+        return self.catalogue.ordered(set(found.stacks).difference(kept))[::-1]
+
+    def _frame(self, acted: Sequence[str], asked: Collection[str]) -> dict[str, Any]:
+        request, site = self.request, self.site
+        return {
+            "datacenter": request.datacenter,
+            "chain": request.chain,
+            "state": request.state,
+            "delete_data": request.delete_data,
+            "project": site.names.project,
+            "domain": site.names.domain,
+            "storage_pool": request.storage_pool,
+            "network": {"acl": site.names.network, **_subnet(site.names.network, site.subnets.network)},
+            "uplink": _subnet(site.names.uplink, site.subnets.uplink),
+            "asked": self.catalogue.ordered(asked),
+            "stacks": list(acted),
+        }
+
+    def _instance(
+        self, name: str, neighbours: Collection[str], asked: bool, variables: Variables | None
+    ) -> dict[str, Any]:
+        """What the plays know of an instance; without variables, on the way down, what needs none."""
+        request, site, stack = self.request, self.site, self.catalogue[name]
+        consumers = {
+            other: self.catalogue[other].needs[name]
+            for other in self.catalogue.ordered(neighbours)
+            if name in self.catalogue[other].needs
+        }
+        return {
+            "stack": name,
+            "role": stack.role,
+            "role_path": str(stack.role_path),
+            "tier": stack.tier,
+            "kind": stack.kind,
+            "chain": request.chain,
+            "datacenter": request.datacenter,
+            "domain": site.names.domain,
+            "project": site.names.project,
+            "endpoint": request.endpoint,
+            "address": str(site.addresses[name]),
+            "asked": asked,
+            "services": {key: site.service(name, key) for key in stack.services},
+            "needs": {
+                other: {key: {"address": str(site.addresses[other]), **site.service(other, key)} for key in services}
+                for other, services in stack.needs.items()
+            },
+            "clients": {
+                key: {other: str(site.addresses[other]) for other, used in consumers.items() if key in used}
+                for key in stack.services
+            },
+            "volumes": {
+                key: {
+                    "volume": names.volume_name(name, key),
+                    "path": volume.path,
+                    "size": self._size(stack, key, variables),
+                    "backup": volume.backup,
+                }
+                for key, volume in stack.volumes.items()
+            },
+            "version": self._version(stack, variables),
+            "floor": _floor(stack),
+            "uplink": stack.uplink,
+            "display": stack.display,
+        }
+
+    def _image(self, name: str, variables: Variables, image_names: ImageNames) -> dict[str, Any]:
+        stack = self.catalogue[name]
+        values = {}
+        for key in stack.image_variables:
+            values[key] = variables.value(key)
+            if values[key] is None:
+                raise BcmError(
+                    f"{stack.source}: image.variables: {key} is not set: give it a value in "
+                    f"{stack.role_path}/defaults/main.yml or in the inventory"
+                )
+        base_hash, digest = image_names(stack, values)
+        return {
+            "stack": name,
+            "role": stack.role,
+            "role_path": str(stack.role_path),
+            "alias": names.image_alias(name, digest),
+            "hash": digest,
+            "base_alias": names.image_alias("base", base_hash),
+            "base_hash": base_hash,
+            "artifact": stack.artifact.name,
+            "version": self._version(stack, variables),
+            "version_command": list(stack.artifact.version_command),
+            "floor": _floor(stack),
+            "allow_below_floor": name in self.request.allow_below_floor,
+        }
+
+    def _size(self, stack: Stack, key: str, variables: Variables | None) -> str:
+        variable = f"{stack.name}_{key}_size"
+        size = variables.value(variable) if variables else None
+        if size is None:
+            return stack.volumes[key].size(self.request.chain)
+        try:
+            size_in_bytes(str(size))
+        except BcmError as error:
+            raise BcmError(f"Variable {variable}: {error}") from error
+        return str(size)
+
+    def _version(self, stack: Stack, variables: Variables | None) -> str | None:
+        if stack.artifact.version is None or variables is None:
+            return None
+        try:
+            return str(variables.render(stack.artifact.version))
+        except BcmError as error:
+            raise BcmError(f"{stack.source}: artifact.version: {error}") from error
+
+    def _variables(self, stacks: Collection[str]) -> Variables:
+        return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
+
+    def _secrets(self, acted: Collection[str], live: Collection[str]) -> list[str]:
+        """One secret for each consumer of each service: `<stack>/<service>/<consumer>`."""
+        return sorted(
+            f"{provider}/{service}/{consumer}"
+            for consumer, provider, service in self.site.edges(live)
+            if consumer in acted or provider in acted
+        )
+
+
+def _floor(stack: Stack) -> dict[str, Any] | None:
+    floor = stack.artifact.floor
+    return {"versions": list(floor.versions), "why": floor.why} if floor else None
+
+
+def _subnet(name: str, subnet: IPv4Network) -> dict[str, str]:
+    return {"name": name, "subnet": str(subnet), "gateway": str(network.gateway(subnet))}

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a plan is made from: what a person asked for, what was found, and what follows from the names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any
+
+from . import names, network
+from .catalogue import Catalogue
+
+STATES = ("present", "stopped", "restarted", "absent")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for, and the settings of the data center's inventory."""
+
+    stacks: Sequence[str]
+    chain: str
+    datacenter: str
+    state: str = "present"
+    storage_pool: str = "default"
+    endpoint: str | None = None
+    subnet: str | None = None
+    ca_provider: str = "software"
+    software_ca_chains: Collection[str] = ()
+    allow_below_floor: Collection[str] = ()
+    delete_data: bool = False
+
+    @property
+    def brings_up(self) -> bool:
+        return self.state in ("present", "restarted")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A stack's instance as it was found."""
+
+    asked: bool
+    running: bool
+    image_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the data center's project holds before anything is done."""
+
+    stacks: Mapping[str, Deployed] = field(default_factory=dict)
+    builders: Sequence[str] = ()
+    strangers: Sequence[str] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)  # name -> pool
+
+
+class Site:
+    """A data center on a chain: its names, subnets and addresses, and who talks to whom in it."""
+
+    def __init__(self, catalogue: Catalogue, request: Request) -> None:
+        self.catalogue = catalogue
+        self.request = request
+        self.names = names.datacenter_names(request.datacenter, request.chain)
+        self.subnets = network.subnets(request.datacenter, request.chain, request.subnet)
+        self.addresses: dict[str, IPv4Address] = network.addresses(self.subnets.network, catalogue)
+
+    def service(self, stack: str, key: str) -> dict[str, Any]:
+        service = self.catalogue[stack].services[key]
+        # a chain that a stack lacks can only be met on the way down, where no port is used
+        return {"port": service.ports.get(self.request.chain), "protocol": service.protocol}
+
+    def edges(self, stacks: Collection[str]) -> list[tuple[str, str, str]]:
+        """Consumer, provider and service of all the stacks given that talk to each other."""
+        return [
+            (name, other, service)
+            for name in self.catalogue.ordered(stacks)
+            for other, services in self.catalogue[name].needs.items()
+            if other in stacks
+            for service in services
+        ]

@@ -1,0 +1,210 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The resources of a data center, as ``lxd_apply`` takes them: what there shall be, and what shall be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from . import names, network
+from .request import Found, Site
+
+Resource = dict[str, Any]
+Instances = Mapping[str, Mapping[str, Any]]
+
+
+def foundation(site: Site) -> list[Resource]:
+    """What a builder needs, and everything else stands on."""
+    return [
+        {
+            "kind": "project",
+            "name": site.names.project,
+            "state": "present",
+            "description": _description(site, "Instances"),
+            "config": {
+                "features.images": "false",
+                "features.networks": "false",
+                "features.profiles": "true",
+                "features.storage.volumes": "true",
+                **_marks(site),
+            },
+        },
+        {
+            "kind": "network",
+            "name": site.names.uplink,
+            "state": "present",
+            "type": "bridge",
+            "description": _description(site, "Way out"),
+            "config": {
+                "ipv4.address": network.with_prefix(site.subnets.uplink),
+                "ipv4.nat": "true",
+                "ipv6.address": "none",
+                **_marks(site),
+            },
+        },
+    ]
+
+
+def wanted(site: Site, instances: Instances, live: Collection[str]) -> list[Resource]:
+    """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
+    volumes = [
+        {
+            "kind": "storage_volume",
+            "pool": site.request.storage_pool,
+            "type": "custom",
+            "content_type": "filesystem",
+            "name": volume["volume"],
+            "state": "present",
+            "config": {"size": volume["size"], **_marks(site, stack=name)},
+        }
+        for name, instance in instances.items()
+        for volume in instance["volumes"].values()
+    ]
+    return [
+        *foundation(site),
+        *_network(site, live),
+        *volumes,
+        *(_instance(site, name, instance) for name, instance in instances.items()),
+    ]
+
+
+def stopped(instances: Instances) -> list[Resource]:
+    return [{"kind": "instance", "name": name, "state": "stopped"} for name in instances]
+
+
+def removed(site: Site, instances: Instances, live: Collection[str], found: Found) -> tuple[list[Resource], list[str]]:
+    """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
+    doomed = _doomed_volumes(site, live, found) if site.request.delete_data else {}
+    gone = [*_absent("instance", *instances)]
+    volumes = [
+        {"kind": "storage_volume", "pool": pool, "type": "custom", "name": name, "state": "absent"}
+        for name, pool in doomed.items()
+    ]
+    if live:
+        return [*gone, *volumes, *_network(site, live)], []
+    gone += [*_absent("instance", *found.builders), *volumes]
+    if found.strangers:
+        return gone, [
+            f"Project {site.names.project} and its networks stay, because of instances that are none of ours: "
+            f"{', '.join(found.strangers)}"
+        ]
+    gone += _absent("network", site.names.network, site.names.uplink) + _absent("network_acl", site.names.network)
+    left = sorted(set(found.volumes).difference(doomed))
+    if left:
+        return gone, [
+            f"Project {site.names.project} stays, with the data in it: {', '.join(left)}; "
+            "run again with delete_data=true to destroy it"
+        ]
+    return gone + _absent("project", site.names.project), []
+
+
+def _absent(kind: str, *wanted_names: str) -> list[Resource]:
+    return [{"kind": kind, "name": name, "state": "absent"} for name in wanted_names]
+
+
+def _doomed_volumes(site: Site, live: Collection[str], found: Found) -> dict[str, str]:
+    """All volumes if nothing stays, else those of what was named and of what only that needs."""
+    if not live:
+        return dict(found.volumes)
+    catalogue = site.catalogue
+    named = catalogue.closure(catalogue.dependents(site.request.stacks)).difference(live)
+    own = {names.volume_name(name, key) for name in named for key in catalogue[name].volumes}
+    return {name: pool for name, pool in found.volumes.items() if name in own}
+
+
+def _marks(site: Site, **more: str) -> dict[str, str]:
+    marks = {"datacenter": site.request.datacenter, "chain": site.request.chain, **more}
+    return {f"user.bcm.{key}": value for key, value in marks.items()}
+
+
+def _description(site: Site, what: str) -> str:
+    return f"{what} of data center {site.request.datacenter} on {site.request.chain}"
+
+
+def _network(site: Site, live: Collection[str]) -> list[Resource]:
+    subnet = site.subnets.network
+    gateway = network.gateway(subnet)
+    return [
+        {
+            "kind": "network_acl",
+            "name": site.names.network,
+            "state": "present",
+            "description": _description(site, "Who may talk to whom"),
+            "config": _marks(site),
+            "ingress": [],
+            "egress": [_rule(site, *edge) for edge in site.edges(live)],
+        },
+        {
+            "kind": "network",
+            "name": site.names.network,
+            "state": "present",
+            "type": "bridge",
+            "description": _description(site, "Network"),
+            "config": {
+                "dns.domain": site.names.domain,
+                "ipv4.address": network.with_prefix(subnet),
+                "ipv4.nat": "false",
+                "ipv6.address": "none",
+                # Ports are isolated and the mask is /32, so every packet goes through the host and meets the ACL.
+                # There is no default route: an instance with an uplink must not find one here too.
+                "raw.dnsmasq": "no-resolv\n"
+                "dhcp-option=1,255.255.255.255\n"
+                f"dhcp-option=121,{gateway}/32,0.0.0.0,{subnet},{gateway}",
+                "security.acls": site.names.network,
+                "security.acls.default.egress.action": "reject",
+                "security.acls.default.ingress.action": "reject",
+                **_marks(site),
+            },
+        },
+    ]
+
+
+def _rule(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
+    service = site.service(provider, key)
+    return {
+        "action": "allow",
+        "state": "enabled",
+        "description": f"{consumer} to {provider} {key}",
+        "source": f"{site.addresses[consumer]}/32",
+        "destination": f"{site.addresses[provider]}/32",
+        "protocol": service["protocol"],
+        "destination_port": str(service["port"]),
+    }
+
+
+def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
+    pool = site.request.storage_pool
+    guarded = {"security.mac_filtering": "true", "security.port_isolation": "true"}
+    devices = {
+        "root": {"type": "disk", "path": "/", "pool": pool},
+        "eth0": {
+            "type": "nic",
+            "name": "eth0",
+            "network": site.names.network,
+            "ipv4.address": instance["address"],
+            "security.ipv4_filtering": "true",
+            **guarded,
+        },
+    }
+    if instance["uplink"]:
+        devices["eth1"] = {"type": "nic", "name": "eth1", "network": site.names.uplink, **guarded}
+    for key, volume in instance["volumes"].items():
+        devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
+    restarted = site.request.state == "restarted" and name in site.request.stacks
+    return {
+        "kind": "instance",
+        "name": name,
+        "state": "restarted" if restarted else "started",
+        "description": site.catalogue[name].description,
+        "image": instance["image"]["alias"],
+        "config": {
+            "boot.autostart": "true",
+            **_marks(site, stack=name, tier=instance["tier"], asked=str(instance["asked"]).lower()),
+        },
+        "profiles": [],
+        "devices": devices,
+        "wait_for": "address",
+    }

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the action `plan` brings to the pure plan: variables of roles, and what the endpoint has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
+
+from ..module_utils._errors import BcmError
+from ..module_utils._image.hash import base_hash, image_hash
+from ..module_utils._plan.catalogue import ROLES, Stack
+from ..module_utils._plan.request import Deployed, Found, Site
+from ._action import plain
+
+if TYPE_CHECKING:
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.template import Templar
+
+    from ..module_utils._lxd.client import Client
+
+_BUILDER = "build-"
+
+
+class RoleVariables:
+    """Defaults of roles under the variables of the play, templated as the roles themselves will see them."""
+
+    def __init__(
+        self, templar: Templar, loader: DataLoader, stacks: Sequence[Stack], play_variables: Mapping[str, Any]
+    ) -> None:
+        variables: dict[str, Any] = {}
+        for stack in stacks:
+            variables.update(_defaults(loader, stack))
+        self._variables = {**variables, **play_variables}
+        self._templar = templar.copy_with_new_env(available_variables=self._variables)
+
+    def value(self, name: str) -> Any:
+        if name not in self._variables:
+            return None
+        return self._templated(lambda: self._templar.template(self._variables[name]), f"variable {name}")
+
+    def render(self, template: str) -> Any:
+        return self._templated(lambda: self._templar.template(trust_as_template(template)), template)
+
+    def holds(self, condition: str) -> bool:
+        return bool(
+            self._templated(lambda: self._templar.evaluate_conditional(trust_as_template(condition)), condition)
+        )
+
+    def _templated(self, evaluate: Callable[[], Any], what: str) -> Any:
+        try:
+            return plain(evaluate())
+        except AnsibleError as error:
+            raise BcmError(f"{what} cannot be evaluated: {error}") from error
+
+
+def _defaults(loader: DataLoader, stack: Stack) -> Mapping[str, Any]:
+    path = stack.role_path / "defaults/main.yml"
+    if not path.is_file():
+        return {}
+    try:
+        defaults = loader.load_from_file(str(path), trusted_as_template=True)
+    except AnsibleError as error:
+        raise BcmError(f"{path} cannot be read: {error}") from error
+    if not isinstance(defaults, Mapping):
+        raise BcmError(f"{path} is no mapping: write `variable: value` lines")
+    return defaults
+
+
+def image_namer(
+    settings: Mapping[str, Any], architecture: str
+) -> Callable[[Stack, Mapping[str, Any]], tuple[str, str]]:
+    """Hashes of a stack's base image and image, for the endpoint's architecture."""
+    base = base_hash(settings, architecture)
+
+    def name(stack: Stack, variables: Mapping[str, Any]) -> tuple[str, str]:
+        return base, image_hash(base, str(stack.role_path), str(ROLES / "_common"), variables, architecture)
+
+    return name
+
+
+def read_found(client: Client, site: Site) -> Found:
+    """What the data center's project holds; nothing if there is no such project yet. Raises BcmError and LxdError."""
+    project, request = site.names.project, site.request
+    there = client.find(f"/1.0/projects/{project}", project=False)
+    if there is None:
+        return Found()
+    if there["config"].get("user.bcm.datacenter") != request.datacenter:
+        raise BcmError(
+            f"Project {project} exists on {client.endpoint.name} but was not made by BCM: "
+            "rename it, or choose another name for the data center"
+        )
+    stacks: dict[str, Deployed] = {}
+    builders, strangers = [], []
+    for instance in client.get("/1.0/instances", recursion=1, project=project):
+        name, config = instance["name"], instance["config"]
+        if name.startswith(_BUILDER):
+            builders.append(name)
+        elif config.get("user.bcm.stack") == name:
+            stacks[name] = Deployed(
+                asked=config.get("user.bcm.asked") == "true",
+                running=instance["status"] == "Running",
+                image_hash=config.get("image.bcm.hash"),
+            )
+        else:
+            strangers.append(name)
+    volumes = _volumes(client, project) if request.state == "absent" else {}
+    return Found(stacks=stacks, builders=builders, strangers=strangers, volumes=volumes)
+
+
+def _volumes(client: Client, project: str) -> dict[str, str]:
+    """Custom volumes of a project and their pools: in all pools, for the setting may have changed since."""
+    pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
+    return {
+        volume["name"]: pool
+        for pool in pools
+        for volume in client.get(f"/1.0/storage-pools/{pool}/volumes/custom", recursion=1, project=project)
+        if "/" not in volume["name"]  # a snapshot goes with its volume
+    }
