@@ -1,0 +1,32 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stacks a person may name in a data center."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
+
+from .datacenter import DataCenter, UsageError
+
+if TYPE_CHECKING:
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+
+
+def catalogue(datacenter: DataCenter) -> Catalogue:
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+
+    path = datacenter.variable("bcm_stack_path") or []
+    return Catalogue.read([path] if isinstance(path, str) else path)
+
+
+def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
+    """The catalogue, once it is sure that it has these stacks. Raises UsageError."""
+    known = catalogue(datacenter)
+    for name in stacks:
+        if name not in known:
+            raise UsageError(str(names.unknown("stack", name, known)))
+    return known

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings of a data center: ``bcm_*`` in its group_vars, and which data center is meant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
+
+from . import datacenter as datacenters
+from .datacenter import DataCenter, UsageError
+from .output import answer
+
+# A word that YAML reads as itself: no quotes, no number-like or boolean surprise.
+_PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|\d{1,9}")
+_BOOLEANS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+
+
+def get(args: argparse.Namespace) -> int:
+    """Show settings, as they are with templates resolved."""
+    datacenter: DataCenter = args.datacenter
+    settings = {"datacenter": datacenter.name, **datacenter.settings()}
+    for key in args.keys:
+        if key not in settings:
+            raise UsageError(str(names.unknown("setting", key, settings)))
+    if len(args.keys) == 1 and not args.json:
+        print(settings[args.keys[0]])
+        return 0
+    return answer({key: settings[key] for key in args.keys or settings}, args.json)
+
+
+def put(args: argparse.Namespace) -> int:
+    """Write settings, all or none of them."""
+    datacenter: DataCenter = args.datacenter
+    settings: dict[str, str] = {}
+    for setting in args.settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not re.fullmatch(r"[a-z][a-z0-9_]*", key):
+            raise UsageError(f'"{setting}" is no setting: write KEY=VALUE, such as chain=signet')
+        settings[key] = value
+    if "datacenter" in settings:
+        datacenter = DataCenter(settings.pop("datacenter"))
+        datacenters.CURRENT.write_text(json.dumps({"datacenter": datacenter.name}) + "\n", encoding="utf-8")
+    if "chain" in settings and settings["chain"] not in names.CHAINS:
+        raise UsageError(str(names.unknown("chain", settings["chain"], names.CHAINS)))
+    if settings:
+        _write(datacenter.group_vars, {f"bcm_{key}": value for key, value in settings.items()})
+    return 0
+
+
+def _write(path: Path, settings: dict[str, str]) -> None:
+    """Change lines of a YAML file and leave all others, with their comments, as they are."""
+    text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
+    for key, value in settings.items():
+        found = re.search(rf"^{key}:[ \t]*(?P<value>[^\n]*?)(?P<comment>[ \t]+#[^\n]*)?$(?P<more>\n[ \t]+\S)?", text, re.M)
+        line = f"{key}: {_yaml(value)}"
+        if found is None:
+            text += ("" if text.endswith("\n") else "\n") + line + "\n"
+        elif found["more"] or found["value"].startswith(("|", ">", "&", "!")):
+            raise BcmError(f"{path}: {key} stands there over several lines: change it with an editor")
+        else:
+            text = text[: found.start()] + line + (found["comment"] or "") + text[found.end() :]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _yaml(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) and value.lower() not in _BOOLEANS else json.dumps(value)

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Data centers: the inventory folders, which one is meant, and what its variables say."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
+
+from .setup import ROOT
+
+if TYPE_CHECKING:
+    from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+
+CURRENT = ROOT / "bcm.json"
+_INVENTORIES = ROOT / "inventories"
+
+
+class UsageError(BcmError):
+    """Something a person typed names nothing: exit status 2."""
+
+
+def current() -> str:
+    """The name of the data center that is meant when none is given."""
+    try:
+        return str(json.loads(CURRENT.read_text(encoding="utf-8"))["datacenter"])
+    except FileNotFoundError:
+        return "local"
+    except (ValueError, KeyError, TypeError) as error:
+        raise BcmError(f"{CURRENT} is damaged: type `bcm config set datacenter=NAME`") from error
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir())
+
+
+class DataCenter:
+    """One inventory folder, its variables read as Ansible reads them."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or current()
+        self.inventory = _INVENTORIES / self.name
+        if self.name not in names():
+            raise UsageError(str(unknown("data center", self.name, names())))
+
+    @cached_property
+    def _templar(self) -> Any:
+        os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+        from ansible.errors import AnsibleError
+        from ansible.inventory.manager import InventoryManager
+        from ansible.parsing.dataloader import DataLoader
+        from ansible.template import Templar
+        from ansible.vars.manager import VariableManager
+
+        loader = DataLoader()
+        try:
+            inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
+            host = inventory.get_host("localhost")
+            variables = VariableManager(loader, inventory).get_vars(host=host)
+        except AnsibleError as error:
+            raise BcmError(f"{self.inventory}: {error}") from error
+        return Templar(loader=loader, variables=variables)
+
+    def variable(self, name: str, default: Any = None) -> Any:
+        """The value of an inventory variable, templates resolved."""
+        from ansible.errors import AnsibleError
+
+        try:
+            value = self._templar.available_variables.get(name)
+            return default if value is None else self._templar.template(value)
+        except AnsibleError as error:
+            raise BcmError(f"{self.inventory}: {name}: {error}") from error
+
+    def settings(self) -> dict[str, Any]:
+        """All ``bcm_*`` variables of the inventory, without that prefix."""
+        found = sorted(name for name in self._templar.available_variables if name.startswith("bcm_"))
+        return {name.removeprefix("bcm_"): self.variable(name) for name in found}
+
+    @property
+    def group_vars(self) -> Path:
+        return self.inventory / "group_vars" / "all.yml"
+
+    @property
+    def endpoint(self) -> str:
+        """Where LXD is said to be; empty when it is this machine's own."""
+        return str(self.variable("bcm_endpoint") or os.environ.get("BCM_ENDPOINT") or "")
+
+    @property
+    def storage_pool(self) -> str:
+        return str(self.variable("bcm_storage_pool", "default"))
+
+    @property
+    def chain(self) -> str:
+        return str(self.variable("bcm_chain", "regtest"))
+
+    @property
+    def project(self) -> str:
+        return datacenter_names(str(self.variable("bcm_datacenter", self.name)), self.chain).project
+
+    def client(self, project: str | None = None) -> Client:
+        from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+
+        keys = ("client_cert", "client_key", "server_cert")
+        options = {key: self.variable(f"bcm_{key}") for key in keys}
+        return Client(self.endpoint or None, project=project or self.project, **options)

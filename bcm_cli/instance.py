@@ -1,0 +1,63 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verbs that work in one instance: its programs, its journal, a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+
+from .catalogue import checked
+
+# The units that a stack's role manages leave their stamps there; their names are all that is needed.
+_JOURNAL = """
+set -- "$@" --no-pager --output=short-iso
+for stamp in /var/lib/bcm/units/*.digest; do
+  unit=${stamp##*/}
+  set -- "$@" --unit="${unit%.digest}"
+done
+exec journalctl "$@"
+"""
+
+
+def program(args: argparse.Namespace) -> int:
+    """bitcoin-cli, electrum-cli: the words go to the program untouched, its output and exit status come back."""
+    words = args.arguments
+    with args.datacenter.client() as client:
+        if sys.stdin.isatty() and any(word.startswith("-stdin") for word in words):
+            return lxd_exec.interactive(client, args.stack, [args.program, *words])
+        # The programs read standard input only when told to; a loop of a shell wants to keep its own.
+        told = any(word.startswith("-stdin") or word == "-" for word in words)
+        result = lxd_exec.run(
+            client, args.stack, [args.program, *words], stdin=sys.stdin.buffer.read() if told else b""
+        )
+    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.flush()
+    sys.stderr.buffer.write(result.stderr)
+    return result.returncode
+
+
+def logs(args: argparse.Namespace) -> int:
+    """The journal of a stack's own units."""
+    checked(args.datacenter, [args.stack])
+    command = ["sh", "-c", _JOURNAL, "sh", f"--lines={args.lines}", *["--follow"] * args.follow]
+    with args.datacenter.client() as client:
+        if args.follow:
+            return lxd_exec.interactive(client, args.stack, command)
+        result = lxd_exec.run(client, args.stack, command)
+    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.flush()
+    sys.stderr.buffer.write(result.stderr)
+    return result.returncode
+
+
+def shell(args: argparse.Namespace) -> int:
+    """A login shell of root, on this terminal."""
+    checked(args.datacenter, [args.stack])
+    environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "TERM": os.environ.get("TERM", "xterm")}
+    with args.datacenter.client() as client:
+        return lxd_exec.interactive(client, args.stack, ["bash", "-l"], environment=environment, cwd="/root")

@@ -1,0 +1,137 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A LXD to work with: the configured endpoint, the one that runs on this machine, or one that is installed and started."""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
+
+from . import setup
+from .datacenter import DataCenter
+
+_START_SECONDS = 60
+_SMALLEST_POOL_GIB = 5
+
+
+def ready(datacenter: DataCenter, yes: bool) -> None:
+    """Install, start and initialise what this machine lacks to deploy the data center. Does nothing twice."""
+    endpoint = datacenter.endpoint
+    wanted = setup.IMAGE_PACKAGES
+    if endpoint:
+        # Another machine, or a socket somebody chose: theirs to prepare.
+        setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
+        with datacenter.client() as client:
+            client.server  # noqa: B018  reading it says whether it answers and trusts us
+        return
+    if not _answers():
+        if not any(setup.which(program) for program in ("lxd", "incusd")):
+            wanted += setup.LXD_SNAPS if _is_ubuntu() else setup.LXD_PACKAGES
+        setup.packages(wanted, yes)
+        if not _answers():
+            _start()
+    else:
+        setup.packages(wanted, yes)
+    with datacenter.client() as client:
+        _initialise(client, datacenter.storage_pool)
+
+
+def _answers() -> bool:
+    path = _socket()
+    if path is None:
+        return False
+    try:
+        with Client(path) as client:
+            client.server  # noqa: B018
+    except Unreachable:
+        return False
+    return True
+
+
+def _socket() -> str | None:
+    own = os.environ.get("LXD_DIR") or os.environ.get("INCUS_DIR")
+    if own:
+        # Somebody who names a directory means that LXD, not another one of this machine.
+        path = os.path.join(own, "unix.socket")
+        return path if os.path.exists(path) else None
+    return find_local()
+
+
+def _is_ubuntu() -> bool:
+    lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    return "ubuntu" in " ".join(line for line in lines if line.startswith(("ID=", "ID_LIKE=")))
+
+
+def _start() -> None:
+    program = setup.which("lxd") or setup.which("incusd")
+    if program is None:
+        raise BcmError("LXD was installed, but there is no program lxd in PATH: log in again and repeat the command")
+    name = os.path.basename(program)
+    root = setup.sudo()
+    log = None
+    if os.path.isdir("/run/systemd/system") and not os.environ.get("LXD_DIR"):
+        unit = "snap.lxd.daemon" if "/snap/" in program else {"lxd": "lxd", "incusd": "incus"}[name]
+        setup.quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
+    else:
+        directory = os.environ.get("LXD_DIR") or f"/var/lib/{name.removesuffix('d') if name == 'incusd' else name}"
+        log = f"{directory}/bcm.log"
+        _sub_ids(root)
+        subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
+        command = [program, "--group", _group(), "--logfile", log]
+        environment = ["env", f"LXD_DIR={directory}"] if name == "lxd" else []
+        setup.step(f"Start {name}, there is no systemd that would (log: {log})")
+        subprocess.run(
+            [*root, *environment, "setsid", "--fork", *command],
+            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    end = time.monotonic() + _START_SECONDS
+    while not _answers():
+        if time.monotonic() > end:
+            where = f"see {log}" if log else f"see `journalctl -u {name}`"
+            raise BcmError(f"{name} was started but does not answer within {_START_SECONDS} s: {where}")
+        time.sleep(0.2)
+
+
+def _group() -> str:
+    """The group that may use the socket."""
+    for group in ("lxd", "incus-admin"):
+        try:
+            return grp.getgrnam(group).gr_name
+        except KeyError:
+            continue
+    return "root"
+
+
+def _sub_ids(root: list[str]) -> None:
+    """Unprivileged containers need ids of root's; a package's script grants them, if it was LXD's own."""
+    for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+        # Without the file LXD takes a default range by itself.
+        if os.path.exists(file) and not any(line.startswith("root:") for line in open(file, encoding="utf-8")):
+            setup.quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
+
+
+def _initialise(client: Client, pool: str) -> None:
+    if client.get("/1.0/storage-pools"):
+        return
+    drivers = {driver["Name"] for driver in client.server["environment"].get("storage_supported_drivers", ())}
+    driver, config = "dir", {}
+    if "btrfs" in drivers and client.endpoint.socket_path:
+        directory = os.path.dirname(client.endpoint.socket_path)
+        # The file is sparse: it takes what is used, and the machine keeps a fifth.
+        size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
+        if size < _SMALLEST_POOL_GIB:
+            raise BcmError(f"Only {size} GiB can be had for LXD in {directory}, {_SMALLEST_POOL_GIB} GiB needed: free some")
+        driver, config = "btrfs", {"size": f"{size}GiB"}
+    setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
+    body = {"name": pool, "driver": driver, "config": config}
+    client.call("POST", "/1.0/storage-pools", body, what=f"make the storage pool {pool}", project=False)

@@ -1,0 +1,147 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs: what may be typed, and what carries it out. Standard library only, so that --help works at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
+
+from . import setup
+from .datacenter import DataCenter, UsageError
+
+# What follows these is not ours to read: it goes to the program as it stands.
+_HANDED_ON = ("bitcoin-cli", "electrum-cli", "test")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, with the nearest words, in place of the usage."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(None, str(names.unknown(action.metavar or "word", value, action.choices)))
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` shows what there is\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("-d", "--datacenter", metavar="NAME", help="the data center meant, a folder of inventories/")
+    common.add_argument("-y", "--yes", action="store_true", help="agree to every question (for machines)")
+    readable = argparse.ArgumentParser(add_help=False)
+    readable.add_argument("--json", action="store_true", help="answer in JSON on stdout")
+    top = _Parser(
+        prog="bcm", parents=[common], allow_abbrev=False,
+        description="Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD.",
+        epilog="example:\n  bcm stack start electrum",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verbs = top.add_subparsers(metavar="verb", required=True, parser_class=_Parser)
+
+    def verb(group: Any, name: str, run: str, text: str, example: str, *parents: Any) -> argparse.ArgumentParser:
+        parser = group.add_parser(
+            name, parents=[common, *parents], help=text, description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}", allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        parser.set_defaults(run=run)
+        return parser
+
+    def group(name: str, text: str, example: str) -> Any:
+        parser = verbs.add_parser(
+            name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}", allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        return parser.add_subparsers(metavar="verb", required=True, parser_class=_Parser)
+
+    stack = group("stack", "start, stop, look at and remove stacks", "bcm stack status")
+    verb(stack, "list", "status:list_stacks", "list the stacks there are", "bcm stack list", readable)
+    shown = verb(stack, "status", "status:status", "say how the stacks are", "bcm stack status electrum", readable)
+    shown.add_argument("stacks", nargs="*", metavar="STACK", help="the stacks asked about (all that are deployed)")
+    for name, text in (
+        ("start", "deploy stacks, with all that they need, and prove that they work"),
+        ("stop", "stop stacks, and those that need them"),
+        ("restart", "restart stacks"),
+        ("remove", "remove stacks, those that need them, and what nobody needs any more; volumes stay"),
+    ):
+        change = verb(stack, name, "playbook:change", text, f"bcm stack {name} electrum", readable)
+        change.set_defaults(state=name)
+        change.add_argument("stacks", nargs="+", metavar="STACK")
+        change.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
+                            help="a variable for the playbook, such as chain=signet")  # fmt: skip
+        change.add_argument("--check", action="store_true", help="say what would be done and touch nothing")
+        change.add_argument("--diff", action="store_true", help="show each difference")
+        change.add_argument("-v", "--verbose", action="count", default=0, help="show each task (-vvv: all of Ansible)")
+        if name == "remove":
+            change.add_argument("--delete-data", action="store_true", help="delete the volumes too, with all coins there")
+    verb(verbs, "info", "status:info", "say what this data center is and where things lie", "bcm info", readable)
+    config = group("config", "read and write the settings of a data center", "bcm config get")
+    get = verb(config, "get", "config:get", "show settings", "bcm config get chain", readable)
+    get.add_argument("keys", nargs="*", metavar="KEY", help="chain, datacenter, endpoint … (all)")
+    put = verb(config, "set", "config:put", "write settings; comments in the file stay", "bcm config set chain=signet")
+    put.add_argument("settings", nargs="+", metavar="KEY=VALUE")
+    for name, program in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum")):
+        handed = verb(verbs, name, "instance:program", f"ask {program}; all that follows goes to it as it stands",
+                      f"bcm {name} help")  # fmt: skip
+        handed.set_defaults(program=name, stack=program)
+    logs = verb(verbs, "logs", "instance:logs", "show what a stack's services logged", "bcm logs bitcoind -f")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes, until Ctrl-C")
+    logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many lines (100)")
+    shell = verb(verbs, "shell", "instance:shell", "open a shell in a stack's instance", "bcm shell electrs")
+    window = verb(verbs, "open", "window:show", "open a stack's window on this screen", "bcm open electrum")
+    for parser in (logs, shell, window):
+        parser.add_argument("stack", metavar="STACK")
+    image = group("image", "look after the images", "bcm image list")
+    verb(image, "list", "image:show", "list the images of the endpoint", "bcm image list", readable)
+    verb(image, "prune", "image:prune", "delete the images that no data center uses", "bcm image prune", readable)
+    test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
+    test.add_argument("--fast", action="store_true", help="only what needs no containers")
+    return top
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """What was typed; ends the process for --help and for mistakes."""
+    verb = 0
+    while verb < len(argv) and argv[verb].startswith("-"):
+        verb += 2 if argv[verb] in ("-d", "--datacenter") else 1
+    rest: list[str] = []
+    if argv[verb : verb + 1] and argv[verb] in _HANDED_ON and argv[verb + 1 :] not in (["--help"], ["-h"]):
+        argv, rest = argv[: verb + 1], argv[verb + 1 :]
+    defaults = argparse.Namespace(datacenter=None, yes=False, json=False, arguments=rest)
+    return _parser().parse_args(argv, defaults)
+
+
+def main(argv: list[str]) -> int:
+    """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
+    args = parse(argv)
+    try:
+        args.datacenter = DataCenter(args.datacenter)
+        if Path(sys.prefix) != setup.VENV:
+            setup.virtual_environment(yes=args.yes)
+            python = str(setup.VENV / "bin" / "python")
+            os.execv(python, [python, str(setup.ROOT / "bcm"), *argv])
+        module, function = args.run.split(":")
+        return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
+    except UsageError as error:
+        print(f"bcm: {error}", file=sys.stderr)
+        return 2
+    except BcmError as error:
+        print(f"bcm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bcm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the machine needs before a verb can work: system packages and the virtual environment. Standard library only."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+REQUIREMENTS = ROOT / "requirements.txt"
+# An ordinary user's PATH often lacks the sbin directories.
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"])
+
+
+@dataclass(frozen=True)
+class Package:
+    """A system package: ``gives`` is a file, or a program (one of several), that shows it is there."""
+
+    name: str
+    gives: str
+    reason: str
+    snap: bool = False
+
+    def missing(self) -> bool:
+        if self.gives.startswith("/"):
+            return not os.path.exists(self.gives)
+        return not any(which(program) for program in self.gives.split("|"))
+
+
+IMAGE_PACKAGES = (
+    Package("mmdebstrap", "mmdebstrap", "makes the base image"),
+    Package("squashfs-tools", "mksquashfs", "packs the base image"),
+    Package("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "proves its packages are Debian's"),
+    Package("uidmap", "newuidmap", "gives containers user ids of their own"),
+)
+LXD_PACKAGES = (
+    Package("lxd", "lxd", "runs the containers"),
+    Package("btrfs-progs", "mkfs.btrfs", "lets LXD copy a container in no time"),
+    Package("dnsmasq-base", "dnsmasq", "gives the containers addresses and names"),
+    Package("nftables", "nft|iptables", "keeps the containers' networks apart"),
+)
+# On Ubuntu LXD is a snap, which brings all it needs with it.
+LXD_SNAPS = (Package("snapd", "snap", "installs LXD"), Package("lxd", "lxd", "runs the containers", snap=True))
+SSH_PACKAGES = (Package("openssh-client", "ssh", "reaches the endpoint"),)
+WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto your screen"),)
+
+
+def step(text: str) -> None:
+    """One line about what is being done; on stderr, because stdout belongs to the answer."""
+    print(f"bcm: {text}", file=sys.stderr, flush=True)
+
+
+def which(program: str) -> str | None:
+    return shutil.which(program, path=_PATH)
+
+
+def sudo() -> list[str]:
+    """What to put before a command that only root may run; asks for the password before output hides the question."""
+    if os.geteuid() == 0:
+        return []
+    if not which("sudo"):
+        raise BcmError("This needs root and there is no sudo: run the same command as root")
+    if subprocess.run(["sudo", "-v"], check=False).returncode:
+        raise BcmError("This needs root and sudo refuses you: run the same command as root")
+    return ["sudo"]
+
+
+def quietly(what: str, argv: list[str]) -> None:
+    """Run a command that takes its time: one line, ticking on a terminal, and the command's own words if it fails."""
+    begun = time.monotonic()
+    live = sys.stderr.isatty()
+    if not live:
+        step(f"{what} …")
+    with tempfile.TemporaryFile() as output, subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PATH": _PATH}
+    ) as child:
+        try:
+            while child.poll() is None:
+                if live:
+                    print(f"\r\033[Kbcm: {what} … {time.monotonic() - begun:.0f} s", end="", file=sys.stderr, flush=True)
+                try:
+                    child.wait(1)
+                except subprocess.TimeoutExpired:
+                    continue
+        except KeyboardInterrupt:
+            child.wait()
+            raise
+        finally:
+            if live:
+                print(file=sys.stderr)
+        if child.returncode:
+            output.seek(0)
+            words = output.read().decode(errors="replace").strip().splitlines()[-15:]
+            raise BcmError("\n  ".join([f"{what}: {' '.join(argv)} ended with {child.returncode}", *words]))
+
+
+def allowed(question: str, yes: bool, remedy: str) -> None:
+    """Return when a person, or --yes, allows it; otherwise end with what to type instead."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise BcmError(f"Not allowed to do that by myself without a terminal: {remedy}, or run this again with --yes")
+    print(f"bcm: {question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+        raise BcmError(f"Nothing was installed: {remedy}")
+
+
+def packages(wanted: tuple[Package, ...], yes: bool) -> None:
+    """Install with apt (or snap) what is missing."""
+    missing = [package for package in wanted if package.missing()]
+    if not missing:
+        return
+    apt = ["apt-get", "install", "-y", *(package.name for package in missing if not package.snap)]
+    snaps = [["snap", "install", package.name] for package in missing if package.snap]
+    commands = ([apt] if len(apt) > 3 else []) + snaps
+    by_hand = " && ".join(" ".join(["sudo", *command]) for command in commands)
+    for package in missing:
+        step(f"missing: {package.name}, which {package.reason}")
+    if not which("apt-get"):
+        raise BcmError("There is no apt on this machine: install these by the means it has")
+    allowed("Install with apt?" if not snaps else "Install with apt and snap?", yes, f"type `{by_hand}`")
+    root = sudo()
+    if len(apt) > 3:
+        quietly("Read the package lists", [*root, "apt-get", "update"])
+    for command in commands:
+        environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+        quietly(f"Install {', '.join(command[2:]).replace('-y, ', '')}", [*root, *environment, *command])
+
+
+def virtual_environment(venv: Path = VENV, requirements: Path = REQUIREMENTS, yes: bool = False) -> None:
+    """Make the virtual environment, unless the one that is there was finished from these very requirements.
+
+    The stamp is written last, so a half-made environment never counts.
+    """
+    stamp = venv / "bcm-requirements"
+
+    def current() -> bool:
+        return stamp.is_file() and stamp.read_text(encoding="ascii") == _stamp(venv, requirements)
+
+    if current():
+        return
+    if importlib.util.find_spec("ensurepip") is None:
+        packages((Package("python3-venv", "/nonexistent", "makes Python's virtual environments"),), yes)
+    with _lock(requirements):
+        if current():
+            return
+        shutil.rmtree(venv, ignore_errors=True)
+        quietly("Make the virtual environment", [sys.executable, "-m", "venv", str(venv)])
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+        quietly(f"Install {requirements.name} in it", [*pip, "--require-hashes", "-r", str(requirements)])
+        stamp.write_text(_stamp(venv, requirements), encoding="ascii")
+
+
+def _stamp(venv: Path, requirements: Path) -> str:
+    # The interpreter belongs to it: a distribution's upgrade changes what python3 points to.
+    return f"{hashlib.sha256(requirements.read_bytes()).hexdigest()} {os.path.realpath(venv / 'bin' / 'python')}\n"
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Two commands at once must not make the same environment."""
+    with open(path, encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

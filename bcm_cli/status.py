@@ -1,0 +1,137 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verbs that only look: which stacks there are, how they are, what the data center is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+
+from . import setup
+from .catalogue import catalogue, checked
+from .datacenter import DataCenter
+from .output import answer
+
+
+def list_stacks(args: argparse.Namespace) -> int:
+    rows = [
+        {
+            "stack": stack.name,
+            "tier": stack.tier,
+            "needs": list(stack.needs),
+            "chains": list(stack.chains),
+            "description": stack.description,
+        }
+        for stack in catalogue(args.datacenter).values()
+    ]
+    return answer(rows, args.json)
+
+
+def status(args: argparse.Namespace) -> int:
+    """How the stacks are: exit status 3 if one of them is not in order, as systemctl has it."""
+    datacenter: DataCenter = args.datacenter
+    known = checked(datacenter, args.stacks)
+    with datacenter.client() as client:
+        deployed = _deployed(client)
+        wanted = args.stacks or known.ordered(name for name in deployed if name in known)
+        with ThreadPoolExecutor(8) as pool:
+            rows = list(pool.map(lambda name: _row(client, name, deployed.get(name)), wanted))
+    if not rows and not args.json:
+        print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
+        return 0
+    answer(rows, args.json)
+    return 0 if all(row["status"] == "running" for row in rows) else 3
+
+
+def _deployed(client: Client) -> dict[str, dict[str, Any]]:
+    try:
+        instances = client.get("/1.0/instances", recursion=2)
+    except NotFound:  # no project yet
+        return {}
+    return {found["config"]["user.bcm.stack"]: found for found in instances if "user.bcm.stack" in found["config"]}
+
+
+def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str, Any]:
+    if instance is None:
+        return {"stack": name, "status": "not deployed", "address": None, "version": None, "units": {}}
+    row = {
+        "stack": name,
+        "status": instance["status"].lower(),
+        "address": instance["devices"].get("eth0", {}).get("ipv4.address"),
+        "version": instance["config"].get("image.bcm.version"),
+        "units": {},
+    }
+    if row["status"] == "running":
+        try:
+            row["units"] = _units(client, instance["name"])
+        except LxdError as error:
+            row["status"] = f"error: {error}"
+        failed = [unit for unit, state in row["units"].items() if state not in ("active", "activating")]
+        if failed:
+            row["status"] = "failed"
+    return row
+
+
+def _units(client: Client, instance: str) -> dict[str, str]:
+    script = 'cd /var/lib/bcm/units 2>/dev/null || exit 0; for f in *.digest; do u=${f%.digest}; '
+    script += 'echo "$u $(systemctl is-active "$u")"; done'
+    result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
+    return dict(line.split(" ", 1) for line in result.stdout.decode().splitlines())
+
+
+def info(args: argparse.Namespace) -> int:
+    """What this data center is: who answers for it, and where its things lie."""
+    datacenter: DataCenter = args.datacenter
+    facts: dict[str, Any] = {
+        "data_center": datacenter.name,
+        "chain": datacenter.chain,
+        "project": datacenter.project,
+        "inventory": str(datacenter.inventory.relative_to(setup.ROOT)),
+        "secrets": str((datacenter.inventory / "secrets").relative_to(setup.ROOT)),
+        "ca_provider": datacenter.variable("bcm_ca_provider", "software"),
+        "image_cache": os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bcm", "images"),
+        "endpoint": datacenter.endpoint or None,
+        "server": None,
+    }
+    try:
+        with datacenter.client() as client:
+            environment = client.server["environment"]
+            facts["endpoint"] = client.endpoint.name
+            facts["server"] = f"{environment['server']} {environment['server_version']} on {environment['server_name']}"
+            facts["storage_pool"] = _pool(client, datacenter.storage_pool)
+            facts["stacks"] = sorted(_deployed(client))
+            facts["volumes"] = _volumes(client, datacenter.storage_pool)
+    except LxdError as error:
+        facts["server"] = f"does not answer: {error}"
+    return answer(facts, args.json)
+
+
+def _pool(client: Client, name: str) -> str:
+    try:
+        pool = client.get(f"/1.0/storage-pools/{name}", project=False)
+        space = client.get(f"/1.0/storage-pools/{name}/resources", project=False)["space"]
+    except NotFound:
+        return f"{name} (not there yet)"
+    return f"{name} ({pool['driver']}, {_gib(space.get('used', 0))} of {_gib(space['total'])} used)"
+
+
+def _volumes(client: Client, pool: str) -> list[dict[str, Any]]:
+    try:
+        volumes = client.get(f"/1.0/storage-pools/{pool}/volumes/custom", recursion=1)
+    except NotFound:
+        return []
+    return [
+        {"volume": volume["name"], "size": volume["config"].get("size"), "used_by": len(volume["used_by"])}
+        for volume in volumes
+    ]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

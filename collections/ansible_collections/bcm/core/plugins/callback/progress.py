@@ -1,0 +1,241 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Progress of a run for people; a JSON report for programs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: progress
+type: stdout
+short_description: Progress for people, a report for programs
+version_added: 0.1.0
+author:
+  - Bitcoin Cache Machine contributors
+description:
+  - Shows one line for each phase and for each step that changed something, with the time since the start, and what is
+    under way while it lasts.
+  - Shows an error as one message, and at the end the report of the playbook.
+  - Nothing is shown for steps that changed nothing, unless the verbosity is raised.
+requirements:
+  - set as RV(stdout_callback) in the configuration
+options:
+  json:
+    description:
+      - Write nothing but the report, as JSON, to the standard output. Everything else goes to the standard error.
+      - After a failure the JSON object is C(failed) with a list of C(errors) instead.
+    type: bool
+    default: false
+    env:
+      - name: BCM_JSON
+    ini:
+      - section: callback_progress
+        key: json
+  result_format:
+    description: How differences and, with raised verbosity, results are written.
+    type: str
+    choices: [json, yaml]
+    default: yaml
+    env:
+      - name: ANSIBLE_CALLBACK_RESULT_FORMAT
+    ini:
+      - section: defaults
+        key: callback_result_format
+  pretty_results:
+    description: Whether results are written over several lines.
+    type: bool
+    env:
+      - name: ANSIBLE_CALLBACK_FORMAT_PRETTY
+    ini:
+      - section: defaults
+        key: callback_format_pretty
+seealso:
+  - plugin: ansible.builtin.default
+    plugin_type: callback
+    description: Shows every task of every host.
+"""
+
+EXAMPLES = r"""
+ansible.cfg: |
+  [defaults]
+  stdout_callback = bcm.core.progress
+"""
+
+import json
+import os
+import re
+import threading
+import time
+import typing as t
+
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
+from ansible_collections.bcm.core.plugins.plugin_utils._text import duration, report
+
+if t.TYPE_CHECKING:
+    from ansible.executor.stats import AggregateStats
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible.inventory.host import Host
+    from ansible.playbook.play import Play
+    from ansible.playbook.task import Task
+
+# On a terminal the line of what is under way ticks; elsewhere a step that lasts is mentioned this often.
+_TICK_SECONDS = 1.0
+_REMIND_SECONDS = 30.0
+# Ansible's own words in front of a message; they tell a person nothing.
+_NOISE = re.compile(r"^(Task failed: |Module failed: |Action failed: )+")
+
+
+class _Under(t.NamedTuple):
+    """A step that is under way."""
+
+    host: str
+    what: str
+    since: float
+
+
+class CallbackModule(CallbackBase):
+    """One instance lives in Ansible's main process; results reach it from a thread, steps begin in another."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "bcm.core.progress"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = time.monotonic()
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, str], _Under] = {}
+        self._hosts: dict[str, set[str]] = {}
+        self._finished: dict[str, set[str]] = {}
+        self._phase = ""
+        self._report: dict[str, t.Any] = {}
+        self._errors: list[dict[str, str]] = []
+        self._check = False
+        self._reminded = self._begun
+        self._stopped = threading.Event()
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _write(self, text: str) -> None:
+        # Past Python's buffers: a worker forked at this moment must not inherit half a line, or a lock.
+        data = text.encode()
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def _line(self, text: str = "", stamped: bool = True) -> None:
+        stamp = f"{duration(time.monotonic() - self._begun):>7}  " if stamped else ""
+        with self._lock:
+            self._write(("\r\033[K" if self._live else "") + stamp + text + "\n")
+            self._reminded = time.monotonic()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            with self._lock:
+                under = sorted(self._running.values(), key=lambda step: step.since)
+                if not under:
+                    continue
+                text = f"{duration(now - self._begun):>7}  {self._phase}: " + "; ".join(
+                    f"{step.host}{step.what} ({duration(now - step.since)})" for step in under
+                )
+                if self._live:
+                    width = os.get_terminal_size(self._out).columns
+                    self._write("\r\033[K" + (text if len(text) < width else text[: width - 2] + "…"))
+                elif now - self._reminded >= _REMIND_SECONDS:
+                    self._write(text + "\n")
+                    self._reminded = now
+
+    # -- what Ansible says --------------------------------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook: t.Any) -> None:
+        self._out = 2 if self.get_option("json") else 1
+        self._live = os.isatty(self._out)
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        self._phase = str(play.get_name())
+        self._check = bool(play.check_mode)
+        self._line(self._phase)
+
+    def v2_runner_on_start(self, host: Host, task: Task) -> None:
+        name = host.get_name()
+        label = "" if name == "localhost" else f"{name}: "
+        with self._lock:
+            self._running[name, task._uuid] = _Under(label, str(task.get_name()), time.monotonic())
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        label = self._over(result)
+        if "bcm_report" in result.result:
+            self._report = plain(result.result["bcm_report"])
+        if result.result.get("changed") or self._display.verbosity:
+            self._line(f"  {label}{result.task.get_name()}{self._summary(result)}")
+        if self._display.verbosity > 1:
+            self._line(self._dump_results(result.result), stamped=False)
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        label = self._over(result)
+        if ignore_errors:
+            return
+        message = self._message(result)
+        self._errors.append({"instance": result.host.get_name(), "step": result.task.get_name(), "message": message})
+        self._line(f"Failed: {label}{message}")
+        if self._display.verbosity > 1:
+            self._handle_exception(result.result, use_stderr=True)
+
+    v2_runner_on_unreachable = v2_runner_on_failed
+
+    def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
+        self._over(result)
+
+    def v2_on_file_diff(self, result: CallbackTaskResult) -> None:
+        for diff in result.result.get("results", [result.result]):
+            if diff.get("diff") and diff.get("changed", True) and (text := self._get_diff(plain(diff["diff"]))):
+                self._line(text.rstrip("\n"), stamped=False)
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        self._stopped.set()
+        changed = sum(stats.changed.values())
+        word = "would change" if self._check else "changed"
+        outcome = f"{changed} step{'s' * (changed != 1)} {word}" if changed else f"nothing {word}"
+        if self._report and not self._errors:
+            self._line(stamped=False)
+            for line in report(self._report):
+                self._line(line, stamped=False)
+            self._line(stamped=False)
+        self._line(f"{'Failed' if self._errors else 'Done'}: {outcome}")
+        if self.get_option("json"):
+            answer = {"failed": True, "errors": self._errors} if self._errors else self._report
+            os.write(1, json.dumps(answer, indent=2).encode() + b"\n")
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def _over(self, result: CallbackTaskResult) -> str:
+        """Take a step off what is under way; the label of its host."""
+        name = result.host.get_name()
+        with self._lock:
+            under = self._running.pop((name, result.task._uuid), None)
+        self._handle_warnings(result.result)
+        return under.host if under else f"{name}: "
+
+    def _summary(self, result: CallbackTaskResult) -> str:
+        """What a step did, if it says so: "create 4 instances, update 1 network"."""
+        counts: dict[tuple[str, str], int] = {}
+        for change in result.result.get("changes") or ():
+            key = (str(change.get("action")), str(change.get("kind")).replace("_", " "))
+            counts[key] = counts.get(key, 0) + 1
+        text = ", ".join(f"{action} {count} {kind}{'s' * (count > 1)}" for (action, kind), count in counts.items())
+        return f": {text}" if text else ""
+
+    def _message(self, result: CallbackTaskResult) -> str:
+        """The message of a failure, with what the failed program said where a program failed."""
+        failures = [item for item in result.result.get("results", ()) if item.get("failed")] or [result.result]
+        messages = []
+        for failure in failures:
+            words = _NOISE.sub("", str(failure.get("msg") or "it failed without a word"))
+            said = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
+            if "rc" in failure and said:
+                words += "\n" + "\n".join(f"    {line}" for line in said.splitlines()[-15:])
+            messages.append(words)
+        return "\n".join(messages)

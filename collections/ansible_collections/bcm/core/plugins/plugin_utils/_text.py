@@ -1,0 +1,57 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text for people: durations, sizes, tables, reports."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, as a clock shows them: 3:07, 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def cell(value: t.Any) -> str:
+    """A value in a few words: no brackets, no quotes."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, t.Mapping):
+        return ", ".join(f"{key} {cell(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(item) for item in value) or "-"
+    return str(value)
+
+
+def table(rows: t.Sequence[t.Mapping[str, t.Any]], indent: str = "") -> list[str]:
+    """Rows of equal keys, as lines of a table with those keys above."""
+    if not rows:
+        return []
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    return [(indent + "  ".join(text.ljust(width) for text, width in zip(line, widths))).rstrip() for line in lines]
+
+
+def report(facts: t.Mapping[str, t.Any]) -> list[str]:
+    """A mapping as lines: what is a list of mappings, or a mapping of them, becomes a table under its key."""
+    plain = {key: value for key, value in facts.items() if not _rows(value)}
+    width = max((len(key) for key in plain), default=0)
+    lines = [f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in plain.items()]
+    for key, value in facts.items():
+        if rows := _rows(value):
+            lines += ["", *table(rows)]
+    return lines
+
+
+def _rows(value: t.Any) -> list[dict[str, t.Any]]:
+    if isinstance(value, t.Mapping) and value and all(isinstance(item, t.Mapping) for item in value.values()):
+        return [{"name": name, **item} for name, item in value.items()]
+    if isinstance(value, list) and value and all(isinstance(item, t.Mapping) for item in value):
+        return [dict(item) for item in value]
+    return []
