@@ -86,6 +86,7 @@ class Stack:
     kind: str
     chains: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]]  # stack -> its services
+    asks: Mapping[str, Mapping[str, Any]]  # stack of `needs` -> what its role has to know about this one
     services: Mapping[str, Service]
     volumes: Mapping[str, Volume]
     uplink: bool
@@ -158,6 +159,11 @@ class Catalogue(Mapping[str, Stack]):
         return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.needs))
 
     def _check_needs(self, stack: Stack) -> None:
+        for other in stack.asks:
+            if other not in stack.needs:
+                raise CatalogueError(
+                    f"{stack.source}: asks.{other} is asked of a stack that is not needed: add {other} to needs"
+                )
         for other, services in stack.needs.items():
             where = f"{stack.source}: needs.{other}"
             if other not in self._stacks:
@@ -225,7 +231,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
     top = _Field(source, "", document).mapping(
         required=("schema", "description", "tier", "kind", "chains", "artifact"),
-        optional=("needs", "services", "volumes", "uplink", "refuses", "image", "display"),
+        optional=("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display"),
     )
     if top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
@@ -279,6 +285,9 @@ class _Field:
             if key not in fields:
                 self.sub(key, None).wrong("is missing", "add it (docs/stacks.md says what goes there)")
         return fields
+
+    def plain(self) -> dict[str, Any]:
+        return {key: field.value for key, field in self.entries().items()}
 
     def entries(self) -> dict[str, _Field]:
         if not isinstance(self.value, dict):
@@ -336,7 +345,7 @@ def _entries(top: Mapping[str, _Field], key: str) -> list[tuple[str, _Field]]:
         return []
     entries = list(top[key].entries().items())
     for name, field in entries:
-        fault = names.part_fault(name) if key != "needs" else None
+        fault = names.part_fault(name) if key not in ("needs", "asks") else None
         if fault:
             field.wrong("cannot be called that", fault)
     return entries

@@ -239,6 +239,7 @@ class Planner:
                 key: {other: str(site.addresses[other]) for other, used in consumers.items() if key in used}
                 for key in stack.services
             },
+            "asks": {other: dict(asks[name]) for other in consumers if name in (asks := self.catalogue[other].asks)},
             "volumes": {
                 key: {
                     "volume": names.volume_name(name, key),
