@@ -11,7 +11,6 @@ from abc import abstractmethod
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import BcmError
-from ..module_utils._lxd.errors import LxdError
 
 if t.TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
@@ -30,7 +29,7 @@ def plain(value: t.Any) -> t.Any:
 
 
 class BcmAction(ActionBase):
-    """An action that runs on the controller: set `ARGUMENT_SPEC`, write `perform`, raise a `BcmError` or `LxdError`."""
+    """An action that runs on the controller: set `ARGUMENT_SPEC`, write `perform`, raise a `BcmError` on failure."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -85,7 +84,7 @@ class BcmAction(ActionBase):
         self._params = plain(params)
         try:
             result.update(self.perform(self._params, task_vars or {}))
-        except (BcmError, LxdError) as exc:
+        except BcmError as exc:
             return {"failed": True, "changed": False, "msg": str(exc)}
         finally:
             if self._client is not None:

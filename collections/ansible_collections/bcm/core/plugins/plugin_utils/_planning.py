@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..module_utils._lxd.client import Client
 
-_BUILDER = "build-"
-
 
 class RoleVariables:
     """Defaults of roles under the variables of the play, templated as the roles themselves will see them."""
@@ -99,14 +97,11 @@ def read_found(client: Client, site: Site) -> Found:
     builders, strangers = [], []
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
-        if name.startswith(_BUILDER):
+        if "user.bcm.builder" in config:
             builders.append(name)
         elif config.get("user.bcm.stack") == name:
-            stacks[name] = Deployed(
-                asked=config.get("user.bcm.asked") == "true",
-                running=instance["status"] == "Running",
-                image_hash=config.get("image.bcm.hash"),
-            )
+            asked, running = config.get("user.bcm.asked") == "true", instance["status"] == "Running"
+            stacks[name] = Deployed(asked=asked, running=running)
         else:
             strangers.append(name)
     volumes = _volumes(client, project) if request.state == "absent" else {}

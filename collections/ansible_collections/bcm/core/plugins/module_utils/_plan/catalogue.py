@@ -247,6 +247,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         kind=top["kind"].choice(KINDS),
         chains=chains,
         needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
+        asks={other: field.plain() for other, field in _entries(top, "asks")},
         services={key: _service(field, chains) for key, field in _entries(top, "services")},
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         uplink="uplink" in top and top["uplink"].flag(),

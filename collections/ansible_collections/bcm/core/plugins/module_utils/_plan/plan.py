@@ -79,7 +79,7 @@ class Planner:
         request = self.request
         if request.ca_provider == "software" and request.chain not in (TOY_CHAIN, *request.software_ca_chains):
             raise BcmError(
-                f"Chain {request.chain} with the CA provider software: the keys that vouch for everything would lie in a "
+                f"Chain {request.chain} with the CA provider software: what vouches for all would be keys in a "
                 f"file; use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to have it so all the same"
             )
 
@@ -139,15 +139,13 @@ class Planner:
         self._check_refusals([name for name in live if name not in acted], variables)
         asked = {*self.request.stacks, *(name for name, deployed in found.stacks.items() if deployed.asked)}
         images = {name: self._image(name, variables, image_names) for name in acted}
-        instances = {}
-        for name in acted:
-            deployed, image = found.stacks.get(name), images[name]
-            instances[name] = {
+        instances = {
+            name: {
                 **self._instance(name, live, name in asked, variables),
-                "image": {"alias": image["alias"], "hash": image["hash"]},
-                # an instance of another image is to be replaced; its volumes stay
-                "outdated": deployed is not None and deployed.image_hash != image["hash"],
+                "image": {key: images[name][key] for key in ("alias", "hash")},
             }
+            for name in acted
+        }
         return {
             **self._frame(acted, asked),
             "instances": instances,
@@ -164,7 +162,7 @@ class Planner:
         instances = {name: self._instance(name, found.stacks, name in asked, None) for name in acted}
         warnings: list[str] = []
         if self.request.state == "stopped":
-            changes = resources.stopped(instances)
+            changes = resources.stopped(self.site, instances)
         else:
             asked.difference_update(acted)
             live = set(found.stacks).difference(acted)

@@ -44,7 +44,6 @@ class Deployed:
 
     asked: bool
     running: bool
-    image_hash: str | None = None
 
 
 @dataclass(frozen=True)

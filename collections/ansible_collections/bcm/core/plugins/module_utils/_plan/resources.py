@@ -15,12 +15,16 @@ from .request import Found, Site
 Resource = dict[str, Any]
 Instances = Mapping[str, Mapping[str, Any]]
 
+# The project that holds what a project of its own could not: bridges and ACLs exist but once on a host.
+_SHARED = "default"
+
 
 def foundation(site: Site) -> list[Resource]:
     """What a builder needs, and everything else stands on."""
     return [
         {
             "kind": "project",
+            "project": _SHARED,
             "name": site.names.project,
             "state": "present",
             "description": _description(site, "Instances"),
@@ -34,6 +38,7 @@ def foundation(site: Site) -> list[Resource]:
         },
         {
             "kind": "network",
+            "project": _SHARED,
             "name": site.names.uplink,
             "state": "present",
             "type": "bridge",
@@ -54,7 +59,7 @@ def wanted(site: Site, instances: Instances, live: Collection[str]) -> list[Reso
         {
             "kind": "storage_volume",
             "pool": site.request.storage_pool,
-            "type": "custom",
+            "project": site.names.project,
             "content_type": "filesystem",
             "name": volume["volume"],
             "state": "present",
@@ -71,38 +76,37 @@ def wanted(site: Site, instances: Instances, live: Collection[str]) -> list[Reso
     ]
 
 
-def stopped(instances: Instances) -> list[Resource]:
-    return [{"kind": "instance", "name": name, "state": "stopped"} for name in instances]
+def stopped(site: Site, instances: Instances) -> list[Resource]:
+    return [{"kind": "instance", "name": name, "state": "stopped", "project": site.names.project} for name in instances]
 
 
 def removed(site: Site, instances: Instances, live: Collection[str], found: Found) -> tuple[list[Resource], list[str]]:
     """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
     doomed = _doomed_volumes(site, live, found) if site.request.delete_data else {}
-    gone = [*_absent("instance", *instances)]
-    volumes = [
-        {"kind": "storage_volume", "pool": pool, "type": "custom", "name": name, "state": "absent"}
-        for name, pool in doomed.items()
-    ]
+    project = site.names.project
+    gone = _absent("instance", project, *instances)
+    volumes = [{**item, "pool": doomed[item["name"]]} for item in _absent("storage_volume", project, *doomed)]
     if live:
         return [*gone, *volumes, *_network(site, live)], []
-    gone += [*_absent("instance", *found.builders), *volumes]
+    gone += [*_absent("instance", project, *found.builders), *volumes]
     if found.strangers:
         return gone, [
-            f"Project {site.names.project} and its networks stay, because of instances that are none of ours: "
+            f"Project {project} and its networks stay, because of instances that are none of ours: "
             f"{', '.join(found.strangers)}"
         ]
-    gone += _absent("network", site.names.network, site.names.uplink) + _absent("network_acl", site.names.network)
+    gone += _absent("network", _SHARED, site.names.network, site.names.uplink)
+    gone += _absent("network_acl", _SHARED, site.names.network)
     left = sorted(set(found.volumes).difference(doomed))
     if left:
         return gone, [
-            f"Project {site.names.project} stays, with the data in it: {', '.join(left)}; "
+            f"Project {project} stays, with the data in it: {', '.join(left)}; "
             "run again with delete_data=true to destroy it"
         ]
-    return gone + _absent("project", site.names.project), []
+    return gone + _absent("project", _SHARED, project), []
 
 
-def _absent(kind: str, *wanted_names: str) -> list[Resource]:
-    return [{"kind": kind, "name": name, "state": "absent"} for name in wanted_names]
+def _absent(kind: str, project: str, *gone: str) -> list[Resource]:
+    return [{"kind": kind, "name": name, "state": "absent", "project": project} for name in gone]
 
 
 def _doomed_volumes(site: Site, live: Collection[str], found: Found) -> dict[str, str]:
@@ -130,6 +134,7 @@ def _network(site: Site, live: Collection[str]) -> list[Resource]:
     return [
         {
             "kind": "network_acl",
+            "project": _SHARED,
             "name": site.names.network,
             "state": "present",
             "description": _description(site, "Who may talk to whom"),
@@ -139,6 +144,7 @@ def _network(site: Site, live: Collection[str]) -> list[Resource]:
         },
         {
             "kind": "network",
+            "project": _SHARED,
             "name": site.names.network,
             "state": "present",
             "type": "bridge",
@@ -196,10 +202,12 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     restarted = site.request.state == "restarted" and name in site.request.stacks
     return {
         "kind": "instance",
+        "project": site.names.project,
         "name": name,
         "state": "restarted" if restarted else "started",
         "description": site.catalogue[name].description,
         "image": instance["image"]["alias"],
+        "replace": True,
         "config": {
             "boot.autostart": "true",
             **_marks(site, stack=name, tier=instance["tier"], asked=str(instance["asked"]).lower()),

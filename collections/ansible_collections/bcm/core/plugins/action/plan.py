@@ -1,0 +1,67 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Makes the plan of a data center: reads the catalogue and the endpoint, changes nothing."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, image_namer, read_found
+
+_REQUEST_FIELDS = (
+    "datacenter",
+    "chain",
+    "state",
+    "delete_data",
+    "storage_pool",
+    "endpoint",
+    "subnet",
+    "ca_provider",
+    "software_ca_chains",
+    "allow_below_floor",
+)
+
+
+class ActionModule(BcmAction):
+    LXD = True
+    LXD_WITHOUT = ("project", "target")
+    ARGUMENT_SPEC = {
+        "stacks": {"type": "list", "elements": "str", "required": True},
+        "datacenter": {"type": "str", "required": True},
+        "chain": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": list(STATES), "default": "present"},
+        "delete_data": {"type": "bool", "default": False},
+        "storage_pool": {"type": "str", "default": "default"},
+        "subnet": {"type": "str"},
+        "ca_provider": {"type": "str", "choices": ["software"], "default": "software"},
+        "software_ca_chains": {"type": "list", "elements": "str", "default": []},
+        "allow_below_floor": {"type": "list", "elements": "str", "default": []},
+        "stack_path": {"type": "list", "elements": "path", "default": []},
+        "variables": {"type": "dict", "default": {}},
+        "image_snapshot": {"type": "str"},
+        "image_sources": {"type": "list", "elements": "dict", "default": []},
+        "image_keyring": {"type": "path"},
+    }
+
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        catalogue = Catalogue.read(params["stack_path"])
+        request = Request(
+            stacks=[name for name in params["stacks"] if name],
+            **{field: params[field] for field in _REQUEST_FIELDS},
+        )
+        bcm = {"datacenter": request.datacenter, "chain": request.chain}
+        variables = {**task_vars, **params["variables"], "bcm": bcm}
+        planner = Planner(
+            catalogue, request, lambda stacks: RoleVariables(self._templar, self._loader, stacks, variables)
+        )
+        planner.check()
+        found = read_found(self.client, planner.site)
+        architecture = self.client.server["environment"]["kernel_architecture"]
+        plan = planner.plan(found, image_namer(params, architecture))
+        return {"plan": plan, "warnings": plan["warnings"]}

@@ -1,0 +1,171 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A catalogue of the shape of ours, as folders of its own, and a planner over it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.nativetypes
+import pytest
+import yaml
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, Stack
+from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+
+ALL = ["mainnet", "testnet3", "testnet4", "signet", "regtest"]
+
+STACKS: dict[str, dict[str, Any]] = {
+    "tor": {
+        "tier": "underlay",
+        "services": {"socks": {"protocol": "tcp", "port": 9050}},
+        "volumes": {"data": {"path": "/var/lib/tor", "size": "256MiB", "backup": "files"}},
+        "uplink": True,
+        "artifact": {"name": "tor", "version_command": ["tor", "--version"]},
+    },
+    "bitcoind": {
+        "tier": "bitcoin",
+        "needs": {"tor": ["socks"]},
+        "services": {
+            "rpc": {
+                "protocol": "tcp",
+                "ports": {"mainnet": 8332, "testnet3": 18332, "testnet4": 48332, "signet": 38332, "regtest": 18443},
+            },
+            "p2p": {
+                "protocol": "tcp",
+                "ports": {"mainnet": 8333, "testnet3": 18333, "testnet4": 48333, "signet": 38333, "regtest": 18444},
+            },
+        },
+        "volumes": {"data": {"path": "/var/lib/bitcoind", "size": {"mainnet": "900GiB", "default": "1GiB"}}},
+        "artifact": {
+            "name": "bitcoind",
+            "version": "{{ bitcoind_version }}",
+            "floor": {"versions": ["31.1", "30.3", "29.4"], "why": "31.1 mends an address leak"},
+        },
+        "image": {"variables": ["bitcoind_version"]},
+    },
+    "electrs": {
+        "tier": "bitcoin",
+        "needs": {"bitcoind": ["rpc", "p2p"]},
+        "services": {"electrum": {"protocol": "tcp", "port": 60401}},
+        "volumes": {"data": {"path": "/var/lib/electrs", "size": "1GiB"}},
+        "refuses": [
+            {
+                "when": "bitcoind_prune | int > 0",
+                "why": "electrs reads every block",
+                "remedy": "set bitcoind_prune to 0, or do without electrs",
+            }
+        ],
+        "artifact": {"name": "electrs"},
+    },
+    "electrum": {
+        "tier": "desktop",
+        "kind": "desktop",
+        "needs": {"electrs": ["electrum"]},
+        "artifact": {"name": "electrum"},
+        "display": True,
+    },
+    "lnd": {
+        "tier": "lightning",
+        "chains": ["mainnet", "regtest"],
+        "needs": {"bitcoind": ["rpc"], "tor": ["socks"]},
+        "artifact": {"name": "lnd"},
+    },
+}
+
+VARIABLES = {"bitcoind_prune": 0, "bitcoind_version": "31.1"}
+
+
+class JinjaVariables:
+    """Variables as the planner wants them, over plain Jinja."""
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self.variables = variables
+        self.environment = jinja2.nativetypes.NativeEnvironment(undefined=jinja2.StrictUndefined)
+
+    def value(self, name: str) -> Any:
+        return self.variables.get(name)
+
+    def render(self, template: str) -> Any:
+        try:
+            return self.environment.from_string(template).render(**self.variables)
+        except jinja2.TemplateError as error:
+            raise BcmError(str(error)) from error
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.render("{{ " + condition + " }}"))
+
+
+WriteStacks = Callable[..., Path]
+
+
+@pytest.fixture
+def documents() -> dict[str, dict[str, Any]]:
+    """The parsed stack.yml of each stack, for a test to spoil."""
+    stacks = copy.deepcopy(STACKS)
+    for name, document in stacks.items():
+        stacks[name] = {
+            "schema": 1,
+            "description": f"What {name} does",
+            "kind": "datacenter",
+            "chains": list(ALL),
+            **document,
+        }
+    return stacks
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteStacks:
+    """Writes stack.yml files below a directory and returns it."""
+
+    def writer(stacks: Mapping[str, Any], directory: str = "roles") -> Path:
+        for name, document in stacks.items():
+            path = tmp_path / directory / name / "meta/stack.yml"
+            path.parent.mkdir(parents=True)
+            path.write_text(document if isinstance(document, str) else yaml.safe_dump(document), encoding="utf-8")
+        return tmp_path / directory
+
+    return writer
+
+
+@pytest.fixture
+def catalogue(documents: dict[str, Any], write: WriteStacks) -> Catalogue:
+    return Catalogue.read(roles=write(documents))
+
+
+MakePlanner = Callable[..., Planner]
+
+
+@pytest.fixture
+def planner(catalogue: Catalogue) -> MakePlanner:
+    """A planner for some stacks; keywords are the request's fields, `variables` the inventory's."""
+
+    def make(*stacks: str, variables: Mapping[str, Any] | None = None, **fields: Any) -> Planner:
+        request = Request(**{"stacks": stacks, "chain": "regtest", "datacenter": "local", **fields})
+        known = JinjaVariables({**VARIABLES, **(variables or {})})
+        return Planner(catalogue, request, lambda _stacks: known)
+
+    return make
+
+
+def image_names(stack: Stack, variables: Mapping[str, Any]) -> tuple[str, str]:
+    return "b" * 64, (stack.name.encode().hex() + "0" * 64)[:64]
+
+
+@pytest.fixture
+def namer() -> Callable[[Stack, Mapping[str, Any]], tuple[str, str]]:
+    return image_names
+
+
+@pytest.fixture
+def by_kind() -> Callable[[Sequence[Mapping[str, Any]]], list[tuple[str, str, str]]]:
+    """Resources as triples of kind, name and state."""
+    return lambda resources: [(item["kind"], item["name"], item["state"]) for item in resources]
