@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from .._errors import BcmError
 
-class LxdError(Exception):
+
+class LxdError(BcmError):
     """Anything that went wrong between us and a LXD or Incus server."""
 
 

@@ -26,7 +26,9 @@ from .errors import DeadlineExceeded, LxdError, NotFound
 try:
     import websocket
 except ImportError:  # the sanity tests import this file without the libraries
-    pass
+    BROKEN: tuple[type[Exception], ...] = (OSError,)
+else:
+    BROKEN = (OSError, websocket.WebSocketException)
 
 _CHUNK = 64 * 1024
 
@@ -56,26 +58,27 @@ def run(
 
     Past the deadline the command is killed and DeadlineExceeded carries what it had written.
     """
-    operation = _start(client, instance, argv, environment, user, group, cwd, interactive=False)
+    operation = start(client, instance, argv, environment=environment, user=user, group=group, cwd=cwd)
     end = None if deadline is None else time.monotonic() + deadline
     with contextlib.ExitStack() as stack:
-        sockets = _sockets(client, operation, stack)
+        fds = sockets(client, operation, stack)
         output = {"1": bytearray(), "2": bytearray()}
         pending = memoryview(stdin)
         if not pending:
-            sockets["0"].send("")
+            with contextlib.suppress(*BROKEN):  # the command may have ended already
+                fds["0"].send("")
         open_fds = {"1", "2"}
         while open_fds:
             left = None if end is None else max(0.0, end - time.monotonic())
-            readers = {sockets[fd].sock: fd for fd in open_fds}
+            readers = {fds[fd].sock: fd for fd in open_fds}
             # TLS may hold a whole frame that select() on the socket cannot see.
             ready = [s for s in readers if getattr(s, "pending", int)()]
             writable: list[Any] = []
             if not ready:
-                ready, writable, _x = select.select(list(readers), [sockets["0"].sock] if pending else [], [], left)
+                ready, writable, _x = select.select(list(readers), [fds["0"].sock] if pending else [], [], left)
             if not ready and not writable:
                 with contextlib.suppress(Exception):
-                    sockets["control"].send(json.dumps({"command": "signal", "signal": int(signal.SIGKILL)}))
+                    fds["control"].send(json.dumps({"command": "signal", "signal": int(signal.SIGKILL)}))
                 written = bytes(output["1"] + output["2"])[-2000:].decode(errors="replace").strip()
                 raise DeadlineExceeded(
                     f"{argv[0]} in instance {instance} did not end within {deadline:g} s; it was killed"
@@ -83,18 +86,18 @@ def run(
                 )
             for sock in ready:
                 fd = readers[sock]
-                data = _receive(sockets[fd])
+                data = receive(fds[fd])
                 if data is None:
                     open_fds.discard(fd)
                 else:
                     output[fd] += data
             if writable:
                 try:
-                    sockets["0"].send_binary(bytes(pending[:_CHUNK]))
+                    fds["0"].send_binary(bytes(pending[:_CHUNK]))
                     pending = pending[_CHUNK:]
                     if not pending:
-                        sockets["0"].send("")
-                except (OSError, websocket.WebSocketException):
+                        fds["0"].send("")
+                except BROKEN:
                     pending = memoryview(b"")  # the command ended without reading all of it
         left = 3600.0 if end is None else max(1.0, end - time.monotonic())
         status = _finish(client, instance, argv, operation, left)
@@ -114,35 +117,44 @@ def interactive(
     """Run a command on the caller's terminal (a PTY in the instance); its exit status. The terminal is always restored."""
     size = shutil.get_terminal_size()
     environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
-    operation = _start(
-        client, instance, argv, environment, user, group, cwd, interactive=True, width=size.columns, height=size.lines
+    operation = start(
+        client,
+        instance,
+        argv,
+        environment=environment,
+        user=user,
+        group=group,
+        cwd=cwd,
+        interactive=True,
+        width=size.columns,
+        height=size.lines,
     )
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     with contextlib.ExitStack() as stack:
-        sockets = _sockets(client, operation, stack)
+        fds = sockets(client, operation, stack)
 
         def resized(*_unused: object) -> None:
             now = shutil.get_terminal_size()
             args = {"width": str(now.columns), "height": str(now.lines)}
-            sockets["control"].send(json.dumps({"command": "window-resize", "args": args}))
+            fds["control"].send(json.dumps({"command": "window-resize", "args": args}))
 
         if os.isatty(stdin):
             before = termios.tcgetattr(stdin)
             stack.callback(termios.tcsetattr, stdin, termios.TCSADRAIN, before)
             stack.callback(signal.signal, signal.SIGWINCH, signal.signal(signal.SIGWINCH, resized))
             tty.setraw(stdin)
-        sources = [sockets["0"].sock, stdin]
+        sources = [fds["0"].sock, stdin]
         while True:
             ready = select.select(sources, [], [])[0]
             if stdin in ready:
                 data = os.read(stdin, _CHUNK)
                 if data:
-                    sockets["0"].send_binary(data)
+                    fds["0"].send_binary(data)
                 else:
                     sources.remove(stdin)
-                    sockets["0"].send_binary(b"\x04")
-            if sockets["0"].sock in ready:
-                data = _receive(sockets["0"])
+                    fds["0"].send_binary(b"\x04")
+            if fds["0"].sock in ready:
+                data = receive(fds["0"])
                 if data is None:
                     break
                 while data:
@@ -151,16 +163,18 @@ def interactive(
     return int(status.get("return", -1))
 
 
-def _start(
+def start(
     client: Client,
     instance: str,
     argv: Sequence[str],
-    environment: dict[str, str] | None,
-    user: int | None,
-    group: int | None,
-    cwd: str | None,
+    *,
+    environment: dict[str, str] | None = None,
+    user: int | None = None,
+    group: int | None = None,
+    cwd: str | None = None,
     **options: Any,
 ) -> Operation:
+    """Start a command whose streams are websockets; further options as the API names them (interactive, width, height)."""
     body = {
         "command": list(argv),
         "environment": environment or {},
@@ -190,22 +204,23 @@ def _finish(
         raise type(error)(f"Failed to {what}: {error}") from error
 
 
-def _sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -> dict[str, Any]:
-    sockets = {}
+def sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """The streams of a command that was started, "0", "1", "2" and "control"; closed with the stack."""
+    fds = {}
     for fd, secret in operation.metadata["metadata"]["fds"].items():
         raw = client.endpoint.connect(client.timeout)
         stack.callback(raw.close)
         url = f"ws://lxd/1.0/operations/{operation.id}/websocket?secret={secret}"
-        sockets[fd] = websocket.create_connection(url, socket=raw, suppress_origin=True, enable_multithread=False)
+        fds[fd] = websocket.create_connection(url, socket=raw, suppress_origin=True, enable_multithread=False)
         raw.settimeout(None)
-    return sockets
+    return fds
 
 
-def _receive(sock: Any) -> bytes | None:
+def receive(sock: Any) -> bytes | None:
     """What one frame brings to a stream; None at its end (LXD says so by an empty text message, or by closing)."""
     try:
         opcode, data = sock.recv_data(control_frame=True)
-    except (OSError, websocket.WebSocketException):
+    except BROKEN:
         return None
     if opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
         return b""

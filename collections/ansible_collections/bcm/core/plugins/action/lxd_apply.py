@@ -1,0 +1,30 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action of the module bcm.core.lxd_apply."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, parse
+from ansible_collections.bcm.core.plugins.plugin_utils._resource_action import ReconcileAction
+
+_EVERYWHERE = {"kind": {"type": "str"}, "project": {"type": "str"}, "target": {"type": "str"}}
+
+
+class ActionModule(ReconcileAction):
+    ARGUMENT_SPEC = {"resources": {"type": "list", "elements": "dict", "required": True}}
+
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        resources = []
+        for item in params["resources"]:
+            wanted = parse(item, project=params["project"], target=params["target"])
+            checked = ArgumentSpecValidator({**_EVERYWHERE, **KINDS[item["kind"]].argument_spec()}).validate(item)
+            if checked.error_messages:
+                raise LxdError(f"{wanted.label}: {'; '.join(checked.error_messages)}")
+            resources.append(parse(checked.validated_parameters, project=params["project"], target=params["target"]))
+        return self.apply(resources)

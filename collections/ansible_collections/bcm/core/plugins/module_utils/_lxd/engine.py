@@ -1,0 +1,192 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reconcile resources with what is there: read, plan (pure), apply side by side in the order of their references."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from .client import Client
+from .errors import LxdError
+from .handlers import Body, Step, handler_of
+from .resources import Reference, Resource
+
+# A host's LXD works on several instances at once; more than this only queues in it.
+WORKERS = 8
+
+
+@dataclass
+class Work:
+    """One resource, what was found of it, and what is to be done."""
+
+    resource: Resource
+    body: Body | None
+    steps: list[Step]
+    done: list[str] = field(default_factory=list)
+    error: LxdError | None = None
+
+
+@dataclass
+class Outcome:
+    """What a reconciliation did, or in check mode would do."""
+
+    work: list[Work]
+
+    @property
+    def changes(self) -> list[dict[str, str]]:
+        return [
+            {"kind": item.resource.kind.name, "name": item.resource.full_name, "action": step.action}
+            for item in self.work
+            for step in item.steps
+        ]
+
+    @property
+    def diff(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "before_header": f"{item.resource.label} ({step.action})",
+                "after_header": f"{item.resource.label} ({step.action})",
+                "before": dict(step.before),
+                "after": dict(step.after),
+            }
+            for item in self.work
+            for step in item.steps
+        ]
+
+    @property
+    def resources(self) -> dict[str, Body | None]:
+        return {f"{item.resource.kind.name}/{item.resource.full_name}": item.body for item in self.work}
+
+
+class ApplyError(LxdError):
+    """Something could not be done. ``outcome`` says what was."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def reconcile(
+    client: Client,
+    resources: Sequence[Resource],
+    *,
+    check: bool = False,
+    progress: Callable[[Resource, Step], None] | None = None,
+) -> Outcome:
+    """Bring resources to the state they are wanted in; in check mode only find out what that takes.
+
+    What does not depend on a failed resource is still done; then ApplyError names every failure.
+    """
+    _no_doubles(resources)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="bcm") as pool:
+        bodies = _read(client, resources, pool)
+        work = [Work(r, bodies[r.project, r.reference], []) for r in resources]
+        for item in work:
+            item.steps = handler_of(item.resource).steps(item.resource, item.body)
+        outcome = Outcome(work)
+        if not check and any(item.steps for item in work):
+            _apply(client, work, pool, progress)
+    failed = [item for item in work if item.error is not None]
+    if failed:
+        raise ApplyError("; ".join(str(item.error) for item in failed), outcome)
+    return outcome
+
+
+def _no_doubles(resources: Iterable[Resource]) -> None:
+    seen: set[tuple[str, Reference]] = set()
+    for resource in resources:
+        key = (resource.project, resource.reference)
+        if key in seen:
+            raise LxdError(f"{resource.label} is listed twice")
+        seen.add(key)
+
+
+def _read(
+    client: Client, resources: Sequence[Resource], pool: ThreadPoolExecutor
+) -> dict[tuple[str, Reference], Body | None]:
+    """What is there of each; one request for all resources of one collection."""
+
+    def where(resource: Resource) -> tuple[str, str]:
+        return resource.collection, resource.project
+
+    groups = [list(group) for _key, group in groupby(sorted(resources, key=where), key=where)]
+    answers = pool.map(lambda group: handler_of(group[0]).read_all(client, group), groups)
+    return {
+        (resource.project, resource.reference): bodies.get(resource.name)
+        for group, bodies in zip(groups, answers, strict=True)
+        for resource in group
+    }
+
+
+def order(work: Sequence[Work]) -> dict[int, set[int]]:
+    """For each item, by its place, the places of those that have to be done before. Pure.
+
+    What is wanted comes after what it refers to; what is to go waits for all that refers, or referred, to it.
+    """
+    place: dict[Reference, list[int]] = {}
+    for index, item in enumerate(work):
+        place.setdefault(item.resource.reference, []).append(index)
+    before: dict[int, set[int]] = {index: set() for index in range(len(work))}
+    for index, item in enumerate(work):
+        resource = item.resource
+        wanted = set() if resource.state == "absent" else resource.references(resource.given)
+        present = resource.references(item.body) if item.body is not None else set()
+        for reference in wanted | present:
+            for other in place.get(reference, ()):
+                if work[other].resource.state == "absent":
+                    before[other].add(index)
+                elif reference in wanted:
+                    before[index].add(other)
+    return before
+
+
+def _apply(
+    client: Client,
+    work: Sequence[Work],
+    pool: ThreadPoolExecutor,
+    progress: Callable[[Resource, Step], None] | None,
+) -> None:
+    waiting = order(work)
+    finished: set[int] = set()
+    running: dict[Future[None], int] = {}
+    while waiting or running:
+        for index in [index for index, before in waiting.items() if before <= finished]:
+            failed = next((work[i] for i in waiting[index] if work[i].error is not None), None)
+            del waiting[index]
+            if failed is not None and work[index].steps:
+                label = work[index].resource.label
+                work[index].error = LxdError(f"{label} was left as it is, since {failed.resource.label} failed")
+            if work[index].error is None and work[index].steps:
+                running[pool.submit(_perform, client, work[index], progress)] = index
+            else:
+                finished.add(index)
+        if not running:
+            if waiting and not any(before <= finished for before in waiting.values()):
+                names = ", ".join(work[i].resource.label for i in waiting)
+                raise LxdError(f"These resources wait for each other: {names}")
+            continue
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            index = running.pop(future)
+            finished.add(index)
+            try:
+                future.result()
+            except LxdError as error:
+                work[index].error = error
+
+
+def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], None] | None) -> None:
+    handler = handler_of(item.resource)
+    for step in item.steps:
+        if progress is not None:
+            progress(item.resource, step)
+        handler.perform(client, item.resource, step)
+        item.done.append(step.action)
+    with contextlib.suppress(LxdError):
+        item.body = handler.read(client, item.resource)[0]

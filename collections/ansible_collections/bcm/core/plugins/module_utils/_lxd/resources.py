@@ -1,0 +1,274 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the engine knows of each kind of resource: where it lives, what may be said of it, what it refers to.
+
+Fields and configuration keys carry the names of LXD's API. Everything here is data and pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .client import quoted
+from .errors import LxdError
+
+# Whatever the kind, these configuration keys are the server's own.
+_SERVER_PREFIXES = ("volatile.", "image.")
+
+Reference = tuple[str, str]
+
+
+def _config(value: Mapping[str, Any] | None) -> dict[str, str]:
+    """Configuration as the API has it: strings, nothing unset."""
+    return {key: _string(item) for key, item in (value or {}).items() if item is not None and item != ""}
+
+
+def _string(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _devices(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, str]]:
+    return {name: _config(device) for name, device in (value or {}).items()}
+
+
+def _rules(value: list[Mapping[str, Any]] | None) -> list[dict[str, str]]:
+    """Rules of an ACL in a canonical order: their order has no meaning to LXD."""
+    rules = [_config({"state": "enabled", **rule}) for rule in value or []]
+    return sorted(rules, key=lambda rule: sorted(rule.items()))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else _string(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a resource's body: how it is asked for in Ansible, and its canonical form for comparison."""
+
+    spec: dict[str, Any]
+    canonical: Callable[[Any], Any] = _same
+    #: False: said when the resource is made, and neither compared nor changed afterwards.
+    mutable: bool = True
+
+
+_DESCRIPTION = Field({"type": "str"}, _text)
+_CONFIG = Field({"type": "dict"}, _config)
+_DEVICES = Field({"type": "dict"}, _devices)
+_RULES = Field({"type": "list", "elements": "dict"}, _rules)
+_STATES = ("present", "absent")
+
+
+def _fixed(**spec: Any) -> Field:
+    return Field(spec, mutable=False)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resource. ``parents`` are the fields that, with the name, say which one is meant."""
+
+    name: str
+    collection: str
+    fields: Mapping[str, Field]
+    states: tuple[str, ...] = _STATES
+    default_state: str = "present"
+    parents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    #: Options that steer the work and are no fields of the resource.
+    options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    #: Configuration keys that the server fills in by itself when they are not given.
+    filled: tuple[str, ...] = ()
+    #: Fields that a PUT must carry besides the mutable ones.
+    carried: tuple[str, ...] = ()
+    refers: Callable[[Mapping[str, Any]], Iterator[Reference]] = lambda body: iter(())
+
+    def argument_spec(self) -> dict[str, dict[str, Any]]:
+        return {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": list(self.states), "default": self.default_state},
+            **{name: dict(spec) for name, spec in self.parents.items()},
+            **{name: dict(item.spec) for name, item in self.fields.items()},
+            **{name: dict(spec) for name, spec in self.options.items()},
+        }
+
+    def owned_by_server(self, key: str) -> bool:
+        return key.startswith(_SERVER_PREFIXES) or key in self.filled
+
+    def merged_config(self, present: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+        """``wanted`` in full, and of what is there only what belongs to the server."""
+        kept = {key: value for key, value in present.items() if self.owned_by_server(key)}
+        return {**kept, **wanted}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource as somebody wants it. ``given`` holds only what was said, canonical."""
+
+    kind: Kind
+    name: str
+    project: str
+    state: str
+    parents: Mapping[str, str]
+    given: Mapping[str, Any]
+    options: Mapping[str, Any]
+    target: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How people are told of it: ``instance tor``."""
+        return f"{self.kind.name.replace('_', ' ')} {self.full_name}"
+
+    @property
+    def full_name(self) -> str:
+        return "/".join([*self.parents.values(), self.name])
+
+    @property
+    def reference(self) -> Reference:
+        return self.kind.name, self.full_name
+
+    @property
+    def collection(self) -> str:
+        """Path of the collection it lives in."""
+        return self.kind.collection.format(**{key: quoted(value) for key, value in self.parents.items()})
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{quoted(self.name)}"
+
+    def references(self, body: Mapping[str, Any]) -> set[Reference]:
+        """What a body of this resource (as it is, or as it is wanted) needs to exist."""
+        found = set(self.kind.refers({**self.parents, **body}))
+        if self.project != "default":
+            found.add(("project", self.project))
+        return found
+
+
+def _device_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+    for device in (body.get("devices") or {}).values():
+        for key in ("network", "parent"):
+            if device.get("type") == "nic" and device.get(key):
+                yield "network", device[key]
+        for acl in filter(None, device.get("security.acls", "").split(",")):
+            yield "network_acl", acl.strip()
+        if device.get("type") == "disk" and device.get("pool"):
+            yield "storage_pool", device["pool"]
+            if device.get("source"):
+                yield "storage_volume", f"{device['pool']}/{device['source']}"
+
+
+def _instance_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+    yield from _device_references(body)
+    for profile in body.get("profiles") or ():
+        yield "profile", profile
+    if body.get("image"):
+        yield "image", body["image"]
+
+
+def _network_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+    config = body.get("config") or {}
+    for acl in filter(None, config.get("security.acls", "").split(",")):
+        yield "network_acl", acl.strip()
+    if config.get("network"):
+        yield "network", config["network"]
+
+
+def _snapshot_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+    yield "instance", body["instance"]
+
+
+def _image_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+    source = body.get("source") or {}
+    if source.get("instance"):
+        yield "instance", source["instance"]
+
+
+_DEADLINE = {"deadline": {"type": "float", "default": 120.0}}
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("project", "/1.0/projects", {"description": _DESCRIPTION, "config": _CONFIG},
+             filled=("features.images", "features.profiles", "features.networks", "features.networks.zones",
+                     "features.storage.volumes", "features.storage.buckets")),
+        Kind("storage_pool", "/1.0/storage-pools",
+             {"description": _DESCRIPTION, "config": _CONFIG, "driver": _fixed(type="str")},
+             filled=("source", "size", "btrfs.mount_options", "lvm.vg_name", "lvm.thinpool_name", "zfs.pool_name")),
+        Kind("storage_volume", "/1.0/storage-pools/{pool}/volumes/custom",
+             {"description": _DESCRIPTION, "config": _CONFIG,
+              "content_type": _fixed(type="str", choices=["filesystem", "block"])},
+             parents={"pool": {"type": "str", "required": True}},
+             filled=("size", "block.filesystem", "block.mount_options", "lvm.stripes", "zfs.blocksize"),
+             refers=lambda body: iter([("storage_pool", body["pool"])])),
+        Kind("network_acl", "/1.0/network-acls",
+             {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES}),
+        Kind("network", "/1.0/networks",
+             {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
+             filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),
+             refers=_network_references),
+        Kind("profile", "/1.0/profiles",
+             {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES}, refers=_device_references),
+        Kind("image", "/1.0/images/aliases",
+             {"properties": Field({"type": "dict"}, _config), "public": Field({"type": "bool"}),
+              "auto_update": Field({"type": "bool"}),
+              "source": _fixed(type="dict", options={
+                  "metadata": {"type": "path"}, "rootfs": {"type": "path"},
+                  "instance": {"type": "str"}, "compression": {"type": "str"},
+                  "server": {"type": "str"}, "protocol": {"type": "str", "choices": ["lxd", "simplestreams"]},
+                  "alias": {"type": "str"}, "fingerprint": {"type": "str"}, "certificate": {"type": "str"}},
+                  required_one_of=[["metadata", "instance", "alias", "fingerprint"]],
+                  mutually_exclusive=[["metadata", "instance", "server"]])},
+             options={"deadline": {"type": "float", "default": 900.0}}, carried=("expires_at", "profiles"),
+             refers=_image_references),
+        Kind("instance", "/1.0/instances",
+             {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES,
+              "profiles": Field({"type": "list", "elements": "str"}, list), "ephemeral": Field({"type": "bool"}),
+              "image": _fixed(type="str"), "type": _fixed(type="str", choices=["container", "virtual-machine"])},
+             states=("present", "started", "stopped", "restarted", "absent"),
+             options={"replace": {"type": "bool", "default": False}, "force_stop": {"type": "bool", "default": False},
+                      "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
+             carried=("architecture",), refers=_instance_references),
+        Kind("snapshot", "/1.0/instances/{instance}/snapshots",
+             {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _text)},
+             states=("present", "restored", "absent"),
+             parents={"instance": {"type": "str", "required": True}}, options=_DEADLINE,
+             refers=_snapshot_references),
+    )
+}
+
+
+def parse(item: Mapping[str, Any], *, project: str = "default", target: str | None = None) -> Resource:
+    """A Resource from a mapping of options (``kind``, ``name``, ``state``, …). LxdError names what is wrong with it."""
+    name = item.get("kind")
+    if name not in KINDS:
+        raise LxdError(f'Unknown kind of resource "{name}": one of {", ".join(sorted(KINDS))}')
+    kind = KINDS[str(name)]
+    if not item.get("name"):
+        raise LxdError(f"A resource of kind {kind.name} has no name")
+    known = {"kind", "project", "target", *kind.argument_spec()}
+    for key in item:
+        if key not in known:
+            raise LxdError(f'{kind.name} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
+    state = item.get("state") or kind.default_state
+    if state not in kind.states:
+        raise LxdError(f'{kind.name} {item["name"]}: unknown state "{state}"; one of {", ".join(kind.states)}')
+    for parent in kind.parents:
+        if not item.get(parent):
+            raise LxdError(f"{kind.name} {item['name']}: {parent} is required")
+    defaults = {key: spec.get("default") for key, spec in kind.options.items()}
+    return Resource(
+        kind=kind,
+        name=str(item["name"]),
+        # A project lies in no other.
+        project="default" if kind.name == "project" else item.get("project") or project,
+        state=state,
+        parents={key: str(item[key]) for key in kind.parents},
+        given={key: f.canonical(item[key]) for key, f in kind.fields.items() if item.get(key) is not None},
+        options={**defaults, **{key: item[key] for key in kind.options if item.get(key) is not None}},
+        target=item.get("target") or target,
+    )

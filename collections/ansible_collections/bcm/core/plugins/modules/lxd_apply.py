@@ -1,0 +1,84 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_apply
+short_description: Reconcile many LXD resources at once
+version_added: 0.1.0
+description:
+  - Takes a list of resources and brings each to the state it is wanted in, side by side, in the order in which they need each
+    other.
+  - What is there is read with one request for each kind. Nothing is written when nothing differs.
+  - Writes carry the ETag of what they were planned against, so that a change by somebody else is never overwritten.
+  - What does not depend on a resource that failed is still done.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reconciles
+  - bcm.core.attributes.group_lxd
+options:
+  resources:
+    description:
+      - The resources, in any order. Each is a mapping with C(kind) (V(project), V(storage_pool), V(storage_volume), V(network),
+        V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of that name, for example
+        those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each, else O(project) and O(target) are
+        taken.
+    type: list
+    elements: dict
+    required: true
+seealso:
+  - module: bcm.core.lxd_instance
+  - module: bcm.core.lxd_network
+"""
+
+EXAMPLES = r"""
+- name: A network and two instances in it
+  bcm.core.lxd_apply:
+    resources:
+      - kind: network
+        name: lab
+        config:
+          ipv4.address: 10.90.0.1/24
+          ipv6.address: none
+      - kind: instance
+        name: one
+        image: bcm/base
+        state: started
+        wait_for: address
+        devices: &devices
+          root: {type: disk, pool: default, path: /}
+          eth0: {type: nic, network: lab}
+      - kind: instance
+        name: two
+        image: bcm/base
+        state: started
+        devices: *devices
+"""
+
+RETURN = r"""
+changes:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: The kind of the resource.
+      type: str
+    name:
+      description: Its name; of a volume or a snapshot with the pool or the instance before it.
+      type: str
+    action:
+      description: What was done, for example V(create), V(update), V(start) or V(delete).
+      type: str
+resources:
+  description: The resources as the API gives them after the change, by kind and name as in C(instance/tor).
+  returned: always
+  type: dict
+"""

@@ -1,0 +1,66 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_info
+short_description: Read what a LXD server has
+version_added: 0.1.0
+description:
+  - Reads one object, or all objects, of a kind.
+  - A project or an object that does not exist gives an empty list.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reads
+  - bcm.core.attributes.group_lxd
+options:
+  kind:
+    description: The kind of the objects.
+    type: str
+    required: true
+    choices:
+      - certificate
+      - cluster_member
+      - image
+      - instance
+      - network
+      - network_acl
+      - operation
+      - profile
+      - project
+      - server
+      - snapshot
+      - storage_pool
+      - storage_volume
+  name:
+    description: Only the object of this name, or of this fingerprint.
+    type: str
+  pool:
+    description: The storage pool whose custom volumes are read. Required for O(kind=storage_volume).
+    type: str
+  instance:
+    description: The instance whose snapshots are read. Required for O(kind=snapshot).
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: All instances of a project
+  bcm.core.lxd_info:
+    kind: instance
+    project: bcm-home-regtest
+  register: found
+"""
+
+RETURN = r"""
+resources:
+  description: The objects as the API gives them.
+  returned: always
+  type: list
+  elements: dict
+"""

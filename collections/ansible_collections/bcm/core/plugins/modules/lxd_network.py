@@ -1,0 +1,67 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_network
+short_description: Manage LXD networks
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes managed networks of LXD or Incus.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reconciles
+  - bcm.core.attributes.group_lxd
+options:
+  name:
+    description: The name of the network.
+    type: str
+    required: true
+  description:
+    description: Free text. Left alone if not given.
+    type: str
+  config:
+    description:
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
+        belongs to the server (C(volatile.*), C(image.*) and addresses that the server chose).
+    type: dict
+  state:
+    description: Whether the network is to exist.
+    type: str
+    choices: [present, absent]
+    default: present
+  type:
+    description: The type of a new network, for example V(bridge). The server's default if not given.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: A network without a way out
+  bcm.core.lxd_network:
+    name: home-r-net
+    config:
+      ipv4.address: 10.90.8.1/21
+      ipv4.nat: false
+      ipv6.address: none
+      security.acls: home-r-net
+      security.acls.default.egress.action: reject
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [create]
+resource:
+  description: The network as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  returned: always
+  type: dict
+"""

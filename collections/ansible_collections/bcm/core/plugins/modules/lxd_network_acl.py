@@ -1,0 +1,74 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_network_acl
+short_description: Manage LXD network ACLs
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes network ACLs of LXD or Incus.
+  - Needs the API extension C(network_acl).
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reconciles
+  - bcm.core.attributes.group_lxd
+options:
+  name:
+    description: The name of the network ACL.
+    type: str
+    required: true
+  description:
+    description: Free text. Left alone if not given.
+    type: str
+  config:
+    description:
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
+        belongs to the server (C(volatile.*), C(image.*)).
+    type: dict
+  state:
+    description: Whether the ACL is to exist. LXD deletes only ACLs that nothing uses.
+    type: str
+    choices: [present, absent]
+    default: present
+  ingress:
+    description: Rules for what comes in, as LXD's API has them. Replaces all of them if given; their order has no meaning.
+    type: list
+    elements: dict
+  egress:
+    description: Rules for what goes out, likewise.
+    type: list
+    elements: dict
+"""
+
+EXAMPLES = r"""
+- name: Let electrs reach bitcoind, and nothing else
+  bcm.core.lxd_network_acl:
+    name: home-r-net
+    ingress: []
+    egress:
+      - action: allow
+        source: 10.90.8.12/32
+        destination: 10.90.8.11/32
+        protocol: tcp
+        destination_port: "8332"
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [create]
+resource:
+  description: The network ACL as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  returned: always
+  type: dict
+"""

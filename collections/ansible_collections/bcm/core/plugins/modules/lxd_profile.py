@@ -1,0 +1,68 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_profile
+short_description: Manage LXD profiles
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes profiles of LXD or Incus.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reconciles
+  - bcm.core.attributes.group_lxd
+options:
+  name:
+    description: The name of the profile.
+    type: str
+    required: true
+  description:
+    description: Free text. Left alone if not given.
+    type: str
+  config:
+    description:
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
+        belongs to the server (C(volatile.*), C(image.*)).
+    type: dict
+  devices:
+    description: Devices by name, each a mapping as LXD's API has it. Left alone if not given, replaces all if given.
+    type: dict
+  state:
+    description: Whether the profile is to exist.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: A profile with a root disk
+  bcm.core.lxd_profile:
+    name: small
+    config:
+      limits.memory: 512MiB
+    devices:
+      root:
+        type: disk
+        pool: default
+        path: /
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [create]
+resource:
+  description: The profile as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  returned: always
+  type: dict
+"""

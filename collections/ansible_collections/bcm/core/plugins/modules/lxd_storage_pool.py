@@ -1,0 +1,64 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_storage_pool
+short_description: Manage LXD storage pools
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes storage pools of LXD or Incus.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.reconciles
+  - bcm.core.attributes.group_lxd
+options:
+  name:
+    description: The name of the storage pool.
+    type: str
+    required: true
+  description:
+    description: Free text. Left alone if not given.
+    type: str
+  config:
+    description:
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
+        belongs to the server (C(volatile.*), C(image.*) and C(source), C(size) and the like).
+    type: dict
+  state:
+    description: Whether the pool is to exist. LXD deletes only pools that are empty.
+    type: str
+    choices: [present, absent]
+    default: present
+  driver:
+    description: The driver of a new pool, for example V(btrfs), V(zfs) or V(dir).
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: A pool in a file of 40 GiB
+  bcm.core.lxd_storage_pool:
+    name: default
+    driver: btrfs
+    config:
+      size: 40GiB
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: str
+  sample: [create]
+resource:
+  description: The storage pool as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  returned: always
+  type: dict
+"""
