@@ -28,7 +28,6 @@ def base_hash(settings: Mapping[str, Any], architecture: str) -> str:
 
     Raises BcmError if the keyring of the settings cannot be read.
     """
-    keyring = settings.get("image_keyring")
     return _digest(
         {
             "format": _FORMAT,
@@ -40,8 +39,8 @@ def base_hash(settings: Mapping[str, Any], architecture: str) -> str:
             "files": recipe.FILES,
             "links": recipe.LINKS,
             "snapshot": settings.get("image_snapshot") or "",
-            "sources": settings.get("image_sources") or [],
-            "keyring": _file_digest(Path(keyring).expanduser()) if keyring else "",
+            "sources": [_source(source) for source in settings.get("image_sources") or []],
+            "keyring": _keyring_digest(settings.get("image_keyring")),
         }
     )
 
@@ -64,6 +63,19 @@ def image_hash(
             "variables": variables,
         }
     )
+
+
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "suite": source["suite"],
+        "components": source.get("components") or ["main"],
+        "mirror": source.get("mirror") or "",
+        "keyring": _keyring_digest(source.get("keyring")),
+    }
+
+
+def _keyring_digest(path: str | None) -> str:
+    return _file_digest(Path(path).expanduser()) if path else ""
 
 
 def _files(root: Path, patterns: tuple[str, ...]) -> list[list[str]]:

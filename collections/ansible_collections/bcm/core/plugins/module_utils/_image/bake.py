@@ -1,0 +1,265 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Builders: instances of the base image in which a stack is installed, and that become its image."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .._errors import BcmError
+from .._lxd import exec as lxd_exec
+from .._lxd.client import Client, quoted
+from .._lxd.errors import NotFound
+from .._plan.versions import satisfies
+from .base import archive
+from .sources import Mirrors, apt_options, mirrors
+
+_CERTIFICATES = Path("/usr/local/share/ca-certificates")
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_OWNER = "user.bcm.builder"
+
+# Seconds.
+_ADDRESS_DEADLINE = 30.0
+_PREPARE_DEADLINE = 300.0
+_FINISH_DEADLINE = 120.0
+_STOP_DEADLINE = 60.0
+_BAKE_LIMIT = 3 * 3600.0
+
+# What a builder has that no image may have; the counterpart of _inputs().
+_FINISH = r"""
+set -eu
+apt-get clean
+if ls /usr/local/share/ca-certificates/bcm-*.crt >/dev/null 2>&1; then
+    rm -f /usr/local/share/ca-certificates/bcm-*.crt
+    update-ca-certificates --fresh >/dev/null 2>&1
+fi
+rm -f /etc/apt/sources.list.d/bcm.list /etc/apt/preferences.d/bcm /etc/apt/apt.conf.d/99-bcm-builder \
+    /usr/share/keyrings/bcm-*.gpg
+: > /etc/apt/sources.list
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
+rm -rf /var/lib/systemd/random-seed /var/lib/systemd/network /var/lib/dbus/machine-id /etc/ssh/ssh_host_*
+find /root -mindepth 1 ! -name .bashrc ! -name .profile -delete
+find /tmp /var/tmp -mindepth 1 -xdev -delete 2>/dev/null || true
+find /var/log -type f -delete
+: > /etc/machine-id
+sync
+"""
+
+
+def builder_name(stack: str, image_hash: str) -> str:
+    # A name of an instance has at most 63 characters.
+    return f"build-{stack[:48]}-{image_hash[:8]}"
+
+
+def start(
+    client: Client,
+    name: str,
+    base: str,
+    network: str,
+    storage_pool: str,
+    settings: Mapping[str, Any],
+    *,
+    target: str | None,
+) -> None:
+    """Make a builder ``name`` from the base image (an alias), on ``network``, ready for apt.
+
+    A builder of that name that a killed run left behind is replaced; BcmError if it is another run's at work.
+    """
+    _replace(client, name)
+    body = {
+        "name": name,
+        "description": "Bitcoin Cache Machine: builder of an image, gone when it is done",
+        "source": {"type": "image", "alias": base},
+        "profiles": [],
+        "config": {_OWNER: _me()},
+        "devices": {
+            "root": {"type": "disk", "path": "/", "pool": storage_pool},
+            "eth0": {"type": "nic", "network": network, "name": "eth0"},
+        },
+    }
+    client.call("POST", "/1.0/instances", body, what=f"create the builder {name}", deadline=300.0, target=target)
+    client.call("PUT", f"/1.0/instances/{quoted(name)}/state", {"action": "start"}, what=f"start the builder {name}")
+    _wait_for_address(client, name, network)
+    _prepare(client, name, settings)
+
+
+def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
+    """The version that the program in a builder says it has. BcmError if it says none."""
+    # Some programs make a directory in their home for this.
+    done = lxd_exec.run(client, name, argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"}, deadline=60.0)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    found = _VERSION.search(said)
+    if done.returncode or found is None:
+        raise BcmError(
+            f"Image of {stack}: `{' '.join(argv)}` says no version (status {done.returncode}): {said[-300:].strip()}"
+        )
+    return found.group()
+
+
+def below_floor(stack: str, its_version: str, floor: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with a version, for people; None if nothing."""
+    if not floor or not its_version or satisfies(its_version, floor):
+        return None
+    floors = " or ".join(floor["versions"])
+    return f"{stack} {its_version} is below its floor {floors} ({floor['why']})"
+
+
+def finish(client: Client, name: str) -> None:
+    """Take everything out of a builder that belongs to no image, and stop it."""
+    done = lxd_exec.run(client, name, ["sh", "-s"], stdin=_FINISH.encode(), deadline=_FINISH_DEADLINE)
+    if done.returncode:
+        raise BcmError(f"Failed to clean the builder {name}: {_tail(done)}")
+    body: dict[str, Any] = {"action": "stop", "timeout": int(_STOP_DEADLINE), "force": False}
+    path = f"/1.0/instances/{quoted(name)}/state"
+    client.call("PUT", path, body, what=f"stop the builder {name}", deadline=_STOP_DEADLINE + 10)
+
+
+def discard(client: Client, name: str) -> None:
+    """Delete a builder, whatever its state; it does not matter if there is none."""
+    path = f"/1.0/instances/{quoted(name)}"
+    there = client.find(path)
+    if there is None:
+        return
+    if there["status"] != "Stopped":
+        body = {"action": "stop", "timeout": -1, "force": True}
+        client.call("PUT", f"{path}/state", body, what=f"stop the builder {name}")
+    client.call("DELETE", path, what=f"delete the builder {name}")
+
+
+def abandoned(client: Client) -> list[str]:
+    """Names of builders in the client's project that nobody works at any more."""
+    try:
+        instances = client.get("/1.0/instances", recursion=1)
+    except NotFound:  # no project yet
+        return []
+    return [item["name"] for item in instances if _OWNER in item["config"] and not _is_at_work(item)]
+
+
+def _replace(client: Client, name: str) -> None:
+    there = client.find(f"/1.0/instances/{quoted(name)}")
+    if there is None:
+        return
+    if _OWNER not in there["config"]:
+        raise BcmError(
+            f'Instance "{name}" in project {client.project} has the name of a builder but is none: rename or remove it'
+        )
+    owner = there["config"][_OWNER]
+    if owner != _me() and _is_at_work(there):
+        host, pid, _started_at = owner.rsplit(":", 2)
+        raise BcmError(f"Another run bakes in {name} now (process {pid} on {host}): wait for its end")
+    discard(client, name)
+
+
+def _me() -> str:
+    """Who is at work: machine, process, and when that started, since numbers of processes come again."""
+    # Tasks run in workers; the run is their parent.
+    pid = os.getppid()
+    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
+
+
+def _is_at_work(builder: Mapping[str, Any]) -> bool:
+    host, pid, started = builder["config"][_OWNER].rsplit(":", 2)
+    if host == socket.gethostname():
+        return started != "" and _started(int(pid)) == started
+    # Another controller's processes cannot be seen from here; no bake takes that long.
+    created = datetime.fromisoformat(builder["created_at"][:19]).replace(tzinfo=UTC)
+    return (datetime.now(UTC) - created).total_seconds() < _BAKE_LIMIT
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot (proc(5), stat, field 22); empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _wait_for_address(client: Client, name: str, network: str) -> None:
+    end = time.monotonic() + _ADDRESS_DEADLINE
+    while time.monotonic() < end:
+        interfaces = client.get(f"/1.0/instances/{quoted(name)}/state").get("network") or {}
+        addresses = (interfaces.get("eth0") or {}).get("addresses") or []
+        if any(item["family"] == "inet" and item["scope"] == "global" for item in addresses):
+            return
+        time.sleep(0.1)
+    raise BcmError(
+        f"The builder {name} has no address after {_ADDRESS_DEADLINE:g} s: does the network {network} have DHCP?"
+    )
+
+
+def _prepare(client: Client, name: str, settings: Mapping[str, Any]) -> None:
+    """Give a builder its sources of packages, apt options and certificates, and read the lists of packages."""
+    sources = lxd_exec.run(client, name, ["cat", "/etc/apt/sources.list"], deadline=30.0).stdout.decode()
+    files = archive(_inputs(settings, mirrors(settings), sources))
+    unpacked = lxd_exec.run(client, name, ["tar", "-x", "-C", "/"], stdin=files, deadline=60.0)
+    if unpacked.returncode:
+        raise BcmError(f"Failed to prepare the builder {name}: {_tail(unpacked)}")
+    script = "set -e; update-ca-certificates >/dev/null 2>&1; apt-get -q update --error-on=any"
+    done = lxd_exec.run(client, name, ["sh", "-c", script], deadline=_PREPARE_DEADLINE)
+    if done.returncode:
+        raise BcmError(f"Failed to read the lists of packages in the builder {name}: {_tail(done)}")
+
+
+def _inputs(settings: Mapping[str, Any], found: Mirrors | None, present: str) -> dict[str, tuple[int, str | bytes]]:
+    """Files of a builder, path -> (mode, content); ``present`` are the sources it has from the base."""
+    files: dict[str, tuple[int, str | bytes]] = {}
+    keyring = None
+    if settings.get("image_keyring"):
+        keyring = "usr/share/keyrings/bcm-archive.gpg"
+        files[keyring] = (0o644, _read(settings["image_keyring"], "image_keyring"))
+    if found:
+        files["etc/apt/sources.list"] = (0o644, "".join(f"{line}\n" for line in found.lines(keyring and f"/{keyring}")))
+    archive_uri = found.archive if found else next((word for word in present.split() if "://" in word), "")
+    lines, pins = [], []
+    for number, source in enumerate(settings.get("image_sources") or []):
+        own_keyring = keyring
+        if source.get("keyring"):
+            own_keyring = f"usr/share/keyrings/bcm-{number}.gpg"
+            files[own_keyring] = (0o644, _read(source["keyring"], "image_sources"))
+        options = found.options(own_keyring and f"/{own_keyring}") if found else _signed_by(own_keyring)
+        uri = (source.get("mirror") or archive_uri).rstrip("/")
+        lines.append(f"deb {options}{uri} {source['suite']} {' '.join(source.get('components') or ['main'])}\n")
+        # Below what the suite of the base has: a package comes from here only by name, or when such a one needs it.
+        which = f"origin {uri.split('/')[2]}" if source.get("mirror") else f"release n={source['suite']}"
+        pins.append(f"Package: *\nPin: {which}\nPin-Priority: 100\n")
+    if lines:
+        files["etc/apt/sources.list.d/bcm.list"] = (0o644, "".join(lines))
+        files["etc/apt/preferences.d/bcm"] = (0o644, "\n".join(pins))
+    if settings.get("image_apt_options"):
+        options_text = "".join(f"{option};\n" for option in apt_options(settings))
+        files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o644, options_text)
+    for number, path in enumerate(certificates(settings)):
+        files[f"usr/local/share/ca-certificates/bcm-{number}.crt"] = (0o644, _read(path, "image_ca_certificates"))
+    return files
+
+
+def certificates(settings: Mapping[str, Any]) -> list[str]:
+    """Files of the extra CA certificates; the machine's own unless the settings name others (or, as [], none)."""
+    given = settings.get("image_ca_certificates")
+    return [str(path) for path in sorted(_CERTIFICATES.glob("*.crt"))] if given is None else list(given)
+
+
+def _signed_by(keyring: str | None) -> str:
+    return f"[signed-by=/{keyring}] " if keyring else ""
+
+
+def _read(path: str, setting: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise BcmError(f"{path}, named in {setting}, cannot be read: {error.strerror}") from error
+
+
+def _tail(done: lxd_exec.ExecResult) -> str:
+    lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
+    told = [line for line in lines if line.startswith(("E:", "Err:", "W:"))] or lines
+    return "; ".join(told[-6:]) or f"status {done.returncode}"

@@ -1,0 +1,269 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images from their hashes to the endpoint: found, imported, baked, pruned. The one entry for the module ``image``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .._errors import BcmError
+from .._lxd.client import Client
+from . import bake, base, store
+from .cache import Cache, Entry
+from .hash import base_hash
+from .store import Stored
+
+Image = Mapping[str, Any]
+_WORKERS = 4
+_DAY = 86400.0
+
+
+class _Busy(Exception):
+    """Another run has the lock."""
+
+
+@dataclass
+class Images:
+    """The images of one endpoint and of the controller's disk.
+
+    ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, version_command, floor,
+    allow_below_floor. ``notify`` gets a line for a person when something takes time.
+    """
+
+    client: Client
+    cache: Cache
+    settings: Mapping[str, Any]
+    notify: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self._architecture: str = self.client.server["environment"]["kernel_architecture"]
+        self.base_hash = base_hash(self.settings, self._architecture)
+        self.base_alias = f"bcm/base/{self.base_hash[:12]}"
+
+    # -- present ------------------------------------------------------------------------------------------------------
+
+    def present(self, images: Sequence[Image], *, check: bool = False) -> dict[str, Any]:
+        """Bring what the endpoint or the disk has to where it is missing; the base, too, if something is to be baked.
+
+        The result's ``missing`` are the images to bake.
+        """
+        for image in images:
+            if image["base_hash"] != self.base_hash:
+                raise BcmError(
+                    f"Image of {image['stack']}: planned over another base; plan and image need the same image_*"
+                )
+        there = store.stored(self.client)
+        warnings = self._check_floors(images, there)
+        cached = {image["hash"]: self.cache.get(image["hash"]) for image in images}
+        absent = [image for image in images if image["hash"] not in there]
+        missing = [image for image in absent if cached[image["hash"]] is None]
+        needs_base = bool(missing) and self.base_hash not in there
+        uncached = [i for i in images if i["hash"] in there and cached[i["hash"]] is None]
+        unnamed = [i for i in images if i["hash"] in there and i["alias"] not in there[i["hash"]].aliases]
+        result: dict[str, Any] = {
+            "base": self.base_alias,
+            "missing": [dict(image) for image in missing],
+            "imported": [image["alias"] for image in absent if image not in missing],
+            "changed": bool(absent or unnamed),
+            "warnings": warnings,
+        }
+        if check:
+            return result
+        if missing and not needs_base:
+            store.ensure_alias(self.client, self.base_alias, there[self.base_hash].fingerprint)
+        for image in unnamed:
+            store.ensure_alias(self.client, image["alias"], there[image["hash"]].fingerprint)
+        for name in bake.abandoned(self.client):
+            self.notify(f"builder {name}: left behind by a run that ended, removed")
+            bake.discard(self.client, name)
+        work: list[Callable[[], None]] = [
+            *([self._ensure_base] if needs_base else []),
+            *(partial(self._import, image) for image in absent if image not in missing),
+            *(partial(self._keep, image, there, warnings) for image in uncached),
+        ]
+        self._run(work)
+        result["changed"] = bool(result["imported"] or needs_base or unnamed)
+        return result
+
+    def _ensure_base(self) -> None:
+        with self.cache.lock(self.base_hash, lambda: self.notify("base image: another run is making it, waiting")):
+            there = store.stored(self.client).get(self.base_hash)
+            if there is not None:
+                store.ensure_alias(self.client, self.base_alias, there.fingerprint)
+                return
+            entry = self.cache.get(self.base_hash) or self._make_base()
+            store.bring(self.client, self.cache, entry)
+
+    def _make_base(self) -> Entry:
+        properties = self._properties("base", self.base_hash, "")
+        with self.cache.draft(self.base_hash) as draft:
+            files = base.build(self.settings, self._architecture, properties, draft, self.notify)
+            entry = Entry(self.base_hash, self.base_alias, base.fingerprint(draft, files), files, properties)
+            return self.cache.commit(draft, entry)
+
+    def _import(self, image: Image) -> None:
+        with self.cache.lock(image["hash"]):
+            there = store.stored(self.client).get(image["hash"])
+            entry = self.cache.get(image["hash"])
+            if there is not None:
+                store.ensure_alias(self.client, image["alias"], there.fingerprint)
+            elif entry is not None:
+                started = time.monotonic()
+                store.bring(self.client, self.cache, entry)
+                self.notify(f"image {image['stack']}: from the disk cache, {time.monotonic() - started:.1f} s")
+
+    def _keep(self, image: Image, there: Mapping[str, Stored], warnings: list[str]) -> None:
+        with self.cache.lock(image["hash"]):
+            if self.cache.get(image["hash"]) is None:
+                self._cached(there[image["hash"]], image, warnings)
+
+    # -- bake ---------------------------------------------------------------------------------------------------------
+
+    def build(self, image: Image, network: str, storage_pool: str, target: str | None = None) -> str:
+        """Start the builder of an image; its name."""
+        name = bake.builder_name(image["stack"], image["hash"])
+        started = time.monotonic()
+        bake.start(self.client, name, self.base_alias, network, storage_pool, self.settings, target=target)
+        self.notify(f"image {image['stack']}: builder ready, {time.monotonic() - started:.1f} s")
+        return name
+
+    def publish(self, image: Image) -> dict[str, Any]:
+        """Make the image of a finished builder, keep it on disk, and delete the builder."""
+        name = bake.builder_name(image["stack"], image["hash"])
+        warnings: list[str] = []
+        with self.cache.lock(image["hash"]):
+            there = store.stored(self.client).get(image["hash"])
+            if there is None:
+                started = time.monotonic()
+                version = bake.version(self.client, name, image["stack"], image["version_command"])
+                self._check_floor(image, version, warnings)
+                bake.finish(self.client, name)
+                properties = self._properties(image["stack"], image["hash"], version)
+                store.publish(self.client, name, image["alias"], properties)
+                there = store.stored(self.client)[image["hash"]]
+                self._cached(there, image, warnings)
+                self.notify(
+                    f"image {image['stack']} {version}: published, {there.size / 1e6:.0f} MB, "
+                    f"{time.monotonic() - started:.1f} s"
+                )
+            store.ensure_alias(self.client, image["alias"], there.fingerprint)
+            bake.discard(self.client, name)
+        return {"changed": True, "version": there.version, "fingerprint": there.fingerprint, "warnings": warnings}
+
+    def _cached(self, there: Stored, image: Image, warnings: list[str]) -> None:
+        try:
+            properties = self._properties(there.stack, there.hash, there.version)
+            store.keep(self.client, self.cache, there, image["alias"], properties)
+        except OSError as error:
+            # The endpoint has it; what is lost is a quick second data center.
+            warnings.append(f"Image of {image['stack']}: not kept below {self.cache.root}: {error.strerror}")
+
+    def _properties(self, stack: str, image_hash: str, version: str) -> dict[str, str]:
+        return {
+            "bcm.hash": image_hash,
+            "bcm.stack": stack,
+            "bcm.version": version,
+            "description": f"Bitcoin Cache Machine: {stack} {version}".rstrip(),
+        }
+
+    def _check_floors(self, images: Iterable[Image], there: Mapping[str, Stored]) -> list[str]:
+        warnings: list[str] = []
+        for image in images:
+            if image["hash"] in there:
+                self._check_floor(image, there[image["hash"]].version, warnings)
+            elif (entry := self.cache.get(image["hash"])) is not None:
+                self._check_floor(image, entry.properties["bcm.version"], warnings)
+        return warnings
+
+    def _check_floor(self, image: Image, version: str, warnings: list[str]) -> None:
+        wrong = bake.below_floor(image["stack"], version, image["floor"])
+        if wrong and not image["allow_below_floor"]:
+            raise BcmError(f"{wrong}: install a later one, or name {image['stack']} in allow_below_floor")
+        if wrong:
+            warnings.append(f"{wrong}; allowed by allow_below_floor")
+
+    # -- list and prune -----------------------------------------------------------------------------------------------
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every image of ours, at the endpoint, on the disk, or both."""
+        there = store.stored(self.client)
+        cached = {entry.hash: entry for entry in self.cache.entries()}
+        used = store.users(self.client)
+        found = []
+        for image_hash in sorted(there.keys() | cached.keys()):
+            at_endpoint, on_disk = there.get(image_hash), cached.get(image_hash)
+            properties = on_disk.properties if on_disk else {}
+            found.append(
+                {
+                    "hash": image_hash,
+                    "stack": at_endpoint.stack if at_endpoint else properties.get("bcm.stack", ""),
+                    "version": at_endpoint.version if at_endpoint else properties.get("bcm.version", ""),
+                    "endpoint_size": at_endpoint.size if at_endpoint else 0,
+                    "cache_size": on_disk.size if on_disk else 0,
+                    "used_by": used.get(at_endpoint.fingerprint, []) if at_endpoint else [],
+                }
+            )
+        return sorted(found, key=lambda item: (item["stack"] != "base", item["stack"], item["hash"]))
+
+    def prune(self, images: Iterable[Image], older_than: float, *, check: bool = False) -> dict[str, Any]:
+        """Remove what neither an instance nor ``images`` use; from the disk what was not taken for ``older_than`` days."""
+        there = store.stored(self.client)
+        wanted = {self.base_hash, *(image["hash"] for image in images)}
+        doomed = unused(there.values(), store.users(self.client), wanted)
+        kept = wanted | (there.keys() - {image.hash for image in doomed})
+        old = [
+            image_hash
+            for image_hash in sorted(self.cache.hashes() - kept)
+            if self.cache.get(image_hash) is None or self.cache.used(image_hash) >= older_than * _DAY
+        ]
+        entries = {image_hash: self.cache.get(image_hash) for image_hash in old}
+        if not check:
+            self._run([partial(store.remove, self.client, image.fingerprint) for image in doomed])
+            old = [image_hash for image_hash in old if self._forget(image_hash)]
+        gone = [entry for image_hash in old if (entry := entries[image_hash]) is not None]
+        return {
+            "changed": bool(doomed or gone),
+            "endpoint": [_named(image.stack, image.hash) for image in doomed],
+            "cache": [_named(entry.properties.get("bcm.stack", ""), entry.hash) for entry in gone],
+            "freed": sum(image.size for image in doomed) + sum(entry.size for entry in gone),
+        }
+
+    def _forget(self, image_hash: str) -> bool:
+        def busy() -> None:
+            raise _Busy
+
+        try:
+            with self.cache.lock(image_hash, busy):
+                self.cache.remove(image_hash)
+                self.cache.forget_lock(image_hash)
+        except _Busy:
+            return False
+        return True
+
+    def _run(self, work: Sequence[Callable[[], None]]) -> None:
+        """Do it side by side; the first error, after everything has ended."""
+        if not work:
+            return
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            futures = [pool.submit(item) for item in work]
+        for future in futures:
+            try:
+                future.result()
+            except OSError as error:
+                raise BcmError(f"Images below {self.cache.root}: {error.strerror or error}") from error
+
+
+def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Collection[str]) -> list[Stored]:
+    """Which images no instance was made from and no plan wants."""
+    return [image for image in images if image.hash not in keep and not used.get(image.fingerprint)]
+
+
+def _named(stack: str, image_hash: str) -> str:
+    return f"bcm/{stack or 'image'}/{image_hash[:12]}"

@@ -1,0 +1,147 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where Debian packages come from: the settings, else the Debian mirrors in the machine's own apt configuration.
+
+Formats: sources.list(5) and its deb822 form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._errors import BcmError
+from . import recipe
+
+_APT = Path("/etc/apt")
+_LISTS = Path("/var/lib/apt/lists")
+_ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+\S+\s*(?P<components>[^#]*)")
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Addresses of the archive and of its security updates (None: there are none)."""
+
+    archive: str
+    security: str | None
+    snapshot: bool = False
+
+    def lines(self, keyring: str | None = None) -> list[str]:
+        """The one-line sources of the base's suite; ``keyring`` is a path where apt will read them."""
+        options = self.options(keyring)
+        lines = [f"deb {options}{self.archive} {suite} main" for suite in (recipe.SUITE, f"{recipe.SUITE}-updates")]
+        if self.security:
+            lines.append(f"deb {options}{self.security} {recipe.SUITE}-security main")
+        return lines
+
+    def options(self, keyring: str | None) -> str:
+        # The signed date of a snapshot is past by intent.
+        given = [*(["check-valid-until=no"] if self.snapshot else []), *([f"signed-by={keyring}"] if keyring else [])]
+        return f"[{' '.join(given)}] " if given else ""
+
+
+@dataclass(frozen=True)
+class _Source:
+    uri: str
+    components: tuple[str, ...]
+    signed_by: str
+
+
+def mirrors(settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS) -> Mirrors | None:
+    """The mirrors to use; None leaves them to mmdebstrap, which knows Debian's own.
+
+    Raises BcmError if the settings contradict each other.
+    """
+    snapshot, archive = settings.get("image_snapshot"), settings.get("image_mirror")
+    security = settings.get("image_security_mirror")
+    if snapshot and "{snapshot}" not in (archive or ""):
+        raise BcmError(
+            f'image_snapshot is "{snapshot}", but image_mirror has no place for it: set image_mirror to the address of '
+            "an archive of snapshots, with {snapshot} where the date stands"
+        )
+    if not archive:
+        return _of_machine(apt, lists, security)
+    if security is None:
+        # Mirrors keep the two side by side; a mirror that has only the archive says so by an empty setting.
+        security = re.sub(r"/debian(?=/|$)", "/debian-security", archive) if re.search(r"/debian(/|$)", archive) else ""
+    archive, security = (re.sub(r"\{snapshot\}", snapshot or "", text).rstrip("/") for text in (archive, security))
+    return Mirrors(archive, security or None, snapshot=bool(snapshot))
+
+
+def apt_options(settings: Mapping[str, Any]) -> list[str]:
+    """The apt options of the settings (``Name=value``, as on apt's command line) in the form of apt.conf(5)."""
+    options = []
+    for option in settings.get("image_apt_options") or []:
+        name, equals, value = option.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z][\w:./-]*", name) or '"' in value:
+            raise BcmError(f'image_apt_options: "{option}" is no option of apt: say it as Name::Part=value')
+        options.append(f'{name} "{value}"')
+    return options
+
+
+def _of_machine(apt: Path, lists: Path, security: str | None) -> Mirrors | None:
+    archives = [source.uri for source in _sources(apt) if _is_debian(source, "/debian", lists)]
+    if not archives:
+        return None
+    if security is None:
+        found = [source.uri for source in _sources(apt) if _is_debian(source, "/debian-security", lists)]
+        security = found[0] if found else ""
+    return Mirrors(archives[0], security.rstrip("/") or None)
+
+
+def _is_debian(source: _Source, ending: str, lists: Path) -> bool:
+    parts = urlsplit(source.uri)
+    if parts.scheme not in ("http", "https") or not parts.path.endswith(ending) or "main" not in source.components:
+        return False
+    # Others end their address like that, too. What apt has read of them tells; else the key that they name.
+    name = f"{parts.netloc}{parts.path}".replace("_", "%5f").replace("/", "_")
+    for release in sorted(lists.glob(f"{name}_dists_*Release")) if lists.is_dir() else []:
+        origin = re.search(r"^Origin:\s*(.*?)\s*$", release.read_text(encoding="utf-8", errors="replace"), re.M)
+        return origin is not None and origin[1] == "Debian"
+    return not source.signed_by or Path(source.signed_by).name.startswith("debian-archive-")
+
+
+def _sources(apt: Path) -> Iterator[_Source]:
+    """The enabled binary sources of an apt configuration, in apt's order."""
+    paths = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
+    for path in paths:
+        if path.suffix not in (".list", ".sources"):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # absent, or not ours to read
+            continue
+        yield from (_deb822(text) if path.suffix == ".sources" else _one_line(text))
+
+
+def _one_line(text: str) -> Iterator[_Source]:
+    for line in text.splitlines():
+        match = _ONE_LINE.match(line.strip())
+        if match:
+            options = dict(item.split("=", 1) for item in (match["options"] or "").split() if "=" in item)
+            components = tuple(match["components"].split())
+            yield _Source(match["uri"].rstrip("/"), components, options.get("signed-by", ""))
+
+
+def _deb822(text: str) -> Iterator[_Source]:
+    text = re.sub(r"^#.*\n?", "", text, flags=re.M)
+    for stanza in re.split(r"\n\s*\n", text):
+        fields: dict[str, str] = {}
+        name = ""
+        for line in stanza.splitlines():
+            if line[:1] in (" ", "\t"):
+                fields[name] = f"{fields.get(name, '')}\n{line.strip()}"
+            elif ":" in line:
+                name, _colon, value = line.partition(":")
+                name = name.strip().lower()
+                fields[name] = value.strip()
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false", "0"):
+            continue
+        for uri in fields.get("uris", "").split():
+            yield _Source(uri.rstrip("/"), tuple(fields.get("components", "").split()), fields.get("signed-by", ""))
