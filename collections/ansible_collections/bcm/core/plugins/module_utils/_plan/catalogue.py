@@ -159,11 +159,6 @@ class Catalogue(Mapping[str, Stack]):
         return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.needs))
 
     def _check_needs(self, stack: Stack) -> None:
-        for other in stack.asks:
-            if other not in stack.needs:
-                raise CatalogueError(
-                    f"{stack.source}: asks.{other} is asked of a stack that is not needed: add {other} to needs"
-                )
         for other, services in stack.needs.items():
             where = f"{stack.source}: needs.{other}"
             if other not in self._stacks:
@@ -172,6 +167,11 @@ class Catalogue(Mapping[str, Stack]):
                 if service not in self._stacks[other].services:
                     known = self._stacks[other].services
                     raise CatalogueError(f"{where}: {names.unknown(f'service of {other}', service, known)}")
+        for other in stack.asks:
+            if other not in stack.needs:
+                raise CatalogueError(
+                    f"{stack.source}: asks.{other} is asked of a stack that is not needed: add {other} to needs"
+                )
 
     def _sorted(self) -> dict[str, int]:
         order: dict[str, int] = {}

@@ -45,4 +45,4 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

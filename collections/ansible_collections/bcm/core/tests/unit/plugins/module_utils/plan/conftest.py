@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import jinja2
 import jinja2.nativetypes
 import pytest
-import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, Stack
@@ -55,6 +55,7 @@ STACKS: dict[str, dict[str, Any]] = {
     "electrs": {
         "tier": "bitcoin",
         "needs": {"bitcoind": ["rpc", "p2p"]},
+        "asks": {"bitcoind": {"rpc_calls": ["getblock"]}},
         "services": {"electrum": {"protocol": "tcp", "port": 60401}},
         "volumes": {"data": {"path": "/var/lib/electrs", "size": "1GiB"}},
         "refuses": [
@@ -130,7 +131,8 @@ def write(tmp_path: Path) -> WriteStacks:
         for name, document in stacks.items():
             path = tmp_path / directory / name / "meta/stack.yml"
             path.parent.mkdir(parents=True)
-            path.write_text(document if isinstance(document, str) else yaml.safe_dump(document), encoding="utf-8")
+            text = document if isinstance(document, str) else json.dumps(document)  # JSON is YAML
+            path.write_text(text, encoding="utf-8")
         return tmp_path / directory
 
     return writer

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
+    ROLES,
+    Catalogue,
+    CatalogueError,
+    size_in_bytes,
+)
+
+_REMOVED = object()
+
+
+def _spoil(document: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        document = document[int(key) if isinstance(document, list) else key]
+    if value is _REMOVED:
+        del document[last]
+    else:
+        document[last] = value
+
+
+def test_what_a_stack_says(catalogue: Catalogue) -> None:
+    electrs = catalogue["electrs"]
+    assert list(catalogue) == ["bitcoind", "electrs", "electrum", "lnd", "tor"]
+    assert electrs.role == "bcm.core.electrs"
+    assert electrs.role_path.name == "electrs"
+    assert electrs.needs == {"bitcoind": ("rpc", "p2p")}
+    assert electrs.asks == {"bitcoind": {"rpc_calls": ["getblock"]}}
+    assert electrs.services["electrum"].ports["signet"] == 60401
+    assert catalogue["bitcoind"].services["rpc"].ports["regtest"] == 18443
+    assert electrs.volumes["data"].backup == "none"
+    assert catalogue["electrum"].display and not catalogue["electrum"].uplink
+    assert catalogue["tor"].uplink
+
+
+def test_a_size_depends_on_the_chain_or_not(catalogue: Catalogue) -> None:
+    bitcoind, electrs = catalogue["bitcoind"].volumes["data"], catalogue["electrs"].volumes["data"]
+    assert (bitcoind.size("mainnet"), bitcoind.size("regtest"), electrs.size("signet")) == ("900GiB", "1GiB", "1GiB")
+
+
+def test_folders_without_a_stack_yml_are_roles_only(documents: dict[str, Any], write: Any) -> None:
+    roles = write(documents)
+    (roles / "_common/tasks").mkdir(parents=True)
+    (roles / "README.md").write_text("not a folder", encoding="utf-8")
+    assert list(Catalogue.read(roles=roles)) == sorted(documents)
+
+
+def test_own_stacks_come_from_a_path(documents: dict[str, Any], write: Any) -> None:
+    mine = {**copy.deepcopy(documents["electrum"]), "needs": {"electrs": ["electrum"]}}
+    catalogue = Catalogue.read([write({"mine": mine}, "own")], roles=write(documents))
+    assert catalogue["mine"].role == str(catalogue["mine"].role_path)
+    assert Path(catalogue["mine"].role).is_absolute()
+    assert catalogue.closure(["mine"]) == {"mine", "electrs", "bitcoind", "tor"}
+
+
+def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"/nowhere in bcm_stack_path is no directory: make it, or take it out"):
+        Catalogue.read([tmp_path / "nowhere"], roles=tmp_path)
+
+
+def test_two_folders_of_one_name(documents: dict[str, Any], write: Any) -> None:
+    with pytest.raises(
+        CatalogueError, match=r'^Two folders define the stack "tor": .*/roles/tor and .*/own/tor; rename'
+    ):
+        Catalogue.read([write({"tor": documents["tor"]}, "own")], roles=write(documents))
+
+
+def test_order_closure_and_dependents(catalogue: Catalogue) -> None:
+    assert catalogue.ordered(catalogue.closure(["electrum"])) == ["tor", "bitcoind", "electrs", "electrum"]
+    assert catalogue.dependents(["electrs"]) == {"electrs", "electrum"}
+    assert catalogue.dependents(["tor"]) == set(catalogue)
+
+
+def test_unknown_stack_names_the_nearest(catalogue: Catalogue) -> None:
+    with pytest.raises(BcmError) as caught:
+        catalogue.named("electrun")
+    assert str(caught.value) == (
+        'Unknown stack "electrun": did you mean "electrum"? Known stacks: bitcoind, electrs, electrum, lnd, tor'
+    )
+
+
+def test_a_circle(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["needs"] = {"electrs": ["electrum"]}
+    with pytest.raises(CatalogueError) as caught:
+        Catalogue.read(roles=write(documents))
+    message = str(caught.value)
+    assert message.startswith("Stacks need each other in a circle: bitcoind -> tor -> electrs -> bitcoind; take one")
+    assert "needs.bitcoind in " in message and message.endswith("electrs/meta/stack.yml")
+
+
+def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["needs"] = {"tor": ["socks"]}
+    with pytest.raises(CatalogueError, match="in a circle: tor -> tor"):
+        Catalogue.read(roles=write(documents))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("schema", 2, "schema is 2: this version reads schema 1"),
+        ("description", _REMOVED, "description is missing: add it"),
+        ("description", "", 'description is "": write some text'),
+        (
+            "desciption",
+            "x",
+            'desciption: Unknown field "desciption": did you mean "description"? Known fields: schema,',
+        ),
+        ("tier", "cellar", 'tier is "cellar": write one of underlay, kafka, bitcoin, lightning, web, desktop'),
+        ("kind", None, "kind is None: write one of datacenter, web, desktop"),
+        ("chains", [], "chains is []: write a list with at least one entry"),
+        ("chains", "regtest", 'chains is "regtest": write a list'),
+        ("chains", ["main"], 'chains.0 is "main": write one of mainnet, testnet3, testnet4, signet, regtest'),
+        ("chains", ["regtest", "regtest"], 'chains.1 is "regtest" again: name it once'),
+        ("needs", ["bitcoind"], "needs is no mapping: write it as `key: value` lines"),
+        ("needs", {"bitcoin": []}, 'needs.bitcoin: Unknown stack "bitcoin": did you mean "bitcoind"?'),
+        ("needs", {"bitcoind": ["rcp"]}, 'Unknown service of bitcoind "rcp": did you mean "rpc"?'),
+        ("needs", {"bitcoind": "rpc"}, 'needs.bitcoind is "rpc": write a list'),
+        ("asks", {"lnd": {}}, "asks.lnd is asked of a stack that is not needed: add lnd to needs"),
+        ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
+        ("services.electrum.port", "60401", 'services.electrum.port is "60401": write a port, a whole number from 1'),
+        ("services.electrum.port", 70000, "services.electrum.port is 70000: write a port"),
+        ("services.electrum.port", True, "services.electrum.port is True: write a port"),
+        ("services.electrum.port", _REMOVED, "services.electrum needs either port or ports: give one port for all"),
+        ("services.electrum.ports", {"regtest": 1}, "services.electrum needs either port or ports"),
+        ("services.electrum", {"protocol": "tcp", "ports": {"regtest": 1}}, "ports.mainnet is missing: add it"),
+        ("services.Web", {"protocol": "tcp", "port": 1}, "services.Web cannot be called that: use at most 24"),
+        ("volumes.data.path", "var/lib", 'volumes.data.path is "var/lib": write an absolute path'),
+        ("volumes.data.path", "/var/../etc", 'volumes.data.path is "/var/../etc": write an absolute path'),
+        ("volumes.data.size", "1GB", 'volumes.data.size is "1GB": write a whole number with MiB, GiB or TiB'),
+        ("volumes.data.size", 5, "volumes.data.size is 5: put it in quotes"),
+        ("volumes.data.size", {"mainnet": "1GiB"}, "volumes.data.size leaves out chains: add default"),
+        (
+            "volumes.data.size",
+            {"main": "1GiB"},
+            'volumes.data.size.main: Unknown field "main": did you mean "mainnet"?',
+        ),
+        ("volumes.data.owner", "me", 'volumes.data.owner: Unknown field "owner"'),
+        ("uplink", "yes", 'uplink is "yes": write true or false'),
+        ("refuses.0.when", True, "refuses.0.when is True: put it in quotes"),
+        ("refuses.0.remedy", _REMOVED, "refuses.0.remedy is missing: add it"),
+        ("artifact", "electrs", "artifact is no mapping"),
+        ("artifact.version", 1.0, "artifact.version is 1.0: put it in quotes"),
+        ("artifact.version_command", "electrs", 'artifact.version_command is "electrs": write a list'),
+        (
+            "artifact.floor",
+            {"versions": ["1.0"], "why": "x"},
+            "artifact.floor has nothing to compare with: add version",
+        ),
+        ("artifact", {"name": "x", "version": "1", "floor": {"versions": ["new"], "why": "x"}}, 'versions.0 is "new"'),
+        ("image", {"variables": ["a-b"]}, 'image.variables.0 is "a-b": write the name of a variable'),
+        ("display", 1, "display is 1: write true or false"),
+    ],
+)
+def test_a_wrong_field_is_named_with_file_and_remedy(
+    documents: dict[str, Any], write: Any, field: str, value: Any, complaint: str
+) -> None:
+    _spoil(documents["electrs"], field, value)
+    with pytest.raises(CatalogueError) as caught:
+        Catalogue.read(roles=write(documents))
+    message = str(caught.value)
+    assert complaint in message
+    assert "roles/electrs/meta/stack.yml: " in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the file is no mapping"),
+        ("- schema: 1", "the file is no mapping"),
+        ("schema: [1", "is not valid YAML: while parsing a flow sequence"),
+        ("schema: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_stack(write: Any, text: str, complaint: str) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        Catalogue.read(roles=write({"broken": text}))
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["my-stack", "x" * 33, "My"])
+def test_a_folder_no_stack_can_have(documents: dict[str, Any], write: Any, folder: str) -> None:
+    with pytest.raises(CatalogueError, match=f"the folder's name \"{folder}\" cannot be a stack's: "):
+        Catalogue.read(roles=write({folder: documents["tor"]}))
+
+
+def test_sizes() -> None:
+    assert (size_in_bytes("1MiB"), size_in_bytes("2 GiB"), size_in_bytes("1TiB")) == (2**20, 2**31, 2**40)
+    with pytest.raises(BcmError, match='"0GiB" is no size'):
+        size_in_bytes("0GiB")
+
+
+_OURS = sorted(path.parents[1].name for path in ROLES.glob("*/meta/stack.yml"))
+
+
+@pytest.mark.parametrize("name", _OURS)
+def test_our_own_stacks_keep_the_schema(name: str) -> None:
+    stack = Catalogue.read()[name]
+    assert stack.chains == tuple(chain for chain in names.CHAINS if chain in stack.chains), "chains in the usual order"
+    assert not stack.description.endswith("."), "a description is a line of a list"
+    variables = [*stack.image_variables, *(["artifact.version"] if stack.artifact.version else [])]
+    if variables:
+        assert (stack.role_path / "defaults/main.yml").is_file()

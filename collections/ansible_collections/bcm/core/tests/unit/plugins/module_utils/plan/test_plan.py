@@ -1,0 +1,404 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+
+ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
+
+
+def _running(*stacks: str, asked: tuple[str, ...] = ()) -> dict[str, Deployed]:
+    return {name: Deployed(asked=name in asked, running=True) for name in stacks}
+
+
+def _edges(plan: dict[str, Any]) -> set[str]:
+    acl = next(item for item in plan["resources"] if item["kind"] == "network_acl" and item["state"] == "present")
+    return {rule["description"] for rule in acl["egress"]}
+
+
+# -- what is refused before anything is read or changed ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stacks", "fields", "complaint"),
+    [
+        ([], {}, "No stack is named: say which, with -e stack=NAME. Known stacks: bitcoind, electrs"),
+        (["electrun"], {}, 'Unknown stack "electrun": did you mean "electrum"? Known stacks: bitcoind,'),
+        (["tor", "btcd"], {"state": "absent"}, 'Unknown stack "btcd": '),
+        (["tor"], {"allow_below_floor": ["bitcoin"]}, 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
+        (["tor"], {"software_ca_chains": ["main"]}, 'Unknown chain "main": did you mean "mainnet"?'),
+        (["tor"], {"chain": "mainnet"}, "Chain mainnet with the CA provider software: "),
+        (
+            ["lnd"],
+            {"chain": "signet", "software_ca_chains": ["signet"]},
+            "Stack lnd does not know chain signet: choose",
+        ),
+        (
+            ["electrum"],
+            {"variables": {"bitcoind_prune": "550"}},
+            "Stack electrs refuses bitcoind_prune | int > 0: electrs reads every block; set bitcoind_prune to 0",
+        ),
+        (
+            ["bitcoind"],
+            {"variables": {"bitcoind_version": "29.3"}},
+            "bitcoind 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; choose a newer version, "
+            "or name bitcoind in allow_below_floor",
+        ),
+        (["bitcoind"], {"variables": {"bitcoind_version": "new"}}, 'artifact.version: "new" is no version'),
+    ],
+)
+def test_refused(planner: Any, stacks: list[str], fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BcmError) as caught:
+        planner(*stacks, **fields).check()
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"datacenter": "basement-1"}, 'Data center "basement-1" cannot be called that'),
+        ({"chain": "regtst"}, 'Unknown chain "regtst": did you mean "regtest"?'),
+        ({"subnet": "10.0.0.0/24"}, 'Subnet "10.0.0.0/24" has prefix /24'),
+    ],
+)
+def test_refused_at_once(planner: Any, fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BcmError, match=complaint):
+        planner("tor", **fields)
+
+
+def test_a_needed_stack_that_lacks_the_chain(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    documents["tor"]["chains"] = ["mainnet"]
+    with pytest.raises(BcmError) as caught:
+        request.getfixturevalue("planner")("electrum").check()
+    assert str(caught.value) == (
+        "Stack tor, which bitcoind cannot do without, does not know chain regtest: choose one of mainnet"
+    )
+
+
+def test_a_wrong_expression_is_told_with_its_place(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    documents["electrs"]["refuses"][0]["when"] = "bitcoind_prun > 0"
+    with pytest.raises(BcmError, match=r"electrs/meta/stack.yml: refuses.0.when: 'bitcoind_prun' is undefined"):
+        request.getfixturevalue("planner")("electrs").check()
+
+
+def test_taking_down_is_never_refused(planner: Any) -> None:
+    pruned = {"bitcoind_prune": 550, "bitcoind_version": "1.0"}
+    for state in ("stopped", "absent"):
+        planner("electrum", chain="mainnet", state=state, variables=pruned).check()
+
+
+def test_accepted_in_so_many_words(planner: Any, namer: Any) -> None:
+    bold = planner(
+        "bitcoind",
+        chain="mainnet",
+        software_ca_chains=["mainnet"],
+        allow_below_floor=["bitcoind"],
+        variables={"bitcoind_version": "29.3"},
+    )
+    bold.check()
+    plan = bold.plan(Found(), namer)
+    assert plan["warnings"] == [
+        "bitcoind 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; "
+        "accepted because allow_below_floor names bitcoind"
+    ]
+    assert plan["images"][1]["allow_below_floor"] and not plan["images"][0]["allow_below_floor"]
+
+
+# -- the first run -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(planner: Any, namer: Any) -> dict[str, Any]:
+    first = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
+    first.check()
+    return dict(first.plan(Found(), namer))
+
+
+def test_the_plan_is_plain_data(fresh: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(fresh)) == fresh
+
+
+def test_frame(fresh: dict[str, Any]) -> None:
+    assert fresh["project"] == "bcm-local-regtest"
+    assert fresh["domain"] == "local-regtest.bcm"
+    assert fresh["network"] == {
+        "name": "local-r-net",
+        "acl": "local-r-net",
+        "subnet": "10.80.16.0/21",
+        "gateway": "10.80.16.1",
+    }
+    assert fresh["uplink"] == {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"}
+    assert fresh["asked"] == ["electrum"]
+    assert fresh["stacks"] == list(fresh["instances"]) == ELECTRUM
+    assert fresh["warnings"] == []
+
+
+def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
+    bitcoind, electrs, electrum = (fresh["instances"][name] for name in ("bitcoind", "electrs", "electrum"))
+    assert electrs["needs"] == {
+        "bitcoind": {
+            "rpc": {"address": bitcoind["address"], "port": 18443, "protocol": "tcp"},
+            "p2p": {"address": bitcoind["address"], "port": 18444, "protocol": "tcp"},
+        }
+    }
+    assert electrs["clients"] == {"electrum": {"electrum": electrum["address"]}}
+    assert bitcoind["clients"] == {"rpc": {"electrs": electrs["address"]}, "p2p": {"electrs": electrs["address"]}}
+    assert bitcoind["asks"] == {"electrs": {"rpc_calls": ["getblock"]}}
+    assert bitcoind["services"]["rpc"] == {"port": 18443, "protocol": "tcp"}
+    assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
+    assert (electrum["asked"], electrs["asked"], electrum["display"]) == (True, False, True)
+    assert bitcoind["version"] == "31.1" and electrs["version"] is None
+    assert electrs["endpoint"] == "/run/lxd.socket"
+
+
+def test_images(fresh: dict[str, Any]) -> None:
+    assert [image["stack"] for image in fresh["images"]] == ELECTRUM
+    bitcoind = fresh["images"][1]
+    assert bitcoind["alias"] == f"bcm/bitcoind/{bitcoind['hash'][:12]}"
+    assert bitcoind["base_alias"] == "bcm/base/bbbbbbbbbbbb"
+    assert fresh["instances"]["bitcoind"]["image"] == {"alias": bitcoind["alias"], "hash": bitcoind["hash"]}
+    assert fresh["images"][0]["version_command"] == ["tor", "--version"]
+
+
+def test_an_image_variable_that_nobody_sets(planner: Any, namer: Any) -> None:
+    forgetful = planner("bitcoind", variables={"bitcoind_version": None})
+    with pytest.raises(BcmError, match="image.variables: bitcoind_version is not set: give it a value in .*/defaults/"):
+        forgetful.plan(Found(), namer)
+
+
+def test_a_secret_for_each_consumer_of_each_service(fresh: dict[str, Any]) -> None:
+    assert fresh["secrets"] == [
+        "bitcoind/p2p/electrs",
+        "bitcoind/rpc/electrs",
+        "electrs/electrum/electrum",
+        "tor/socks/bitcoind",
+    ]
+
+
+def test_resources_of_the_first_run(fresh: dict[str, Any], by_kind: Any) -> None:
+    assert by_kind(fresh["resources"]) == [
+        ("project", "bcm-local-regtest", "present"),
+        ("network", "local-r-up", "present"),
+        ("network_acl", "local-r-net", "present"),
+        ("network", "local-r-net", "present"),
+        ("storage_volume", "tor-data", "present"),
+        ("storage_volume", "bitcoind-data", "present"),
+        ("storage_volume", "electrs-data", "present"),
+        *(("instance", name, "started") for name in ELECTRUM),
+    ]
+    assert fresh["foundation"] == fresh["resources"][:2]
+
+
+def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[str, Any]) -> None:
+    acl = fresh["resources"][2]
+    address = {name: fresh["instances"][name]["address"] for name in ELECTRUM}
+    assert acl["ingress"] == []
+    assert [(rule["source"], rule["destination"], rule["destination_port"]) for rule in acl["egress"]] == [
+        (f"{address['bitcoind']}/32", f"{address['tor']}/32", "9050"),
+        (f"{address['electrs']}/32", f"{address['bitcoind']}/32", "18443"),
+        (f"{address['electrs']}/32", f"{address['bitcoind']}/32", "18444"),
+        (f"{address['electrum']}/32", f"{address['electrs']}/32", "60401"),
+    ]
+    assert {(rule["action"], rule["state"], rule["protocol"]) for rule in acl["egress"]} == {
+        ("allow", "enabled", "tcp")
+    }
+
+
+def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
+    instances = {item["name"]: item for item in fresh["resources"] if item["kind"] == "instance"}
+    assert [name for name, item in instances.items() if "eth1" in item["devices"]] == ["tor"]
+    assert instances["tor"]["devices"]["eth1"]["network"] == "local-r-up"
+    for name, item in instances.items():
+        nic = item["devices"]["eth0"]
+        assert nic["ipv4.address"] == fresh["instances"][name]["address"]
+        assert {nic[f"security.{key}"] for key in ("port_isolation", "mac_filtering", "ipv4_filtering")} == {"true"}
+    assert instances["electrs"]["devices"]["data"] == {
+        "type": "disk",
+        "pool": "default",
+        "source": "electrs-data",
+        "path": "/var/lib/electrs",
+    }
+    assert instances["electrum"]["config"]["user.bcm.asked"] == "true"
+    assert instances["electrs"]["config"]["user.bcm.asked"] == "false"
+
+
+def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) -> None:
+    config = fresh["resources"][3]["config"]
+    assert config["ipv4.nat"] == "false" and config["ipv6.address"] == "none"
+    assert config["ipv4.address"] == "10.80.16.1/21"
+    assert config["security.acls.default.egress.action"] == config["security.acls.default.ingress.action"] == "reject"
+    assert "dhcp-option=121,10.80.16.1/32,0.0.0.0,10.80.16.0/21,10.80.16.1" in config["raw.dnsmasq"].splitlines()
+
+
+def test_everything_says_whose_it_is(fresh: dict[str, Any]) -> None:
+    for item in fresh["resources"]:
+        assert item["config"]["user.bcm.datacenter"] == "local" and item["config"]["user.bcm.chain"] == "regtest"
+
+
+def test_two_chains_of_a_data_center_share_nothing(planner: Any, namer: Any) -> None:
+    here = planner("lnd").plan(Found(), namer)
+    there = planner("lnd", chain="mainnet", software_ca_chains=["mainnet"]).plan(Found(), namer)
+    owned = [{(item["kind"], item["project"], item["name"]) for item in plan["resources"]} for plan in (here, there)]
+    assert owned[0].isdisjoint(owned[1])
+    assert here["network"]["subnet"] != there["network"]["subnet"]
+    assert there["instances"]["bitcoind"]["services"]["rpc"]["port"] == 8332
+    assert there["instances"]["bitcoind"]["volumes"]["data"]["size"] == "900GiB"
+
+
+def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -> None:
+    plan = planner("bitcoind", variables={"bitcoind_data_size": "20GiB"}).plan(Found(), namer)
+    volume = next(item for item in plan["resources"] if item["name"] == "bitcoind-data")
+    assert volume["config"]["size"] == plan["instances"]["bitcoind"]["volumes"]["data"]["size"] == "20GiB"
+    with pytest.raises(BcmError, match='Variable bitcoind_data_size: "20 gigs" is no size'):
+        planner("bitcoind", variables={"bitcoind_data_size": "20 gigs"}).plan(Found(), namer)
+
+
+# -- later runs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_again_is_the_same_plan(fresh: dict[str, Any], planner: Any, namer: Any) -> None:
+    again = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
+    again.check()
+    assert again.plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer) == fresh
+
+
+def test_what_runs_already_keeps_its_rules_and_is_left_alone(planner: Any, namer: Any, by_kind: Any) -> None:
+    plan = planner("lnd").plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+    assert plan["stacks"] == ["tor", "bitcoind", "lnd"]
+    assert plan["asked"] == ["electrum", "lnd"]
+    assert {"electrum to electrs electrum", "electrs to bitcoind rpc", "lnd to bitcoind rpc"} <= _edges(plan)
+    assert ("instance", "electrs", "started") not in by_kind(plan["resources"])
+    assert set(plan["instances"]["bitcoind"]["clients"]["rpc"]) == {"electrs", "lnd"}
+    assert {"bitcoind/rpc/electrs", "bitcoind/rpc/lnd"} <= set(plan["secrets"])
+    assert "electrs/electrum/electrum" not in plan["secrets"]
+
+
+def test_what_runs_already_may_refuse(planner: Any, namer: Any) -> None:
+    pruning = planner("bitcoind", variables={"bitcoind_prune": 550})
+    pruning.check()
+    with pytest.raises(BcmError, match="Stack electrs refuses"):
+        pruning.plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+
+
+def test_once_asked_stays_asked(planner: Any, namer: Any) -> None:
+    plan = planner("electrum").plan(Found(stacks=_running("tor", "bitcoind", asked=("bitcoind",))), namer)
+    assert plan["asked"] == ["bitcoind", "electrum"]
+    assert plan["instances"]["bitcoind"]["asked"]
+
+
+def test_a_running_stack_that_the_catalogue_lacks(planner: Any, namer: Any) -> None:
+    with pytest.raises(
+        BcmError, match="Stack mine runs in data center local but is not in the catalogue.*bcm_stack_path"
+    ):
+        planner("tor").plan(Found(stacks=_running("mine")), namer)
+
+
+def test_restarting(planner: Any, namer: Any, by_kind: Any) -> None:
+    plan = planner("electrs", state="restarted").plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+    instances = [triple for triple in by_kind(plan["resources"]) if triple[0] == "instance"]
+    assert instances == [
+        ("instance", "tor", "started"),
+        ("instance", "bitcoind", "started"),
+        ("instance", "electrs", "restarted"),
+    ]
+
+
+# -- the way down ------------------------------------------------------------------------------------------------------
+
+WITH_LND = _running(*ELECTRUM, "lnd", asked=("electrum", "lnd"))
+VOLUMES = {"tor-data": "default", "bitcoind-data": "default", "electrs-data": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("stacks", "found", "expected"),
+    [
+        (["electrum"], WITH_LND, ["electrum", "electrs"]),
+        (["electrs"], WITH_LND, ["electrum", "electrs"]),
+        (["bitcoind"], WITH_LND, ["lnd", "electrum", "electrs", "bitcoind", "tor"]),
+        (["electrum", "lnd"], WITH_LND, ["lnd", "electrum", "electrs", "bitcoind", "tor"]),
+        (["lnd"], _running(*ELECTRUM, asked=("electrum",)), []),
+        (["electrum"], {}, []),
+        (["electrum"], _running("tor", "bitcoind"), ["bitcoind", "tor"]),
+    ],
+)
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_what_goes(
+    planner: Any, namer: Any, stacks: list[str], found: dict[str, Deployed], expected: list[str], state: str
+) -> None:
+    plan = planner(*stacks, state=state).plan(Found(stacks=found), namer)
+    assert plan["stacks"] == list(plan["instances"]) == expected
+    gone = [item["name"] for item in plan["resources"] if (item["kind"], item["state"]) == ("instance", state)]
+    assert gone == expected
+    assert plan["images"] == plan["secrets"] == plan["foundation"] == []
+
+
+def test_stopping_takes_along_what_only_stopped_stacks_need(planner: Any, namer: Any, by_kind: Any) -> None:
+    found = {**WITH_LND, "electrum": Deployed(asked=True, running=False)}
+    plan = planner("lnd", state="stopped").plan(Found(stacks=found), namer)
+    assert "bitcoind" in plan["stacks"]
+    assert {kind for kind, _name, _state in by_kind(plan["resources"])} == {"instance"}
+    assert plan["asked"] == ["electrum", "lnd"]
+
+
+def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, by_kind: Any) -> None:
+    plan = planner("electrum", state="absent").plan(Found(stacks=WITH_LND, volumes=VOLUMES), namer)
+    assert by_kind(plan["resources"]) == [
+        ("instance", "electrum", "absent"),
+        ("instance", "electrs", "absent"),
+        ("network_acl", "local-r-net", "present"),
+        ("network", "local-r-net", "present"),
+    ]
+    assert _edges(plan) == {"bitcoind to tor socks", "lnd to bitcoind rpc", "lnd to tor socks"}
+    assert plan["asked"] == ["lnd"] and plan["warnings"] == []
+
+
+def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
+    gone = planner("electrum", state="absent", delete_data=True)
+    plan = gone.plan(Found(stacks=WITH_LND, volumes=VOLUMES), namer)
+    volumes = [(item["name"], item["pool"]) for item in plan["resources"] if item["kind"] == "storage_volume"]
+    assert volumes == [("electrs-data", "fast")]
+
+
+def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> None:
+    found = Found(stacks=_running(*ELECTRUM, asked=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES)
+    plan = planner("electrum", state="absent").plan(found, namer)
+    assert by_kind(plan["resources"]) == [
+        *(("instance", name, "absent") for name in reversed(ELECTRUM)),
+        ("instance", "build-x-01234567", "absent"),
+        ("network", "local-r-net", "absent"),
+        ("network", "local-r-up", "absent"),
+        ("network_acl", "local-r-net", "absent"),
+    ]
+    assert plan["warnings"] == [
+        "Project bcm-local-regtest stays, with the data in it: bitcoind-data, electrs-data, tor-data; "
+        "run again with delete_data=true to destroy it"
+    ]
+
+
+@pytest.mark.parametrize("stacks", [_running(*ELECTRUM, asked=("electrum",)), {}], ids=["running", "gone-already"])
+def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, stacks: Any, by_kind: Any) -> None:
+    gone = planner("electrum", state="absent", delete_data=True)
+    plan = gone.plan(Found(stacks=stacks, volumes={**VOLUMES, "old-data": "default"}), namer)
+    resources = by_kind(plan["resources"])
+    assert {name for kind, name, _state in resources if kind == "storage_volume"} == {*VOLUMES, "old-data"}
+    assert resources[-1] == ("project", "bcm-local-regtest", "absent")
+    assert {state for _kind, _name, state in resources} == {"absent"}
+    assert plan["warnings"] == []
+
+
+def test_removing_all_where_somebody_else_lives_too(planner: Any, namer: Any, by_kind: Any) -> None:
+    found = Found(stacks=_running("tor", asked=("tor",)), strangers=["webserver"])
+    plan = planner("tor", state="absent").plan(found, namer)
+    assert by_kind(plan["resources"]) == [("instance", "tor", "absent")]
+    assert plan["warnings"] == [
+        "Project bcm-local-regtest and its networks stay, because of instances that are none of ours: webserver"
+    ]
