@@ -43,7 +43,7 @@ options:
         type: path
   image_keyring:
     description:
-      - File with the OpenPGP keys that vouch for Debian's archive. The package C(debian-archive-keyring) has the usual ones.
+      - File with the OpenPGP keys that vouch for Debian's archive. Without it, those of C(debian-archive-keyring).
     type: path
 """
 

@@ -137,6 +137,7 @@ def _command(settings: Mapping[str, Any], architecture: str, ours: Path, target:
         # Else it would remove ours at the end, too.
         "--skip=chroot/policy-rc.d",
         f"--customize-hook=tar-in {shlex.quote(str(ours))} /",
+        f'--customize-hook=chroot "$1" systemctl --quiet enable {" ".join(recipe.ENABLED_UNITS)}',
         # Options of the making, some of them of this machine alone, and the machine's name.
         '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"',
         '--customize-hook=rm -f "$1/etc/hostname"',

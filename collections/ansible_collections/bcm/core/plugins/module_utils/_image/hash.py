@@ -38,6 +38,7 @@ def base_hash(settings: Mapping[str, Any], architecture: str) -> str:
             "included": recipe.INCLUDED_PATHS,
             "files": recipe.FILES,
             "links": recipe.LINKS,
+            "enabled": recipe.ENABLED_UNITS,
             "snapshot": settings.get("image_snapshot") or "",
             "sources": [_source(source) for source in settings.get("image_sources") or []],
             "keyring": _keyring_digest(settings.get("image_keyring")),

@@ -213,7 +213,7 @@ class Images:
         return sorted(found, key=lambda item: (item["stack"] != "base", item["stack"], item["hash"]))
 
     def prune(self, images: Iterable[Image], older_than: float, *, check: bool = False) -> dict[str, Any]:
-        """Remove what neither an instance nor ``images`` use; from the disk what was not taken for ``older_than`` days."""
+        """Remove what neither an instance nor ``images`` use; from the disk after ``older_than`` unused days."""
         there = store.stored(self.client)
         wanted = {self.base_hash, *(image["hash"] for image in images)}
         doomed = unused(there.values(), store.users(self.client), wanted)

@@ -30,6 +30,8 @@ EXCLUDED_PATHS = (
 )
 INCLUDED_PATHS = ("/usr/share/doc/*/copyright",)
 
+ENABLED_UNITS = ("systemd-networkd.service",)
+
 # Units of the base that have no work in a container, or would start some by themselves.
 MASKED_UNITS = (
     "apt-daily-upgrade.timer",
