@@ -6,11 +6,7 @@
 
 from __future__ import annotations
 
-
-class ModuleDocFragment:
-    # Twin of plugin_utils/_lxd_options.py
-    DOCUMENTATION = r"""
-options:
+_ENDPOINT = r"""
   endpoint:
     description:
       - How the controller reaches the REST API of LXD or Incus.
@@ -18,15 +14,6 @@ options:
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
       - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages, Incus).
       - If unset, E(BCM_ENDPOINT) is used.
-    type: str
-  project:
-    description:
-      - The LXD project.
-      - If unset, E(BCM_PROJECT) is used.
-    type: str
-    default: default
-  target:
-    description: The member of a cluster on which something new is made.
     type: str
   client_cert:
     description:
@@ -48,6 +35,29 @@ options:
     description: Seconds until an answer of the server has to begin.
     type: float
     default: 30.0
+"""
+
+_PROJECT = r"""
+  project:
+    description:
+      - The LXD project.
+      - If unset, E(BCM_PROJECT) is used.
+    type: str
+    default: default
+  target:
+    description: The member of a cluster on which something new is made.
+    type: str
+"""
+
+_NOTES = r"""
 notes:
   - Runs on the controller. Nothing is installed on hosts or in instances for it.
 """
+
+
+class ModuleDocFragment:
+    """C(bcm.core.lxd), and without project and cluster member C(bcm.core.lxd.endpoint)."""
+
+    # Twin of plugin_utils/_lxd_options.py
+    DOCUMENTATION = f"options:{_ENDPOINT}{_PROJECT}{_NOTES}"
+    ENDPOINT = f"options:{_ENDPOINT}{_NOTES}"
