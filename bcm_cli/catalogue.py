@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
 
+from . import setup
 from .datacenter import DataCenter, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 
     path = datacenter.variable("bcm_stack_path") or []
-    return Catalogue.read([path] if isinstance(path, str) else path)
+    # As in site.yml, which runs in that directory.
+    return Catalogue.read([setup.ROOT / entry for entry in ([path] if isinstance(path, str) else path)])
 
 
 def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:

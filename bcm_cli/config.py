@@ -38,18 +38,18 @@ def get(args: argparse.Namespace) -> int:
 
 def put(args: argparse.Namespace) -> int:
     """Write settings, all or none of them."""
-    datacenter: DataCenter = args.datacenter
     settings: dict[str, str] = {}
     for setting in args.settings:
         key, equals, value = setting.partition("=")
         if not equals or not re.fullmatch(r"[a-z][a-z0-9_]*", key):
             raise UsageError(f'"{setting}" is no setting: write KEY=VALUE, such as chain=signet')
         settings[key] = value
-    if "datacenter" in settings:
-        datacenter = DataCenter(settings.pop("datacenter"))
-        datacenters.CURRENT.write_text(json.dumps({"datacenter": datacenter.name}) + "\n", encoding="utf-8")
     if "chain" in settings and settings["chain"] not in names.CHAINS:
         raise UsageError(str(names.unknown("chain", settings["chain"], names.CHAINS)))
+    chosen = settings.pop("datacenter", None)
+    datacenter = DataCenter(chosen or args.datacenter)
+    if chosen:
+        datacenters.CURRENT.write_text(json.dumps({"datacenter": chosen}) + "\n", encoding="utf-8")
     if settings:
         _write(datacenter.group_vars, {f"bcm_{key}": value for key, value in settings.items()})
     return 0

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ from .datacenter import DataCenter, UsageError
 
 # What follows these is not ours to read: it goes to the program as it stands.
 _HANDED_ON = ("bitcoin-cli", "electrum-cli", "test")
+# These work, or choose another, while the data center that is meant does not exist.
+_WITHOUT_DATACENTER = ("config:put", "gates:main")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -125,7 +128,8 @@ def main(argv: list[str]) -> int:
     """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
     args = parse(argv)
     try:
-        args.datacenter = DataCenter(args.datacenter)
+        if args.run not in _WITHOUT_DATACENTER:
+            args.datacenter = DataCenter(args.datacenter)
         if Path(sys.prefix) != setup.VENV:
             setup.virtual_environment(yes=args.yes)
             python = str(setup.VENV / "bin" / "python")
@@ -145,3 +149,8 @@ def main(argv: list[str]) -> int:
         # The reader (head, less) has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        print(f"bcm: {type(error).__name__} in {where.filename}:{where.lineno}: {error}. "
+              "This is a fault of bcm: please report it", file=sys.stderr)  # fmt: skip
+        return 1

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The window of a stack on this machine's screen: one socket and one cookie, for as long as it is open."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+
+from . import setup
+from .catalogue import checked
+from .datacenter import UsageError
+
+_DEVICE = "bcm-window"
+_DIRECTORY = "/run/bcm-window"
+_NOBODY = "65534"
+# The family that lets a cookie count for a display of any machine (Xau's FamilyWild).
+_ANY_HOST = 0xFFFF
+
+
+def show(args: argparse.Namespace) -> int:
+    """Open the window, wait until it is closed, and take away what let it through."""
+    known = checked(args.datacenter, [args.stack])
+    if not known[args.stack].display:
+        windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
+        raise UsageError(f"Stack {args.stack} has no window; these have: {windows}")
+    with args.datacenter.client() as client, ExitStack() as stack:
+        if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
+            raise BcmError(f"{client.endpoint.name} is another machine: a window opens only where LXD runs")
+        screen = _screen(args.yes)
+        user, uid, gid = _user(client, args.stack)
+        proxy = {
+            "type": "proxy",
+            "bind": "instance",
+            "listen": f"unix:{screen.inside}",
+            "uid": uid,
+            "gid": gid,
+            "mode": "0600",
+            "connect": f"unix:{screen.socket}",
+            "security.uid": screen.uid,
+            "security.gid": screen.gid,
+        }
+        stack.enter_context(_files(client, args.stack, user, screen))
+        stack.enter_context(_device(client, args.stack, proxy))
+        unit = f"{args.stack}-window.service"
+        stack.callback(_run, client, args.stack, f"systemctl stop {unit}")
+        setup.step(f"{args.stack} opens its window; this ends when the window is closed")
+        result = lxd_exec.run(client, args.stack, ["systemctl", "start", "--wait", unit])
+    if result.returncode:
+        raise BcmError(f"{unit} failed: `bcm logs {args.stack}` says why")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Screen:
+    """Where the window is drawn: the screen's socket, who may connect to it, and what a program is told."""
+
+    socket: str
+    inside: str
+    uid: str
+    gid: str
+    variables: dict[str, str]
+    cookie: bytes = b""
+
+
+def _screen(yes: bool) -> _Screen:
+    """Wayland where there is one, for it keeps windows apart by itself; else X, with a cookie that makes it do so."""
+    wayland, display = os.environ.get("WAYLAND_DISPLAY"), os.environ.get("DISPLAY")
+    if wayland:
+        socket, inside = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), wayland), f"{_DIRECTORY}/wayland-0"
+        variables = {"WAYLAND_DISPLAY": inside, "XDG_RUNTIME_DIR": _DIRECTORY, "QT_QPA_PLATFORM": "wayland"}
+        screen = _Screen(socket, inside, str(os.getuid()), str(os.getgid()), variables)
+    elif display:
+        setup.packages(setup.WINDOW_PACKAGES, yes)
+        host, _colon, number = display.split(".")[0].rpartition(":")
+        if host not in ("", "unix") or not number.isdigit():
+            raise BcmError(f"The display {display} is not this machine's own: log in to its desktop and repeat")
+        socket = f"/tmp/.X11-unix/X{number}"
+        variables = {"DISPLAY": f":{number}", "XAUTHORITY": f"{_DIRECTORY}/Xauthority", "QT_QPA_PLATFORM": "xcb"}
+        # An X server lets in its owner's processes without a cookie, so it is nobody who knocks.
+        screen = _Screen(socket, socket, _NOBODY, _NOBODY, variables, _cookie(display))
+    else:
+        raise BcmError("There is no screen here: neither WAYLAND_DISPLAY nor DISPLAY is set. Log in to a desktop and repeat")
+    if not os.path.exists(screen.socket):
+        raise BcmError(f"The screen's socket {screen.socket} is not there: is this a terminal of the desktop's own session?")
+    return screen
+
+
+def _user(client: Client, instance: str) -> tuple[str, str, str]:
+    """Name, uid and gid of the user whose window it is: the one of the unit that opens it."""
+    unit = shlex.quote(f"{instance}-window.service")
+    script = f'user=$(systemctl show --property=User --value {unit}) && echo "$user" && id -u "$user" && id -g "$user"'
+    result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
+    words = result.stdout.decode().split()
+    if len(words) != 3:
+        raise BcmError(f"Instance {instance} has no {instance}-window.service: run `bcm stack start {instance}` again")
+    return words[0], words[1], words[2]
+
+
+def _cookie(display: str) -> bytes:
+    """An Xauthority file with a new cookie for an untrusted client, as `ssh -X` makes it.
+
+    Whoever shows it sees and hears nothing of other windows (X Security Extension Specification 7.1). The server forgets
+    it a minute after its last client has gone.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        file = f"{directory}/Xauthority"
+        command = ["xauth", "-q", "-f", file, "generate", display, ".", "untrusted", "timeout", "60"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        listed = subprocess.run(["xauth", "-f", file, "nlist"], capture_output=True, text=True, check=False).stdout
+    if not listed:
+        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip()}")
+    # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
+    words = listed.splitlines()[0].split()
+    fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]
+    return struct.pack(">H", _ANY_HOST) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
+
+
+@contextmanager
+def _files(client: Client, instance: str, user: str, screen: _Screen) -> Iterator[None]:
+    """The directory that the unit reads; it lies in memory and is gone afterwards."""
+    lines = "".join(f"{name}={value}\n" for name, value in screen.variables.items()).encode()
+    away = f"rm -rf {_DIRECTORY} {screen.inside}"
+    script = f"""
+        set -e; umask 077
+        {away}; mkdir {_DIRECTORY}; cd {_DIRECTORY}
+        head -c {len(lines)} >environment; cat >Xauthority
+        chown -R {shlex.quote(user)}: .; mkdir -p -m 1777 {os.path.dirname(screen.inside)}
+    """
+    _run(client, instance, script, lines + screen.cookie)
+    try:
+        yield
+    finally:
+        _run(client, instance, away)
+
+
+@contextmanager
+def _device(client: Client, instance: str, proxy: dict[str, str]) -> Iterator[None]:
+    """The device that connects the sockets, for as long as it is needed."""
+    _change(client, instance, "let the window through", lambda devices: devices.update({_DEVICE: proxy}))
+    try:
+        yield
+    finally:
+        _change(client, instance, "close the way of the window", lambda devices: devices.pop(_DEVICE, None))
+
+
+def _change(client: Client, instance: str, what: str, change: Callable[[dict[str, Any]], object]) -> None:
+    path = f"/1.0/instances/{instance}"
+    body, etag = client.read(path)
+    change(body["devices"])
+    client.call("PUT", path, body, what=what, etag=etag)
+
+
+def _run(client: Client, instance: str, script: str, stdin: bytes = b"") -> None:
+    result = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
+    if result.returncode:
+        raise BcmError(f"Instance {instance}: {result.stderr.decode(errors='replace').strip()}")
