@@ -1,0 +1,92 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs in the instance: what the unit electrum does before the program starts, and after."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# What the program would otherwise ask a person about, or ask the internet for.
+SETTINGS = {
+    "auto_connect": False,
+    "check_updates": False,
+    "dont_show_testnet_warning": True,
+    "enable_proxy": False,
+    "oneserver": True,
+    "use_exchange_rate": False,
+}
+
+
+def directory() -> Path:
+    return Path(os.environ["ELECTRUM_DIRECTORY"])
+
+
+def wallet() -> Path:
+    return directory() / "wallets/default_wallet"
+
+
+def prepare() -> None:
+    """Before the program starts: its settings, and a wallet if one is wanted."""
+    directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = directory() / "config"
+    settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    if any(settings.get(key) != value for key, value in SETTINGS.items()):
+        new = config.with_suffix(".new")
+        new.write_text(json.dumps({**settings, **SETTINGS}, indent=4, sort_keys=True), encoding="utf-8")
+        new.replace(config)
+    if os.environ["ELECTRUM_CREATE"] == "yes" and not wallet().exists():
+        # It prints the seed, which belongs in no journal; electrum-cli getseed shows it.
+        command = ["electrum", *os.environ["ELECTRUM_ARGUMENTS"].split(), "--offline", "create"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over the program's unix socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(directory() / "daemon_rpc_socket"))
+
+
+def call(method: str, **params: Any) -> dict[str, Any]:
+    settings = json.loads((directory() / "config").read_text(encoding="utf-8"))
+    credentials = base64.b64encode(f"{settings['rpcuser']}:{settings['rpcpassword']}".encode()).decode()
+    connection = Connection("localhost", timeout=30)
+    request = json.dumps({"id": 0, "method": method, "params": params})
+    connection.request("POST", "/", request, {"Authorization": f"Basic {credentials}"})
+    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    return answer
+
+
+def load() -> None:
+    """After the program has started: wait until it answers, and have it follow the wallet."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            call("ping")
+            break
+        except (OSError, KeyError, ValueError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                sys.exit("electrum does not answer on its socket")
+            time.sleep(0.1)
+    if wallet().exists():
+        answer = call("load_wallet", wallet_path=str(wallet()))
+        if "error" in answer:
+            # An encrypted one waits for the person who has its password.
+            print(f"The wallet is not loaded ({answer['error']['message']}): use electrum-cli load_wallet --password")
+
+
+if __name__ == "__main__":
+    {"prepare": prepare, "load": load}[sys.argv[1]]()
