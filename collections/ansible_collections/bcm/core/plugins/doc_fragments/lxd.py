@@ -56,8 +56,61 @@ notes:
 
 
 class ModuleDocFragment:
-    """C(bcm.core.lxd), and without project and cluster member C(bcm.core.lxd.endpoint)."""
+    """C(bcm.core.lxd); C(bcm.core.lxd.endpoint) without project and cluster member; C(bcm.core.lxd.plugin)."""
 
     # Twin of plugin_utils/_lxd_options.py
     DOCUMENTATION = f"options:{_ENDPOINT}{_PROJECT}{_NOTES}"
     ENDPOINT = f"options:{_ENDPOINT}{_NOTES}"
+
+    # For connection and inventory, whose options come from the environment and from variables by themselves.
+    PLUGIN = r"""
+options:
+  endpoint:
+    description:
+      - How the controller reaches the REST API of LXD or Incus.
+      - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
+        C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages, Incus).
+    type: str
+    env:
+      - name: BCM_ENDPOINT
+    vars:
+      - name: bcm_endpoint
+  project:
+    description: The LXD project.
+    type: str
+    default: default
+    env:
+      - name: BCM_PROJECT
+    vars:
+      - name: bcm_project
+  client_cert:
+    description: File with the client certificate, in PEM, for C(https://).
+    type: path
+    env:
+      - name: BCM_CLIENT_CERT
+    vars:
+      - name: bcm_client_cert
+  client_key:
+    description: File with the key of O(client_cert), in PEM.
+    type: path
+    env:
+      - name: BCM_CLIENT_KEY
+    vars:
+      - name: bcm_client_key
+  server_cert:
+    description:
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate has to be
+        one that this machine trusts.
+    type: path
+    env:
+      - name: BCM_SERVER_CERT
+    vars:
+      - name: bcm_server_cert
+  server_timeout:
+    description: Seconds until an answer of the server has to begin.
+    type: float
+    default: 30.0
+    vars:
+      - name: bcm_server_timeout
+"""

@@ -51,9 +51,8 @@ class User:
 
 def user(client: Client, instance: str, name: str) -> User:
     """Look a user up in the instance; LxdError if there is none."""
-    path = f"/1.0/instances/{quoted(instance)}/files"
     try:
-        database = client.stream("GET", path, params={"path": "/etc/passwd"}).text
+        database = client.stream("GET", f"/1.0/instances/{quoted(instance)}/files?path=/etc/passwd").text
     except NotFound:
         database = ""
     for line in database.splitlines():
