@@ -35,6 +35,10 @@ _DEBIAN_ARCHITECTURES = {
     "s390x": "s390x",
     "x86_64": "amd64",
 }
+_FORGET = (
+    'cd "$1/etc" && rm -f apt/apt.conf.d/99mmdebstrap dpkg/dpkg.cfg.d/99mmdebstrap hostname '
+    ".resolv.conf.systemd-resolved.bak"
+)
 _STAGES = ("downloading", "extracting", "installing", "creating")
 
 
@@ -138,9 +142,8 @@ def _command(settings: Mapping[str, Any], architecture: str, ours: Path, target:
         "--skip=chroot/policy-rc.d",
         f"--customize-hook=tar-in {shlex.quote(str(ours))} /",
         f'--customize-hook=chroot "$1" systemctl --quiet enable {" ".join(recipe.ENABLED_UNITS)}',
-        # Options of the making, some of them of this machine alone, and the machine's name.
-        '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"',
-        '--customize-hook=rm -f "$1/etc/hostname"',
+        # What is the machine's on which it was made: options, name, resolver.
+        f"--customize-hook={_FORGET}",
         recipe.SUITE,
         str(target),
         *(found.lines() if found else []),
@@ -176,18 +179,18 @@ def _run(command: list[str], notify: Callable[[str], None]) -> None:
 
 
 def _write_metadata(path: Path, architecture: str, properties: Mapping[str, str]) -> None:
+    files: dict[str, tuple[int, str | bytes]] = {}
+    templates = {}
+    for target, content in recipe.TEMPLATES.items():
+        name = f"{Path(target).name}.tpl"
+        files[f"templates/{name}"] = (0o644, content)
+        templates[target] = {"when": ["create", "copy"], "template": name}
     metadata = {
         "architecture": architecture,
         "creation_date": int(time.time()),
         "properties": dict(properties),
-        "templates": {"/etc/hostname": {"when": ["create", "copy"], "template": "hostname.tpl"}},
+        "templates": templates,
     }
     # JSON is YAML.
-    path.write_bytes(
-        archive(
-            {
-                "metadata.yaml": (0o644, json.dumps(metadata, indent=2) + "\n"),
-                "templates/hostname.tpl": (0o644, "{{ container.name }}\n"),
-            }
-        )
-    )
+    files["metadata.yaml"] = (0o644, json.dumps(metadata, indent=2) + "\n")
+    path.write_bytes(archive(files))

@@ -37,6 +37,7 @@ def base_hash(settings: Mapping[str, Any], architecture: str) -> str:
             "excluded": recipe.EXCLUDED_PATHS,
             "included": recipe.INCLUDED_PATHS,
             "files": recipe.FILES,
+            "templates": recipe.TEMPLATES,
             "links": recipe.LINKS,
             "enabled": recipe.ENABLED_UNITS,
             "snapshot": settings.get("image_snapshot") or "",

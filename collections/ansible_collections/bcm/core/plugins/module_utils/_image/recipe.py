@@ -39,6 +39,9 @@ MASKED_UNITS = (
     "console-getty.service",
     "dpkg-db-backup.timer",
     "fstrim.timer",
+    "getty@tty1.service",
+    "systemd-binfmt.service",
+    "systemd-logind.service",
     "systemd-modules-load.service",  # fails: a container has no modules of its own
 )
 
@@ -50,8 +53,10 @@ FILES: dict[str, tuple[int, str]] = {
     "etc/systemd/system-preset/00-bcm.preset": (0o644, "disable *\n"),
     "etc/apt/apt.conf.d/00-bcm": (
         0o644,
-        'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAcquire::Retries "3";\n'
-        'APT::Sandbox::User "_apt";\nDpkg::Use-Pty "false";\n',
+        # The solver takes what an extra source has for the packages asked for, and for what they cannot do without;
+        # the classic one would take nothing, or all that it has.
+        'APT::Solver "3.0";\nAPT::Solver::Strict-Pinning "false";\n'
+        'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAcquire::Retries "3";\nDpkg::Use-Pty "false";\n',
     ),
     "etc/dpkg/dpkg.cfg.d/00-bcm": (
         0o644,
@@ -69,11 +74,18 @@ FILES: dict[str, tuple[int, str]] = {
     "etc/systemd/network/10-eth.network": (
         0o644,
         "[Match]\nName=eth*\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
-        "[DHCPv4]\nClientIdentifier=mac\n",
+        "[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n",
     ),
+    # Names come from the network's own server; a shout to the neighbours would only tell them what is asked for.
+    "etc/systemd/resolved.conf.d/10-bcm.conf": (0o644, "[Resolve]\nLLMNR=no\nMulticastDNS=no\n"),
     # Logs live in memory: a data center keeps no history of who asked what.
     "etc/systemd/journald.conf.d/10-bcm.conf": (0o644, "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"),
-    "etc/hosts": (0o644, "127.0.0.1\tlocalhost\n"),
+}
+
+# path -> content; LXD fills them in when an instance is made
+TEMPLATES = {
+    "/etc/hostname": "{{ container.name }}\n",
+    "/etc/hosts": "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n",
 }
 
 LINKS = {
