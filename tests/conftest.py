@@ -13,6 +13,10 @@ import pytest
 from tests.support import Tools, own_lxd
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--picture", metavar="FILE", help="keep the photograph of the wallet's window here")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap ones first: what needs containers comes last."""
     items.sort(key=lambda item: item.get_closest_marker("containers") is not None)

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A person's own checkout and data centers, and what the tests of the whole ask of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from tests.support import LXD_DIR, ROOT, Tools
+
+INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a fresh clone, who types commands in it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def command(self, *words: str) -> list[str]:
+        return [str(self.home / "bcm"), "--yes", *words]
+
+    def types(self, *words: str, timeout: float = 1800, **more: str) -> subprocess.CompletedProcess[str]:
+        """What a command of bcm answers."""
+        return subprocess.run(
+            self.command(*words), cwd=self.home, env={**self.environment, **more}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def succeeds(self, *words: str, **more: Any) -> str:
+        done = self.types(*words, **more)
+        if done.returncode:
+            pytest.fail(f"bcm {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        return done.stdout
+
+    def datacenter(self, name: str, **settings: Any) -> str:
+        """A data center of its own, made as the README says: a copy of the folder of another one."""
+        folder = self.home / "inventories" / name
+        if not folder.exists():
+            shutil.copytree(ROOT / "inventories/local", folder, ignore=shutil.ignore_patterns("secrets"))
+        lines = {"datacenter": name, **settings}
+        self.succeeds("-d", name, "config", "set", *(f"{key}={value}" for key, value in lines.items()))
+        return name
+
+
+def client(datacenter: str) -> Client:
+    return Client(str(LXD_DIR / "unix.socket"), project=f"bcm-{datacenter}-regtest")
+
+
+def inside(datacenter: str, instance: str, *argv: str, deadline: float = 60) -> str:
+    """What a command in an instance prints; its failure fails the test."""
+    with client(datacenter) as lxd:
+        done = lxd_exec.run(lxd, instance, argv, deadline=deadline)
+    if done.returncode:
+        pytest.fail(f"{argv} in {instance}: {done.stderr.decode()}", pytrace=False)
+    return done.stdout.decode().strip()
+
+
+def ours(datacenter: str) -> dict[str, list[str]]:
+    """All that bears the marks of a data center, by kind."""
+    found: dict[str, list[str]] = {}
+    with client(datacenter) as lxd:
+        projects = [item["name"] for item in lxd.get("/1.0/projects", project=False, recursion=1)]
+        project = lxd.project if lxd.project in projects else None
+        found["project"] = [project] if project else []
+        for kind, path in (("instance", "/1.0/instances"), ("volume", "/1.0/storage-pools/default/volumes/custom")):
+            found[kind] = [item["name"] for item in lxd.get(path, recursion=1)] if project else []
+        for kind in ("network", "network-acl"):
+            items = lxd.get(f"/1.0/{kind}s", project="default", recursion=1)
+            found[kind] = [item["name"] for item in items if item["config"].get("user.bcm.datacenter") == datacenter]
+    return found
+
+
+@pytest.fixture(scope="session")
+def person(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """A copy of what is in version control and of what is about to be, without anything that runs have left."""
+    home = tmp_path_factory.mktemp("clone") / "bcm"
+    listed = lxd_tools.run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    kept = ("PATH", "HOME", "LANG", "LXD_DIR", "XDG_CACHE_HOME", "DISPLAY")
+    proxies = tuple(name for name in os.environ if name.startswith(("PIP_", "SSL_", "REQUESTS_")))
+    return Person(home, {name: os.environ[name] for name in (*kept, *proxies) if name in os.environ})
+
+
+@pytest.fixture(scope="session")
+def started(person: Person) -> Iterator[dict[str, Any]]:
+    """The README's first command, in a fresh clone; its report. Taken away at the end."""
+    report = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+    yield report
+    person.succeeds("stack", "remove", "tor", "--delete-data")
+    assert not any(ours("local").values()), "removing everything left something behind"

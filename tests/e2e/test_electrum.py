@@ -1,0 +1,116 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a clone to a wallet with a balance, as a person gets there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import INSTANCES, Person, inside, ours
+from tests.support import ROOT
+
+pytestmark = pytest.mark.containers
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Await a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.3)
+
+
+def test_first_command_brings_up_the_stack(started: dict[str, Any]) -> None:
+    assert set(started["instances"]) == set(INSTANCES)
+    assert set(ours("local")["instance"]) == set(INSTANCES)
+
+
+def test_second_run_changes_nothing_and_takes_seconds(person: Person, started: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    output = person.succeeds("stack", "start", "electrum")
+    assert "nothing changed" in output.splitlines()[-1]
+    assert time.monotonic() - begun < 30
+
+
+def test_check_mode_says_that_nothing_would_change(person: Person, started: dict[str, Any]) -> None:
+    output = person.succeeds("stack", "start", "electrum", "--check", "--diff")
+    assert "nothing would change" in output.splitlines()[-1]
+
+
+def test_mined_coins_show_in_the_wallet(person: Person, started: dict[str, Any]) -> None:
+    address = person.succeeds("electrum-cli", "createnewaddress").strip()
+    before = int(person.succeeds("bitcoin-cli", "getblockcount"))
+    assert len(json.loads(person.succeeds("bitcoin-cli", "generatetoaddress", "101", address))) == 101
+    until(lambda: person.succeeds("bitcoin-cli", "getblockcount").strip() == str(before + 101), "bitcoind's height")
+
+    def balance() -> str:
+        return str(json.loads(person.succeeds("electrum-cli", "getbalance")).get("confirmed"))
+
+    until(lambda: balance() == "50", "a confirmed balance of 50")
+
+
+def test_status_logs_and_info(person: Person, started: dict[str, Any]) -> None:
+    status = json.loads(person.succeeds("stack", "status", "--json"))
+    assert {item["stack"] for item in status["stacks"]} == set(INSTANCES)
+    assert person.succeeds("logs", "bitcoind", "-n", "5")
+    info = json.loads(person.succeeds("info", "--json"))
+    assert (info["datacenter"], info["chain"]) == ("local", "regtest")
+
+
+@pytest.fixture
+def screen(person: Person) -> Iterator[str]:
+    """A screen of its own, with an authority file as a desktop has one."""
+    authority = person.home / "Xauthority"
+    subprocess.run(["xauth", "-q", "-f", str(authority), "add", ":77", ".", "0123456789abcdef" * 2], check=True)
+    server = subprocess.Popen(
+        ["Xvfb", ":77", "-screen", "0", "1000x640x24", "-auth", str(authority)], stderr=subprocess.DEVNULL
+    )
+    until(lambda: Path("/tmp/.X11-unix/X77").exists(), "Xvfb's socket", 20)
+    yield str(authority)
+    server.terminate()
+    server.wait()
+
+
+def test_window_of_the_wallet(person: Person, started: dict[str, Any], screen: str, request: pytest.FixtureRequest) -> None:
+    """The wallet's window is drawn on this machine's screen; `--picture` keeps the photograph for the README."""
+    environment = {**person.environment, "DISPLAY": ":77", "XAUTHORITY": screen}
+    opened = subprocess.Popen(person.command("open", "electrum"), cwd=person.home, env=environment)
+
+    def windows() -> list[str]:
+        found = subprocess.run(
+            ["xdotool", "search", "--onlyvisible", "--name", "Electrum"],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return found.stdout.split()
+
+    try:
+        until(lambda: bool(windows()), "the window of Electrum", 90)
+        picture = person.home / "electrum.png"
+
+        def drawn() -> bool:
+            subprocess.run(["import", "-window", "root", str(picture)], env=environment, check=True)
+            colours = subprocess.run(
+                ["identify", "-format", "%k", str(picture)], capture_output=True, text=True, check=True
+            ).stdout
+            return int(colours) > 300
+
+        until(drawn, "a window that is more than an empty frame", 30)
+        keep = request.config.getoption("--picture")
+        if keep:
+            shutil.copy(picture, ROOT / keep)
+    finally:
+        for window in windows():
+            subprocess.run(["xdotool", "windowkill", window], env=environment, check=False)
+        opened.terminate()
+        opened.wait(60)
+    devices = inside("local", "electrum", "sh", "-c", "ls /tmp/.X11-unix 2>/dev/null || true")
+    assert "X77" not in devices, "the way to the screen stayed open after the window was closed"
