@@ -105,8 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     for parser in (logs, shell, window):
         parser.add_argument("stack", metavar="STACK")
     image = group("image", "look after the images", "bcm image list")
-    verb(image, "list", "image:show", "list the images of the endpoint", "bcm image list", readable)
-    verb(image, "prune", "image:prune", "delete the images that no data center uses", "bcm image prune", readable)
+    verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", readable)
+    prune = verb(image, "prune", "images:prune", "delete images that no instance uses", "bcm image prune", readable)
+    prune.add_argument("--older-than", type=float, default=30.0, metavar="DAYS",
+                       help="keep copies on disk that were used in so many days (30)")  # fmt: skip
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
     return top

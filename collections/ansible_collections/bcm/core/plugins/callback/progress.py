@@ -87,6 +87,10 @@ _REMIND_SECONDS = 30.0
 _NOISE = re.compile(r"^(Task failed: |Module failed: |Action failed: )+")
 
 
+# Of a step of a role: install, configure, verify.
+_PHASE = re.compile(r"/tasks/(\w+)\.yml")
+
+
 class _Under(t.NamedTuple):
     """A step that is under way."""
 
@@ -107,14 +111,18 @@ class CallbackModule(CallbackBase):
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._running: dict[tuple[str, str], _Under] = {}
-        self._hosts: dict[str, set[str]] = {}
-        self._finished: dict[str, set[str]] = {}
         self._phase = ""
+        self._hosts = 0
+        self._done: dict[str, set[str]] = {}
         self._report: dict[str, t.Any] = {}
         self._errors: list[dict[str, str]] = []
         self._check = False
+        self._out = 1
+        self._live = False
         self._reminded = self._begun
         self._stopped = threading.Event()
+        self._main = os.getpid()
+        self._plain_display = self._display.display
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -147,17 +155,33 @@ class CallbackModule(CallbackBase):
                     self._write(text + "\n")
                     self._reminded = now
 
+    def _say(self, msg: str, *args: t.Any, **kwargs: t.Any) -> None:
+        """What actions and Ansible itself display while the line of what is under way may stand there."""
+        if os.getpid() != self._main or kwargs.get("log_only"):
+            self._plain_display(msg, *args, **kwargs)
+        elif kwargs.get("stderr"):
+            with self._lock:
+                self._write("\r\033[K" if self._live else "")
+            self._plain_display(msg, *args, **kwargs)
+        else:
+            self._line(f"  {msg}")
+
     # -- what Ansible says --------------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
         self._out = 2 if self.get_option("json") else 1
         self._live = os.isatty(self._out)
+        # Workers send what they display to the main process, and there is no event for it.
+        self._display.display = self._say
         threading.Thread(target=self._tick, daemon=True).start()
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         self._phase = str(play.get_name())
         self._check = bool(play.check_mode)
-        self._line(self._phase)
+        self._hosts = len(play.get_variable_manager()._inventory.get_hosts(play.hosts))
+        self._done = {}
+        if self._hosts:
+            self._line(self._phase)
 
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         name = host.get_name()
@@ -167,10 +191,16 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         label = self._over(result)
-        if "bcm_report" in result.result:
-            self._report = plain(result.result["bcm_report"])
-        if result.result.get("changed") or self._display.verbosity:
-            self._line(f"  {label}{result.task.get_name()}{self._summary(result)}")
+        if isinstance(facts := result.result.get("bcm_report"), t.Mapping):
+            self._report = plain(facts)
+        phase = _PHASE.search(result.task.get_path() or "")
+        key = phase[1] if phase else str(result.task.get_name())
+        done = self._done.setdefault(key, set())
+        done.add(result.host.get_name())
+        # Proofs change nothing, and are what a person waits for.
+        if result.result.get("changed") or key == "verify" or self._display.verbosity:
+            far = f" ({len(done)} of {self._hosts})" if self._hosts > 1 else ""
+            self._line(f"  {label}{result.task.get_name()}{self._summary(result)}{far}")
         if self._display.verbosity > 1:
             self._line(self._dump_results(result.result), stamped=False)
 
@@ -180,7 +210,7 @@ class CallbackModule(CallbackBase):
             return
         message = self._message(result)
         self._errors.append({"instance": result.host.get_name(), "step": result.task.get_name(), "message": message})
-        self._line(f"Failed: {label}{message}")
+        self._line(f"Failed: {label}{result.task.get_name()}: {message}")
         if self._display.verbosity > 1:
             self._handle_exception(result.result, use_stderr=True)
 
@@ -233,7 +263,7 @@ class CallbackModule(CallbackBase):
         failures = [item for item in result.result.get("results", ()) if item.get("failed")] or [result.result]
         messages = []
         for failure in failures:
-            words = _NOISE.sub("", str(failure.get("msg") or "it failed without a word"))
+            words = _NOISE.sub("", str(failure.get("msg") or failure.get("censored") or "it failed without a word"))
             said = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
             if "rc" in failure and said:
                 words += "\n" + "\n".join(f"    {line}" for line in said.splitlines()[-15:])
