@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Makes the value of bitcoind's option C(rpcauth) from a user's name and password, as C(share/rpcauth/rpcauth.py) does.
+  - Makes the value of bitcoind's option C(rpcauth) from a user's name and password.
   - The salt is derived from the password, so that the same password always gives the same value. Use it for passwords
     that are random and long.
 positional: user
@@ -48,7 +48,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def rpcauth(password: t.Any, user: t.Any) -> str:
-    """``user:salt$hash`` (bitcoin, doc/JSON-RPC-interface.md); the hash is an HMAC-SHA256 under the salt's hex digits."""
+    """``user:salt$hash`` (bitcoin, doc/JSON-RPC-interface.md); the hash is HMAC-SHA256 under the salt's hex digits."""
     if not isinstance(password, str) or not password or not isinstance(user, str) or not user:
         raise AnsibleFilterError("rpcauth needs a password and the name of a user, both not empty")
     salt = _hmac(password, f"rpcauth salt of {user}")[:32]

@@ -14,6 +14,7 @@ PACKAGES = (
     "iproute2",
     "libnss-resolve",
     "python3",
+    "python3-apt",  # Ansible's apt module, else it brings that into every builder
     "systemd",
     "systemd-resolved",
     "systemd-sysv",

@@ -73,7 +73,7 @@ def look(expected: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     if chain["chain"] != expected["chain"]:
         faults.append(f"it is on chain {chain['chain']}, not {expected['chain']}")
     if chain["pruned"] != expected["pruned"]:
-        faults.append("its blocks are pruned" if chain["pruned"] else "it keeps all blocks although it should prune them")
+        faults.append("it prunes its blocks" if chain["pruned"] else "it does not prune its blocks")
     notes = [f"height {chain['blocks']}"]
     if chain["initialblockdownload"]:
         notes.append(f"downloading blocks, {100 * chain['verificationprogress']:.1f} % done")

@@ -60,12 +60,13 @@ def look(expected: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     there = chain(expected)
     if there["initialblockdownload"]:
         # electrs serves nobody before bitcoind is done, which takes days on a big chain.
-        done = 100 * there["verificationprogress"]
-        return {"notes": [], "warnings": [f"it waits for bitcoind, which is downloading blocks ({done:.1f} % done)"]}, None
+        done = f"{100 * there['verificationprogress']:.1f} %"
+        return {"notes": [], "warnings": [f"it waits for bitcoind, which has {done} of its blocks"]}, None
     _version, tip = electrum(expected, ("server.version", ["verify", "1.4"]), ("blockchain.headers.subscribe", []))
     state = {"notes": [f"height {tip['height']}"], "warnings": []}
-    behind = None if tip["height"] == there["blocks"] else f"its height is {tip['height']}, bitcoind's is {there['blocks']}"
-    return state, behind
+    if tip["height"] != there["blocks"]:
+        return state, f"its height is {tip['height']}, bitcoind's is {there['blocks']}"
+    return state, None
 
 
 def main() -> None:
