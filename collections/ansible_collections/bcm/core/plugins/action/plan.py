@@ -12,6 +12,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Ca
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_NAMING_SPEC
 from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, image_namer, read_found
 
 _REQUEST_FIELDS = (
@@ -32,6 +33,7 @@ class ActionModule(BcmAction):
     LXD = True
     LXD_WITHOUT = ("project", "target")
     ARGUMENT_SPEC = {
+        **IMAGE_NAMING_SPEC,
         "stacks": {"type": "list", "elements": "str", "required": True},
         "datacenter": {"type": "str", "required": True},
         "chain": {"type": "str", "required": True},
@@ -44,9 +46,6 @@ class ActionModule(BcmAction):
         "allow_below_floor": {"type": "list", "elements": "str", "default": []},
         "stack_path": {"type": "list", "elements": "path", "default": []},
         "variables": {"type": "dict", "default": {}},
-        "image_snapshot": {"type": "str"},
-        "image_sources": {"type": "list", "elements": "dict", "default": []},
-        "image_keyring": {"type": "path"},
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -155,7 +155,8 @@ def _network(site: Site, live: Collection[str]) -> list[Resource]:
                 "ipv4.nat": "false",
                 "ipv6.address": "none",
                 # Ports are isolated and the mask is /32, so every packet goes through the host and meets the ACL.
-                # There is no default route: an instance with an uplink must not find one here too.
+                # There is no default route: an instance with an uplink must not find one here too, and what runs in
+                # the others must not reach the resolver of the uplink, since LXD lets port 53 of the host through.
                 "raw.dnsmasq": "no-resolv\n"
                 "dhcp-option=1,255.255.255.255\n"
                 f"dhcp-option=121,{gateway}/32,0.0.0.0,{subnet},{gateway}",

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keeps the secrets of a data center on the controller."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, plain
+from ansible_collections.bcm.core.plugins.plugin_utils._secrets import ensure
+
+
+class ActionModule(BcmAction):
+    _supports_diff = False
+    ARGUMENT_SPEC = {
+        "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
+        "names": {"type": "list", "elements": "str", "required": True},
+        "directory": {"type": "path"},
+    }
+
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        directory = Path(params["directory"] or _beside_inventory(task_vars))
+        path = directory / f"{params['chain']}.json"
+        found = ensure(path, params["names"], check=self.check_mode)
+        return {
+            "changed": bool(found.made),
+            "secrets": found.of_stacks(),
+            "made": found.made,
+            "path": str(path),
+            "_ansible_no_log": True,
+        }
+
+
+def _beside_inventory(task_vars: dict[str, t.Any]) -> Path:
+    for source in plain(task_vars.get("ansible_inventory_sources") or []):
+        path = Path(source)
+        if path.exists():
+            return (path if path.is_dir() else path.parent) / "secrets"
+    raise BcmError("The secrets have no place, since no inventory file is in use: set the option directory")

@@ -1,0 +1,281 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Make the plan of a data center
+version_added: 0.1.0
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+description:
+  - From the stacks a person names, makes everything that plays need to know. That is the stacks they need, in order, and
+    of each its address, ports, neighbours, volumes and image, and the resources for M(bcm.core.lxd_apply).
+  - Wrong input ends here, before anything is changed. The catalogue, the names and all settings are checked before the
+    endpoint is asked for anything.
+  - Reads which stacks run in the data center already. They keep their place in the network, and are otherwise left
+    alone.
+extends_documentation_fragment:
+  - bcm.core.attributes
+  - bcm.core.attributes.reads
+  - bcm.core.image
+  - bcm.core.lxd.endpoint
+options:
+  stacks:
+    description: The stacks, as a list or separated by commas.
+    type: list
+    elements: str
+    required: true
+  datacenter:
+    description: The data center's name, at most 9 lower-case letters, digits and inner hyphens.
+    type: str
+    required: true
+  chain:
+    description: The chain, one of V(mainnet), V(testnet3), V(testnet4), V(signet) and V(regtest).
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) is about O(stacks) and all that they need.
+      - V(restarted) is the same, and the instances of O(stacks) are started anew.
+      - V(stopped) and V(absent) are about O(stacks), what needs them, and what nobody needs any more.
+    type: str
+    choices: [present, stopped, restarted, absent]
+    default: present
+  delete_data:
+    description:
+      - With O(state=absent), destroys the volumes, too. There may be coins on them.
+      - Otherwise volumes stay, and the project with them.
+    type: bool
+    default: false
+  storage_pool:
+    description: The storage pool of instances and volumes.
+    type: str
+    default: default
+  subnet:
+    description:
+      - The private IPv4 network of the data center on this chain, with prefix /20.
+      - Without it, one is derived from O(datacenter) and O(chain).
+    type: str
+  ca_provider:
+    description: Who signs the data center's certificates.
+    type: str
+    choices: [software]
+    default: software
+  software_ca_chains:
+    description: Chains besides V(regtest) on which O(ca_provider=software) is accepted.
+    type: list
+    elements: str
+    default: []
+  allow_below_floor:
+    description: Stacks whose programs may have a version with known faults. Each is warned about.
+    type: list
+    elements: str
+    default: []
+  stack_path:
+    description: Directories with stacks of one's own, each in a folder that is an Ansible role with C(meta/stack.yml).
+    type: list
+    elements: path
+    default: []
+  variables:
+    description: Variables of roles that go over those of the play.
+    type: dict
+    default: {}
+seealso:
+  - module: bcm.core.preflight
+  - module: bcm.core.image
+  - module: bcm.core.lxd_apply
+"""
+
+EXAMPLES = r"""
+- name: Plan a wallet and all that it needs
+  bcm.core.plan:
+    stacks: electrum
+    datacenter: local
+    chain: regtest
+  register: planned
+
+- name: Carry it out
+  bcm.core.lxd_apply:
+    resources: "{{ planned.plan.resources }}"
+"""
+
+RETURN = r"""
+plan:
+  description: The plan.
+  returned: success
+  type: dict
+  contains:
+    datacenter:
+      description: O(datacenter).
+      type: str
+    chain:
+      description: O(chain).
+      type: str
+    state:
+      description: O(state).
+      type: str
+    delete_data:
+      description: O(delete_data).
+      type: bool
+    storage_pool:
+      description: O(storage_pool).
+      type: str
+    project:
+      description: The LXD project.
+      type: str
+      sample: bcm-local-regtest
+    domain:
+      description: The domain of the instances' names.
+      type: str
+      sample: local-regtest.bcm
+    network:
+      description: The instances' network.
+      type: dict
+      sample: {name: local-r-net, acl: local-r-net, subnet: 10.80.16.0/21, gateway: 10.80.16.1}
+    uplink:
+      description: The network with a way out, of builders and of stacks with C(uplink).
+      type: dict
+      sample: {name: local-r-up, subnet: 10.80.24.0/24, gateway: 10.80.24.1}
+    asked:
+      description: Stacks that somebody named, now or before.
+      type: list
+      elements: str
+    stacks:
+      description: Stacks that this plan is about, in order of need; for V(stopped) and V(absent) the other way round.
+      type: list
+      elements: str
+    instances:
+      description: What roles know about their instance, by the stack's name.
+      type: dict
+      contains:
+        stack:
+          description: The stack, which is also the instance's name.
+          type: str
+        role:
+          description: The role, by its full name, or as a path if it is a stack of one's own.
+          type: str
+        role_path:
+          description: The directory of the role.
+          type: path
+        tier:
+          description: C(tier) of C(stack.yml).
+          type: str
+        kind:
+          description: C(kind) of C(stack.yml).
+          type: str
+        chain:
+          description: O(chain).
+          type: str
+        datacenter:
+          description: O(datacenter).
+          type: str
+        domain:
+          description: The domain of the instances' names.
+          type: str
+        project:
+          description: The LXD project.
+          type: str
+        endpoint:
+          description: O(endpoint).
+          type: str
+        address:
+          description: The IPv4 address in the data center's network.
+          type: str
+        asked:
+          description: Whether somebody named this stack.
+          type: bool
+        image:
+          description: Alias and hash of the image; not for V(stopped) and V(absent).
+          type: dict
+        services:
+          description: Port and protocol of each service.
+          type: dict
+        needs:
+          description: For each stack it needs, address, port and protocol of each service it uses.
+          type: dict
+        clients:
+          description: For each of its services, the addresses of the stacks that use it, by their names.
+          type: dict
+        asks:
+          description: What C(asks) of its consumers' C(stack.yml) says about it, by their names.
+          type: dict
+        volumes:
+          description: Volume, path, size and C(backup) of each volume.
+          type: dict
+        version:
+          description: The version of the artifact, if it is known before the image is made.
+          type: str
+        floor:
+          description: C(artifact.floor) of C(stack.yml).
+          type: dict
+        uplink:
+          description: Whether it has a way out.
+          type: bool
+        display:
+          description: Whether it can show a window.
+          type: bool
+    images:
+      description: The images of RV(plan.stacks), for M(bcm.core.image).
+      type: list
+      elements: dict
+      contains:
+        stack:
+          description: The stack.
+          type: str
+        role:
+          description: The role, as in RV(plan.instances).
+          type: str
+        role_path:
+          description: The directory of the role.
+          type: path
+        alias:
+          description: The image's alias.
+          type: str
+          sample: bcm/electrs/137874bdd242
+        hash:
+          description: Hash of all that goes into the image.
+          type: str
+        base_alias:
+          description: Alias of the base image.
+          type: str
+        base_hash:
+          description: Hash of all that goes into the base image.
+          type: str
+        artifact:
+          description: Name of the artifact.
+          type: str
+        version:
+          description: Its version, if it is known before the image is made.
+          type: str
+        version_command:
+          description: The command that says the version of what is installed.
+          type: list
+          elements: str
+        floor:
+          description: Versions below which there are known faults, and why.
+          type: dict
+        allow_below_floor:
+          description: Whether O(allow_below_floor) names the stack.
+          type: bool
+    secrets:
+      description: Names for M(bcm.core.secrets), one for each consumer of each service.
+      type: list
+      elements: str
+      sample: [bitcoind/rpc/electrs]
+    foundation:
+      description: The resources that builders need, for M(bcm.core.lxd_apply).
+      type: list
+      elements: dict
+    resources:
+      description: All resources, for M(bcm.core.lxd_apply).
+      type: list
+      elements: dict
+    warnings:
+      description: What a person should know before and after.
+      type: list
+      elements: str
+"""

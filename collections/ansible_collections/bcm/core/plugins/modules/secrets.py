@@ -1,0 +1,77 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secrets
+short_description: Keep the secrets of a data center
+version_added: 0.1.0
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+description:
+  - Makes the secrets that are missing, each of 256 random bits, and returns all. One that exists never changes.
+  - They are kept on the controller, in one file for each chain that only its owner can read, beside the inventory. Git
+    is told to leave them out.
+  - The result is hidden from logs.
+notes:
+  - Ansible takes every file in an inventory directory for a part of the inventory. Where the directory and not a file in
+    it is given as the inventory, set C(ignore_patterns=^secrets$) in the section C([inventory]) of C(ansible.cfg).
+extends_documentation_fragment:
+  - bcm.core.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Secrets that are missing are made for the run, but not kept.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  chain:
+    description: The chain.
+    type: str
+    choices: [mainnet, testnet3, testnet4, signet, regtest]
+    required: true
+  names:
+    description:
+      - Names of secrets, as C(stack/what) for one of the stack alone, or C(stack/service/consumer) for one that both
+        stacks share.
+    type: list
+    elements: str
+    required: true
+  directory:
+    description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
+    type: path
+seealso:
+  - module: bcm.core.plan
+"""
+
+EXAMPLES = r"""
+- name: Secrets of all stacks in the plan
+  bcm.core.secrets:
+    chain: "{{ planned.plan.chain }}"
+    names: "{{ planned.plan.secrets }}"
+  register: kept
+  no_log: true
+"""
+
+RETURN = r"""
+secrets:
+  description: For each stack the secrets it may know, by their names.
+  returned: success
+  type: dict
+  sample: {electrs: {bitcoind/rpc/electrs: "…"}}
+made:
+  description: Names of the secrets that were missing.
+  returned: success
+  type: list
+  elements: str
+path:
+  description: The file.
+  returned: success
+  type: path
+"""

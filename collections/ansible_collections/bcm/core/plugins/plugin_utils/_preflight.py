@@ -1,0 +1,118 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What has to be true of an endpoint before a plan is carried out; everything here only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from ..module_utils._errors import BcmError
+from ..module_utils._lxd.client import quoted
+from ..module_utils._plan import names
+from ..module_utils._plan.catalogue import size_in_bytes
+
+if TYPE_CHECKING:
+    from ..module_utils._lxd.client import Client
+
+# API extension -> what a data center does with it
+_NEEDED = {
+    "projects_networks": "Sharing bridges among projects",
+    "network_bridge_acl": "An access list on a bridge",
+    "instance_nic_bridged_port_isolation": "Keeping instances apart on a bridge",
+    "container_nic_ipfilter": "Holding an instance to its address",
+}
+
+# What an instance writes outside of its volumes; its image is shared with the pool's copy.
+_ROOT_BYTES = 256 * 2**20
+
+
+def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the server and the pool. Raises BcmError or LxdError for what stands in the plan's way."""
+    environment = client.server["environment"]
+    for extension, what in _NEEDED.items():
+        client.require(extension, what)
+    facts: dict[str, Any] = {"server": {"name": environment["server"], "version": environment["server_version"]}}
+    if plan["state"] in ("present", "restarted"):
+        _check_subnets(client, plan)
+        facts["pool"] = _check_pool(client, plan)
+    return facts
+
+
+def _check_pool(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
+    name = plan["storage_pool"]
+    pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
+    if name not in pools:
+        raise BcmError(f"{names.unknown('storage pool', name, pools)} (bcm_storage_pool says which to use)")
+    pool = f"/1.0/storage-pools/{quoted(name)}"
+    volumes = _there(client, f"{pool}/volumes/custom", plan["project"])
+    instances = _there(client, "/1.0/instances", plan["project"])
+    sizes = {
+        item["name"]: size_in_bytes(item["config"]["size"])
+        for item in plan["resources"]
+        if item["kind"] == "storage_volume" and item["name"] not in volumes
+    }
+    needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan["instances"])
+    space = client.get(f"{pool}/resources", project=False)["space"]
+    free = space["total"] - space["used"]
+    # a pool that cannot tell its size says 0
+    if space["total"] and needed > free:
+        largest = sorted(sizes, key=lambda volume: sizes[volume], reverse=True)[:3]
+        which = ", ".join(f"{volume} {_human(sizes[volume])}" for volume in largest)
+        raise BcmError(
+            f'Storage pool "{name}" has {_human(free)} free, {_human(needed)} needed'
+            f"{f' (mostly {which})' if which else ''}: make room, choose another pool with bcm_storage_pool, "
+            "or ask for less with <stack>_<volume>_size"
+        )
+    return {"name": name, "free": free, "needed": needed}
+
+
+def _there(client: Client, path: str, project: str) -> set[str]:
+    """Names in a collection of a project; none if there is no such project yet."""
+    return {item["name"] for item in client.find(path, recursion=1, project=project) or ()}
+
+
+def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
+    networks = {item["name"]: item for item in client.get("/1.0/networks", recursion=1, project="default")}
+    new = []
+    for wanted in (plan["network"], plan["uplink"]):
+        subnet = IPv4Network(wanted["subnet"])
+        config = networks[wanted["name"]]["config"] if wanted["name"] in networks else None
+        if config is not None and config.get("user.bcm.datacenter") != plan["datacenter"]:
+            raise BcmError(
+                f'Network "{wanted["name"]}" exists on {client.endpoint.name} but was not made by BCM: '
+                "rename it, or choose another name for the data center"
+            )
+        if config is None or config.get("ipv4.address") != f"{wanted['gateway']}/{subnet.prefixlen}":
+            new.append(subnet)
+    ours = (plan["network"]["name"], plan["uplink"]["name"])
+    # once our bridges are there, nothing new can be in their way
+    for other in networks.values() if new else ():
+        if other["name"] in ours or other["type"] == "loopback":
+            continue
+        for taken in _subnets_of(client, other):
+            for subnet in new:
+                if taken.overlaps(subnet):
+                    raise BcmError(
+                        f"Subnet {subnet} of data center {plan['datacenter']} is taken on {client.endpoint.name}: "
+                        f'"{other["name"]}" has {taken}; set bcm_subnet to a free private /20'
+                    )
+
+
+def _subnets_of(client: Client, network: Mapping[str, Any]) -> Iterator[IPv4Network]:
+    if network["managed"]:
+        address = network["config"].get("ipv4.address", "none")
+        if "/" in address:
+            yield IPv4Network(address, strict=False)
+        return
+    state = client.find(f"/1.0/networks/{quoted(network['name'])}/state", project="default") or {}
+    for address in state.get("addresses") or ():
+        if address["family"] == "inet":
+            yield IPv4Network(f"{address['address']}/{address['netmask']}", strict=False)
+
+
+def _human(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
