@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 
     path = datacenter.variable("bcm_stack_path") or []
-    # As in site.yml, which runs in that directory.
-    return Catalogue.read([setup.ROOT / entry for entry in ([path] if isinstance(path, str) else path)])
+    # As in site.yml, which runs in that directory and takes lists in this form, too.
+    return Catalogue.read([setup.ROOT / entry for entry in (path.split(",") if isinstance(path, str) else path)])
 
 
 def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
@@ -32,3 +33,16 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
         if name not in known:
             raise UsageError(str(names.unknown("stack", name, known)))
     return known
+
+
+def settings(datacenter: DataCenter) -> dict[str, str]:
+    """What may be set, key -> variable: what site.yml reads from the inventory, and the variables of the stacks."""
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
+
+    playbook = (ROLES.parent / "playbooks" / "site.yml").read_text(encoding="utf-8")
+    found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbook)))}
+    for stack in catalogue(datacenter).values():
+        defaults = stack.role_path / "defaults" / "main.yml"
+        text = defaults.read_text(encoding="utf-8") if defaults.exists() else ""
+        found |= {name: name for name in re.findall(r"^(\w+):", text, re.M)}
+    return found

@@ -13,45 +13,59 @@ from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.plugin_utils._text import cell
 
 from . import datacenter as datacenters
+from .catalogue import settings
 from .datacenter import DataCenter, UsageError
 from .output import answer
 
 # A word that YAML reads as itself: no quotes, no number-like or boolean surprise.
 _PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|\d{1,9}")
-_BOOLEANS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+_BOOLEANS = {"yes", "no", "on", "off", "null", "y", "n"}
+# Of a line: value, comment, and whether the next line goes on with it.
+_REST = r"[ \t]*(?P<value>[^\n]*?)(?P<comment>[ \t]+#[^\n]*)?$(?P<more>\n(?:[ \t]+\S|- ))?"
 
 
 def get(args: argparse.Namespace) -> int:
     """Show settings, as they are with templates resolved."""
     datacenter: DataCenter = args.datacenter
-    settings = {"datacenter": datacenter.name, **datacenter.settings()}
+    known = settings(datacenter)
+    values = datacenter.settings(known)
     for key in args.keys:
-        if key not in settings:
-            raise UsageError(str(names.unknown("setting", key, settings)))
+        if key not in known:
+            raise UsageError(str(names.unknown("setting", key, known)))
     if len(args.keys) == 1 and not args.json:
-        print(settings[args.keys[0]])
+        print(cell(values.get(args.keys[0])))
         return 0
-    return answer({key: settings[key] for key in args.keys or settings}, args.json)
+    shown = {key: values.get(key) for key in args.keys or values}
+    return answer(shown if args.json else [{"setting": key, "value": value} for key, value in shown.items()], args.json)
 
 
 def put(args: argparse.Namespace) -> int:
-    """Write settings, all or none of them."""
-    settings: dict[str, str] = {}
+    """Write settings."""
+    wanted: dict[str, str] = {}
     for setting in args.settings:
         key, equals, value = setting.partition("=")
-        if not equals or not re.fullmatch(r"[a-z][a-z0-9_]*", key):
+        if not equals:
             raise UsageError(f'"{setting}" is no setting: write KEY=VALUE, such as chain=signet')
-        settings[key] = value
-    if "chain" in settings and settings["chain"] not in names.CHAINS:
-        raise UsageError(str(names.unknown("chain", settings["chain"], names.CHAINS)))
-    chosen = settings.pop("datacenter", None)
-    datacenter = DataCenter(chosen or args.datacenter)
-    if chosen:
-        datacenters.CURRENT.write_text(json.dumps({"datacenter": chosen}) + "\n", encoding="utf-8")
-    if settings:
-        _write(datacenter.group_vars, {f"bcm_{key}": value for key, value in settings.items()})
+        wanted[key] = value
+    name = wanted.get("datacenter")
+    datacenter = DataCenter(args.datacenter or name)
+    if name and name != datacenter.name:
+        raise UsageError(f'Data center {datacenter.name} is called as its folder: rename that to "{name}" first')
+    if name:
+        # First of all, for nothing can be read from a folder that says it is another one.
+        _write(datacenter.group_vars, {"bcm_datacenter": wanted.pop("datacenter")})
+    known = settings(datacenter)
+    for key in wanted:
+        if key not in known:
+            raise UsageError(str(names.unknown("setting", key, known)))
+    if "chain" in wanted and wanted["chain"] not in names.CHAINS:
+        raise UsageError(str(names.unknown("chain", wanted["chain"], names.CHAINS)))
+    _write(datacenter.group_vars, {known[key]: value for key, value in wanted.items()})
+    if name and not args.datacenter:
+        datacenters.CURRENT.write_text(json.dumps({"datacenter": name}) + "\n", encoding="utf-8")
     return 0
 
 
@@ -59,7 +73,7 @@ def _write(path: Path, settings: dict[str, str]) -> None:
     """Change lines of a YAML file and leave all others, with their comments, as they are."""
     text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
     for key, value in settings.items():
-        found = re.search(rf"^{key}:[ \t]*(?P<value>[^\n]*?)(?P<comment>[ \t]+#[^\n]*)?$(?P<more>\n[ \t]+\S)?", text, re.M)
+        found = re.search(rf"^{key}:{_REST}", text, re.M)
         line = f"{key}: {_yaml(value)}"
         if found is None:
             text += ("" if text.endswith("\n") else "\n") + line + "\n"

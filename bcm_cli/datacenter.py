@@ -63,10 +63,17 @@ class DataCenter:
         try:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
-            variables = VariableManager(loader, inventory).get_vars(host=host)
+            templar = Templar(loader=loader, variables=VariableManager(loader, inventory).get_vars(host=host))
+            said = templar.template(templar.available_variables.get("bcm_datacenter", "local"))
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}: {error}") from error
-        return Templar(loader=loader, variables=variables)
+        if said != self.name:
+            # Two folders for one data center would each undo what the other did.
+            raise BcmError(
+                f"{self.group_vars} says bcm_datacenter: {said}, which is another folder: "
+                f"type `bcm -d {self.name} config set datacenter={self.name}`"
+            )
+        return templar
 
     def variable(self, name: str, default: Any = None) -> Any:
         """The value of an inventory variable, templates resolved."""
@@ -78,10 +85,10 @@ class DataCenter:
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}: {name}: {error}") from error
 
-    def settings(self) -> dict[str, Any]:
-        """All ``bcm_*`` variables of the inventory, without that prefix."""
-        found = sorted(name for name in self._templar.available_variables if name.startswith("bcm_"))
-        return {name.removeprefix("bcm_"): self.variable(name) for name in found}
+    def settings(self, variables: dict[str, str]) -> dict[str, Any]:
+        """Those of some settings (key -> variable) that the inventory gives a value."""
+        there = self._templar.available_variables
+        return {key: self.variable(name) for key, name in variables.items() if name in there}
 
     @property
     def group_vars(self) -> Path:
@@ -102,7 +109,7 @@ class DataCenter:
 
     @property
     def project(self) -> str:
-        return datacenter_names(str(self.variable("bcm_datacenter", self.name)), self.chain).project
+        return datacenter_names(self.name, self.chain).project
 
     def client(self, project: str | None = None) -> Client:
         from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client

@@ -43,5 +43,6 @@ def prune(args: argparse.Namespace) -> int:
 
 
 def _images(datacenter: DataCenter, client: Client) -> Images:
-    settings = {name: datacenter.variable(f"bcm_{name}", spec.get("default")) for name, spec in IMAGE_ARGUMENT_SPEC.items()}
+    spec = IMAGE_ARGUMENT_SPEC
+    settings = {name: datacenter.variable(f"bcm_{name}", option.get("default")) for name, option in spec.items()}
     return Images(client, Cache(), settings, setup.step)

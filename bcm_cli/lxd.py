@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A LXD to work with: the configured endpoint, the one that runs on this machine, or one that is installed and started."""
+"""A LXD to work with: the configured endpoint, this machine's own, or one that is installed and started here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SMALLEST_POOL_GIB = 5
 def ready(datacenter: DataCenter, yes: bool) -> None:
     """Install, start and initialise what this machine lacks to deploy the data center. Does nothing twice."""
     endpoint = datacenter.endpoint
-    wanted = setup.IMAGE_PACKAGES
+    wanted: tuple[setup.Package, ...] = setup.IMAGE_PACKAGES
     if endpoint:
         # Another machine, or a socket somebody chose: theirs to prepare.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
@@ -116,7 +116,7 @@ def _sub_ids(root: list[str]) -> None:
     """Unprivileged containers need ids of root's; a package's script grants them, if it was LXD's own."""
     for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
         # Without the file LXD takes a default range by itself.
-        if os.path.exists(file) and not any(line.startswith("root:") for line in open(file, encoding="utf-8")):
+        if os.path.exists(file) and "\nroot:" not in "\n" + Path(file).read_text(encoding="utf-8"):
             setup.quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
 
 
@@ -130,7 +130,7 @@ def _initialise(client: Client, pool: str) -> None:
         # The file is sparse: it takes what is used, and the machine keeps a fifth.
         size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
         if size < _SMALLEST_POOL_GIB:
-            raise BcmError(f"Only {size} GiB can be had for LXD in {directory}, {_SMALLEST_POOL_GIB} GiB needed: free some")
+            raise BcmError(f"LXD can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB: make room")
         driver, config = "btrfs", {"size": f"{size}GiB"}
     setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}

@@ -30,55 +30,52 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(None, str(names.unknown(action.metavar or "word", value, action.choices)))
+            raise argparse.ArgumentError(None, str(names.unknown("verb", value, action.choices)))
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` shows what there is\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def _parser() -> _Parser:
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("-d", "--datacenter", metavar="NAME", help="the data center meant, a folder of inventories/")
     common.add_argument("-y", "--yes", action="store_true", help="agree to every question (for machines)")
-    readable = argparse.ArgumentParser(add_help=False)
-    readable.add_argument("--json", action="store_true", help="answer in JSON on stdout")
-    top = _Parser(
-        prog="bcm", parents=[common], allow_abbrev=False,
-        description="Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD.",
-        epilog="example:\n  bcm stack start electrum",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    verbs = top.add_subparsers(metavar="verb", required=True, parser_class=_Parser)
+    json = _Parser(add_help=False)
+    json.add_argument("--json", action="store_true", help="answer in JSON on stdout")
 
-    def verb(group: Any, name: str, run: str, text: str, example: str, *parents: Any) -> argparse.ArgumentParser:
-        parser = group.add_parser(
-            name, parents=[common, *parents], help=text, description=text[0].upper() + text[1:] + ".",
-            epilog=f"example:\n  {example}", allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+    def described(text: str, example: str, *parents: _Parser) -> dict[str, Any]:
+        return {
+            "parents": [common, *parents],
+            "description": text[0].upper() + text[1:] + ".",
+            "epilog": f"example:\n  {example}",
+            "allow_abbrev": False,
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        }
+
+    def verb(group: Any, name: str, run: str, text: str, example: str, *parents: _Parser) -> _Parser:
+        parser: _Parser = group.add_parser(name, help=text, **described(text, example, *parents))
         parser.set_defaults(run=run)
         return parser
 
-    def group(name: str, text: str, example: str) -> Any:
-        parser = verbs.add_parser(
-            name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".",
-            epilog=f"example:\n  {example}", allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        return parser.add_subparsers(metavar="verb", required=True, parser_class=_Parser)
+    def group(parser: _Parser) -> Any:
+        return parser.add_subparsers(metavar="verb", required=True)
 
-    stack = group("stack", "start, stop, look at and remove stacks", "bcm stack status")
-    verb(stack, "list", "status:list_stacks", "list the stacks there are", "bcm stack list", readable)
-    shown = verb(stack, "status", "status:status", "say how the stacks are", "bcm stack status electrum", readable)
-    shown.add_argument("stacks", nargs="*", metavar="STACK", help="the stacks asked about (all that are deployed)")
+    text = "Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD"
+    top = _Parser(prog="bcm", **described(text, "bcm stack start electrum"))
+    verbs = group(top)
+
+    stack = group(verb(verbs, "stack", "", "start, stop, look at and remove stacks", "bcm stack status"))
+    verb(stack, "list", "status:list_stacks", "list the stacks there are", "bcm stack list", json)
+    status = verb(stack, "status", "status:status", "say how the stacks are", "bcm stack status electrum", json)
+    status.add_argument("stacks", nargs="*", metavar="STACK", help="the stacks asked about (all that are deployed)")
     for name, text in (
         ("start", "deploy stacks, with all that they need, and prove that they work"),
-        ("stop", "stop stacks, and those that need them"),
+        ("stop", "stop stacks, those that need them, and what nobody needs any more"),
         ("restart", "restart stacks"),
         ("remove", "remove stacks, those that need them, and what nobody needs any more; volumes stay"),
     ):
-        change = verb(stack, name, "playbook:change", text, f"bcm stack {name} electrum", readable)
-        change.set_defaults(state=name)
+        change = verb(stack, name, "playbook:change", text, f"bcm stack {name} electrum", json)
+        change.set_defaults(state=name, delete_data=False)
         change.add_argument("stacks", nargs="+", metavar="STACK")
         change.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
                             help="a variable for the playbook, such as chain=signet")  # fmt: skip
@@ -86,17 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         change.add_argument("--diff", action="store_true", help="show each difference")
         change.add_argument("-v", "--verbose", action="count", default=0, help="show each task (-vvv: all of Ansible)")
         if name == "remove":
-            change.add_argument("--delete-data", action="store_true", help="delete the volumes too, with all coins there")
-    verb(verbs, "info", "status:info", "say what this data center is and where things lie", "bcm info", readable)
-    config = group("config", "read and write the settings of a data center", "bcm config get")
-    get = verb(config, "get", "config:get", "show settings", "bcm config get chain", readable)
-    get.add_argument("keys", nargs="*", metavar="KEY", help="chain, datacenter, endpoint … (all)")
+            change.add_argument("--delete-data", action="store_true", help="delete the volumes too, coins and all")
+
+    verb(verbs, "info", "status:info", "say what this data center is and where things lie", "bcm info", json)
+    config = group(verb(verbs, "config", "", "read and write the settings of a data center", "bcm config get"))
+    get = verb(config, "get", "config:get", "show settings", "bcm config get chain", json)
+    get.add_argument("keys", nargs="*", metavar="KEY", help="chain, datacenter, endpoint … (all that are set)")
     put = verb(config, "set", "config:put", "write settings; comments in the file stay", "bcm config set chain=signet")
-    put.add_argument("settings", nargs="+", metavar="KEY=VALUE")
-    for name, program in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum")):
-        handed = verb(verbs, name, "instance:program", f"ask {program}; all that follows goes to it as it stands",
-                      f"bcm {name} help")  # fmt: skip
-        handed.set_defaults(program=name, stack=program)
+    put.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="datacenter=NAME chooses the one that is meant")
+
+    for name, stack_name in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum")):
+        text = f"ask {stack_name}; all that follows goes to it as it stands"
+        verb(verbs, name, "instance:program", text, f"bcm {name} help").set_defaults(program=name, stack=stack_name)
     logs = verb(verbs, "logs", "instance:logs", "show what a stack's services logged", "bcm logs bitcoind -f")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes, until Ctrl-C")
     logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many lines (100)")
@@ -104,13 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     window = verb(verbs, "open", "window:show", "open a stack's window on this screen", "bcm open electrum")
     for parser in (logs, shell, window):
         parser.add_argument("stack", metavar="STACK")
-    image = group("image", "look after the images", "bcm image list")
-    verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", readable)
-    prune = verb(image, "prune", "images:prune", "delete images that no instance uses", "bcm image prune", readable)
+
+    image = group(verb(verbs, "image", "", "look after the images", "bcm image list"))
+    verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", json)
+    prune = verb(image, "prune", "images:prune", "delete images that no instance uses", "bcm image prune", json)
     prune.add_argument("--older-than", type=float, default=30.0, metavar="DAYS",
                        help="keep copies on disk that were used in so many days (30)")  # fmt: skip
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
+    test.add_argument("--only", metavar="NAME", help="only what has this in its name")
     return top
 
 

@@ -17,7 +17,7 @@ def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        for line in report(facts) if isinstance(facts, Mapping) else table(facts):
+        for line in report(facts) if isinstance(facts, Mapping) else table(facts) or ["none"]:
             print(line)
     return 0
 

@@ -29,11 +29,11 @@ def change(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     checked(datacenter, args.stacks)
     extra: dict[str, object] = {"stack": ",".join(args.stacks), "state": _STATES[args.state]}
-    if getattr(args, "delete_data", False) and not args.check:
-        _confirm(datacenter, args)
-    if getattr(args, "delete_data", False):
+    if args.delete_data:
         extra["delete_data"] = True
     if not args.check:
+        if args.delete_data:
+            _confirm(datacenter, args)
         lxd.ready(datacenter, args.yes)
     options = [word for value in args.extra_vars for word in ("-e", value)]
     options += ["--check"] * args.check + ["--diff"] * args.diff
@@ -48,7 +48,7 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:
     if not sys.stdin.isatty():
         raise BcmError("--delete-data deletes wallets: run it on a terminal, or add --yes")
     print(
-        f"The volumes of {', '.join(args.stacks)} and of what needs them will be gone, with all coins in their wallets.\n"
+        f"The volumes of {', '.join(args.stacks)} and of what needs them will be gone, with the coins in them.\n"
         f"Type the name of the data center ({datacenter.name}) to delete them: ",
         end="", file=sys.stderr, flush=True,
     )  # fmt: skip

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
@@ -26,6 +26,7 @@ VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements.txt"
 # An ordinary user's PATH often lacks the sbin directories.
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"])
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Package:
 IMAGE_PACKAGES = (
     Package("mmdebstrap", "mmdebstrap", "makes the base image"),
     Package("squashfs-tools", "mksquashfs", "packs the base image"),
-    Package("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "proves its packages are Debian's"),
+    Package("debian-archive-keyring", _KEYRING, "proves that its packages are Debian's"),
     Package("uidmap", "newuidmap", "gives containers user ids of their own"),
 )
 LXD_PACKAGES = (
@@ -93,7 +94,8 @@ def quietly(what: str, argv: list[str]) -> None:
         try:
             while child.poll() is None:
                 if live:
-                    print(f"\r\033[Kbcm: {what} … {time.monotonic() - begun:.0f} s", end="", file=sys.stderr, flush=True)
+                    seconds = time.monotonic() - begun
+                    print(f"\r\033[Kbcm: {what} … {seconds:.0f} s", end="", file=sys.stderr, flush=True)
                 try:
                     child.wait(1)
                 except subprocess.TimeoutExpired:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
@@ -21,17 +21,29 @@ from .output import answer
 
 
 def list_stacks(args: argparse.Namespace) -> int:
+    chain = args.datacenter.chain
+    stacks = catalogue(args.datacenter)
+    if args.json:
+        listed = [
+            {
+                "stack": stack.name,
+                "description": stack.description,
+                "tier": stack.tier,
+                "chains": list(stack.chains),
+                "needs": {other: list(services) for other, services in stack.needs.items()},
+                "services": {
+                    name: {"port": service.ports.get(chain), "protocol": service.protocol}
+                    for name, service in stack.services.items()
+                },
+            }
+            for stack in stacks.values()
+        ]
+        return answer({"stacks": listed}, True)
     rows = [
-        {
-            "stack": stack.name,
-            "tier": stack.tier,
-            "needs": list(stack.needs),
-            "chains": list(stack.chains),
-            "description": stack.description,
-        }
-        for stack in catalogue(args.datacenter).values()
+        {"stack": stack.name, "tier": stack.tier, "needs": list(stack.needs), "what it is": stack.description}
+        for stack in stacks.values()
     ]
-    return answer(rows, args.json)
+    return answer(rows, False)
 
 
 def status(args: argparse.Namespace) -> int:
@@ -46,7 +58,7 @@ def status(args: argparse.Namespace) -> int:
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
-    answer(rows, args.json)
+    answer({"stacks": rows} if args.json else rows, args.json)
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
 
@@ -90,13 +102,13 @@ def info(args: argparse.Namespace) -> int:
     """What this data center is: who answers for it, and where its things lie."""
     datacenter: DataCenter = args.datacenter
     facts: dict[str, Any] = {
-        "data_center": datacenter.name,
+        "datacenter": datacenter.name,
         "chain": datacenter.chain,
         "project": datacenter.project,
         "inventory": str(datacenter.inventory.relative_to(setup.ROOT)),
         "secrets": str((datacenter.inventory / "secrets").relative_to(setup.ROOT)),
         "ca_provider": datacenter.variable("bcm_ca_provider", "software"),
-        "image_cache": os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bcm", "images"),
+        "image_cache": str(Cache().root),
         "endpoint": datacenter.endpoint or None,
         "server": None,
     }

@@ -41,7 +41,10 @@ def show(args: argparse.Namespace) -> int:
         if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
             raise BcmError(f"{client.endpoint.name} is another machine: a window opens only where LXD runs")
         screen = _screen(args.yes)
-        user, uid, gid = _user(client, args.stack)
+        unit = f"{args.stack}-window.service"
+        user, uid, gid = _user(client, args.stack, unit)
+        if lxd_exec.run(client, args.stack, ["systemctl", "is-active", unit], deadline=10).returncode == 0:
+            raise BcmError(f"The window of {args.stack} is open already")
         proxy = {
             "type": "proxy",
             "bind": "instance",
@@ -55,7 +58,6 @@ def show(args: argparse.Namespace) -> int:
         }
         stack.enter_context(_files(client, args.stack, user, screen))
         stack.enter_context(_device(client, args.stack, proxy))
-        unit = f"{args.stack}-window.service"
         stack.callback(_run, client, args.stack, f"systemctl stop {unit}")
         setup.step(f"{args.stack} opens its window; this ends when the window is closed")
         result = lxd_exec.run(client, args.stack, ["systemctl", "start", "--wait", unit])
@@ -93,28 +95,27 @@ def _screen(yes: bool) -> _Screen:
         # An X server lets in its owner's processes without a cookie, so it is nobody who knocks.
         screen = _Screen(socket, socket, _NOBODY, _NOBODY, variables, _cookie(display))
     else:
-        raise BcmError("There is no screen here: neither WAYLAND_DISPLAY nor DISPLAY is set. Log in to a desktop and repeat")
+        raise BcmError("No screen here: neither WAYLAND_DISPLAY nor DISPLAY is set. Log in to a desktop and repeat")
     if not os.path.exists(screen.socket):
-        raise BcmError(f"The screen's socket {screen.socket} is not there: is this a terminal of the desktop's own session?")
+        raise BcmError(f"The screen's socket {screen.socket} is not there: repeat this in a terminal of the desktop")
     return screen
 
 
-def _user(client: Client, instance: str) -> tuple[str, str, str]:
+def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
     """Name, uid and gid of the user whose window it is: the one of the unit that opens it."""
-    unit = shlex.quote(f"{instance}-window.service")
     script = f'user=$(systemctl show --property=User --value {unit}) && echo "$user" && id -u "$user" && id -g "$user"'
     result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
     words = result.stdout.decode().split()
     if len(words) != 3:
-        raise BcmError(f"Instance {instance} has no {instance}-window.service: run `bcm stack start {instance}` again")
+        raise BcmError(f"Instance {instance} has no {unit}: run `bcm stack start {instance}` again")
     return words[0], words[1], words[2]
 
 
 def _cookie(display: str) -> bytes:
     """An Xauthority file with a new cookie for an untrusted client, as `ssh -X` makes it.
 
-    Whoever shows it sees and hears nothing of other windows (X Security Extension Specification 7.1). The server forgets
-    it a minute after its last client has gone.
+    Whoever shows it sees and hears nothing of other windows (X Security Extension Specification 7.1). The server
+    forgets it a minute after its last client has gone.
     """
     with tempfile.TemporaryDirectory() as directory:
         file = f"{directory}/Xauthority"

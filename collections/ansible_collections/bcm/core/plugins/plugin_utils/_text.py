@@ -28,14 +28,15 @@ def cell(value: t.Any) -> str:
     return str(value)
 
 
-def table(rows: t.Sequence[t.Mapping[str, t.Any]], indent: str = "") -> list[str]:
+def table(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     """Rows of equal keys, as lines of a table with those keys above."""
     if not rows:
         return []
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    return [(indent + "  ".join(text.ljust(width) for text, width in zip(line, widths))).rstrip() for line in lines]
+    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines)
+    return ["  ".join(texts).rstrip() for texts in padded]
 
 
 def report(facts: t.Mapping[str, t.Any]) -> list[str]:
@@ -43,7 +44,7 @@ def report(facts: t.Mapping[str, t.Any]) -> list[str]:
     plain = {key: value for key, value in facts.items() if not _rows(value)}
     width = max((len(key) for key in plain), default=0)
     lines = [f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in plain.items()]
-    for key, value in facts.items():
+    for value in facts.values():
         if rows := _rows(value):
             lines += ["", *table(rows)]
     return lines
