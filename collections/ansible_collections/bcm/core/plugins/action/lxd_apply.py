@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
-from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, parse
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import kind_of, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._resource_action import ReconcileAction
 
 _EVERYWHERE = {"kind": {"type": "str"}, "project": {"type": "str"}, "target": {"type": "str"}}
@@ -22,9 +22,9 @@ class ActionModule(ReconcileAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         resources = []
         for item in params["resources"]:
-            wanted = parse(item, project=params["project"], target=params["target"])
-            checked = ArgumentSpecValidator({**_EVERYWHERE, **KINDS[item["kind"]].argument_spec()}).validate(item)
+            kind = kind_of(item)
+            checked = ArgumentSpecValidator({**_EVERYWHERE, **kind.argument_spec()}).validate(item)
             if checked.error_messages:
-                raise LxdError(f"{wanted.label}: {'; '.join(checked.error_messages)}")
+                raise LxdError(f"{kind.name} {item['name']}: {'; '.join(checked.error_messages)}")
             resources.append(parse(checked.validated_parameters, project=params["project"], target=params["target"]))
         return self.apply(resources)

@@ -27,9 +27,8 @@ class ReconcileAction(BcmAction):
         try:
             outcome = reconcile(self.client, resources, check=self.check_mode, progress=_tell)
         except ApplyError as error:
-            done = [step for item in error.outcome.work for step in item.done]
-            return {"failed": True, "msg": str(error), "changed": bool(done), **_told(error.outcome)}
-        return {"changed": bool(outcome.changes), "diff": outcome.diff, **_told(outcome)}
+            return {"failed": True, "msg": str(error), **_told(error.outcome)}
+        return _told(outcome)
 
 
 class ResourceAction(ReconcileAction):
@@ -50,7 +49,12 @@ class ResourceAction(ReconcileAction):
 
 
 def _told(outcome: Outcome) -> dict[str, t.Any]:
-    return {"changes": outcome.changes, "resources": outcome.resources}
+    return {
+        "changed": bool(outcome.changes),
+        "diff": outcome.diff,
+        "changes": outcome.changes,
+        "resources": outcome.resources,
+    }
 
 
 def _tell(resource: Resource, step: Step) -> None:

@@ -11,6 +11,9 @@ used: they lack ACLs, ETags and deadlines.
 from __future__ import annotations
 
 import json
+import math
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +39,8 @@ except ImportError as import_error:  # the sanity tests import this file without
     IMPORT_ERROR: ImportError | None = import_error
 else:
     IMPORT_ERROR = None
+
+CHANGED_MEANWHILE = "somebody changed it after it was read; nothing was overwritten, run again"
 
 _BY_STATUS = {403: Forbidden, 404: NotFound, 409: Conflict, 412: PreconditionFailed}
 
@@ -103,7 +108,9 @@ class Client:
         """Raise Unsupported unless the server has the API extension that ``what`` needs."""
         if not self.has(extension):
             version = self.server["environment"]["server_version"]
-            raise Unsupported(f"{what} needs the API extension {extension}, which {self.endpoint.name} ({version}) lacks")
+            raise Unsupported(
+                f"{what} needs the API extension {extension}, which {self.endpoint.name} ({version}) lacks: upgrade it"
+            )
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -135,8 +142,7 @@ class Client:
         """Send a change. Returns the metadata of a synchronous answer, or the Operation that was started."""
         headers = {"If-Match": etag} if etag else {}
         data = None if body is None else json.dumps(body)
-        answer = _decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
-        return Operation(answer["metadata"]["id"], answer["metadata"]) if answer["type"] == "async" else answer["metadata"]
+        return self.decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
 
     def call(
         self,
@@ -150,12 +156,14 @@ class Client:
         etag: str | None = None,
         **params: Any,
     ) -> Any:
-        """Send a change and wait for it. ``what`` names it in errors ("start instance tor"); seconds in ``deadline``."""
+        """Send a change and wait for it, ``deadline`` seconds at most; ``what`` names it ("start instance tor")."""
         try:
             answer = self.send(method, path, body, project=project, etag=etag, **params)
             return self.wait(answer, what=what, deadline=deadline) if isinstance(answer, Operation) else answer
         except (Unreachable, DeadlineExceeded):
             raise
+        except PreconditionFailed as error:
+            raise PreconditionFailed(f"Failed to {what}: {CHANGED_MEANWHILE}") from error
         except LxdError as error:
             raise type(error)(f"Failed to {what}: {error}") from error
 
@@ -163,8 +171,7 @@ class Client:
         """Wait for an operation, at most ``deadline`` seconds; its metadata. LxdError if it failed."""
         end = time.monotonic() + deadline
         while True:
-            left = end - time.monotonic()
-            seconds = max(0, min(30, int(left)))
+            seconds = min(30, math.ceil(max(0.0, end - time.monotonic())))
             state = self.get(f"/1.0/operations/{operation.id}/wait", timeout=seconds)
             if state["status_code"] in (200, 400, 401):
                 break
@@ -193,7 +200,15 @@ class Client:
     def decode(self, response: requests.Response) -> Any:
         """What ``send`` returns, from the answer of ``stream``."""
         answer = _decode(response)
-        return Operation(answer["metadata"]["id"], answer["metadata"]) if answer["type"] == "async" else answer["metadata"]
+        metadata = answer["metadata"]
+        return Operation(metadata["id"], metadata) if answer["type"] == "async" else metadata
+
+    def connect(self) -> socket.socket:
+        """A connected stream to the API, for what is not plain HTTP. Unreachable or Forbidden if there is none."""
+        try:
+            return self.endpoint.connect(self.timeout)
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def _send(
         self,
@@ -223,6 +238,8 @@ class Client:
         except requests.RequestException as error:
             raise self._unreachable(error) from error
         if response.status_code >= 400:
+            if response.status_code == 403:
+                self.server  # noqa: B018  says so if it does not trust us at all
             try:
                 message = response.json()["error"]
             except (ValueError, KeyError):
@@ -231,9 +248,9 @@ class Client:
         return response
 
     def _unreachable(self, error: Exception) -> LxdError:
+        """What lies at the bottom of a failed connection, in words."""
         name = self.endpoint.name
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in _causes(error):
             if isinstance(cause, PermissionError):
                 return Forbidden(
                     f"Permission denied on {self.endpoint.socket_path}: join the group that owns it "
@@ -241,15 +258,26 @@ class Client:
                 )
             if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
                 return Unreachable(f"Nobody answers at {name}: is LXD running there?")
-            if isinstance(cause, requests.exceptions.SSLError):
-                return Unreachable(f"{name}: TLS failed: {cause}")
-            if isinstance(cause, requests.Timeout):
+            if isinstance(cause, (requests.exceptions.SSLError, ssl.SSLError)):
+                if self.endpoint.server_cert:
+                    reason = f"it does not show the certificate pinned in {self.endpoint.server_cert}"
+                else:
+                    reason = "this machine does not trust its certificate: name it in server_cert"
+                return Unreachable(f"{name} is not what it should be: {reason}")
+            if isinstance(cause, (requests.Timeout, TimeoutError)):
                 return Unreachable(f"{name} did not answer within {self.timeout:g} s")
-            reason = next((a for a in cause.args if isinstance(a, BaseException)), None)
-            cause = reason or getattr(cause, "reason", None) or cause.__cause__ or cause.__context__
-            if not isinstance(cause, BaseException):
-                break
-        return Unreachable(f"The connection to {name} failed: {error}")
+            if isinstance(cause, (ConnectionResetError, BrokenPipeError)):
+                return Unreachable(f"{name} closed the connection: is LXD running there?")
+        return Unreachable(f"The connection to {name} failed: {cause}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what lies below it; libraries wrap it in arguments, in ``reason`` or as the cause."""
+    below: Any = error
+    while isinstance(below, BaseException):
+        yield below
+        inner = next((argument for argument in below.args if isinstance(argument, BaseException)), None)
+        below = inner or getattr(below, "reason", None) or below.__cause__ or below.__context__
 
 
 def quoted(name: str) -> str:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -22,6 +23,7 @@ import ssl
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -69,7 +71,7 @@ class Endpoint:
             pinned = ssl.PEM_cert_to_DER_cert(Path(self.server_cert).read_text(encoding="ascii"))
             if tls.getpeercert(binary_form=True) != pinned:
                 tls.close()
-                raise Unreachable(f"{self.name} does not show the certificate pinned in {self.server_cert}")
+                raise ssl.SSLCertVerificationError("not the pinned certificate")
         return tls
 
 
@@ -107,16 +109,23 @@ def resolve(
                 f"({', '.join(local_sockets())}). Install LXD, or set bcm_endpoint to a machine that runs it."
             )
         endpoint = found
-    parts = urlsplit(endpoint)
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError as error:
+        raise LxdError(f'Endpoint "{endpoint}": {error}') from error
     if parts.scheme in ("", "unix"):
         return _unix(endpoint, parts.path)
     if parts.scheme == "https":
+        if not parts.hostname:
+            raise LxdError(f'Endpoint "{endpoint}" names no host: https://host[:port]')
         for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
             if path and not os.path.isfile(path):
                 raise LxdError(f"Endpoint {endpoint}: {option} {path} does not exist")
         if not client_cert:
             raise LxdError(f"Endpoint {endpoint} needs a client certificate: set client_cert and client_key")
-        url = f"https://{parts.hostname}:{parts.port or 8443}"
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        url = f"https://{host}:{port or 8443}"
         return Endpoint(endpoint, url, None, client_cert, client_key, server_cert)
     if parts.scheme == "ssh":
         return _unix(endpoint, _ssh_tunnel(endpoint, timeout))
@@ -149,35 +158,40 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
     if parts.port:
         ssh += ["-p", str(parts.port)]
 
-    def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*ssh, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10, check=False
-        )
-        if check and done.returncode:
-            raise Unreachable(f"Failed to reach {endpoint} by SSH: {done.stderr.strip() or 'ssh failed'}")
-        return done
+    def run(*options: str, command: Sequence[str] = ()) -> str:
+        # A master in the background would keep pipes open, and reading them would never end: files they are.
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            try:
+                status = subprocess.run(
+                    [*ssh, *options, "--", target, *command],
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=errors, timeout=timeout + 10, check=False,
+                ).returncode  # fmt: skip
+            except FileNotFoundError as error:
+                raise Unreachable(f"Failed to reach {endpoint}: there is no ssh on this machine; install it") from error
+            except subprocess.TimeoutExpired as error:
+                raise Unreachable(f"Failed to reach {endpoint} by SSH: no answer in {error.timeout:g} s") from error
+            for file in (output, errors):
+                file.seek(0)
+            if status:
+                by_hand = " ".join(["ssh", *(["-p", str(parts.port)] if parts.port else []), target])
+                words = errors.read().strip().splitlines() or ["ssh failed"]
+                raise Unreachable(f"Failed to reach {endpoint} by SSH: {words[-1]} (try `{by_hand}` by hand)")
+            return output.read().strip()
 
     with open(f"{stem}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if run("-O", "check", target, check=False).returncode == 0 and os.path.exists(local):
-            return local
-        master = ["-M", "-f", "-N", "-o", f"ControlPersist={_SSH_PERSIST_SECONDS}", "-o", "StreamLocalBindUnlink=yes"]
-        # The backgrounded master must not keep our pipes, or reading them would never end.
-        with tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                [*ssh, *master, target], stdin=subprocess.DEVNULL, stdout=err, stderr=err, timeout=timeout + 10, check=False
-            )
-            if done.returncode:
-                err.seek(0)
-                raise Unreachable(f"Failed to reach {endpoint} by SSH: {err.read().strip() or 'ssh failed'}")
+        with contextlib.suppress(Unreachable):
+            run("-O", "check")
+            if os.path.exists(local):
+                return local
+            run("-O", "exit")  # half a tunnel: it would not open the other half again
+        keep = (f"ControlPersist={_SSH_PERSIST_SECONDS}", "ServerAliveInterval=15", "StreamLocalBindUnlink=yes")
+        run("-M", "-f", "-N", *(word for option in keep for word in ("-o", option)))
         remote = parts.path.rstrip("/")
         if not remote:
-            candidates = " ".join(_SOCKETS)
-            answer = run(target, f'for s in {candidates}; do if [ -S "$s" ]; then echo "$s"; break; fi; done')
-            remote = answer.stdout.strip()
+            search = f'for s in {" ".join(_SOCKETS)}; do if [ -S "$s" ]; then echo "$s"; break; fi; done'
+            remote = run(command=[search])
             if not remote:
                 raise Unreachable(f"{endpoint}: no LXD or Incus socket on that machine; install LXD there")
-        if os.path.exists(local):
-            os.unlink(local)
-        run("-O", "forward", "-L", f"{local}:{remote}", target)
+        run("-O", "forward", "-L", f"{local}:{remote}")
     return local

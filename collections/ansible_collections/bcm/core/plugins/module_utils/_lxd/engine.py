@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
 from .client import Client
 from .errors import LxdError
-from .handlers import Body, Step, handler_of
+from .handlers import WANTED_IMAGE, Body, Step, handler_of
 from .resources import Reference, Resource
 
 # A host's LXD works on several instances at once; more than this only queues in it.
@@ -29,7 +30,7 @@ class Work:
     resource: Resource
     body: Body | None
     steps: list[Step]
-    done: list[str] = field(default_factory=list)
+    done: list[Step] = field(default_factory=list)
     error: LxdError | None = None
 
 
@@ -38,31 +39,35 @@ class Outcome:
     """What a reconciliation did, or in check mode would do."""
 
     work: list[Work]
+    check: bool
+
+    @property
+    def steps(self) -> list[tuple[Resource, Step]]:
+        return [(item.resource, step) for item in self.work for step in (item.steps if self.check else item.done)]
 
     @property
     def changes(self) -> list[dict[str, str]]:
-        return [
-            {"kind": item.resource.kind.name, "name": item.resource.full_name, "action": step.action}
-            for item in self.work
-            for step in item.steps
-        ]
+        return [{"kind": r.kind.name, "name": r.full_name, "action": step.action} for r, step in self.steps]
 
     @property
     def diff(self) -> list[dict[str, Any]]:
         return [
             {
-                "before_header": f"{item.resource.label} ({step.action})",
-                "after_header": f"{item.resource.label} ({step.action})",
+                "before_header": f"{resource.label} ({step.action})",
+                "after_header": f"{resource.label} ({step.action})",
                 "before": dict(step.before),
                 "after": dict(step.after),
             }
-            for item in self.work
-            for step in item.steps
+            for resource, step in self.steps
         ]
 
     @property
     def resources(self) -> dict[str, Body | None]:
-        return {f"{item.resource.kind.name}/{item.resource.full_name}": item.body for item in self.work}
+        return {
+            f"{item.resource.kind.name}/{item.resource.full_name}": item.body
+            and {key: value for key, value in item.body.items() if key != WANTED_IMAGE}
+            for item in self.work
+        }
 
 
 class ApplyError(LxdError):
@@ -85,14 +90,18 @@ def reconcile(
     What does not depend on a failed resource is still done; then ApplyError names every failure.
     """
     _no_doubles(resources)
+    for resource in resources:
+        if resource.kind.extension:
+            client.require(resource.kind.extension, resource.label)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bcm") as pool:
         bodies = _read(client, resources, pool)
         work = [Work(r, bodies[r.project, r.reference], []) for r in resources]
         for item in work:
             item.steps = handler_of(item.resource).steps(item.resource, item.body)
-        outcome = Outcome(work)
+        before = order(work)
+        outcome = Outcome(work, check)
         if not check and any(item.steps for item in work):
-            _apply(client, work, pool, progress)
+            _apply(client, work, before, pool, progress)
     failed = [item for item in work if item.error is not None]
     if failed:
         raise ApplyError("; ".join(str(item.error) for item in failed), outcome)
@@ -126,7 +135,7 @@ def _read(
 
 
 def order(work: Sequence[Work]) -> dict[int, set[int]]:
-    """For each item, by its place, the places of those that have to be done before. Pure.
+    """For each item, by its place, the places of those that have to be done before. Pure; LxdError if there is none.
 
     What is wanted comes after what it refers to; what is to go waits for all that refers, or referred, to it.
     """
@@ -144,37 +153,37 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
                     before[other].add(index)
                 elif reference in wanted:
                     before[index].add(other)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        names = ", ".join(work[index].resource.label for index in error.args[1][1:])
+        raise LxdError(f"These resources wait for each other: {names}") from error
     return before
 
 
 def _apply(
     client: Client,
     work: Sequence[Work],
+    before: dict[int, set[int]],
     pool: ThreadPoolExecutor,
     progress: Callable[[Resource, Step], None] | None,
 ) -> None:
-    waiting = order(work)
-    finished: set[int] = set()
+    graph = TopologicalSorter(before)
+    graph.prepare()
     running: dict[Future[None], int] = {}
-    while waiting or running:
-        for index in [index for index, before in waiting.items() if before <= finished]:
-            failed = next((work[i] for i in waiting[index] if work[i].error is not None), None)
-            del waiting[index]
-            if failed is not None and work[index].steps:
-                label = work[index].resource.label
-                work[index].error = LxdError(f"{label} was left as it is, since {failed.resource.label} failed")
-            if work[index].error is None and work[index].steps:
-                running[pool.submit(_perform, client, work[index], progress)] = index
+    while graph.is_active():
+        for index in graph.get_ready():
+            item = work[index]
+            failed = next((work[other] for other in before[index] if work[other].error is not None), None)
+            if failed is not None and item.steps:
+                item.error = LxdError(f"{item.resource.label} was left as it is, since {failed.resource.label} failed")
+            if item.error is None and item.steps:
+                running[pool.submit(_perform, client, item, progress)] = index
             else:
-                finished.add(index)
-        if not running:
-            if waiting and not any(before <= finished for before in waiting.values()):
-                names = ", ".join(work[i].resource.label for i in waiting)
-                raise LxdError(f"These resources wait for each other: {names}")
-            continue
+                graph.done(index)
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             index = running.pop(future)
-            finished.add(index)
+            graph.done(index)
             try:
                 future.result()
             except LxdError as error:
@@ -187,6 +196,6 @@ def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], No
         if progress is not None:
             progress(item.resource, step)
         handler.perform(client, item.resource, step)
-        item.done.append(step.action)
+        item.done.append(step)
     with contextlib.suppress(LxdError):
         item.body = handler.read(client, item.resource)[0]

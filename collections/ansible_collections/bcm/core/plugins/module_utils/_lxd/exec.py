@@ -208,7 +208,7 @@ def sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -
     """The streams of a command that was started, "0", "1", "2" and "control"; closed with the stack."""
     fds = {}
     for fd, secret in operation.metadata["metadata"]["fds"].items():
-        raw = client.endpoint.connect(client.timeout)
+        raw = client.connect()
         stack.callback(raw.close)
         url = f"ws://lxd/1.0/operations/{operation.id}/websocket?secret={secret}"
         fds[fd] = websocket.create_connection(url, socket=raw, suppress_origin=True, enable_multithread=False)

@@ -54,7 +54,7 @@ class FileSession:
     def __init__(self, client: Client, instance: str) -> None:
         self.instance = instance
         self._ids: dict[str, dict[str, int]] = {}
-        raw = client.endpoint.connect(client.timeout)
+        raw = client.connect()
         path = f"/1.0/instances/{quoted(instance)}/sftp?project={quoted(client.project)}"
         request = f"GET {path} HTTP/1.1\r\nHost: lxd\r\nUpgrade: sftp\r\nConnection: Upgrade\r\n\r\n"
         raw.sendall(request.encode())

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import images
-from .client import Client, quoted
-from .errors import DeadlineExceeded, LxdError, NotFound
+from .client import CHANGED_MEANWHILE, Client, quoted
+from .errors import DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
 from .resources import Resource
 
 Body = dict[str, Any]
+
+#: Beside the fields of the API: the fingerprint of the image an instance ought to have been made from.
+WANTED_IMAGE = "bcm.wanted_image"
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,21 @@ class Handler:
 
     def seen(self, resource: Resource, body: Body) -> dict[str, Any]:
         """Of what is there, what a person would recognise."""
-        fields = ("description", "config", "devices", "profiles")
-        return {key: self.present(resource, body, key) for key in fields if key in resource.kind.fields and body.get(key)}
-
-    def present(self, resource: Resource, body: Body, name: str) -> Any:
-        """A field as it is, canonical and without what belongs to the server."""
-        value = resource.kind.fields[name].canonical(body.get(name))
-        if name == "config":
-            given = resource.given.get("config") or {}
-            return {k: v for k, v in value.items() if k in given or not resource.kind.owned_by_server(k)}
-        return value
+        kind = resource.kind
+        found = {name: item.canonical(body.get(name)) for name, item in kind.fields.items() if item.mutable}
+        if "config" in found:
+            found["config"] = {key: value for key, value in found["config"].items() if not kind.owned_by_server(key)}
+        return {name: value for name, value in found.items() if value}
 
     def difference(self, resource: Resource, body: Body) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields that differ, as they are and as they are wanted; of mappings only the keys that differ."""
         before: dict[str, Any] = {}
         after: dict[str, Any] = {}
-        for name, wanted in resource.given.items():
-            if not resource.kind.fields[name].mutable:
+        for name in resource.given:
+            item = resource.kind.fields[name]
+            if not item.mutable:
                 continue
-            found = self.present(resource, body, name)
+            found, wanted = item.canonical(body.get(name)), self.wanted(resource, body, name)
             if found == wanted:
                 continue
             if isinstance(wanted, dict):
@@ -87,8 +86,18 @@ class Handler:
                 before[name], after[name] = found, wanted
         return before, after
 
+    def wanted(self, resource: Resource, body: Body, name: str) -> Any:
+        """What a field is to be: as given, else as it is."""
+        value = resource.given.get(name, body.get(name))
+        if name == "config" and name in resource.given:
+            return resource.kind.merged_config(resource.kind.fields[name].canonical(body.get(name)), value)
+        return value
+
     def perform(self, client: Client, resource: Resource, step: Step) -> None:
-        getattr(self, f"do_{step.action}")(client, resource)
+        if step.action == "update":
+            self.update(client, resource, step)
+        else:
+            getattr(self, f"do_{step.action}")(client, resource)
 
     def call(
         self, client: Client, resource: Resource, verb: str, method: str, path: str, body: Any = None, **rest: Any
@@ -101,11 +110,15 @@ class Handler:
         body = {"name": resource.name, **resource.given}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
-    def do_update(self, client: Client, resource: Resource) -> None:
+    def update(self, client: Client, resource: Resource, step: Step) -> None:
+        # A list of objects has no ETags, so this reads again: what was planned must hold for what the ETag stands for.
         body, etag = self.read(client, resource)
         if body is None:
             raise NotFound(f"Failed to update {resource.label}: somebody deleted it meanwhile; run again")
-        self.call(client, resource, "update", "PUT", self.write_path(resource, body), self.merged(resource, body), etag=etag)
+        if self.difference(resource, body) != (step.before, step.after):
+            raise PreconditionFailed(f"Failed to update {resource.label}: {CHANGED_MEANWHILE}")
+        path, wanted = self.write_path(resource, body), self.merged(resource, body)
+        self.call(client, resource, "update", "PUT", path, wanted, etag=etag)
 
     def do_delete(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
@@ -118,13 +131,8 @@ class Handler:
     def merged(self, resource: Resource, body: Body) -> Body:
         """What a PUT has to say so that everything not given stays as it is."""
         mutable = [name for name, item in resource.kind.fields.items() if item.mutable]
-        result = {name: body.get(name) for name in (*mutable, *resource.kind.carried)}
-        for name in mutable:
-            if name == "config" and "config" in resource.given:
-                result[name] = resource.kind.merged_config(body.get("config") or {}, resource.given["config"])
-            elif name in resource.given:
-                result[name] = resource.given[name]
-        return result
+        kept = {name: body.get(name) for name in resource.kind.carried}
+        return {**kept, **{name: self.wanted(resource, body, name) for name in mutable}}
 
 
 class InstanceHandler(Handler):
@@ -132,20 +140,14 @@ class InstanceHandler(Handler):
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
         bodies = super().read_all(client, resources)
-        if len(resources) > 1 and bodies and any(resource.options["replace"] for resource in resources):
+        replacing = [r for r in resources if r.options["replace"] and r.name in bodies and "image" in r.given]
+        if replacing:
             aliases = client.get("/1.0/images/aliases", project=resources[0].project, recursion=1)
             targets = {alias["name"]: alias["target"] for alias in aliases}
-            for resource in resources:
-                if resource.name in bodies and resource.options["replace"] and "image" in resource.given:
-                    image = resource.given["image"]
-                    bodies[resource.name]["wanted_image"] = targets.get(image, image)
+            for resource in replacing:
+                image = resource.given["image"]
+                bodies[resource.name][WANTED_IMAGE] = targets.get(image, image)
         return bodies
-
-    def read(self, client: Client, resource: Resource) -> tuple[Body | None, str | None]:
-        body, etag = super().read(client, resource)
-        if body is not None and resource.options["replace"] and "image" in resource.given:
-            body["wanted_image"] = images.fingerprint_of(client, resource.given["image"], resource.project)
-        return body, etag
 
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         if resource.state == "absent":
@@ -155,8 +157,9 @@ class InstanceHandler(Handler):
         result: list[Step] = []
         status = body["status"] if body else "Stopped"
         base = (body or {}).get("config", {}).get("volatile.base_image", "")
-        if body and resource.options["replace"] and not base.startswith(body.get("wanted_image", base)):
-            result.append(Step("replace", {"image": base[:12]}, {"image": body["wanted_image"][:12]}))
+        image = (body or {}).get(WANTED_IMAGE, base)
+        if not base.startswith(image):
+            result.append(Step("replace", {"image": base[:12]}, {"image": image[:12]}))
             status = "Stopped"
         else:
             result += super().steps(resource, body)
@@ -164,7 +167,7 @@ class InstanceHandler(Handler):
             result.append(Step("start", {"status": status}, {"status": "Running"}))
         elif resource.state == "restarted":
             result.append(Step("restart", {"status": status}, {"status": "Running, started anew"}))
-        elif resource.state == "stopped" and status == "Running":
+        elif resource.state == "stopped" and status != "Stopped":
             result.append(Step("stop", {"status": status}, {"status": "Stopped"}))
         return result
 
@@ -175,6 +178,8 @@ class InstanceHandler(Handler):
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
     def do_replace(self, client: Client, resource: Resource) -> None:
+        # What cannot be made anew must not be deleted first.
+        images.fingerprint_of(client, resource.given["image"], resource.project)
         self.do_delete(client, resource)
         self.do_create(client, resource)
 
@@ -193,16 +198,22 @@ class InstanceHandler(Handler):
         self._wait_for(client, resource)
 
     def do_stop(self, client: Client, resource: Resource) -> None:
-        self._state(client, resource, "stop", {"action": "stop", **self._how(resource)})
+        self._shut_down(client, resource, "stop")
 
     def do_restart(self, client: Client, resource: Resource) -> None:
-        self._state(client, resource, "restart", {"action": "restart", **self._how(resource)})
+        self._shut_down(client, resource, "restart")
         self._wait_for(client, resource)
 
-    def _how(self, resource: Resource) -> dict[str, Any]:
+    def _shut_down(self, client: Client, resource: Resource, action: str) -> None:
+        force = bool(resource.options["force_stop"])
         # The server gives up a little before we do, so that its own reason reaches the person.
         seconds = max(1, int(resource.options["deadline"]) - 5)
-        return {"force": bool(resource.options["force_stop"]), "timeout": seconds}
+        try:
+            self._state(client, resource, action, {"action": action, "force": force, "timeout": seconds})
+        except LxdError as error:
+            if force or isinstance(error, Unreachable):
+                raise
+            raise type(error)(f"{error}; see what keeps it from shutting down, or set force_stop") from error
 
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
         self.call(client, resource, verb, "PUT", f"{resource.path}/state", body)
@@ -210,11 +221,15 @@ class InstanceHandler(Handler):
     def _wait_for(self, client: Client, resource: Resource) -> None:
         if resource.options["wait_for"] != "address":
             return
-        end = time.monotonic() + float(resource.options["deadline"])
-        while not addresses(client.get(f"{resource.path}/state", project=resource.project)):
+        deadline = float(resource.options["deadline"])
+        end = time.monotonic() + deadline
+        while not addresses(state := client.get(f"{resource.path}/state", project=resource.project)):
+            if state["status"] != "Running":
+                command = f"lxc console {resource.name} --project {resource.project} --show-log"
+                raise LxdError(f"Failed to start {resource.label}: it stopped again by itself; `{command}` says why")
             if time.monotonic() > end:
                 raise DeadlineExceeded(
-                    f"Failed to start {resource.label}: it runs, but got no address within {resource.options['deadline']:g} s"
+                    f"Failed to start {resource.label}: it runs, but got no address within {deadline:g} s"
                 )
             time.sleep(0.1)
 

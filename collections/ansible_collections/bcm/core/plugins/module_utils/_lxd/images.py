@@ -59,8 +59,8 @@ def create(client: Client, resource: Resource) -> str:
             if source.get("compression"):
                 body["compression_algorithm"] = source["compression"]
         else:
-            named = {key: source[key] for key in ("alias", "fingerprint", "server", "protocol", "certificate") if source.get(key)}
-            body["source"] = {"type": "image", "mode": "pull", **named}
+            named = ("alias", "fingerprint", "server", "protocol", "certificate")
+            body["source"] = {"type": "image", "mode": "pull", **{key: source[key] for key in named if source.get(key)}}
             body["auto_update"] = bool(resource.given.get("auto_update"))
         done = client.call("POST", "/1.0/images", body, what=what, deadline=deadline, project=resource.project)
         fingerprint = done["fingerprint"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from .client import quoted
@@ -22,27 +23,50 @@ _SERVER_PREFIXES = ("volatile.", "image.")
 Reference = tuple[str, str]
 
 
-def _config(value: Mapping[str, Any] | None) -> dict[str, str]:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value or {}, Mapping):
+        raise LxdError(f"{value!r} is no mapping: write `key: value` lines")
+    return value or {}
+
+
+def _config(value: Any) -> dict[str, str]:
     """Configuration as the API has it: strings, nothing unset."""
-    return {key: _string(item) for key, item in (value or {}).items() if item is not None and item != ""}
+    return {str(key): _string(item) for key, item in _mapping(value).items() if item is not None and item != ""}
 
 
 def _string(value: Any) -> str:
+    if isinstance(value, (Mapping, list)):
+        raise LxdError(f"{value!r} is no single value, which is all that LXD keeps here")
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
-def _devices(value: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, str]]:
-    return {name: _config(device) for name, device in (value or {}).items()}
+def _devices(value: Any) -> dict[str, dict[str, str]]:
+    return {str(name): _config(device) for name, device in _mapping(value).items()}
 
 
-def _rules(value: list[Mapping[str, Any]] | None) -> list[dict[str, str]]:
-    """Rules of an ACL in a canonical order: their order has no meaning to LXD."""
-    rules = [_config({"state": "enabled", **rule}) for rule in value or []]
+def _rules(value: list[Any] | None) -> list[dict[str, str]]:
+    """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
+    rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
+    for rule in rules:
+        for key in rule.keys() - {"description"}:
+            rule[key] = ",".join(part.strip() for part in rule[key].split(","))
     return sorted(rules, key=lambda rule: sorted(rule.items()))
 
 
 def _text(value: Any) -> str:
     return "" if value is None else _string(value)
+
+
+def _moment(value: Any) -> str:
+    """A point in time as UTC; the API says "never" with the year 1."""
+    if not value:
+        return ""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise LxdError(f"{value} is no point in time: write it as 2026-12-31T00:00:00Z") from error
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return "" if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _same(value: Any) -> Any:
@@ -87,6 +111,8 @@ class Kind:
     #: Fields that a PUT must carry besides the mutable ones.
     carried: tuple[str, ...] = ()
     refers: Callable[[Mapping[str, Any]], Iterator[Reference]] = lambda body: iter(())
+    #: The API extension without which a server knows no such thing.
+    extension: str | None = None
 
     def argument_spec(self) -> dict[str, dict[str, Any]]:
         return {
@@ -103,7 +129,9 @@ class Kind:
     def merged_config(self, present: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
         """``wanted`` in full, and of what is there only what belongs to the server."""
         kept = {key: value for key, value in present.items() if self.owned_by_server(key)}
-        return {**kept, **wanted}
+        # "auto" asks the server to choose, and it has.
+        chosen = {k for k in self.filled if wanted.get(k) == "auto" and kept.get(k, "none") != "none"}
+        return {**kept, **{key: value for key, value in wanted.items() if key not in chosen}}
 
 
 @dataclass(frozen=True)
@@ -195,7 +223,8 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("project", "/1.0/projects", {"description": _DESCRIPTION, "config": _CONFIG},
              filled=("features.images", "features.profiles", "features.networks", "features.networks.zones",
-                     "features.storage.volumes", "features.storage.buckets")),
+                     "features.storage.volumes", "features.storage.buckets"),
+             extension="projects"),
         Kind("storage_pool", "/1.0/storage-pools",
              {"description": _DESCRIPTION, "config": _CONFIG, "driver": _fixed(type="str")},
              filled=("source", "size", "btrfs.mount_options", "lvm.vg_name", "lvm.thinpool_name", "zfs.pool_name")),
@@ -206,7 +235,8 @@ KINDS: dict[str, Kind] = {
              filled=("size", "block.filesystem", "block.mount_options", "lvm.stripes", "zfs.blocksize"),
              refers=lambda body: iter([("storage_pool", body["pool"])])),
         Kind("network_acl", "/1.0/network-acls",
-             {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES}),
+             {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES},
+             extension="network_acl"),
         Kind("network", "/1.0/networks",
              {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
              filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),
@@ -234,7 +264,7 @@ KINDS: dict[str, Kind] = {
                       "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
              carried=("architecture",), refers=_instance_references),
         Kind("snapshot", "/1.0/instances/{instance}/snapshots",
-             {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _text)},
+             {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _moment)},
              states=("present", "restored", "absent"),
              parents={"instance": {"type": "str", "required": True}}, options=_DEADLINE,
              refers=_snapshot_references),
@@ -242,8 +272,8 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def parse(item: Mapping[str, Any], *, project: str = "default", target: str | None = None) -> Resource:
-    """A Resource from a mapping of options (``kind``, ``name``, ``state``, …). LxdError names what is wrong with it."""
+def kind_of(item: Mapping[str, Any]) -> Kind:
+    """The kind that a mapping of options is of. LxdError if it has none, or no name, or an option the kind lacks."""
     name = item.get("kind")
     if name not in KINDS:
         raise LxdError(f'Unknown kind of resource "{name}": one of {", ".join(sorted(KINDS))}')
@@ -254,12 +284,25 @@ def parse(item: Mapping[str, Any], *, project: str = "default", target: str | No
     for key in item:
         if key not in known:
             raise LxdError(f'{kind.name} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
+    return kind
+
+
+def parse(item: Mapping[str, Any], *, project: str = "default", target: str | None = None) -> Resource:
+    """A Resource from a mapping of options (``kind``, ``name``, ``state``, …). LxdError names what is wrong with it."""
+    kind = kind_of(item)
     state = item.get("state") or kind.default_state
     if state not in kind.states:
         raise LxdError(f'{kind.name} {item["name"]}: unknown state "{state}"; one of {", ".join(kind.states)}')
     for parent in kind.parents:
         if not item.get(parent):
             raise LxdError(f"{kind.name} {item['name']}: {parent} is required")
+    given = {}
+    for key, known in kind.fields.items():
+        if item.get(key) is not None:
+            try:
+                given[key] = known.canonical(item[key])
+            except LxdError as error:
+                raise LxdError(f"{kind.name} {item['name']}: {key}: {error}") from error
     defaults = {key: spec.get("default") for key, spec in kind.options.items()}
     return Resource(
         kind=kind,
@@ -268,7 +311,7 @@ def parse(item: Mapping[str, Any], *, project: str = "default", target: str | No
         project="default" if kind.name == "project" else item.get("project") or project,
         state=state,
         parents={key: str(item[key]) for key in kind.parents},
-        given={key: f.canonical(item[key]) for key, f in kind.fields.items() if item.get(key) is not None},
+        given=given,
         options={**defaults, **{key: item[key] for key in kind.options if item.get(key) is not None}},
         target=item.get("target") or target,
     )
