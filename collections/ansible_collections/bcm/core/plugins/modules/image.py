@@ -34,7 +34,7 @@ options:
   state:
     description:
       - V(present) brings O(images) that the endpoint lacks from the disk, and returns those that have to be baked. If
-        there are any, the base image is made first, unless it exists. Builders that nobody works at any more are
+        there are any, the base image is made first, unless it exists. Builders of runs that ended too early are
         removed.
       - V(building) starts the builder of O(image) in O(project), with everything that apt needs. Install tasks then
         run in it.

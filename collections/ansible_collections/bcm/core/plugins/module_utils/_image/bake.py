@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .._errors import BcmError
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
-from .._lxd.errors import NotFound
 from .._plan.versions import satisfies
+from . import store
 from .base import archive
 from .sources import Mirrors, apt_options, mirrors
 
@@ -56,8 +57,7 @@ sync
 
 
 def builder_name(stack: str, image_hash: str) -> str:
-    # A name of an instance has at most 63 characters.
-    return f"build-{stack[:48]}-{image_hash[:8]}"
+    return f"build-{stack}-{image_hash[:8]}"
 
 
 def start(
@@ -123,25 +123,25 @@ def finish(client: Client, name: str) -> None:
     client.call("PUT", path, body, what=f"stop the builder {name}", deadline=_STOP_DEADLINE + 10)
 
 
-def discard(client: Client, name: str) -> None:
-    """Delete a builder, whatever its state; it does not matter if there is none."""
-    path = f"/1.0/instances/{quoted(name)}"
-    there = client.find(path)
+def discard(client: Client, name: str, project: str | None = None) -> None:
+    """Delete a builder, whatever its state; it does not matter if there is none. ``project`` if not the client's."""
+    path, where = f"/1.0/instances/{quoted(name)}", project or client.project
+    there = client.find(path, project=where)
     if there is None:
         return
     if there["status"] != "Stopped":
         body = {"action": "stop", "timeout": -1, "force": True}
-        client.call("PUT", f"{path}/state", body, what=f"stop the builder {name}")
-    client.call("DELETE", path, what=f"delete the builder {name}")
+        client.call("PUT", f"{path}/state", body, what=f"stop the builder {name}", project=where)
+    client.call("DELETE", path, what=f"delete the builder {name}", project=where)
 
 
-def abandoned(client: Client) -> list[str]:
-    """Names of builders in the client's project that nobody works at any more."""
-    try:
-        instances = client.get("/1.0/instances", recursion=1)
-    except NotFound:  # no project yet
-        return []
-    return [item["name"] for item in instances if _OWNER in item["config"] and not _is_at_work(item)]
+def abandoned(client: Client) -> list[tuple[str, str]]:
+    """Builders, as project and name, that nobody works at any more."""
+    return [
+        (item["project"], item["name"])
+        for item in store.instances(client)
+        if _OWNER in item["config"] and not _is_at_work(item)
+    ]
 
 
 def _replace(client: Client, name: str) -> None:
@@ -229,7 +229,7 @@ def _inputs(settings: Mapping[str, Any], found: Mirrors | None, present: str) ->
         uri = (source.get("mirror") or archive_uri).rstrip("/")
         lines.append(f"deb {options}{uri} {source['suite']} {' '.join(source.get('components') or ['main'])}\n")
         # Below what the suite of the base has: a package comes from here only by name, or when such a one needs it.
-        which = f"origin {uri.split('/')[2]}" if source.get("mirror") else f"release n={source['suite']}"
+        which = f'origin "{urlsplit(uri).hostname}"' if source.get("mirror") else f"release n={source['suite']}"
         pins.append(f"Package: *\nPin: {which}\nPin-Priority: 100\n")
     if lines:
         files["etc/apt/sources.list.d/bcm.list"] = (0o644, "".join(lines))

@@ -80,9 +80,9 @@ class Images:
             store.ensure_alias(self.client, self.base_alias, there[self.base_hash].fingerprint)
         for image in unnamed:
             store.ensure_alias(self.client, image["alias"], there[image["hash"]].fingerprint)
-        for name in bake.abandoned(self.client):
+        for project, name in bake.abandoned(self.client):
             self.notify(f"builder {name}: left behind by a run that ended, removed")
-            bake.discard(self.client, name)
+            bake.discard(self.client, name, project)
         work: list[Callable[[], None]] = [
             *([self._ensure_base] if needs_base else []),
             *(partial(self._import, image) for image in absent if image not in missing),

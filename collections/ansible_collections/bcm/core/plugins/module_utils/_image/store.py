@@ -140,11 +140,16 @@ def remove(client: Client, fingerprint: str) -> None:
         pass
 
 
+def instances(client: Client) -> list[dict[str, Any]]:
+    """All instances of all projects that the client may see."""
+    query = {"all-projects": "true"}
+    return client.get("/1.0/instances", recursion=1, project=False, **query)
+
+
 def users(client: Client) -> dict[str, list[str]]:
     """Fingerprint -> instances, of any project, that were made from it."""
     found: dict[str, list[str]] = {}
-    query = {"all-projects": "true"}
-    for instance in client.get("/1.0/instances", recursion=1, project=False, **query):
+    for instance in instances(client):
         fingerprint = (instance.get("config") or {}).get("volatile.base_image")
         if fingerprint:
             found.setdefault(fingerprint, []).append(f"{instance['project']}/{instance['name']}")
