@@ -121,9 +121,9 @@ class Catalogue(Mapping[str, Stack]):
         self._order = self._sorted()
 
     @classmethod
-    def read(cls, stack_path: Sequence[str | Path] = (), roles: Path = ROLES) -> Catalogue:
+    def read(cls, stack_path: Sequence[str | Path] = (), roles: Path | None = None) -> Catalogue:
         """The collection's stacks and those in the folders of ``stack_path``. Raises CatalogueError."""
-        found = [_read(folder, f"bcm.core.{folder.name}") for folder in _folders(roles)]
+        found = [_read(folder, f"bcm.core.{folder.name}") for folder in _folders(roles or ROLES)]
         for entry in stack_path:
             path = Path(entry).expanduser().absolute()
             if not path.is_dir():

@@ -1,0 +1,214 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.task import Task
+from ansible.template import Templar, trust_as_template
+
+from ansible_collections.bcm.core.plugins.action.plan import ActionModule
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site
+from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, read_found
+
+
+class FakeClient:
+    """Answers GET from a mapping of project:path to metadata; counts what it was asked."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.endpoint = SimpleNamespace(name="/run/x")
+        self.server = {"environment": {"kernel_architecture": "x86_64"}}
+
+    def find(self, path: str, *, project: Any = True, **_params: Any) -> Any:
+        self.asked.append(path)
+        return self.answers.get(path)
+
+    def get(self, path: str, *, project: Any = True, **_params: Any) -> Any:
+        self.asked.append(path)
+        return self.answers[path]
+
+    def close(self) -> None:
+        self.asked.append("closed")
+
+
+PROJECT = {"name": "bcm-local-regtest", "config": {"user.bcm.datacenter": "local"}}
+
+
+def _instance(name: str, status: str = "Running", **config: str) -> dict[str, Any]:
+    return {"name": name, "status": status, "config": {f"user.bcm.{key}": value for key, value in config.items()}}
+
+
+ENDPOINT = {
+    "/1.0/projects/bcm-local-regtest": PROJECT,
+    "/1.0/instances": [
+        _instance("tor", stack="tor", asked="false"),
+        _instance("web", "Stopped", stack="web", asked="true"),
+        _instance("build-web-01234567", builder="me:1:2"),
+        _instance("guest"),
+    ],
+    "/1.0/storage-pools": [{"name": "default"}, {"name": "fast"}],
+    "/1.0/storage-pools/default/volumes/custom": [{"name": "tor-data"}, {"name": "tor-data/before"}],
+    "/1.0/storage-pools/fast/volumes/custom": [{"name": "web-data"}],
+}
+
+
+@pytest.fixture
+def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two stacks with defaults, in place of the collection's."""
+    documents: dict[str, dict[str, Any]] = {
+        "tor": {"services": {"socks": {"protocol": "tcp", "port": 9050}}, "volumes": {}},
+        "web": {
+            "needs": {"tor": ["socks"]},
+            "refuses": [{"when": "web_workers | int > 8", "why": "it has 8 threads", "remedy": "set web_workers"}],
+            "artifact": {"name": "web", "version": "{{ web_version }}"},
+            "image": {"variables": ["web_version"]},
+        },
+    }
+    for name, document in documents.items():
+        (tmp_path / name / "meta").mkdir(parents=True)
+        (tmp_path / name / "defaults").mkdir()
+        common = {"schema": 1, "description": name, "tier": "web", "kind": "web", "chains": ["regtest"]}
+        text = yaml.safe_dump({"artifact": {"name": name}, **common, **document})
+        (tmp_path / name / "meta/stack.yml").write_text(text, encoding="utf-8")
+    defaults = "web_major: 2\nweb_version: '{{ web_major }}.1'\nweb_workers: 4\nweb_chain: '{{ bcm.chain }}'\n"
+    (tmp_path / "web/defaults/main.yml").write_text(defaults, encoding="utf-8")
+    monkeypatch.setattr(catalogue, "ROLES", tmp_path)
+    return tmp_path
+
+
+def _variables(roles: Path, **play: Any) -> RoleVariables:
+    loader = DataLoader()
+    stacks = list(catalogue.Catalogue.read(roles=roles).values())
+    return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, play)
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_templated_and_plain(roles: Path) -> None:
+    variables = _variables(roles)
+    assert variables.value("web_version") == "2.1"
+    assert type(variables.value("web_version")) is str
+    assert variables.value("nobody_sets_this") is None
+    assert variables.render("v{{ web_version }}") == "v2.1"
+
+
+def test_the_play_goes_over_defaults(roles: Path) -> None:
+    variables = _variables(roles, web_major=3, web_workers=trust_as_template("{{ 5 + 5 }}"))
+    assert variables.value("web_version") == "3.1"
+    assert variables.value("web_workers") == 10
+    assert variables.holds("web_workers | int > 8")
+    assert not _variables(roles).holds("web_workers | int > 8")
+
+
+@pytest.mark.parametrize("expression", ["web_worker > 8", "web_workers >", "web_workers"])
+def test_an_expression_that_cannot_be(roles: Path, expression: str) -> None:
+    with pytest.raises(BcmError, match=r"cannot be evaluated: "):
+        _variables(roles).holds(expression)
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("- a\n", "is no mapping"), ("a: [\n", "cannot be read")])
+def test_defaults_that_are_none(roles: Path, text: str, complaint: str) -> None:
+    (roles / "tor/defaults/main.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(BcmError, match=f"tor/defaults/main.yml {complaint}"):
+        _variables(roles)
+
+
+# -- what is there -----------------------------------------------------------------------------------------------------
+
+
+def _site(roles: Path, state: str = "present") -> Site:
+    return Site(catalogue.Catalogue.read(roles=roles), Request(["web"], "regtest", "local", state=state))
+
+
+def test_nothing_is_there_yet(roles: Path) -> None:
+    client = FakeClient({})
+    assert read_found(client, _site(roles)) == Found()
+    assert client.asked == ["/1.0/projects/bcm-local-regtest"]
+
+
+def test_what_is_there_is_told_apart(roles: Path) -> None:
+    found = read_found(FakeClient(ENDPOINT), _site(roles))
+    assert found == Found(
+        stacks={"tor": Deployed(asked=False, running=True), "web": Deployed(asked=True, running=False)},
+        builders=["build-web-01234567"],
+        strangers=["guest"],
+    )
+
+
+def test_volumes_of_all_pools_matter_for_removal_only(roles: Path) -> None:
+    found = read_found(FakeClient(ENDPOINT), _site(roles, "absent"))
+    assert found.volumes == {"tor-data": "default", "web-data": "fast"}
+
+
+def test_somebody_elses_project(roles: Path) -> None:
+    with pytest.raises(BcmError, match="Project bcm-local-regtest exists on /run/x but was not made by BCM: rename it"):
+        read_found(FakeClient({"/1.0/projects/bcm-local-regtest": {"config": {}}}), _site(roles))
+
+
+# -- the action --------------------------------------------------------------------------------------------------------
+
+
+def _run(client: FakeClient, task_vars: dict[str, Any] | None = None, **args: Any) -> dict[str, Any]:
+    args = {"stacks": "web", "datacenter": "local", "chain": "regtest", **args}
+    task = MagicMock(spec=Task, args=args, async_val=0, check_mode=False, diff=False, action="bcm.core.plan")
+    loader = DataLoader()
+    action = ActionModule(task, MagicMock(), MagicMock(), loader, Templar(loader=loader, variables={}))
+    action._client = client
+    return action.run(task_vars=task_vars or {})
+
+
+def test_a_plan(roles: Path) -> None:
+    client = FakeClient(ENDPOINT)
+    result = _run(client)
+    assert result["changed"] is False and result["warnings"] == []
+    plan = result["plan"]
+    assert plan["stacks"] == ["tor", "web"] and plan["asked"] == ["web"]
+    assert plan["instances"]["web"]["version"] == "2.1"
+    assert plan["instances"]["web"]["role_path"] == str(roles / "web")
+    assert client.asked[-1] == "closed"
+
+
+def test_the_images_name_follows_the_variables_and_nothing_else(roles: Path) -> None:
+    aliases = [
+        _run(FakeClient({}), task_vars)["plan"]["images"][1]["alias"]
+        for task_vars in ({}, {"web_workers": 2}, {"web_version": "2.1"}, {"web_version": "2.2"})
+    ]
+    assert aliases[0] == aliases[1] == aliases[2] != aliases[3]
+    assert (
+        aliases[0]
+        == _run(FakeClient({}), {"web_version": "9"}, variables={"web_version": "2.1"})["plan"]["images"][1]["alias"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "task_vars", "complaint"),
+    [
+        ({"stacks": "wb"}, {}, 'Unknown stack "wb": did you mean "web"?'),
+        ({"stacks": ""}, {}, "No stack is named"),
+        ({"chain": "signet", "software_ca_chains": ["signet"]}, {}, "Stack tor, which web cannot do without,"),
+        ({}, {"web_workers": 9}, "Stack web refuses web_workers | int > 8: it has 8 threads; set web_workers"),
+        ({"subnet": "10.0.0.0/8"}, {}, 'Subnet "10.0.0.0/8" has prefix /8'),
+        ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is no directory"),
+        ({}, {"web_version": trust_as_template("{{ nobody }}")}, "artifact.version: "),
+    ],
+)
+def test_bad_input_ends_before_the_endpoint_is_asked(
+    roles: Path, args: dict[str, Any], task_vars: dict[str, Any], complaint: str
+) -> None:
+    client = FakeClient(ENDPOINT)
+    result = _run(client, task_vars, **args)
+    assert result["failed"] and complaint in result["msg"]
+    assert client.asked == ["closed"]

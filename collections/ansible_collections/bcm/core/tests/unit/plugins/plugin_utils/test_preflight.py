@@ -1,0 +1,169 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unsupported
+from ansible_collections.bcm.core.plugins.plugin_utils import _preflight
+from ansible_collections.bcm.core.plugins.plugin_utils._preflight import check
+
+GIB = 2**30
+MARKED = {"user.bcm.datacenter": "local"}
+
+
+class FakeClient:
+    """An endpoint as a mapping of paths to answers."""
+
+    def __init__(self, answers: dict[str, Any], extensions: list[str] | None = None) -> None:
+        self.answers = {**ENDPOINT, **answers}
+        self.extensions = list(_preflight._NEEDED) if extensions is None else extensions
+        self.asked: list[str] = []
+        self.endpoint = SimpleNamespace(name="/run/x")
+        self.server = {"environment": {"server": "lxd", "server_version": "5.0.2"}}
+
+    def require(self, extension: str, what: str) -> None:
+        if extension not in self.extensions:
+            raise Unsupported(f"{what} needs {extension}")
+
+    def get(self, path: str, **_params: Any) -> Any:
+        self.asked.append(path)
+        return self.answers[path]
+
+    def find(self, path: str, **params: Any) -> Any:
+        return self.get(path, **params) if path in self.answers else None
+
+
+ENDPOINT: dict[str, Any] = {
+    "/1.0/storage-pools": [{"name": "default"}, {"name": "fast"}],
+    "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 4 * GIB}},
+    "/1.0/networks": [],
+}
+
+PLAN: dict[str, Any] = {
+    "datacenter": "local",
+    "state": "present",
+    "project": "bcm-local-regtest",
+    "storage_pool": "default",
+    "network": {"name": "local-r-net", "subnet": "10.80.16.0/21", "gateway": "10.80.16.1"},
+    "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
+    "instances": {"tor": {}, "bitcoind": {}},
+    "resources": [
+        {"kind": "storage_volume", "name": "tor-data", "config": {"size": "1GiB"}},
+        {"kind": "storage_volume", "name": "bitcoind-data", "config": {"size": "4GiB"}},
+        {"kind": "instance", "name": "tor"},
+    ],
+}
+
+
+def test_facts() -> None:
+    assert check(FakeClient({}), PLAN) == {
+        "server": {"name": "lxd", "version": "5.0.2"},
+        "pool": {"name": "default", "free": 6 * GIB, "needed": 5.5 * GIB},
+    }
+
+
+def test_an_extension_is_missing() -> None:
+    with pytest.raises(Unsupported, match="An access list on a bridge needs network_bridge_acl"):
+        check(FakeClient({}, [name for name in _preflight._NEEDED if name != "network_bridge_acl"]), PLAN)
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_the_way_down_needs_no_room(state: str) -> None:
+    client = FakeClient({"/1.0/storage-pools": []})
+    assert set(check(client, {**PLAN, "state": state})) == {"server"}
+    assert client.asked == []
+
+
+def test_unknown_pool() -> None:
+    with pytest.raises(BcmError) as caught:
+        check(FakeClient({}), {**PLAN, "storage_pool": "defalt"})
+    assert str(caught.value) == (
+        'Unknown storage pool "defalt": did you mean "default"? Known storage pools: default, fast '
+        "(bcm_storage_pool says which to use)"
+    )
+
+
+def test_a_pool_that_is_too_small() -> None:
+    full = {"/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 8.8 * GIB}}}
+    with pytest.raises(BcmError) as caught:
+        check(FakeClient(full), PLAN)
+    assert str(caught.value) == (
+        'Storage pool "default" has 1.2 GiB free, 5.5 GiB needed (mostly bitcoind-data 4.0 GiB, tor-data 1.0 GiB): '
+        "make room, choose another pool with bcm_storage_pool, or ask for less with <stack>_<volume>_size"
+    )
+
+
+def test_what_is_there_needs_no_room() -> None:
+    there = {
+        "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 9.9 * GIB}},
+        "/1.0/storage-pools/default/volumes/custom": [{"name": "tor-data"}, {"name": "bitcoind-data"}],
+        "/1.0/instances": [{"name": "tor"}, {"name": "bitcoind"}],
+    }
+    assert check(FakeClient(there), PLAN)["pool"]["needed"] == 0
+
+
+def test_a_pool_that_cannot_tell_its_size() -> None:
+    silent = {"/1.0/storage-pools/default/resources": {"space": {"total": 0, "used": 0}}}
+    assert check(FakeClient(silent), PLAN)["pool"]["free"] == 0
+
+
+def _bridge(name: str, address: str, **config: str) -> dict[str, Any]:
+    return {"name": name, "managed": True, "type": "bridge", "config": {"ipv4.address": address, **config}}
+
+
+@pytest.mark.parametrize(
+    ("networks", "complaint"),
+    [
+        (
+            [_bridge("lxdbr0", "10.80.20.1/24")],
+            'Subnet 10.80.16.0/21 .* is taken on /run/x: "lxdbr0" has 10.80.20.0/24',
+        ),
+        ([_bridge("wide", "10.80.0.1/16")], '"wide" has 10.80.0.0/16; set bcm_subnet to a free private /20'),
+        ([_bridge("up", "10.80.24.9/30")], "Subnet 10.80.24.0/24 of data center local is taken"),
+        ([{"name": "tun0", "managed": False, "type": "unknown", "config": {}}], '"tun0" has 10.80.16.8/29'),
+        ([_bridge("local-r-net", "10.80.16.1/21")], 'Network "local-r-net" exists on /run/x but was not made by BCM'),
+        (
+            [_bridge("local-r-up", "10.1.0.1/24", **MARKED), _bridge("x", "10.80.24.1/24")],
+            'Subnet 10.80.24.0/24 .* "x" has',
+        ),
+    ],
+)
+def test_a_subnet_that_is_taken(networks: list[dict[str, Any]], complaint: str) -> None:
+    addresses = [
+        {"family": "inet6", "address": "fe80::1", "netmask": "64"},
+        {"family": "inet", "address": "10.80.16.9", "netmask": "29"},
+    ]
+    answers = {"/1.0/networks": networks, "/1.0/networks/tun0/state": {"addresses": addresses}}
+    with pytest.raises(BcmError, match=complaint):
+        check(FakeClient(answers), PLAN)
+
+
+def test_other_subnets_do_not_matter() -> None:
+    networks = [
+        {"name": "lo", "managed": False, "type": "loopback", "config": {}},
+        {"name": "eth0", "managed": False, "type": "physical", "config": {}},
+        _bridge("lxdbr0", "10.80.32.1/20"),
+        _bridge("quiet", "none"),
+        _bridge("new", "auto"),
+    ]
+    addresses = [{"family": "inet", "address": "192.168.1.9", "netmask": "24"}]
+    answers = {"/1.0/networks": networks, "/1.0/networks/eth0/state": {"addresses": addresses}}
+    check(FakeClient(answers), PLAN)
+
+
+def test_bridges_that_are_there_are_not_looked_at_again() -> None:
+    networks = [
+        _bridge("local-r-net", "10.80.16.1/21", **MARKED),
+        _bridge("local-r-up", "10.80.24.1/24", **MARKED),
+        {"name": "eth0", "managed": False, "type": "physical", "config": {}},
+    ]
+    client = FakeClient({"/1.0/networks": networks})
+    check(client, PLAN)
+    assert "/1.0/networks/eth0/state" not in client.asked

@@ -1,0 +1,134 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from ansible.playbook.task import Task
+
+from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, ensure
+
+NAMES = ["bitcoind/rpc/electrs", "electrum/wallet"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "local/secrets/regtest.json"
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_missing_ones_are_made_and_kept(path: Path) -> None:
+    first = ensure(path, NAMES, check=False)
+    assert first.made == NAMES
+    assert all(len(value) == 43 for value in first.values.values())
+    assert json.loads(path.read_text()) == first.values
+    assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
+    assert ensure(path, NAMES, check=False) == Secrets(first.values, [])
+
+
+def test_existing_ones_never_change(path: Path) -> None:
+    first = ensure(path, NAMES[:1], check=False)
+    second = ensure(path, NAMES[1:], check=False)
+    assert second.made == NAMES[1:]
+    assert second.values.items() > first.values.items()
+
+
+def test_an_open_file_is_closed_again(path: Path) -> None:
+    ensure(path, NAMES, check=False)
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    ensure(path, NAMES, check=False)
+    assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
+
+
+def test_check_mode_writes_nothing(path: Path) -> None:
+    assert ensure(path, NAMES, check=True).made == NAMES
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{", "it holds no JSON"), ("[]", "no mapping of names"), ('{"a": 1}', "no mapping of")]
+)
+def test_a_damaged_file_is_left_alone(path: Path, content: str, complaint: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(BcmError, match=f"regtest.json is damaged: .*{complaint}"):
+        ensure(path, NAMES, check=False)
+    assert path.read_text() == content
+
+
+def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(BcmError, match=r"^Secrets: .*/file.*: Not a directory$"):
+        ensure(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
+
+
+@pytest.mark.parametrize("name", ["rpc", "../x", "a/B", "a//b", "a/b c"])
+def test_names_no_secret_can_have(path: Path, name: str) -> None:
+    with pytest.raises(BcmError, match=f'Secret "{name}" cannot be called that'):
+        ensure(path, [name], check=False)
+
+
+def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ensure(path, NAMES[:1], check=False)
+    monkeypatch.setattr("os.replace", MagicMock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ensure(path, NAMES, check=False)
+    assert json.loads(path.read_text()) == first.values
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
+
+
+def test_two_runs_at_once_agree(path: Path) -> None:
+    results: list[Secrets] = []
+    threads = [threading.Thread(target=lambda: results.append(ensure(path, NAMES, check=False))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(result.values == results[0].values for result in results)
+
+
+def test_a_stack_knows_its_own_and_those_it_shares() -> None:
+    known = Secrets({"bitcoind/rpc/electrs": "1", "bitcoind/rpc/lnd": "2", "electrum/wallet": "3"}, []).of_stacks()
+    assert known == {
+        "bitcoind": {"bitcoind/rpc/electrs": "1", "bitcoind/rpc/lnd": "2"},
+        "electrs": {"bitcoind/rpc/electrs": "1"},
+        "lnd": {"bitcoind/rpc/lnd": "2"},
+        "electrum": {"electrum/wallet": "3"},
+    }
+
+
+def _run(args: dict[str, Any], sources: list[str]) -> dict[str, Any]:
+    task = MagicMock(spec=Task, args=args, async_val=0, check_mode=False, diff=False, action="bcm.core.secrets")
+    action = ActionModule(task, MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    return action.run(task_vars={"ansible_inventory_sources": sources})
+
+
+def test_the_action_keeps_them_beside_the_inventory(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("all: {}", encoding="utf-8")
+    for source in (hosts, tmp_path):
+        result = _run({"chain": "regtest", "names": NAMES}, ["localhost,", str(source)])
+        assert result["path"] == str(tmp_path / "secrets/regtest.json")
+    assert result["changed"] is False
+    assert result["_ansible_no_log"] is True
+    assert set(result["secrets"]) == {"bitcoind", "electrs", "electrum"}
+
+
+def test_the_action_needs_a_place() -> None:
+    result = _run({"chain": "regtest", "names": NAMES}, ["localhost,"])
+    assert result["msg"] == "The secrets have no place, since no inventory file is in use: set the option directory"
