@@ -138,8 +138,8 @@ class Connection(ConnectionBase):
                 client = self._client()
                 entry = None if user == "root" else _shell.user(client, self._instance, user)
                 self._session = _shell.Shell(client, self._instance, user=entry)
-            except LxdError as error:
-                raise AnsibleConnectionFailure(str(error)) from error
+            except LxdError as error:  # its message is whole; Ansible would append those of what caused it
+                raise AnsibleConnectionFailure(str(error)) from None
             self._connected = True
         return self
 
@@ -193,7 +193,7 @@ class Connection(ConnectionBase):
         except BaseException as error:
             self.close()
             if isinstance(error, LxdError):
-                raise AnsibleConnectionFailure(str(error)) from error
+                raise AnsibleConnectionFailure(str(error)) from None
             raise
 
 

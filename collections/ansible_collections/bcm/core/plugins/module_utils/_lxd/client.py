@@ -129,6 +129,12 @@ class Client:
         except NotFound:
             return None
 
+    def no_instance(self, name: str) -> NotFound:
+        """The error for an instance that the server does not find, which may be because it lacks the project."""
+        if self.find(f"/1.0/projects/{quoted(self.project)}", project=False) is None:
+            return NotFound(f'Project "{self.project}" does not exist at {self.endpoint.name}')
+        return NotFound(f'Instance "{name}" does not exist in project {self.project}')
+
     def send(
         self,
         method: str,

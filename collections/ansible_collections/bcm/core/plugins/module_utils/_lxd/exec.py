@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .client import Client, Operation, quoted
-from .errors import DeadlineExceeded, LxdError, NotFound
+from .errors import DeadlineExceeded, Forbidden, LxdError, NotFound, Unreachable
 
 try:
     import websocket
@@ -185,7 +185,9 @@ def start(
     try:
         return client.send("POST", f"/1.0/instances/{quoted(instance)}/exec", body)
     except NotFound as error:
-        raise NotFound(f'Instance "{instance}" does not exist in project {client.project}') from error
+        raise client.no_instance(instance) from error
+    except (Forbidden, Unreachable):
+        raise
     except LxdError as error:
         if "not running" in str(error):
             raise LxdError(f'Instance "{instance}" is not running: start it first') from error
@@ -207,7 +209,8 @@ def _finish(
 def sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -> dict[str, Any]:
     """The streams of a command that was started, "0", "1", "2" and "control"; closed with the stack."""
     fds = {}
-    for fd, secret in operation.metadata["metadata"]["fds"].items():
+    # The command begins once 0, 1 and 2 are connected; one that ends at once would refuse a "control" that comes last.
+    for fd, secret in sorted(operation.metadata["metadata"]["fds"].items(), reverse=True):
         raw = client.connect()
         stack.callback(raw.close)
         url = f"ws://lxd/1.0/operations/{operation.id}/websocket?secret={secret}"

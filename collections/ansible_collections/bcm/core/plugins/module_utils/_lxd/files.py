@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .client import Client, quoted
-from .errors import LxdError, NotFound
+from .errors import LxdError
 
 try:
     from paramiko.sftp_client import SFTPClient
@@ -71,7 +71,7 @@ class FileSession:
                 head += raw.recv(64 * 1024)
             raw.close()
             if " 404 " in status:
-                raise NotFound(f'Instance "{instance}" does not exist in project {client.project}')
+                raise client.no_instance(instance)
             raise LxdError(f"Failed to open the files of instance {instance}: {_error_in(head) or status or 'closed'}")
         self.sftp = SFTPClient(_Channel(raw))
 

@@ -53,7 +53,9 @@ def user(client: Client, instance: str, name: str) -> User:
     """Look a user up in the instance; LxdError if there is none."""
     try:
         database = client.stream("GET", f"/1.0/instances/{quoted(instance)}/files?path=/etc/passwd").text
-    except NotFound:
+    except NotFound as error:
+        if client.find(f"/1.0/instances/{quoted(instance)}") is None:
+            raise client.no_instance(instance) from error
         database = ""
     for line in database.splitlines():
         fields = line.split(":")
@@ -104,8 +106,9 @@ class Shell:
         feeding = converse is not None or bool(stdin)
         # Newlines end the line that is read, so quoting has to do without them.
         quoted_command = shlex.quote(command).replace("\n", "'\"$nl\"'")
-        source = "feed |" if feeding else "</dev/null"
-        line = f"{source} /bin/sh -c {quoted_command}; printf '{self._mark} %d\\n' $?; printf '{self._mark} 0\\n' >&2\n"
+        # The mark comes when the command ends, even if it would get more input.
+        line = f"{{ /bin/sh -c {quoted_command}; printf '{self._mark} %d\\n' $?; printf '{self._mark} 0\\n' >&2; }}"
+        line = f"feed | {line}\n" if feeding else f"{line} </dev/null\n"
         try:
             self._send(line.encode(errors="surrogateescape"))
             output = _Output(self._mark, sink)
@@ -113,7 +116,7 @@ class Shell:
                 self._talk(output, converse, patience)
             if feeding:
                 for chunk in stdin:
-                    if chunk:
+                    if chunk and not output.ended:
                         self._feed(chunk)
                 self._send(b"0\n")
             while not output.ended:
