@@ -47,9 +47,8 @@ def test_mypy(tools: Tools) -> None:
     tools.run("mypy", COLLECTION / "plugins/module_utils", COLLECTION / "plugins/plugin_utils", "bcm_cli", "bcm")
 
 
-@pytest.mark.parametrize("folder", [ROOT, COLLECTION], ids=["repository", "collection"])
-def test_ansible_lint(tools: Tools, folder: Path) -> None:
-    tools.run("ansible-lint", "--offline", "--strict", "--profile=production", cwd=folder)
+def test_ansible_lint(tools: Tools) -> None:
+    tools.run("ansible-lint", "--strict")
 
 
 def test_ansible_test_sanity(tools: Tools) -> None:
@@ -73,6 +72,6 @@ def test_galaxy_importer(tools: Tools, tmp_path: Path) -> None:
 
 def _shell_scripts() -> list[str]:
     found = subprocess.run(
-        ["git", "grep", "-lIE", r"^#!.*\b(ba|da)?sh\b"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "grep", "-lIE", r"^#!.*\b(ba|da)?sh\b", "--", ":!*.j2"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return found.stdout.split()
