@@ -26,6 +26,9 @@ SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
 KINDS = ("datacenter", "web", "desktop")
 
+REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
+OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display")
+
 _FILE = Path("meta/stack.yml")
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = re.compile(r"([1-9]\d*) ?(MiB|GiB|TiB)")
@@ -229,10 +232,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     fault = names.stack_fault(name)
     if fault:
         raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
-    top = _Field(source, "", document).mapping(
-        required=("schema", "description", "tier", "kind", "chains", "artifact"),
-        optional=("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display"),
-    )
+    top = _Field(source, "", document).mapping(REQUIRED, OPTIONAL)
     if top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))

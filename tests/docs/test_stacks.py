@@ -1,0 +1,79 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/stacks.md tells the truth, and its example works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
+    OPTIONAL,
+    REQUIRED,
+    Catalogue,
+    Stack,
+    parse,
+)
+from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request
+from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, image_namer
+from tests.support import ROOT
+
+EXAMPLES = ROOT / "docs/examples/stacks"
+PAGE = (ROOT / "docs/stacks.md").read_text()
+
+
+def planner(**variables: Any) -> Planner:
+    loader = DataLoader()
+
+    def variables_of(stacks: Sequence[Stack]) -> RoleVariables:
+        return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, variables)
+
+    request = Request(["hello"], chain="regtest", datacenter="local")
+    return Planner(Catalogue.read([EXAMPLES]), request, variables_of)
+
+
+def test_the_example_is_planned_with_our_own_stacks() -> None:
+    whole = planner()
+    whole.check()
+    plan = whole.plan(Found(), image_namer({}, "x86_64"))
+    assert plan["stacks"] == ["tor", "bitcoind", "electrs", "hello"]
+    hello = plan["instances"]["hello"]
+    assert hello["role"] == hello["role_path"] == str(EXAMPLES / "hello")
+    assert hello["needs"]["electrs"]["electrum"]["address"] == plan["instances"]["electrs"]["address"]
+    assert plan["instances"]["electrs"]["clients"] == {"electrum": {"hello": hello["address"]}}
+
+
+def test_the_example_refuses_as_it_says() -> None:
+    with pytest.raises(BcmError, match="Stack hello refuses .*: it has to fit on one line; set hello_greeting to"):
+        planner(hello_greeting="Hello " * 20).check()
+
+
+def test_the_example_has_every_file_of_the_table() -> None:
+    named = re.findall(r"^\| `([a-z]+/[a-z_]+\.yml)` \|", PAGE, re.MULTILINE)
+    assert len(named) == 6
+    assert [name for name in named if not (EXAMPLES / "hello" / name).is_file()] == []
+
+
+def test_the_page_shows_every_field() -> None:
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if text.startswith("schema:"))
+    document = yaml.safe_load(block)
+    assert set(document) == {*REQUIRED, *OPTIONAL}
+    stack = parse(document, "electrs", Path("docs/stacks.md"), "electrs", ROOT)
+    assert stack.artifact.floor is not None
+    assert stack.volumes["data"].size("regtest") == "2GiB"
+
+
+def test_the_page_names_every_part_of_bcm_that_exists() -> None:
+    plan = planner().plan(Found(), image_namer({}, "x86_64"))
+    named = re.findall(r"`bcm\.([a-z]+)[.`]", PAGE)
+    assert set(named) <= set(plan["instances"]["electrs"])
