@@ -1,0 +1,110 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the benchmarks one after another; writes the table (Markdown) and the figures (JSON)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ansible.release import __version__ as ansible_version
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from bcm_cli.setup import ROOT, step
+
+from . import growth, hold, items, machine, make, measure, peers, roundtrip
+from .measure import Bench, BenchError, Line
+
+BENCHMARKS = {"hold": hold, "make": make, "items": items, "roundtrip": roundtrip, "growth": growth}
+
+
+def main() -> int:
+    args = _arguments()
+    with machine.daemon(args.lxd_dir) as socket, tempfile.TemporaryDirectory(prefix="bcm-bench-") as folder:
+        with Client(str(socket)) as client:
+            bench = Bench(client, args.image, Path(folder), peers.folder(), args.repetitions)
+            facts = _facts(client)
+            found: dict[str, list[Line]] = {}
+            with measure.network(client):
+                for name in args.benchmarks or BENCHMARKS:
+                    step(f"Benchmark {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
+                    begun = time.monotonic()
+                    found[name] = BENCHMARKS[name].lines(bench)
+                    step(f"Benchmark {name}: {time.monotonic() - begun:.0f} s")
+    return _write(args.output, facts, found)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run", description="Measure, and compare with what is there.")
+    parser.add_argument("benchmarks", nargs="*", metavar="NAME", help=f"some only: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
+    parser.add_argument("--image", metavar="ALIAS", help="clone this image, which is there already")
+    parser.add_argument("--lxd-dir", type=Path, metavar="DIR", help="use the LXD that runs there, not one of our own")
+    parser.add_argument("--output", type=Path, default=ROOT / ".cache/benchmarks", metavar="DIR", help="where results go")
+    args = parser.parse_args()
+    for name in args.benchmarks:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name}: {', '.join(BENCHMARKS)}")
+    return args
+
+
+def _facts(client: Client) -> dict[str, str]:
+    """What the machine is, as far as it bears on the figures."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    environment = client.server["environment"]
+    pool = client.get("/1.0/storage-pools/default")
+    return {
+        "processor": f"{cpu}, {os.cpu_count()} cores",
+        "memory": f"{memory:.0f} GiB",
+        "kernel": platform.release(),
+        "LXD": f"{environment['server_version']}, storage {pool['driver']}",
+        "Ansible": f"ansible-core {ansible_version}, Python {platform.python_version()}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Line]]) -> int:
+    """The table and the figures; 1 if a limit is not kept."""
+    lines = [line for lines in found.values() for line in lines]
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": facts, "benchmarks": {k: [dataclasses.asdict(x) for x in v] for k, v in found.items()}}
+    (folder / "results.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    table = "\n".join(_table(facts, lines)) + "\n"
+    (folder / "results.md").write_text(table, encoding="utf-8")
+    print(table, end="")
+    return 0 if all(line.met for line in lines) else 1
+
+
+def _table(facts: dict[str, str], lines: list[Line]) -> list[str]:
+    rows = [f"{'; '.join(f'{name}: {value}' for name, value in facts.items())}.", ""]
+    rows += ["| work | time | compared with | its time | ratio | at most |", "|---|---|---|---|---|---|"]
+    for line in lines:
+        limit = "" if line.at_most is None else f"{line.at_most:g}" + (" s" if line.theirs is None else "")
+        ratio = "" if line.ratio is None else f"{line.ratio:.3f}" if line.ratio < 0.1 else f"{line.ratio:.2f}"
+        theirs = "" if line.theirs is None else _seconds(line.theirs)
+        if not line.met:
+            limit = f"**{limit}, missed**"
+        rows.append(f"| {line.work} | {_seconds(line.ours)} | {line.against} | {theirs} | {ratio} | {limit} |")
+    return rows
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.1f} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+try:
+    sys.exit(main())
+except (BenchError, BcmError) as error:
+    sys.exit(f"benchmarks: {error}")

@@ -1,0 +1,22 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""20 instances in their wanted state: one lxd_apply, and lxd_container in a loop. Seconds of the task alone."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from .measure import Bench, BenchError, Line
+
+_COUNT = 20
+_OURS, _THEIRS = "Hold the instances with lxd_apply", "Hold the instances with lxd_container"
+
+
+def lines(bench: Bench) -> list[Line]:
+    with bench.running("hold", _COUNT) as instances:
+        runs = [bench.playbook("playbooks/hold.yml", {"instances": instances}) for _ in range(bench.repetitions)]
+    if any(run.changed for run in runs):
+        raise BenchError("hold.yml changed something in instances that were in their wanted state")
+    ours, theirs = (median(run.tasks[task] for run in runs) for task in (_OURS, _THEIRS))
+    return [Line(f"`lxd_apply`, {_COUNT} instances in their wanted state", ours, "`lxd_container` in a loop", theirs, 1 / 20)]
