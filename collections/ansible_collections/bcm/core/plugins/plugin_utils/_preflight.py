@@ -37,8 +37,8 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
         client.require(extension, what)
     facts: dict[str, Any] = {"server": {"name": environment["server"], "version": environment["server_version"]}}
     if plan["state"] in ("present", "restarted"):
-        _check_subnets(client, plan)
         facts["pool"] = _check_pool(client, plan)
+        _check_subnets(client, plan)
     return facts
 
 

@@ -79,8 +79,8 @@ class Planner:
         request = self.request
         if request.ca_provider == "software" and request.chain not in (TOY_CHAIN, *request.software_ca_chains):
             raise BcmError(
-                f"Chain {request.chain} with the CA provider software: what vouches for all would be keys in a "
-                f"file; use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to have it so all the same"
+                f"Chain {request.chain} needs a certificate authority on a hardware wallet, and ca_provider is software: "
+                f"use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to accept keys in a file"
             )
 
     def _check_chains(self, stacks: Sequence[str]) -> None:

@@ -35,7 +35,11 @@ def _edges(plan: dict[str, Any]) -> set[str]:
         (["tor", "btcd"], {"state": "absent"}, 'Unknown stack "btcd": '),
         (["tor"], {"allow_below_floor": ["bitcoin"]}, 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
         (["tor"], {"software_ca_chains": ["main"]}, 'Unknown chain "main": did you mean "mainnet"?'),
-        (["tor"], {"chain": "mainnet"}, "Chain mainnet with the CA provider software: "),
+        (
+            ["tor"],
+            {"chain": "mainnet"},
+            "Chain mainnet needs a certificate authority on a hardware wallet, and ca_provider is software: ",
+        ),
         (
             ["lnd"],
             {"chain": "signet", "software_ca_chains": ["signet"]},
