@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import Tools, own_lxd
+from tests.support import ROOT, Tools, own_lxd
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,8 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap ones first: what needs containers comes last."""
-    items.sort(key=lambda item: item.get_closest_marker("containers") is not None)
+    """Cheap ones first; what needs containers comes last, the parts before the whole."""
+    folders = [ROOT / "tests" / name for name in ("integration", "molecule", "e2e")]
+    items.sort(key=lambda item: folders.index(item.path.parent) if item.path.parent in folders else -1)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import COLLECTION, LXD_DIR, Tools
+from tests.support import COLLECTION, LXD_DIR, ROOT, Tools
 
 INTEGRATION = COLLECTION / "tests/integration"
 TARGETS = sorted(path.name for path in INTEGRATION.glob("targets/*") if not path.name.startswith("setup_"))
@@ -20,11 +20,11 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture(scope="module")
 def variables(lxd_tools: Tools) -> Iterator[None]:
-    """ansible-test hands on no environment: this file says where LXD is, and which image an instance can be made of."""
+    """ansible-test hands on no environment: a file says where LXD is, and which image an instance can be made of."""
     config = INTEGRATION / "integration_config.yml"
-    endpoint = f"unix://{LXD_DIR}/unix.socket"
-    image = ""
-    config.write_text(json.dumps({"bcm_endpoint": endpoint, "bcm_test_image": image}))
+    prepare = ROOT / "tests/integration/prepare.yml"
+    told = {"prepare_endpoint": f"unix://{LXD_DIR}/unix.socket", "prepare_config": str(config)}
+    lxd_tools.run("ansible-playbook", "--extra-vars", json.dumps(told), prepare)
     yield
     config.unlink()
 
