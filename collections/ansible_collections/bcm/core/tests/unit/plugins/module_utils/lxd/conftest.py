@@ -1,0 +1,128 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Settings of hypothesis, and servers for the client to talk to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every machine, and no folder of its own in the repository.
+settings.register_profile("bcm", database=None, derandomize=True, deadline=None)
+settings.load_profile("bcm")
+
+_NOT_FOUND: Any = (404, {"type": "error", "error_code": 404, "error": "Not found"}, {})
+
+
+class Server:
+    """A server of the API with fixed answers; ``requests`` holds what it was asked: method, path, query, body."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], tuple[int, Any, dict[str, str]]] = {}
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+
+    def answers_with(self, method: str, path: str, metadata: Any, **headers: str) -> None:
+        self.answers[method, path] = (200, {"type": "sync", "metadata": metadata}, headers)
+
+    def starts(self, method: str, path: str, operation: Any) -> None:
+        self.answers[method, path] = (202, {"type": "async", "metadata": operation}, {})
+
+    def refuses(self, method: str, path: str, status: int, error: str) -> None:
+        self.answers[method, path] = (status, {"type": "error", "error_code": status, "error": error}, {})
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                path, _mark, query = self.path.partition("?")
+                server.requests.append((self.command, path, dict(p.split("=") for p in query.split("&") if p), body))
+                status, content, headers = server.answers.get((self.command, path), _NOT_FOUND)
+                text = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for key, value in {**headers, "Content-Length": str(len(text))}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = answer
+
+        return Handler
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+class _TcpServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext) -> None:
+        self.context = context
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        raw, address = super().get_request()
+        return self.context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False), address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that does not trust us hangs up, which is what is tested
+
+
+@contextmanager
+def _serving(listener: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
+
+
+@pytest.fixture
+def unix_server(tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    """A server with no answers yet, and the path of its socket."""
+    server, path = Server(), str(tmp_path / "unix.socket")
+    with _serving(_UnixServer(path, server.handler())):
+        yield server, path
+
+
+#: Takes a certificate and its key.
+TlsServer = Callable[[Path, Path], AbstractContextManager[tuple[Server, str]]]
+
+
+@pytest.fixture
+def tls_server() -> TlsServer:
+    """Serves with a certificate and its key; gives the server and its https endpoint."""
+
+    @contextmanager
+    def serve(certificate: Path, key: Path) -> Iterator[tuple[Server, str]]:
+        server = Server()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, key)
+        listener = _TcpServer(server.handler(), context)
+        with _serving(listener):
+            yield server, f"https://127.0.0.1:{listener.server_address[1]}"
+
+    return serve

@@ -1,0 +1,321 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The client against servers with fixed answers: requests, operations, and every error in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    LxdError,
+    NotFound,
+    PreconditionFailed,
+    Unreachable,
+    Unsupported,
+)
+
+SERVER = {
+    "auth": "trusted",
+    "api_extensions": ["projects", "network_acl"],
+    "environment": {"server_version": "5.0.2"},
+}
+
+
+def operation(status: str, code: int, **more: Any) -> dict[str, Any]:
+    return {"id": "42", "status": status, "status_code": code, "err": "", "metadata": None, **more}
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_project_is_added_by_itself(unix_server: Any) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0/profiles", [])
+    with Client(path, project="own") as client:
+        client.get("/1.0/profiles", recursion=1)
+        client.get("/1.0/profiles", project="other", target=None)
+        client.get("/1.0/profiles", project=False)
+    assert [query for _method, _path, query, _body in server.requests] == [
+        {"recursion": "1", "project": "own"},
+        {"project": "other"},
+        {},
+    ]
+
+
+def test_the_etag_that_was_read_can_be_sent_back(unix_server: Any) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0/profiles/p", {"name": "p"}, ETag="abc")
+    with Client(path) as client:
+        assert client.read("/1.0/profiles/p") == ({"name": "p"}, "abc")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, LxdError), (403, Forbidden), (404, NotFound), (409, Conflict), (412, PreconditionFailed)]
+)
+def test_a_refusal_is_an_error_of_its_kind(unix_server: Any, status: int, kind: type[LxdError]) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0", SERVER)
+    server.refuses("POST", "/1.0/profiles", status, "its own words")
+    with Client(path) as client, pytest.raises(kind, match="its own words") as caught:
+        client.send("POST", "/1.0/profiles", {})
+    assert type(caught.value) is kind
+
+
+def test_what_does_not_exist_is_found_as_none(unix_server: Any) -> None:
+    with Client(unix_server[1]) as client:
+        assert client.find("/1.0/profiles/none") is None
+
+
+def test_a_write_against_an_old_etag_says_to_run_again(unix_server: Any) -> None:
+    server, path = unix_server
+    server.refuses("PUT", "/1.0/profiles/p", 412, "ETag doesn't match: a vs b")
+    with Client(path) as client, pytest.raises(PreconditionFailed) as caught:
+        client.call("PUT", "/1.0/profiles/p", {}, what="update profile p", etag="a")
+    assert str(caught.value) == (
+        "Failed to update profile p: somebody changed it after it was read; nothing was overwritten, run again"
+    )
+
+
+def test_the_error_of_a_call_says_what_was_done(unix_server: Any) -> None:
+    server, path = unix_server
+    server.refuses("POST", "/1.0/profiles", 409, "The profile already exists")
+    with Client(path) as client, pytest.raises(Conflict) as caught:
+        client.call("POST", "/1.0/profiles", {}, what="create profile p")
+    assert str(caught.value) == "Failed to create profile p: The profile already exists"
+
+
+@pytest.mark.parametrize("text", [b"<html>", b""])
+def test_what_is_no_answer_of_the_api_is_said_so(unix_server: Any, text: bytes) -> None:
+    server, path = unix_server
+    server.answers["GET", "/1.0/profiles"] = (200, text, {})
+    with Client(path) as client, pytest.raises(LxdError, match="not an answer of LXD's API"):
+        client.get("/1.0/profiles")
+    server.answers["GET", "/1.0/profiles"] = (502, text, {})
+    with Client(path) as client, pytest.raises(LxdError, match="HTTP 502"):
+        client.get("/1.0/profiles")
+
+
+# -- operations -------------------------------------------------------------------------------------------------------
+
+
+def test_an_operation_is_waited_for(unix_server: Any) -> None:
+    server, path = unix_server
+    server.starts("POST", "/1.0/instances", operation("Running", 103))
+    server.answers_with("GET", "/1.0/operations/42/wait", operation("Success", 200, metadata={"x": 1}))
+    with Client(path) as client:
+        assert client.call("POST", "/1.0/instances", {"name": "i"}, what="create instance i") == {"x": 1}
+    assert json.loads(server.requests[0][3]) == {"name": "i"}
+    assert server.requests[1][2]["timeout"] == "30"
+
+
+def test_an_operation_that_fails_says_why(unix_server: Any) -> None:
+    server, path = unix_server
+    server.starts("POST", "/1.0/instances", operation("Running", 103))
+    server.answers_with("GET", "/1.0/operations/42/wait", operation("Failure", 400, err="no room"))
+    with Client(path) as client, pytest.raises(LxdError, match="^Failed to create instance i: no room$"):
+        client.call("POST", "/1.0/instances", {}, what="create instance i")
+
+
+def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: Any) -> None:
+    server, path = unix_server
+    running = operation("Running", 103, metadata={"download_progress": "rootfs: 12%", "other": "x"})
+    server.starts("POST", "/1.0/images", running)
+    server.answers_with("GET", "/1.0/operations/42/wait", running)
+    begun = time.monotonic()
+    with Client(path) as client, pytest.raises(DeadlineExceeded) as caught:
+        client.call("POST", "/1.0/images", {}, what="create image base", deadline=0.2)
+    assert str(caught.value) == "Failed to create image base: not done after 0.2 s (download_progress: rootfs: 12%)"
+    assert time.monotonic() - begun < 2
+
+
+# -- what the server is -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_server_can_do_is_asked_once(unix_server: Any) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0", SERVER)
+    with Client(path) as client:
+        assert client.has("projects") and not client.has("instances_nic_limits_priority")
+        client.require("network_acl", "network acl web")
+        with pytest.raises(Unsupported) as caught:
+            client.require("clustering", "target two")
+    assert str(caught.value) == (
+        f"target two needs the API extension clustering, which {path} (5.0.2) lacks: upgrade it"
+    )
+    assert len(server.requests) == 1
+
+
+def test_an_untrusted_client_is_told_what_to_do(unix_server: Any) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0", {**SERVER, "auth": "untrusted"})
+    server.refuses("GET", "/1.0/profiles", 403, "not authorized")
+    for ask in (lambda client: client.server, lambda client: client.get("/1.0/profiles")):
+        with Client(path) as client, pytest.raises(Forbidden) as caught:
+            ask(client)
+        message = f"{path} does not trust our client certificate: add it there with a trust token"
+        assert str(caught.value) == message
+
+
+# -- nobody there -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_socket(tmp_path: Path) -> None:
+    with Client(f"{tmp_path}/none") as client, pytest.raises(Unreachable) as caught:
+        client.get("/1.0")
+    assert str(caught.value) == f"Nobody answers at {tmp_path}/none: is LXD running there?"
+    with Client(f"{tmp_path}/none") as client, pytest.raises(Unreachable, match="Nobody answers"):
+        client.connect()
+
+
+def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    path = f"{tmp_path}/dead"
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.bind(path)
+    with Client(path) as client, pytest.raises(Unreachable, match=f"Nobody answers at {path}: is LXD running there?"):
+        client.get("/1.0")
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """For root no permission is ever missing: be somebody else."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_socket_without_permission(unix_server: Any) -> None:
+    path = unix_server[1]
+    os.chmod(path, 0)
+    for ask in (lambda client: client.get("/1.0"), lambda client: client.connect()):
+        with Client(path) as client, nobody(), pytest.raises(Forbidden) as caught:
+            ask(client)
+        assert str(caught.value) == (
+            f"Permission denied on {path}: join the group that owns it "
+            "(`sudo usermod -aG lxd $USER`, then log in again), or run as root"
+        )
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    path = f"{tmp_path}/mute"
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.bind(path)
+        raw.listen()
+        with Client(path, timeout=0.2) as client, pytest.raises(Unreachable) as caught:
+            client.get("/1.0")
+    assert str(caught.value) == f"{path} did not answer within 0.2 s"
+
+
+def test_a_server_that_hangs_up(tmp_path: Path) -> None:
+    path = f"{tmp_path}/rude"
+
+    def hang_up(listener: socket.socket) -> None:
+        connection, _address = listener.accept()
+        connection.recv(16)
+        connection.close()
+
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.bind(path)
+        raw.listen()
+        threading.Thread(target=hang_up, args=[raw], daemon=True).start()
+        with Client(path) as client, pytest.raises(Unreachable) as caught:
+            client.get("/1.0")
+    assert str(caught.value) == f"{path} closed the connection: is LXD running there?"
+
+
+def test_a_port_that_nobody_listens_on(certificates: dict[str, tuple[Path, Path]]) -> None:
+    with socket.socket() as raw:
+        raw.bind(("127.0.0.1", 0))
+        port = raw.getsockname()[1]
+    certificate, key = certificates["client"]
+    with Client(f"https://127.0.0.1:{port}", client_cert=str(certificate), client_key=str(key)) as client:
+        for ask in (lambda: client.get("/1.0"), client.connect):
+            with pytest.raises(Unreachable, match=f"Nobody answers at https://127.0.0.1:{port}: is LXD running there?"):
+                ask()
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Self-signed certificates and their keys."""
+    folder = tmp_path_factory.mktemp("tls")
+    return {name: _self_signed(folder, name) for name in ("server", "other", "client")}
+
+
+def _self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem, form, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    paths = folder / f"{name}.crt", folder / f"{name}.key"
+    paths[0].write_bytes(certificate.public_bytes(pem))
+    paths[1].write_bytes(key.private_bytes(pem, form, plain))
+    return paths
+
+
+def test_the_pinned_certificate_is_all_that_counts(tls_server: Any, certificates: Any) -> None:
+    certificate, key = certificates["client"]
+    pin = str(certificates["server"][0])
+    with tls_server(*certificates["server"]) as (server, url):
+        server.answers_with("GET", "/1.0", SERVER)
+        with Client(url, client_cert=str(certificate), client_key=str(key), server_cert=pin) as client:
+            assert client.server["environment"]["server_version"] == "5.0.2"
+            client.connect().close()
+
+
+@pytest.mark.parametrize("pin", ["other", None])
+def test_any_other_server_is_refused(tls_server: Any, certificates: Any, pin: str | None) -> None:
+    certificate, key = certificates["client"]
+    server_cert = str(certificates[pin][0]) if pin else None
+    with tls_server(*certificates["server"]) as (server, url):
+        with Client(url, client_cert=str(certificate), client_key=str(key), server_cert=server_cert) as client:
+            for ask in (lambda: client.get("/1.0"), client.connect):
+                with pytest.raises(Unreachable) as caught:
+                    ask()
+                assert str(caught.value) == f"{url} is not what it should be: " + (
+                    f"it does not show the certificate pinned in {server_cert}"
+                    if pin
+                    else "this machine does not trust its certificate: name it in server_cert"
+                )
+        assert server.requests == []
+
+
+def test_names_are_quoted_as_one_segment() -> None:
+    assert quoted("a/b c?d") == "a%2Fb%20c%3Fd"

@@ -1,0 +1,255 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plans are a pure function of what is and what ought to be; carried out, they leave nothing to plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import WANTED_IMAGE, Step, addresses, handler_of
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
+
+
+def steps(item: dict[str, Any], body: dict[str, Any] | None) -> list[Step]:
+    resource = parse(item)
+    return handler_of(resource).steps(resource, body)
+
+
+def actions(item: dict[str, Any], body: dict[str, Any] | None) -> list[str]:
+    return [step.action for step in steps(item, body)]
+
+
+# -- any kind ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_made_and_what_is_unwanted_goes() -> None:
+    item = {"kind": "profile", "name": "p", "config": {"user.x": 1}}
+    body = {"name": "p", "description": "old", "config": {"user.x": "1", "volatile.y": "2"}, "devices": {}}
+    assert steps(item, None) == [Step("create", {}, {"config": {"user.x": "1"}})]
+    assert steps(item, body) == []
+    absent = {"kind": "profile", "name": "p", "state": "absent"}
+    assert steps(absent, None) == []
+    assert steps(absent, body) == [Step("delete", {"description": "old", "config": {"user.x": "1"}}, {})]
+
+
+def test_the_difference_holds_only_what_differs() -> None:
+    item = {"kind": "profile", "name": "p", "config": {"user.a": "1", "user.b": "new", "user.c": "3"}}
+    body = {"description": "kept", "config": {"user.a": "1", "user.b": "old", "user.gone": "4"}, "devices": {}}
+    (step,) = steps(item, body)
+    assert step == Step(
+        "update",
+        {"config": {"user.b": "old", "user.gone": "4"}},
+        {"config": {"user.b": "new", "user.c": "3"}},
+    )
+
+
+def test_what_was_not_given_stays_and_what_was_given_replaces() -> None:
+    resource = parse({"kind": "instance", "name": "i", "config": {"user.b": 2}, "devices": {}})
+    body = {
+        "name": "i",
+        "architecture": "x86_64",
+        "description": "words",
+        "profiles": ["default", "web"],
+        "ephemeral": False,
+        "config": {"user.a": "1", "volatile.eth0.hwaddr": "00:16", "image.os": "debian"},
+        "devices": {"root": {"type": "disk", "path": "/", "pool": "default"}},
+        "status": "Running",
+    }
+    assert handler_of(resource).merged(resource, body) == {
+        "architecture": "x86_64",
+        "description": "words",
+        "profiles": ["default", "web"],
+        "ephemeral": False,
+        "config": {"user.b": "2", "volatile.eth0.hwaddr": "00:16", "image.os": "debian"},
+        "devices": {},
+    }
+
+
+def test_keys_that_the_server_fills_in_stay_unless_given() -> None:
+    body = {"config": {"ipv4.address": "10.0.0.1/24", "ipv4.nat": "true", "user.x": "1"}, "description": ""}
+    network = {"kind": "network", "name": "n"}
+    assert actions({**network, "config": {"user.x": 1}}, body) == []
+    assert actions({**network, "config": {"user.x": 1, "ipv4.nat": False}}, body) == ["update"]
+
+
+def test_auto_is_what_the_server_chose() -> None:
+    network = {"kind": "network", "name": "n", "config": {"ipv4.address": "auto"}}
+    assert actions(network, {"config": {"ipv4.address": "10.3.2.1/24"}, "description": ""}) == []
+    assert actions(network, {"config": {"ipv4.address": "none"}, "description": ""}) == ["update"]
+
+
+def test_fields_of_a_new_resource_are_neither_compared_nor_sent_again() -> None:
+    pool = {"kind": "storage_pool", "name": "p", "driver": "zfs"}
+    assert actions(pool, {"driver": "btrfs", "config": {}, "description": ""}) == []
+    resource = parse(pool)
+    assert "driver" not in handler_of(resource).merged(resource, {"driver": "btrfs", "config": {}, "description": ""})
+
+
+KEYS = st.sampled_from(["user.a", "user.b", "limits.cpu", "volatile.x", "image.os", "ipv4.address", "size", "source"])
+VALUES = st.one_of(st.text("abc1", max_size=3), st.booleans(), st.integers(0, 9), st.none())
+CONFIG = st.dictionaries(KEYS, VALUES, max_size=5)
+PRESENT = st.dictionaries(KEYS, st.text("abc1", max_size=3), max_size=5)
+DEVICES = st.dictionaries(st.sampled_from(["root", "eth0"]), CONFIG, max_size=2)
+KIND = st.sampled_from(["project", "storage_pool", "network", "profile"])
+
+
+@st.composite
+def wanted(draw: st.DrawFn) -> tuple[Resource, dict[str, Any]]:
+    """A resource of one of the plain kinds, and some body that is there."""
+    kind = draw(KIND)
+    fields = {"description": st.one_of(st.text(max_size=3), st.none()), "config": CONFIG, "devices": DEVICES}
+    known = {name: value for name, value in fields.items() if name in KINDS[kind].fields}
+    item = draw(st.fixed_dictionaries({}, optional=known))
+    body = draw(st.fixed_dictionaries({"description": st.text(max_size=3), "config": PRESENT, "devices": st.just({})}))
+    return parse({"kind": kind, "name": "x", **item}), body
+
+
+@given(wanted())
+def test_a_plan_that_was_carried_out_leaves_nothing_to_plan(case: tuple[Resource, dict[str, Any]]) -> None:
+    resource, body = case
+    handler = handler_of(resource)
+    assert handler.steps(resource, {**body, **handler.merged(resource, body)}) == []
+
+
+@given(wanted())
+def test_nothing_planned_means_that_a_write_would_change_nothing(case: tuple[Resource, dict[str, Any]]) -> None:
+    resource, body = case
+    handler = handler_of(resource)
+    written = handler.merged(resource, body)
+    fields = {name: item.canonical for name, item in resource.kind.fields.items() if item.mutable}
+    same = all(canonical(written[name]) == canonical(body.get(name)) for name, canonical in fields.items())
+    assert (handler.steps(resource, body) == []) == same
+
+
+@given(wanted())
+def test_what_is_not_ours_is_never_written_over(case: tuple[Resource, dict[str, Any]]) -> None:
+    resource, body = case
+    written = handler_of(resource).merged(resource, body)
+    for name in resource.kind.fields:
+        if name not in resource.given and resource.kind.fields[name].mutable:
+            assert written[name] == body.get(name)
+    given_keys = resource.given.get("config", {})
+    for key, value in body["config"].items():
+        if value and key not in given_keys and resource.kind.owned_by_server(key):
+            assert written["config"][key] == value
+
+
+# -- instances --------------------------------------------------------------------------------------------------------
+
+INSTANCE: dict[str, Any] = {"kind": "instance", "name": "i", "image": "base"}
+
+
+def instance(status: str, **more: Any) -> dict[str, Any]:
+    return {"name": "i", "status": status, "config": {}, "devices": {}, "profiles": ["default"], **more}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "planned"),
+    [
+        ("present", None, ["create"]),
+        ("present", "Running", []),
+        ("present", "Stopped", []),
+        ("started", None, ["create", "start"]),
+        ("started", "Running", []),
+        ("started", "Stopped", ["start"]),
+        ("started", "Frozen", ["start"]),
+        ("stopped", None, ["create"]),
+        ("stopped", "Running", ["stop"]),
+        ("stopped", "Frozen", ["stop"]),
+        ("stopped", "Stopped", []),
+        ("restarted", None, ["create", "start"]),
+        ("restarted", "Running", ["restart"]),
+        ("restarted", "Stopped", ["start"]),
+        ("absent", None, []),
+        ("absent", "Running", ["delete"]),
+    ],
+)
+def test_states_of_an_instance(state: str, status: str | None, planned: list[str]) -> None:
+    assert actions({**INSTANCE, "state": state}, instance(status) if status else None) == planned
+
+
+def test_an_instance_is_changed_before_it_is_started() -> None:
+    assert actions({**INSTANCE, "state": "started", "description": "new"}, instance("Stopped")) == ["update", "start"]
+
+
+def test_a_new_instance_needs_an_image() -> None:
+    message = "Failed to create instance i: it does not exist yet, so an image has to be given"
+    with pytest.raises(LxdError, match=message):
+        steps({"kind": "instance", "name": "i", "state": "started"}, None)
+
+
+OLD, NEW = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("wanted_image", "planned"),
+    [
+        (OLD, []),
+        (OLD[:12], []),  # an abbreviated fingerprint
+        (NEW, ["replace", "start"]),
+        ("bcm/tor/new", ["replace", "start"]),  # an alias that the same run makes
+    ],
+)
+def test_an_instance_of_another_image_is_replaced_when_asked(wanted_image: str, planned: list[str]) -> None:
+    item = {**INSTANCE, "state": "started", "replace": True}
+    body = instance("Running", config={"volatile.base_image": OLD}, **{WANTED_IMAGE: wanted_image})
+    assert actions(item, body) == planned
+    assert actions({**item, "replace": False}, instance("Running", config={"volatile.base_image": OLD})) == []
+
+
+def test_an_instance_that_is_replaced_is_not_changed_first() -> None:
+    item = {**INSTANCE, "replace": True, "description": "new"}
+    body = instance("Running", config={"volatile.base_image": OLD}, **{WANTED_IMAGE: NEW})
+    assert steps(item, body) == [Step("replace", {"image": OLD[:12]}, {"image": NEW[:12]})]
+
+
+def test_only_global_addresses_count() -> None:
+    def address(address: str, family: str, scope: str) -> dict[str, str]:
+        return {"address": address, "family": family, "scope": scope}
+
+    state = {
+        "network": {
+            "lo": {"addresses": [address("127.0.0.1", "inet", "local"), address("10.9.9.9", "inet", "global")]},
+            "eth0": {"addresses": [address("10.0.0.2", "inet", "global"), address("fe80::1", "inet6", "link")]},
+        }
+    }
+    assert addresses(state) == ["10.0.0.2"]
+    assert addresses(state, families=["inet6"]) == []
+    assert addresses({"network": None}) == []
+
+
+# -- images and snapshots ---------------------------------------------------------------------------------------------
+
+
+def test_an_image_needs_a_source_only_to_be_made() -> None:
+    body = {"fingerprint": OLD, "properties": {"os": "debian"}, "public": False, "auto_update": False}
+    with pytest.raises(LxdError, match="Failed to create image x: it does not exist yet, so a source has to be given"):
+        steps({"kind": "image", "name": "x"}, None)
+    assert actions({"kind": "image", "name": "x", "source": {"instance": "i"}}, None) == ["create"]
+    assert actions({"kind": "image", "name": "x", "source": {"instance": "i"}}, body) == []
+    assert steps({"kind": "image", "name": "x", "properties": {"os": "other"}}, body) == [
+        Step("update", {"properties": {"os": "debian"}}, {"properties": {"os": "other"}})
+    ]
+    assert steps({"kind": "image", "name": "x", "state": "absent"}, body) == [
+        Step("delete", {"fingerprint": OLD, "properties": {"os": "debian"}}, {})
+    ]
+
+
+def test_restoring_always_does_something_and_needs_the_snapshot() -> None:
+    item = {"kind": "snapshot", "instance": "i", "name": "s", "state": "restored"}
+    assert actions(item, {"name": "s"}) == ["restore"]
+    with pytest.raises(NotFound, match="Failed to restore snapshot i/s: it does not exist"):
+        steps(item, None)
+
+
+def test_the_end_of_a_snapshot_is_the_same_in_any_time_zone() -> None:
+    item = {"kind": "snapshot", "instance": "i", "name": "s", "expires_at": "2027-01-01T02:00:00+02:00"}
+    assert actions(item, {"name": "s", "expires_at": "2027-01-01T00:00:00Z"}) == []
+    assert actions(item, {"name": "s", "expires_at": "0001-01-01T00:00:00Z"}) == ["update"]
