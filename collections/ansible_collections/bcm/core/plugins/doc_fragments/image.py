@@ -15,7 +15,7 @@ options:
     description:
       - The date of the archive's snapshot that base and packages come from, as the archive of snapshots writes it
         (C(20261101T000000Z)). Two machines then make the same images.
-      - It stands for C({snapshot}) in O(image_mirror), which has to have that.
+      - It stands for C({snapshot}) in O(bcm.core.image#module:image_mirror), which has to have that.
       - Without it, images are made from what the archive has on the day.
     type: str
   image_sources:

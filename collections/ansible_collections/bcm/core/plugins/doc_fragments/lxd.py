@@ -12,7 +12,8 @@ _ENDPOINT = r"""
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages, Incus).
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages,
+        Incus).
       - If unset, E(BCM_ENDPOINT) is used.
     type: str
   client_cert:
@@ -27,8 +28,8 @@ _ENDPOINT = r"""
     type: path
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate has to be
-        one that this machine trusts.
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate
+        has to be one that this machine trusts.
       - If unset, E(BCM_SERVER_CERT) is used.
     type: path
   timeout:
@@ -58,9 +59,9 @@ notes:
 class ModuleDocFragment:
     """C(bcm.core.lxd); C(bcm.core.lxd.endpoint) without project and cluster member; C(bcm.core.lxd.plugin)."""
 
-    # Twin of plugin_utils/_lxd_options.py
-    DOCUMENTATION = f"options:{_ENDPOINT}{_PROJECT}{_NOTES}"
-    ENDPOINT = f"options:{_ENDPOINT}{_NOTES}"
+    # Twins of plugin_utils/_lxd_options.py. Annotated, since ansible-test takes what is merely assigned for a literal.
+    DOCUMENTATION: str = f"options:{_ENDPOINT}{_PROJECT}{_NOTES}"
+    ENDPOINT: str = f"options:{_ENDPOINT}{_NOTES}"
 
     # For connection and inventory, whose options come from the environment and from variables by themselves.
     PLUGIN = r"""
@@ -70,7 +71,8 @@ options:
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages, Incus).
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages,
+        Incus).
     type: str
     env:
       - name: BCM_ENDPOINT
@@ -100,8 +102,8 @@ options:
       - name: bcm_client_key
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate has to be
-        one that this machine trusts.
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate
+        has to be one that this machine trusts.
     type: path
     env:
       - name: BCM_SERVER_CERT

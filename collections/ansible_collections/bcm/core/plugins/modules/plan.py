@@ -160,7 +160,7 @@ plan:
           type: str
         role_path:
           description: The directory of the role.
-          type: path
+          type: str
         tier:
           description: C(tier) of C(stack.yml).
           type: str
@@ -231,7 +231,7 @@ plan:
           type: str
         role_path:
           description: The directory of the role.
-          type: path
+          type: str
         alias:
           description: The image's alias.
           type: str

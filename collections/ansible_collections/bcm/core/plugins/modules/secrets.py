@@ -73,5 +73,5 @@ made:
 path:
   description: The file.
   returned: success
-  type: path
+  type: str
 """

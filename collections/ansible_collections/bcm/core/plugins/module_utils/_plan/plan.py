@@ -79,7 +79,7 @@ class Planner:
         request = self.request
         if request.ca_provider == "software" and request.chain not in (TOY_CHAIN, *request.software_ca_chains):
             raise BcmError(
-                f"Chain {request.chain} needs a certificate authority on a hardware wallet, and ca_provider is software: "
+                f"Chain {request.chain} needs a certificate authority on a hardware wallet, ca_provider is software: "
                 f"use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to accept keys in a file"
             )
 

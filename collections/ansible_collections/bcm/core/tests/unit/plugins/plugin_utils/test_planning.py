@@ -100,7 +100,7 @@ def _variables(roles: Path, **play: Any) -> RoleVariables:
 def test_defaults_are_templated_and_plain(roles: Path) -> None:
     variables = _variables(roles)
     assert variables.value("web_version") == "2.1"
-    assert type(variables.value("web_version")) is str
+    assert variables.value("web_version").__class__ is str
     assert variables.value("nobody_sets_this") is None
     assert variables.render("v{{ web_version }}") == "v2.1"
 

@@ -94,7 +94,7 @@ def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
 
 def test_two_runs_at_once_agree(path: Path) -> None:
     results: list[Secrets] = []
-    threads = [threading.Thread(target=lambda: results.append(ensure(path, NAMES, check=False))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: results.append(ensure(path, NAMES, check=False))) for _n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

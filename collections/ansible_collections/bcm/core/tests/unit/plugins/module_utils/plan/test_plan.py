@@ -38,7 +38,7 @@ def _edges(plan: dict[str, Any]) -> set[str]:
         (
             ["tor"],
             {"chain": "mainnet"},
-            "Chain mainnet needs a certificate authority on a hardware wallet, and ca_provider is software: ",
+            "Chain mainnet needs a certificate authority on a hardware wallet, ca_provider is software: ",
         ),
         (
             ["lnd"],
