@@ -12,8 +12,8 @@ _ENDPOINT = r"""
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages,
-        Incus).
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb
+        packages, Incus).
       - If unset, E(BCM_ENDPOINT) is used.
     type: str
   client_cert:
@@ -28,8 +28,8 @@ _ENDPOINT = r"""
     type: path
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate
-        has to be one that this machine trusts.
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's
+        certificate has to be one that this machine trusts.
       - If unset, E(BCM_SERVER_CERT) is used.
     type: path
   timeout:
@@ -71,8 +71,8 @@ options:
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb packages,
-        Incus).
+      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb
+        packages, Incus).
     type: str
     env:
       - name: BCM_ENDPOINT
@@ -102,8 +102,8 @@ options:
       - name: bcm_client_key
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's certificate
-        has to be one that this machine trusts.
+      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's
+        certificate has to be one that this machine trusts.
     type: path
     env:
       - name: BCM_SERVER_CERT
