@@ -21,7 +21,7 @@ from .datacenter import DataCenter, UsageError
 from .output import answer
 
 # A word that YAML reads as itself: no quotes, no number-like or boolean surprise.
-_PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|\d{1,9}")
+_PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|0|[1-9]\d{0,8}")
 _BOOLEANS = {"yes", "no", "on", "off", "null", "y", "n"}
 # Of a line: value, comment, and whether the next line goes on with it.
 _REST = r"[ \t]*(?P<value>[^\n]*?)(?P<comment>[ \t]+#[^\n]*)?$(?P<more>\n(?:[ \t]+\S|- ))?"

@@ -20,7 +20,7 @@ from .output import answer, megabytes
 
 def show(args: argparse.Namespace) -> int:
     with args.datacenter.client() as client:
-        found = _images(args.datacenter, client).list()
+        found = of(args.datacenter, client).list()
     if args.json:
         return answer(found, True)
     rows: list[dict[str, Any]] = [
@@ -38,11 +38,12 @@ def show(args: argparse.Namespace) -> int:
 
 def prune(args: argparse.Namespace) -> int:
     with args.datacenter.client() as client:
-        gone = _images(args.datacenter, client).prune([], args.older_than)
+        gone = of(args.datacenter, client).prune([], args.older_than)
     return answer(gone if args.json else {**gone, "freed": megabytes(gone["freed"]) or "nothing"}, args.json)
 
 
-def _images(datacenter: DataCenter, client: Client) -> Images:
+def of(datacenter: DataCenter, client: Client) -> Images:
+    """The images, with the settings of a data center."""
     spec = IMAGE_ARGUMENT_SPEC
     settings = {name: datacenter.variable(f"bcm_{name}", option.get("default")) for name, option in spec.items()}
     return Images(client, Cache(), settings, setup.step)

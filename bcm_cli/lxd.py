@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreac
 from . import setup
 from .datacenter import DataCenter
 
+_OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
 
@@ -68,7 +69,7 @@ def _socket() -> str | None:
 
 
 def _is_ubuntu() -> bool:
-    lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    lines = _OS_RELEASE.read_text(encoding="utf-8").splitlines()
     return "ubuntu" in " ".join(line for line in lines if line.startswith(("ID=", "ID_LIKE=")))
 
 

@@ -1,0 +1,154 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A checkout of its own with the command in it, a terminal to type at, and instances that cost little."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from bcm_cli import images, setup
+from bcm_cli.datacenter import DataCenter
+from tests.support import LXD_DIR, ROOT, Tools
+
+PROJECT = "bcm-local-regtest"
+
+
+class Terminal:
+    """A command on a terminal of its own, with somebody who reads and types."""
+
+    def __init__(self, argv: list[str], cwd: Path, environment: dict[str, str]) -> None:
+        self.output = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(cwd)
+            os.execve(argv[0], argv, environment)
+
+    def reads(self, text: str, seconds: float = 20) -> str:
+        """What came until a text was there, the text included; that much is read then."""
+        end = time.monotonic() + seconds
+        while text not in self.output:
+            left = end - time.monotonic()
+            if left <= 0 or not self._receive(left):
+                pytest.fail(f'"{text}" did not come, but: {self.output}', pytrace=False)
+        before, _found, self.output = self.output.partition(text)
+        return before + text
+
+    def types(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def ends(self, seconds: float = 20) -> int:
+        """The exit status; `output` is all that was not read yet."""
+        end = time.monotonic() + seconds
+        while self._receive(max(0.0, end - time.monotonic())):
+            assert time.monotonic() < end, f"it did not end: {self.output}"
+        _pid, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+    def _receive(self, seconds: float) -> bool:
+        if not select.select([self.fd], [], [], seconds)[0]:
+            return seconds > 0
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # the other side has closed it
+            return False
+        self.output += data.decode(errors="replace").replace("\r\n", "\n")
+        return bool(data)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the command and the collection, so that tests may write beside them."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def bcm(self, *words: str, stdin: bytes | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [self.home / "bcm", *words], cwd=self.home, env={**self.environment, **more},
+            input=stdin if stdin is not None else b"", capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
+        )
+
+    def terminal(self, *words: str, **more: str) -> Terminal:
+        environment = {**self.environment, "TERM": "xterm", **more}
+        return Terminal([str(self.home / "bcm"), *words], self.home, environment)
+
+    def settings(self, name: str = "local") -> Path:
+        return self.home / "inventories" / name / "group_vars" / "all.yml"
+
+
+def checkout_at(home: Path) -> Checkout:
+    """Copy what the command needs; the virtual environment is shared, since making it is another test's work."""
+    setup.virtual_environment()
+    for name in ("bcm", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg", "requirements.txt"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("secrets", "__pycache__", "tests"))
+        else:
+            home.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    (home / ".venv").symlink_to(setup.VENV)
+    environment = {key: value for key, value in os.environ.items() if key not in ("BCM_ENDPOINT", "LXD_DIR")}
+    return Checkout(home, {**environment, "LXD_DIR": str(home / "no-lxd"), "LC_ALL": "C.UTF-8"})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """Without any LXD."""
+    return checkout_at(tmp_path / "bcm")
+
+
+@pytest.fixture(scope="module")
+def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """With an LXD, and in it what looks like a data center: two instances of the base image that bear its marks."""
+    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
+        ours = images.of(DataCenter("local"), client)
+        # An image that nobody has makes the base be there, as it would have to be baked over it.
+        wanted = {"stack": "none", "hash": "0" * 64, "alias": "none", "base_hash": ours.base_hash, "floor": None}
+        base = ours.present([wanted])["base"]
+        config = {"features.images": "false", "features.profiles": "true", "user.bcm.datacenter": "local"}
+        client.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=False)
+        for name in ("bitcoind", "electrum"):
+            body = {
+                "name": name,
+                "source": {"type": "image", "alias": base},
+                "config": {"user.bcm.stack": name, "boot.host_shutdown_timeout": "5"},
+                "devices": {"root": {"type": "disk", "path": "/", "pool": "default"}},
+                "profiles": [],
+            }
+            client.call("POST", "/1.0/instances", body, what=f"make {name}")
+            client.call("PUT", f"/1.0/instances/{name}/state", {"action": "start"}, what=f"start {name}")
+            up = "until systemctl is-system-running --wait 2>/dev/null | grep -E 'running|degraded'; do sleep 0.2; done"
+            lxd_exec.run(client, name, ["sh", "-c", up], deadline=60)
+        try:
+            made = checkout_at(tmp_path_factory.mktemp("checkout") / "bcm")
+            yield Checkout(made.home, {**made.environment, "LXD_DIR": str(LXD_DIR)})
+        finally:
+            for name in ("bitcoind", "electrum"):
+                stop = {"action": "stop", "force": True}
+                client.call("PUT", f"/1.0/instances/{name}/state", stop, what=f"stop {name}")
+                client.call("DELETE", f"/1.0/instances/{name}", what=f"delete {name}")
+            client.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=False)
+
+
+def inside(instance: str, script: str, stdin: bytes = b"") -> str:
+    """What a shell in an instance prints."""
+    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
+        done = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()

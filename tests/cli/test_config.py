@@ -1,0 +1,107 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings: read as Ansible reads them, written without touching any other line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bcm_cli import config
+from tests.cli.conftest import Checkout
+
+TEXT = """---
+# What this data center is for.
+bcm_datacenter: local
+bcm_chain: regtest  # until it works
+
+bcm_image_sources:
+  - suite: sid
+# The end.
+"""
+
+
+def test_the_other_lines_stay(checkout: Checkout) -> None:
+    checkout.settings().write_text(TEXT)
+    done = checkout.bcm("config", "set", "chain=signet", "storage_pool=fast")
+    assert done.returncode == 0, done.stderr
+    expected = TEXT.replace("bcm_chain: regtest", "bcm_chain: signet") + "bcm_storage_pool: fast\n"
+    assert checkout.settings().read_text() == expected
+
+
+VALUES = ("a: b # c", "yes", "1e3", "", " x", "{{ 1 }}", "'", '"', "10.0.0.0/20", "käse", "- a", "0x1", "a #b", "012")
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_is_read_as_it_was_written(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "all.yml"
+    file.write_text(TEXT)
+    for _turn in range(2):
+        config._write(file, {"bcm_subnet": value})
+        assert yaml.safe_load(file.read_text()) == {**yaml.safe_load(TEXT), "bcm_subnet": value}
+
+
+def test_numbers_and_truths_stay_what_they_are(checkout: Checkout) -> None:
+    checkout.bcm("config", "set", "bitcoind_dbcache=2000", "tor_network=true")
+    read = yaml.safe_load(checkout.settings().read_text())
+    assert (read["bitcoind_dbcache"], read["tor_network"]) == (2000, True)
+
+
+def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
+    checkout.settings().write_text(TEXT)
+    done = checkout.bcm("config", "set", "image_sources=x")
+    assert done.returncode == 1
+    assert "bcm_image_sources stands there over several lines" in done.stderr
+    assert checkout.settings().read_text() == TEXT
+
+
+def test_no_setting(checkout: Checkout) -> None:
+    done = checkout.bcm("config", "set", "chain")
+    assert done.returncode == 2
+    assert '"chain" is no setting: write KEY=VALUE' in done.stderr
+
+
+def test_get(checkout: Checkout) -> None:
+    checkout.settings().write_text(TEXT + 'bcm_storage_pool: "{{ bcm_chain }}-pool"\n')
+    assert checkout.bcm("config", "get", "storage_pool").stdout == "regtest-pool\n"
+    assert checkout.bcm("config", "get", "endpoint").stdout == "-\n"
+    read = json.loads(checkout.bcm("config", "get", "--json").stdout)
+    assert (read["datacenter"], read["chain"], read["image_sources"]) == ("local", "regtest", [{"suite": "sid"}])
+    assert "storage_pool" in checkout.bcm("config", "get").stdout
+
+
+def test_another_data_center(checkout: Checkout) -> None:
+    shutil.copytree(checkout.home / "inventories/local", checkout.home / "inventories/office")
+    # Two folders that say they are the same data center would fight over it.
+    refused = checkout.bcm("-d", "office", "info")
+    assert refused.returncode == 1
+    assert "type `bcm -d office config set datacenter=office`" in refused.stderr
+    assert checkout.bcm("-d", "office", "config", "set", "datacenter=office").returncode == 0
+    assert checkout.bcm("config", "get", "datacenter").stdout == "local\n"
+    assert checkout.bcm("config", "set", "datacenter=office").returncode == 0
+    assert checkout.bcm("config", "get", "datacenter").stdout == "office\n"
+    assert json.loads(checkout.bcm("info", "--json").stdout)["project"] == "bcm-office-regtest"
+    shutil.rmtree(checkout.home / "inventories/office")
+    assert 'Unknown data center "office"' in checkout.bcm("info").stderr
+    assert checkout.bcm("config", "set", "datacenter=local").returncode == 0
+    assert checkout.bcm("-d", "local", "config", "set", "datacenter=office").returncode == 2
+
+
+def test_a_damaged_choice(checkout: Checkout) -> None:
+    (checkout.home / "bcm.json").write_text("{")
+    done = checkout.bcm("info")
+    assert done.returncode == 1
+    assert "is damaged: type `bcm config set datacenter=NAME`" in done.stderr
+
+
+def test_a_damaged_inventory(checkout: Checkout) -> None:
+    checkout.settings().write_text("bcm_chain: [\n")
+    done = checkout.bcm("info")
+    assert done.returncode == 1
+    assert "inventories/local" in done.stderr
+    assert "Traceback" not in done.stderr

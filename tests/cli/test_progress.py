@@ -1,0 +1,181 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The callback progress, as ansible-playbook loads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Terminal
+from tests.support import ROOT
+
+PLAYBOOK = [
+    {
+        "name": "Plan",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [
+            {"name": "Think", "ansible.builtin.command": "true", "changed_when": False},
+            {"name": "Warn", "ansible.builtin.debug": {"msg": "x"}, "loop": [1, 2], "changed_when": False},
+        ],
+    },
+    {"name": "Nobody", "hosts": "nobody", "gather_facts": False, "tasks": [{"ansible.builtin.meta": "noop"}]},
+    {
+        "name": "Configure",
+        "hosts": "g",
+        "gather_facts": False,
+        "tasks": [
+            {"name": "Sleep", "ansible.builtin.command": "sleep {{ seconds | default(0) }}", "changed_when": False},
+            {"name": "Write", "ansible.builtin.copy": {"dest": "{{ to }}/{{ inventory_hostname }}", "content": "new\n"}},
+            {
+                "name": "Break",
+                "ansible.builtin.command": "sh -c 'echo first; echo the reason >&2; exit 3'",
+                "when": "fault == 'command' and inventory_hostname == 'b'",
+            },
+            {"name": "Refuse", "ansible.builtin.fail": {"msg": "Pool x: too small; free 3 GiB"}, "when": "fault == 'fail'"},
+            {
+                "name": "Loop",
+                "ansible.builtin.fail": {"msg": "bad {{ item }}"},
+                "loop": [1, 2],
+                "when": "fault == 'loop' and item == 2",
+            },
+            {"name": "Hide", "ansible.builtin.fail": {"msg": "s3cret"}, "no_log": True, "when": "fault == 'hidden'"},
+            {"name": "Template", "ansible.builtin.debug": {"msg": "{{ nowhere }}"}, "when": "fault == 'template'"},
+            {"name": "Lost", "ansible.builtin.ping": {}, "when": "fault == 'unreachable'", "vars": {"ansible_connection": "ssh"}},
+        ],
+    },
+    {
+        "name": "Report",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"bcm_report": {"chain": "regtest", "instances": {"tor": {"port": 1}, "bitcoind": {"port": 2}}}},
+        "tasks": [{"name": "Say", "ansible.builtin.debug": {"var": "bcm_report"}}],
+    },
+]  # fmt: skip
+
+
+class Run:
+    """A run of the playbook in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        hosts = {"a": None, "b": None}
+        python = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = {"all": {"hosts": {"localhost": None}, "vars": python, "children": {"g": {"hosts": hosts}}}}
+        (folder / "inventory.yml").write_text(yaml.safe_dump(inventory))
+        (folder / "play.yml").write_text(yaml.safe_dump(PLAYBOOK, sort_keys=False))
+        (folder / "to").mkdir()
+        self.environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+            "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "NO_COLOR": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def command(self, *options: str, **variables: str) -> list[str]:
+        given = json.dumps({"fault": "", "to": str(self.folder / "to"), **variables})
+        program = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        assert program
+        return [program, "-i", str(self.folder / "inventory.yml"), str(self.folder / "play.yml"), "-e", given, *options]
+
+    def ends(self, *options: str, as_json: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**self.environment, "BCM_JSON": str(int(as_json))}
+        command = self.command(*options, **variables)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
+    done = run.ends()
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = re.sub(r"^ *\d+:\d\d  ", "", done.stdout, flags=re.M).splitlines()
+    assert sorted(lines[2:4]) in (["  a: Write (1 of 2)", "  b: Write (2 of 2)"], ["  a: Write (2 of 2)", "  b: Write (1 of 2)"])
+    assert [*lines[:2], *lines[4:]] == [
+        "Plan",
+        "Configure",
+        "Report",
+        "",
+        "chain  regtest",
+        "",
+        "name      port",
+        "tor       1",
+        "bitcoind  2",
+        "",
+        "Done: 2 steps changed",
+    ]
+    again = run.ends().stdout
+    assert "Write" not in again
+    assert again.splitlines()[-1].endswith("Done: nothing changed")
+
+
+def test_check_mode_with_differences(run: Run) -> None:
+    done = run.ends("--check", "--diff")
+    assert done.stdout.count("+new") == 2
+    assert done.stdout.splitlines()[-1].endswith("Done: 2 steps would change")
+    assert list((run.folder / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("command", "Failed: b: Break: non-zero return code\n    the reason\n"),
+        ("fail", "Failed: a: Refuse: Pool x: too small; free 3 GiB\n"),
+        ("loop", "Failed: a: Loop: bad 2\n"),
+        ("template", "Failed: a: Template: "),
+        ("unreachable", "Failed: a: Lost: "),
+    ],
+)
+def test_a_failure_is_one_message(run: Run, fault: str, said: str) -> None:
+    done = run.ends(fault=fault)
+    assert done.returncode in (2, 4)
+    assert said in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("Failed: 2 steps changed")
+    assert "chain  regtest" not in done.stdout
+    assert not re.search(r"Traceback|fatal:|FAILED|=>|Task failed", done.stdout + done.stderr)
+
+
+def test_a_hidden_failure_stays_hidden(run: Run) -> None:
+    done = run.ends(fault="hidden")
+    assert "Failed: a: Hide: " in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_json(run: Run) -> None:
+    done = run.ends(as_json=True)
+    assert json.loads(done.stdout) == {"chain": "regtest", "instances": {"tor": {"port": 1}, "bitcoind": {"port": 2}}}
+    assert "Done: 2 steps changed" in done.stderr
+    failed = run.ends(as_json=True, fault="fail")
+    assert failed.returncode == 2
+    assert json.loads(failed.stdout)["errors"][0]["message"] == "Pool x: too small; free 3 GiB"
+
+
+def test_verbose(run: Run) -> None:
+    assert "  Think\n" in run.ends("-v").stdout
+    assert re.search(r"rc: 0", run.ends("-vv").stdout)
+
+
+def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
+    environment = {**run.environment, "TERM": "xterm", "COLUMNS": "100"}
+    terminal = Terminal(run.command(seconds="3"), run.folder, environment)
+    terminal.reads("Configure: a: Sleep (0:01)")
+    terminal.reads("Configure: a: Sleep (0:02)")
+    assert terminal.ends() == 0
+    # Each line begins where the ticking one was wiped away.
+    assert re.search(r"\r\033\[K +0:0\d  Report\n", terminal.output)

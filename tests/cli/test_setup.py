@@ -1,0 +1,202 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the machine needs. The virtual environment is made for real.
+
+apt, snap and sudo are programs that write down how they were called: installing packages is proved by every machine on
+which these tests run, which had none of them before, and snap cannot run where there is no systemd.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bcm_cli import lxd, setup
+from bcm_cli.setup import Package
+from tests.cli.conftest import Terminal
+from tests.support import ROOT
+
+MISSING = (Package("gnat", "no-such-program|nor-this", "bites"), Package("gnu", "/no/such/file", "grazes"))
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs that write down their words, and the file they write to."""
+    written = tmp_path / "calls"
+    written.touch()
+    for name in ("apt-get", "snap", "sudo"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$(basename "$0") $*" >>{written}\n')
+        program.chmod(0o755)
+    monkeypatch.setattr(setup, "_PATH", f"{tmp_path}:{setup._PATH}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return written
+
+
+def test_what_is_there_is_not_asked_for(calls: Path) -> None:
+    setup.packages((Package("coreutils", "no-such-program|ls", ""), Package("files", "/etc/passwd", "")), yes=False)
+    assert calls.read_text() == ""
+
+
+def test_allowed_by_yes(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.packages(MISSING, yes=True)
+    assert calls.read_text().splitlines() == ["apt-get update", "apt-get install -y gnat gnu"]
+    assert "bcm: missing: gnat, which bites\nbcm: missing: gnu, which grazes\n" in capsys.readouterr().err
+
+
+def test_a_snap_comes_after_what_installs_it(calls: Path) -> None:
+    snap = Package("lxd", "no-such-program", "runs the containers", snap=True)
+    setup.packages((*MISSING[:1], snap), yes=True)
+    assert calls.read_text().splitlines() == ["apt-get update", "apt-get install -y gnat", "snap install lxd"]
+
+
+def test_without_a_terminal_the_command_is_named(calls: Path) -> None:
+    with pytest.raises(setup.BcmError, match=re.escape("type `sudo apt-get install -y gnat gnu`, or run this again with --yes")):
+        setup.packages(MISSING, yes=False)
+    assert calls.read_text() == ""
+
+
+@pytest.mark.parametrize(("answer", "status"), [("\n", 0), ("y\n", 0), ("n\n", 1)])
+def test_a_person_is_asked(tmp_path: Path, answer: str, status: int) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
+    apt.chmod(0o755)
+    script = f"""
+import os, sys
+sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]
+from bcm_cli import setup
+os.geteuid = lambda: 0
+setup._PATH = "{tmp_path}:" + setup._PATH
+try:
+    setup.packages((setup.Package("gnat", "no-such-program", "bites"),), yes=False)
+except setup.BcmError as error:
+    sys.exit(str(error))
+"""
+    terminal = Terminal([sys.executable, "-c", script], tmp_path, dict(os.environ))
+    terminal.reads("missing: gnat, which bites")
+    terminal.reads("Install with apt? [Y/n] ")
+    terminal.types(answer)
+    assert terminal.ends() == status
+    assert (tmp_path / "calls").exists() == (status == 0)
+    if status:
+        assert "Nothing was installed: type `sudo apt-get install -y gnat`" in terminal.output
+
+
+def test_an_ordinary_user_goes_through_sudo(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("PATH", setup._PATH)
+    setup.packages(MISSING, yes=True)
+    install = "env DEBIAN_FRONTEND=noninteractive apt-get install -y gnat gnu"
+    assert calls.read_text().splitlines() == ["sudo -v", "sudo apt-get update", f"sudo {install}"]
+
+
+def test_no_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(setup, "_PATH", str(tmp_path))
+    with pytest.raises(setup.BcmError, match="there is no sudo: run the same command as root"):
+        setup.sudo()
+
+
+def test_a_command_that_fails_is_quoted() -> None:
+    command = ["sh", "-c", "echo the disk is full; exit 7"]
+    with pytest.raises(setup.BcmError, match="Install gnat: sh -c .* ended with 7\n  the disk is full"):
+        setup.quietly("Install gnat", command)
+
+
+def test_a_command_that_takes_time_ticks_on_a_terminal(tmp_path: Path) -> None:
+    script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]\n'
+    script += 'from bcm_cli import setup; setup.quietly("Sleep", ["sleep", "2.5"])'
+    terminal = Terminal([sys.executable, "-c", script], tmp_path, dict(os.environ))
+    terminal.reads("bcm: Sleep … 0 s")
+    terminal.reads("bcm: Sleep … 2 s")
+    assert terminal.ends() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "ubuntu"), [("ID=debian\n", False), ("ID=ubuntu\n", True), ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", True)]
+)
+def test_which_lxd_a_distribution_has(text: str, ubuntu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = tmp_path / "os-release"
+    release.write_text(text)
+    monkeypatch.setattr(lxd, "_OS_RELEASE", release)
+    assert lxd._is_ubuntu() == ubuntu
+
+
+# -- the virtual environment ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requirements(tmp_path: Path) -> Path:
+    """One small library of those that are locked."""
+    locked = re.search(r"^idna==.*?(?=^\w)", (ROOT / "requirements.txt").read_text(), re.M | re.S)
+    assert locked
+    file = tmp_path / "requirements.txt"
+    file.write_text(locked[0])
+    return file
+
+
+def works(venv: Path) -> bool:
+    return subprocess.run([venv / "bin/python", "-c", "import idna"], check=False, capture_output=True).returncode == 0
+
+
+def test_made_once(tmp_path: Path, requirements: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    venv = tmp_path / "venv"
+    setup.virtual_environment(venv, requirements)
+    assert works(venv)
+    assert capsys.readouterr().err.splitlines() == [
+        "bcm: Make the virtual environment …",
+        "bcm: Install requirements.txt in it …",
+    ]
+    setup.virtual_environment(venv, requirements)
+    assert capsys.readouterr().err == ""
+    # Made anew for other requirements, and for another interpreter than it was made with.
+    stamps = {setup._stamp(venv, requirements)}
+    requirements.write_text(requirements.read_text() + "\n")
+    stamps.add(setup._stamp(venv, requirements))
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to("/bin/true")
+    assert len({*stamps, setup._stamp(venv, requirements)}) == 3
+    setup.virtual_environment(venv, requirements)
+    assert capsys.readouterr().err
+    assert works(venv)
+
+
+def test_killed_while_pip_runs(tmp_path: Path, requirements: Path) -> None:
+    venv = tmp_path / "venv"
+    script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]; from pathlib import Path\n'
+    script += f'from bcm_cli import setup; setup.virtual_environment(Path("{venv}"), Path("{requirements}"))'
+    for moment in ("bin/python", "bin/pip"):
+        victim = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stderr=subprocess.DEVNULL)
+        while not (venv / moment).exists():
+            assert victim.poll() is None
+            time.sleep(0.01)
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.wait()
+        assert not (venv / "bcm-requirements").exists()
+    setup.virtual_environment(venv, requirements)
+    assert works(venv)
+
+
+def test_two_at_once(tmp_path: Path, requirements: Path) -> None:
+    venv = tmp_path / "venv"
+    script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]; from pathlib import Path\n'
+    script += f'from bcm_cli import setup; setup.virtual_environment(Path("{venv}"), Path("{requirements}"))'
+    both = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _turn in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(text.count("\n") for text in said) == [0, 2]
+    assert works(venv)
+
+
+def test_a_wrong_hash_is_refused(tmp_path: Path, requirements: Path) -> None:
+    requirements.write_text(re.sub(r"sha256:\w+", f"sha256:{'0' * 64}", requirements.read_text()))
+    with pytest.raises(setup.BcmError, match="(?s)Install requirements.txt in it: .*DO NOT MATCH THE HASHES"):
+        setup.virtual_environment(tmp_path / "venv", requirements)

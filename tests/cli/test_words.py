@@ -1,0 +1,135 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What may be typed: help of every verb, mistakes, words handed on."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from bcm_cli import main
+from tests.cli.conftest import Checkout
+
+
+def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield child.prog.removeprefix("bcm "), child
+                yield from _verbs(child)
+
+
+VERBS = dict(_verbs(main._parser()))
+
+
+def test_every_verb_that_was_promised() -> None:
+    stack = [f"stack {verb}" for verb in ("list", "status", "start", "stop", "restart", "remove")]
+    config = ["config get", "config set"]
+    image = ["image list", "image prune"]
+    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "test"]
+    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, *plain}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.parse([*verb.split(), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    example = shown.partition("example:\n")[2].strip()
+    assert example.startswith(f"bcm {verb}")
+    assert main.parse(shlex.split(example)[1:]).run
+
+
+@pytest.mark.parametrize("verb", [verb for verb, parser in VERBS.items() if parser.get_default("run")])
+def test_every_verb_is_carried_out_by_something(verb: str) -> None:
+    module, function = VERBS[verb].get_default("run").split(":")
+    assert callable(getattr(importlib.import_module(f"bcm_cli.{module}"), function))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("stak", 'Unknown verb "stak": did you mean "stack"?'),
+        ("stack strt electrum", 'Unknown verb "strt": did you mean "start"?'),
+        ("stack start", "required: STACK"),
+        ("stack start electrum --force", "unrecognized arguments: --force"),
+        ("logs bitcoind -n many", "invalid int value: 'many'"),
+        ("", "required: verb"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.parse(words.split())
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+def test_words_are_handed_on_as_they_stand() -> None:
+    words = ["-rpcwait", "--yes", "-d", "x", "--", "", "a b", "--help"]
+    args = main.parse(["-d", "office", "bitcoin-cli", *words])
+    assert (args.arguments, args.datacenter, args.yes) == (words, "office", False)
+
+
+def test_a_stack_may_be_called_as_a_verb() -> None:
+    assert main.parse(["stack", "start", "test"]).stacks == ["test"]
+
+
+@pytest.mark.parametrize("words", ["-d office -y stack start electrum", "stack start electrum --yes --datacenter office"])
+def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
+    args = main.parse(words.split())
+    assert (args.datacenter, args.yes, args.stacks) == ("office", True, ["electrum"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-d", "locl", "info"), 'Unknown data center "locl": did you mean "local"?'),
+        (("stack", "start", "electrun"), 'Unknown stack "electrun": did you mean "electrum"?'),
+        (("stack", "status", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
+        (("logs", "electr"), 'Unknown stack "electr"'),
+        (("shell", "tr"), 'Unknown stack "tr"'),
+        (("open", "tor"), "Stack tor has no window; these have: electrum"),
+        (("config", "set", "chain=regtst"), 'Unknown chain "regtst": did you mean "regtest"?'),
+        (("config", "set", "chian=regtest"), 'Unknown setting "chian": did you mean "chain"?'),
+        (("config", "get", "chian"), 'Unknown setting "chian": did you mean "chain"?'),
+    ],
+)
+def test_what_does_not_exist(checkout: Checkout, words: tuple[str, ...], said: str) -> None:
+    done = checkout.bcm(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_traceback_reaches_a_person(checkout: Checkout) -> None:
+    (checkout.home / "bcm_cli" / "status.py").write_text("1 / 0\n")
+    done = checkout.bcm("info")
+    assert done.returncode == 1
+    assert "ZeroDivisionError in " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_enough(checkout: Checkout) -> None:
+    command = f"set -o pipefail; {checkout.home}/bcm stack list --json | true"
+    done = subprocess.run(["bash", "-c", command], env=checkout.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_old_python_is_told_what_to_do(checkout: Checkout) -> None:
+    script = f"""
+import sys
+sys.version_info, sys.version = (3, 9, 2), "3.9.2 (main)"
+exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__file__": "bcm", "__name__": "__main__"}})
+"""
+    done = subprocess.run(["python3", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "bcm: Python 3.9.2 is too old: install Python 3.11 and type `python3.11 bcm …`"
