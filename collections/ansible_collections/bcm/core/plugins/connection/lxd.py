@@ -10,11 +10,12 @@ author: Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 short_description: Run tasks in LXD and Incus instances through the REST API
 version_added: 0.1.0
 description:
-  - Runs commands and moves files over the REST API of LXD or Incus. Neither an SSH server in the instance nor the program C(lxc) on the
-    controller takes part.
-  - One shell per task and host runs in the instance and gets all commands and files of that task, which makes a command cost about a
-    millisecond.
-  - The endpoint may be a unix socket, C(https://) or C(ssh://), so instances on other machines are reached the same way.
+  - Runs commands and moves files over the REST API of LXD or Incus. Neither an SSH server in the instance nor the
+    program C(lxc) on the controller takes part.
+  - One shell per task and host runs in the instance and gets all commands and files of that task, which makes a
+    command cost about a millisecond.
+  - The endpoint may be a unix socket, C(https://) or C(ssh://), so instances on other machines are reached the same
+    way.
 extends_documentation_fragment:
   - bcm.core.lxd.plugin
 options:
@@ -57,12 +58,12 @@ options:
   become_timeout:
     description: Seconds that C(become) may take to ask for its password, and to take it.
     type: float
-    default: 10.0
+    default: 30.0
     vars:
       - name: bcm_become_timeout
 notes:
-  - The instance has to run. One that is missing or stopped, and an endpoint where nobody answers, make the host unreachable and say which
-    it was.
+  - The instance has to run. One that is missing or stopped, and an endpoint where nobody answers, make the host
+    unreachable and say which it was.
   - An instance needs C(sh) and C(dd); all of Debian, Ubuntu, Fedora and Alpine have them.
   - Become methods that insist on a terminal (C(machinectl)) do not work.
 seealso:
@@ -101,7 +102,7 @@ if t.TYPE_CHECKING:
 
 _CHUNK = 1024 * 1024
 
-# A worker talks to several instances when tasks are delegated in a loop. Sockets must not be shared with a parent process.
+# A worker talks to several instances when tasks are delegated in a loop. Sockets are not shared with a parent process.
 _clients: dict[tuple[t.Any, ...], Client] = {}
 
 
@@ -176,7 +177,9 @@ class Connection(ConnectionBase):
             raise AnsibleFileNotFound(f"{in_path} is not a file of the controller")
         result = self._run(f"cat >{shlex.quote(out_path)}", stdin=_chunks(in_path))
         if result.returncode:
-            raise AnsibleError(f"Failed to write {out_path} in instance {self._instance}: {to_text(result.stderr).strip()}")
+            raise AnsibleError(
+                f"Failed to write {out_path} in instance {self._instance}: {to_text(result.stderr).strip()}"
+            )
 
     @ensure_connect
     def fetch_file(self, in_path: str, out_path: str) -> None:
@@ -184,7 +187,9 @@ class Connection(ConnectionBase):
         with open(to_bytes(out_path, errors="surrogate_or_strict"), "wb") as sink:
             result = self._run(f"cat <{shlex.quote(in_path)}", sink=sink)
         if result.returncode:
-            raise AnsibleError(f"Failed to read {in_path} in instance {self._instance}: {to_text(result.stderr).strip()}")
+            raise AnsibleError(
+                f"Failed to read {in_path} in instance {self._instance}: {to_text(result.stderr).strip()}"
+            )
 
     def _run(self, command: str, **options: t.Any) -> ExecResult:
         session = t.cast(_shell.Shell, self._session)

@@ -10,13 +10,15 @@ author: Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 short_description: Instances of LXD and Incus as an inventory
 version_added: 0.1.0
 description:
-  - Reads the instances of an endpoint and makes each of them a host that the connection plugin P(bcm.core.lxd#connection) reaches as it is.
+  - Reads the instances of an endpoint and makes each of them a host that the connection plugin
+    P(bcm.core.lxd#connection) reaches as it is.
   - The file has to end in C(bcm.yml), C(bcm.yaml), C(lxd.yml) or C(lxd.yaml).
-  - Groups are made from what the instances say about themselves in C(user.bcm.*), C(stack_electrs), C(tier_bitcoin), C(chain_regtest) and
-    C(datacenter_local), and from the cluster member they are on, C(host_node1). More groups and variables come from O(groups),
-    O(keyed_groups) and O(compose).
-  - Each host has the variables C(lxd_name), C(lxd_project), C(lxd_status), C(lxd_type), C(lxd_location), C(lxd_architecture),
-    C(lxd_profiles), C(lxd_image) (properties of its image) and C(lxd_user) (its keys below C(user.), cloud-init's left out).
+  - Groups are made from what the instances say about themselves in C(user.bcm.*), C(stack_electrs), C(tier_bitcoin),
+    C(chain_regtest) and C(datacenter_local), and from the cluster member they are on, C(host_node1). More groups and
+    variables come from O(groups), O(keyed_groups) and O(compose).
+  - Each host has the variables C(lxd_name), C(lxd_project), C(lxd_status), C(lxd_type), C(lxd_location),
+    C(lxd_architecture), C(lxd_profiles), C(lxd_image) (properties of its image) and C(lxd_user) (its keys below
+    C(user.), cloud-init's left out).
 extends_documentation_fragment:
   - bcm.core.lxd.plugin
   - ansible.builtin.constructed
@@ -124,7 +126,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._populate(instances)
 
     def _fetch(self) -> list[dict[str, t.Any]]:
-        """What the hosts are made from, of all instances in the projects asked for; plain data that a cache can keep."""
+        """What the hosts are made from, of all instances in the projects asked for: plain data, as a cache wants it."""
         options = {name: plain(self.get_option(name)) for name in (*_ENDPOINT_OPTIONS, "project")}
         options["timeout"] = options.pop("server_timeout")
         wanted = plain(self.get_option("projects")) or [options["project"]]

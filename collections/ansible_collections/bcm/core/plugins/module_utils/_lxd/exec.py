@@ -114,7 +114,7 @@ def interactive(
     group: int | None = None,
     cwd: str | None = None,
 ) -> int:
-    """Run a command on the caller's terminal (a PTY in the instance); its exit status. The terminal is always restored."""
+    """Run a command on the caller's terminal (a PTY in the instance), which is always restored; its exit status."""
     size = shutil.get_terminal_size()
     environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
     operation = start(
@@ -154,11 +154,11 @@ def interactive(
                     sources.remove(stdin)
                     fds["0"].send_binary(b"\x04")
             if fds["0"].sock in ready:
-                data = receive(fds["0"])
-                if data is None:
+                output = receive(fds["0"])
+                if output is None:
                     break
-                while data:
-                    data = data[os.write(stdout, data) :]
+                while output:
+                    output = output[os.write(stdout, output) :]
         status = _finish(client, instance, argv, operation, 3600.0)
     return int(status.get("return", -1))
 
@@ -174,7 +174,7 @@ def start(
     cwd: str | None = None,
     **options: Any,
 ) -> Operation:
-    """Start a command whose streams are websockets; further options as the API names them (interactive, width, height)."""
+    """Start a command whose streams are websockets; ``options`` as the API names them (interactive, width, height)."""
     body = {
         "command": list(argv),
         "environment": environment or {},

@@ -18,7 +18,7 @@ import socket
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .client import Client, quoted
 from .errors import LxdError
@@ -27,6 +27,10 @@ try:
     from paramiko.sftp_client import SFTPClient
 except ImportError:  # the sanity tests import this file without the libraries
     pass
+
+
+if TYPE_CHECKING:
+    from paramiko import Channel
 
 
 class _Channel:
@@ -49,7 +53,7 @@ class _Channel:
 
 
 class FileSession:
-    """A session on the files of one instance, as its root user. Paths are absolute; ids and modes as the instance sees them."""
+    """A session on the files of an instance, as its root. Paths are absolute, ids and modes those of the instance."""
 
     def __init__(self, client: Client, instance: str) -> None:
         self.instance = instance
@@ -73,7 +77,7 @@ class FileSession:
             if " 404 " in status:
                 raise client.no_instance(instance)
             raise LxdError(f"Failed to open the files of instance {instance}: {_error_in(head) or status or 'closed'}")
-        self.sftp = SFTPClient(_Channel(raw))
+        self.sftp = SFTPClient(cast("Channel", _Channel(raw)))
 
     def close(self) -> None:
         self.sftp.close()
@@ -95,7 +99,6 @@ class FileSession:
 
     def read(self, path: str) -> bytes:
         with self.sftp.open(path, "rb") as file:
-            file.prefetch()
             return file.read()
 
     def uid(self, name: str | int) -> int:
@@ -122,7 +125,7 @@ class FileSession:
         try:
             with self.sftp.open(temporary, "wbx") as file:
                 file.chmod(0o600)
-                file.set_pipelined(True)
+                # Not pipelined: paramiko then loses the error of a disk that is full.
                 file.write(content)
             self.sftp.chown(temporary, uid, gid)
             self.sftp.chmod(temporary, mode)
@@ -131,6 +134,14 @@ class FileSession:
             with contextlib.suppress(OSError):
                 self.sftp.remove(temporary)
             raise
+
+    def make_parents(self, path: str) -> None:
+        """Make the directories above a path that are missing, as root's and for all to read."""
+        parent = posixpath.dirname(path)
+        if self.lstat(parent) is None:
+            self.make_parents(parent)
+            self.sftp.mkdir(parent, 0o755)
+            self.sftp.chmod(parent, 0o755)  # whatever the server's umask is
 
     def remove(self, path: str) -> None:
         """Remove a file, a link, or a directory with all that is in it."""
@@ -154,14 +165,15 @@ class FilesResult:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-def apply_files(
-    session: FileSession, files: Sequence[Mapping[str, Any]], *, check: bool = False
-) -> FilesResult:
+_KINDS = {"file": stat.S_ISREG, "directory": stat.S_ISDIR, "link": stat.S_ISLNK}
+
+
+def apply_files(session: FileSession, files: Sequence[Mapping[str, Any]], *, check: bool = False) -> FilesResult:
     """Make files, directories and links be as they are wanted, in the order given; change only what differs.
 
     Each item: ``path``; ``state`` file, directory, link or absent; ``content`` (bytes) of a file, ``target`` of a link;
-    ``mode`` (int), ``owner``, ``group`` (names or ids), None to leave alone (a new file is 0644 root:root);
-    ``sensitive`` keeps the content out of the diff.
+    ``mode`` (int), ``owner``, ``group`` (names or ids) of files and directories, None to leave alone (what is new is
+    0644 or 0755 root:root); ``sensitive`` keeps the content out of the diff. Missing directories above are made.
     """
     digest = hashlib.sha256()
     result = FilesResult("")
@@ -176,13 +188,15 @@ def apply_files(
             raise LxdError(f"Failed to write {item['path']} in instance {session.instance}: {reason}") from error
         if before != after:
             result.changed.append(item["path"])
-            result.diff.append({"before_header": item["path"], "after_header": item["path"], "before": before, "after": after})
+            result.diff.append(
+                {"before_header": item["path"], "after_header": item["path"], "before": before, "after": after}
+            )
     result.digest = digest.hexdigest()
     return result
 
 
 def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, check: bool) -> tuple[str, str]:
-    """Bring one path to its wanted state; descriptions of what was and what is to be, equal if nothing is to be done."""
+    """Bring one path to its wanted state; descriptions of what was and what is to be, equal if nothing is done."""
     path, state = item["path"], item.get("state") or "file"
     found = session.lstat(path)
     if state == "absent":
@@ -192,27 +206,24 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, ch
             session.remove(path)
         return _describe(found, "") + "\n", ""
 
-    kinds = {"file": stat.S_ISREG, "directory": stat.S_ISDIR, "link": stat.S_ISLNK}
-    right_kind = found is not None and kinds[state](found.st_mode)
-    default_mode = {"file": 0o644, "directory": 0o755, "link": 0o777}[state]
-    kept = found if right_kind else None
+    kept = found if found is not None and _KINDS[state](found.st_mode) else None
+    if found is not None and kept is None and stat.S_ISDIR(found.st_mode):
+        raise LxdError(f"{path} in instance {session.instance} is a directory, a {state} is wanted: remove it first")
+    if state == "link":
+        return _apply_link(session, path, item["target"], found, check)
+
     mode = item.get("mode")
     if mode is None:
-        mode = stat.S_IMODE(kept.st_mode) if kept else default_mode
+        mode = stat.S_IMODE(kept.st_mode) if kept else {"file": 0o644, "directory": 0o755}[state]
     uid = _owner(session.uid, item.get("owner"), kept.st_uid if kept else 0)
     gid = _owner(session.gid, item.get("group"), kept.st_gid if kept else 0)
-    target = item.get("target") or ""
-
     old_content = session.read(path) if kept and state == "file" else b""
-    old_target = session.sftp.readlink(path) or "" if kept and state == "link" else ""
-    same_content = right_kind and old_content == content and (state != "link" or old_target == target)
-    same_mode = state == "link" or (right_kind and stat.S_IMODE(found.st_mode) == mode)
-    same_owner = right_kind and (found.st_uid, found.st_gid) == (uid, gid)
-    if same_content and same_mode and same_owner:
+    same_content = kept is not None and old_content == content
+    if kept and same_content and (stat.S_IMODE(kept.st_mode), kept.st_uid, kept.st_gid) == (mode, uid, gid):
         return "", ""
 
-    before = _describe(found, old_target) + "\n" if found else ""
-    after = f"{state} {mode:04o} {uid}:{gid}{' -> ' + target if target else ''}\n"
+    before = _describe(found, "") + "\n" if found else ""
+    after = f"{state} {mode:04o} {uid}:{gid}\n"
     if not same_content and state == "file":
         if item.get("sensitive"):
             before, after = before + "(content not shown)\n", after + "(other content, not shown)\n"
@@ -221,25 +232,31 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, ch
     if check:
         return before, after
 
-    if found is not None and not right_kind:
-        if stat.S_ISDIR(found.st_mode):
-            raise LxdError(f"{path} in instance {session.instance} is a directory, a {state} is wanted: remove it first")
-        session.remove(path)
+    if found is None:
+        session.make_parents(path)
     if state == "file" and not same_content:
-        session.write(path, content, mode=mode, uid=uid, gid=gid)
+        session.write(path, content, mode=mode, uid=uid, gid=gid)  # its rename replaces whatever is there
         return before, after
-    if state == "directory" and not right_kind:
-        session.sftp.mkdir(path, mode)
-    if state == "link" and not same_content:
-        if kept:
+    if not kept:
+        if found is not None:
+            session.remove(path)
+        session.sftp.mkdir(path, 0o700)
+    session.sftp.chown(path, uid, gid)
+    session.sftp.chmod(path, mode)  # after chown, which clears set-id bits
+    return before, after
+
+
+def _apply_link(session: FileSession, path: str, target: str, found: Any | None, check: bool) -> tuple[str, str]:
+    old_target = session.sftp.readlink(path) or "" if found is not None and stat.S_ISLNK(found.st_mode) else ""
+    if old_target == target:
+        return "", ""
+    if not check:
+        if found is None:
+            session.make_parents(path)
+        else:
             session.remove(path)
         session.sftp.symlink(target, path)
-        return before, after
-    if not same_owner or not right_kind:
-        session.sftp.chown(path, uid, gid)
-    if state != "link":
-        session.sftp.chmod(path, mode)  # after chown, which clears set-id bits
-    return before, after
+    return _describe(found, old_target) + "\n" if found else "", f"link -> {target}\n"
 
 
 def _owner(resolve: Any, wanted: str | int | None, present: int) -> int:
@@ -247,9 +264,10 @@ def _owner(resolve: Any, wanted: str | int | None, present: int) -> int:
 
 
 def _describe(attributes: Any, target: str) -> str:
-    kind = {stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}.get(stat.S_IFMT(attributes.st_mode), "file")
-    arrow = f" -> {target}" if target else ""
-    return f"{kind} {stat.S_IMODE(attributes.st_mode):04o} {attributes.st_uid}:{attributes.st_gid}{arrow}"
+    if stat.S_ISLNK(attributes.st_mode):
+        return f"link -> {target}" if target else "link"
+    kind = "directory" if stat.S_ISDIR(attributes.st_mode) else "file"
+    return f"{kind} {stat.S_IMODE(attributes.st_mode):04o} {attributes.st_uid}:{attributes.st_gid}"
 
 
 def _text(content: bytes) -> str:

@@ -25,8 +25,8 @@ from .client import Client, quoted
 from .errors import DeadlineExceeded, LxdError, NotFound
 
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
-# line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads them or
-# not, so that the next line is a command again. No construct here needs more than POSIX sh and GNU's or busybox's dd.
+# line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
+# them or not, so that the next line is a command again. POSIX's sh and the dd of GNU or busybox are enough.
 _LOOP = """\
 nl='
 '
@@ -64,6 +64,15 @@ def user(client: Client, instance: str, name: str) -> User:
     raise LxdError(f'Instance "{instance}" has no user "{name}" in /etc/passwd')
 
 
+def become(person: User, group: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """What to put before a command of root's to run it as somebody else, and the environment that goes with it.
+
+    The API itself sets a user and one group only; sudo's rules and files want the others too.
+    """
+    argv = ["setpriv", f"--reuid={person.uid}", f"--regid={group or person.gid}", "--init-groups"]
+    return argv, {"HOME": person.home, "USER": person.name, "LOGNAME": person.name, "SHELL": person.shell}
+
+
 class Shell:
     """A ``/bin/sh`` in an instance, as ``user`` (root if None) in its home directory, with all its groups."""
 
@@ -71,11 +80,8 @@ class Shell:
         self._client = client
         self._instance = instance
         self._mark = secrets.token_hex(16)
-        argv, environment = ["/bin/sh", "-c", _LOOP], {}
-        if user is not None:
-            # The API sets a user and one group only; sudo's rules and files want the others too.
-            argv = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups", *argv]
-            environment = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell}
+        prefix, environment = become(user) if user else ([], {})
+        argv = [*prefix, "/bin/sh", "-c", _LOOP]
         self._argv = argv
         self._stack = contextlib.ExitStack()
         self._operation = _exec.start(client, instance, argv, environment=environment)
@@ -91,7 +97,7 @@ class Shell:
         *,
         stdin: Iterable[bytes] = (),
         converse: Callable[[bytes, bytes], bytes | None] | None = None,
-        patience: float = 10.0,
+        patience: float = 30.0,
         sink: BinaryIO | None = None,
     ) -> _exec.ExecResult:
         """Run a shell command, fed with the chunks of ``stdin``.
@@ -153,7 +159,11 @@ class Shell:
         if not ready:
             ready = select.select(list(sockets), [], [], None if end is None else max(0.0, end - time.monotonic()))[0]
         if not ready:
-            raise DeadlineExceeded(f"Instance {self._instance}: the command asks for something and gets no answer")
+            written = bytes(output.streams["2"].data)[-2000:].decode(errors="replace").strip()
+            raise DeadlineExceeded(
+                f"Instance {self._instance}: neither a prompt nor success in time"
+                + (f", but: {written}" if written else "")
+            )
         for sock in ready:
             data = _exec.receive(self._sockets[sockets[sock]])
             if data is None:

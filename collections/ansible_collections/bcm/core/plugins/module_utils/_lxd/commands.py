@@ -1,0 +1,103 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands in an instance, each with what makes it unnecessary."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import exec as _exec
+from .client import Client
+from .files import FileSession
+from .shell import become, user
+
+_SHOWN = 2000
+
+
+@dataclass
+class CommandsResult:
+    """What each command did. ``failure`` is the message for the one that failed, after which nothing was run."""
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    changed: bool = False
+    failure: str | None = None
+
+
+def run_commands(
+    client: Client,
+    instance: str,
+    commands: Sequence[Mapping[str, Any]],
+    *,
+    check: bool = False,
+    deadline: float = 600.0,
+) -> CommandsResult:
+    """Run commands in order, up to the first that fails.
+
+    Each item: ``argv``; ``unless`` (argv of a command whose success makes this one unnecessary), ``creates`` (a path
+    whose existence does); ``stdin``, ``environment``, ``user``, ``group``, ``chdir``; ``changed`` False for what only
+    reads, and is therefore run in check mode too; ``accept``, exit statuses that are no failure; ``sensitive`` keeps
+    argv out of results and messages. Each has ``deadline`` seconds.
+    """
+    done = CommandsResult()
+    with contextlib.ExitStack() as stack:
+        session: FileSession | None = None
+        for item in commands:
+            shown = {} if item.get("sensitive") else {"argv": list(item["argv"])}
+            changes = item.get("changed") is not False
+            if item.get("creates"):
+                session = session or stack.enter_context(FileSession(client, instance))
+            if _unnecessary(client, instance, item, session, deadline):
+                done.results.append({**shown, "skipped": True})
+                continue
+            done.changed = done.changed or changes
+            if check and changes:
+                done.results.append({**shown, "skipped": True})
+                continue
+            ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
+            stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
+            done.results.append({**shown, "rc": ended.returncode, "stdout": stdout, "stderr": stderr, "skipped": False})
+            if ended.returncode not in (item.get("accept") or [0]):
+                name = "A command" if item.get("sensitive") else item["argv"][0]
+                said = (stderr.strip() or stdout.strip())[-_SHOWN:]
+                done.failure = f"{name} in instance {instance} ended with exit status {ended.returncode}" + (
+                    f": {said}" if said else ""
+                )
+                break
+    return done
+
+
+def _unnecessary(
+    client: Client, instance: str, item: Mapping[str, Any], session: FileSession | None, deadline: float
+) -> bool:
+    if item.get("creates") and session is not None and session.lstat(item["creates"]) is not None:
+        return True
+    return bool(item.get("unless")) and not _run(client, instance, item["unless"], item, deadline).returncode
+
+
+def _run(
+    client: Client,
+    instance: str,
+    argv: Sequence[str],
+    item: Mapping[str, Any],
+    deadline: float,
+    *,
+    stdin: bytes = b"",
+) -> _exec.ExecResult:
+    environment = {key: str(value) for key, value in (item.get("environment") or {}).items()}
+    cwd = item.get("chdir")
+    prefix: list[str] = []
+    if item.get("user"):
+        prefix, own = become(user(client, instance, item["user"]), item.get("group"))
+        environment = {**own, **environment}
+        # the home of root, where a command starts otherwise, is closed to others
+        cwd = cwd or "/"
+    elif item.get("group"):
+        prefix = ["setpriv", f"--regid={item['group']}", "--keep-groups"]
+    return _exec.run(
+        client, instance, [*prefix, *argv], stdin=stdin, environment=environment, cwd=cwd, deadline=deadline
+    )

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The option `files` of lxd_file and lxd_unit, and what _lxd.files takes. Twin of the fragment bcm.core.files."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from pathlib import Path
+
+from ..module_utils._lxd.errors import LxdError
+
+FILES_ARGUMENT: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "path": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
+        "content": {"type": "str"},
+        "src": {"type": "str"},
+        "target": {"type": "str"},
+        "mode": {"type": "raw"},
+        "owner": {"type": "str"},
+        "group": {"type": "str"},
+        "sensitive": {"type": "bool", "default": False},
+    },
+}
+
+_OCTAL = re.compile(r"[0-7]{3,5}")
+
+
+def wanted_files(files: t.Sequence[t.Mapping[str, t.Any]], find: t.Callable[[str], str]) -> list[dict[str, t.Any]]:
+    """Items as of the module, checked and read; ``find`` says where on the controller a ``src`` is."""
+    return [_wanted(item, find) for item in files]
+
+
+def _wanted(item: t.Mapping[str, t.Any], find: t.Callable[[str], str]) -> dict[str, t.Any]:
+    path, state = item["path"], item["state"]
+    if not path.startswith("/") or path == "/":
+        raise LxdError(f'files: "{path}" is not an absolute path below /')
+    sources = [name for name in ("content", "src") if item.get(name) is not None]
+    if state == "file" and len(sources) != 1:
+        raise LxdError(f"files: {path} needs either content or src, or another state")
+    if state != "file" and sources:
+        raise LxdError(f"files: {path} is to be {state}, which has no {sources[0]}")
+    if (state == "link") != (item.get("target") is not None):
+        raise LxdError(f"files: {path} is to be {state}: a target belongs to a link, and only there")
+    wanted = {name: item.get(name) for name in ("state", "target", "owner", "group", "sensitive")}
+    wanted["path"] = path.rstrip("/")
+    wanted["mode"] = _mode(path, item.get("mode"))
+    if item.get("content") is not None:
+        wanted["content"] = item["content"].encode(errors="surrogateescape")
+    elif item.get("src") is not None:
+        wanted["content"] = Path(find(item["src"])).read_bytes()
+    return wanted
+
+
+def _mode(path: str, mode: t.Any) -> int | None:
+    """YAML has made a number of 0640 already; a string is octal."""
+    if mode is None or (isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o7777):
+        return mode
+    if isinstance(mode, str) and _OCTAL.fullmatch(mode) and int(mode, 8) <= 0o7777:
+        return int(mode, 8)
+    raise LxdError(f'files: {path} has the mode {mode}, which is not octal, such as "0640"')
