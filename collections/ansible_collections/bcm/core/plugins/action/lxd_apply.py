@@ -25,6 +25,6 @@ class ActionModule(ReconcileAction):
             kind = kind_of(item)
             checked = ArgumentSpecValidator({**_EVERYWHERE, **kind.argument_spec()}).validate(item)
             if checked.error_messages:
-                raise LxdError(f"{kind.name} {item['name']}: {'; '.join(checked.error_messages)}")
+                raise LxdError(f"{kind.noun} {item['name']}: {'; '.join(checked.error_messages)}")
             resources.append(parse(checked.validated_parameters, project=params["project"], target=params["target"]))
         return self.apply(resources)

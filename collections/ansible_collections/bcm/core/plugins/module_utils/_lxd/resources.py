@@ -44,10 +44,18 @@ def _devices(value: Any) -> dict[str, dict[str, str]]:
     return {str(name): _config(device) for name, device in _mapping(value).items()}
 
 
+_RULE_KEYS = (
+    *("action", "state", "description", "source", "destination", "protocol"),
+    *("source_port", "destination_port", "icmp_type", "icmp_code"),
+)
+
+
 def _rules(value: list[Any] | None) -> list[dict[str, str]]:
     """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
     rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
     for rule in rules:
+        for key in sorted(rule.keys() - set(_RULE_KEYS)):
+            raise LxdError(f'a rule knows no "{key}", only {", ".join(_RULE_KEYS)}')  # LXD would pass over it in silence
         for key in rule.keys() - {"description"}:
             rule[key] = ",".join(part.strip() for part in rule[key].split(","))
     return sorted(rules, key=lambda rule: sorted(rule.items()))
@@ -114,6 +122,10 @@ class Kind:
     #: The API extension without which a server knows no such thing.
     extension: str | None = None
 
+    @property
+    def noun(self) -> str:
+        return self.name.replace("_", " ")
+
     def argument_spec(self) -> dict[str, dict[str, Any]]:
         return {
             "name": {"type": "str", "required": True},
@@ -150,7 +162,7 @@ class Resource:
     @property
     def label(self) -> str:
         """How people are told of it: ``instance tor``."""
-        return f"{self.kind.name.replace('_', ' ')} {self.full_name}"
+        return f"{self.kind.noun} {self.full_name}"
 
     @property
     def full_name(self) -> str:
@@ -279,11 +291,11 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
         raise LxdError(f'Unknown kind of resource "{name}": one of {", ".join(sorted(KINDS))}')
     kind = KINDS[str(name)]
     if not item.get("name"):
-        raise LxdError(f"A resource of kind {kind.name} has no name")
+        raise LxdError(f"A resource of kind {kind.noun} has no name")
     known = {"kind", "project", "target", *kind.argument_spec()}
     for key in item:
         if key not in known:
-            raise LxdError(f'{kind.name} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
+            raise LxdError(f'{kind.noun} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
     return kind
 
 
@@ -292,17 +304,17 @@ def parse(item: Mapping[str, Any], *, project: str = "default", target: str | No
     kind = kind_of(item)
     state = item.get("state") or kind.default_state
     if state not in kind.states:
-        raise LxdError(f'{kind.name} {item["name"]}: unknown state "{state}"; one of {", ".join(kind.states)}')
+        raise LxdError(f'{kind.noun} {item["name"]}: unknown state "{state}"; one of {", ".join(kind.states)}')
     for parent in kind.parents:
         if not item.get(parent):
-            raise LxdError(f"{kind.name} {item['name']}: {parent} is required")
+            raise LxdError(f"{kind.noun} {item['name']}: {parent} is required")
     given = {}
     for key, known in kind.fields.items():
         if item.get(key) is not None:
             try:
                 given[key] = known.canonical(item[key])
             except LxdError as error:
-                raise LxdError(f"{kind.name} {item['name']}: {key}: {error}") from error
+                raise LxdError(f"{kind.noun} {item['name']}: {key}: {error}") from error
     defaults = {key: spec.get("default") for key, spec in kind.options.items()}
     return Resource(
         kind=kind,

@@ -62,7 +62,7 @@ def test_a_project_lies_in_no_project() -> None:
         ({"kind": "network", "name": "a", "colour": 1}, 'network a: unknown option "colour"; known: config, desc'),
         ({"kind": "network", "name": "a", "state": "up"}, 'network a: unknown state "up"; one of present, absent'),
         ({"kind": "snapshot", "name": "s"}, "snapshot s: instance is required"),
-        ({"kind": "storage_volume", "name": "v"}, "storage_volume v: pool is required"),
+        ({"kind": "storage_volume", "name": "v"}, "storage volume v: pool is required"),
         (
             {"kind": "profile", "name": "a", "config": "x=1"},
             "profile a: config: 'x=1' is no mapping: write `key: value` lines",
@@ -72,7 +72,11 @@ def test_a_project_lies_in_no_project() -> None:
             "profile a: config: [1] is no single value, which is all that LXD keeps here",
         ),
         ({"kind": "profile", "name": "a", "devices": {"root": "disk"}}, "profile a: devices: 'disk' is no mapping"),
-        ({"kind": "network_acl", "name": "a", "egress": ["all"]}, "network_acl a: egress: 'all' is no mapping"),
+        ({"kind": "network_acl", "name": "a", "egress": ["all"]}, "network acl a: egress: 'all' is no mapping"),
+        (
+            {"kind": "network_acl", "name": "a", "egress": [{"action": "allow", "port": 1}]},
+            'network acl a: egress: a rule knows no "port", only action, state, description, source, destination, ',
+        ),
         (
             {"kind": "snapshot", "instance": "i", "name": "s", "expires_at": "soon"},
             "snapshot s: expires_at: soon is no point in time: write it as 2026-12-31T00:00:00Z",
