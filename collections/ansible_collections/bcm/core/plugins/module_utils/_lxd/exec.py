@@ -222,9 +222,13 @@ def sockets(client: Client, operation: Operation, stack: contextlib.ExitStack) -
 def receive(sock: Any) -> bytes | None:
     """What one frame brings to a stream; None at its end (LXD says so by an empty text message, or by closing)."""
     try:
-        opcode, data = sock.recv_data(control_frame=True)
+        frame = sock.recv_frame()
     except BROKEN:
         return None
-    if opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
+    if frame.opcode == websocket.ABNF.OPCODE_PING:
+        # Of a command that has ended, nobody waits for the answer; what it wrote is still to be read.
+        with contextlib.suppress(*BROKEN):
+            sock.pong(frame.data)
+    if frame.opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
         return b""
-    return data if opcode == websocket.ABNF.OPCODE_BINARY else None
+    return frame.data if frame.opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_CONT) else None
