@@ -17,13 +17,18 @@ from . import setup
 _VENV = setup.ROOT / ".venv-dev"
 _REPORT = setup.ROOT / ".cache" / "tests.xml"
 _PACKAGES = (setup.Package("git", "git", "lists the files the gates read"),)
+_SCREEN_PACKAGES = (
+    setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
+    setup.Package("xdotool", "xdotool", "finds and closes that window"),
+    setup.Package("imagemagick", "import", "takes its picture"),
+)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the tests; what follows the options goes to pytest as it stands."""
     options, rest = _parser().parse_known_args(args.arguments)
-    containers = () if options.fast else (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES)
-    setup.packages((*_PACKAGES, *containers), args.yes)
+    containers = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
+    setup.packages(_PACKAGES + (() if options.fast else containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     _REPORT.unlink(missing_ok=True)
     command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", f"--junitxml={_REPORT}"]
