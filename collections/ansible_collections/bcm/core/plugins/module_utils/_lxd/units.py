@@ -29,6 +29,8 @@ _DEFINITIONS = re.compile(r"/(etc|run|usr/lib|usr/local/lib|lib)/systemd/system/
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 # `timeout` of coreutils when time was up
 _TIMED_OUT = 124
+# a shell's, when there is no such command
+_NO_COMMAND = 127
 
 
 @dataclass
@@ -148,11 +150,16 @@ class _Manager:
 
     def states(self, names: Sequence[str]) -> list[_State]:
         units = " ".join(shlex.quote(_full(name)) for name in names)
-        done = self._shell.run(f"systemctl show --property={','.join(_PROPERTIES)} -- {units}")
-        if done.returncode:
-            raise LxdError(
-                f"Failed to read the units of instance {self._instance}: {_text(done.stderr) or 'no systemctl'}"
+        show = f"systemctl show --property={','.join(_PROPERTIES)} -- {units}"
+        done = self._shell.run(show)
+        if done.returncode not in (0, _NO_COMMAND):
+            # An instance that has just been started: its systemd does not answer yet.
+            self._shell.run(
+                f"timeout {self._deadline:g} sh -c 'until systemctl show; do sleep 0.1; done' >/dev/null 2>&1"
             )
+            done = self._shell.run(show)
+        if done.returncode:
+            raise LxdError(f"Failed to read the units of instance {self._instance}: {_text(done.stderr)}")
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in _text(done.stdout).split("\n\n")]
         return [self._state(name, block) for name, block in zip(names, blocks, strict=True)]
 
