@@ -159,6 +159,9 @@ def interactive(
                     break
                 while output:
                     output = output[os.write(stdout, output) :]
+        with contextlib.suppress(*BROKEN):
+            # The command counts as running until its terminal is hung up from this side, too.
+            fds["0"].send_close()
         status = _finish(client, instance, argv, operation, 3600.0)
     return int(status.get("return", -1))
 
