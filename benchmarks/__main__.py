@@ -16,29 +16,41 @@ import time
 from pathlib import Path
 
 from ansible.release import __version__ as ansible_version
+
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from bcm_cli.setup import ROOT, step
 
-from . import growth, hold, items, machine, make, measure, peers, roundtrip
+from . import deploy, growth, hold, items, machine, make, measure, noop, peers, roundtrip
 from .measure import Bench, BenchError, Line
 
-BENCHMARKS = {"hold": hold, "make": make, "items": items, "roundtrip": roundtrip, "growth": growth}
+BENCHMARKS = {
+    "deploy": deploy,
+    "noop": noop,
+    "hold": hold,
+    "make": make,
+    "items": items,
+    "roundtrip": roundtrip,
+    "growth": growth,
+}
 
 
 def main() -> int:
     args = _arguments()
-    with machine.daemon(args.lxd_dir) as socket, tempfile.TemporaryDirectory(prefix="bcm-bench-") as folder:
-        with Client(str(socket)) as client:
-            bench = Bench(client, args.image, Path(folder), peers.folder(), args.repetitions)
-            facts = _facts(client)
-            found: dict[str, list[Line]] = {}
-            with measure.network(client):
-                for name in args.benchmarks or BENCHMARKS:
-                    step(f"Benchmark {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
-                    begun = time.monotonic()
-                    found[name] = BENCHMARKS[name].lines(bench)
-                    step(f"Benchmark {name}: {time.monotonic() - begun:.0f} s")
+    found: dict[str, list[Line]] = {}
+    with (
+        machine.daemon(args.lxd_dir) as socket,
+        tempfile.TemporaryDirectory(prefix="bcm-bench-") as folder,
+        Client(str(socket)) as client,
+        measure.network(client),
+    ):
+        facts = _facts(client)
+        bench = Bench(client, Path(folder), peers.folder(), args.repetitions, args.warm)
+        for name in args.benchmarks or BENCHMARKS:
+            step(f"Benchmark {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
+            begun = time.monotonic()
+            found[name] = BENCHMARKS[name].lines(bench)
+            step(f"Benchmark {name}: {time.monotonic() - begun:.0f} s")
     return _write(args.output, facts, found)
 
 
@@ -46,9 +58,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run", description="Measure, and compare with what is there.")
     parser.add_argument("benchmarks", nargs="*", metavar="NAME", help=f"some only: {', '.join(BENCHMARKS)}")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
-    parser.add_argument("--image", metavar="ALIAS", help="clone this image, which is there already")
+    parser.add_argument("--warm", action="store_true", help="take images from your cache; no first run from nothing")
     parser.add_argument("--lxd-dir", type=Path, metavar="DIR", help="use the LXD that runs there, not one of our own")
-    parser.add_argument("--output", type=Path, default=ROOT / ".cache/benchmarks", metavar="DIR", help="where results go")
+    output = ROOT / ".cache/benchmarks"
+    parser.add_argument("--output", type=Path, default=output, metavar="DIR", help="where results.md and .json go")
     args = parser.parse_args()
     for name in args.benchmarks:
         if name not in BENCHMARKS:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from statistics import median
 
 from .measure import Bench, BenchError, Line
@@ -34,7 +33,9 @@ def lines(bench: Bench) -> list[Line]:
 
 def _growth(work: str, seconds: dict[int, list[float]]) -> list[Line]:
     each = {size: median(values) for size, values in seconds.items()}
-    return [
-        Line(f"{work} {more} instances, for each", each[more], f"{less} instances, for each", each[less], _NOISE)
-        for less, more in pairwise(_SIZES)
-    ]
+    found = []
+    for place, size in enumerate(_SIZES[1:], 1):
+        best = min(_SIZES[:place], key=lambda less: each[less])
+        against = f"for each of {best}, the best below"
+        found.append(Line(f"{work} {size} instances, for each", each[size], against, each[best], _NOISE))
+    return found

@@ -19,4 +19,5 @@ def lines(bench: Bench) -> list[Line]:
     if any(run.changed for run in runs):
         raise BenchError("hold.yml changed something in instances that were in their wanted state")
     ours, theirs = (median(run.tasks[task] for run in runs) for task in (_OURS, _THEIRS))
-    return [Line(f"`lxd_apply`, {_COUNT} instances in their wanted state", ours, "`lxd_container` in a loop", theirs, 1 / 20)]
+    work = f"`lxd_apply`, {_COUNT} instances in their wanted state"
+    return [Line(work, ours, "`lxd_container` in a loop", theirs, 1 / 20)]

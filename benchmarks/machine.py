@@ -21,7 +21,7 @@ DIRECTORY = Path("/tmp/bcm-bench-lxd")
 
 @contextmanager
 def daemon(given: Path | None) -> Iterator[Path]:
-    """The path of a daemon's socket: of the one that runs in ``given``, or of one that lives as long as the benchmarks."""
+    """The socket of the daemon that runs in ``given``, or of one that lives as long as the benchmarks."""
     directory = given or DIRECTORY
     os.environ["LXD_DIR"] = str(directory)
     os.environ.pop("BCM_ENDPOINT", None)

@@ -45,7 +45,7 @@ def _make(bench: Bench, instance: dict[str, Any]) -> None:
             assert operation["status_code"] == 200, operation["err"]
 
         body = {key: instance[key] for key in ("name", "profiles", "config", "devices")}
-        body["source"] = {"type": "image", "alias": instance["image"]}
+        body["source"] = {"type": "image", "fingerprint": instance["image"]}
         done(session.post(f"{url}/1.0/instances", json=body))
         done(session.put(f"{path}/state", json={"action": "start"}))
         while not _address(session.get(f"{path}/state").json()["metadata"]):

@@ -11,9 +11,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table. Times in seconds; ``at_most`` is a ratio, or seconds where there is nothing to compare with."""
+    """One line of the table. Times in seconds; ``at_most`` is a ratio, or seconds where nothing is compared."""
 
     work: str
     ours: float
@@ -52,24 +53,50 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One task of one host."""
+
+    host: str
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Run:
-    """A playbook that ran: seconds in all, seconds of each task (from its first host to its last), and what changed."""
+    """A playbook that ran: seconds in all, of each task and play (first host to last), and how much changed."""
 
     seconds: float
     tasks: Mapping[str, float]
     plays: Mapping[str, float]
+    steps: Sequence[Step]
     changed: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
-    """Where the benchmarks run: a LXD, an image with systemd and Python in it, a folder to write to."""
+    """Where the benchmarks run: a LXD, a folder to write to. ``warm``: images come from the person's disk cache."""
 
     client: Client
-    image: str
     folder: Path
     peers: Path
     repetitions: int
+    warm: bool
+
+    @cached_property
+    def image(self) -> str:
+        """Fingerprint of an image with systemd and Python in it: the base, or a stack's."""
+        found = self._images()
+        if not found:
+            self.playbook("playbooks/base.yml")
+            found = self._images()
+        return found.get("base") or next(iter(found.values()))
+
+    def _images(self) -> dict[str, str]:
+        images = self.client.get("/1.0/images", recursion=1)
+        return {i["properties"]["bcm.stack"]: i["fingerprint"] for i in images if "bcm.stack" in i["properties"]}
+
+    def client_of(self, project: str) -> Client:
+        return Client(self.socket, project=project)
 
     @property
     def socket(self) -> str:
@@ -130,6 +157,7 @@ class Bench:
                 "ANSIBLE_NOCOLOR": "1",
                 "BCM_ENDPOINT": self.socket,
                 "BENCH_TIMES": str(times),
+                **({} if self.warm else {"XDG_CACHE_HOME": str(self.folder / "cache")}),
                 **(environment or {}),
             },
             stdin=subprocess.DEVNULL,
@@ -142,7 +170,9 @@ class Bench:
         if done.returncode:
             raise BenchError(f"{done.stdout[-4000:]}\n{playbook} ended with {done.returncode}")
         found = json.loads(times.read_text(encoding="utf-8"))
-        return Run(seconds, _spans(found["tasks"], "task"), _spans(found["tasks"], "play"), found["changed"])
+        tasks = found["tasks"]
+        steps = [Step(task["host"], task["task"], task["end"] - task["begin"]) for task in tasks]
+        return Run(seconds, _spans(tasks, "task"), _spans(tasks, "play"), steps, found["changed"])
 
 
 @contextmanager
@@ -168,7 +198,7 @@ def _spans(tasks: list[dict[str, Any]], key: str) -> dict[str, float]:
 
 
 def interleaved(variants: Mapping[str, Variant], repetitions: int) -> dict[str, float]:
-    """The median of each variant. They take turns, and each second round goes backwards, so that drift hits all alike."""
+    """The median of each variant. They take turns, every second round backwards, so that drift hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for round_ in range(repetitions):
         for name in list(variants)[:: -1 if round_ % 2 else 1]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from pylxd.client import get_session_for_url
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 
 from .measure import Bench, Line, interleaved, timed
 

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The electrum stack in its wanted state: site.yml, and a playbook of the usual means that holds the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+
+from .datacenter import deployed, site
+from .measure import ROOT, Bench, BenchError, Line, Run, interleaved
+
+_NAME = "bench-a"
+ROLES = ROOT / "collections/ansible_collections/bcm/core/roles"
+
+
+def lines(bench: Bench) -> list[Line]:
+    with deployed(bench, _NAME):
+        _write_peer(bench)
+        variants = {"ours": lambda: _unchanged(site(bench, _NAME)), "peer": lambda: _unchanged(_peer(bench))}
+        found = interleaved(variants, bench.repetitions)
+    work = "`site.yml -e stack=electrum`, nothing to do, verified"
+    return [Line(work, found["ours"], "the same by `community.general`, not verified", found["peer"], 1 / 5)]
+
+
+def _unchanged(run: Run) -> float:
+    if run.changed:
+        raise BenchError("A playbook changed something in a data center that was in its wanted state")
+    return run.seconds
+
+
+def _peer(bench: Bench) -> Run:
+    return bench.playbook("peer/site.yml", inventory=bench.folder / "peer/hosts.json", config=ROOT / "ansible.cfg")
+
+
+def _write_peer(bench: Bench) -> None:
+    """The inventory of the peer: what the roles' configure tasks say, with contents as they are in the instances."""
+    project = datacenter_names(_NAME, "regtest").project
+    with_project = bench.client_of(project)
+    hosts = {}
+    for instance in with_project.get("/1.0/instances", recursion=1):
+        name = instance["name"]
+        unit = unit_options(name)
+        folder = bench.folder / "peer" / name
+        folder.mkdir(parents=True)
+        with FileSession(with_project, name) as session:
+            for number, item in enumerate(unit["files"]):
+                if item.get("state", "file") == "file":
+                    item["src"] = str(folder / str(number))
+                    (folder / str(number)).write_bytes(session.read(item["path"]))
+        config = {k: v for k, v in instance["config"].items() if not k.startswith(("volatile.", "image."))}
+        hosts[name] = {
+            "peer_files": unit["files"],
+            "peer_units": [unit["name"] for unit in unit["units"]],
+            "peer_instance": {
+                "config": config,
+                "devices": instance["devices"],
+                "profiles": instance["profiles"],
+                "source": {"type": "image", "fingerprint": instance["config"]["volatile.base_image"]},
+            },
+        }
+    inventory = {"instances": {"hosts": hosts, "vars": {"peer_project": project, "ansible_lxd_project": project}}}
+    (bench.folder / "peer/hosts.json").write_text(json.dumps(inventory, indent=2), encoding="utf-8")
+
+
+def unit_options(role: str) -> dict[str, Any]:
+    """The options of the lxd_unit task in a role's configure tasks, but for the contents."""
+    tasks = yaml.safe_load((ROLES / role / "tasks/configure.yml").read_text(encoding="utf-8"))
+    (options,) = (task["bcm.core.lxd_unit"] for task in tasks if "bcm.core.lxd_unit" in task)
+    for item in options["files"]:
+        item.pop("content", None)
+    return options
