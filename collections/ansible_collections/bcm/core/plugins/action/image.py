@@ -27,6 +27,7 @@ class ActionModule(BcmAction):
         },
         "images": {"type": "list", "elements": "dict", "default": []},
         "image": {"type": "dict"},
+        "base": {"type": "bool", "default": False},
         "network": {"type": "str"},
         "storage_pool": {"type": "str", "default": "default"},
         "cache_path": {"type": "path"},
@@ -38,7 +39,7 @@ class ActionModule(BcmAction):
         images = Images(self.client, Cache(params["cache_path"]), image_settings(params), Display().display)
         state, image = params["state"], params["image"]
         if state == "present":
-            return images.present(params["images"], check=self.check_mode)
+            return images.present(params["images"], with_base=params["base"], check=self.check_mode)
         if state == "listed":
             return {"images": images.list()}
         if state == "pruned":

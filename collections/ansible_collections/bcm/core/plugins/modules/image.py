@@ -53,6 +53,10 @@ options:
   image:
     description: One of them, for V(building) and V(published).
     type: dict
+  base:
+    description: Whether V(present) sees to the base image even if nothing is to be baked.
+    type: bool
+    default: false
   network:
     description: The network of the builder, with a way to the archive.
     type: str

@@ -49,10 +49,10 @@ class Images:
 
     # -- present ------------------------------------------------------------------------------------------------------
 
-    def present(self, images: Sequence[Image], *, check: bool = False) -> dict[str, Any]:
+    def present(self, images: Sequence[Image], *, with_base: bool = False, check: bool = False) -> dict[str, Any]:
         """Bring what the endpoint or the disk has to where it is missing; the base, too, if something is to be baked.
 
-        The result's ``missing`` are the images to bake.
+        ``with_base`` asks for the base in any case. The result's ``missing`` are the images to bake.
         """
         for image in images:
             if image["base_hash"] != self.base_hash:
@@ -64,19 +64,19 @@ class Images:
         cached = {image["hash"]: self.cache.get(image["hash"]) for image in images}
         absent = [image for image in images if image["hash"] not in there]
         missing = [image for image in absent if cached[image["hash"]] is None]
-        needs_base = bool(missing) and self.base_hash not in there
+        needs_base = (bool(missing) or with_base) and self.base_hash not in there
         uncached = [i for i in images if i["hash"] in there and cached[i["hash"]] is None]
         unnamed = [i for i in images if i["hash"] in there and i["alias"] not in there[i["hash"]].aliases]
         result: dict[str, Any] = {
             "base": self.base_alias,
             "missing": [dict(image) for image in missing],
             "imported": [image["alias"] for image in absent if image not in missing],
-            "changed": bool(absent or unnamed),
+            "changed": bool(absent or unnamed or needs_base),
             "warnings": warnings,
         }
         if check:
             return result
-        if missing and not needs_base:
+        if self.base_hash in there and self.base_alias not in there[self.base_hash].aliases:
             store.ensure_alias(self.client, self.base_alias, there[self.base_hash].fingerprint)
         for image in unnamed:
             store.ensure_alias(self.client, image["alias"], there[image["hash"]].fingerprint)

@@ -137,6 +137,21 @@ def test_what_is_missing_needs_the_base(images: Images, endpoint: Endpoint) -> N
     assert images.cache.get(images.base_hash) is not None
     endpoint.work.clear()
     assert images.present(wanted(images, A, B))["changed"] is False
+    assert endpoint.work == []
+
+
+def test_the_base_can_be_asked_for(images: Images, endpoint: Endpoint) -> None:
+    cached(images, A)
+    endpoint.add(A)
+    assert images.present(wanted(images, A), with_base=True, check=True)["changed"] is True
+    assert images.present(wanted(images, A), with_base=True)["changed"] is True
+    assert images.present(wanted(images, A), with_base=True)["changed"] is False
+    assert endpoint.work == ["build base", "bring base"]
+
+
+def test_a_base_without_its_name_gets_it(images: Images, endpoint: Endpoint) -> None:
+    endpoint.add(images.base_hash, "base", alias="other")
+    images.present(wanted(images, A))
     assert endpoint.work == [f"alias {images.base_alias}"]
 
 
