@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -126,9 +127,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return _parser().parse_args(argv, defaults)
 
 
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def main(argv: list[str]) -> int:
     """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
     args = parse(argv)
+    # Whoever ends us, or closes our terminal, ends us as Ctrl-C does: what we opened is closed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     try:
         if args.run not in _WITHOUT_DATACENTER:
             args.datacenter = DataCenter(args.datacenter)

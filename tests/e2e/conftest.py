@@ -101,10 +101,14 @@ def person(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Person
     return Person(home, {name: os.environ[name] for name in (*kept, *proxies) if name in os.environ})
 
 
+def reported(output: str) -> dict[str, Any]:
+    """What a run says of each stack, by name."""
+    return {item["stack"]: item for item in json.loads(output)["stacks"]}
+
+
 @pytest.fixture(scope="session")
 def started(person: Person) -> Iterator[dict[str, Any]]:
-    """The README's first command, in a fresh clone; its report. Taken away at the end."""
-    report = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
-    yield report
+    """The README's first command, in a fresh clone; what it says of each stack. Taken away at the end."""
+    yield reported(person.succeeds("stack", "start", "electrum", "--json"))
     person.succeeds("stack", "remove", "tor", "--delete-data")
     assert not any(ours("local").values()), "removing everything left something behind"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import INSTANCES, Person, client, inside
+from tests.e2e.conftest import INSTANCES, Person, client, inside, reported
 
 pytestmark = pytest.mark.containers
 
@@ -96,8 +96,7 @@ def test_the_host_is_out_of_reach(started: dict[str, Any], instance: str) -> Non
 
 def _edges(person: Person) -> dict[tuple[str, str], set[int]]:
     """What the catalogue lists: consumer and provider, with the ports between them."""
-    listed = json.loads(person.succeeds("stack", "list", "--json"))
-    stacks = {item["stack"]: item for item in listed["stacks"]}
+    stacks = reported(person.succeeds("stack", "list", "--json"))
     return {
         (name, provider): {stacks[provider]["services"][service]["port"] for service in services}
         for name in INSTANCES
@@ -106,7 +105,6 @@ def _edges(person: Person) -> dict[tuple[str, str], set[int]]:
 
 
 def test_instances_reach_what_the_plan_lists_and_no_more(person: Person, started: dict[str, Any]) -> None:
-    instances = started["instances"]
     edges = _edges(person)
     ports = {port for listed in edges.values() for port in listed}
     for consumer in INSTANCES:
@@ -115,19 +113,19 @@ def test_instances_reach_what_the_plan_lists_and_no_more(person: Person, started
                 continue
             for port in ports | {22}:
                 expected = port in edges.get((consumer, provider), set())
-                reached = reaches(consumer, instances[provider]["address"], port)
+                reached = reaches(consumer, started[provider]["address"], port)
                 assert reached == expected, f"{consumer} to {provider} port {port}"
 
 
 def test_data_centers_are_apart(person: Person, started: dict[str, Any]) -> None:
     """A second data center from cached images is up in half a minute and neither finds the other."""
     name = person.datacenter("second")
-    second = json.loads(person.succeeds("-d", name, "stack", "start", "electrum", "--json"))
+    second = reported(person.succeeds("-d", name, "stack", "start", "electrum", "--json"))
     try:
         for provider, ports in (("bitcoind", (18443, 18444)), ("electrs", (60401,)), ("tor", (9050,))):
             for port in ports:
-                assert not reaches("electrum", second["instances"][provider]["address"], port)
-                assert not reaches("electrum", started["instances"][provider]["address"], port, name)
+                assert not reaches("electrum", second[provider]["address"], port)
+                assert not reaches("electrum", started[provider]["address"], port, name)
         secrets = [(person.home / "inventories" / dc / "secrets/regtest.json").read_text() for dc in ("local", name)]
         assert not set(json.loads(secrets[0]).values()) & set(json.loads(secrets[1]).values())
     finally:
