@@ -46,7 +46,7 @@ class Package:
 
 IMAGE_PACKAGES = (
     Package("mmdebstrap", "mmdebstrap", "makes the base image"),
-    Package("squashfs-tools", "mksquashfs", "packs the base image"),
+    Package("zstd", "zstd", "packs the base image"),
     Package("debian-archive-keyring", _KEYRING, "proves that its packages are Debian's"),
     Package("uidmap", "newuidmap", "gives containers user ids of their own"),
 )
