@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
 from .catalogue import checked
 
@@ -26,19 +26,12 @@ exec journalctl "$@"
 
 def program(args: argparse.Namespace) -> int:
     """bitcoin-cli, electrum-cli: the words go to the program untouched, its output and exit status come back."""
-    words = args.arguments
+    # The programs read standard input only when told to; a loop of a shell wants to keep its own.
+    told = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
     with args.datacenter.client() as client:
-        if sys.stdin.isatty() and any(word.startswith("-stdin") for word in words):
-            return lxd_exec.interactive(client, args.stack, [args.program, *words])
-        # The programs read standard input only when told to; a loop of a shell wants to keep its own.
-        told = any(word.startswith("-stdin") or word == "-" for word in words)
-        result = lxd_exec.run(
-            client, args.stack, [args.program, *words], stdin=sys.stdin.buffer.read() if told else b""
-        )
-    sys.stdout.buffer.write(result.stdout)
-    sys.stdout.flush()
-    sys.stderr.buffer.write(result.stderr)
-    return result.returncode
+        if told and sys.stdin.isatty():
+            return lxd_exec.interactive(client, args.stack, [args.program, *args.arguments])
+        return _piped(client, args.stack, [args.program, *args.arguments], sys.stdin.buffer.read() if told else b"")
 
 
 def logs(args: argparse.Namespace) -> int:
@@ -46,18 +39,22 @@ def logs(args: argparse.Namespace) -> int:
     checked(args.datacenter, [args.stack])
     command = ["sh", "-c", _JOURNAL, "sh", f"--lines={args.lines}", *["--follow"] * args.follow]
     with args.datacenter.client() as client:
-        if args.follow:
-            return lxd_exec.interactive(client, args.stack, command)
-        result = lxd_exec.run(client, args.stack, command)
-    sys.stdout.buffer.write(result.stdout)
-    sys.stdout.flush()
-    sys.stderr.buffer.write(result.stderr)
-    return result.returncode
+        return (lxd_exec.interactive if args.follow else _piped)(client, args.stack, command)
 
 
 def shell(args: argparse.Namespace) -> int:
-    """A login shell of root, on this terminal."""
+    """A login shell of root, on this terminal; without one, it reads what is piped in."""
     checked(args.datacenter, [args.stack])
-    environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "TERM": os.environ.get("TERM", "xterm")}
+    environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
     with args.datacenter.client() as client:
-        return lxd_exec.interactive(client, args.stack, ["bash", "-l"], environment=environment, cwd="/root")
+        if sys.stdin.isatty():
+            return lxd_exec.interactive(client, args.stack, ["bash", "-l"], environment=environment, cwd="/root")
+        return _piped(client, args.stack, ["bash", "-l"], sys.stdin.buffer.read())
+
+
+def _piped(client: Client, instance: str, command: list[str], stdin: bytes = b"") -> int:
+    result = lxd_exec.run(client, instance, command, stdin=stdin)
+    for stream, data in ((sys.stdout, result.stdout), (sys.stderr, result.stderr)):
+        stream.buffer.write(data)
+        stream.flush()
+    return result.returncode

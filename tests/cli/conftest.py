@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import shutil
+import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,8 +37,12 @@ class Terminal:
         self.output = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.chdir(cwd)
-            os.execve(argv[0], argv, environment)
+            try:
+                os.chdir(cwd)
+                os.execve(argv[0], argv, environment)
+            finally:
+                os._exit(127)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
 
     def reads(self, text: str, seconds: float = 20) -> str:
         """What came until a text was there, the text included; that much is read then."""
@@ -42,6 +50,7 @@ class Terminal:
         while text not in self.output:
             left = end - time.monotonic()
             if left <= 0 or not self._receive(left):
+                os.killpg(self.pid, signal.SIGKILL)
                 pytest.fail(f'"{text}" did not come, but: {self.output}', pytrace=False)
         before, _found, self.output = self.output.partition(text)
         return before + text
@@ -53,7 +62,9 @@ class Terminal:
         """The exit status; `output` is all that was not read yet."""
         end = time.monotonic() + seconds
         while self._receive(max(0.0, end - time.monotonic())):
-            assert time.monotonic() < end, f"it did not end: {self.output}"
+            if time.monotonic() > end:
+                os.killpg(self.pid, signal.SIGKILL)
+                pytest.fail(f"it did not end, but said: {self.output}", pytrace=False)
         _pid, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)

@@ -149,7 +149,7 @@ class CallbackModule(CallbackBase):
                     f"{step.host}{step.what} ({duration(now - step.since)})" for step in under
                 )
                 if self._live:
-                    width = os.get_terminal_size(self._out).columns
+                    width = os.get_terminal_size(self._out).columns or 80
                     self._write("\r\033[K" + (text if len(text) < width else text[: width - 2] + "…"))
                 elif now - self._reminded >= _REMIND_SECONDS:
                     self._write(text + "\n")

@@ -10,6 +10,7 @@ used: they lack ACLs, ETags and deadlines.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import socket
@@ -182,6 +183,9 @@ class Client:
             if state["status_code"] in (200, 400, 401):
                 break
             if time.monotonic() >= end:
+                if state.get("may_cancel"):
+                    with contextlib.suppress(LxdError):
+                        self.send("DELETE", f"/1.0/operations/{operation.id}")
                 progress = ", ".join(f"{k}: {v}" for k, v in (state.get("metadata") or {}).items() if "progress" in k)
                 raise DeadlineExceeded(
                     f"Failed to {what}: not done after {deadline:g} s ({progress or state['status'].lower()})"

@@ -192,10 +192,12 @@ def _apply(
 
 def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], None] | None) -> None:
     handler = handler_of(item.resource)
-    for step in item.steps:
-        if progress is not None:
-            progress(item.resource, step)
-        handler.perform(client, item.resource, step)
-        item.done.append(step)
-    with contextlib.suppress(LxdError):
-        item.body = handler.read(client, item.resource)[0]
+    try:
+        for step in item.steps:
+            if progress is not None:
+                progress(item.resource, step)
+            handler.perform(client, item.resource, step)
+            item.done.append(step)
+    finally:
+        with contextlib.suppress(LxdError):
+            item.body = handler.read(client, item.resource)[0]

@@ -18,6 +18,9 @@ from .resources import Resource
 
 Body = dict[str, Any]
 
+#: "Ready" is said by the instance itself, "Thawed" is what follows "Frozen".
+_RUNNING = ("Running", "Ready", "Thawed")
+
 #: Beside the fields of the API: the fingerprint of the image an instance ought to have been made from.
 WANTED_IMAGE = "bcm.wanted_image"
 
@@ -163,7 +166,7 @@ class InstanceHandler(Handler):
             status = "Stopped"
         else:
             result += super().steps(resource, body)
-        if resource.state in ("started", "restarted") and status != "Running":
+        if resource.state in ("started", "restarted") and status not in _RUNNING:
             result.append(Step("start", {"status": status}, {"status": "Running"}))
         elif resource.state == "restarted":
             result.append(Step("restart", {"status": status}, {"status": "Running, started anew"}))
@@ -192,8 +195,8 @@ class InstanceHandler(Handler):
         super().do_delete(client, resource)
 
     def do_start(self, client: Client, resource: Resource) -> None:
-        frozen = self.read(client, resource)[0]
-        action = "unfreeze" if frozen and frozen["status"] == "Frozen" else "start"
+        body = self.read(client, resource)[0]
+        action = "unfreeze" if body and body["status"] in ("Freezing", "Frozen") else "start"
         self._state(client, resource, "start", {"action": action})
         self._wait_for(client, resource)
 
@@ -224,7 +227,7 @@ class InstanceHandler(Handler):
         deadline = float(resource.options["deadline"])
         end = time.monotonic() + deadline
         while not addresses(state := client.get(f"{resource.path}/state", project=resource.project)):
-            if state["status"] != "Running":
+            if state["status"] not in _RUNNING:
                 command = f"lxc console {resource.name} --project {resource.project} --show-log"
                 raise LxdError(f"Failed to start {resource.label}: it stopped again by itself; `{command}` says why")
             if time.monotonic() > end:

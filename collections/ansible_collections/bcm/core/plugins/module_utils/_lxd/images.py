@@ -53,7 +53,8 @@ def create(client: Client, resource: Resource) -> str:
             properties=properties, public=public, what=what, deadline=deadline, project=resource.project,
         )  # fmt: skip
     else:
-        body: dict[str, Any] = {"public": public, "properties": dict(properties)}
+        # With its name from the start, so that a run that is killed leaves no image that nobody finds.
+        body: dict[str, Any] = {"public": public, "properties": dict(properties), "aliases": [{"name": resource.name}]}
         if source.get("instance"):
             body["source"] = {"type": "instance", "name": source["instance"]}
             if source.get("compression"):

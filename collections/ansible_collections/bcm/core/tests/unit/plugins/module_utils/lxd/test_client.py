@@ -139,7 +139,7 @@ def test_an_operation_that_fails_says_why(unix_server: Any) -> None:
 
 def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: Any) -> None:
     server, path = unix_server
-    running = operation("Running", 103, metadata={"download_progress": "rootfs: 12%", "other": "x"})
+    running = operation("Running", 103, metadata={"download_progress": "rootfs: 12%", "other": "x"}, may_cancel=True)
     server.starts("POST", "/1.0/images", running)
     server.answers_with("GET", "/1.0/operations/42/wait", running)
     begun = time.monotonic()
@@ -147,6 +147,7 @@ def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: A
         client.call("POST", "/1.0/images", {}, what="create image base", deadline=0.2)
     assert str(caught.value) == "Failed to create image base: not done after 0.2 s (download_progress: rootfs: 12%)"
     assert time.monotonic() - begun < 2
+    assert server.requests[-1][:2] == ("DELETE", "/1.0/operations/42")
 
 
 # -- what the server is -----------------------------------------------------------------------------------------------

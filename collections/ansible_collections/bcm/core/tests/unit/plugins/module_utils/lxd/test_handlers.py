@@ -159,6 +159,7 @@ def instance(status: str, **more: Any) -> dict[str, Any]:
         ("started", None, ["create", "start"]),
         ("started", "Running", []),
         ("started", "Stopped", ["start"]),
+        ("started", "Ready", []),
         ("started", "Frozen", ["start"]),
         ("stopped", None, ["create"]),
         ("stopped", "Running", ["stop"]),

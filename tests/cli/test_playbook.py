@@ -1,0 +1,220 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""start, stop, restart, remove: how the playbook is run. It is a small one here, which writes down what it was given."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bcm_cli import lxd
+from bcm_cli.datacenter import DataCenter
+from tests.cli.conftest import Checkout, Terminal
+from tests.support import LXD_DIR, Tools
+
+GIVEN = ("stack", "state", "delete_data", "chain", "ansible_check_mode", "inventory_dir", "ansible_diff_mode")
+SITE = [
+    {
+        "name": "Plan",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "name": "Write down",
+                "ansible.builtin.copy": {
+                    "dest": "{{ playbook_dir }}/given.json",
+                    "content": "{{ dict(names | zip(names | map('extract', vars) | map('default', none))) | to_json }}",
+                },
+                "vars": {"names": list(GIVEN)},
+                "check_mode": False,
+            },
+            {"name": "Boom", "ansible.builtin.fail": {"msg": "it is broken"}, "when": "boom is defined"},
+            {"name": "Sleep", "ansible.builtin.command": "sleep 60", "when": "slow is defined"},
+            {"name": "Say", "ansible.builtin.debug": {"var": "bcm_report"}, "vars": {"bcm_report": {"chain": "regtest"}}},
+        ],
+    }
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(deployed: Checkout) -> Checkout:
+    (deployed.home / "site.yml").write_text(yaml.safe_dump(SITE))
+    return deployed
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "site" in request.fixturenames:
+        assert playbooks(request.getfixturevalue("site")) == []
+
+
+def playbooks(checkout: Checkout) -> list[int]:
+    """Processes of Ansible that work for a checkout."""
+    mine = f"{checkout.home}/inventories/".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        if mine in words and b"ansible-playbook" in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def given(checkout: Checkout) -> dict[str, object]:
+    file = checkout.home / "given.json"
+    read: dict[str, object] = json.loads(file.read_text())
+    file.unlink()
+    return read
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize(
+    ("verb", "state"), [("start", "present"), ("stop", "stopped"), ("restart", "restarted"), ("remove", "absent")]
+)
+def test_what_the_playbook_is_given(site: Checkout, verb: str, state: str) -> None:
+    # Nothing that is given with -e turns a verb into another one.
+    done = site.bcm("stack", verb, "electrum", "tor", "-e", "chain=signet", "-e", "state=other")
+    assert done.returncode == 0, done.stderr
+    read = given(site)
+    assert (read["stack"], read["state"], read["chain"], read["delete_data"]) == ("electrum,tor", state, "signet", None)
+    assert read["inventory_dir"] == str(site.home / "inventories/local")
+    assert "nothing changed" not in done.stdout.splitlines()[-1]
+    assert done.stderr == ""
+
+
+@pytest.mark.containers
+def test_its_exit_status_and_message_come_back(site: Checkout) -> None:
+    done = site.bcm("stack", "start", "tor", "-e", "boom=1")
+    assert done.returncode == 2
+    assert "Failed: Boom: it is broken" in done.stdout
+    given(site)
+
+
+@pytest.mark.containers
+def test_json(site: Checkout) -> None:
+    done = site.bcm("stack", "start", "tor", "--json")
+    assert json.loads(done.stdout) == {"chain": "regtest"}
+    assert "Done: " in done.stderr
+    given(site)
+
+
+def test_check_mode_needs_no_lxd_and_starts_none(checkout: Checkout) -> None:
+    (checkout.home / "site.yml").write_text(yaml.safe_dump(SITE))
+    done = checkout.bcm("stack", "remove", "tor", "--check", "--diff", "--delete-data")
+    assert done.returncode == 0, done.stderr
+    read = given(checkout)
+    assert (read["ansible_check_mode"], read["ansible_diff_mode"], read["delete_data"]) == (True, True, True)
+    assert not Path(checkout.environment["LXD_DIR"]).exists()
+
+
+def test_no_lxd_and_not_allowed_to_install_it(checkout: Checkout, tmp_path: Path) -> None:
+    """On a machine whose PATH has Python and apt, and nothing else."""
+    for program, target in (("python3", sys.executable), ("env", "/usr/bin/env"), ("apt-get", "/bin/true")):
+        (tmp_path / program).symlink_to(os.path.realpath(target))
+    done = checkout.bcm("stack", "start", "electrum", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "missing: lxd, which runs the containers" in done.stderr
+    assert re.search(r"without a terminal: type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
+
+
+def test_an_endpoint_that_does_not_answer(checkout: Checkout) -> None:
+    checkout.bcm("config", "set", "endpoint=/tmp/no-such-socket")
+    done = checkout.bcm("stack", "start", "electrum", "--yes")
+    assert done.returncode == 1
+    assert "/tmp/no-such-socket" in done.stderr
+    assert not Path(checkout.environment["LXD_DIR"]).exists()
+
+
+@pytest.mark.containers
+def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.CaptureFixture[str]) -> None:
+    with DataCenter("local").client("default") as client:
+        assert [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1)] == ["default"]
+    capsys.readouterr()
+    lxd.ready(DataCenter("local"), yes=False)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.containers
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_no_permission_on_the_socket(lxd_tools: Tools) -> None:
+    os.seteuid(65534)
+    try:
+        with pytest.raises(lxd.BcmError, match=rf"Permission denied on {LXD_DIR}/unix.socket: join the group"):
+            lxd._answers()
+    finally:
+        os.seteuid(0)
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+def sleeping(site: Checkout) -> Terminal:
+    terminal = site.terminal("stack", "start", "tor", "-e", "slow=1")
+    terminal.reads("Plan: Sleep (0:01)", 60)
+    return terminal
+
+
+@pytest.mark.containers
+def test_control_c_on_a_terminal(site: Checkout) -> None:
+    terminal = sleeping(site)
+    terminal.types("\x03")
+    assert terminal.ends() == 130
+    said = [line for line in re.split(r"\r\x1b\[K|\n", terminal.output) if line and "Sleep" not in line and line != "^C"]
+    assert said == ["bcm: interrupted; the same command carries on from there"]
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_command_alone(site: Checkout, number: int, status: int) -> None:
+    terminal = sleeping(site)
+    os.kill(terminal.pid, number)
+    assert terminal.ends() == status
+    assert "bcm: interrupted" in terminal.output
+
+
+@pytest.mark.containers
+def test_control_c_before_the_playbook(site: Checkout) -> None:
+    terminal = site.terminal("stack", "remove", "tor", "--delete-data")
+    terminal.reads("to delete them: ")
+    terminal.types("\x03")
+    assert terminal.ends() == 130
+    assert terminal.output.strip().endswith("bcm: interrupted")
+
+
+# -- data ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.containers
+def test_data_is_deleted_by_who_types_the_name(site: Checkout) -> None:
+    terminal = site.terminal("stack", "remove", "tor", "--delete-data")
+    assert "with the coins in them" in terminal.reads("Type the name of the data center (local) to delete them: ")
+    terminal.types("yes\n")
+    assert terminal.ends() == 1
+    assert "That is not its name: nothing was deleted" in terminal.output
+    assert not (site.home / "given.json").exists()
+    terminal = site.terminal("stack", "remove", "tor", "--delete-data")
+    terminal.reads("to delete them: ")
+    terminal.types("local\n")
+    assert terminal.ends(60) == 0
+    assert given(site)["delete_data"] is True
+
+
+@pytest.mark.containers
+def test_data_is_deleted_by_machines_that_say_yes(site: Checkout) -> None:
+    refused = site.bcm("stack", "remove", "tor", "--delete-data")
+    assert refused.returncode == 1
+    assert "--delete-data deletes wallets: run it on a terminal, or add --yes" in refused.stderr
+    assert site.bcm("stack", "remove", "tor", "--delete-data", "--yes").returncode == 0
+    assert given(site)["delete_data"] is True
