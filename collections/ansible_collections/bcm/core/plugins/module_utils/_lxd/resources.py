@@ -54,8 +54,8 @@ def _rules(value: list[Any] | None) -> list[dict[str, str]]:
     """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
     rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
     for rule in rules:
-        for key in sorted(rule.keys() - set(_RULE_KEYS)):
-            raise LxdError(f'a rule knows no "{key}", only {", ".join(_RULE_KEYS)}')  # LXD would pass over it in silence
+        for key in sorted(rule.keys() - set(_RULE_KEYS)):  # LXD would pass over it in silence
+            raise LxdError(f'a rule knows no "{key}", only {", ".join(_RULE_KEYS)}')
         for key in rule.keys() - {"description"}:
             rule[key] = ",".join(part.strip() for part in rule[key].split(","))
     return sorted(rules, key=lambda rule: sorted(rule.items()))
