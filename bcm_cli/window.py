@@ -56,6 +56,7 @@ def show(args: argparse.Namespace) -> int:
             "security.uid": screen.uid,
             "security.gid": screen.gid,
         }
+        _close(client, args.stack)  # of a run that was killed; its socket is gone, so it must be made anew
         stack.enter_context(_files(client, args.stack, user, screen))
         stack.enter_context(_device(client, args.stack, proxy))
         stack.callback(_run, client, args.stack, f"systemctl stop {unit}")
@@ -155,7 +156,11 @@ def _device(client: Client, instance: str, proxy: dict[str, str]) -> Iterator[No
     try:
         yield
     finally:
-        _change(client, instance, "close the way of the window", lambda devices: devices.pop(_DEVICE, None))
+        _close(client, instance)
+
+
+def _close(client: Client, instance: str) -> None:
+    _change(client, instance, "close the way of the window", lambda devices: devices.pop(_DEVICE, None))
 
 
 def _change(client: Client, instance: str, what: str, change: Callable[[dict[str, Any]], object]) -> None:
