@@ -1,0 +1,80 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands and what makes them unnecessary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.shell import User
+
+
+class Instance:
+    """Says yes to all commands but `false`, and remembers them."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+        self.options: dict[str, Any] = {}
+
+    def run(self, _client: Any, _instance: str, argv: list[str], **options: Any) -> lxd_exec.ExecResult:
+        self.ran.append(argv)
+        self.options = options
+        return lxd_exec.ExecResult(int(argv[-1] == "false"), b"out", b"err")
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Instance:
+    instance = Instance()
+    monkeypatch.setattr(lxd_exec, "run", instance.run)
+    monkeypatch.setattr(commands, "user", lambda *_args: User("alice", 7, 8, "/home/alice", "/bin/sh"))
+    return instance
+
+
+def done(*items: dict[str, Any], check: bool = False) -> commands.CommandsResult:
+    return commands.run_commands(None, "one", items, check=check)  # type: ignore[arg-type]
+
+
+def test_unless(instance: Instance) -> None:
+    result = done({"argv": ["make"], "unless": ["true"]}, {"argv": ["paint"], "unless": ["false"]})
+    assert instance.ran == [["true"], ["false"], ["paint"]]
+    assert [item["skipped"] for item in result.results] == [True, False]
+    assert result.changed
+
+
+def test_check_mode_runs_what_reads(instance: Instance) -> None:
+    result = done({"argv": ["make"], "unless": ["false"]}, {"argv": ["look"], "changed": False}, check=True)
+    assert instance.ran == [["false"], ["look"]]
+    assert result.changed
+    assert not done({"argv": ["look"], "changed": False}).changed
+
+
+def test_nothing_after_a_failure(instance: Instance) -> None:
+    result = done({"argv": ["false"]}, {"argv": ["never"]})
+    assert instance.ran == [["false"]]
+    assert result.failure == "false in instance one ended with exit status 1: err"
+    assert done({"argv": ["false"], "accept": [1]}).failure is None
+
+
+def test_sensitive(instance: Instance) -> None:
+    result = done({"argv": ["hidden", "false"], "sensitive": True, "stdin": "hidden"})
+    assert "hidden" not in str(result)
+    assert instance.options["stdin"] == b"hidden"
+
+
+def test_user_and_environment(instance: Instance) -> None:
+    done({"argv": ["make"], "user": "alice", "environment": {"JOBS": 2, "HOME": "/srv"}})
+    assert instance.ran == [["setpriv", "--reuid=7", "--regid=8", "--init-groups", "make"]]
+    assert instance.options["environment"] == {
+        "HOME": "/srv",
+        "USER": "alice",
+        "LOGNAME": "alice",
+        "SHELL": "/bin/sh",
+        "JOBS": "2",
+    }
+    assert instance.options["cwd"] == "/"
