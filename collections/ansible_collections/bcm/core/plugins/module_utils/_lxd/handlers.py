@@ -264,6 +264,11 @@ class ImageHandler(Handler):
 
     def do_create(self, client: Client, resource: Resource) -> None:
         images.create(client, resource)
+        # An image that was there already has what it had.
+        body = self.read(client, resource)[0] or {}
+        before, after = self.difference(resource, body)
+        if before != after:
+            self.update(client, resource, Step("update", before, after))
 
 
 class SnapshotHandler(Handler):

@@ -52,6 +52,8 @@ def create(client: Client, resource: Resource) -> str:
             client, Path(source["metadata"]), Path(rootfs) if rootfs else None,
             properties=properties, public=public, what=what, deadline=deadline, project=resource.project,
         )  # fmt: skip
+    elif not source.get("instance") and not source.get("server"):
+        fingerprint = fingerprint_of(client, source.get("fingerprint") or source["alias"], resource.project)
     else:
         # With its name from the start, so that a run that is killed leaves no image that nobody finds.
         body: dict[str, Any] = {"public": public, "properties": dict(properties), "aliases": [{"name": resource.name}]}
