@@ -49,8 +49,8 @@ def test_check_mode_says_that_nothing_would_change(person: Person, started: dict
 def test_mined_coins_show_in_the_wallet(person: Person, started: dict[str, Any]) -> None:
     address = person.succeeds("electrum-cli", "createnewaddress").strip()
     before = int(person.succeeds("bitcoin-cli", "getblockcount"))
-    assert len(json.loads(person.succeeds("bitcoin-cli", "generatetoaddress", "101", address))) == 101
-    until(lambda: person.succeeds("bitcoin-cli", "getblockcount").strip() == str(before + 101), "bitcoind's height")
+    assert len(json.loads(person.succeeds("bitcoin-cli", "generatetoaddress", "100", address))) == 100
+    until(lambda: person.succeeds("bitcoin-cli", "getblockcount").strip() == str(before + 100), "bitcoind's height")
 
     def balance() -> str:
         return str(json.loads(person.succeeds("electrum-cli", "getbalance")).get("confirmed"))
