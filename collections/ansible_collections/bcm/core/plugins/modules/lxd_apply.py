@@ -10,8 +10,8 @@ module: lxd_apply
 short_description: Reconcile many LXD resources at once
 version_added: 0.1.0
 description:
-  - Takes a list of resources and brings each to the state it is wanted in, side by side, in the order in which they need each
-    other.
+  - Takes a list of resources and brings each to the state it is wanted in, side by side, in the order in which they
+    need each other.
   - What is there is read with one request for each kind. Nothing is written when nothing differs.
   - Writes carry the ETag of what they were planned against, so that a change by somebody else is never overwritten.
   - What does not depend on a resource that failed is still done.
@@ -25,10 +25,10 @@ extends_documentation_fragment:
 options:
   resources:
     description:
-      - The resources, in any order. Each is a mapping with C(kind) (V(project), V(storage_pool), V(storage_volume), V(network),
-        V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of that name, for example
-        those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each, else O(project) and O(target) are
-        taken.
+      - The resources, in any order. Each is a mapping with C(kind) (V(project), V(storage_pool), V(storage_volume),
+        V(network), V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of
+        that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each, else
+        O(project) and O(target) are taken.
     type: list
     elements: dict
     required: true

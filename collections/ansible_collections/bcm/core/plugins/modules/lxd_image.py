@@ -10,7 +10,8 @@ module: lxd_image
 short_description: Manage LXD images
 version_added: 0.1.0
 description:
-  - Imports images from files, copies them from a remote, publishes them from an instance, names them by an alias, deletes them.
+  - Imports images from files, copies them from a remote, publishes them from an instance, names them by an alias,
+    deletes them.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 extends_documentation_fragment:
@@ -99,7 +100,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The image as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The image as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

@@ -34,8 +34,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*)).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*)).
     type: dict
   devices:
     description: Devices by name, each a mapping as LXD's API has it. Left alone if not given, replaces all if given.
@@ -60,7 +60,8 @@ options:
     description: Whether it is deleted when it stops.
     type: bool
   replace:
-    description: Delete it and make it anew when it was made from another image than O(image). Custom volumes are not touched.
+    description: Delete it and make it anew when it was made from another image than O(image). Custom volumes are not
+      touched.
     type: bool
     default: false
   force_stop:
@@ -104,7 +105,8 @@ actions:
   elements: str
   sample: [create, start]
 resource:
-  description: The instance as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The instance as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

@@ -28,8 +28,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*) and addresses that the server chose).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*) and addresses that the server chose).
     type: dict
   state:
     description: Whether the network is to exist.
@@ -61,7 +61,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The network as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The network as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

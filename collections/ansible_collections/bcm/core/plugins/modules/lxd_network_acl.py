@@ -29,8 +29,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*)).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*)).
     type: dict
   state:
     description: Whether the ACL is to exist. LXD deletes only ACLs that nothing uses.
@@ -38,7 +38,8 @@ options:
     choices: [present, absent]
     default: present
   ingress:
-    description: Rules for what comes in, as LXD's API has them. Replaces all of them if given; their order has no meaning.
+    description: Rules for what comes in, as LXD's API has them. Replaces all of them if given; their order has no
+      meaning.
     type: list
     elements: dict
   egress:
@@ -68,7 +69,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The network ACL as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The network ACL as the API gives it, after the change. In check mode as it is before it. None if it does
+    not exist.
   returned: always
   type: dict
 """

@@ -28,8 +28,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*)).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*)).
     type: dict
   devices:
     description: Devices by name, each a mapping as LXD's API has it. Left alone if not given, replaces all if given.
@@ -62,7 +62,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The profile as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The profile as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

@@ -28,8 +28,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*) and C(features.*) that are not given).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*) and C(features.*) that are not given).
     type: dict
   state:
     description: Whether the project is to exist. LXD deletes only projects that are empty.
@@ -55,7 +55,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The project as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The project as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

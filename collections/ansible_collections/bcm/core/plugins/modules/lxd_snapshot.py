@@ -33,7 +33,8 @@ options:
     type: str
     required: true
   state:
-    description: V(restored) takes the instance back to the snapshot, whatever was done since; it always changes something.
+    description: V(restored) takes the instance back to the snapshot, whatever was done since; it always changes
+      something.
     type: str
     choices: [present, restored, absent]
     default: present
@@ -65,7 +66,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The snapshot as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The snapshot as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

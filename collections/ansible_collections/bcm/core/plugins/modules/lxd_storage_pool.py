@@ -28,8 +28,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*) and C(source), C(size) and the like).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*) and C(source), C(size) and the like).
     type: dict
   state:
     description: Whether the pool is to exist. LXD deletes only pools that are empty.
@@ -58,7 +58,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The storage pool as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The storage pool as the API gives it, after the change. In check mode as it is before it. None if it does
+    not exist.
   returned: always
   type: dict
 """

@@ -28,8 +28,8 @@ options:
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is there but what
-        belongs to the server (C(volatile.*), C(image.*) and C(size) and the like).
+      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
+        there but what belongs to the server (C(volatile.*), C(image.*) and C(size) and the like).
     type: dict
   pool:
     description: The storage pool it lies in.
@@ -64,7 +64,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The volume as the API gives it, after the change. In check mode as it is before it. None if it does not exist.
+  description: The volume as the API gives it, after the change. In check mode as it is before it. None if it does not
+    exist.
   returned: always
   type: dict
 """

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - From the stacks a person names, makes everything that plays need to know. That is the stacks they need, in order, and
-    of each its address, ports, neighbours, volumes and image, and the resources for M(bcm.core.lxd_apply).
+  - From the stacks a person names, makes everything that plays need to know. That is the stacks they need, in order,
+    and of each its address, ports, neighbours, volumes and image, and the resources for M(bcm.core.lxd_apply).
   - Wrong input ends here, before anything is changed. The catalogue, the names and all settings are checked before the
     endpoint is asked for anything.
   - Reads which stacks run in the data center already. They keep their place in the network, and are otherwise left

@@ -17,8 +17,8 @@ description:
     is told to leave them out.
   - The result is hidden from logs.
 notes:
-  - Ansible takes every file in an inventory directory for a part of the inventory. Where the directory and not a file in
-    it is given as the inventory, set C(ignore_patterns=^secrets$) in the section C([inventory]) of C(ansible.cfg).
+  - Ansible takes every file in an inventory directory for a part of the inventory. Where the directory and not a file
+    in it is given as the inventory, set C(ignore_patterns=^secrets$) in the section C([inventory]) of C(ansible.cfg).
 extends_documentation_fragment:
   - bcm.core.attributes
 attributes:
