@@ -52,7 +52,7 @@ class DataCenter:
 
     @cached_property
     def _templar(self) -> Any:
-        os.environ.setdefault("ANSIBLE_CONFIG", str(ROOT / "ansible.cfg"))
+        os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         from ansible.errors import AnsibleError
         from ansible.inventory.manager import InventoryManager
         from ansible.parsing.dataloader import DataLoader

@@ -59,9 +59,9 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:
 def _run(datacenter: DataCenter, options: list[str], as_json: bool) -> int:
     program = str(setup.VENV / "bin" / "ansible-playbook")
     environment = {
+        **os.environ,
         "ANSIBLE_CONFIG": str(setup.ROOT / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress",
-        **os.environ,
         "PATH": f"{setup.VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         "BCM_JSON": str(int(as_json)),
     }

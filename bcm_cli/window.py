@@ -118,13 +118,13 @@ def _cookie(display: str) -> bytes:
     Whoever shows it sees and hears nothing of other windows (X Security Extension Specification 7.1). The server
     forgets it a minute after its last client has gone.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        file = f"{directory}/Xauthority"
+    with tempfile.NamedTemporaryFile() as temporary:
+        file = temporary.name
         command = ["xauth", "-q", "-f", file, "generate", display, ".", "untrusted", "timeout", "60"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         listed = subprocess.run(["xauth", "-f", file, "nlist"], capture_output=True, text=True, check=False).stdout
     if not listed:
-        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip()}")
+        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip() or done.stdout.strip()}")
     # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
     words = listed.splitlines()[0].split()
     fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]

@@ -198,6 +198,7 @@ def test_control_c_before_the_playbook(site: Checkout) -> None:
 
 @pytest.mark.containers
 def test_data_is_deleted_by_who_types_the_name(site: Checkout) -> None:
+    (site.home / "given.json").unlink(missing_ok=True)
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     assert "with the coins in them" in terminal.reads("Type the name of the data center (local) to delete them: ")
     terminal.types("yes\n")
