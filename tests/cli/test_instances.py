@@ -102,7 +102,12 @@ def test_logs_that_follow(bcm: Checkout) -> None:
     terminal.types("\x03")
     assert terminal.ends() == 130
     assert "Traceback" not in terminal.output
-    assert inside("bitcoind", "sleep 0.5; ls -d /proc/[0-9]*/exe | xargs -n1 readlink | grep -c journalctl || true").strip() == "0"
+    assert (
+        inside(
+            "bitcoind", "sleep 0.5; ls -d /proc/[0-9]*/exe | xargs -n1 readlink | grep -c journalctl || true"
+        ).strip()
+        == "0"
+    )
 
 
 def test_shell(bcm: Checkout) -> None:

@@ -171,7 +171,9 @@ def test_control_c_on_a_terminal(site: Checkout) -> None:
     terminal = sleeping(site)
     terminal.types("\x03")
     assert terminal.ends() == 130
-    said = [line for line in re.split(r"\r\x1b\[K|\n", terminal.output) if line and "Sleep" not in line and line != "^C"]
+    said = [
+        line for line in re.split(r"\r\x1b\[K|\n", terminal.output) if line and "Sleep" not in line and line != "^C"
+    ]
     assert said == ["bcm: interrupted; the same command carries on from there"]
 
 

@@ -106,7 +106,10 @@ def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     lines = re.sub(r"^ *\d+:\d\d  ", "", done.stdout, flags=re.M).splitlines()
-    assert sorted(lines[2:4]) in (["  a: Write (1 of 2)", "  b: Write (2 of 2)"], ["  a: Write (2 of 2)", "  b: Write (1 of 2)"])
+    assert sorted(lines[2:4]) in (
+        ["  a: Write (1 of 2)", "  b: Write (2 of 2)"],
+        ["  a: Write (2 of 2)", "  b: Write (1 of 2)"],
+    )
     assert [*lines[:2], *lines[4:]] == [
         "Plan",
         "Configure",

@@ -59,7 +59,9 @@ def test_a_snap_comes_after_what_installs_it(calls: Path) -> None:
 
 
 def test_without_a_terminal_the_command_is_named(calls: Path) -> None:
-    with pytest.raises(setup.BcmError, match=re.escape("type `sudo apt-get install -y gnat gnu`, or run this again with --yes")):
+    with pytest.raises(
+        setup.BcmError, match=re.escape("type `sudo apt-get install -y gnat gnu`, or run this again with --yes")
+    ):
         setup.packages(MISSING, yes=False)
     assert calls.read_text() == ""
 

@@ -83,7 +83,9 @@ def test_a_stack_may_be_called_as_a_verb() -> None:
     assert main.parse(["stack", "start", "test"]).stacks == ["test"]
 
 
-@pytest.mark.parametrize("words", ["-d office -y stack start electrum", "stack start electrum --yes --datacenter office"])
+@pytest.mark.parametrize(
+    "words", ["-d office -y stack start electrum", "stack start electrum --yes --datacenter office"]
+)
 def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
     args = main.parse(words.split())
     assert (args.datacenter, args.yes, args.stacks) == ("office", True, ["electrum"])

@@ -43,7 +43,9 @@ class Person:
     def succeeds(self, *words: str, **more: Any) -> str:
         done = self.types(*words, **more)
         if done.returncode:
-            pytest.fail(f"bcm {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+            pytest.fail(
+                f"bcm {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False
+            )
         return done.stdout
 
     def datacenter(self, name: str, **settings: Any) -> str:

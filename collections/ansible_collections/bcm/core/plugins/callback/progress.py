@@ -11,14 +11,14 @@ type: stdout
 short_description: Progress for people, a report for programs
 version_added: 0.1.0
 author:
-  - Bitcoin Cache Machine contributors
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
   - Shows one line for each phase and for each step that changed something, with the time since the start, and what is
     under way while it lasts.
   - Shows an error as one message, and at the end the report of the playbook.
   - Nothing is shown for steps that changed nothing, unless the verbosity is raised.
 requirements:
-  - set as RV(stdout_callback) in the configuration
+  - set as C(stdout_callback) in the configuration
 options:
   json:
     description:

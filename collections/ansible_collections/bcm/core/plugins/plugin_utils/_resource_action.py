@@ -10,6 +10,7 @@ import typing as t
 from collections.abc import Sequence
 
 from ansible.utils.display import Display
+
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Outcome, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import Step
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
