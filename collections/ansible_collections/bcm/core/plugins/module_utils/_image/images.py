@@ -142,7 +142,9 @@ class Images:
             there = store.stored(self.client).get(image["hash"])
             if there is None:
                 started = time.monotonic()
-                version = bake.version(self.client, name, image["stack"], image["version_command"])
+                version = str(image.get("version") or "")
+                if image["version_command"]:
+                    version = bake.version(self.client, name, image["stack"], image["version_command"])
                 self._check_floor(image, version, warnings)
                 bake.finish(self.client, name)
                 properties = self._properties(image["stack"], image["hash"], version)
