@@ -31,6 +31,19 @@ except OSError:
     print("refused")
 """
 
+# Listens where nobody does yet, so that what is not reached was kept from it.
+_LISTEN = """
+import socket, subprocess, sys, time
+sockets = []
+for port in sys.argv[1:]:
+    try:
+        sockets.append(socket.create_server(("", int(port))))
+    except OSError:
+        pass
+subprocess.run(["systemd-notify", "--ready"], check=True)
+time.sleep(600)
+"""
+
 
 def reaches(instance: str, address: str, port: int, datacenter: str = "local") -> bool:
     return inside(datacenter, instance, "python3", "-c", _TRY, address, str(port)) == "reached"
@@ -104,14 +117,28 @@ def _edges(person: Person) -> dict[tuple[str, str], set[int]]:
     }
 
 
-def test_instances_reach_what_the_plan_lists_and_no_more(person: Person, started: dict[str, Any]) -> None:
+@pytest.fixture
+def listening(person: Person, started: dict[str, Any]) -> Iterator[tuple[dict[tuple[str, str], set[int]], set[int]]]:
+    """What the plan lists, and the ports on which every instance has somebody listening."""
     edges = _edges(person)
-    ports = {port for listed in edges.values() for port in listed}
+    ports = {22}.union(*edges.values())
+    unit = ("systemd-run", "--quiet", "--unit=listen", "--property=Type=notify", "--property=NotifyAccess=all")
+    for instance in INSTANCES:
+        inside("local", instance, *unit, "python3", "-c", _LISTEN, *map(str, sorted(ports)))
+    yield edges, ports
+    for instance in INSTANCES:
+        inside("local", instance, "systemctl", "stop", "listen")
+
+
+def test_instances_reach_what_the_plan_lists_and_no_more(
+    started: dict[str, Any], listening: tuple[dict[tuple[str, str], set[int]], set[int]]
+) -> None:
+    edges, ports = listening
     for consumer in INSTANCES:
         for provider in INSTANCES:
             if consumer == provider:
                 continue
-            for port in ports | {22}:
+            for port in ports:
                 expected = port in edges.get((consumer, provider), set())
                 reached = reaches(consumer, started[provider]["address"], port)
                 assert reached == expected, f"{consumer} to {provider} port {port}"
