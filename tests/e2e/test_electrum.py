@@ -80,7 +80,9 @@ def screen(person: Person) -> Iterator[str]:
     server.wait()
 
 
-def test_window_of_the_wallet(person: Person, started: dict[str, Any], screen: str, request: pytest.FixtureRequest) -> None:
+def test_window_of_the_wallet(
+    person: Person, started: dict[str, Any], screen: str, request: pytest.FixtureRequest
+) -> None:
     """The wallet's window is drawn on this machine's screen; `--picture` keeps the photograph for the README."""
     environment = {**person.environment, "DISPLAY": ":77", "XAUTHORITY": screen}
     opened = subprocess.Popen(person.command("open", "electrum"), cwd=person.home, env=environment)
