@@ -124,7 +124,7 @@ def _cookie(display: str) -> bytes:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         listed = subprocess.run(["xauth", "-f", file, "nlist"], capture_output=True, text=True, check=False).stdout
     if not listed:
-        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip() or done.stdout.strip()}")
+        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip()}")
     # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
     words = listed.splitlines()[0].split()
     fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]

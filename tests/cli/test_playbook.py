@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""start, stop, restart, remove: how the playbook is run. It is a small one here, which writes down what it was given."""
+"""start, stop, restart, remove: how the playbook is run. Here it is one that writes down what it was given."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SITE = [
         "name": "Plan",
         "hosts": "localhost",
         "gather_facts": False,
+        "vars": {"bcm_report": {"chain": "regtest"}},
         "tasks": [
             {
                 "name": "Write down",
@@ -39,7 +40,7 @@ SITE = [
             },
             {"name": "Boom", "ansible.builtin.fail": {"msg": "it is broken"}, "when": "boom is defined"},
             {"name": "Sleep", "ansible.builtin.command": "sleep 60", "when": "slow is defined"},
-            {"name": "Say", "ansible.builtin.debug": {"var": "bcm_report"}, "vars": {"bcm_report": {"chain": "regtest"}}},
+            {"name": "Say", "ansible.builtin.debug": {"var": "bcm_report"}},
         ],
     }
 ]  # fmt: skip
@@ -171,9 +172,8 @@ def test_control_c_on_a_terminal(site: Checkout) -> None:
     terminal = sleeping(site)
     terminal.types("\x03")
     assert terminal.ends() == 130
-    said = [
-        line for line in re.split(r"\r\x1b\[K|\n", terminal.output) if line and "Sleep" not in line and line != "^C"
-    ]
+    lines = re.split(r"\r\x1b\[K|\n", terminal.output)
+    said = [line for line in lines if line not in ("", "^C") and "Sleep" not in line]
     assert said == ["bcm: interrupted; the same command carries on from there"]
 
 
@@ -195,7 +195,7 @@ def test_control_c_before_the_playbook(site: Checkout) -> None:
     assert terminal.output.strip().endswith("bcm: interrupted")
 
 
-# -- data ---------------------------------------------------------------------------------------------------------------
+# -- data -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.containers

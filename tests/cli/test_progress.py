@@ -36,13 +36,13 @@ PLAYBOOK = [
         "gather_facts": False,
         "tasks": [
             {"name": "Sleep", "ansible.builtin.command": "sleep {{ seconds | default(0) }}", "changed_when": False},
-            {"name": "Write", "ansible.builtin.copy": {"dest": "{{ to }}/{{ inventory_hostname }}", "content": "new\n"}},
+            {"name": "Write", "ansible.builtin.copy": {"dest": "{{ to }}/{{ inventory_hostname }}", "content": "a\n"}},
             {
                 "name": "Break",
                 "ansible.builtin.command": "sh -c 'echo first; echo the reason >&2; exit 3'",
                 "when": "fault == 'command' and inventory_hostname == 'b'",
             },
-            {"name": "Refuse", "ansible.builtin.fail": {"msg": "Pool x: too small; free 3 GiB"}, "when": "fault == 'fail'"},
+            {"name": "Refuse", "ansible.builtin.fail": {"msg": "Pool x is too small"}, "when": "fault == 'fail'"},
             {
                 "name": "Loop",
                 "ansible.builtin.fail": {"msg": "bad {{ item }}"},
@@ -51,7 +51,12 @@ PLAYBOOK = [
             },
             {"name": "Hide", "ansible.builtin.fail": {"msg": "s3cret"}, "no_log": True, "when": "fault == 'hidden'"},
             {"name": "Template", "ansible.builtin.debug": {"msg": "{{ nowhere }}"}, "when": "fault == 'template'"},
-            {"name": "Lost", "ansible.builtin.ping": {}, "when": "fault == 'unreachable'", "vars": {"ansible_connection": "ssh"}},
+            {
+                "name": "Lost",
+                "ansible.builtin.ping": {},
+                "when": "fault == 'unreachable'",
+                "vars": {"ansible_connection": "ssh", "ansible_port": 9},
+            },
         ],
     },
     {
@@ -106,10 +111,8 @@ def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     lines = re.sub(r"^ *\d+:\d\d  ", "", done.stdout, flags=re.M).splitlines()
-    assert sorted(lines[2:4]) in (
-        ["  a: Write (1 of 2)", "  b: Write (2 of 2)"],
-        ["  a: Write (2 of 2)", "  b: Write (1 of 2)"],
-    )
+    assert sorted(line[:10] for line in lines[2:4]) == ["  a: Write", "  b: Write"]
+    assert [line[10:] for line in lines[2:4]] == [" (1 of 2)", " (2 of 2)"]
     assert [*lines[:2], *lines[4:]] == [
         "Plan",
         "Configure",
@@ -130,7 +133,7 @@ def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
 
 def test_check_mode_with_differences(run: Run) -> None:
     done = run.ends("--check", "--diff")
-    assert done.stdout.count("+new") == 2
+    assert done.stdout.count("+a") == 2
     assert done.stdout.splitlines()[-1].endswith("Done: 2 steps would change")
     assert list((run.folder / "to").iterdir()) == []
 
@@ -139,7 +142,7 @@ def test_check_mode_with_differences(run: Run) -> None:
     ("fault", "said"),
     [
         ("command", "Failed: b: Break: non-zero return code\n    the reason\n"),
-        ("fail", "Failed: a: Refuse: Pool x: too small; free 3 GiB\n"),
+        ("fail", "Failed: a: Refuse: Pool x is too small\n"),
         ("loop", "Failed: a: Loop: bad 2\n"),
         ("template", "Failed: a: Template: "),
         ("unreachable", "Failed: a: Lost: "),
@@ -166,7 +169,7 @@ def test_json(run: Run) -> None:
     assert "Done: 2 steps changed" in done.stderr
     failed = run.ends(as_json=True, fault="fail")
     assert failed.returncode == 2
-    assert json.loads(failed.stdout)["errors"][0]["message"] == "Pool x: too small; free 3 GiB"
+    assert json.loads(failed.stdout)["errors"][0]["message"] == "Pool x is too small"
 
 
 def test_verbose(run: Run) -> None:
@@ -181,4 +184,4 @@ def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
     terminal.reads("Configure: a: Sleep (0:02)")
     assert terminal.ends() == 0
     # Each line begins where the ticking one was wiped away.
-    assert re.search(r"\r\033\[K +0:0\d  Report\n", terminal.output)
+    assert re.search(r"\r\033\[K +0:\d\d  Report\n", terminal.output)

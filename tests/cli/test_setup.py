@@ -123,7 +123,7 @@ def test_a_command_that_takes_time_ticks_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ubuntu"), [("ID=debian\n", False), ("ID=ubuntu\n", True), ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", True)]
+    ("text", "ubuntu"), [("ID=debian\n", False), ("ID=ubuntu\n", True), ('ID=mint\nID_LIKE="ubuntu debian"\n', True)]
 )
 def test_which_lxd_a_distribution_has(text: str, ubuntu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = tmp_path / "os-release"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PROJECT, Checkout, inside
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from tests.cli.conftest import PROJECT, Checkout, inside
 from tests.support import LXD_DIR
 
 DISPLAY = ":78"
@@ -48,7 +48,8 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def bcm(deployed: Checkout) -> Checkout:
-    inside("electrum", "useradd --system tester; cat >/usr/local/bin/window", Path(__file__).with_name("x_client.py").read_bytes())
+    client = Path(__file__).with_name("x_client.py").read_bytes()
+    inside("electrum", "useradd --system tester; cat >/usr/local/bin/window", client)
     inside("electrum", "cat >/etc/systemd/system/electrum-window.service; systemctl daemon-reload", UNIT.encode())
     return deployed
 
@@ -85,7 +86,7 @@ def opened(bcm: Checkout, screen: dict[str, str]) -> subprocess.Popen[str]:
 def nothing_is_left() -> None:
     with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
         assert client.get("/1.0/instances/electrum")["devices"].keys() == {"root"}
-    assert inside("electrum", "ls /run/bcm-window /tmp/.X11-unix 2>/dev/null || true").strip() in ("", "/tmp/.X11-unix:")
+    assert inside("electrum", "ls -d /run/bcm-window /tmp/.X11-unix/* 2>/dev/null || true") == ""
 
 
 def journal() -> str:
@@ -100,7 +101,8 @@ def test_a_window_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> N
     # It is the user's alone who runs the program, and it shows the program nothing else of the screen.
     assert "the screen cannot be read" in journal()
     listed = inside("electrum", "stat -c '%U %a %n' /run/bcm-window /run/bcm-window/* /tmp/.X11-unix/X78")
-    assert [line.split()[:2] for line in listed.splitlines()] == [["tester", mode] for mode in ("700", "600", "600", "600")]
+    owners = [line.split()[:2] for line in listed.splitlines()]
+    assert owners == [["tester", mode] for mode in ("700", "600", "600", "600")]
     second = bcm.bcm("open", "electrum", **screen)
     assert (second.returncode, second.stderr) == (1, "bcm: The window of electrum is open already\n")
     subprocess.run(["xdotool", "windowkill", *windows(screen)], env={**os.environ, **screen}, check=True)

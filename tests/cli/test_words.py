@@ -121,8 +121,8 @@ def test_no_traceback_reaches_a_person(checkout: Checkout) -> None:
 
 
 def test_a_reader_that_has_enough(checkout: Checkout) -> None:
-    command = f"set -o pipefail; {checkout.home}/bcm stack list --json | true"
-    done = subprocess.run(["bash", "-c", command], env=checkout.environment, capture_output=True, text=True, check=False)
+    command = ["bash", "-c", f"set -o pipefail; {checkout.home}/bcm stack list --json | true"]
+    done = subprocess.run(command, env=checkout.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -59,8 +59,9 @@ def main() -> None:
     print("the screen can be read" if answer[0] == 1 else "the screen cannot be read", flush=True)
     window, title = own | 1, b"bcm test"
     sock.sendall(struct.pack("<BBHIIhhHHHHII", CREATE_WINDOW, 0, 8, window, root, 10, 10, 200, 100, 1, 1, 0, 0))
-    property_ = struct.pack("<BBHIIIBxxxI", CHANGE_PROPERTY, 0, 6 + len(padded(title)) // 4, window, WM_NAME, STRING, 8, 8)
-    sock.sendall(property_ + padded(title) + struct.pack("<BBHI", MAP_WINDOW, 0, 2, window))
+    words = 6 + len(padded(title)) // 4
+    named = struct.pack("<BBHIIIBxxxI", CHANGE_PROPERTY, 0, words, window, WM_NAME, STRING, 8, len(title))
+    sock.sendall(named + padded(title) + struct.pack("<BBHI", MAP_WINDOW, 0, 2, window))
     while True:
         exactly(sock, 32)
 
