@@ -21,6 +21,7 @@ _SCREEN_PACKAGES = (
     setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
     setup.Package("xdotool", "xdotool", "finds and closes that window"),
     setup.Package("imagemagick", "import", "takes its picture"),
+    setup.Package("tesseract-ocr", "tesseract", "reads what stands in it"),
 )
 
 

@@ -98,14 +98,17 @@ def test_window_of_the_wallet(
         until(lambda: bool(windows()), "the window of Electrum", 90)
         picture = person.home / "electrum.png"
 
-        def drawn() -> bool:
+        def balance_shown() -> bool:
             subprocess.run(["import", "-window", "root", str(picture)], env=environment, check=True)
-            colours = subprocess.run(
-                ["identify", "-format", "%k", str(picture)], capture_output=True, text=True, check=True
+            enlarged = subprocess.run(
+                ["convert", str(picture), "-resize", "200%", "png:-"], capture_output=True, check=True
+            )
+            read = subprocess.run(
+                ["tesseract", "-", "-"], input=enlarged.stdout, capture_output=True, check=True
             ).stdout
-            return int(colours) > 300
+            return "Balance: 50000" in read.decode()
 
-        until(drawn, "a window that is more than an empty frame", 30)
+        until(balance_shown, "a window with the balance in it, 50 BTC in its unit mBTC", 60)
         keep = request.config.getoption("--picture")
         if keep:
             shutil.copy(picture, ROOT / keep)
