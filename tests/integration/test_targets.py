@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import COLLECTION, LXD_DIR, ROOT, Tools
+from tests.support import COLLECTION, Tools
 
 INTEGRATION = COLLECTION / "tests/integration"
 TARGETS = sorted(path.name for path in INTEGRATION.glob("targets/*") if not path.name.startswith("setup_"))
@@ -19,18 +19,16 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture(scope="module")
-def variables(lxd_tools: Tools) -> Iterator[None]:
-    """ansible-test hands on no environment: a file says where LXD is, and which image an instance can be made of."""
-    config = INTEGRATION / "integration_config.yml"
-    prepare = ROOT / "tests/integration/prepare.yml"
-    told = {"prepare_endpoint": f"unix://{LXD_DIR}/unix.socket", "prepare_config": str(config)}
-    lxd_tools.run("ansible-playbook", "--extra-vars", json.dumps(told), prepare)
+def config(variables: dict[str, str]) -> Iterator[None]:
+    """ansible-test hands on no environment, but it reads a file."""
+    path = INTEGRATION / "integration_config.yml"
+    path.write_text(json.dumps(variables))
     yield
-    config.unlink()
+    path.unlink()
 
 
 @pytest.mark.containers
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.usefixtures("variables")
+@pytest.mark.usefixtures("config")
 def test_target(lxd_tools: Tools, target: str) -> None:
     lxd_tools.run("ansible-test", "integration", "--python", PYTHON, "--color=no", target, cwd=COLLECTION)

@@ -95,11 +95,12 @@ class Client:
     def server(self) -> dict[str, Any]:
         """``GET /1.0``, read once."""
         if self._server is None:
-            self._server = self.get("/1.0", project=False)
-            if self._server.get("auth") == "untrusted":
+            server = self.get("/1.0", project=False)
+            if server.get("auth") == "untrusted":
                 raise Forbidden(
                     f"{self.endpoint.name} does not trust our client certificate: add it there with a trust token"
                 )
+            self._server = server
         return self._server
 
     def has(self, extension: str) -> bool:

@@ -68,7 +68,7 @@ class Endpoint:
         raw = socket.create_connection((parts.hostname or "", parts.port or 8443), timeout)
         tls = context.wrap_socket(raw, server_hostname=parts.hostname)
         if self.server_cert:
-            pinned = ssl.PEM_cert_to_DER_cert(Path(self.server_cert).read_text(encoding="ascii"))
+            pinned = ssl.PEM_cert_to_DER_cert(Path(self.server_cert).read_text(encoding="utf-8"))
             if tls.getpeercert(binary_form=True) != pinned:
                 tls.close()
                 raise ssl.SSLCertVerificationError("not the pinned certificate")
@@ -119,17 +119,29 @@ def resolve(
     if parts.scheme == "https":
         if not parts.hostname:
             raise LxdError(f'Endpoint "{endpoint}" names no host: https://host[:port]')
-        for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
-            if path and not os.path.isfile(path):
-                raise LxdError(f"Endpoint {endpoint}: {option} {path} does not exist")
-        if not client_cert:
-            raise LxdError(f"Endpoint {endpoint} needs a client certificate: set client_cert and client_key")
+        _check_certificates(endpoint, client_cert, client_key, server_cert)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        url = f"https://{host}:{port or 8443}"
-        return Endpoint(endpoint, url, None, client_cert, client_key, server_cert)
+        return Endpoint(endpoint, f"https://{host}:{port or 8443}", None, client_cert, client_key, server_cert)
     if parts.scheme == "ssh":
         return _unix(endpoint, _ssh_tunnel(endpoint, timeout))
     raise LxdError(f'Endpoint "{endpoint}": unknown scheme "{parts.scheme}", use unix://, https:// or ssh://')
+
+
+def _check_certificates(name: str, client_cert: str | None, client_key: str | None, server_cert: str | None) -> None:
+    if not client_cert:
+        raise LxdError(f"Endpoint {name} needs a client certificate: set client_cert and client_key")
+    for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
+        if path and not os.access(path, os.R_OK):
+            raise LxdError(f"Endpoint {name}: {option} {path} does not exist, or you may not read it")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(client_cert, client_key, password="")
+    except ssl.SSLError as error:
+        raise LxdError(f"Endpoint {name}: {client_cert} is no certificate in PEM with its unencrypted key") from error
+    try:
+        if server_cert:
+            ssl.PEM_cert_to_DER_cert(Path(server_cert).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LxdError(f"Endpoint {name}: server_cert {server_cert} is no certificate in PEM") from error
 
 
 def _unix(name: str, path: str) -> Endpoint:

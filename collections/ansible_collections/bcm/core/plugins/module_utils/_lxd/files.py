@@ -74,6 +74,8 @@ class FileSession:
             with contextlib.suppress(OSError):
                 head += raw.recv(64 * 1024)
             raw.close()
+            if " 403 " in status:
+                client.server  # noqa: B018  says so if it does not trust us at all
             if " 404 " in status:
                 raise client.no_instance(instance)
             raise LxdError(f"Failed to open the files of instance {instance}: {_error_in(head) or status or 'closed'}")

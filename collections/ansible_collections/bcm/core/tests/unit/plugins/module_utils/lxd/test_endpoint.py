@@ -15,6 +15,8 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import endpoint
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, local_sockets, resolve
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, Unreachable
 
+Pairs = dict[str, tuple[Path, Path]]
+
 
 @pytest.fixture
 def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,27 +48,47 @@ def test_a_socket_is_a_path_or_a_url(written: str) -> None:
         ("https://[2001:db8::1]", "https://[2001:db8::1]:8443"),
     ],
 )
-def test_https_has_a_port_by_default(written: str, url: str) -> None:
-    found = resolve(written, client_cert=__file__, client_key=__file__)
-    assert (found.url, found.socket_path, found.client_cert) == (url, None, __file__)
+def test_https_has_a_port_by_default(written: str, url: str, certificates: Pairs) -> None:
+    certificate, key = certificates["client"]
+    found = resolve(written, client_cert=str(certificate), client_key=str(key))
+    assert (found.url, found.socket_path, found.client_cert) == (url, None, str(certificate))
 
 
 @pytest.mark.parametrize(
-    ("written", "options", "message"),
+    ("written", "message"),
     [
-        ("ftp://box", {}, 'Endpoint "ftp://box": unknown scheme "ftp", use unix://, https:// or ssh://'),
-        ("https://box:port", {}, 'Endpoint "https://box:port": Port could not be cast to integer value as \'port\''),
-        ("https://", {}, 'Endpoint "https://" names no host: https://host[:port]'),
-        ("ssh:///run/lxd.socket", {}, 'Endpoint "ssh:///run/lxd.socket" names no host: ssh://[user@]host[:port]'),
-        ("https://box", {}, "Endpoint https://box needs a client certificate: set client_cert and client_key"),
-        ("https://box", {"client_cert": "/no"}, "Endpoint https://box: client_cert /no does not exist"),
-        ("https://box", {"client_cert": __file__, "server_cert": "/no"}, "Endpoint https://box: server_cert /no does"),
+        ("ftp://box", 'Endpoint "ftp://box": unknown scheme "ftp", use unix://, https:// or ssh://'),
+        ("https://box:port", 'Endpoint "https://box:port": Port could not be cast to integer value as \'port\''),
+        ("https://", 'Endpoint "https://" names no host: https://host[:port]'),
+        ("ssh:///run/lxd.socket", 'Endpoint "ssh:///run/lxd.socket" names no host: ssh://[user@]host[:port]'),
+        ("https://box", "Endpoint https://box needs a client certificate: set client_cert and client_key"),
     ],
 )
-def test_a_wrong_endpoint_is_named_with_its_fault(written: str, options: dict[str, str], message: str) -> None:
+def test_a_wrong_endpoint_is_named_with_its_fault(written: str, message: str) -> None:
     with pytest.raises(LxdError) as caught:
-        resolve(written, **options)
+        resolve(written)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"client_cert": "/no"}, "client_cert /no does not exist, or you may not read it"),
+        ({"client_key": "/no"}, "client_key /no does not exist, or you may not read it"),
+        ({"server_cert": "/no"}, "server_cert /no does not exist, or you may not read it"),
+        ({"server_cert": __file__}, f"server_cert {__file__} is no certificate in PEM"),
+        ({"client_cert": __file__}, f"{__file__} is no certificate in PEM with its unencrypted key"),
+        ({"client_key": __file__}, "client.crt is no certificate in PEM with its unencrypted key"),
+        ({"client_key": None}, "client.crt is no certificate in PEM with its unencrypted key"),
+    ],
+)
+def test_files_that_are_no_certificates(options: dict[str, str | None], message: str, certificates: Pairs) -> None:
+    certificate, key = certificates["client"]
+    wanted: dict[str, str | None] = {"client_cert": str(certificate), "client_key": str(key), **options}
+    with pytest.raises(LxdError) as caught:
+        resolve("https://box", **wanted)  # type: ignore[arg-type]
+    assert str(caught.value).startswith("Endpoint https://box: ")
+    assert str(caught.value).endswith(message)
 
 
 @pytest.mark.usefixtures("nothing_here")

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Others work on the same server, and some things take too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, reconcile
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, PreconditionFailed
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
+
+pytestmark = pytest.mark.containers
+
+NAME = "bcm-test-changes"
+# Not pools, of which LXD 5.0 tells no ETag.
+RESOURCES: list[dict[str, Any]] = [
+    {"kind": "profile", "name": NAME},
+    {"kind": "project", "name": NAME},
+    {"kind": "network_acl", "name": NAME},
+    {"kind": "network", "name": "bcmtestchanges", "config": {"ipv4.address": "none", "ipv6.address": "none"}},
+    {"kind": "storage_volume", "name": NAME, "pool": "default"},
+]
+KINDS = [item["kind"] for item in RESOURCES]
+
+
+@pytest.fixture(params=RESOURCES, ids=KINDS)
+def resource(request: pytest.FixtureRequest, client: Client) -> Iterator[dict[str, Any]]:
+    reconcile(client, [parse(request.param)])
+    yield request.param
+    known = {key: request.param[key] for key in ("kind", "name", "pool") if key in request.param}
+    reconcile(client, [parse({**known, "state": "absent"})])
+
+
+class Raced(Client):
+    """A client that is always a little late: just before it writes, somebody else does."""
+
+    def call(self, method: str, path: str, body: Any = None, **rest: Any) -> Any:
+        if method == "PUT":
+            theirs = {**body, "config": {**body["config"], "user.theirs": "1"}}
+            super().call(method, path, theirs, what="be first", project=rest.get("project", True))
+        return super().call(method, path, body, **rest)
+
+
+def test_what_somebody_changed_before_the_write_is_not_written_over(
+    client: Client, resource: dict[str, Any], variables: dict[str, str]
+) -> None:
+    wanted = parse({**resource, "description": "ours"})
+    with Raced(variables["bcm_test_endpoint"]) as raced, pytest.raises(ApplyError) as caught:
+        reconcile(raced, [wanted])
+    message = "somebody changed it after it was read; nothing was overwritten, run again"
+    assert str(caught.value) == f"Failed to update {wanted.label}: {message}"
+    assert isinstance(caught.value.outcome.work[0].error, PreconditionFailed)
+    assert caught.value.outcome.changes == []
+    assert client.get(wanted.path)["config"]["user.theirs"] == "1"
+    reconcile(client, [wanted])
+    assert client.get(wanted.path)["description"] == "ours"
+
+
+def test_what_somebody_changed_after_the_plan_is_not_written_over(client: Client, resource: dict[str, Any]) -> None:
+    wanted = parse({**resource, "description": "ours"})
+
+    def meddle(*_unused: object) -> None:
+        reconcile(client, [parse({**resource, "description": "theirs"})])
+
+    with pytest.raises(ApplyError, match="somebody changed it after it was read; nothing was overwritten, run again$"):
+        reconcile(client, [wanted], progress=meddle)
+    assert client.get(wanted.path)["description"] == "theirs"
+
+
+def test_the_deadline_of_an_operation(client: Client, instance: str) -> None:
+    body = {"command": ["sleep", "600"], "environment": {}, "wait-for-websocket": False, "interactive": False}
+    operation = client.send("POST", f"/1.0/instances/{instance}/exec", body)
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"^Failed to sleep well: not done after 1.5 s \(running\)$"):
+        client.wait(operation, what="sleep well", deadline=1.5)
+    assert 1.5 <= time.monotonic() - begun < 4
