@@ -20,10 +20,14 @@ extends_documentation_fragment:
   - bcm.core.lxd.plugin
 options:
   instance:
-    description: Name of the instance.
+    description:
+      - Name of the instance.
+      - Ansible itself sets C(ansible_host) to the name of the host that a task is delegated to. Where it holds an
+        address, set C(bcm_lxd_instance).
     type: str
     vars:
       - name: inventory_hostname
+      - name: ansible_host
       - name: bcm_lxd_instance
   remote_user:
     description:
@@ -88,7 +92,7 @@ import typing as t
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-from ansible.plugins.connection import ConnectionBase, ensure_connect
+from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell as _shell
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
@@ -101,6 +105,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 
 _CHUNK = 1024 * 1024
+
+_ENDPOINT_OPTIONS = ("endpoint", "project", "client_cert", "client_key", "server_cert", "server_timeout")
 
 # A worker talks to several instances when tasks are delegated in a loop. Sockets are not shared with a parent process.
 _clients: dict[tuple[t.Any, ...], Client] = {}
@@ -117,14 +123,14 @@ class Connection(ConnectionBase):
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
         self._session: _shell.Shell | None = None
+        self._session_of: tuple[t.Any, ...] = ()
 
     @property
     def _instance(self) -> str:
         return self.get_option("instance")
 
     def _client(self) -> Client:
-        names = ("endpoint", "project", "client_cert", "client_key", "server_cert", "server_timeout")
-        options = {name: self.get_option(name) for name in names}
+        options = {name: self.get_option(name) for name in _ENDPOINT_OPTIONS}
         options["timeout"] = options.pop("server_timeout")
         key = (os.getpid(), *options.values())
         if key not in _clients:
@@ -132,6 +138,10 @@ class Connection(ConnectionBase):
         return _clients[key]
 
     def _connect(self) -> Connection:
+        # The items of a loop share the connection, and may differ in all of these.
+        wanted = tuple(self.get_option(name) for name in (*_ENDPOINT_OPTIONS, "instance", "remote_user"))
+        if wanted != self._session_of:
+            self.close()
         if self._session is None:
             user = self.get_option("remote_user") or "root"
             self._display.vvv(f"ESTABLISH LXD CONNECTION FOR USER: {user}", host=self._instance)
@@ -141,6 +151,7 @@ class Connection(ConnectionBase):
                 self._session = _shell.Shell(client, self._instance, user=entry)
             except LxdError as error:  # its message is whole; Ansible would append those of what caused it
                 raise AnsibleConnectionFailure(str(error)) from None
+            self._session_of = wanted
             self._connected = True
         return self
 
@@ -153,7 +164,6 @@ class Connection(ConnectionBase):
     def reset(self) -> None:
         self.close()
 
-    @ensure_connect
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         self._display.vvv(f"EXEC {to_text(cmd)}", host=self._instance)
         prompting = sudoable and self.become is not None and self.become.expect_prompt()
@@ -163,14 +173,13 @@ class Connection(ConnectionBase):
             converse=_Password(self.become) if prompting else None,
             patience=self.get_option("become_timeout"),
         )
-        if result.returncode and sudoable and self.become is not None:
+        if result.returncode and sudoable and self.become and not self.become.check_success(result.stdout):
             if self.become.check_incorrect_password(result.stderr):
                 raise AnsibleAuthenticationFailure(f"Incorrect {self.become.name} password")
             if self.become.check_missing_password(result.stderr):
                 raise AnsibleAuthenticationFailure(f"Missing {self.become.name} password")
         return result.returncode, result.stdout, result.stderr
 
-    @ensure_connect
     def put_file(self, in_path: str, out_path: str) -> None:
         self._display.vvv(f"PUT {in_path} TO {out_path}", host=self._instance)
         if not os.path.isfile(to_bytes(in_path, errors="surrogate_or_strict")):
@@ -181,7 +190,6 @@ class Connection(ConnectionBase):
                 f"Failed to write {out_path} in instance {self._instance}: {to_text(result.stderr).strip()}"
             )
 
-    @ensure_connect
     def fetch_file(self, in_path: str, out_path: str) -> None:
         self._display.vvv(f"FETCH {in_path} TO {out_path}", host=self._instance)
         with open(to_bytes(out_path, errors="surrogate_or_strict"), "wb") as sink:
@@ -192,9 +200,9 @@ class Connection(ConnectionBase):
             )
 
     def _run(self, command: str, **options: t.Any) -> ExecResult:
-        session = t.cast(_shell.Shell, self._session)
+        self._connect()
         try:
-            return session.run(command, **options)
+            return t.cast(_shell.Shell, self._session).run(command, **options)
         except BaseException as error:
             self.close()
             if isinstance(error, LxdError):

@@ -69,11 +69,12 @@ def test_lost_shell_makes_the_host_unreachable_and_is_not_used_again(monkeypatch
         def close(self) -> None:
             self.closed = True
 
-    options = {"instance": "one", "become_timeout": 1.0}
+    options = {**dict.fromkeys(lxd._ENDPOINT_OPTIONS), "instance": "one", "remote_user": "root", "become_timeout": 1.0}
     connection = lxd.Connection(PlayContext(), shell=shell_loader.get("sh"))
     monkeypatch.setattr(connection, "get_option", options.__getitem__)
     lost = Lost()
     connection._session, connection._connected = lost, True
+    connection._session_of = (None,) * len(lxd._ENDPOINT_OPTIONS) + ("one", "root")
     with pytest.raises(AnsibleConnectionFailure, match="the shell ended"):
         connection.exec_command("true")
     assert lost.closed
