@@ -99,6 +99,11 @@ class _Under(t.NamedTuple):
     since: float
 
 
+def _name(task: Task) -> str:
+    """The name of a step without that of its role."""
+    return str(task.name or task.get_name())
+
+
 class CallbackModule(CallbackBase):
     """One instance lives in Ansible's main process; results reach it from a thread, steps begin in another."""
 
@@ -187,20 +192,20 @@ class CallbackModule(CallbackBase):
         name = host.get_name()
         label = "" if name == "localhost" else f"{name}: "
         with self._lock:
-            self._running[name, task._uuid] = _Under(label, str(task.get_name()), time.monotonic())
+            self._running[name, task._uuid] = _Under(label, _name(task), time.monotonic())
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         label = self._over(result)
         if isinstance(facts := result.result.get("bcm_report"), t.Mapping):
             self._report = plain(facts)
         phase = _PHASE.search(result.task.get_path() or "")
-        key = phase[1] if phase else str(result.task.get_name())
+        key = phase[1] if phase else _name(result.task)
         done = self._done.setdefault(key, set())
         done.add(result.host.get_name())
         # Proofs change nothing, and are what a person waits for.
         if result.result.get("changed") or key == "verify" or self._display.verbosity:
             far = f" ({len(done)} of {self._hosts})" if self._hosts > 1 else ""
-            self._line(f"  {label}{result.task.get_name()}{self._summary(result)}{far}")
+            self._line(f"  {label}{_name(result.task)}{self._summary(result)}{far}")
         if self._display.verbosity > 1:
             self._line(self._dump_results(result.result), stamped=False)
 
@@ -209,8 +214,8 @@ class CallbackModule(CallbackBase):
         if ignore_errors:
             return
         message = self._message(result)
-        self._errors.append({"instance": result.host.get_name(), "step": result.task.get_name(), "message": message})
-        self._line(f"Failed: {label}{result.task.get_name()}: {message}")
+        self._errors.append({"instance": result.host.get_name(), "step": _name(result.task), "message": message})
+        self._line(f"Failed: {label}{_name(result.task)}: {message}")
         if self._display.verbosity > 1:
             self._handle_exception(result.result, use_stderr=True)
 
