@@ -38,20 +38,25 @@ BENCHMARKS = {
 def main() -> int:
     args = _arguments()
     found: dict[str, list[Line]] = {}
-    with (
-        machine.daemon(args.lxd_dir) as socket,
-        tempfile.TemporaryDirectory(prefix="bcm-bench-") as folder,
-        Client(str(socket)) as client,
-        measure.network(client),
-    ):
-        facts = _facts(client)
-        bench = Bench(client, Path(folder), peers.folder(), args.repetitions, args.warm)
-        for name in args.benchmarks or BENCHMARKS:
-            step(f"Benchmark {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
-            begun = time.monotonic()
-            found[name] = BENCHMARKS[name].lines(bench)
-            step(f"Benchmark {name}: {time.monotonic() - begun:.0f} s")
-    return _write(args.output, facts, found)
+    facts: dict[str, str] = {}
+    try:
+        with (
+            machine.daemon(args.lxd_dir) as socket,
+            tempfile.TemporaryDirectory(prefix="bcm-bench-") as folder,
+            Client(str(socket)) as client,
+            measure.network(client),
+        ):
+            facts = _facts(client)
+            bench = Bench(client, Path(folder), peers.folder(), args.repetitions, args.warm)
+            for name in args.benchmarks or BENCHMARKS:
+                step(f"Benchmark {name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
+                begun = time.monotonic()
+                found[name] = BENCHMARKS[name].lines(bench)
+                step(f"Benchmark {name}: {time.monotonic() - begun:.0f} s")
+    finally:
+        # What was measured before a failure is not lost with it.
+        met = _write(args.output, facts, found) if found else False
+    return 0 if met else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,8 +93,8 @@ def _facts(client: Client) -> dict[str, str]:
     }
 
 
-def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Line]]) -> int:
-    """The table and the figures; 1 if a limit is not kept."""
+def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Line]]) -> bool:
+    """The table and the figures; whether every limit is kept."""
     lines = [line for lines in found.values() for line in lines]
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"machine": facts, "benchmarks": {k: [dataclasses.asdict(x) for x in v] for k, v in found.items()}}
@@ -97,7 +102,7 @@ def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Line]]) ->
     table = "\n".join(_table(facts, lines)) + "\n"
     (folder / "results.md").write_text(table, encoding="utf-8")
     print(table, end="")
-    return 0 if all(line.met for line in lines) else 1
+    return all(line.met for line in lines)
 
 
 def _table(facts: dict[str, str], lines: list[Line]) -> list[str]:

@@ -63,13 +63,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Run:
-    """A playbook that ran: seconds in all, of each task and play (first host to last), and how much changed."""
+    """A playbook that ran: seconds in all, of each task and play (first host to last), and what changed something."""
 
     seconds: float
     tasks: Mapping[str, float]
     plays: Mapping[str, float]
     steps: Sequence[Step]
-    changed: int
+    changed: Sequence[str]
+
+    def unchanged(self) -> Run:
+        """Itself; BenchError if it changed something, for then it is no measure of doing nothing."""
+        if self.changed:
+            raise BenchError(f"What was in its wanted state was changed by {'; '.join(self.changed)}")
+        return self
 
 
 @dataclass
@@ -169,10 +175,10 @@ class Bench:
         seconds = time.perf_counter() - begun
         if done.returncode:
             raise BenchError(f"{done.stdout[-4000:]}\n{playbook} ended with {done.returncode}")
-        found = json.loads(times.read_text(encoding="utf-8"))
-        tasks = found["tasks"]
+        tasks = json.loads(times.read_text(encoding="utf-8"))
         steps = [Step(task["host"], task["task"], task["end"] - task["begin"]) for task in tasks]
-        return Run(seconds, _spans(tasks, "task"), _spans(tasks, "play"), steps, found["changed"])
+        changed = [f"{task['host']}: {task['task']}" for task in tasks if task["changed"]]
+        return Run(seconds, _spans(tasks, "task"), _spans(tasks, "play"), steps, changed)
 
 
 @contextmanager

@@ -44,12 +44,12 @@ class CallbackModule(CallbackBase):
         }
 
     def v2_runner_on_ok(self, result: Any, **_rest: Any) -> None:
-        # A host of the free strategy may take a task twice (an include in a loop); the last one counts.
-        self._tasks[result.task._uuid, result.host.get_name()]["end"] = time.time()
+        task = self._tasks[result.task._uuid, result.host.get_name()]
+        task.update(end=time.time(), changed=bool(result.result.get("changed")))
 
     v2_runner_on_failed = v2_runner_on_unreachable = v2_runner_on_skipped = v2_runner_on_ok
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         done = [task for task in self._tasks.values() if "end" in task]
         with open(os.environ["BENCH_TIMES"], "w", encoding="utf-8") as file:
-            json.dump({"tasks": done, "changed": sum(stats.changed.values())}, file)
+            json.dump(done, file)
