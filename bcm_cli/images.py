@@ -12,10 +12,11 @@ from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._image.images import Images
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_ARGUMENT_SPEC
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup
 from .datacenter import DataCenter
-from .output import answer, megabytes
+from .output import answer
 
 
 def show(args: argparse.Namespace) -> int:
@@ -27,8 +28,8 @@ def show(args: argparse.Namespace) -> int:
         {
             "image": f"bcm/{image['stack']}/{image['hash'][:12]}",
             "version": image["version"],
-            "endpoint": megabytes(image["endpoint_size"]),
-            "disk": megabytes(image["cache_size"]),
+            "endpoint": amount(image["endpoint_size"]),
+            "disk": amount(image["cache_size"]),
             "used by": image["used_by"],
         }
         for image in found
@@ -39,7 +40,7 @@ def show(args: argparse.Namespace) -> int:
 def prune(args: argparse.Namespace) -> int:
     with args.datacenter.client() as client:
         gone = of(args.datacenter, client).prune([], args.older_than)
-    return answer(gone if args.json else {**gone, "freed": megabytes(gone["freed"]) or "nothing"}, args.json)
+    return answer(gone if args.json else {**gone, "freed": amount(gone["freed"]) or "nothing"}, args.json)
 
 
 def of(datacenter: DataCenter, client: Client) -> Images:

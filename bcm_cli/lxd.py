@@ -35,14 +35,16 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
         with datacenter.client() as client:
             client.server  # noqa: B018  reading it says whether it answers and trusts us
         return
-    if not _answers():
-        if not any(setup.which(program) for program in ("lxd", "incusd")):
+    runs = _answers()
+    if not runs:
+        program = _program()
+        if program is None:
             wanted += setup.LXD_SNAPS if _is_ubuntu() else setup.LXD_PACKAGES
-        setup.packages(wanted, yes)
-        if not _answers():
-            _start()
-    else:
-        setup.packages(wanted, yes)
+        elif "/snap/" not in program:
+            wanted += setup.LXD_TOOLS
+    setup.packages(wanted, yes)
+    if not runs and not _answers():
+        _start()
     with datacenter.client() as client:
         _initialise(client, datacenter.storage_pool)
 
@@ -73,8 +75,13 @@ def _is_ubuntu() -> bool:
     return "ubuntu" in " ".join(line for line in lines if line.startswith(("ID=", "ID_LIKE=")))
 
 
+def _program() -> str | None:
+    # What Ubuntu has under this name outside of the snap does nothing but offer the snap.
+    return setup.which("/snap/bin/lxd" if _is_ubuntu() else "lxd") or setup.which("incusd")
+
+
 def _start() -> None:
-    program = setup.which("lxd") or setup.which("incusd")
+    program = _program()
     if program is None:
         raise BcmError("LXD was installed, but there is no program lxd in PATH: log in again and repeat the command")
     name = os.path.basename(program)
@@ -84,13 +91,13 @@ def _start() -> None:
         unit = "snap.lxd.daemon" if "/snap/" in program else {"lxd": "lxd", "incusd": "incus"}[name]
         setup.quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
     else:
-        directory = os.environ.get("LXD_DIR") or f"/var/lib/{name.removesuffix('d') if name == 'incusd' else name}"
+        directory = os.environ.get("LXD_DIR") or {"lxd": "/var/lib/lxd", "incusd": "/var/lib/incus"}[name]
         log = f"{directory}/bcm.log"
         _sub_ids(root)
         subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
         command = [program, "--group", _group(), "--logfile", log]
         environment = ["env", f"LXD_DIR={directory}"] if name == "lxd" else []
-        setup.step(f"Start {name}, there is no systemd that would (log: {log})")
+        setup.step(f"Start {name} (log: {log})")
         subprocess.run(
             [*root, *environment, "setsid", "--fork", *command],
             check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -20,8 +20,3 @@ def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool
         for line in report(facts) if isinstance(facts, Mapping) else table(facts) or ["none"]:
             print(line)
     return 0
-
-
-def megabytes(size: int) -> str:
-    """Bytes for people; nothing for none."""
-    return f"{size / 1e6:.0f} MB" if size else ""

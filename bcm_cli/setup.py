@@ -50,14 +50,17 @@ IMAGE_PACKAGES = (
     Package("debian-archive-keyring", _KEYRING, "proves that its packages are Debian's"),
     Package("uidmap", "newuidmap", "gives containers user ids of their own"),
 )
-LXD_PACKAGES = (
-    Package("lxd", "lxd", "runs the containers"),
+LXD_TOOLS = (
     Package("btrfs-progs", "mkfs.btrfs", "lets LXD copy a container in no time"),
     Package("dnsmasq-base", "dnsmasq", "gives the containers addresses and names"),
     Package("nftables", "nft|iptables", "keeps the containers' networks apart"),
 )
+LXD_PACKAGES = (Package("lxd", "lxd", "runs the containers"), *LXD_TOOLS)
 # On Ubuntu LXD is a snap, which brings all it needs with it.
-LXD_SNAPS = (Package("snapd", "snap", "installs LXD"), Package("lxd", "lxd", "runs the containers", snap=True))
+LXD_SNAPS = (
+    Package("snapd", "snap", "installs LXD"),
+    Package("lxd", "/snap/bin/lxd", "runs the containers", snap=True),
+)
 SSH_PACKAGES = (Package("openssh-client", "ssh", "reaches the endpoint"),)
 WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto your screen"),)
 

@@ -13,6 +13,7 @@ from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup
 from .catalogue import catalogue, checked
@@ -131,7 +132,7 @@ def _pool(client: Client, name: str) -> str:
         space = client.get(f"/1.0/storage-pools/{name}/resources", project=False)["space"]
     except NotFound:
         return f"{name} (not there yet)"
-    return f"{name} ({pool['driver']}, {_gib(space.get('used', 0))} of {_gib(space['total'])} used)"
+    return f"{name} ({pool['driver']}, {amount(space.get('used', 0))} of {amount(space['total'])} used)"
 
 
 def _volumes(client: Client, pool: str) -> list[dict[str, Any]]:
@@ -143,7 +144,3 @@ def _volumes(client: Client, pool: str) -> list[dict[str, Any]]:
         {"volume": volume["name"], "size": volume["config"].get("size"), "used_by": len(volume["used_by"])}
         for volume in volumes
     ]
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -132,6 +132,16 @@ def test_which_lxd_a_distribution_has(text: str, ubuntu: bool, tmp_path: Path, m
     assert lxd._is_ubuntu() == ubuntu
 
 
+def test_what_ubuntu_calls_lxd_outside_of_the_snap_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lxd").write_text("#!/bin/sh\n")
+    (tmp_path / "lxd").chmod(0o755)
+    monkeypatch.setattr(setup, "_PATH", str(tmp_path))
+    for text, program in (("ID=debian\n", str(tmp_path / "lxd")), ("ID=ubuntu\n", None)):
+        (tmp_path / "os-release").write_text(text)
+        monkeypatch.setattr(lxd, "_OS_RELEASE", tmp_path / "os-release")
+        assert lxd._program() == program
+
+
 # -- the virtual environment ------------------------------------------------------------------------------------------
 
 

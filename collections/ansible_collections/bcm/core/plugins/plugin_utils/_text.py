@@ -15,6 +15,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def amount(size: float) -> str:
+    """Bytes in a round figure; nothing for none."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
+
+
 def cell(value: t.Any) -> str:
     """A value in a few words: no brackets, no quotes."""
     if value is None or value == "":
