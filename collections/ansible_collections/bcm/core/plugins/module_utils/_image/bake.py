@@ -261,5 +261,5 @@ def _read(path: str, setting: str) -> bytes:
 
 def _tail(done: lxd_exec.ExecResult) -> str:
     lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-    told = [line for line in lines if line.startswith(("E:", "Err:", "W:"))] or lines
+    told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
     return "; ".join(told[-6:]) or f"status {done.returncode}"

@@ -172,7 +172,7 @@ def _run(command: list[str], notify: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        told = [line for line in lines if line.startswith(("E:", "Err:", "W:"))] or lines
+        told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
         raise BcmError(
             f"Base image: mmdebstrap failed (status {process.returncode}): {'; '.join(told[-6:]) or 'it said nothing'}"
         )

@@ -22,7 +22,9 @@ printf '%s\\n' "$@" > "$LOG"
 echo "I: downloading packages with apt..." >&2
 echo "I: running --customize-hook in shell" >&2
 if [ -n "$BROKEN" ]; then
-    echo "E: apt-get update failed" >&2
+    echo "Setting up x" >&2
+    echo "dpkg: error processing package x" >&2
+    echo "E: apt-get install failed" >&2
     exit 25
 fi
 for last; do case $last in *.tar.zst) echo image > "$last";; esac; done
@@ -89,7 +91,7 @@ def test_mode_follows_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("tools")
 def test_a_failure_says_what_mmdebstrap_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKEN", "1")
-    with pytest.raises(BcmError, match=r"mmdebstrap failed \(status 25\): E: apt-get update failed"):
+    with pytest.raises(BcmError, match=r"\(status 25\): dpkg: error processing package x; E: apt-get install failed"):
         build(tmp_path)
 
 
