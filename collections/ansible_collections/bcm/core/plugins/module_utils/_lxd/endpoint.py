@@ -192,18 +192,25 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
 
     with open(f"{stem}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(Unreachable):
+        try:
             run("-O", "check")
+        except Unreachable:
+            # What a master that died has left: ssh would not take its place, and its tunnel would pass for ours.
+            for left in (control, local):
+                Path(left).unlink(missing_ok=True)
+            keep = (f"ControlPersist={_SSH_PERSIST_SECONDS}", "ServerAliveInterval=15", "StreamLocalBindUnlink=yes")
+            run("-M", "-f", "-N", *(word for option in keep for word in ("-o", option)))
+        else:
             if os.path.exists(local):
                 return local
-            run("-O", "exit")  # half a tunnel: it would not open the other half again
-        keep = (f"ControlPersist={_SSH_PERSIST_SECONDS}", "ServerAliveInterval=15", "StreamLocalBindUnlink=yes")
-        run("-M", "-f", "-N", *(word for option in keep for word in ("-o", option)))
         remote = parts.path.rstrip("/")
         if not remote:
             search = f'for s in {" ".join(_SOCKETS)}; do if [ -S "$s" ]; then echo "$s"; break; fi; done'
             remote = run(command=[search])
             if not remote:
                 raise Unreachable(f"{endpoint}: no LXD or Incus socket on that machine; install LXD there")
-        run("-O", "forward", "-L", f"{local}:{remote}")
+        tunnel = ("-L", f"{local}:{remote}")
+        with contextlib.suppress(Unreachable):
+            run("-O", "cancel", *tunnel)  # a tunnel whose socket is gone would pass for one that is there
+        run("-O", "forward", *tunnel)
     return local
