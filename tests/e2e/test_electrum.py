@@ -58,6 +58,11 @@ def test_mined_coins_show_in_the_wallet(person: Person, started: dict[str, Any])
     until(lambda: balance() == "50", "a confirmed balance of 50")
 
 
+def test_what_comes_from_another_suite_brings_no_other_libraries_along(started: dict[str, Any]) -> None:
+    versions = {inside("local", name, "dpkg-query", "--show", "--showformat=${Version}", "libc6") for name in INSTANCES}
+    assert len(versions) == 1
+
+
 def test_status_logs_and_info(person: Person, started: dict[str, Any]) -> None:
     status = reported(person.succeeds("stack", "status", "--json"))
     assert {name: item["units"][name] for name, item in status.items()} == dict.fromkeys(INSTANCES, "active")

@@ -147,6 +147,8 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         resource = item.resource
         wanted = set() if resource.state == "absent" else resource.references(resource.given)
         present = resource.references(item.body) if item.body is not None else set()
+        if resource.state == "absent":
+            before[index].update(i for i, other in enumerate(work) if other.resource.kind.name in resource.kind.looked_at)
         for reference in wanted | present:
             for other in place.get(reference, ()):
                 if work[other].resource.state == "absent":

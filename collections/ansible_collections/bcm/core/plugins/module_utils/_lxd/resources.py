@@ -118,6 +118,8 @@ class Kind:
     filled: tuple[str, ...] = ()
     #: Fields that a PUT must carry besides the mutable ones.
     carried: tuple[str, ...] = ()
+    #: Kinds all of whose changes come before a deletion: the server looks at each of them to see whether it is in use.
+    looked_at: tuple[str, ...] = ()
     refers: Callable[[Mapping[str, Any]], Iterator[Reference]] = lambda body: iter(())
     #: The API extension without which a server knows no such thing.
     extension: str | None = None
@@ -248,7 +250,7 @@ KINDS: dict[str, Kind] = {
              refers=lambda body: iter([("storage_pool", body["pool"])])),
         Kind("network_acl", "/1.0/network-acls",
              {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES},
-             extension="network_acl"),
+             extension="network_acl", looked_at=("network",)),
         Kind("network", "/1.0/networks",
              {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
              filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),

@@ -168,6 +168,12 @@ def test_what_is_to_go_waits_for_what_refers_to_it() -> None:
     assert order([acl, network]) == {0: {1}, 1: set()}
 
 
+def test_an_acl_goes_when_no_network_is_on_its_way_out() -> None:
+    """To see whether an ACL is in use, the server looks at each network, and fails when one vanishes meanwhile."""
+    other = {"kind": "network", "name": "without"}
+    assert order([Work(parse(absent(ACL)), {}, []), Work(parse(absent(other)), {}, [])]) == {0: {1}, 1: set()}
+
+
 def test_a_project_comes_before_what_lies_in_it_and_goes_after_it() -> None:
     project = {"kind": "project", "name": "p"}
     inside = {"kind": "profile", "name": "x", "project": "p"}
