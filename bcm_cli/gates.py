@@ -28,7 +28,8 @@ _SCREEN_PACKAGES = (
 def main(args: argparse.Namespace) -> int:
     """Run the tests; what follows the options goes to pytest as it stands."""
     options, rest = _parser().parse_known_args(args.arguments)
-    containers = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.WINDOW_PACKAGES, *setup.SSH_PACKAGES, *_SCREEN_PACKAGES)
+    ours = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.SSH_PACKAGES)
+    containers = (*ours, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
     setup.packages(_PACKAGES + (() if options.fast else containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     _REPORT.unlink(missing_ok=True)
