@@ -135,7 +135,7 @@ def _read(
 
 
 def order(work: Sequence[Work]) -> dict[int, set[int]]:
-    """For each item, by its place, the places of those that have to be done before. Pure; LxdError if there is none.
+    """For each item, by its place, the places of those to be done before. Pure; LxdError if they wait for each other.
 
     What is wanted comes after what it refers to; what is to go waits for all that refers, or referred, to it.
     """
