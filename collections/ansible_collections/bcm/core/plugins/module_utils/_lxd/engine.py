@@ -148,7 +148,8 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         wanted = set() if resource.state == "absent" else resource.references(resource.given)
         present = resource.references(item.body) if item.body is not None else set()
         if resource.state == "absent":
-            before[index].update(i for i, other in enumerate(work) if other.resource.kind.name in resource.kind.looked_at)
+            looked_at = resource.kind.looked_at
+            before[index].update(i for i, other in enumerate(work) if other.resource.kind.name in looked_at)
         for reference in wanted | present:
             for other in place.get(reference, ()):
                 if work[other].resource.state == "absent":
