@@ -74,7 +74,7 @@ def test_a_refusal_is_an_error_of_its_kind(unix_server: Any, status: int, kind: 
     server.refuses("POST", "/1.0/profiles", status, "its own words")
     with Client(path) as client, pytest.raises(kind, match="its own words") as caught:
         client.send("POST", "/1.0/profiles", {})
-    assert type(caught.value) is kind
+    assert caught.type is kind
 
 
 def test_what_does_not_exist_is_found_as_none(unix_server: Any) -> None:
