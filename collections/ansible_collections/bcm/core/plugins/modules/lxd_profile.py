@@ -18,22 +18,13 @@ extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.attributes.reconciles
   - bcm.core.attributes.group_lxd
+  - bcm.core.resource
+  - bcm.core.resource.devices
 options:
   name:
     description: The name of the profile.
     type: str
     required: true
-  description:
-    description: Free text. Left alone if not given.
-    type: str
-  config:
-    description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
-        there but what belongs to the server (C(volatile.*), C(image.*)).
-    type: dict
-  devices:
-    description: Devices by name, each a mapping as LXD's API has it. Left alone if not given, replaces all if given.
-    type: dict
   state:
     description: Whether the profile is to exist.
     type: str

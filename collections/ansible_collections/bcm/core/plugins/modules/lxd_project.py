@@ -18,19 +18,12 @@ extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.attributes.reconciles
   - bcm.core.attributes.group_lxd
+  - bcm.core.resource
 options:
   name:
     description: The name of the project.
     type: str
     required: true
-  description:
-    description: Free text. Left alone if not given.
-    type: str
-  config:
-    description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
-        there but what belongs to the server (C(volatile.*), C(image.*) and C(features.*) that are not given).
-    type: dict
   state:
     description: Whether the project is to exist. LXD deletes only projects that are empty.
     type: str

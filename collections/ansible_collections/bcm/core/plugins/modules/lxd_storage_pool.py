@@ -18,19 +18,12 @@ extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.attributes.reconciles
   - bcm.core.attributes.group_lxd
+  - bcm.core.resource
 options:
   name:
     description: The name of the storage pool.
     type: str
     required: true
-  description:
-    description: Free text. Left alone if not given.
-    type: str
-  config:
-    description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
-        there but what belongs to the server (C(volatile.*), C(image.*) and C(source), C(size) and the like).
-    type: dict
   state:
     description: Whether the pool is to exist. LXD deletes only pools that are empty.
     type: str
