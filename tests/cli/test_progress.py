@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.bcm.core.plugins.callback import progress
 from tests.cli.conftest import Terminal
 from tests.support import ROOT
 
@@ -185,3 +186,22 @@ def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
     assert terminal.ends() == 0
     # Each line begins where the ticking one was wiped away.
     assert re.search(r"\r\033\[K +0:\d\d  Report\n", terminal.output)
+
+
+@pytest.mark.parametrize(
+    ("difference", "shown"),
+    [
+        ({"before": {}, "after": {"a": 1}, "after_header": "network x (create)"}, ["network x (create)", "+a: 1"]),
+        ({"before": {"a": "ä", "b": 2}, "after": {"b": 2}, "before_header": "y"}, ["y", "-a: ä", " b: 2"]),
+        ({"before": "one\ntwo\n", "after": "one\n"}, [" one", "-two"]),
+        ({"before": "same", "after": "same", "after_header": "z"}, ["z"]),
+        (
+            {"before": "\n".join("abcdefghij"), "after": "\n".join("Abcdefghij") + "\nk"},
+            ["-a", "+A", " b", " c", "  …", " i", " j", "+k"],
+        ),
+        ({"prepared": "- x\n\n+ y"}, ["- x", "", "+ y"]),
+        ({"src_binary": 1, "after_header": "/bin/x"}, ["/bin/x"]),
+    ],
+)
+def test_differences(difference: dict[str, object], shown: list[str]) -> None:
+    assert progress._difference(difference) == shown

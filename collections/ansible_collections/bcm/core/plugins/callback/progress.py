@@ -32,7 +32,7 @@ options:
       - section: callback_progress
         key: json
   result_format:
-    description: How differences and, with raised verbosity, results are written.
+    description: How results are written when the verbosity is raised.
     type: str
     choices: [json, yaml]
     default: yaml
@@ -61,6 +61,7 @@ ansible.cfg: |
   stdout_callback = bcm.core.progress
 """
 
+import difflib
 import json
 import os
 import re
@@ -68,7 +69,10 @@ import threading
 import time
 import typing as t
 
+import yaml
+from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
+from ansible.utils.color import stringc
 
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
 from ansible_collections.bcm.core.plugins.plugin_utils._text import duration, report
@@ -102,6 +106,21 @@ class _Under(t.NamedTuple):
 def _name(task: Task) -> str:
     """The name of a step without that of its role."""
     return str(task.name or task.get_name())
+
+
+def _difference(difference: t.Mapping[str, t.Any]) -> list[str]:
+    """A difference as Ansible's modules return it: what it is about, and below it the lines that go and come."""
+    if "prepared" in difference:
+        return str(difference["prepared"]).splitlines()
+    before, after = (_lines(difference.get(side)) for side in ("before", "after"))
+    compared = list(difflib.unified_diff(before, after, n=2, lineterm=""))[3:]
+    about = difference.get("after_header") or difference.get("before_header")
+    return [*([str(about)] if about else []), *("  …" if line.startswith("@@") else line for line in compared)]
+
+
+def _lines(side: t.Any) -> list[str]:
+    text = yaml.safe_dump(side, allow_unicode=True) if isinstance(side, (dict, list)) else str(side or "")
+    return text.splitlines() if side else []
 
 
 class CallbackModule(CallbackBase):
@@ -225,9 +244,13 @@ class CallbackModule(CallbackBase):
         self._over(result)
 
     def v2_on_file_diff(self, result: CallbackTaskResult) -> None:
-        for diff in result.result.get("results", [result.result]):
-            if diff.get("diff") and diff.get("changed", True) and (text := self._get_diff(plain(diff["diff"]))):
-                self._line(text.rstrip("\n"), stamped=False)
+        for item in result.result.get("results", [result.result]):
+            if item.get("diff") and item.get("changed", True):
+                found = plain(item["diff"])
+                for difference in found if isinstance(found, list) else [found]:
+                    for line in _difference(difference):
+                        colour = {"+": C.COLOR_DIFF_ADD, "-": C.COLOR_DIFF_REMOVE}.get(line[:1])
+                        self._line(" " * 11 + stringc(line, colour) if colour else " " * 11 + line, stamped=False)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         self._stopped.set()
