@@ -35,9 +35,10 @@ def program(args: argparse.Namespace) -> int:
 
 
 def logs(args: argparse.Namespace) -> int:
-    """The journal of a stack's own units."""
+    """The journal of a stack's own units, and of its window, which no stamp tells of."""
     checked(args.datacenter, [args.stack])
-    command = ["sh", "-c", _JOURNAL, "sh", f"--lines={args.lines}", *["--follow"] * args.follow]
+    options = [f"--lines={args.lines}", f"--unit={args.stack}-window.service", *["--follow"] * args.follow]
+    command = ["sh", "-c", _JOURNAL, "sh", *options]
     with args.datacenter.client() as client:
         return (lxd_exec.interactive if args.follow else _piped)(client, args.stack, command)
 
