@@ -13,12 +13,12 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
 from .catalogue import checked
 
-# The units that a stack's role manages leave their stamps there; their names are all that is needed.
+# The units that a stack's role manages leave their stamps there; electrum-window belongs to electrum.
 _JOURNAL = """
 set -- "$@" --no-pager --output=short-iso
 for stamp in /var/lib/bcm/units/*.digest; do
   unit=${stamp##*/}
-  set -- "$@" --unit="${unit%.digest}"
+  set -- "$@" --unit="${unit%.digest}" --unit="${unit%.digest}-*"
 done
 exec journalctl "$@"
 """

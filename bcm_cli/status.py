@@ -20,6 +20,17 @@ from .catalogue import catalogue, checked
 from .datacenter import DataCenter
 from .output import answer
 
+_STATES = """
+cd /var/lib/bcm/units 2>/dev/null || exit 0
+for stamp in *.digest; do
+  [ -e "$stamp" ] || exit 0
+  unit=${stamp%.digest}
+  state=$(systemctl is-active "$unit")
+  if [ "$state" = inactive ] && systemctl --quiet is-active "$unit-window"; then state=window; fi
+  echo "$unit $state"
+done
+"""
+
 
 def list_stacks(args: argparse.Namespace) -> int:
     chain = args.datacenter.chain
@@ -86,16 +97,14 @@ def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str
             row["units"] = _units(client, instance["name"])
         except LxdError as error:
             row["status"] = f"error: {error}"
-        failed = [unit for unit, state in row["units"].items() if state not in ("active", "activating")]
-        if failed:
+        if not set(row["units"].values()) <= {"active", "activating", "window"}:
             row["status"] = "failed"
     return row
 
 
 def _units(client: Client, instance: str) -> dict[str, str]:
-    script = 'cd /var/lib/bcm/units 2>/dev/null || exit 0; for f in *.digest; do u=${f%.digest}; '
-    script += 'echo "$u $(systemctl is-active "$u")"; done'
-    result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
+    """State of each unit of a stack; "window" if its window took its place."""
+    result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10)
     return dict(line.split(" ", 1) for line in result.stdout.decode().splitlines())
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -103,6 +104,11 @@ def test_a_window_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> N
     listed = inside("electrum", "stat -c '%U %a %n' /run/bcm-window /run/bcm-window/* /tmp/.X11-unix/X78")
     owners = [line.split()[:2] for line in listed.splitlines()]
     assert owners == [["tester", mode] for mode in ("700", "600", "600", "600")]
+    inside("electrum", "mkdir -p /var/lib/bcm/units; touch /var/lib/bcm/units/electrum.digest")
+    status = json.loads(bcm.bcm("stack", "status", "electrum", "--json").stdout)["stacks"][0]
+    assert (status["status"], status["units"]) == ("running", {"electrum": "window"})
+    assert "the screen cannot be read" in bcm.bcm("logs", "electrum").stdout
+    inside("electrum", "rm -r /var/lib/bcm")
     second = bcm.bcm("open", "electrum", **screen)
     assert (second.returncode, second.stderr) == (1, "bcm: The window of electrum is open already\n")
     subprocess.run(["xdotool", "windowkill", *windows(screen)], env={**os.environ, **screen}, check=True)
