@@ -50,14 +50,16 @@ def lines(bench: Bench) -> list[Line]:
                 "ours": variant("bcm.core.lxd"),
                 "mitogen": variant("mitogen_lxd", environment=mitogen),
                 "local": variant("local"),
-                "general": variant("community.general.lxd"),
+                "general": variant("community.general.lxd", environment={"ANSIBLE_PIPELINING": "false"}),
+                "pipelined": variant("community.general.lxd"),
             },
             bench.repetitions,
         )
     items = "80 items of `copy` and `command` in 4 instances, connection `bcm.core.lxd`"
     said = "the same 40 files and 40 commands with `lxd_file` and `lxd_exec`"
     return [
-        Line(items, found["ours"], "connection `community.general.lxd`", found["general"], 0.6),
+        Line(items, found["ours"], "connection `community.general.lxd`, as it comes", found["general"], 0.6),
+        Line(items, found["ours"], "connection `community.general.lxd`, pipelined by configuration", found["pipelined"]),
         Line(items, found["ours"], "connection `local`, no instance at all", found["local"]),
         Line(items, found["ours"], "`mitogen_lxd`", found["mitogen"]),
         Line(said, found["said"], "`mitogen_lxd`, the 80 items", found["mitogen"], 1.0),
