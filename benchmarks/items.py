@@ -59,7 +59,7 @@ def lines(bench: Bench) -> list[Line]:
     said = "the same 40 files and 40 commands with `lxd_file` and `lxd_exec`"
     return [
         Line(items, found["ours"], "connection `community.general.lxd`, as it comes", found["general"], 0.6),
-        Line(items, found["ours"], "connection `community.general.lxd`, pipelined by configuration", found["pipelined"]),
+        Line(items, found["ours"], "connection `community.general.lxd`, pipelined", found["pipelined"]),
         Line(items, found["ours"], "connection `local`, no instance at all", found["local"]),
         Line(items, found["ours"], "`mitogen_lxd`", found["mitogen"]),
         Line(said, found["said"], "`mitogen_lxd`, the 80 items", found["mitogen"], 1.0),
