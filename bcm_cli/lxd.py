@@ -23,6 +23,8 @@ from .datacenter import DataCenter
 _OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
+# Of LXD's package: without it, the kernel lets systemd start in about ten instances of a host and in no more.
+_KERNEL_SETTINGS = "/etc/sysctl.d/10-lxd-inotify.conf"
 
 
 def ready(datacenter: DataCenter, yes: bool) -> None:
@@ -94,6 +96,9 @@ def _start() -> None:
         directory = os.environ.get("LXD_DIR") or {"lxd": "/var/lib/lxd", "incusd": "/var/lib/incus"}[name]
         log = f"{directory}/bcm.log"
         _sub_ids(root)
+        if os.path.exists(_KERNEL_SETTINGS) and (sysctl := setup.which("sysctl")):
+            # systemd would have applied it; where the kernel may not be told, LXD runs all the same.
+            subprocess.run([*root, sysctl, "--quiet", f"--load={_KERNEL_SETTINGS}"], capture_output=True, check=False)
         subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
         command = [program, "--group", _group(), "--logfile", log]
         environment = ["env", f"LXD_DIR={directory}"] if name == "lxd" else []
