@@ -37,6 +37,8 @@ mkdir -p /var/lib/lxd
 useradd --create-home alice
 install -d -o alice -g alice -m 700 /home/alice/.ssh
 install -o alice -g alice -m 600 /root/.ssh/authorized_keys /home/alice/.ssh
+# packages start nothing in an instance of the base
+systemctl start ssh
 """
 
 
