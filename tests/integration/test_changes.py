@@ -82,3 +82,25 @@ def test_the_deadline_of_an_operation(client: Client, instance: str) -> None:
     with pytest.raises(DeadlineExceeded, match=r"^Failed to sleep well: not done after 1.5 s \(running\)$"):
         client.wait(operation, what="sleep well", deadline=1.5)
     assert 1.5 <= time.monotonic() - begun < 4
+
+
+def test_what_a_killed_run_began_is_waited_for(client: Client, variables: dict[str, str]) -> None:
+    path = f"/1.0/instances/{NAME}"
+    image = client.get(f"/1.0/images/aliases/{variables['bcm_test_image'].replace('/', '%2F')}")["target"]
+    devices = {"root": {"type": "disk", "pool": variables["bcm_test_pool"], "path": "/"}}
+    one = {"kind": "instance", "name": NAME}
+    running = {**one, "image": image, "devices": devices, "state": "started"}
+    source = {"type": "image", "fingerprint": image}
+    try:
+        client.send("POST", "/1.0/instances", {"name": NAME, "devices": devices, "source": source})
+        reconcile(client, [parse(running)])
+        assert client.get(path)["status"] == "Running"
+        client.send("PUT", f"{path}/state", {"action": "stop", "force": True})
+        reconcile(client, [parse(running)])
+        client.send("PUT", f"{path}/state", {"action": "restart", "force": True})
+    finally:
+        began = time.monotonic()
+        # Its systemd does not listen yet.
+        reconcile(client, [parse({**one, "state": "absent"})])
+    assert client.find(path) is None
+    assert time.monotonic() - began < 60

@@ -74,6 +74,7 @@ def start(
 
     A builder of that name that a killed run left behind is replaced; BcmError if it is another run's at work.
     """
+    client.settle([f"/1.0/instances/{quoted(name)}"], client.project)
     _replace(client, name)
     body = {
         "name": name,

@@ -16,7 +16,7 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -194,6 +194,16 @@ class Client:
         if state["status_code"] != 200:
             raise LxdError(state["err"] or state["status"])
         return state.get("metadata") or {}
+
+    def settle(self, paths: Collection[str], project: str, deadline: float = 120.0) -> None:
+        """Wait for what the server still does to the objects at ``paths``: a run that was killed does not stop it."""
+        for states in self.get("/1.0/operations", recursion=1, project=project).values():
+            for state in states:
+                touched = {path.partition("?")[0] for found in (state["resources"] or {}).values() for path in found}
+                if state["class"] == "task" and state["status_code"] < 200 and not touched.isdisjoint(paths):
+                    # How it ended shows in the object.
+                    with contextlib.suppress(LxdError):
+                        self.wait(Operation(state["id"], state), what="wait", deadline=deadline)
 
     def stream(
         self,

@@ -94,6 +94,9 @@ def reconcile(
         if resource.kind.extension:
             client.require(resource.kind.extension, resource.label)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bcm") as pool:
+        if not check:
+            for project in {resource.project for resource in resources}:
+                client.settle([item.path for item in resources if item.project == project], project)
         bodies = _read(client, resources, pool)
         work = [Work(r, bodies[r.project, r.reference], []) for r in resources]
         for item in work:

@@ -20,6 +20,8 @@ Body = dict[str, Any]
 
 #: "Ready" is said by the instance itself, "Thawed" is what follows "Frozen".
 _RUNNING = ("Running", "Ready", "Thawed")
+# Seconds after which an instance is told again to shut down: before its systemd listens, the signal is lost.
+_SIGNAL = 10
 
 #: Beside the fields of the API: the fingerprint of the image an instance ought to have been made from.
 WANTED_IMAGE = "bcm.wanted_image"
@@ -209,14 +211,18 @@ class InstanceHandler(Handler):
 
     def _shut_down(self, client: Client, resource: Resource, action: str) -> None:
         force = bool(resource.options["force_stop"])
-        # The server gives up a little before we do, so that its own reason reaches the person.
-        seconds = max(1, int(resource.options["deadline"]) - 5)
-        try:
-            self._state(client, resource, action, {"action": action, "force": force, "timeout": seconds})
-        except LxdError as error:
-            if force or isinstance(error, Unreachable):
-                raise
-            raise type(error)(f"{error}; see what keeps it from shutting down, or set force_stop") from error
+        end = time.monotonic() + float(resource.options["deadline"])
+        while True:
+            seconds = max(1, min(_SIGNAL, int(end - time.monotonic())))
+            try:
+                self._state(client, resource, action, {"action": action, "force": force, "timeout": seconds})
+                return
+            except LxdError as error:
+                if force or isinstance(error, Unreachable):
+                    raise
+                body = self.read(client, resource)[0]
+                if body is None or body["status"] != "Running" or time.monotonic() > end:
+                    raise type(error)(f"{error}; see what keeps it from shutting down, or set force_stop") from error
 
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
         self.call(client, resource, verb, "PUT", f"{resource.path}/state", body)

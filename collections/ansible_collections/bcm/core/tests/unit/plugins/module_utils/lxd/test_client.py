@@ -145,6 +145,26 @@ def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: A
     assert server.requests[-1][:2] == ("DELETE", "/1.0/operations/42")
 
 
+def test_what_is_under_way_elsewhere_is_waited_for(unix_server: Any) -> None:
+    server, path = unix_server
+    one, other = {"instances": ["/1.0/instances/tor?project=x"]}, {"instances": ["/1.0/instances/lnd"]}
+    task = {"class": "task", "status_code": 103, "status": "Running"}
+    known = {
+        "running": [
+            {**task, "id": "ours", "resources": one},
+            {**task, "id": "others", "resources": other},
+            {**task, "id": "exec", "class": "websocket", "resources": one},
+            {**task, "id": "nobody", "resources": None},
+        ],
+        "success": [{**task, "id": "done", "status_code": 200, "resources": one}],
+    }
+    server.answers_with("GET", "/1.0/operations", known)
+    server.answers_with("GET", "/1.0/operations/ours/wait", {"id": "ours", "status_code": 400, "err": "it broke"})
+    with Client(path) as client:
+        client.settle(["/1.0/instances/tor"], "x")
+    assert [request[1] for request in server.requests] == ["/1.0/operations", "/1.0/operations/ours/wait"]
+
+
 # -- what the server is -----------------------------------------------------------------------------------------------
 
 

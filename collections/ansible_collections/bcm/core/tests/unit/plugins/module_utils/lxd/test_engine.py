@@ -44,6 +44,9 @@ class Memory:
         if extension not in self.extensions:
             raise Unsupported(f"{what} needs {extension}")
 
+    def settle(self, paths: list[str], project: str) -> None:
+        self.settled = paths
+
     def read(self, path: str, **_query: Any) -> tuple[dict[str, Any], str]:
         self.reads.append(path)
         if path not in self.objects:
@@ -216,6 +219,7 @@ def test_one_request_reads_all_resources_of_a_collection() -> None:
     server.reads.clear()
     assert apply(server, *items) == []
     assert server.reads == ["/1.0/profiles"]
+    assert server.settled == [f"/1.0/profiles/p{number}" for number in range(9)]
 
 
 def test_a_server_that_cannot_do_it_is_left_as_it_is() -> None:
