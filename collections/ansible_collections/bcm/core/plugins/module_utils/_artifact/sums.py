@@ -1,0 +1,46 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that list digests, as sha256sum and sha512sum write them."""
+
+from __future__ import annotations
+
+import re
+
+from .._errors import BcmError
+from .declaration import Pin
+
+_DIGEST = r"[0-9a-fA-F]{64}|[0-9a-fA-F]{128}"
+_GNU = re.compile(rf"(?P<escaped>\\?)(?P<digest>{_DIGEST}) [ *](?P<name>.+)")
+_BSD = re.compile(rf"(?P<escaped>\\?)SHA(?:256|512) \((?P<name>.+)\) = (?P<digest>{_DIGEST})")
+_ESCAPES = {"\\": "\\", "n": "\n", "r": "\r"}
+
+
+def parse(text: bytes, where: str) -> dict[str, str]:
+    """Name -> digest in lower-case hex. Raises BcmError, which names ``where`` the text is from."""
+    found: dict[str, str] = {}
+    # splitlines() of a str would also split at what is allowed in a name
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.decode("utf-8", "surrogateescape")
+        match = _GNU.fullmatch(line) or _BSD.fullmatch(line)
+        if match is None:
+            if line:
+                raise BcmError(f"{where} is no list of digests: line {number} is {ascii(line[:80])}")
+            continue
+        name, digest = match["name"], match["digest"].lower()
+        if match["escaped"]:
+            name = re.sub(r"\\([\\nr])", lambda escape: _ESCAPES[escape[1]], name)
+        name = name.removeprefix("./")
+        if found.setdefault(name, digest) != digest:
+            raise BcmError(f"{where} lists {ascii(name)} twice, with different digests: it is not to be trusted")
+    return found
+
+
+def lookup(sums: dict[str, str], pin: Pin, where: str) -> None:
+    """Raises BcmError unless the pinned file is listed with the pinned digest."""
+    listed = sums.get(pin.name)
+    if listed is None:
+        raise BcmError(f"{where} does not list {pin.name}: it is of another release, or incomplete")
+    if listed != pin.digest:
+        raise BcmError(f"{where} lists {pin.name} with another digest: pinned {pin.digest}, listed {listed}")
