@@ -11,7 +11,6 @@ it is whole. Its fingerprint is what the endpoint computes when it gets the file
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from .._locks import held
 
 _INDEX = "image.json"
 
@@ -82,19 +83,9 @@ class Cache:
     def lock(self, image_hash: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the one lock of a hash on this machine; ``waiting`` is called once if another run has it."""
         self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / f".lock-{image_hash}"
-        while True:
-            with open(path, "w", encoding="ascii") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    waiting()
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                if not _is_at(file.fileno(), path):
-                    continue  # whoever had it removed the file: this would be a lock on nothing
-                self._sweep(image_hash)
-                yield
-                return
+        with held(self.root / f".lock-{image_hash}", waiting):
+            self._sweep(image_hash)
+            yield
 
     @contextlib.contextmanager
     def draft(self, image_hash: str) -> Iterator[Path]:
@@ -135,10 +126,3 @@ class Cache:
         """Remove what killed runs left behind; the lock says that nobody is at work there."""
         for draft in self.root.glob(f".new-{image_hash}-*"):
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
