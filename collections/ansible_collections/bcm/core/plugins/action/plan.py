@@ -61,6 +61,5 @@ class ActionModule(BcmAction):
         )
         planner.check()
         found = read_found(self.client, planner.site)
-        architecture = self.client.server["environment"]["kernel_architecture"]
-        plan = planner.plan(found, image_namer(params, architecture))
+        plan = planner.plan(found, image_namer(params, found.architecture))
         return {"plan": plan, "warnings": plan["warnings"]}

@@ -42,9 +42,6 @@ class RoleVariables:
             return None
         return self._templated(lambda: self._templar.template(self._variables[name]), f"variable {name}")
 
-    def render(self, template: str) -> Any:
-        return self._templated(lambda: self._templar.template(trust_as_template(template)), template)
-
     def holds(self, condition: str) -> bool:
         return bool(
             self._templated(lambda: self._templar.evaluate_conditional(trust_as_template(condition)), condition)
@@ -85,9 +82,10 @@ def image_namer(
 def read_found(client: Client, site: Site) -> Found:
     """What the data center's project holds; nothing if there is no such project yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
+    architecture: str = client.server["environment"]["kernel_architecture"]
     there = client.find(f"/1.0/projects/{project}", project=False)
     if there is None:
-        return Found()
+        return Found(architecture=architecture)
     if there["config"].get("user.bcm.datacenter") != request.datacenter:
         raise BcmError(
             f"Project {project} exists on {client.endpoint.name} but was not made by BCM: "
@@ -105,7 +103,7 @@ def read_found(client: Client, site: Site) -> Found:
         else:
             strangers.append(name)
     volumes = _volumes(client, project) if request.state == "absent" else {}
-    return Found(stacks=stacks, builders=builders, strangers=strangers, volumes=volumes)
+    return Found(stacks=stacks, builders=builders, strangers=strangers, volumes=volumes, architecture=architecture)
 
 
 def _volumes(client: Client, project: str) -> dict[str, str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,8 @@ class _Busy(Exception):
 class Images:
     """The images of one endpoint and of the controller's disk.
 
-    ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, version_command, floor,
-    allow_below_floor. ``notify`` gets a line for a person when something takes time.
+    ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, artifact, version_command, floor,
+    allow_below_floor; one that is published may have ``signers``, the names of those who signed it. ``notify`` gets a line for a person when something takes time.
     """
 
     client: Client
@@ -142,12 +143,13 @@ class Images:
             there = store.stored(self.client).get(image["hash"])
             if there is None:
                 started = time.monotonic()
-                version = str(image.get("version") or "")
+                version = str(image["artifact"]["version"] or "")
                 if image["version_command"]:
                     version = bake.version(self.client, name, image["stack"], image["version_command"])
                 self._check_floor(image, version, warnings)
                 bake.finish(self.client, name)
                 properties = self._properties(image["stack"], image["hash"], version)
+                properties["bcm.artifact"] = _made_of(image, version)
                 store.publish(self.client, name, image["alias"], properties)
                 there = store.stored(self.client)[image["hash"]]
                 self._cached(there, image, warnings)
@@ -161,8 +163,7 @@ class Images:
 
     def _cached(self, there: Stored, image: Image, warnings: list[str]) -> None:
         try:
-            properties = self._properties(there.stack, there.hash, there.version)
-            store.keep(self.client, self.cache, there, image["alias"], properties)
+            store.keep(self.client, self.cache, there, image["alias"])
         except OSError as error:
             # The endpoint has it; what is lost is a quick second data center.
             warnings.append(f"Image of {image['stack']}: not kept below {self.cache.root}: {error.strerror}")
@@ -265,6 +266,20 @@ class Images:
 def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Collection[str]) -> list[Stored]:
     """Which images no instance was made from and no plan wants."""
     return [image for image in images if image.hash not in keep and not used.get(image.fingerprint)]
+
+
+def _made_of(image: Image, version: str) -> str:
+    """What is in an image and who vouches for it, as JSON: for the bill of materials."""
+    artifact = image["artifact"]
+    digests = [pin["digest"] for pin in artifact["files"].values()] or [artifact["sha256"]]
+    return json.dumps(
+        {
+            **{key: artifact[key] for key in ("source", "kind", "name", "licence")},
+            "version": artifact["version"] or version,
+            "digest": digests[0],
+            "signers": list(image.get("signers") or []),
+        }
+    )
 
 
 def _named(stack: str, image_hash: str) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from .._errors import BcmError
@@ -34,6 +34,7 @@ class Stored:
     aliases: tuple[str, ...]
     size: int
     created: str
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 def stored(client: Client) -> dict[str, Stored]:
@@ -50,6 +51,7 @@ def stored(client: Client) -> dict[str, Stored]:
                 aliases=tuple(alias["name"] for alias in image.get("aliases") or []),
                 size=image["size"],
                 created=image["created_at"],
+                properties=properties,
             )
     return found
 
@@ -94,7 +96,7 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
     ensure_alias(client, entry.alias, fingerprint)
 
 
-def keep(client: Client, cache: Cache, image: Stored, alias: str, properties: Mapping[str, str]) -> Entry:
+def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
     """Copy an image from the endpoint into the disk cache. Needs the lock of its hash.
 
     Raises BcmError if what arrives is not the image, OSError if the disk does not take it.
@@ -109,7 +111,7 @@ def keep(client: Client, cache: Cache, image: Stored, alias: str, properties: Ma
                 file.write(chunk)
         if digest.hexdigest() != image.fingerprint:
             raise BcmError(f"Failed to copy the image {alias} from {client.endpoint.name}: it did not arrive whole")
-        entry = Entry(image.hash, alias, image.fingerprint, {"image": name}, dict(properties))
+        entry = Entry(image.hash, alias, image.fingerprint, {"image": name}, dict(image.properties))
         return cache.commit(draft, entry)
 
 

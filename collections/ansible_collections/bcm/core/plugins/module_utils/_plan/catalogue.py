@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from .._artifact.declaration import Release, release
 from .._errors import BcmError
-from . import names, versions
+from . import names
+from .fields import CatalogueError, Field, size_in_bytes
 
 try:
     import yaml
@@ -30,13 +31,6 @@ REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
 OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display")
 
 _FILE = Path("meta/stack.yml")
-_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_SIZE = re.compile(r"([1-9]\d*) ?(MiB|GiB|TiB)")
-_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
-
-
-class CatalogueError(BcmError):
-    """A stack.yml that says something it cannot mean."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +64,21 @@ class Floor:
 
 @dataclass(frozen=True)
 class Artifact:
-    name: str
-    version: str | None
+    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names another."""
+
     version_command: tuple[str, ...]
     floor: Floor | None
+    sources: Mapping[str, Field]
+
+    def release(self, stack: str, source: str | None, changes: Mapping[str, Any]) -> Release:
+        """The release of a source, with what an inventory changes of it. Raises BcmError."""
+        source = source or next(iter(self.sources))
+        if source not in self.sources:
+            raise names.unknown(f"source of {stack}", source, self.sources)
+        field = self.sources[source]
+        if changes:
+            field = Field(Path("the inventory"), f"bcm_artifacts.{stack}", {**field.value, **changes})
+        return release(field, stack, source)
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,6 @@ class Stack:
     artifact: Artifact
     image_variables: tuple[str, ...]
     display: bool
-
-
-def size_in_bytes(size: str) -> int:
-    """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
-    match = _SIZE.fullmatch(size)
-    if match is None:
-        raise BcmError(f'"{size}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
-    return int(match[1]) * _UNITS[match[2]]
 
 
 class Catalogue(Mapping[str, Stack]):
@@ -232,7 +229,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     fault = names.stack_fault(name)
     if fault:
         raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
-    top = _Field(source, "", document).mapping(REQUIRED, OPTIONAL)
+    top = Field(source, "", document).mapping(REQUIRED, OPTIONAL)
     if top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
@@ -252,96 +249,13 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         uplink="uplink" in top and top["uplink"].flag(),
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
-        artifact=_artifact(top["artifact"]),
+        artifact=_artifact(top["artifact"], name),
         image_variables=tuple(item.variable() for item in image["variables"].items()) if "variables" in image else (),
         display="display" in top and top["display"].flag(),
     )
 
 
-class _Field:
-    """A value of a stack.yml that knows where it stands, so that every complaint names file and field."""
-
-    def __init__(self, source: Path, path: str, value: Any) -> None:
-        self.source = source
-        self.path = path
-        self.value = value
-
-    @property
-    def shown(self) -> str:
-        return f'"{self.value}"' if isinstance(self.value, str) else str(self.value)
-
-    def wrong(self, fault: str, remedy: str) -> NoReturn:
-        raise CatalogueError(f"{self.source}: {self.path or 'the file'} {fault}: {remedy}")
-
-    def sub(self, key: str, value: Any) -> _Field:
-        return _Field(self.source, f"{self.path}.{key}" if self.path else key, value)
-
-    def mapping(self, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, _Field]:
-        fields = self.entries()
-        known = (*required, *optional)
-        for key, field in fields.items():
-            if key not in known:
-                raise CatalogueError(f"{self.source}: {field.path}: {names.unknown('field', key, known)}")
-        for key in required:
-            if key not in fields:
-                self.sub(key, None).wrong("is missing", "add it (docs/stacks.md says what goes there)")
-        return fields
-
-    def plain(self) -> dict[str, Any]:
-        return {key: field.value for key, field in self.entries().items()}
-
-    def entries(self) -> dict[str, _Field]:
-        if not isinstance(self.value, dict):
-            self.wrong("is no mapping", "write it as `key: value` lines")
-        return {str(key): self.sub(str(key), value) for key, value in self.value.items()}
-
-    def items(self, least: int = 0, repeated: bool = False) -> list[_Field]:
-        if not isinstance(self.value, list) or len(self.value) < least:
-            self.wrong(f"is {self.shown}", f"write a list{' with at least one entry' if least else ''}, such as [a, b]")
-        fields = [self.sub(str(index), value) for index, value in enumerate(self.value)]
-        for index, field in enumerate(fields):
-            if not repeated and field.value in self.value[:index]:
-                field.wrong(f"is {field.shown} again", "name it once")
-        return fields
-
-    def text(self) -> str:
-        if not isinstance(self.value, str) or not self.value.strip():
-            remedy = "put it in quotes" if isinstance(self.value, (int, float)) else "write some text"
-            self.wrong(f"is {self.shown}", remedy)
-        return self.value
-
-    def choice(self, known: Iterable[str]) -> str:
-        known = list(known)
-        if self.value not in known:
-            self.wrong(f"is {self.shown}", f"write one of {', '.join(known)}")
-        return str(self.value)
-
-    def flag(self) -> bool:
-        if not isinstance(self.value, bool):
-            self.wrong(f"is {self.shown}", "write true or false")
-        return bool(self.value)
-
-    def port(self) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or not 0 < self.value < 65536:
-            self.wrong(f"is {self.shown}", "write a port, a whole number from 1 to 65535")
-        return int(self.value)
-
-    def size(self) -> str:
-        try:
-            size_in_bytes(self.text())
-        except CatalogueError:
-            raise
-        except BcmError:
-            self.wrong(f"is {self.shown}", "write a whole number with MiB, GiB or TiB, such as 2GiB")
-        return str(self.value)
-
-    def variable(self) -> str:
-        if not _VARIABLE.fullmatch(self.text()):
-            self.wrong(f"is {self.shown}", "write the name of a variable of the role")
-        return str(self.value)
-
-
-def _entries(top: Mapping[str, _Field], key: str) -> list[tuple[str, _Field]]:
+def _entries(top: Mapping[str, Field], key: str) -> list[tuple[str, Field]]:
     if key not in top:
         return []
     entries = list(top[key].entries().items())
@@ -352,7 +266,7 @@ def _entries(top: Mapping[str, _Field], key: str) -> list[tuple[str, _Field]]:
     return entries
 
 
-def _service(field: _Field, chains: Sequence[str]) -> Service:
+def _service(field: Field, chains: Sequence[str]) -> Service:
     fields = field.mapping(required=("protocol",), optional=("port", "ports"))
     protocol = fields["protocol"].choice(("tcp", "udp"))
     if ("port" in fields) == ("ports" in fields):
@@ -363,7 +277,7 @@ def _service(field: _Field, chains: Sequence[str]) -> Service:
     return Service(protocol, {chain: port.port() for chain, port in ports.items()})
 
 
-def _volume(field: _Field, chains: Sequence[str]) -> Volume:
+def _volume(field: Field, chains: Sequence[str]) -> Volume:
     fields = field.mapping(required=("path", "size"), optional=("backup",))
     path = fields["path"].text()
     if not path.startswith("/") or path == "/" or ".." in path.split("/"):
@@ -379,33 +293,26 @@ def _volume(field: _Field, chains: Sequence[str]) -> Volume:
     return Volume(path, sizes, fields["backup"].text() if "backup" in fields else "none")
 
 
-def _refusal(field: _Field) -> Refusal:
+def _refusal(field: Field) -> Refusal:
     fields = field.mapping(required=("when", "why", "remedy"))
     return Refusal(**{key: fields[key].text() for key in ("when", "why", "remedy")})
 
 
-def _artifact(field: _Field) -> Artifact:
-    fields = field.mapping(required=("name",), optional=("version", "version_command", "floor"))
+def _artifact(field: Field, name: str) -> Artifact:
+    fields = field.mapping(required=("sources",), optional=("version_command", "floor"))
+    sources = fields["sources"].entries()
+    if not sources:
+        fields["sources"].wrong("is empty", "say where it comes from, such as debian: {kind: deb, ...}")
+    releases = [release(source, name, key) for key, source in sources.items()]
     floor = None
     if "floor" in fields:
         parts = fields["floor"].mapping(required=("versions", "why"))
-        floor = Floor(tuple(_version(item) for item in parts["versions"].items(least=1)), parts["why"].text())
-        if "version" not in fields and "version_command" not in fields:
-            fields["floor"].wrong("has nothing to compare with", "add version or version_command to artifact")
+        floor = Floor(tuple(item.version() for item in parts["versions"].items(least=1)), parts["why"].text())
+        if "version_command" not in fields and not all(found.version for found in releases):
+            fields["floor"].wrong("has nothing to compare with", "add version_command, or a version to each source")
     command = fields.get("version_command")
     return Artifact(
-        name=fields["name"].text(),
-        version=fields["version"].text() if "version" in fields else None,
         version_command=tuple(item.text() for item in command.items(least=1, repeated=True)) if command else (),
         floor=floor,
+        sources=sources,
     )
-
-
-def _version(field: _Field) -> str:
-    try:
-        versions.numbers(field.text())
-    except CatalogueError:
-        raise
-    except BcmError:
-        field.wrong(f"is {field.shown}", 'write a version in quotes, such as "31.1"')
-    return str(field.value)

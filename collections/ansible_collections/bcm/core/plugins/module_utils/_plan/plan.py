@@ -10,10 +10,12 @@ A pure function of the catalogue, the request and what was found on the endpoint
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
 from .._errors import BcmError
+from .._artifact.declaration import Release
 from . import names, network, resources, versions
 from .catalogue import Catalogue, Stack, size_in_bytes
 from .request import Found, Request, Site
@@ -28,14 +30,11 @@ class Variables(Protocol):
     def value(self, name: str) -> Any:
         """The value of a variable; None if it is not set. Raises BcmError if it cannot be templated."""
 
-    def render(self, template: str) -> Any:
-        """A template's value. Raises BcmError if it cannot be templated."""
-
     def holds(self, condition: str) -> bool:
         """Whether a Jinja condition is true. Raises BcmError if it cannot be evaluated."""
 
 
-#: stack, its image variables -> hash of the base image, hash of the image
+#: stack, its image variables and pins -> hash of the base image, hash of the image
 ImageNames = Callable[[Stack, Mapping[str, Any]], tuple[str, str]]
 
 
@@ -73,7 +72,7 @@ class Planner:
         variables = self._variables(closure)
         self._check_refusals(closure, variables)
         for name in closure:
-            self._check_floor(self.catalogue[name], self._version(self.catalogue[name], variables))
+            self._check_floor(self.catalogue[name], self._release(self.catalogue[name], variables))
 
     def _check_ca(self) -> None:
         request = self.request
@@ -105,16 +104,15 @@ class Planner:
                 if refused:
                     raise BcmError(f"Stack {name} refuses {refusal.when}: {refusal.why}; {refusal.remedy}")
 
-    def _check_floor(self, stack: Stack, version: str | None) -> None:
+    def _check_floor(self, stack: Stack, release: Release) -> None:
         floor = stack.artifact.floor
-        if version is None or floor is None:
+        if (
+            release.version is None
+            or floor is None
+            or versions.satisfies(release.version, {"versions": floor.versions})
+        ):
             return
-        try:
-            if versions.satisfies(version, {"versions": floor.versions}):
-                return
-        except BcmError as error:
-            raise BcmError(f"{stack.source}: artifact.version: {error}") from error
-        fault = f"{stack.artifact.name} {version} is below the floor ({', '.join(floor.versions)}): {floor.why}"
+        fault = f"{release.name} {release.version} is below the floor ({', '.join(floor.versions)}): {floor.why}"
         if stack.name not in self.request.allow_below_floor:
             raise BcmError(f"{fault}; choose a newer version, or name {stack.name} in allow_below_floor to accept this")
         self._warnings.append(f"{fault}; accepted because allow_below_floor names {stack.name}")
@@ -138,11 +136,12 @@ class Planner:
         # `check` has seen what is acted on; what runs already may not go with it
         self._check_refusals([name for name in live if name not in acted], variables)
         asked = {*self.request.stacks, *(name for name, deployed in found.stacks.items() if deployed.asked)}
-        images = {name: self._image(name, variables, image_names) for name in acted}
+        images = {name: self._image(name, variables, found.architecture, image_names) for name in acted}
         instances = {
             name: {
                 **self._instance(name, live, name in asked, variables),
                 "image": {key: images[name][key] for key in ("alias", "hash")},
+                "artifact": {key: images[name]["artifact"][key] for key in ("source", "kind", "name", "version")},
             }
             for name in acted
         }
@@ -247,13 +246,12 @@ class Planner:
                 }
                 for key, volume in stack.volumes.items()
             },
-            "version": self._version(stack, variables),
             "floor": _floor(stack),
             "uplink": stack.uplink,
             "display": stack.display,
         }
 
-    def _image(self, name: str, variables: Variables, image_names: ImageNames) -> dict[str, Any]:
+    def _image(self, name: str, variables: Variables, architecture: str, image_names: ImageNames) -> dict[str, Any]:
         stack = self.catalogue[name]
         values = {}
         for key in stack.image_variables:
@@ -263,7 +261,10 @@ class Planner:
                     f"{stack.source}: image.variables: {key} is not set: give it a value in "
                     f"{stack.role_path}/defaults/main.yml or in the inventory"
                 )
-        base_hash, digest = image_names(stack, values)
+        release = self._release(stack, variables)
+        base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture)})
+        if release.files:
+            release = replace(release, files={architecture: release.file(architecture)})
         return {
             "stack": name,
             "role": stack.role,
@@ -272,8 +273,7 @@ class Planner:
             "hash": digest,
             "base_alias": names.image_alias("base", base_hash),
             "base_hash": base_hash,
-            "artifact": stack.artifact.name,
-            "version": self._version(stack, variables),
+            "artifact": release.plain(),
             "version_command": list(stack.artifact.version_command),
             "floor": _floor(stack),
             "allow_below_floor": name in self.request.allow_below_floor,
@@ -290,13 +290,12 @@ class Planner:
             raise BcmError(f"Variable {variable}: {error}") from error
         return str(size)
 
-    def _version(self, stack: Stack, variables: Variables | None) -> str | None:
-        if stack.artifact.version is None or variables is None:
-            return None
-        try:
-            return str(variables.render(stack.artifact.version))
-        except BcmError as error:
-            raise BcmError(f"{stack.source}: artifact.version: {error}") from error
+    def _release(self, stack: Stack, variables: Variables) -> Release:
+        changes = variables.value("bcm_artifacts") or {}
+        if not isinstance(changes, Mapping) or not isinstance(changes.get(stack.name, {}), Mapping):
+            raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+        source = variables.value(f"{stack.name}_source")
+        return stack.artifact.release(stack.name, source, changes.get(stack.name, {}))
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])

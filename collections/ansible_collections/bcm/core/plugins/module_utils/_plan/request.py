@@ -54,6 +54,7 @@ class Found:
     builders: Sequence[str] = ()
     strangers: Sequence[str] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)  # name -> pool
+    architecture: str = "x86_64"  # the kernel's name of it
 
 
 class Site:

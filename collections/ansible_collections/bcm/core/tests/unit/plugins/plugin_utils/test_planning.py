@@ -64,6 +64,10 @@ ENDPOINT = {
 }
 
 
+def _debian(package: str) -> dict[str, str]:
+    return {"kind": "deb", "name": package, "licence": "MIT"}
+
+
 @pytest.fixture
 def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two stacks with defaults, in place of the collection's."""
@@ -72,7 +76,6 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "web": {
             "needs": {"tor": ["socks"]},
             "refuses": [{"when": "web_workers | int > 8", "why": "it has 8 threads", "remedy": "set web_workers"}],
-            "artifact": {"name": "web", "version": "{{ web_version }}"},
             "image": {"variables": ["web_version"]},
         },
     }
@@ -80,7 +83,7 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name / "meta").mkdir(parents=True)
         (tmp_path / name / "defaults").mkdir()
         common = {"schema": 1, "description": name, "tier": "web", "kind": "web", "chains": ["regtest"]}
-        text = yaml.safe_dump({"artifact": {"name": name}, **common, **document})
+        text = yaml.safe_dump({"artifact": {"sources": {"debian": _debian(name)}}, **common, **document})
         (tmp_path / name / "meta/stack.yml").write_text(text, encoding="utf-8")
     defaults = "web_major: 2\nweb_version: '{{ web_major }}.1'\nweb_workers: 4\nweb_chain: '{{ bcm.chain }}'\n"
     (tmp_path / "web/defaults/main.yml").write_text(defaults, encoding="utf-8")
@@ -102,7 +105,6 @@ def test_defaults_are_templated_and_plain(roles: Path) -> None:
     assert variables.value("web_version") == "2.1"
     assert variables.value("web_version").__class__ is str
     assert variables.value("nobody_sets_this") is None
-    assert variables.render("v{{ web_version }}") == "v2.1"
 
 
 def test_the_play_goes_over_defaults(roles: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_plan(roles: Path) -> None:
     assert result["changed"] is False and result["warnings"] == []
     plan = result["plan"]
     assert plan["stacks"] == ["tor", "web"] and plan["asked"] == ["web"]
-    assert plan["instances"]["web"]["version"] == "2.1"
+    assert plan["instances"]["web"]["artifact"]["source"] == "debian"
     assert plan["instances"]["web"]["role_path"] == str(roles / "web")
     assert client.asked[-1] == "closed"
 
@@ -202,7 +204,7 @@ def test_the_images_name_follows_the_variables_and_nothing_else(roles: Path) -> 
         ({}, {"web_workers": 9}, "Stack web refuses web_workers | int > 8: it has 8 threads; set web_workers"),
         ({"subnet": "10.0.0.0/8"}, {}, 'Subnet "10.0.0.0/8" has prefix /8'),
         ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is no directory"),
-        ({}, {"web_version": trust_as_template("{{ nobody }}")}, "artifact.version: "),
+        ({}, {"bcm_artifacts": trust_as_template("{{ nobody }}")}, "variable bcm_artifacts cannot be evaluated: "),
     ],
 )
 def test_bad_input_ends_before_the_endpoint_is_asked(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Endpoint:
         self.work.append(f"bring {entry.properties['bcm.stack']}")
         self.add(entry.hash, entry.properties["bcm.stack"], entry.properties["bcm.version"])
 
-    def keep(self, client: object, cache: Cache, image: Stored, alias: str, properties: dict[str, str]) -> None:
+    def keep(self, client: object, cache: Cache, image: Stored, alias: str) -> None:
         self.work.append(f"keep {image.stack}")
 
     def ensure_alias(self, client: object, alias: str, fingerprint: str) -> None:
@@ -288,3 +289,26 @@ def test_list(images: Images, endpoint: Endpoint) -> None:
         ("tor", "0.4", 100, 0, ["p/tor"]),
         ("x", "2.0", 0, 5, []),
     ]
+
+
+@pytest.mark.parametrize(
+    ("pins", "version", "digest"),
+    [
+        ({"version": "31.1", "files": {"x86_64": {"digest": "d" * 64}}}, "31.1", "d" * 64),
+        ({"version": "0.11.1", "sha256": "e" * 64}, "0.11.1", "e" * 64),
+        ({}, "4.8.1", None),
+    ],
+)
+def test_an_image_tells_what_it_is_made_of(pins: dict[str, Any], version: str, digest: str | None) -> None:
+    artifact = {
+        "source": "s",
+        "kind": "archive",
+        "name": "n",
+        "licence": "MIT",
+        "version": None,
+        "files": {},
+        "sha256": None,
+    }
+    told = json.loads(module._made_of({"artifact": {**artifact, **pins}, "signers": ["alice"]}, "4.8.1"))
+    assert (told["version"], told["digest"], told["signers"]) == (version, digest, ["alice"])
+    assert told["licence"] == "MIT" and told["source"] == "s"

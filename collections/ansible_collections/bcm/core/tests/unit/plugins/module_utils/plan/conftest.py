@@ -23,13 +23,18 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.request import Requ
 
 ALL = ["mainnet", "testnet3", "testnet4", "signet", "regtest"]
 
+
+def _debian(package: str) -> dict[str, Any]:
+    return {"debian": {"kind": "deb", "name": package, "licence": "MIT"}}
+
+
 STACKS: dict[str, dict[str, Any]] = {
     "tor": {
         "tier": "underlay",
         "services": {"socks": {"protocol": "tcp", "port": 9050}},
         "volumes": {"data": {"path": "/var/lib/tor", "size": "256MiB", "backup": "files"}},
         "uplink": True,
-        "artifact": {"name": "tor", "version_command": ["tor", "--version"]},
+        "artifact": {"version_command": ["tor", "--version"], "sources": _debian("tor")},
     },
     "bitcoind": {
         "tier": "bitcoin",
@@ -46,11 +51,28 @@ STACKS: dict[str, dict[str, Any]] = {
         },
         "volumes": {"data": {"path": "/var/lib/bitcoind", "size": {"mainnet": "900GiB", "default": "1GiB"}}},
         "artifact": {
-            "name": "bitcoind",
-            "version": "{{ bitcoind_version }}",
             "floor": {"versions": ["31.1", "30.3", "29.4"], "why": "31.1 mends an address leak"},
+            "version_command": ["bitcoind", "--version"],
+            "sources": {
+                "release": {
+                    "kind": "archive",
+                    "name": "bitcoin-core",
+                    "licence": "MIT",
+                    "version": "31.1",
+                    "files": {
+                        "x86_64": {"url": "https://example.org/{version}/bitcoin-{version}.tar.gz", "sha256": "1" * 64}
+                    },
+                    "signed": {
+                        "sums": "https://example.org/{version}/SHA256SUMS",
+                        "signatures": "https://example.org/{version}/{signer}.asc",
+                        "signers": {"alice": "A" * 40, "bob": {"fingerprint": "B" * 40, "wkd": "bob@example.org"}},
+                        "threshold": 2,
+                    },
+                },
+                **_debian("bitcoin-knots"),
+            },
         },
-        "image": {"variables": ["bitcoind_version"]},
+        "image": {"variables": ["bitcoind_dbcache"]},
     },
     "electrs": {
         "tier": "bitcoin",
@@ -65,24 +87,24 @@ STACKS: dict[str, dict[str, Any]] = {
                 "remedy": "set bitcoind_prune to 0, or do without electrs",
             }
         ],
-        "artifact": {"name": "electrs"},
+        "artifact": {"sources": _debian("electrs")},
     },
     "electrum": {
         "tier": "desktop",
         "kind": "desktop",
         "needs": {"electrs": ["electrum"]},
-        "artifact": {"name": "electrum"},
+        "artifact": {"sources": _debian("electrum")},
         "display": True,
     },
     "lnd": {
         "tier": "lightning",
         "chains": ["mainnet", "regtest"],
         "needs": {"bitcoind": ["rpc"], "tor": ["socks"]},
-        "artifact": {"name": "lnd"},
+        "artifact": {"sources": _debian("lnd")},
     },
 }
 
-VARIABLES = {"bitcoind_prune": 0, "bitcoind_version": "31.1"}
+VARIABLES = {"bitcoind_prune": 0, "bitcoind_dbcache": 450, "bitcoind_source": "release"}
 
 
 class JinjaVariables:
@@ -95,14 +117,11 @@ class JinjaVariables:
     def value(self, name: str) -> Any:
         return self.variables.get(name)
 
-    def render(self, template: str) -> Any:
+    def holds(self, condition: str) -> bool:
         try:
-            return self.environment.from_string(template).render(**self.variables)
+            return bool(self.environment.from_string("{{ " + condition + " }}").render(**self.variables))
         except jinja2.TemplateError as error:
             raise BcmError(str(error)) from error
-
-    def holds(self, condition: str) -> bool:
-        return bool(self.render("{{ " + condition + " }}"))
 
 
 WriteStacks = Callable[..., Path]

@@ -21,6 +21,19 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
 
 _REMOVED = object()
 
+_FILE = {"url": "https://example.org/x-{version}.tar.gz", "sha256": "a" * 64}
+_ARCHIVE = {"kind": "archive", "name": "x", "licence": "MIT", "version": "1.0", "files": {"x86_64": _FILE}}
+
+
+def _archive(**changes: Any) -> dict[str, Any]:
+    file = {key: value for key, value in {**_FILE, **changes}.items() if value is not None}
+    return {**_ARCHIVE, "files": {"x86_64": file}}
+
+
+def _signed(**changes: Any) -> dict[str, Any]:
+    signatures = "https://example.org/SHA256SUMS.asc"
+    return {**_ARCHIVE, "signed": {"signatures": signatures, "signers": {"a": "A" * 40}, "threshold": 1, **changes}}
+
 
 def _spoil(document: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
@@ -152,14 +165,49 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("refuses.0.when", True, "refuses.0.when is True: put it in quotes"),
         ("refuses.0.remedy", _REMOVED, "refuses.0.remedy is missing: add it"),
         ("artifact", "electrs", "artifact is no mapping"),
-        ("artifact.version", 1.0, "artifact.version is 1.0: put it in quotes"),
+        ("artifact.sources", {}, "artifact.sources is empty: say where it comes from"),
+        (
+            "artifact.sources.debian.kind",
+            "rpm",
+            'debian.kind is "rpm": write one of archive, deb, crate, npm, wheels, oci',
+        ),
+        ("artifact.sources.debian.licence", _REMOVED, "artifact.sources.debian.licence is missing: add it"),
+        ("artifact.sources.debian.version", 1.0, "artifact.sources.debian.version is 1.0: put it in quotes"),
+        ("artifact.sources.x", {**_ARCHIVE, "version": "new"}, 'x.version is "new": write a version in quotes'),
+        ("artifact.sources.x", {**_ARCHIVE, "files": {}}, "x.files is empty: name a file for one of x86_64, aarch64"),
+        ("artifact.sources.x", {**_ARCHIVE, "files": {"amd64": {}}}, 'Unknown field "amd64"'),
+        ("artifact.sources.x", _archive(sha256=None), "x.files.x86_64 needs one digest: add sha256 or sha512"),
+        ("artifact.sources.x", _archive(sha512="a" * 128), "x.files.x86_64 needs one digest: add sha256 or sha512"),
+        ("artifact.sources.x", _archive(sha256="abc"), 'sha256 is "abc": write SHA256 in lower-case hex digits'),
+        ("artifact.sources.x", _archive(url="ftp://a/b"), 'url is "ftp://a/b": write a URL, such as https://'),
+        (
+            "artifact.sources.x",
+            _signed(signers={"a": "12AB"}),
+            'signers.a is "12AB": write a whole OpenPGP fingerprint',
+        ),
+        (
+            "artifact.sources.x",
+            _signed(threshold=2),
+            "threshold is 2: write how many of the 1 signers must have signed",
+        ),
+        ("artifact.sources.x", _signed(threshold=0), "threshold is 0: write how many of the 1 signers"),
+        (
+            "artifact.sources.x",
+            _signed(signers={"a": "A" * 40, "b": "A" * 40}),
+            "signers has one fingerprint under two names: name each key once",
+        ),
+        (
+            "artifact.sources.x",
+            {"kind": "npm", "name": "x", "licence": "MIT", "version": "1", "lock": "../x"},
+            'x.lock is "../x": write a path in the role',
+        ),
         ("artifact.version_command", "electrs", 'artifact.version_command is "electrs": write a list'),
         (
             "artifact.floor",
             {"versions": ["1.0"], "why": "x"},
-            "artifact.floor has nothing to compare with: add version",
+            "artifact.floor has nothing to compare with: add version_command",
         ),
-        ("artifact", {"name": "x", "version": "1", "floor": {"versions": ["new"], "why": "x"}}, 'versions.0 is "new"'),
+        ("artifact.floor", {"versions": ["new"], "why": "x"}, 'versions.0 is "new"'),
         ("image", {"variables": ["a-b"]}, 'image.variables.0 is "a-b": write the name of a variable'),
         ("display", 1, "display is 1: write true or false"),
     ],
@@ -212,6 +260,5 @@ def test_our_own_stacks_keep_the_schema(name: str) -> None:
     stack = Catalogue.read()[name]
     assert stack.chains == tuple(chain for chain in names.CHAINS if chain in stack.chains), "chains in the usual order"
     assert not stack.description.endswith("."), "a description is a line of a list"
-    variables = [*stack.image_variables, *(["artifact.version"] if stack.artifact.version else [])]
-    if variables:
+    if stack.image_variables or len(stack.artifact.sources) > 1:
         assert (stack.role_path / "defaults/main.yml").is_file()

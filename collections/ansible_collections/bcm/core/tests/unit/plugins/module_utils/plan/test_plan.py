@@ -27,6 +27,9 @@ def _edges(plan: dict[str, Any]) -> set[str]:
 # -- what is refused before anything is read or changed ----------------------------------------------------------------
 
 
+OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
+
+
 @pytest.mark.parametrize(
     ("stacks", "fields", "complaint"),
     [
@@ -52,11 +55,21 @@ def _edges(plan: dict[str, Any]) -> set[str]:
         ),
         (
             ["bitcoind"],
-            {"variables": {"bitcoind_version": "29.3"}},
-            "bitcoind 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; choose a newer version, "
+            {"variables": OLD},
+            "bitcoin-core 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; choose a newer version, "
             "or name bitcoind in allow_below_floor",
         ),
-        (["bitcoind"], {"variables": {"bitcoind_version": "new"}}, 'artifact.version: "new" is no version'),
+        (
+            ["bitcoind"],
+            {"variables": {"bcm_artifacts": {"bitcoind": {"version": "new"}}}},
+            'the inventory: bcm_artifacts.bitcoind.version is "new": write a version in quotes',
+        ),
+        (["bitcoind"], {"variables": {"bcm_artifacts": ["bitcoind"]}}, "Variable bcm_artifacts is no mapping"),
+        (
+            ["bitcoind"],
+            {"variables": {"bitcoind_source": "relase"}},
+            'Unknown source of bitcoind "relase": did you mean "release"?',
+        ),
     ],
 )
 def test_refused(planner: Any, stacks: list[str], fields: dict[str, Any], complaint: str) -> None:
@@ -95,7 +108,7 @@ def test_a_wrong_expression_is_told_with_its_place(documents: dict[str, Any], re
 
 
 def test_taking_down_is_never_refused(planner: Any) -> None:
-    pruned = {"bitcoind_prune": 550, "bitcoind_version": "1.0"}
+    pruned = {"bitcoind_prune": 550, **OLD}
     for state in ("stopped", "absent"):
         planner("electrum", chain="mainnet", state=state, variables=pruned).check()
 
@@ -106,12 +119,12 @@ def test_accepted_in_so_many_words(planner: Any, namer: Any) -> None:
         chain="mainnet",
         software_ca_chains=["mainnet"],
         allow_below_floor=["bitcoind"],
-        variables={"bitcoind_version": "29.3"},
+        variables=OLD,
     )
     bold.check()
     plan = bold.plan(Found(), namer)
     assert plan["warnings"] == [
-        "bitcoind 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; "
+        "bitcoin-core 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; "
         "accepted because allow_below_floor names bitcoind"
     ]
     assert plan["images"][1]["allow_below_floor"] and not plan["images"][0]["allow_below_floor"]
@@ -160,7 +173,8 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
     assert bitcoind["services"]["rpc"] == {"port": 18443, "protocol": "tcp"}
     assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
     assert (electrum["asked"], electrs["asked"], electrum["display"]) == (True, False, True)
-    assert bitcoind["version"] == "31.1" and electrs["version"] is None
+    assert bitcoind["artifact"] == {"source": "release", "kind": "archive", "name": "bitcoin-core", "version": "31.1"}
+    assert electrs["artifact"]["version"] is None
     assert electrs["endpoint"] == "/run/lxd.socket"
 
 
@@ -174,9 +188,42 @@ def test_images(fresh: dict[str, Any]) -> None:
 
 
 def test_an_image_variable_that_nobody_sets(planner: Any, namer: Any) -> None:
-    forgetful = planner("bitcoind", variables={"bitcoind_version": None})
-    with pytest.raises(BcmError, match="image.variables: bitcoind_version is not set: give it a value in .*/defaults/"):
+    forgetful = planner("bitcoind", variables={"bitcoind_dbcache": None})
+    with pytest.raises(BcmError, match="image.variables: bitcoind_dbcache is not set: give it a value in .*/defaults/"):
         forgetful.plan(Found(), namer)
+
+
+def test_the_artifact_decides_the_images_name(planner: Any) -> None:
+    def told(**variables: Any) -> Any:
+        asked: dict[str, Any] = {}
+
+        def remember(stack: Any, values: Any) -> tuple[str, str]:
+            asked[stack.name] = values
+            return "b" * 64, "c" * 64
+
+        plan = planner("bitcoind", variables=variables).plan(Found(architecture="x86_64"), remember)
+        return asked["bitcoind"], plan["images"][1]["artifact"]
+
+    values, artifact = told()
+    pins = {"kind": "archive", "name": "bitcoin-core", "version": "31.1", "digest": "1" * 64}
+    assert values == {"bitcoind_dbcache": 450, "artifact": pins}
+    assert artifact["files"]["x86_64"]["url"] == "https://example.org/31.1/bitcoin-31.1.tar.gz"
+    assert artifact["signed"]["signatures"] == [
+        "https://example.org/31.1/alice.asc",
+        "https://example.org/31.1/bob.asc",
+    ]
+    assert artifact["signed"]["wkd"] == {"bob": "bob@example.org"}
+    values, artifact = told(bitcoind_source="debian")
+    assert values["artifact"] == {"kind": "deb", "name": "bitcoin-knots", "version": None, "digest": None}
+    other = {"x86_64": {"url": "https://example.org/{version}.tgz", "sha512": "2" * 128}}
+    values, artifact = told(bcm_artifacts={"bitcoind": {"version": "32.0", "files": other}})
+    assert values["artifact"] == {**pins, "version": "32.0", "digest": "2" * 128}
+    assert artifact["files"]["x86_64"]["url"] == "https://example.org/32.0.tgz"
+
+
+def test_a_release_that_is_not_made_for_the_machine(planner: Any, namer: Any) -> None:
+    with pytest.raises(BcmError, match="bitcoin-core 31.1 is not made for s390x, only for x86_64: use another machine"):
+        planner("bitcoind").plan(Found(architecture="s390x"), namer)
 
 
 def test_a_secret_for_each_consumer_of_each_service(fresh: dict[str, Any]) -> None:

@@ -1,0 +1,277 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Artifacts from their declarations to the store: fetched, verified, listed, exported, imported, pruned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._errors import BcmError
+from . import archive, sums
+from .declaration import Pin, Release, basename
+from .download import Downloader
+from .keys import Keys
+from .openpgp import SignatureError, Verdict, verify
+from .store import Store
+
+#: kinds whose files are fetched here; the others are fetched, with the pins, where they are installed
+FETCHED = ("archive",)
+_WORKERS = 4
+
+
+@dataclass
+class Artifacts:
+    """The store of the controller, and where what it lacks comes from.
+
+    ``source`` is a folder or an ``http(s)://`` address with files as ``STACK/VERSION/NAME``, in place of upstream;
+    ``keys`` are more places of OpenPGP keys, asked after the release's own folder.
+    """
+
+    store: Store
+    downloader: Downloader
+    notify: Callable[[str], None]
+    source: str | None = None
+    keys: Sequence[str] = ()
+
+    # -- present ------------------------------------------------------------------------------------------------------
+
+    def present(self, releases: Iterable[tuple[Release, Path]], *, check: bool = False) -> list[dict[str, Any]]:
+        """Have verified files of releases, each with the folder of its keys, in the store; side by side.
+
+        The first error of any of them, after all have ended. Results are as `_record` makes them, and ``changed``.
+        """
+        wanted = [(release, folder) for release, folder in releases if release.kind in FETCHED]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            work = [pool.submit(self._present, release, folder, check) for release, folder in wanted]
+        return [item.result() for item in work]
+
+    def _present(self, release: Release, folder: Path, check: bool) -> dict[str, Any]:
+        there = self.recorded(release)
+        if there is not None:
+            return {**there, "changed": False}
+        if check:
+            return {"changed": True}
+        evidence = _Evidence(self, release, folder)
+        if release.signed and release.signed.sums:
+            evidence.check_sums(release.files.values())
+        for pin in release.files.values():
+            with self.store.lock(pin.digest, lambda: self.notify(f"{pin.name}: another run fetches it")):
+                path = self.store.check(pin.algorithm, pin.digest) or self._fetch(release, pin)
+            if release.signed and not release.signed.sums:
+                evidence.check_file(pin, path)
+            archive.check(path)
+        record = evidence.record()
+        self.store.write_record(identity(release), record)
+        return {**record, "changed": True}
+
+    def recorded(self, release: Release) -> dict[str, Any] | None:
+        """What is known of a release whose files are all there; None if it has to be fetched or verified."""
+        record = self.store.read_record(identity(release))
+        there = all(self.store.get(pin.algorithm, pin.digest) for pin in release.files.values())
+        return record if there else None
+
+    def path(self, release: Release, architecture: str) -> Path:
+        """The file of a release in the store, hashed again. Raises BcmError if it is not what was pinned."""
+        pin = release.file(architecture)
+        path = self.store.check(pin.algorithm, pin.digest)
+        if path is None:
+            raise BcmError(f"{pin.name} is not in the store {self.store.root}: run again, and it is fetched")
+        return path
+
+    def _fetch(self, release: Release, pin: Pin) -> Path:
+        started = time.monotonic()
+        partial = self.store.partial(pin.digest)
+        where = self.locate(release, pin.url)
+        if "://" in where:
+            self.downloader.large(where, partial, pin.algorithm)
+        else:
+            _copy(where, partial)
+        path = self.store.commit(partial, pin.algorithm, pin.digest, pin.name)
+        self.notify(f"{pin.name}: {path.stat().st_size / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
+        return path
+
+    def locate(self, release: Release, url: str) -> str:
+        """Where a file of upstream comes from: an address or a path."""
+        if not self.source:
+            return url
+        return f"{self.source.rstrip('/')}/{release.stack}/{release.version}/{basename(url)}"
+
+    def small(self, release: Release, url: str) -> bytes:
+        where = self.locate(release, url)
+        if "://" in where:
+            return self.downloader.small(where)
+        try:
+            return Path(where).expanduser().read_bytes()
+        except OSError as error:
+            raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names its folder") from error
+
+    def finder(self, release: Release, folder: Path) -> Keys:
+        """Keys of a release's signers: those that came with it, and those of the other places."""
+        places = [str(folder), *self.keys]
+        if self.source:
+            pattern = self.locate(release, "https://any/{fingerprint}.asc")
+            places.append(pattern if "://" in pattern else str(Path(pattern).parent))
+        return Keys(places, self.downloader.small, _mail(release))
+
+    # -- verify -------------------------------------------------------------------------------------------------------
+
+    def verify(self, release: Release, folder: Path) -> dict[str, Any]:
+        """Verify again, from digests to signatures, what is in the store, as of today. Raises BcmError."""
+        record = self.recorded(release)
+        if record is None:
+            raise BcmError(f"{release.name} {release.version} is not in the store: fetch it first")
+        evidence = _Evidence(self, release, folder, record)
+        if release.signed and release.signed.sums:
+            evidence.check_sums(release.files.values())
+        for architecture, pin in release.files.items():
+            path = self.path(release, architecture)
+            if release.signed and not release.signed.sums:
+                evidence.check_file(pin, path)
+            archive.check(path)
+        return evidence.record()
+
+    # -- carrying -----------------------------------------------------------------------------------------------------
+
+    def export(self, releases: Iterable[tuple[Release, Path]], directory: Path) -> list[str]:
+        """Copy what was verified to a folder that can be another machine's ``source``. Names of what was written."""
+        written = []
+        for release, folder in releases:
+            if release.kind not in FETCHED:
+                continue
+            record = self.verify(release, folder)
+            place = directory / release.stack / str(release.version)
+            files = {pin.name: (pin.algorithm, pin.digest) for pin in release.files.values()}
+            files |= {name: ("sha256", digest) for name, digest in record["evidence"].items()}
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                for name, (algorithm, digest) in files.items():
+                    kept = self.store.get(algorithm, digest)
+                    if kept is not None:
+                        shutil.copyfile(kept, place / f".{name}.part")
+                        (place / f".{name}.part").rename(place / name)
+                        written.append(f"{release.stack}/{release.version}/{name}")
+            except OSError as error:
+                raise BcmError(f"Failed to write to {place}: {error.strerror}") from error
+        return written
+
+    # -- list, prune --------------------------------------------------------------------------------------------------
+
+    def prune(self, keep: Iterable[Release], older_than: float) -> tuple[int, list[str]]:
+        """Remove what no release of ``keep`` needs and nobody used for ``older_than`` days: bytes, names."""
+        wanted: set[tuple[str, str]] = set()
+        for release in keep:
+            wanted |= {(pin.algorithm, pin.digest) for pin in release.files.values()}
+            record = self.store.read_record(identity(release)) or {"evidence": {}}
+            wanted |= {("sha256", digest) for digest in record["evidence"].values()}
+        return self.store.prune(wanted, older_than)
+
+
+@dataclass
+class _Evidence:
+    """Sums, signatures and keys of one release, from upstream or, with a record, from the store; and what they say."""
+
+    artifacts: Artifacts
+    release: Release
+    folder: Path
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    found: dict[str, str] = field(default_factory=dict)  # name -> SHA-256 of the content
+
+    def check_sums(self, pins: Iterable[Pin]) -> None:
+        signed = self.release.signed
+        assert signed is not None and signed.sums is not None
+        listing = self._get(signed.sums)
+        blobs = self._signatures("")
+        self._verify(listing, blobs)
+        listed = sums.parse(listing, signed.sums)
+        for pin in pins:
+            sums.lookup(listed, pin, signed.sums)
+
+    def check_file(self, pin: Pin, path: Path) -> None:
+        self._verify(path, self._signatures(pin.name))
+
+    def record(self) -> dict[str, Any]:
+        release = self.release
+        return {
+            "stack": release.stack,
+            "name": release.name,
+            "version": release.version,
+            "files": {pin.name: pin.digest for pin in release.files.values()},
+            "evidence": self.found,
+            "signers": list(self.verdict.counted) if self.verdict else [],
+            "explained": self.verdict.explain() if self.verdict else "nobody signs it; its digest is pinned",
+        }
+
+    def _verify(self, data: bytes | Path, blobs: Sequence[bytes]) -> None:
+        signed = self.release.signed
+        assert signed is not None
+        keys = self.artifacts.finder(self.release, self.folder)
+
+        def find(fingerprint: str) -> bytes | None:
+            kept = self._kept(f"{fingerprint}.asc")
+            key = keys.find(fingerprint) or kept
+            if key is not None:
+                self.found[f"{fingerprint}.asc"] = self.artifacts.store.put(key)
+            return key
+
+        self.verdict = verify(data, blobs, signed.signers, find, signed.threshold)
+        if not self.verdict.enough:
+            told = "; ".join([self.verdict.explain(), *keys.failures])
+            raise SignatureError(
+                f"{self.release.name} {self.release.version} is refused, too few of its signers signed it: {told}"
+            )
+
+    def _signatures(self, name: str) -> list[bytes]:
+        signed = self.release.signed
+        assert signed is not None
+        blobs, failures = [], []
+        for url in signed.signatures:
+            try:
+                blobs.append(self._get(url.replace("{file}", name)))
+            except BcmError as error:
+                failures.append(str(error))
+        if not blobs:
+            raise BcmError(f"{self.release.name} {self.release.version}: no signatures: {'; '.join(failures)}")
+        return blobs
+
+    def _get(self, url: str) -> bytes:
+        name = basename(url)
+        data = self._kept(name)
+        if data is None:
+            data = self.artifacts.small(self.release, url)
+        self.found[name] = self.artifacts.store.put(data)
+        return data
+
+    def _kept(self, name: str) -> bytes | None:
+        digest = self.kept.get("evidence", {}).get(name)
+        path = self.artifacts.store.check("sha256", digest) if digest else None
+        return path.read_bytes() if path else None
+
+
+def identity(release: Release) -> str:
+    """What a verification is valid for: the pins, and who must have signed. SHA-256 in hex."""
+    return hashlib.sha256(json.dumps(release.plain(), sort_keys=True).encode()).hexdigest()
+
+
+def _mail(release: Release) -> dict[str, str]:
+    signed = release.signed
+    return {signed.signers[name]: mail for name, mail in signed.wkd.items()} if signed else {}
+
+
+def _copy(where: str, partial: Path) -> None:
+    try:
+        shutil.copyfile(Path(where).expanduser(), partial)
+    except OSError as error:
+        raise BcmError(
+            f"{where} cannot be copied to {partial.parent}: {error.strerror}; bcm_artifact_source names its folder"
+        ) from error

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Artifacts as a catalogue declares them: what is pinned, and who must have signed it. docs/stacks.md has the fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._errors import BcmError
+from .._plan.fields import Field
+
+#: kind -> its fields, beside those of every kind: required ones, optional ones
+KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "archive": (("version", "files"), ("signed",)),  # a release of the authors, unpacked
+    "deb": ((), ("version",)),  # a package of Debian, which the archive's own keyring vouches for
+    "crate": (("version", "sha256"), ()),  # cargo checks all that a crate needs against the crate's own lock file
+    "npm": (("version", "lock"), ()),  # package-lock.json with integrity
+    "wheels": (("version", "lock"), ()),  # requirements.txt with hashes
+    "oci": (("version", "files"), ("signed",)),  # the manifest of an image, by digest
+}
+ARCHITECTURES = ("x86_64", "aarch64")
+
+_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_URL = re.compile(r"https?://[^/\s]+/\S*[^/\s]")
+_PATH = re.compile(r"(?!.*\.\.)\w[\w./-]*")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One file: where upstream has it, and its digest in lower-case hex."""
+
+    url: str
+    algorithm: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return basename(self.url)
+
+
+@dataclass(frozen=True)
+class Signing:
+    """Who signs a release: OpenPGP fingerprints in upper-case hex, of which ``threshold`` must have signed.
+
+    Signatures are over the file at ``sums`` which lists digests; without it, over each file itself.
+    """
+
+    sums: str | None
+    signatures: tuple[str, ...]
+    signers: Mapping[str, str]
+    threshold: int
+    wkd: Mapping[str, str] = field(default_factory=dict)  # signer -> mail address whose domain publishes the key
+
+
+@dataclass(frozen=True)
+class Release:
+    """A pinned release of one source of a stack."""
+
+    stack: str
+    source: str
+    kind: str
+    name: str
+    licence: str
+    version: str | None = None
+    files: Mapping[str, Pin] = field(default_factory=dict)  # architecture -> file
+    signed: Signing | None = None
+    sha256: str | None = None  # of a crate
+    lock: str | None = None  # of npm and wheels: a path in the role
+
+    def file(self, architecture: str) -> Pin:
+        """The file for a kernel's architecture. Raises BcmError."""
+        if architecture not in self.files:
+            raise BcmError(
+                f"{self.name} {self.version} is not made for {architecture}, only for {', '.join(self.files)}: "
+                f"use another machine, or another source of {self.stack}"
+            )
+        return self.files[architecture]
+
+    def pins(self, architecture: str) -> dict[str, Any]:
+        """What decides what is installed: part of an image's name."""
+        digest = self.file(architecture).digest if self.files else self.sha256
+        return {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest}
+
+    def plain(self) -> dict[str, Any]:
+        """Of plain types; `from_plain` reads it."""
+        values = asdict(self)
+        return {**values, "signed": self.signed and {**values["signed"], "signatures": list(self.signed.signatures)}}
+
+
+def from_plain(values: Mapping[str, Any]) -> Release:
+    signed = values["signed"]
+    return Release(
+        **{
+            **values,
+            "files": {key: Pin(**pin) for key, pin in values["files"].items()},
+            "signed": signed and Signing(**{**signed, "signatures": tuple(signed["signatures"])}),
+        }
+    )
+
+
+def basename(url: str) -> str:
+    return urlsplit(url).path.rpartition("/")[2]
+
+
+def release(declared: Field, stack: str, source: str) -> Release:
+    """The release that a source in a stack.yml declares. Raises CatalogueError, which names the field."""
+    kind = declared.entries().get("kind", declared.sub("kind", None)).choice(KINDS)
+    required, optional = KINDS[kind]
+    fields = declared.mapping(("kind", "name", "licence", *required), optional)
+    version = fields["version"].version() if "version" in fields else None
+    return Release(
+        stack=stack,
+        source=source,
+        kind=kind,
+        name=fields["name"].text(),
+        licence=fields["licence"].text(),
+        version=version,
+        files=_files(fields["files"], version or "") if "files" in fields else {},
+        signed=_signing(fields["signed"], version or "") if "signed" in fields else None,
+        sha256=_digest(fields["sha256"], "sha256") if "sha256" in fields else None,
+        lock=fields["lock"].match(_PATH, "write a path in the role, such as files/package-lock.json")
+        if "lock" in fields
+        else None,
+    )
+
+
+def _files(declared: Field, version: str) -> dict[str, Pin]:
+    files = declared.mapping(optional=ARCHITECTURES)
+    if not files:
+        declared.wrong("is empty", f"name a file for one of {', '.join(ARCHITECTURES)}")
+    return {architecture: _pin(entry, version) for architecture, entry in files.items()}
+
+
+def _pin(declared: Field, version: str) -> Pin:
+    parts = declared.mapping(("url",), tuple(_DIGESTS))
+    given = [algorithm for algorithm in _DIGESTS if algorithm in parts]
+    if len(given) != 1:
+        declared.wrong("needs one digest", f"add {' or '.join(_DIGESTS)}")
+    return Pin(_url(parts["url"], version), given[0], _digest(parts[given[0]], given[0]))
+
+
+def _signing(declared: Field, version: str) -> Signing:
+    parts = declared.mapping(("signatures", "signers", "threshold"), ("sums",))
+    signers, wkd = {}, {}
+    for name, entry in parts["signers"].entries().items():
+        if isinstance(entry.value, dict):
+            both = entry.mapping(("fingerprint", "wkd"))
+            entry, wkd[name] = both["fingerprint"], both["wkd"].text()
+        signers[name] = entry.match(_FINGERPRINT, "write a whole OpenPGP fingerprint, in capitals without spaces")
+    if len(set(signers.values())) != len(signers):
+        parts["signers"].wrong("has one fingerprint under two names", "name each key once")
+    threshold = parts["threshold"]
+    if isinstance(threshold.value, bool) or threshold.value not in range(1, len(signers) + 1):
+        threshold.wrong(f"is {threshold.shown}", f"write how many of the {len(signers)} signers must have signed")
+    pattern = _url(parts["signatures"], version)
+    each = [pattern.replace("{signer}", name) for name in signers]
+    return Signing(
+        sums=_url(parts["sums"], version) if "sums" in parts else None,
+        signatures=tuple(dict.fromkeys(each)),
+        signers=signers,
+        threshold=threshold.value,
+        wkd=wkd,
+    )
+
+
+def _url(declared: Field, version: str) -> str:
+    return declared.match(_URL, "write a URL, such as https://example.org/x-{version}.tar.gz").replace(
+        "{version}", version
+    )
+
+
+def _digest(declared: Field, algorithm: str) -> str:
+    return declared.match(_DIGESTS[algorithm], f"write {algorithm.upper()} in lower-case hex digits")

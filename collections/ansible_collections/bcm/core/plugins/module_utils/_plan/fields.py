@@ -1,0 +1,128 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fields of a stack.yml: each knows where it stands, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .._errors import BcmError
+from . import names, versions
+
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"([1-9]\d*) ?(MiB|GiB|TiB)")
+_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+class CatalogueError(BcmError):
+    """A stack.yml that says something it cannot mean."""
+
+
+def size_in_bytes(size: str) -> int:
+    """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
+    match = _SIZE.fullmatch(size)
+    if match is None:
+        raise BcmError(f'"{size}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class Field:
+    """A value of a stack.yml that knows where it stands, so that every complaint names file and field."""
+
+    def __init__(self, source: Path, path: str, value: Any) -> None:
+        self.source = source
+        self.path = path
+        self.value = value
+
+    @property
+    def shown(self) -> str:
+        return f'"{self.value}"' if isinstance(self.value, str) else str(self.value)
+
+    def wrong(self, fault: str, remedy: str) -> NoReturn:
+        raise CatalogueError(f"{self.source}: {self.path or 'the file'} {fault}: {remedy}")
+
+    def sub(self, key: str, value: Any) -> Field:
+        return Field(self.source, f"{self.path}.{key}" if self.path else key, value)
+
+    def mapping(self, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, Field]:
+        fields = self.entries()
+        known = (*required, *optional)
+        for key, field in fields.items():
+            if key not in known:
+                raise CatalogueError(f"{self.source}: {field.path}: {names.unknown('field', key, known)}")
+        for key in required:
+            if key not in fields:
+                self.sub(key, None).wrong("is missing", "add it (docs/stacks.md says what goes there)")
+        return fields
+
+    def plain(self) -> dict[str, Any]:
+        return {key: field.value for key, field in self.entries().items()}
+
+    def entries(self) -> dict[str, Field]:
+        if not isinstance(self.value, dict):
+            self.wrong("is no mapping", "write it as `key: value` lines")
+        return {str(key): self.sub(str(key), value) for key, value in self.value.items()}
+
+    def items(self, least: int = 0, repeated: bool = False) -> list[Field]:
+        if not isinstance(self.value, list) or len(self.value) < least:
+            self.wrong(f"is {self.shown}", f"write a list{' with at least one entry' if least else ''}, such as [a, b]")
+        fields = [self.sub(str(index), value) for index, value in enumerate(self.value)]
+        for index, field in enumerate(fields):
+            if not repeated and field.value in self.value[:index]:
+                field.wrong(f"is {field.shown} again", "name it once")
+        return fields
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or not self.value.strip():
+            remedy = "put it in quotes" if isinstance(self.value, (int, float)) else "write some text"
+            self.wrong(f"is {self.shown}", remedy)
+        return self.value
+
+    def choice(self, known: Iterable[str]) -> str:
+        known = list(known)
+        if self.value not in known:
+            self.wrong(f"is {self.shown}", f"write one of {', '.join(known)}")
+        return str(self.value)
+
+    def flag(self) -> bool:
+        if not isinstance(self.value, bool):
+            self.wrong(f"is {self.shown}", "write true or false")
+        return bool(self.value)
+
+    def port(self) -> int:
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not 0 < self.value < 65536:
+            self.wrong(f"is {self.shown}", "write a port, a whole number from 1 to 65535")
+        return int(self.value)
+
+    def size(self) -> str:
+        try:
+            size_in_bytes(self.text())
+        except CatalogueError:
+            raise
+        except BcmError:
+            self.wrong(f"is {self.shown}", "write a whole number with MiB, GiB or TiB, such as 2GiB")
+        return str(self.value)
+
+    def variable(self) -> str:
+        if not _VARIABLE.fullmatch(self.text()):
+            self.wrong(f"is {self.shown}", "write the name of a variable of the role")
+        return str(self.value)
+
+    def version(self) -> str:
+        try:
+            versions.numbers(self.text())
+        except CatalogueError:
+            raise
+        except BcmError:
+            self.wrong(f"is {self.shown}", 'write a version in quotes, such as "31.1"')
+        return str(self.value)
+
+    def match(self, pattern: re.Pattern[str], remedy: str) -> str:
+        if not pattern.fullmatch(self.text()):
+            self.wrong(f"is {self.shown}", remedy)
+        return str(self.value)
