@@ -320,7 +320,10 @@ def test_a_damaged_state_file_starts_over(server: Server, partial: Path) -> None
 
 @pytest.mark.parametrize("before", ["the answer", "the end"])
 def test_a_server_that_hangs_is_given_up(server: Server, partial: Path, before: str) -> None:
-    answer = server.hang if before == "the end" else lambda request: server.ended.wait(30)
+    def silent(request: BaseHTTPRequestHandler) -> None:
+        server.ended.wait(30)
+
+    answer = server.hang if before == "the end" else silent
     with pytest.raises(DownloadError, match=r"/y: the server sent nothing for 0\.3 s, 3 times"):
         downloader().large(server.url("/y", answer), partial, "sha256")
 
@@ -339,7 +342,7 @@ def test_a_missing_file_is_not_asked_for_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("length", [{}, {"Content_Length": "1048576"}], ids=["not told", "told"])
-def test_what_is_too_long_is_refused(server: Server, partial: Path, length: dict[str, str]) -> None:
+def test_what_is_too_long_is_refused(server: Server, partial: Path, length: dict[str, Any]) -> None:
     url = server.url("/y", sends(CONTENT, **length))
     with pytest.raises(DownloadError, match="/y is longer than 1048575 bytes: refused"):
         downloader().small(url, limit=len(CONTENT) - 1)

@@ -1,0 +1,221 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Release archives, tar and zip: what is in them is looked at as a whole before any of it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import lzma
+import posixpath
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from .._errors import BcmError
+
+_MEMBERS = 100_000
+_BYTES = 4 << 30
+_LINKS = 40
+_TARGET = 4096
+_BLOCK = 1 << 20
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # of zipfile, if a password or an unknown method is needed
+)
+
+
+class ArchiveError(BcmError):
+    """An archive is damaged, or holds what no release should."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member; ``name`` and ``target``, where a link leads, are paths in the archive."""
+
+    name: str
+    kind: str  # "file", "folder" or "link"
+    mode: int  # 0o755 or 0o644
+    size: int
+    target: str = ""
+
+
+_Open = Callable[[], IO[bytes] | None]
+_Members = dict[str, tuple[Member, _Open]]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A member as the archive has it."""
+
+    name: str
+    kind: str
+    mode: int
+    size: int
+    open: _Open
+    link: str = ""  # of a symbolic link: seen from its folder; of a hard link: from the top
+
+
+def check(path: Path, name: str | None = None) -> list[Member]:
+    """All members. Raises ArchiveError, which calls the archive ``name``, if one does not belong in a release."""
+    with _opened(path, name or path.name) as members:
+        return [member for member, _ in members.values()]
+
+
+def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """The wanted files as (name, mode, content); names and patterns are below the one top folder, if there is one.
+
+    A content is to be read before the next is asked for. A link is given as the file it leads to. Raises ArchiveError.
+    """
+    name = name or path.name
+    with _opened(path, name) as members:
+        top = _top(members)
+        found = {key: key.removeprefix(f"{top}/") for key, (member, _) in members.items() if member.kind != "folder"}
+        for pattern in wanted:
+            if not any(_matches(below, pattern) for below in found.values()):
+                raise ArchiveError(f"{name} holds no {pattern}: correct the stack's list, or use the release it is for")
+        for key, below in found.items():
+            if any(_matches(below, pattern) for pattern in wanted):
+                member, opened = _followed(members, key, name)
+                content = opened()
+                assert content is not None  # it is a file
+                with content:
+                    yield below, member.mode, content
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[_Members]:
+    with contextlib.ExitStack() as stack:
+        try:
+            with open(path, "rb") as file:
+                is_zip = file.read(4) == b"PK\3\4"
+            if is_zip:
+                members = _checked(_zip_members(stack.enter_context(zipfile.ZipFile(path))), name)
+            else:
+                members = _checked(_tar_members(stack.enter_context(tarfile.open(path))), name)
+        except _BROKEN as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
+            raise ArchiveError(f"{name} is damaged, or no archive: {why}; fetch it again") from error
+        yield members
+
+
+def _tar_members(tar: tarfile.TarFile) -> Iterator[_Raw]:
+    kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
+    for info in tar:
+        kind = "file" if info.isreg() else kinds.get(info.type, "special")
+        yield _Raw(info.name, kind, info.mode, info.size, partial(tar.extractfile, info), info.linkname)
+    # tarfile takes a damaged header, or none, for the end, and leaves the checksum of what is compressed unread.
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    end = tar.fileobj.read(tarfile.BLOCKSIZE)
+    while end and not end.strip(b"\0"):
+        if not (end := tar.fileobj.read(_BLOCK)):
+            return
+    raise tarfile.ReadError("it does not end as it should")
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Raw]:
+    kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+    for info in archive.infolist():
+        mode = info.external_attr >> 16
+        kind = "folder" if info.is_dir() else kinds.get(stat.S_IFMT(mode), "special")
+        link = archive.open(info).read(_TARGET).decode() if kind == "link" else ""
+        yield _Raw(info.filename, kind, stat.S_IMODE(mode), info.file_size, partial(archive.open, info), link)
+    if broken := archive.testzip():
+        raise zipfile.BadZipFile(f"{broken} has another checksum")
+
+
+def _checked(raws: Iterator[_Raw], archive: str) -> _Members:
+    members: _Members = {}
+    size = 0
+    for raw in raws:
+        size += raw.size
+        if len(members) == _MEMBERS:
+            raise _refusal(archive, raw.name, f"is one of more than {_MEMBERS} members")
+        if size > _BYTES:
+            raise _refusal(archive, raw.name, f"makes it more than {_BYTES >> 30} GiB")
+        if raw.kind == "special":
+            raise _refusal(archive, raw.name, "is a device, or another special file")
+        if raw.mode & 0o7000:
+            raise _refusal(archive, raw.name, "has a set-user-ID, set-group-ID or sticky bit")
+        steps = raw.name.split("/")
+        if raw.name.startswith("/") or ".." in steps:
+            raise _refusal(archive, raw.name, "leads out of the folder")
+        name = "/".join(step for step in steps if step not in {"", "."})
+        if not name and raw.kind == "folder":
+            continue  # "./", the folder that it is unpacked in
+        if not name or name in members:
+            raise _refusal(archive, raw.name, "is there twice, or has no name")
+        kind, target = raw.kind, ""
+        if kind in {"link", "hard link"}:
+            # A hard link's target is seen from where the archive is unpacked, a symbolic link's from its own folder.
+            target = _target(posixpath.dirname(name) if kind == "link" else "", raw.link)
+            kind = "link"
+            if not target:
+                raise _refusal(archive, raw.name, f"is a link out of the folder, to {raw.link!r}")
+        mode = 0o755 if raw.mode & 0o111 or kind == "folder" else 0o644
+        members[name] = Member(name, kind, mode, raw.size, target), raw.open
+    top = _top(members)
+    for name, (member, _) in members.items():
+        above = (members.get(str(parent)) for parent in PurePosixPath(name).parents)
+        if any(parent and parent[0].kind != "folder" for parent in above):
+            raise _refusal(archive, name, "is below a link or file")
+        if top and member.target and not f"{member.target}/".startswith(f"{top}/"):
+            raise _refusal(archive, name, f"is a link out of the folder {top}")
+    return members
+
+
+def _refusal(archive: str, member: str, why: str) -> ArchiveError:
+    return ArchiveError(f"{archive}: {member!r} {why}: refused, no release should hold such a thing")
+
+
+def _target(folder: str, link: str) -> str:
+    """Where a link in a folder leads, as a path in the archive; nothing if out of it.
+
+    ".." counts only at the beginning: behind another link's name it would not lead where it seems to.
+    """
+    steps = link.split("/")
+    while steps and steps[0] == ".." and folder:
+        folder = posixpath.dirname(folder)
+        del steps[0]
+    if not link or link.startswith("/") or ".." in steps:
+        return ""
+    return posixpath.normpath(posixpath.join(folder, *steps))
+
+
+def _top(members: _Members) -> str:
+    """The one folder that everything is in."""
+    tops = {name.partition("/")[0] for name in members}
+    loose = any("/" not in name and member.kind != "folder" for name, (member, _) in members.items())
+    return "" if loose or len(tops) != 1 else tops.pop()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+def _followed(members: _Members, name: str, archive: str) -> tuple[Member, _Open]:
+    at = name
+    for _ in range(_LINKS):
+        if at not in members:
+            break
+        member, opened = members[at]
+        if member.kind == "file":
+            return member, opened
+        at = member.target
+    raise ArchiveError(f"{archive}: {name!r} is a link that leads to no file in it: name the file itself")
