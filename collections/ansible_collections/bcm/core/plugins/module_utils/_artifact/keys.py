@@ -104,7 +104,7 @@ def wkd_urls(mail: str) -> list[str]:
     local, _, domain = mail.rpartition("@")
     digest = hashlib.sha1(local.lower().encode(), usedforsecurity=False).digest()
     hashed = base64.b32encode(digest).translate(_ZBASE32).decode()
-    domain, path = domain.lower(), f"hu/{hashed}?l={quote(local)}"
+    domain, path = domain.lower(), f"hu/{hashed}?l={quote(local, safe='')}"
     return [
         f"https://openpgpkey.{domain}/.well-known/openpgpkey/{domain}/{path}",
         f"https://{domain}/.well-known/openpgpkey/{path}",
