@@ -9,24 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .._errors import BcmError
 from . import archive, sums
 from .declaration import Pin, Release, basename
-from .download import Downloader
+from .download import Downloader, side_by_side
 from .keys import Keys
 from .openpgp import SignatureError, Verdict, verify
 from .store import Store
 
 #: kinds whose files are fetched here; the others are fetched, with the pins, where they are installed
 FETCHED = ("archive",)
-_WORKERS = 4
 
 
 @dataclass
@@ -51,9 +51,7 @@ class Artifacts:
         The first error of any of them, after all have ended. Results are as `_record` makes them, and ``changed``.
         """
         wanted = [(release, folder) for release, folder in releases if release.kind in FETCHED]
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            work = [pool.submit(self._present, release, folder, check) for release, folder in wanted]
-        return [item.result() for item in work]
+        return side_by_side([partial(self._present, release, folder, check) for release, folder in wanted])
 
     def _present(self, release: Release, folder: Path, check: bool) -> dict[str, Any]:
         there = self.recorded(release)
@@ -65,7 +63,7 @@ class Artifacts:
         if release.signed and release.signed.sums:
             evidence.check_sums(release.files.values())
         for pin in release.files.values():
-            with self.store.lock(pin.digest, lambda: self.notify(f"{pin.name}: another run fetches it")):
+            with self.store.lock(pin.digest, partial(self.notify, f"{pin.name}: another run fetches it")):
                 path = self.store.check(pin.algorithm, pin.digest) or self._fetch(release, pin)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
@@ -83,20 +81,24 @@ class Artifacts:
     def path(self, release: Release, architecture: str) -> Path:
         """The file of a release in the store, hashed again. Raises BcmError if it is not what was pinned."""
         pin = release.file(architecture)
+        there = self.store.get(pin.algorithm, pin.digest)
         path = self.store.check(pin.algorithm, pin.digest)
         if path is None:
-            raise BcmError(f"{pin.name} is not in the store {self.store.root}: run again, and it is fetched")
+            fault = f"was damaged, and is kept in {self.store.root}/refused" if there else "is not in the store"
+            raise BcmError(f"{pin.name} {fault}: type `bcm artifact fetch {release.stack}`, or run the playbook again")
         return path
 
     def _fetch(self, release: Release, pin: Pin) -> Path:
         started = time.monotonic()
-        partial = self.store.partial(pin.digest)
         where = self.locate(release, pin.url)
         if "://" in where:
-            self.downloader.large(where, partial, pin.algorithm)
+            file = self.store.partial(pin.digest)
+            found = self.downloader.large(where, file, pin.algorithm)
+            path = self.store.commit(file, pin.algorithm, pin.digest, pin.name, found)
+        elif (source := Path(where).expanduser()).is_file():
+            path = self.store.copy(source, pin.algorithm, pin.digest, pin.name)
         else:
-            _copy(where, partial)
-        path = self.store.commit(partial, pin.algorithm, pin.digest, pin.name)
+            raise BcmError(f"{where} is not there: bcm_artifact_source names a folder without it")
         self.notify(f"{pin.name}: {path.stat().st_size / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
         return path
 
@@ -104,7 +106,7 @@ class Artifacts:
         """Where a file of upstream comes from: an address or a path."""
         if not self.source:
             return url
-        return f"{self.source.rstrip('/')}/{release.stack}/{release.version}/{basename(url)}"
+        return f"{self.source.rstrip('/')}/{release.stack}/{release.version}/{_local(release, url)}"
 
     def small(self, release: Release, url: str) -> bytes:
         where = self.locate(release, url)
@@ -113,7 +115,7 @@ class Artifacts:
         try:
             return Path(where).expanduser().read_bytes()
         except OSError as error:
-            raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names its folder") from error
+            raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names a folder") from error
 
     def finder(self, release: Release, folder: Path) -> Keys:
         """Keys of a release's signers: those that came with it, and those of the other places."""
@@ -139,6 +141,33 @@ class Artifacts:
                 evidence.check_file(pin, path)
             archive.check(path)
         return evidence.record()
+
+    def published(self, release: Release, folder: Path) -> tuple[dict[str, Pin], str]:
+        """The files of a release as its signers signed them, whatever its own digests are; and who signed, in a line.
+
+        Raises BcmError if that cannot be verified.
+        """
+        signed = release.signed
+        if signed is None or release.kind not in FETCHED:
+            raise BcmError(f"{release.name} ({release.source}) is signed by nobody: its pins cannot be verified here")
+        evidence = _Evidence(self, release, folder)
+        pins = dict(release.files)
+        if signed.sums:
+            listed = evidence.listed()
+            for architecture, pin in pins.items():
+                pins[architecture] = pin = replace(pin, digest=listed.get(pin.name, ""))
+                if len(pin.digest) != 2 * hashlib.new(pin.algorithm).digest_size:
+                    raise BcmError(f"{signed.sums} lists no {pin.algorithm} of {pin.name}: it is of another release")
+        else:
+            with tempfile.TemporaryDirectory() as place:
+                for architecture, pin in pins.items():
+                    path = Path(place) / pin.name
+                    found = self.downloader.large(self.locate(release, pin.url), path, pin.algorithm)
+                    evidence.check_file(pin, path)
+                    archive.check(path)
+                    pins[architecture] = replace(pin, digest=found)
+        assert evidence.verdict is not None
+        return pins, evidence.verdict.explain()
 
     # -- carrying -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +202,8 @@ class Artifacts:
             wanted |= {(pin.algorithm, pin.digest) for pin in release.files.values()}
             record = self.store.read_record(identity(release)) or {"evidence": {}}
             wanted |= {("sha256", digest) for digest in record["evidence"].values()}
-        return self.store.prune(wanted, older_than)
+        freed, gone = self.store.prune(wanted, older_than)
+        return freed, [f"{path.parent.name}/{path.name}" for path in gone]
 
 
 @dataclass
@@ -187,13 +217,17 @@ class _Evidence:
     verdict: Verdict | None = None
     found: dict[str, str] = field(default_factory=dict)  # name -> SHA-256 of the content
 
-    def check_sums(self, pins: Iterable[Pin]) -> None:
+    def listed(self) -> dict[str, str]:
+        """Name -> digest, as enough of the signers signed it."""
         signed = self.release.signed
         assert signed is not None and signed.sums is not None
         listing = self._get(signed.sums)
-        blobs = self._signatures("")
-        self._verify(listing, blobs)
-        listed = sums.parse(listing, signed.sums)
+        self._verify(listing, self._signatures(""))
+        return sums.parse(listing, signed.sums)
+
+    def check_sums(self, pins: Iterable[Pin]) -> None:
+        listed, signed = self.listed(), self.release.signed
+        assert signed is not None and signed.sums is not None
         for pin in pins:
             sums.lookup(listed, pin, signed.sums)
 
@@ -245,7 +279,7 @@ class _Evidence:
         return blobs
 
     def _get(self, url: str) -> bytes:
-        name = basename(url)
+        name = _local(self.release, url)
         data = self._kept(name)
         if data is None:
             data = self.artifacts.small(self.release, url)
@@ -263,15 +297,14 @@ def identity(release: Release) -> str:
     return hashlib.sha256(json.dumps(release.plain(), sort_keys=True).encode()).hexdigest()
 
 
+def _local(release: Release, url: str) -> str:
+    """What a file is called beside the others of its release: signers may call their signatures the same."""
+    name = basename(url)
+    signed = release.signed.signatures if release.signed else ()
+    twins = sum(basename(other) == name for other in signed) > 1
+    return "-".join(url.split("/")[-2:]) if twins else name
+
+
 def _mail(release: Release) -> dict[str, str]:
     signed = release.signed
     return {signed.signers[name]: mail for name, mail in signed.wkd.items()} if signed else {}
-
-
-def _copy(where: str, partial: Path) -> None:
-    try:
-        shutil.copyfile(Path(where).expanduser(), partial)
-    except OSError as error:
-        raise BcmError(
-            f"{where} cannot be copied to {partial.parent}: {error.strerror}; bcm_artifact_source names its folder"
-        ) from error
