@@ -35,6 +35,7 @@ except ImportError:  # the sanity tests import this file without the libraries
 
 _CHUNK = 1 << 18
 _SMALL = 4 << 20
+_LARGE = 4 << 30
 _REDIRECTS = 5
 _WORKERS = 4
 
@@ -76,7 +77,7 @@ class Downloader:
         self._fetch(_Part(url, file), limit)
         return file.getvalue()
 
-    def large(self, url: str, partial: Path, algorithm: str, limit: int | None = None) -> str:
+    def large(self, url: str, partial: Path, algorithm: str, limit: int = _LARGE) -> str:
         """Download into ``partial``, going on with what is there, and return the digest of the whole in hex.
 
         What the server knows the file by is kept in ``<partial>.state``. Raises DownloadError; what has arrived stays.
@@ -90,7 +91,7 @@ class Downloader:
             file.seek(0)
             return hashlib.file_digest(file, algorithm).hexdigest()
 
-    def _fetch(self, part: _Part, limit: int | None) -> None:
+    def _fetch(self, part: _Part, limit: int) -> None:
         failures, furthest = 0, part.size
         while True:
             try:
@@ -106,15 +107,15 @@ class Downloader:
                 self.notify(f"{part.name}: {fault}; trying again")
                 time.sleep(self.pause * 2 ** (failures - 1))
 
-    def _attempt(self, part: _Part, limit: int | None) -> None:
+    def _attempt(self, part: _Part, limit: int) -> None:
         try:
             with self._open(part) as response:
                 total = part.begin(response)
-                if limit is not None and total is not None and total > limit:
+                if total is not None and total > limit:
                     part.refuse_length(limit)
                 part.make_room(total)
                 for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                    if limit is not None and part.size + len(chunk) > limit:
+                    if part.size + len(chunk) > limit:
                         part.refuse_length(limit)
                     part.write(chunk, total)
                     self.progress(part.name, part.size, total)
@@ -268,14 +269,13 @@ class _Part:
         )
 
     def _known(self) -> str | None:
-        """The validator of what is there; without one, what is there is dropped."""
+        """The validator of what is there; without one, it is not gone on with."""
         try:
             known = json.loads(self._state.read_text(encoding="utf-8")) if self._state else {}
             if known["url"] == self.url and known["validator"]:
                 return str(known["validator"])
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        self._file.truncate(0)
         return None
 
     def _start_over(self, headers: Mapping[str, str]) -> None:

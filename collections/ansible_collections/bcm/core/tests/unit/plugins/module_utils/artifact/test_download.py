@@ -284,7 +284,20 @@ def test_what_cannot_be_resumed_starts_over(server: Server, partial: Path, fault
     again = sends(CONTENT, Content_Length=str(len(CONTENT)))
     url = server.url("/y", first, again if fault == "ignores ranges" else server.whole)
     assert downloader().large(url, partial, "sha256") == DIGEST
-    assert len(server.asked) == 2
+    assert ["Range" in asked for asked in server.asked] == [False, etag.startswith('"')]
+
+
+def test_a_date_is_a_validator_too(server: Server, partial: Path) -> None:
+    date = "Mon, 01 Jun 2026 10:00:00 GMT"
+    first = sends(CONTENT[:HALF], Content_Length=str(len(CONTENT)), Last_Modified=date)
+    assert downloader().large(server.url("/y", first, server.whole), partial, "sha256") == DIGEST
+    assert server.asked[1]["If-Range"] == date
+
+
+def test_a_range_that_is_shorter_than_it_says_is_gone_on_with(server: Server, partial: Path) -> None:
+    there = f"bytes {HALF}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    short = sends(CONTENT[HALF : HALF + 10], 206, Content_Range=there, Content_Length="10")
+    assert downloader().large(server.url("/y", half, short, server.whole), partial, "sha256") == DIGEST
 
 
 @pytest.mark.parametrize("there", ["bytes 0-9/1048576", "bytes 1-9/1048576", "", "nonsense"])
@@ -350,6 +363,12 @@ def test_what_is_too_long_is_refused(server: Server, partial: Path, length: dict
         downloader().large(url, partial, "sha256", limit=1000)
     assert partial.stat().st_size == 0
     assert len(downloader().small(url, limit=len(CONTENT))) == len(CONTENT)
+
+
+def test_what_says_that_it_is_too_long_is_not_waited_for(server: Server, partial: Path) -> None:
+    url = server.url("/y", sends(Content_Length=str((4 << 30) + 1)))
+    with pytest.raises(DownloadError, match=f"/y is longer than {4 << 30} bytes: refused"):
+        downloader().large(url, partial, "sha256")
 
 
 @pytest.mark.parametrize("length", [str(HALF), "²"], ids=["too short", "no number"])
