@@ -120,8 +120,6 @@ def _parse(blob: bytes, where: str) -> list[Cert]:
 
 def _settled(cert: Cert) -> bool:
     """Whether no other copy can make it any better."""
-    if cert.is_revoked:
-        return True
     try:
         ends = [cert.expiration]
     except RuntimeError:

@@ -277,13 +277,17 @@ def test_what_does_not_count(gpg: Gpg, alice: Tsk, make: Callable[[Gpg], bytes],
     assert "\n" not in said
 
 
-def test_a_subkey_that_was_prolonged_counts(gpg: Gpg) -> None:
+def test_a_subkey_that_was_prolonged_counts(gpg: Gpg, tmp_path: Path) -> None:
     signature = _subkey(gpg, "prolonged", "1y")
     former = gpg.cert("prolonged")
+    (tmp_path / "former.asc").write_text(str(former))
     assert judged({"prolonged": former}, signature).counted == ()
     gpg("--batch", "--quick-set-expire", former.fingerprint, "never", max(openpgp.subkeys(former), key=len))
-    # gpg replaces what made the subkey valid when it signed; Sequoia asks for that
-    assert judged({"prolonged": former.merge(gpg.cert("prolonged"))}, signature).counted == ("prolonged",)
+    # gpg replaces what made the subkey valid when it signed; Sequoia asks for that, so that both copies are needed
+    assert judged({"prolonged": gpg.cert("prolonged")}, signature).counted == ()
+    keys = Keys([str(tmp_path), "https://keys.example.org"], get=lambda url: bytes(gpg.cert("prolonged")))
+    names, _ = signers({"prolonged": former})
+    assert verify(DATA, [signature], names, keys.find, 1).counted == ("prolonged",)
 
 
 def test_the_verdict_in_words() -> None:
@@ -298,3 +302,8 @@ def test_what_cannot_be_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(openpgp, "pysequoia", None)
     with pytest.raises(SignatureError, match="install the Python package pysequoia"):
         judged({})
+
+
+def test_a_reason_is_one_line() -> None:
+    error = RuntimeError("this\n\nCaused by:\n    that\n\nStack backtrace:\n   0: <anyhow::Error>")
+    assert openpgp.reason(error) == "this: that"
