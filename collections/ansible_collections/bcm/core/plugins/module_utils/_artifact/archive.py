@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from .._errors import BcmError
 
@@ -54,7 +54,7 @@ class Member:
     target: str = ""
 
 
-_Open = Callable[[], IO[bytes] | None]
+_Open = Callable[[], IO[bytes]]
 _Members = dict[str, tuple[Member, _Open]]
 
 
@@ -76,10 +76,10 @@ def check(path: Path, name: str | None = None) -> list[Member]:
         return [member for member, _ in members.values()]
 
 
-def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator[tuple[str, int, IO[bytes]]]:
+def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator[tuple[str, int, bytes]]:
     """The wanted files as (name, mode, content); names and patterns are below the one top folder, if there is one.
 
-    A content is to be read before the next is asked for. A link is given as the file it leads to. Raises ArchiveError.
+    A link is given as the file it leads to. Raises ArchiveError, before anything is given.
     """
     name = name or path.name
     with _opened(path, name) as members:
@@ -88,13 +88,10 @@ def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator
         for pattern in wanted:
             if not any(_matches(below, pattern) for below in found.values()):
                 raise ArchiveError(f"{name} holds no {pattern}: correct the stack's list, or use the release it is for")
-        for key, below in found.items():
-            if any(_matches(below, pattern) for pattern in wanted):
-                member, opened = _followed(members, key, name)
-                content = opened()
-                assert content is not None  # it is a file
-                with content:
-                    yield below, member.mode, content
+        chosen = [key for key, below in found.items() if any(_matches(below, pattern) for pattern in wanted)]
+        for key, (member, opened) in [(key, _followed(members, key, name)) for key in chosen]:
+            with opened() as content:
+                yield found[key], member.mode, content.read()
 
 
 @contextlib.contextmanager
@@ -117,7 +114,8 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[_Raw]:
     kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
     for info in tar:
         kind = "file" if info.isreg() else kinds.get(info.type, "special")
-        yield _Raw(info.name, kind, info.mode, info.size, partial(tar.extractfile, info), info.linkname)
+        opened = cast(_Open, partial(tar.extractfile, info))  # None only of what is no file
+        yield _Raw(info.name, kind, info.mode, info.size, opened, info.linkname)
     # tarfile takes a damaged header, or none, for the end, and leaves the checksum of what is compressed unread.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)

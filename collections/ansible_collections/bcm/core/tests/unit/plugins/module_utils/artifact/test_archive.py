@@ -66,7 +66,7 @@ tar_and_zip = pytest.mark.parametrize("make", [tar, zip_], ids=["tar", "zip"])
 
 
 def contents(path: Path, wanted: list[str]) -> dict[str, tuple[int, bytes]]:
-    return {name: (mode, file.read()) for name, mode, file in archive.read(path, wanted)}
+    return {name: (mode, content) for name, mode, content in archive.read(path, wanted)}
 
 
 @every_kind
@@ -117,7 +117,7 @@ def test_a_link_to_no_file_is_no_file(tmp_path: Path, target: str) -> None:
     path = tar(tmp_path / "a", [*RELEASE, ("x-1/bin/y", LINK, 0o777, target.encode())])
     assert archive.check(path)
     with pytest.raises(ArchiveError, match="a: 'x-1/bin/y' is a link that leads to no file in it"):
-        contents(path, ["bin/y"])
+        next(archive.read(path, ["bin/xd", "bin/y"]))
 
 
 @tar_and_zip
