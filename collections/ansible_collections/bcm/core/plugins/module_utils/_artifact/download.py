@@ -136,7 +136,9 @@ class Downloader:
             raise _Again(f"no connection: {_reason(error)}") from error
         except urllib3.exceptions.HTTPError as error:
             raise _Again(f"cut off after {part.size} bytes") from error
-        except (OSError, ValueError) as error:  # a URL, or a bundle of certificates, that is none
+        except requests.exceptions.InvalidURL as error:  # its text would show what the URL hides
+            raise DownloadError(f"{part.shown} is no URL that can be asked for; correct it") from error
+        except (OSError, ValueError) as error:  # a redirect, or a bundle of certificates, that is none
             raise DownloadError(f"{part.shown}: {error}") from error
 
     @contextlib.contextmanager
@@ -321,11 +323,11 @@ def side_by_side(work: Sequence[Callable[[], _T]]) -> list[_T]:
 
 def _shown(url: str) -> str:
     """A URL without the secrets it may carry."""
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-    except ValueError as error:
-        raise DownloadError(f"{url} is no URL: {error}; correct it") from error
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        if parts.scheme in {"http", "https"} and parts.hostname:
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    raise DownloadError(f"{url.rpartition('@')[2]} is no URL of http or https; correct it")
 
 
 def _reason(error: BaseException) -> str:

@@ -436,10 +436,20 @@ def test_a_bundle_that_is_not_there_is_named(server: Server, monkeypatch: pytest
         downloader().small("https://127.0.0.1:1/a")
 
 
-@pytest.mark.parametrize("url", ["https://[nonsense/a", "nonsense", "file:///etc/passwd"])
-def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(DownloadError):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@[nonsense/a",
+        "nonsense",
+        "file:///etc/passwd",
+        "ftp://me:secret@x/y",
+        "http://me:secret@x:99999/",
+    ],
+)
+def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(DownloadError, match="is no URL .*; correct it") as caught:
         downloader().small(url)
+    assert "secret" not in str(caught.value)
 
 
 def closed_port() -> int:
