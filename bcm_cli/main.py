@@ -86,7 +86,8 @@ def _parser() -> _Parser:
         if name == "remove":
             change.add_argument("--delete-data", action="store_true", help="delete the volumes too, coins and all")
 
-    verb(verbs, "info", "status:info", "say what this data center is and where things lie", "bcm info", json)
+    info = verb(verbs, "info", "status:info", "say what this data center is and where things lie", "bcm info", json)
+    info.add_argument("--bill-of-materials", action="store_true", help="all that runs, in CycloneDX JSON")
     config = group(verb(verbs, "config", "", "read and write the settings of a data center", "bcm config get"))
     get = verb(config, "get", "config:get", "show settings", "bcm config get chain", json)
     get.add_argument("keys", nargs="*", metavar="KEY", help="chain, datacenter, endpoint … (all that are set)")
@@ -107,8 +108,42 @@ def _parser() -> _Parser:
     image = group(verb(verbs, "image", "", "look after the images", "bcm image list"))
     verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", json)
     prune = verb(image, "prune", "images:prune", "delete images that no instance uses", "bcm image prune", json)
-    prune.add_argument("--older-than", type=float, default=30.0, metavar="DAYS",
-                       help="keep copies on disk that were used in so many days (30)")  # fmt: skip
+
+    artifact = group(verb(verbs, "artifact", "", "look after the releases of stacks", "bcm artifact list"))
+    verb(
+        artifact, "list", "artifact:show", "list what stacks are made of, and who signed it", "bcm artifact list", json
+    )
+    for name, run, text, example in (
+        ("fetch", "fetch", "fetch and verify what stacks, and all that they need, are made of", "fetch bitcoind"),
+        ("verify", "verify", "verify again what is in the store, as of today", "verify"),
+        ("export", "export", "copy that, with all that proves it, to a folder", "export /media/disk"),
+        ("import", "take", "take it from such a folder, and verify it again", "import /media/disk"),
+        ("repin", "repin", "pin another version, as its signers signed it (for maintainers)", "repin bitcoind 31.2"),
+    ):
+        module = "repin" if name == "repin" else "artifact"
+        work = verb(artifact, name, f"{module}:{run}", text, f"bcm artifact {example}", *[json] * (name != "repin"))
+        if name in ("export", "import"):
+            work.add_argument("folder", metavar="FOLDER", help="it has files as STACK/VERSION/NAME")
+        if name == "repin":
+            work.add_argument("stack", metavar="STACK")
+            work.add_argument("version", metavar="VERSION")
+            work.add_argument(
+                "--source", dest="catalogue_source", metavar="NAME", help="which of its sources (the first)"
+            )
+            work.add_argument("--allow-below-floor", action="store_true", help="accept a version with known faults")
+        else:
+            work.add_argument("stacks", nargs="*", metavar="STACK", help="the stacks meant (all)")
+        if name in ("fetch", "export"):
+            work.add_argument("--source", metavar="PLACE", help="a folder or address in place of upstream")
+            work.add_argument("--all-architectures", action="store_true", help="not only for this machine's")
+        work.add_argument("--proxy", metavar="URL", help="a SOCKS proxy, socks5h://HOST:PORT; empty for none")
+        work.add_argument("--keys", action="append", metavar="PLACE", help="where to look for OpenPGP keys, too")
+    clean = verb(artifact, "prune", "artifact:prune", "delete what no stack names any more", "bcm artifact prune", json)
+    for parser, what in ((prune, "keep copies on disk that were used"), (clean, "keep what came")):
+        parser.add_argument(
+            "--older-than", type=float, default=30.0, metavar="DAYS", help=f"{what} in so many days (30)"
+        )
+
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
     test.add_argument("--only", metavar="NAME", help="only what has this in its name")

@@ -111,6 +111,12 @@ def _units(client: Client, instance: str) -> dict[str, str]:
 def info(args: argparse.Namespace) -> int:
     """What this data center is: who answers for it, and where its things lie."""
     datacenter: DataCenter = args.datacenter
+    if args.bill_of_materials:
+        from .materials import bill
+
+        with datacenter.client() as client:
+            print(bill(datacenter, client, _deployed(client)))
+        return 0
     facts: dict[str, Any] = {
         "datacenter": datacenter.name,
         "chain": datacenter.chain,

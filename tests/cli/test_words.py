@@ -32,8 +32,9 @@ def test_every_verb_that_was_promised() -> None:
     stack = [f"stack {verb}" for verb in ("list", "status", "start", "stop", "restart", "remove")]
     config = ["config get", "config set"]
     image = ["image list", "image prune"]
+    artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
     plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "test"]
-    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, *plain}
+    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *plain}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -100,6 +101,10 @@ def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
         (("logs", "electr"), 'Unknown stack "electr"'),
         (("shell", "tr"), 'Unknown stack "tr"'),
         (("open", "tor"), "Stack tor has no window; these have: electrum"),
+        (("artifact", "fetch", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
+        (("artifact", "import", "nowhere"), "nowhere is no folder"),
+        (("artifact", "repin", "bitcoind", "31.2", "--source", "git"), 'Unknown source of bitcoind "git"'),
+        (("artifact", "repin", "bitcoind", "next"), '"next" is no version'),
         (("config", "set", "chain=regtst"), 'Unknown chain "regtst": did you mean "regtest"?'),
         (("config", "set", "chian=regtest"), 'Unknown setting "chian": did you mean "chain"?'),
         (("config", "get", "chian"), 'Unknown setting "chian": did you mean "chain"?'),

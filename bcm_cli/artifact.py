@@ -1,0 +1,254 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The releases that stacks are made of: what is in the store, fetched, verified, carried to another machine."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import FETCHED, Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import artifacts
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, duration
+
+from . import setup
+from .catalogue import checked
+from .datacenter import DataCenter, UsageError
+from .output import answer
+
+#: a release for one architecture, and the folder of its signers' keys
+Wanted = tuple[Release, Path]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One source of a stack: as the catalogue has it, or if the data center uses it, as the inventory changed it."""
+
+    release: Release
+    used: bool
+    keys: Path
+
+    def each(self) -> list[Wanted]:
+        """A release for each architecture, as the playbook has them: it is verified for itself."""
+        files = self.release.files if self.release.kind in FETCHED else {}
+        return [(replace(self.release, files={name: pin}), self.keys) for name, pin in files.items()]
+
+
+def show(args: argparse.Namespace) -> int:
+    """Every source of every stack, and what the store has of it."""
+    found = of(args)
+    rows: list[dict[str, Any]] = []
+    for source in sources(args.datacenter, []):
+        release = source.release
+        there = {next(iter(one.files)): record for one, _keys in source.each() if (record := found.recorded(one))}
+        signers = [name for record in there.values() for name in record["signers"]]
+        row = {key: getattr(release, key) for key in ("stack", "source", "kind", "name", "version")}
+        row |= {"used": source.used, "in_store": list(there) if release.kind in FETCHED else None}
+        row |= {"signers": list(dict.fromkeys(signers)), "threshold": release.signed and release.signed.threshold}
+        rows.append(row)
+    if args.json:
+        return answer({"artifacts": rows}, True)
+    for row in rows:
+        row["in store"] = (row.pop("in_store") or "no") if row["kind"] in FETCHED else row.pop("in_store")
+        row["signed by"], needed = row.pop("signers"), row.pop("threshold")
+        if needed:
+            row["signed by"] = f"{', '.join(row['signed by']) or 'not verified yet'} ({needed} needed)"
+    return answer(rows, False)
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Fetch and verify what the stacks, and all that they need, are made of."""
+    wanted = needed(args.datacenter, args.stacks, None if args.all_architectures else platform.machine())
+    with working(args) as found:
+        told = found.present(wanted)
+    return answer([_row(release, record) for (release, _keys), record in zip(wanted, told, strict=True)], args.json)
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Verify again what is in the store; exit status 1 if anything fails, after all was tried."""
+    wanted = [one for source in sources(args.datacenter, args.stacks) for one in source.each()]
+    rows = []
+    with working(args) as found:
+        for release, keys in wanted:
+            if found.recorded(release) is None:
+                continue
+            try:
+                rows.append({**_row(release, found.verify(release, keys)), "verified": True})
+            except BcmError as error:
+                rows.append({**_row(release, {"explained": str(error)}), "verified": False})
+    missing = set(args.stacks) - {row["stack"] for row in rows}
+    if missing:
+        raise BcmError(f"The store has nothing of {', '.join(sorted(missing))}: type `bcm artifact fetch` first")
+    answer(rows, args.json)
+    return 0 if all(row["verified"] for row in rows) else 1
+
+
+def prune(args: argparse.Namespace) -> int:
+    """Delete what the catalogue does not name any more."""
+    keep = [release for source in sources(args.datacenter, []) for release, _keys in source.each()]
+    freed, gone = of(args).prune(keep, args.older_than)
+    return answer({"removed": gone, "freed": freed if args.json else amount(freed) or "nothing"}, args.json)
+
+
+def export(args: argparse.Namespace) -> int:
+    """A folder that another machine can take everything from."""
+    wanted = needed(args.datacenter, args.stacks, None if args.all_architectures else platform.machine())
+    with working(args) as found:
+        found.present(wanted)
+        written = found.export(wanted, Path(args.folder).expanduser())
+    return answer({"written": written} if args.json else [{"written": name} for name in written], args.json)
+
+
+def take(args: argparse.Namespace) -> int:
+    """Take into the store what such a folder has, and verify it again."""
+    folder = Path(args.folder).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder: name one that `bcm artifact export` wrote")
+    args.source = str(folder)
+    with working(args) as found:
+        wanted = needed(args.datacenter, args.stacks, None)
+        there = [one for one in wanted if Path(found.locate(one[0], next(iter(one[0].files.values())).url)).is_file()]
+        missing = set(args.stacks) - {release.stack for release, _keys in there}
+        if missing or not there:
+            what = ", ".join(sorted(missing)) or "what this data center needs"
+            raise BcmError(f"{folder} has nothing of {what} in the pinned version: export it again")
+        told = [
+            record if record["changed"] else found.verify(*one)
+            for one, record in zip(there, found.present(there), strict=True)
+        ]
+    return answer([_row(release, record) for (release, _keys), record in zip(there, told, strict=True)], args.json)
+
+
+def _row(release: Release, record: dict[str, Any]) -> dict[str, Any]:
+    (architecture,) = release.files
+    row = {"stack": release.stack, "source": release.source, "version": release.version, "architecture": architecture}
+    return {**row, "result": record["explained"]}
+
+
+# -- which ------------------------------------------------------------------------------------------------------------
+
+
+def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
+    """All sources of these stacks, or of all."""
+    known = checked(datacenter, stacks)
+    all_changes = datacenter.variable("bcm_artifacts", {})
+    if not isinstance(all_changes, dict):
+        raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+    found = []
+    for name in stacks or known:
+        stack = known[name]
+        used = datacenter.variable(f"{name}_source") or next(iter(stack.artifact.sources))
+        for source in dict.fromkeys([*stack.artifact.sources, used]):
+            changes = all_changes.get(name, {}) if source == used else {}
+            if not isinstance(changes, dict):
+                raise BcmError(f"Variable bcm_artifacts.{name} is no mapping: write what is to be different below it")
+            release = stack.artifact.release(name, source, changes)
+            found.append(_Source(release, source == used, stack.role_path / "meta/keys"))
+    return found
+
+
+def needed(datacenter: DataCenter, stacks: Iterable[str], architecture: str | None) -> list[Wanted]:
+    """What is fetched for these stacks, or all, and what they need: for an architecture, or each there is."""
+    known = checked(datacenter, stacks)
+    wanted = []
+    for source in sources(datacenter, known.ordered(known.closure(stacks or known))):
+        each = source.each() if source.used else []
+        if each and architecture:
+            source.release.file(architecture)  # raises BcmError if there is none
+        wanted += [one for one in each if architecture in (None, *one[0].files)]
+    return wanted
+
+
+# -- how --------------------------------------------------------------------------------------------------------------
+
+
+def of(args: argparse.Namespace, live: _Live | None = None) -> Artifacts:
+    """The artifacts, with the settings of the data center unless options say otherwise."""
+    datacenter, given = args.datacenter, vars(args)
+    settings: dict[str, Any] = {}
+    for name in ("source", "proxy", "keys"):
+        said = given.get(name)
+        settings[f"artifact_{name}"] = datacenter.variable(f"bcm_artifact_{name}") if said is None else said
+        if name != "proxy":
+            # Ansible runs in the repository, and reads the inventory's relative paths from there.
+            settings[f"artifact_{name}"] = _placed(settings[f"artifact_{name}"], setup.ROOT if said is None else Path())
+    return artifacts(settings, datacenter.chain, live.say if live else setup.step, live)
+
+
+def _placed(value: Any, base: Path) -> Any:
+    """Folders as absolute paths; addresses as they are."""
+    if isinstance(value, list):
+        return [_placed(item, base) for item in value]
+    if not value or value == "wkd" or "://" in value:
+        return value
+    return str((base / Path(value).expanduser()).absolute())
+
+
+@contextmanager
+def working(args: argparse.Namespace) -> Iterator[Artifacts]:
+    """The artifacts, and on a terminal, a line for each file that is on its way."""
+    if not sys.stderr.isatty():
+        yield of(args)
+        return
+    live = _Live()
+    try:
+        yield of(args, live)
+    finally:
+        live.end()
+
+
+class _Live:
+    """Downloads on a terminal, one below the other; what else is said stands above them. Called by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._texts: dict[str, str] = {}
+        self._shown = 0
+        self._drawn = 0.0
+        self._ended = False
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        with self._lock:
+            now = time.monotonic()
+            begun, first = self._begun.setdefault(name, (now, done))
+            rate = (done - first) / (now - begun) if now > begun else 0
+            text = f"{name}  {amount(done) or '0 MB'}{f' of {amount(total)}' if total else ''}"
+            if rate:
+                text += f"  {rate / 1e6:.1f} MB/s" + (f"  {duration((total - done) / rate)} left" if total else "")
+            self._texts[name] = text
+            if done == total:
+                del self._texts[name], self._begun[name]
+            if now - self._drawn > 0.1:
+                self._draw([])
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._draw([f"bcm: {text}"])
+
+    def end(self) -> None:
+        with self._lock:
+            self._texts.clear()
+            self._draw([])
+            self._ended = True
+
+    def _draw(self, above: list[str]) -> None:
+        if self._ended:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        lines = [*above, *(text[:width] for text in self._texts.values())]
+        up = f"\033[{self._shown}A\r\033[J" if self._shown else ""
+        print(up + "".join(f"{line}\n" for line in lines), end="", file=sys.stderr, flush=True)
+        self._shown, self._drawn = len(self._texts), time.monotonic()

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bill of materials: what runs in a data center, down to Debian's packages, in CycloneDX JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+
+from . import artifact, setup
+from .datacenter import DataCenter
+
+_PACKAGES = "${db:Status-Status} ${Package} ${Version} ${Architecture}\n"
+_ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
+#: kind of artifact -> type of a package URL
+_PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "archive": "generic"}
+
+
+def bill(datacenter: DataCenter, client: Client, instances: Mapping[str, dict[str, Any]]) -> str:
+    """The bill of materials of instances, stack -> LXD's description of it."""
+    urls = {pin.digest: pin.url for source in artifact.sources(datacenter, []) for pin in source.release.files.values()}
+    whole = _component("platform", datacenter.project, bom_ref=datacenter.project)
+    bom = Bom(metadata=BomMetaData(component=whole))
+    with ThreadPoolExecutor(8) as pool:
+        packages = list(pool.map(lambda name: _packages(client, name, instances[name]), instances))
+    for (stack, instance), installed in zip(instances.items(), packages, strict=True):
+        made_of = json.loads(instance["config"].get("image.bcm.artifact") or "{}")
+        fingerprint = instance["config"].get("volatile.base_image")
+        image = _component(
+            "container",
+            f"bcm/{stack}",
+            bom_ref=f"{stack}/image",
+            version=fingerprint,
+            hashes=_hashes(fingerprint),
+            components=[_package(stack, *words) for words in installed or ()],
+            properties=[]
+            if installed is not None
+            else [Property(name="bcm:packages", value="not known: it is stopped")],
+        )
+        bom.components.add(image)
+        parts = [image]
+        if made_of:
+            parts.append(_artifact(stack, made_of, urls.get(made_of["digest"]), installed or []))
+            bom.components.add(parts[1])
+        else:
+            setup.step(f"{stack}: its image does not say what it is made of: `bcm stack start {stack}` makes it anew")
+        bom.register_dependency(whole, parts)
+    return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_7).output_as_string(indent=2)
+
+
+def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[list[str]] | None:
+    """Name, version and architecture of what Debian installed there; None if it does not run."""
+    if instance["status"] != "Running":
+        setup.step(f"{name} does not run: its packages are not listed")
+        return None
+    result = lxd_exec.run(client, instance["name"], ["dpkg-query", "--show", f"--showformat={_PACKAGES}"], deadline=60)
+    if result.returncode:
+        raise BcmError(f"{name}: dpkg-query: {result.stderr.decode(errors='replace').strip()}")
+    lines = [line.split() for line in result.stdout.decode().splitlines()]
+    return [words for status, *words in lines if status == "installed"]
+
+
+def _package(stack: str, name: str, version: str, architecture: str) -> Component:
+    purl = PackageURL("deb", "debian", name, version, {"arch": architecture})
+    return _component("library", name, bom_ref=f"{stack}/{purl}", version=version, purl=purl)
+
+
+def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed: list[list[str]]) -> Component:
+    kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
+    purl = None
+    if kind in _PURLS:
+        purl = PackageURL(_PURLS[kind], None, name, version, {"download_url": url} if url else None)
+    else:
+        for package, package_version, architecture in installed:
+            if kind == "deb" and package == name:
+                purl = PackageURL("deb", "debian", name, package_version, {"arch": architecture})
+    said = {"bcm:stack": stack, "bcm:source": made_of["source"], "bcm:kind": kind}
+    said_often = [("bcm:signer", signer) for signer in made_of["signers"]]
+    return _component(
+        "application",
+        name,
+        bom_ref=f"{stack}/artifact",
+        version=version,
+        hashes=_hashes(made_of["digest"]),
+        licenses=[LicenseFactory().make_from_string(made_of["licence"])],
+        purl=purl,
+        properties=[Property(name=key, value=value) for key, value in (*said.items(), *said_often)],
+        external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(url))] if url else [],
+    )
+
+
+def _component(kind: str, name: str, **more: Any) -> Component:
+    return Component(type=ComponentType(kind), name=name, **more)
+
+
+def _hashes(digest: str | None) -> list[HashType]:
+    return [HashType(alg=_ALGORITHMS[len(digest)], content=digest)] if digest else []

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`bcm artifact repin`: another version of a release in its stack.yml, once its signers are known to have signed it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import names, versions
+
+from . import artifact
+from .catalogue import checked
+from .datacenter import UsageError
+
+_VERSION = re.compile(r"[\w.+~-]*\d[\w.+~-]*")
+_Path = tuple[str, ...]
+
+
+def repin(args: argparse.Namespace) -> int:
+    """Verify, show what changes, ask, write. Nothing that was not verified is written."""
+    stack = checked(args.datacenter, [args.stack])[args.stack]
+    source: str = args.catalogue_source or next(iter(stack.artifact.sources))
+    if source not in stack.artifact.sources:
+        raise UsageError(str(names.unknown(f"source of {stack.name}", source, stack.artifact.sources)))
+    if not _VERSION.fullmatch(args.version):
+        raise UsageError(f'"{args.version}" is no version: write it as the release is called, such as 31.1')
+    release = stack.artifact.release(stack.name, source, {"version": args.version})
+    floor = stack.artifact.floor
+    if floor and not args.allow_below_floor and not versions.satisfies(args.version, {"versions": floor.versions}):
+        raise BcmError(
+            f"{release.name} {args.version} is below the floor ({', '.join(floor.versions)}): {floor.why}; "
+            "choose a newer version, or add --allow-below-floor"
+        )
+    with artifact.working(args) as found:
+        found.source = None  # what a mirror has was pinned before
+        pins, explained = found.published(release, stack.role_path / "meta/keys")
+    print(f"{release.name} {args.version}: {explained}")
+    changes: dict[_Path, str] = {("version",): args.version}
+    changes |= {("files", name, pin.algorithm): pin.digest for name, pin in pins.items()}
+    text = stack.source.read_text(encoding="utf-8")
+    changed = _changed(text, {("artifact", "sources", source, *key): value for key, value in changes.items()})
+    if changed is None:
+        raise BcmError(f"{stack.source} is written in a way that cannot be changed safely: change it with an editor")
+    if changed == text:
+        print("This is what is pinned already")
+        return 0
+    before, after = text.splitlines(keepends=True), changed.splitlines(keepends=True)
+    print("".join(difflib.unified_diff(before, after, str(stack.source), str(stack.source))), end="", flush=True)
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise BcmError("Nothing was written: type this on a terminal, or add --yes")
+        print("Write it? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise BcmError("Nothing was written")
+    temporary = stack.source.with_name(f".{stack.source.name}.new")
+    try:
+        temporary.write_text(changed, encoding="utf-8")
+        os.replace(temporary, stack.source)
+    except OSError as error:
+        raise BcmError(f"{stack.source} cannot be written: {error.strerror}; nothing was changed") from error
+    return 0
+
+
+def _changed(text: str, changes: Mapping[_Path, str]) -> str | None:
+    """A YAML text with other scalars at some paths, each other character as it was; None if that is not possible."""
+    places = {}
+    expected = yaml.safe_load(text)
+    for (*above, last), value in changes.items():
+        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+        parent = expected
+        for key in above:
+            parent = parent[key]
+        parent[last] = value
+        for key in (*above, last):
+            node = next(entry for name, entry in node.value if name.value == key)
+        quote = node.style or ('"' if last == "version" else "")
+        places[node.start_mark.index, node.end_mark.index] = f"{quote}{value}{quote}"
+    for (start, end), value in sorted(places.items(), reverse=True):
+        text = text[:start] + value + text[end:]
+    return text if yaml.safe_load(text) == expected else None
