@@ -67,7 +67,7 @@ class Artifacts:
                 path = self.store.check(pin.algorithm, pin.digest) or self._fetch(release, pin)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
-            archive.check(path)
+            archive.check(path, pin.name)
         record = evidence.record()
         self.store.write_record(identity(release), record)
         return {**record, "changed": True}
@@ -139,7 +139,7 @@ class Artifacts:
             path = self.path(release, architecture)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
-            archive.check(path)
+        # What the archive holds was looked at when it came, and has that digest still.
         return evidence.record()
 
     def published(self, release: Release, folder: Path) -> tuple[dict[str, Pin], str]:
@@ -299,10 +299,10 @@ def identity(release: Release) -> str:
 
 def _local(release: Release, url: str) -> str:
     """What a file is called beside the others of its release: signers may call their signatures the same."""
-    name = basename(url)
-    signed = release.signed.signatures if release.signed else ()
-    twins = sum(basename(other) == name for other in signed) > 1
-    return "-".join(url.split("/")[-2:]) if twins else name
+    signatures = release.signed.signatures if release.signed else ()
+    each = {other.replace("{file}", pin.name) for other in signatures for pin in release.files.values()}
+    twins = [other for other in each if basename(other) == basename(url)]
+    return "-".join(url.split("/")[-2:]) if len(twins) > 1 else basename(url)
 
 
 def _mail(release: Release) -> dict[str, str]:
