@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Artifacts as a catalogue declares them: what is pinned, and who must have signed it. docs/stacks.md has the fields."""
+"""Artifacts as a catalogue declares them: what is pinned, and who must have signed it. docs/stacks.md has the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _URL = re.compile(r"https?://[^/\s]+/\S*[^/\s]")
-_PATH = re.compile(r"(?!.*\.\.)\w[\w./-]*")
+_PATH = re.compile(r"files/(?!.*\.\.)\w[\w./-]*")  # the image is named by what is there
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Release:
     files: Mapping[str, Pin] = field(default_factory=dict)  # architecture -> file
     signed: Signing | None = None
     sha256: str | None = None  # of a crate
-    lock: str | None = None  # of npm and wheels: a path in the role
+    lock: str | None = None  # of npm and wheels: a path in the role; `locks` looks what is in it
 
     def file(self, architecture: str) -> Pin:
         """The file for a kernel's architecture. Raises BcmError."""

@@ -14,8 +14,9 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
-from .._errors import BcmError
+from .._artifact import locks
 from .._artifact.declaration import Release
+from .._errors import BcmError
 from . import names, network, resources, versions
 from .catalogue import Catalogue, Stack, size_in_bytes
 from .request import Found, Request, Site
@@ -71,8 +72,10 @@ class Planner:
         self._check_chains(closure)
         variables = self._variables(closure)
         self._check_refusals(closure, variables)
-        for name in closure:
-            self._check_floor(self.catalogue[name], self._release(self.catalogue[name], variables))
+        for stack in map(self.catalogue.named, closure):
+            release = self._release(stack, variables)
+            self._check_floor(stack, release)
+            locks.check(release, stack.role_path)
 
     def _check_ca(self) -> None:
         request = self.request

@@ -66,6 +66,11 @@ OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
         ),
         (["bitcoind"], {"variables": {"bcm_artifacts": ["bitcoind"]}}, "Variable bcm_artifacts is no mapping"),
         (
+            ["electrs"],
+            {"variables": {"bcm_artifacts": {"electrs": {"kind": "npm", "version": "1.0", "lock": "files/lock.json"}}}},
+            "electrs/files/package.json cannot be read: ",
+        ),
+        (
             ["bitcoind"],
             {"variables": {"bitcoind_source": "relase"}},
             'Unknown source of bitcoind "relase": did you mean "release"?',
