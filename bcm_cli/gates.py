@@ -16,7 +16,10 @@ from . import setup
 
 _VENV = setup.ROOT / ".venv-dev"
 _REPORT = setup.ROOT / ".cache" / "tests.xml"
-_PACKAGES = (setup.Package("git", "git", "lists the files the gates read"),)
+_PACKAGES = (
+    setup.Package("git", "git", "lists the files the gates read"),
+    setup.Package("gnupg", "gpg", "makes keys that are past, weak or revoked"),
+)
 _SCREEN_PACKAGES = (
     setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
     setup.Package("xdotool", "xdotool", "finds and closes that window"),

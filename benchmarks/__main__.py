@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from bcm_cli.setup import ROOT, step
 
-from . import deploy, growth, hold, items, machine, make, measure, noop, peers, roundtrip
+from . import artifacts, deploy, growth, hold, items, machine, make, measure, noop, peers, roundtrip, verify
 from .measure import Bench, BenchError, Line
 
 BENCHMARKS = {
@@ -32,6 +32,8 @@ BENCHMARKS = {
     "items": items,
     "roundtrip": roundtrip,
     "growth": growth,
+    "artifacts": artifacts,
+    "verify": verify,
 }
 
 

@@ -12,12 +12,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
@@ -26,6 +28,7 @@ from .measure import Bench, Line, interleaved, timed
 
 _SIZE = 50_000_000
 _SIGNERS = 3
+_HELD = 20
 _NAME = "bench-1-x86_64-linux-gnu.tar.gz"
 
 
@@ -44,8 +47,15 @@ def lines(bench: Bench) -> list[Line]:
             "by hand": lambda: timed(by_hand),
         }
         found = interleaved(variants, bench.repetitions)
+    held = [(replace(release, version=str(number)), folder / "keys") for number in range(1, _HELD + 1)]
+    for one, _keys in held:
+        artifacts.store.write_record(identity(one), {})
+    nothing = [timed(lambda: artifacts.present(held)) for _ in range(bench.repetitions)]
     work = f"An archive of {_SIZE // 10**6} MB verified: digest, sums, {_SIGNERS} signatures"
-    return [Line(work, found["ours"], "`sha256sum` and `gpg --verify`", found["by hand"], 1.3)]
+    return [
+        Line(work, found["ours"], "`sha256sum` and `gpg --verify`", found["by hand"], 1.3),
+        Line(f"{_HELD} artifacts that are there", median(nothing), at_most=0.5),
+    ]
 
 
 def _released(folder: Path, keys: Path) -> Release:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - A release is accepted if its digest is the one that is pinned, and if as many of its signers as the catalogue asks for
-    have signed it. Anything else is refused, and nothing is installed.
+  - A release is accepted if its digest is the one that is pinned, and if as many of its signers as the catalogue asks
+    for have signed it. Anything else is refused, and nothing is installed.
   - It is kept in a content-addressed store on the controller, so that it is fetched once.
   - Releases that a package manager fetches, with the same pins, are left to it.
 extends_documentation_fragment:
@@ -61,8 +61,8 @@ options:
     type: str
   artifact_keys:
     description:
-      - More places of OpenPGP keys, asked after O(role_path). A directory, an address with C({fingerprint}) in it, a key
-        server as C(hkps://keys.example.org), or V(wkd) for the web key directories of the signers' mail addresses.
+      - More places of OpenPGP keys, asked after O(role_path). A directory, an address with C({fingerprint}) in it, a
+        key server as C(hkps://keys.example.org), or V(wkd) for the web key directories of the signers' mail addresses.
     type: list
     elements: str
     default: []

@@ -30,7 +30,7 @@ _EVERY = 10.0
 def artifacts(
     settings: Mapping[str, Any], chain: str, notify: Callable[[str], None], progress: Progress | None = None
 ) -> Artifacts:
-    """The artifacts, with the values of `ARTIFACT_SPEC`. On a chain with money, Tor carries downloads unless told not to."""
+    """The artifacts, with the values of `ARTIFACT_SPEC`. On all chains but regtest Tor carries them by default."""
     proxy = settings.get("artifact_proxy")
     if proxy is None and chain != "regtest":
         proxy = TOR

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..module_utils._errors import BcmError
 from ..module_utils._lxd.client import quoted
 from ..module_utils._plan import names
-from ..module_utils._plan.catalogue import size_in_bytes
+from ..module_utils._plan.fields import size_in_bytes
 
 if TYPE_CHECKING:
     from ..module_utils._lxd.client import Client

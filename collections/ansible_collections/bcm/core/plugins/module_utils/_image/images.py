@@ -35,7 +35,8 @@ class Images:
     """The images of one endpoint and of the controller's disk.
 
     ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, artifact, version_command, floor,
-    allow_below_floor; one that is published may have ``signers``, the names of those who signed it. ``notify`` gets a line for a person when something takes time.
+    allow_below_floor; one that is published may have ``signers``, the names of those who signed it. ``notify`` gets a
+    line for a person when something takes time.
     """
 
     client: Client

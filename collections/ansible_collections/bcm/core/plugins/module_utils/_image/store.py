@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from .._errors import BcmError
-from .._lxd.client import Client, quoted
+from .._lxd import images
+from .._lxd.client import Client
 from .._lxd.errors import LxdError, NotFound
 from .cache import Cache, Entry
 
@@ -58,14 +58,7 @@ def stored(client: Client) -> dict[str, Stored]:
 
 def ensure_alias(client: Client, alias: str, fingerprint: str) -> None:
     """Point an alias at an image."""
-    path = f"/1.0/images/aliases/{quoted(alias)}"
-    there = client.find(path, project=_PROJECT)
-    if there is None:
-        body = {"name": alias, "target": fingerprint}
-        client.call("POST", "/1.0/images/aliases", body, what=f"name the image {alias}", project=_PROJECT)
-    elif there["target"] != fingerprint:
-        body = {"description": there.get("description", ""), "target": fingerprint}
-        client.call("PUT", path, body, what=f"name the image {alias}", project=_PROJECT)
+    images.alias(client, alias, fingerprint, project=_PROJECT)
 
 
 def bring(client: Client, cache: Cache, entry: Entry) -> None:
@@ -73,13 +66,10 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
     what = f"import the image {entry.alias}"
     with ExitStack() as stack:
         files = {part: stack.enter_context(open(cache.path(entry, part), "rb")) for part in entry.files}
+        body, kind = images.upload(files)
+        headers = {"Content-Type": kind}
         if "image" in files:
-            body: Any = files["image"]
-            headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": entry.files["image"]}
-        else:
-            boundary = secrets.token_hex(16)
-            body = _multipart(boundary, {part: (entry.files[part], file) for part, file in files.items()})
-            headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+            headers["X-LXD-filename"] = entry.files["image"]
         try:
             answer = client.decode(client.stream("POST", "/1.0/images", data=body, headers=headers, project=_PROJECT))
             fingerprint = client.wait(answer, what=what, deadline=_DEADLINE)["fingerprint"]
@@ -156,14 +146,3 @@ def users(client: Client) -> dict[str, list[str]]:
         if fingerprint:
             found.setdefault(fingerprint, []).append(f"{instance['project']}/{instance['name']}")
     return found
-
-
-def _multipart(boundary: str, parts: Mapping[str, tuple[str, BinaryIO]]) -> Iterator[bytes]:
-    """A multipart/form-data body (RFC 7578) that never holds a file in memory."""
-    for part, (name, file) in parts.items():
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{part}"; filename="{name}"\r\n'
-        yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
-        while chunk := file.read(_CHUNK):
-            yield chunk
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()

@@ -75,11 +75,12 @@ def alias(client: Client, name: str, fingerprint: str, *, project: str | bool = 
     """Point an alias to an image, whatever it pointed to before."""
     path = f"/1.0/images/aliases/{quoted(name)}"
     what = f"name image {fingerprint[:12]} {name}"
-    if client.find(path, project=project) is None:
-        body = {"name": name, "target": fingerprint, "description": ""}
-        client.call("POST", "/1.0/images/aliases", body, what=what, project=project)
-    else:
-        client.call("PUT", path, {"target": fingerprint, "description": ""}, what=what, project=project)
+    there = client.find(path, project=project)
+    if there is None:
+        client.call("POST", "/1.0/images/aliases", {"name": name, "target": fingerprint}, what=what, project=project)
+    elif there["target"] != fingerprint:
+        body = {"target": fingerprint, "description": there.get("description", "")}
+        client.call("PUT", path, body, what=what, project=project)
 
 
 def import_files(
@@ -113,14 +114,7 @@ def import_files(
     headers = {"X-LXD-properties": urlencode(dict(properties or {})), "X-LXD-public": "1" if public else "0"}
     handles: list[BinaryIO] = [path.open("rb") for path in files]
     try:
-        data: Any = handles[0]
-        if len(handles) == 2:
-            fields = zip(("metadata", "rootfs"), files, handles, strict=True)
-            kind = "application/octet-stream"
-            data = MultipartEncoder([(name, (path.name, handle, kind)) for name, path, handle in fields])
-            headers["Content-Type"] = data.content_type
-        else:
-            headers["Content-Type"] = "application/octet-stream"
+        data, headers["Content-Type"] = upload(dict(zip(("metadata", "rootfs"), handles, strict=False)))
         answer = client.decode(client.stream("POST", "/1.0/images", data=data, headers=headers, project=project))
     finally:
         for handle in handles:
@@ -128,3 +122,12 @@ def import_files(
     if isinstance(answer, Operation):
         client.wait(answer, what=what, deadline=deadline)
     return fingerprint
+
+
+def upload(parts: Mapping[str, BinaryIO]) -> tuple[Any, str]:
+    """Body and type of an import, never held in memory: one file as it is, two (metadata, rootfs) as a form."""
+    if len(parts) == 1:
+        return next(iter(parts.values())), "application/octet-stream"
+    fields = [(part, (Path(file.name).name, file, "application/octet-stream")) for part, file in parts.items()]
+    form = MultipartEncoder(fields)
+    return form, form.content_type

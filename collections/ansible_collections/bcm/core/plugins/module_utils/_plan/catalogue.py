@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .._artifact.declaration import Release, release
-from .._errors import BcmError
 from . import names
-from .fields import CatalogueError, Field, size_in_bytes
+from .fields import CatalogueError, Field
 
 try:
     import yaml

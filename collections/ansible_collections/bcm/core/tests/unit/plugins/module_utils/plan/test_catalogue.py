@@ -16,8 +16,8 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
     ROLES,
     Catalogue,
     CatalogueError,
-    size_in_bytes,
 )
+from ansible_collections.bcm.core.plugins.module_utils._plan.fields import size_in_bytes
 
 _REMOVED = object()
 
