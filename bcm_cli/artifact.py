@@ -223,6 +223,7 @@ class _Live:
     def __call__(self, name: str, done: int, total: int | None) -> None:
         with self._lock:
             now = time.monotonic()
+            is_new = name not in self._begun
             begun, first = self._begun.setdefault(name, (now, done))
             rate = (done - first) / (now - begun) if now > begun else 0
             text = f"{name}  {amount(done) or '0 MB'}{f' of {amount(total)}' if total else ''}"
@@ -231,7 +232,7 @@ class _Live:
             self._texts[name] = text
             if done == total:
                 del self._texts[name], self._begun[name]
-            if now - self._drawn > 0.1:
+            if is_new or now - self._drawn > 0.1:
                 self._draw([])
 
     def say(self, text: str) -> None:

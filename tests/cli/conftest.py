@@ -14,15 +14,18 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pysequoia import Tsk
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
 from bcm_cli import images, setup
 from bcm_cli.datacenter import DataCenter
 from tests.support import LXD_DIR, ROOT, Tools
@@ -122,6 +125,92 @@ def checkout_at(home: Path) -> Checkout:
 def checkout(tmp_path: Path) -> Checkout:
     """Without any LXD."""
     return checkout_at(tmp_path / "bcm")
+
+
+STACK = """---
+schema: 1
+description: What a test publishes
+tier: bitcoin
+kind: datacenter
+chains: [regtest, signet]
+artifact:
+  version_command: [thing, --version]
+  floor: {{versions: ["0.9"], why: it was worse before}}
+  sources:
+    release:
+      kind: archive
+      name: thing
+      licence: MIT
+      version: '1.0'  # the newest
+      files:
+        x86_64: {{url: "{url}/up/{{version}}/thing-{{version}}-x86_64.tar.gz", sha256: {x86_64}}}
+        # slower
+        aarch64:
+            url:   {url}/up/{{version}}/thing-{{version}}-aarch64.tar.gz
+            sha256:   "{aarch64}"   # aligned
+      signed:
+        sums: {url}/up/{{version}}/SHA256SUMS
+        signatures: {url}/up/{{version}}/SHA256SUMS.asc
+        threshold: 3
+        signers: {{{signers}}}
+    debian: {{kind: deb, name: thing, licence: MIT}}
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A stack of a data center without others to fetch, and the project that publishes what it is made of."""
+
+    checkout: Checkout
+    project: Project
+    server: Server
+
+    def bcm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.checkout.bcm(*words, XDG_CACHE_HOME=str(self.cache))
+
+    def terminal(self, *words: str) -> Terminal:
+        return self.checkout.terminal(*words, XDG_CACHE_HOME=str(self.cache))
+
+    @property
+    def cache(self) -> Path:
+        return self.project.home / "cache"
+
+    @property
+    def stack(self) -> Path:
+        return self.project.home / "stacks/thing/meta/stack.yml"
+
+    def pin(self) -> None:
+        """Write the stack.yml, with what is published as its version 1.0."""
+        release = self.project.release()
+        assert release.signed
+        digests = {name: pin.digest for name, pin in release.files.items()}
+        signers = ", ".join(f"{name}: {fingerprint}" for name, fingerprint in release.signed.signers.items())
+        self.stack.parent.mkdir(parents=True, exist_ok=True)
+        self.stack.write_text(STACK.format(url=self.server.url, signers=signers, **digests))
+
+    def set(self, **settings: str) -> None:
+        path = self.checkout.settings()
+        kept = [line for line in path.read_text().splitlines() if line.partition(":")[0] not in settings]
+        path.write_text("\n".join([*kept, *(f"{name}: {value}" for name, value in settings.items()), ""]))
+
+
+@pytest.fixture(scope="session")
+def builders() -> dict[str, Tsk]:
+    return {name: Tsk.generate(name) for name in (*NAMES, "stranger")}
+
+
+@pytest.fixture
+def published(checkout: Checkout, builders: dict[str, Tsk], tmp_path: Path) -> Iterator[Published]:
+    with Server(tmp_path) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        project = Project(tmp_path, builders, server.url)
+        made = Published(checkout, project, server)
+        made.pin()
+        project.keys.rename(made.stack.parent / "keys")
+        project.keys = made.stack.parent / "keys"
+        made.set(bcm_stack_path=str(tmp_path / "stacks"), bitcoind_source="debian")
+        yield made
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")
