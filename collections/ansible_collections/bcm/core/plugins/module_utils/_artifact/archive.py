@@ -59,7 +59,7 @@ _Members = dict[str, tuple[Member, _Open]]
 
 
 @dataclass(frozen=True)
-class _Raw:
+class Raw:
     """A member as the archive has it."""
 
     name: str
@@ -68,6 +68,10 @@ class _Raw:
     size: int
     open: _Open
     link: str = ""  # of a symbolic link: seen from its folder; of a hard link: from the top
+
+    @property
+    def plain_mode(self) -> int:
+        return 0o755 if self.mode & 0o111 or self.kind == "folder" else 0o644
 
 
 def check(path: Path, name: str | None = None) -> list[Member]:
@@ -94,28 +98,43 @@ def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator
                 yield found[key], member.mode, content.read()
 
 
+def layer(path: Path, name: str) -> Iterator[tuple[str, Raw]]:
+    """Members of a layer of an image, which is no whole release: paths may come again, and links lead anywhere.
+
+    Each as (path, member), to be read before the next one. Raises ArchiveError for what belongs in no image.
+    """
+    with _told(name), tarfile.open(path) as tar:
+        yield from _sane(_tar_members(tar), name, 0o6000)
+
+
 @contextlib.contextmanager
 def _opened(path: Path, name: str) -> Iterator[_Members]:
     with contextlib.ExitStack() as stack:
-        try:
+        with _told(name):
             with open(path, "rb") as file:
                 is_zip = file.read(4) == b"PK\3\4"
             if is_zip:
                 members = _checked(_zip_members(stack.enter_context(zipfile.ZipFile(path))), name)
             else:
                 members = _checked(_tar_members(stack.enter_context(tarfile.open(path))), name)
-        except _BROKEN as error:
-            why = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
-            raise ArchiveError(f"{name} is damaged, or no archive: {why}; fetch it again") from error
         yield members
 
 
-def _tar_members(tar: tarfile.TarFile) -> Iterator[_Raw]:
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
+        raise ArchiveError(f"{name} is damaged, or no archive: {why}; fetch it again") from error
+
+
+def _tar_members(tar: tarfile.TarFile) -> Iterator[Raw]:
     kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
     for info in tar:
         kind = "file" if info.isreg() else kinds.get(info.type, "special")
         opened = cast(_Open, partial(tar.extractfile, info))  # None only of what is no file
-        yield _Raw(info.name, kind, info.mode, info.size, opened, info.linkname)
+        yield Raw(info.name, kind, info.mode, info.size, opened, info.linkname)
     # tarfile takes a damaged header, or none, for the end, and leaves the checksum of what is compressed unread.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -126,62 +145,68 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[_Raw]:
     raise tarfile.ReadError("it does not end as it should")
 
 
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Raw]:
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Raw]:
     kinds = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
     for info in archive.infolist():
         mode = info.external_attr >> 16
         kind = "folder" if info.is_dir() else kinds.get(stat.S_IFMT(mode), "special")
         link = archive.open(info).read(_TARGET).decode() if kind == "link" else ""
-        yield _Raw(info.filename, kind, stat.S_IMODE(mode), info.file_size, partial(archive.open, info), link)
+        yield Raw(info.filename, kind, stat.S_IMODE(mode), info.file_size, partial(archive.open, info), link)
     if broken := archive.testzip():
         raise zipfile.BadZipFile(f"{broken} has another checksum")
 
 
-def _checked(raws: Iterator[_Raw], archive: str) -> _Members:
-    members: _Members = {}
+def _sane(raws: Iterator[Raw], archive: str, bits: int) -> Iterator[tuple[str, Raw]]:
+    """Members with their paths, without "./"; whoever has one of ``bits`` in its mode is refused."""
     size = 0
-    for raw in raws:
+    for number, raw in enumerate(raws):
         size += raw.size
-        if len(members) == _MEMBERS:
-            raise _refusal(archive, raw.name, f"is one of more than {_MEMBERS} members")
+        if number == _MEMBERS:
+            raise refusal(archive, raw.name, f"is one of more than {_MEMBERS} members")
         if size > _BYTES:
-            raise _refusal(archive, raw.name, f"makes it more than {_BYTES >> 30} GiB")
+            raise refusal(archive, raw.name, f"makes it more than {_BYTES >> 30} GiB")
         if raw.kind == "special":
-            raise _refusal(archive, raw.name, "is a device, or another special file")
-        if raw.mode & 0o7000:
-            raise _refusal(archive, raw.name, "has a set-user-ID, set-group-ID or sticky bit")
+            raise refusal(archive, raw.name, "is a device, or another special file")
+        if raw.mode & bits:
+            raise refusal(archive, raw.name, "has a set-user-ID, set-group-ID or sticky bit")
         steps = raw.name.split("/")
         if raw.name.startswith("/") or ".." in steps:
-            raise _refusal(archive, raw.name, "leads out of the folder")
+            raise refusal(archive, raw.name, "leads out of the folder")
         name = "/".join(step for step in steps if step not in {"", "."})
-        if not name and raw.kind == "folder":
-            continue  # "./", the folder that it is unpacked in
-        if not name or name in members:
-            raise _refusal(archive, raw.name, "is there twice, or has no name")
+        if name:
+            yield name, raw
+        elif raw.kind != "folder":
+            raise refusal(archive, raw.name, "has no name")
+
+
+def _checked(raws: Iterator[Raw], archive: str) -> _Members:
+    members: _Members = {}
+    for name, raw in _sane(raws, archive, 0o7000):
+        if name in members:
+            raise refusal(archive, raw.name, "is there twice")
         kind, target = raw.kind, ""
         if kind in {"link", "hard link"}:
             # A hard link's target is seen from where the archive is unpacked, a symbolic link's from its own folder.
-            target = _target(posixpath.dirname(name) if kind == "link" else "", raw.link)
+            target = link_target(posixpath.dirname(name) if kind == "link" else "", raw.link)
             kind = "link"
             if not target:
-                raise _refusal(archive, raw.name, f"is a link out of the folder, to {raw.link!r}")
-        mode = 0o755 if raw.mode & 0o111 or kind == "folder" else 0o644
-        members[name] = Member(name, kind, mode, raw.size, target), raw.open
+                raise refusal(archive, raw.name, f"is a link out of the folder, to {raw.link!r}")
+        members[name] = Member(name, kind, raw.plain_mode, raw.size, target), raw.open
     top = _top(members)
     for name, (member, _) in members.items():
         above = (members.get(str(parent)) for parent in PurePosixPath(name).parents)
         if any(parent and parent[0].kind != "folder" for parent in above):
-            raise _refusal(archive, name, "is below a link or file")
+            raise refusal(archive, name, "is below a link or file")
         if top and member.target and not f"{member.target}/".startswith(f"{top}/"):
-            raise _refusal(archive, name, f"is a link out of the folder {top}")
+            raise refusal(archive, name, f"is a link out of the folder {top}")
     return members
 
 
-def _refusal(archive: str, member: str, why: str) -> ArchiveError:
+def refusal(archive: str, member: str, why: str) -> ArchiveError:
     return ArchiveError(f"{archive}: {member!r} {why}: refused, no release should hold such a thing")
 
 
-def _target(folder: str, link: str) -> str:
+def link_target(folder: str, link: str) -> str:
     """Where a link in a folder leads, as a path in the archive; nothing if out of it.
 
     ".." counts only at the beginning: behind another link's name it would not lead where it seems to.

@@ -43,7 +43,9 @@ _T = TypeVar("_T")
 
 
 class DownloadError(BcmError):
-    """A file could not be downloaded."""
+    """A file could not be downloaded. ``challenge`` is what a server says that wants to know who asks."""
+
+    challenge = ""
 
 
 class _Again(Exception):
@@ -77,7 +79,9 @@ class Downloader:
         self._fetch(_Part(url, file), limit)
         return file.getvalue()
 
-    def large(self, url: str, partial: Path, algorithm: str, limit: int = _LARGE) -> str:
+    def large(
+        self, url: str, partial: Path, algorithm: str, limit: int = _LARGE, headers: Mapping[str, str] | None = None
+    ) -> str:
         """Download into ``partial``, going on with what is there, and return the digest of the whole in hex.
 
         What the server knows the file by is kept in ``<partial>.state``. Raises DownloadError; what has arrived stays.
@@ -87,7 +91,7 @@ class Downloader:
         except OSError as error:
             raise DownloadError(f"{partial} cannot be written: {error.strerror}; make its folder writable") from error
         with file:
-            self._fetch(_Part(url, file, partial), limit)
+            self._fetch(_Part(url, file, partial, headers), limit)
             file.seek(0)
             return hashlib.file_digest(file, algorithm).hexdigest()
 
@@ -167,6 +171,8 @@ class Downloader:
                             f"{part.shown} redirects to {_shown(target)}, which is not encrypted: it is not followed; "
                             "correct the URL, or set bcm_artifact_source"
                         )
+                    if urlsplit(target).netloc != urlsplit(url).netloc:
+                        headers.pop("Authorization", None)
                     url = target
         raise DownloadError(f"{part.shown} redirects more than {_REDIRECTS} times; correct the URL")
 
@@ -205,8 +211,11 @@ class Downloader:
 class _Part:
     """What has arrived of one file, in memory or on the disk, and what its server knows it by."""
 
-    def __init__(self, url: str, file: IO[bytes], path: Path | None = None) -> None:
+    def __init__(
+        self, url: str, file: IO[bytes], path: Path | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.url = url
+        self._headers = headers or {}
         self.shown = _shown(url)
         self.name = self.shown.rpartition("/")[2]
         self._file = file
@@ -217,8 +226,8 @@ class _Part:
 
     def headers(self) -> dict[str, str]:
         if not (self.size and self._validator):
-            return {}
-        return {"Range": f"bytes={self.size}-", "If-Range": self._validator}
+            return dict(self._headers)
+        return {**self._headers, "Range": f"bytes={self.size}-", "If-Range": self._validator}
 
     def begin(self, response: requests.Response) -> int | None:
         """Go on or start over, as the server answers; how many bytes there are in all, if it tells."""
@@ -234,10 +243,12 @@ class _Part:
         if status == 429 or status >= 500:
             raise _Again(f"the server answers {status} {response.reason}")
         if status != 200:
-            raise DownloadError(
+            error = DownloadError(
                 f"{self.shown}: the server answers {status} {response.reason}; correct the URL, "
                 "or set bcm_artifact_source"
             )
+            error.challenge = headers.get("WWW-Authenticate", "")
+            raise error
         self._start_over(headers)
         length = headers.get("Content-Length", "")
         return int(length) if length.isdecimal() else None

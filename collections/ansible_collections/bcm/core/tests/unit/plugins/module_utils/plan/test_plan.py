@@ -56,8 +56,8 @@ OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
         (
             ["bitcoind"],
             {"variables": OLD},
-            "bitcoin-core 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; choose a newer version, "
-            "or name bitcoind in allow_below_floor",
+            "bitcoin-core 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; choose a newer "
+            "version, or name bitcoind in allow_below_floor",
         ),
         (
             ["bitcoind"],
