@@ -9,6 +9,7 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
@@ -125,6 +126,7 @@ def info(args: argparse.Namespace) -> int:
         "secrets": str((datacenter.inventory / "secrets").relative_to(setup.ROOT)),
         "ca_provider": datacenter.variable("bcm_ca_provider", "software"),
         "image_cache": str(Cache().root),
+        "artifact_store": str(Store().root),
         "endpoint": datacenter.endpoint or None,
         "server": None,
     }

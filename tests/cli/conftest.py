@@ -171,6 +171,13 @@ class Published:
     def terminal(self, *words: str) -> Terminal:
         return self.checkout.terminal(*words, XDG_CACHE_HOME=str(self.cache))
 
+    def wait_for(self, path: str, seconds: float = 20) -> None:
+        """Until the server was asked for it."""
+        end = time.monotonic() + seconds
+        while path not in self.server.asked:
+            assert time.monotonic() < end, f"nobody asked for {path}"
+            time.sleep(0.01)
+
     @property
     def cache(self) -> Path:
         return self.project.home / "cache"

@@ -100,6 +100,32 @@ def test_downloads_on_a_terminal(published: Published, monkeypatch: pytest.Monke
     assert terminal.output.count(SIGNED) == 2
 
 
+def test_interrupted(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs keeps nobody; the same command is all that it takes then."""
+    over = threading.Event()
+
+    def hanging(_handler: SimpleHTTPRequestHandler, _source: Any, _target: Any) -> None:
+        over.wait(20)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SimpleHTTPRequestHandler, "copyfile", hanging)
+        terminal = published.terminal("artifact", "fetch", "thing")
+        published.wait_for("/up/1.0/SHA256SUMS")
+        terminal.types("\x03")
+        assert terminal.ends() == 130
+        assert terminal.output.endswith("bcm: interrupted\n")
+        assert "Traceback" not in terminal.output
+        over.set()
+    assert published.bcm("artifact", "fetch", "thing").returncode == 0
+
+
+def test_nothing_to_fetch(published: Published) -> None:
+    done = published.bcm("artifact", "fetch", "tor")
+    assert (done.returncode, done.stdout) == (0, "none\n")
+    assert "Nothing of this is fetched here" in done.stderr
+    assert published.bcm("artifact", "verify", "tor").returncode == 0
+
+
 def test_verified_again(published: Published) -> None:
     nothing = published.bcm("artifact", "verify", "thing")
     assert (nothing.returncode, nothing.stdout) == (1, "")

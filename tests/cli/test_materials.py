@@ -1,0 +1,116 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bill of materials: true to CycloneDX's own schema, and to what LXD and Debian say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
+from bcm_cli import artifact, materials
+from bcm_cli.datacenter import DataCenter
+from tests.cli.conftest import Checkout
+
+PACKAGES = b"installed tor 0.4.9.14-1 amd64\nconfig-files old 1 amd64\ninstalled libc6 1:2.43-1+b1 amd64\n"
+
+
+def instance(name: str, made_of: dict[str, Any] | None, status: str = "Running") -> dict[str, Any]:
+    config = {"volatile.base_image": name[0].encode().hex() * 32}
+    if made_of:
+        config["image.bcm.artifact"] = json.dumps(made_of)
+    return {"name": name, "status": status, "config": config}
+
+
+def made(kind: str, name: str, version: str, digest: str | None = None, *signers: str) -> dict[str, Any]:
+    return {
+        "source": "here", "kind": kind, "name": name, "licence": "MIT",
+        "version": version, "digest": digest, "signers": list(signers),
+    }  # fmt: skip
+
+
+def bill(monkeypatch: pytest.MonkeyPatch, *instances: dict[str, Any], status: int = 0) -> dict[str, Any]:
+    result = ExecResult(status, PACKAGES, b"it is locked\n")
+    monkeypatch.setattr(materials.lxd_exec, "run", lambda *words, **more: result)
+    with Client("/nowhere/unix.socket") as client:
+        text = materials.bill(DataCenter("local"), client, {found["name"]: found for found in instances})
+    assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def components(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {component["bom-ref"]: component for component in found["components"]}
+
+
+def test_a_release_with_its_signers(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = next(source.release for source in artifact.sources(DataCenter("local"), ["bitcoind"]))
+    pin = release.files["aarch64"]
+    there = instance("bitcoind", made("archive", "bitcoin-core", "31.1", pin.digest, "fanquake", "hebasto"))
+    found = components(bill(monkeypatch, there))["bitcoind/artifact"]
+    assert (found["name"], found["version"], found["licenses"]) == (
+        "bitcoin-core",
+        "31.1",
+        [{"license": {"id": "MIT"}}],
+    )
+    assert found["hashes"] == [{"alg": "SHA-256", "content": pin.digest}]
+    assert found["purl"] == f"pkg:generic/bitcoin-core@31.1?download_url={pin.url}"
+    assert found["externalReferences"] == [{"type": "distribution", "url": pin.url}]
+    said = [(item["name"], item["value"]) for item in found["properties"]]
+    assert [value for name, value in said if name == "bcm:signer"] == ["fanquake", "hebasto"]
+    assert {("bcm:stack", "bitcoind"), ("bcm:source", "here"), ("bcm:kind", "archive")} < set(said)
+
+
+def test_an_image_and_the_packages_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bill(monkeypatch, instance("tor", made("deb", "tor", "0.4.9.14")))
+    image, tor = (components(found)[name] for name in ("tor/image", "tor/artifact"))
+    assert (image["type"], image["hashes"]) == ("container", [{"alg": "SHA-256", "content": "74" * 32}])
+    assert [(item["name"], item["version"], item["purl"]) for item in image["components"]] == [
+        ("libc6", "1:2.43-1+b1", "pkg:deb/debian/libc6@1:2.43-1%2Bb1?arch=amd64"),
+        ("tor", "0.4.9.14-1", "pkg:deb/debian/tor@0.4.9.14-1?arch=amd64"),
+    ]
+    assert tor["purl"] == "pkg:deb/debian/tor@0.4.9.14-1?arch=amd64"
+    assert "hashes" not in tor
+    (whole,) = (item["dependsOn"] for item in found["dependencies"] if "dependsOn" in item)
+    assert whole == ["tor/artifact", "tor/image"]
+
+
+def test_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bill(monkeypatch, instance("electrs", made("crate", "electrs", "0.11.1", "ab" * 64)))
+    electrs = components(found)["electrs/artifact"]
+    assert (electrs["purl"], electrs["hashes"][0]["alg"]) == ("pkg:cargo/electrs@0.11.1", "SHA-512")
+    # no such package there, so no name of one
+    knots = components(bill(monkeypatch, instance("bitcoind", made("deb", "bitcoin-knots", "29"))))["bitcoind/artifact"]
+    assert "purl" not in knots
+
+
+def test_what_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = components(bill(monkeypatch, instance("tor", None, "Stopped")))
+    assert list(found) == ["tor/image"]
+    assert found["tor/image"]["properties"] == [{"name": "bcm:packages", "value": "not known: it is stopped"}]
+    told = capsys.readouterr().err
+    assert "tor does not run: its packages are not listed" in told
+    assert "tor: its image does not say what it is made of: `bcm stack start tor`" in told
+    with pytest.raises(BcmError, match="^tor: dpkg-query: it is locked$"):
+        bill(monkeypatch, instance("tor", None), status=2)
+
+
+def test_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [instance("tor", made("deb", "tor", "1")), instance("electrs", made("crate", "electrs", "1"))]
+    first, second = bill(monkeypatch, *there), bill(monkeypatch, *reversed(there))
+    assert first.pop("serialNumber") != second.pop("serialNumber")
+    assert first["metadata"].pop("timestamp") != second["metadata"].pop("timestamp")
+    assert first == second
+
+
+def test_without_an_endpoint(checkout: Checkout) -> None:
+    done = checkout.bcm("info", "--bill-of-materials")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "LXD" in done.stderr
