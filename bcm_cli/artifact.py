@@ -61,10 +61,9 @@ def show(args: argparse.Namespace) -> int:
     if args.json:
         return answer({"artifacts": rows}, True)
     for row in rows:
-        row["in store"] = (row.pop("in_store") or "no") if row["kind"] in FETCHED else row.pop("in_store")
-        row["signed by"], needed = row.pop("signers"), row.pop("threshold")
-        if needed:
-            row["signed by"] = f"{', '.join(row['signed by']) or 'not verified yet'} ({needed} needed)"
+        there, signers, threshold = (row.pop(key) for key in ("in_store", "signers", "threshold"))
+        row["in store"] = "no" if there == [] else there
+        row["signed by"] = f"{', '.join(signers) or 'not verified yet'} ({threshold} needed)" if threshold else None
     return answer(rows, False)
 
 
@@ -88,9 +87,8 @@ def verify(args: argparse.Namespace) -> int:
                 rows.append({**_row(release, found.verify(release, keys)), "verified": True})
             except BcmError as error:
                 rows.append({**_row(release, {"explained": str(error)}), "verified": False})
-    missing = {release.stack for release, _keys in wanted if release.stack in args.stacks} - {
-        row["stack"] for row in rows
-    }
+    there = {row["stack"] for row in rows}
+    missing = {release.stack for release, _keys in wanted if args.stacks and release.stack not in there}
     if rows or not missing:
         answer(rows, args.json)
     if missing:
@@ -230,6 +228,8 @@ class _Live:
             now = time.monotonic()
             is_new = name not in self._begun
             begun, first = self._begun.setdefault(name, (now, done))
+            if done < first:  # it was started over
+                begun, first = self._begun[name] = (now, done)
             rate = (done - first) / (now - begun) if now > begun else 0
             text = f"{name}  {amount(done) or '0 MB'}{f' of {amount(total)}' if total else ''}"
             if rate:

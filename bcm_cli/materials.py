@@ -48,9 +48,7 @@ def bill(datacenter: DataCenter, client: Client, instances: Mapping[str, dict[st
             version=fingerprint,
             hashes=_hashes(fingerprint),
             components=[_package(stack, *words) for words in installed or ()],
-            properties=[]
-            if installed is not None
-            else [Property(name="bcm:packages", value="not known: it is stopped")],
+            properties=[Property(name="bcm:packages", value="not known: it is stopped")] * (installed is None),
         )
         bom.components.add(image)
         parts = [image]
@@ -76,21 +74,21 @@ def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[li
 
 
 def _package(stack: str, name: str, version: str, architecture: str) -> Component:
-    purl = PackageURL("deb", "debian", name, version, {"arch": architecture})
+    purl = _debian(name, version, architecture)
     return _component("library", name, bom_ref=f"{stack}/{purl}", version=version, purl=purl)
+
+
+def _debian(name: str, version: str, architecture: str) -> PackageURL:
+    return PackageURL("deb", "debian", name, version, {"arch": architecture})
 
 
 def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed: list[list[str]]) -> Component:
     kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
-    purl = None
+    purl = next((_debian(*words) for words in installed if kind == "deb" and words[0] == name), None)
     if kind in _PURLS:
         purl = PackageURL(_PURLS[kind], None, name, version, {"download_url": url} if url else None)
-    else:
-        for package, package_version, architecture in installed:
-            if kind == "deb" and package == name:
-                purl = PackageURL("deb", "debian", name, package_version, {"arch": architecture})
-    said = {"bcm:stack": stack, "bcm:source": made_of["source"], "bcm:kind": kind}
-    said_often = [("bcm:signer", signer) for signer in made_of["signers"]]
+    said = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
+    said += [("bcm:signer", signer) for signer in made_of["signers"]]
     return _component(
         "application",
         name,
@@ -99,7 +97,7 @@ def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed
         hashes=_hashes(made_of["digest"]),
         licenses=[LicenseFactory().make_from_string(made_of["licence"])],
         purl=purl,
-        properties=[Property(name=key, value=value) for key, value in (*said.items(), *said_often)],
+        properties=[Property(name=key, value=value) for key, value in said],
         external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(url))] if url else [],
     )
 
