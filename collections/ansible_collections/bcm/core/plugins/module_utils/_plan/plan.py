@@ -18,7 +18,8 @@ from .._artifact import locks
 from .._artifact.declaration import Release
 from .._errors import BcmError
 from . import names, network, resources, versions
-from .catalogue import Catalogue, Stack, size_in_bytes
+from .catalogue import Catalogue, Stack
+from .fields import size_in_bytes
 from .request import Found, Request, Site
 
 #: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
