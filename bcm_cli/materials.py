@@ -28,7 +28,7 @@ from .datacenter import DataCenter
 _PACKAGES = "${db:Status-Status} ${Package} ${Version} ${Architecture}\n"
 _ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
 #: kind of artifact -> type of a package URL
-_PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "archive": "generic"}
+_PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
 
 
 def bill(datacenter: DataCenter, client: Client, instances: Mapping[str, dict[str, Any]]) -> str:
@@ -86,7 +86,8 @@ def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed
     kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
     purl = next((_debian(*words) for words in installed if kind == "deb" and words[0] == name), None)
     if kind in _PURLS:
-        purl = PackageURL(_PURLS[kind], None, name, version, {"download_url": url} if url else None)
+        exact = f"sha256:{made_of['digest']}" if kind == "oci" else version
+        purl = PackageURL(_PURLS[kind], None, name, exact, {"download_url": url} if url else None)
     said = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
     said += [("bcm:signer", signer) for signer in made_of["signers"]]
     return _component(

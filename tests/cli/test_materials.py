@@ -86,6 +86,8 @@ def test_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bill(monkeypatch, instance("electrs", made("crate", "electrs", "0.11.1", "ab" * 64)))
     electrs = components(found)["electrs/artifact"]
     assert (electrs["purl"], electrs["hashes"][0]["alg"]) == ("pkg:cargo/electrs@0.11.1", "SHA-512")
+    found = bill(monkeypatch, instance("shop", made("oci", "shop", "2.3", "cd" * 32)))
+    assert components(found)["shop/artifact"]["purl"] == f"pkg:oci/shop@sha256:{'cd' * 32}"
     # no such package there, so no name of one
     knots = components(bill(monkeypatch, instance("bitcoind", made("deb", "bitcoin-knots", "29"))))["bitcoind/artifact"]
     assert "purl" not in knots
