@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import BcmError
-from . import archive, sums
+from . import archive, oci, sums
 from .declaration import Pin, Release, basename
 from .download import Downloader, side_by_side
 from .keys import Keys
@@ -26,7 +26,10 @@ from .openpgp import SignatureError, Verdict, verify
 from .store import Store
 
 #: kinds whose files are fetched here; the others are fetched, with the pins, where they are installed
-FETCHED = ("archive",)
+FETCHED = ("archive", "oci")
+
+#: address, partial file, algorithm -> digest
+_Get = Callable[[str, Path, str], str]
 
 
 @dataclass
@@ -62,12 +65,19 @@ class Artifacts:
         evidence = _Evidence(self, release, folder)
         if release.signed and release.signed.sums:
             evidence.check_sums(release.files.values())
-        for pin in release.files.values():
-            with self.store.lock(pin.digest, partial(self.notify, f"{pin.name}: another run fetches it")):
-                path = self.store.check(pin.algorithm, pin.digest) or self._fetch(release, pin)
+        get = oci.Registry(self.downloader).large if release.kind == "oci" else self.downloader.large
+        for architecture, pin in release.files.items():
+            path = self._held(release, get, pin)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
-            archive.check(path, pin.name)
+            if release.kind == "oci":
+                parts = oci.parts(path, release, architecture)
+                each = list(dict.fromkeys(parts))  # a layer may come twice
+                paths = side_by_side([partial(self._held, release, get, part) for part in each])
+                oci.check([paths[each.index(part)] for part in parts], release, architecture)
+                evidence.blobs += [part.digest for part in parts]
+            else:
+                archive.check(path, pin.name)
         record = evidence.record()
         self.store.write_record(identity(release), record)
         return {**record, "changed": True}
@@ -75,12 +85,19 @@ class Artifacts:
     def recorded(self, release: Release) -> dict[str, Any] | None:
         """What is known of a release whose files are all there; None if it has to be fetched or verified."""
         record = self.store.read_record(identity(release))
-        there = all(self.store.get(pin.algorithm, pin.digest) for pin in release.files.values())
+        there = record is not None and all(self.store.get(*kept) for kept in _files(release, record).values())
         return record if there else None
 
     def path(self, release: Release, architecture: str) -> Path:
         """The file of a release in the store, hashed again. Raises BcmError if it is not what was pinned."""
-        pin = release.file(architecture)
+        return self._whole(release, release.file(architecture))
+
+    def layers(self, release: Release, architecture: str) -> list[Path]:
+        """Those of an image in the store, from the lowest up, hashed again. Raises BcmError as `path` does."""
+        parts = oci.parts(self.path(release, architecture), release, architecture)
+        return [self._whole(release, part) for part in parts[1:]]
+
+    def _whole(self, release: Release, pin: Pin) -> Path:
         there = self.store.get(pin.algorithm, pin.digest)
         path = self.store.check(pin.algorithm, pin.digest)
         if path is None:
@@ -88,12 +105,16 @@ class Artifacts:
             raise BcmError(f"{pin.name} {fault}: type `bcm artifact fetch {release.stack}`, or run the playbook again")
         return path
 
-    def _fetch(self, release: Release, pin: Pin) -> Path:
+    def _held(self, release: Release, get: _Get, pin: Pin) -> Path:
+        with self.store.lock(pin.digest, partial(self.notify, f"{pin.name}: another run fetches it")):
+            return self.store.check(pin.algorithm, pin.digest) or self._fetch(release, get, pin)
+
+    def _fetch(self, release: Release, get: _Get, pin: Pin) -> Path:
         started = time.monotonic()
         where = self.locate(release, pin.url)
         if "://" in where:
             file = self.store.partial(pin.digest)
-            found = self.downloader.large(where, file, pin.algorithm)
+            found = get(where, file, pin.algorithm)
             path = self.store.commit(file, pin.algorithm, pin.digest, pin.name, found)
         elif (source := Path(where).expanduser()).is_file():
             path = self.store.copy(source, pin.algorithm, pin.digest, pin.name)
@@ -139,6 +160,8 @@ class Artifacts:
             path = self.path(release, architecture)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
+            if release.kind == "oci":
+                evidence.blobs += [self._whole(release, part).name for part in oci.parts(path, release, architecture)]
         # What the archive holds was looked at when it came, and has that digest still.
         return evidence.record()
 
@@ -179,7 +202,7 @@ class Artifacts:
                 continue
             record = self.verify(release, folder)
             place = directory / release.stack / str(release.version)
-            files = {pin.name: (pin.algorithm, pin.digest) for pin in release.files.values()}
+            files = _files(release, record)
             files |= {name: ("sha256", digest) for name, digest in record["evidence"].items()}
             try:
                 place.mkdir(parents=True, exist_ok=True)
@@ -199,8 +222,8 @@ class Artifacts:
         """Remove what no release of ``keep`` needs and nobody used for ``older_than`` days: bytes, names."""
         wanted: set[tuple[str, str]] = set()
         for release in keep:
-            wanted |= {(pin.algorithm, pin.digest) for pin in release.files.values()}
             record = self.store.read_record(identity(release)) or {"evidence": {}}
+            wanted |= set(_files(release, record).values())
             wanted |= {("sha256", digest) for digest in record["evidence"].values()}
         freed, gone = self.store.prune(wanted, older_than)
         return freed, [f"{path.parent.name}/{path.name}" for path in gone]
@@ -216,6 +239,7 @@ class _Evidence:
     kept: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     found: dict[str, str] = field(default_factory=dict)  # name -> SHA-256 of the content
+    blobs: list[str] = field(default_factory=list)  # SHA-256 of what an image is made of
 
     def listed(self) -> dict[str, str]:
         """Name -> digest, as enough of the signers signed it."""
@@ -241,6 +265,7 @@ class _Evidence:
             "name": release.name,
             "version": release.version,
             "files": {pin.name: pin.digest for pin in release.files.values()},
+            "blobs": self.blobs,
             "evidence": self.found,
             "signers": list(self.verdict.counted) if self.verdict else [],
             "explained": self.verdict.explain() if self.verdict else "nobody signs it; its digest is pinned",
@@ -290,6 +315,12 @@ class _Evidence:
         digest = self.kept.get("evidence", {}).get(name)
         path = self.artifacts.store.check("sha256", digest) if digest else None
         return path.read_bytes() if path else None
+
+
+def _files(release: Release, record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name -> algorithm and digest of the files of a release, and the blobs that its record knows."""
+    files = {pin.name: (pin.algorithm, pin.digest) for pin in release.files.values()}
+    return files | {digest: ("sha256", digest) for digest in record.get("blobs", [])}
 
 
 def identity(release: Release) -> str:

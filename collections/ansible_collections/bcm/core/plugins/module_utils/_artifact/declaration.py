@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "crate": (("version", "sha256"), ()),  # cargo checks all that a crate needs against the crate's own lock file
     "npm": (("version", "lock"), ()),  # package-lock.json with integrity
     "wheels": (("version", "lock"), ()),  # requirements.txt with hashes
-    "oci": (("version", "files"), ("signed",)),  # the manifest of an image, by digest
+    "oci": (("version", "files"), ()),  # an image of a registry: its manifest has the digests of all that it is made of
 }
 ARCHITECTURES = ("x86_64", "aarch64")
 
@@ -106,7 +106,8 @@ def from_plain(values: Mapping[str, Any]) -> Release:
 
 
 def basename(url: str) -> str:
-    return urlsplit(url).path.rpartition("/")[2]
+    # a registry knows a file by its digest
+    return urlsplit(url).path.rpartition("/")[2].removeprefix("sha256:")
 
 
 def release(declared: Field, stack: str, source: str) -> Release:
@@ -122,7 +123,7 @@ def release(declared: Field, stack: str, source: str) -> Release:
         name=fields["name"].text(),
         licence=fields["licence"].text(),
         version=version,
-        files=_files(fields["files"], version or "") if "files" in fields else {},
+        files=_files(fields["files"], version or "", kind) if "files" in fields else {},
         signed=_signing(fields["signed"], version or "") if "signed" in fields else None,
         sha256=_digest(fields["sha256"], "sha256") if "sha256" in fields else None,
         lock=fields["lock"].match(_PATH, "write a path in the role, such as files/package-lock.json")
@@ -131,19 +132,27 @@ def release(declared: Field, stack: str, source: str) -> Release:
     )
 
 
-def _files(declared: Field, version: str) -> dict[str, Pin]:
+def _files(declared: Field, version: str, kind: str) -> dict[str, Pin]:
     files = declared.mapping(optional=ARCHITECTURES)
     if not files:
         declared.wrong("is empty", f"name a file for one of {', '.join(ARCHITECTURES)}")
-    return {architecture: _pin(entry, version) for architecture, entry in files.items()}
+    return {architecture: _pin(entry, version, kind) for architecture, entry in files.items()}
 
 
-def _pin(declared: Field, version: str) -> Pin:
-    parts = declared.mapping(("url",), tuple(_DIGESTS))
-    given = [algorithm for algorithm in _DIGESTS if algorithm in parts]
+def _pin(declared: Field, version: str, kind: str) -> Pin:
+    known = ("sha256",) if kind == "oci" else tuple(_DIGESTS)
+    parts = declared.mapping(("url",), known)
+    given = [algorithm for algorithm in known if algorithm in parts]
     if len(given) != 1:
-        declared.wrong("needs one digest", f"add {' or '.join(_DIGESTS)}")
-    return Pin(_url(parts["url"], version), given[0], _digest(parts[given[0]], given[0]))
+        declared.wrong("needs one digest", f"add {' or '.join(known)}")
+    pin = Pin(_url(parts["url"], version), given[0], _digest(parts[given[0]], given[0]))
+    if kind != "oci":
+        return pin
+    repository, _, tag = pin.url.rpartition("/manifests/")
+    if not tag or "/v2/" not in repository:
+        parts["url"].wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
+    # A tag may lead to something else tomorrow; the digest leads to this or to nothing.
+    return replace(pin, url=f"{repository}/manifests/sha256:{pin.digest}")
 
 
 def _signing(declared: Field, version: str) -> Signing:

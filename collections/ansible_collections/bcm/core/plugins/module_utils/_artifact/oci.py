@@ -1,0 +1,242 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images of registries (OCI, and Docker's second schema): manifest and blobs by digest, and the tree that they make."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+from .._errors import BcmError
+from . import archive
+from .archive import Member
+from .declaration import Pin, Release
+from .download import Downloader, DownloadError
+
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+_MANIFESTS = (_OCI, "application/vnd.docker.distribution.manifest.v2+json")
+_LAYERS = (
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+)
+#: the kernel's name of an architecture -> that of images
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+_WHITEOUT, _AUFS, _OPAQUE = ".wh.", ".wh..wh.", ".wh..wh..opq"
+_LINKS = 40
+
+
+@dataclass
+class Registry:
+    """Downloads from one repository of a registry, with the token that it may give to whoever asks."""
+
+    downloader: Downloader
+    _token: str = ""
+
+    def large(self, url: str, partial: Path, algorithm: str) -> str:
+        """As `Downloader.large`."""
+        tried = False
+        while True:
+            headers = {"Accept": ", ".join((*_MANIFESTS, *_INDEXES, "*/*"))}
+            if self._token:
+                headers["Authorization"] = f"Bearer {self._token}"
+            try:
+                return self.downloader.large(url, partial, algorithm, headers=headers)
+            except DownloadError as error:
+                if tried or not error.challenge.lower().startswith("bearer "):
+                    raise
+                tried = True
+                self._token = self._asked(url, dict(_PARAMETER.findall(error.challenge)))
+
+    def _asked(self, url: str, challenge: dict[str, str]) -> str:
+        realm = challenge.pop("realm", "")
+        if urlsplit(realm).scheme not in {"https", urlsplit(url).scheme}:
+            raise DownloadError(
+                f"{url} wants a token of {realm or 'nobody'}, which is not encrypted: take another registry"
+            )
+        given = _object(self.downloader.small(f"{realm}?{urlencode(challenge)}"), f"The token of {realm}")
+        return str(given.get("token") or given.get("access_token") or "")
+
+
+def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
+    """What an image is made of: its configuration, and its layers from the lowest up. Raises BcmError."""
+    name = _name(release)
+    found = _object(manifest.read_bytes(), f"The manifest of {name}")
+    kind = found.get("mediaType", _OCI)  # which OCI lets a manifest leave out
+    if kind in _INDEXES or "manifests" in found:
+        there = {_platform(item): item.get("digest") for item in _objects(found, "manifests", name)}
+        own = there.get(_ARCHITECTURES[architecture], "none is in it")
+        raise BcmError(f"{name} is an index of images: pin the manifest for {architecture} itself ({own})")
+    if kind not in _MANIFESTS or not isinstance(found.get("config"), dict):
+        raise BcmError(f"{name} has no manifest of an image, but {kind}: pin one of OCI, or of Docker's schema 2")
+    layers = _objects(found, "layers", name)
+    for layer in layers:
+        if layer.get("mediaType") not in _LAYERS:
+            raise BcmError(f"{name} has a layer of type {layer.get('mediaType')}: take an image with layers of gzip")
+    repository = release.file(architecture).url.rpartition("/manifests/")[0]
+    digests = [str(item.get("digest")) for item in (found["config"], *layers)]
+    for digest in digests:
+        if not _DIGEST.fullmatch(digest):
+            raise BcmError(f"{name} has a blob that is called {digest}: take an image whose blobs have SHA-256")
+    return [Pin(f"{repository}/blobs/{digest}", *digest.split(":")) for digest in digests]
+
+
+def check(found: Sequence[Path], release: Release, architecture: str) -> None:
+    """Look at all of an image: paths are those of `parts`. Raises BcmError for what belongs in none."""
+    name = _name(release)
+    config, *layers = found
+    made_for = _object(config.read_bytes(), f"The configuration of {name}").get("architecture")
+    if made_for != _ARCHITECTURES[architecture]:
+        raise BcmError(f"{name} is made for {made_for}, and pinned for {architecture}: pin the manifest of that one")
+    _Tree(name).grow(layers)
+
+
+def read(layers: Sequence[Path], release: Release) -> Iterator[tuple[Member, bytes]]:
+    """What the layers make together, each with its content: folders, then files, then links.
+
+    No path leads through a link. Raises BcmError, before anything is given.
+    """
+    name = _name(release)
+    tree = _Tree(name)
+    tree.grow(layers)
+    nodes = sorted(tree.nodes.items())
+    yield from ((node.member(path), b"") for path, node in nodes if node.kind == "folder")
+    wanted: dict[tuple[int, int], list[Member]] = {}
+    for path, node in nodes:
+        if node.kind == "file":
+            wanted.setdefault(node.source, []).append(node.member(path))
+    for number, layer in enumerate(layers):
+        for position, (_path, raw) in enumerate(archive.layer(layer, name)):
+            if (number, position) in wanted:
+                content = raw.open().read()
+                yield from ((member, content) for member in wanted[number, position])
+    yield from ((node.member(path), b"") for path, node in nodes if node.kind == "link")
+
+
+@dataclass(frozen=True)
+class _Node:
+    """``layer`` is the last one that had it; ``source`` the layer and position that a file's content is at."""
+
+    kind: str
+    layer: int
+    mode: int = 0o755
+    size: int = 0
+    source: tuple[int, int] = (0, 0)
+    target: str = ""
+
+    def member(self, path: str) -> Member:
+        return Member(path, self.kind, self.mode, self.size, self.target)
+
+
+class _Tree:
+    """The files of an image, layer upon layer; every path is a real one, with no link above it."""
+
+    def __init__(self, name: str) -> None:
+        self.nodes: dict[str, _Node] = {}
+        self._name = name
+        self._at = ""  # the member that is looked at
+
+    def grow(self, layers: Sequence[Path]) -> None:
+        for layer, path in enumerate(layers):
+            for position, (name, raw) in enumerate(archive.layer(path, self._name)):
+                self._at = raw.name
+                self._add(name, raw, layer, position)
+
+    def _add(self, name: str, raw: archive.Raw, layer: int, position: int) -> None:
+        folder, base = posixpath.split(name)
+        if base.startswith(_WHITEOUT):
+            self._white_out(self._real(folder, layer), base, layer)
+            return
+        place = posixpath.join(self._real(folder, layer), base)
+        node = _Node(raw.kind, layer, raw.plain_mode, raw.size, (layer, position), raw.link)
+        if raw.kind == "hard link":
+            target = archive.link_target("", raw.link)
+            above, own = posixpath.split(target)
+            other = self.nodes.get(posixpath.join(self._real(above, layer), own))
+            if other is None or other.kind == "folder":
+                self._wrong("is a hard link to no file of the image")
+            node = replace(other, layer=layer)
+        if node.kind != "folder" and place in self.nodes:
+            self._remove(place, layer + 1)
+        self.nodes[place] = node
+
+    def _white_out(self, folder: str, base: str, layer: int) -> None:
+        gone = base.removeprefix(_WHITEOUT)
+        if base == _OPAQUE:
+            self._remove(folder, layer, itself=False)
+        elif base.startswith(_AUFS):
+            return  # what a file system left, and of no meaning here
+        elif gone in {"", ".", ".."}:
+            self._wrong("removes nothing that has a name")
+        else:
+            self._remove(posixpath.join(folder, gone), layer)
+
+    def _remove(self, place: str, before: int, *, itself: bool = True) -> None:
+        """Remove a path, and all below it, as far as layers lower than ``before`` had it last."""
+        below = f"{place}/" if place else ""
+        for path in [path for path in self.nodes if path.startswith(below) or (itself and path == place)]:
+            if self.nodes[path].layer < before:
+                del self.nodes[path]
+
+    def _real(self, folder: str, layer: int) -> str:
+        """Where a folder of the image really is, as this layer has it, too."""
+        real, links = "", 0
+        steps = folder.split("/") if folder else []
+        while steps:
+            at = posixpath.join(real, steps.pop(0))
+            node = self.nodes.get(at)
+            if node and node.kind == "link":
+                links += 1
+                target = archive.link_target(real, node.target)
+                if not target or links > _LINKS:
+                    self._wrong(f"is below {at!r}, a link out of the image, to {node.target!r}")
+                real, steps = "", [*(step for step in target.split("/") if step != "."), *steps]
+                continue
+            if node and node.kind == "file":
+                self._wrong(f"is below {at!r}, a file")
+            real = at
+            self.nodes[at] = replace(node, layer=layer) if node else _Node("folder", layer)
+        return real
+
+    def _wrong(self, why: str) -> NoReturn:
+        raise archive.refusal(self._name, self._at, why)
+
+
+def _platform(item: Mapping[str, Any]) -> str:
+    platform = item.get("platform")
+    if isinstance(platform, dict) and platform.get("os") == "linux":
+        return str(platform.get("architecture"))
+    return ""
+
+
+def _objects(found: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    items = found.get(key)
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise BcmError(f"The manifest of {name} has no {key}: pin that of an image")
+    return items
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise BcmError(f"{what} is no JSON: {error}; take another image") from error
+    if not isinstance(found, dict):
+        raise BcmError(f"{what} holds no object: take another image")
+    return found
+
+
+def _name(release: Release) -> str:
+    return f"{release.name} {release.version}"
