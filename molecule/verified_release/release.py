@@ -147,15 +147,15 @@ def make(folder: Path, version: str) -> None:
         programs = [member(f"{top}/bin/{path.name}", path.read_bytes()) for path in sorted((folder / "bin").iterdir())]
         tree.add("good", "", archive=packed([*programs, member(f"{top}/README.md", b"A release.\n", 0o644)]))
 
-        tree.add("wrong-digest", "another digest", served=lambda data: data + b"\0")
-        tree.add("truncated", "another digest", served=lambda data: data[: len(data) // 2])
+        tree.add("wrong-digest", "it is not what was released", served=lambda data: data + b"\0")
+        tree.add("truncated", "it is not what was released", served=lambda data: data[: len(data) // 2])
         for case, names in (
             ("too-few", ("anna", "ben")),
             ("unknown", ("anna", "ben", "stranger")),
             ("twice", ("anna", "ben", "ben")),
         ):
             tree.add(case, "2 of 3 needed", signed=functools.partial(lambda n, data: builders.sign(data, *n), names))
-        for case, complaint in (("old", "expired"), ("robbed", "revoked")):
+        for case, complaint in (("old", "key expired on"), ("robbed", "revoked key")):
             by = functools.partial(lambda n, data: builders.sign(data, "anna", "ben", n), case)
             tree.add(case, complaint, signed=by, signers=("anna", "ben", case))
         tree.add("not-listed", "does not list", listed=lambda line: line.replace("x86_64", "aarch64"))
@@ -171,7 +171,7 @@ def make(folder: Path, version: str) -> None:
             ("set-id", member(f"{top}/bin/bitcoin-cli", mode=0o4755)),
         ):
             members = [member(f"{top}/bin/bitcoind", case.encode()), bad]
-            tree.add(case, "is refused", archive=packed(copy.copy(members)))
+            tree.add(case, "refused, no release should hold such a thing", archive=packed(copy.copy(members)))
 
         (folder / "keys").mkdir()
         for fingerprint, certificate in builders.keys().items():
