@@ -11,16 +11,17 @@ from pathlib import Path
 
 from ansible.utils.display import Display
 
-from ansible_collections.bcm.core.plugins.module_utils._artifact import archive
-from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import from_plain
-from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
+from ansible_collections.bcm.core.plugins.module_utils._artifact import archive, oci
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, apply_files
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import ARTIFACT_SPEC, artifacts
 
 
 class ActionModule(BcmAction):
     LXD = True
-    LXD_WITHOUT = ("target",)
     ARGUMENT_SPEC = {
         **ARTIFACT_SPEC,
         "artifact": {"type": "dict", "required": True},
@@ -30,29 +31,45 @@ class ActionModule(BcmAction):
         "dest": {"type": "str"},
         "members": {"type": "list", "elements": "str"},
     }
-    CONSTRAINTS = {"required_together": [("instance", "dest", "members")]}
+    CONSTRAINTS = {"required_together": [("instance", "dest")], "required_by": {"members": "instance"}}
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         release = from_plain(params["artifact"])
+        _check(release, params)
         found = artifacts(params, params["chain"], Display().display)
         told = found.present([(release, Path(params["role_path"]) / "meta/keys")], check=self.check_mode)
         result: dict[str, t.Any] = {"changed": any(item["changed"] for item in told), "releases": told}
         if params["instance"] and all("files" in item for item in told):
-            path = found.path(release, *release.files)
+            files = _files(found, release, params["members"], params["dest"].rstrip("/"))
             with FileSession(self.client, params["instance"]) as session:
-                result["changed"] |= _unpack(session, path, params["members"], params["dest"], self.check_mode)
+                result["changed"] |= bool(apply_files(session, files, check=self.check_mode).changed)
         return result
 
 
-def _unpack(session: FileSession, path: Path, members: t.Sequence[str], directory: str, check: bool) -> bool:
-    """Write members of an archive, as root's, below a directory of an instance; whether any was not there yet."""
-    changed = False
-    for name, mode, content in archive.read(path, members):
-        place = f"{directory.rstrip('/')}/{name}"
-        if session.lstat(place) is not None and session.read(place) == content:
-            continue
-        changed = True
-        if not check:
-            session.make_parents(place)
-            session.write(place, content, mode=mode, uid=0, gid=0)
-    return changed
+def _check(release: Release, params: dict[str, t.Any]) -> None:
+    if not params["instance"]:
+        return
+    if len(release.files) != 1:
+        raise BcmError(f"{release.name} has no one file to unpack: leave instance out, or give one that the plan has")
+    if release.kind == "archive" and not params["members"]:
+        raise BcmError(f"members is not set: say what of {release.name} to unpack")
+    if release.kind == "oci" and params["members"]:
+        raise BcmError(f"members is set, but {release.name} is an image, which is unpacked as a whole: leave it out")
+    if release.kind == "oci" and not params["dest"].strip("/"):
+        raise BcmError(f"dest is /, but {release.name} is an image, with a root of its own: name a directory for it")
+
+
+def _files(
+    found: Artifacts, release: Release, members: t.Sequence[str], directory: str
+) -> t.Iterator[dict[str, t.Any]]:
+    """What is unpacked below a directory, as root's, one at a time."""
+    own = {"owner": 0, "group": 0, "sensitive": True}  # whose difference nobody wants to see
+    (architecture,) = release.files
+    if release.kind == "oci":
+        kinds = {"folder": "directory"}
+        for member, content in oci.read(found.layers(release, architecture), release):
+            item = {"path": f"{directory}/{member.name}", "state": kinds.get(member.kind, member.kind), **own}
+            yield {**item, "mode": member.mode, "content": content, "target": member.target}
+        return
+    for name, mode, content in archive.read(found.path(release, architecture), members):
+        yield {"path": f"{directory}/{name}", "mode": mode, "content": content, **own}

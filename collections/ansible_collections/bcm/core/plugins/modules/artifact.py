@@ -15,6 +15,7 @@ description:
   - A release is accepted if its digest is the one that is pinned, and if as many of its signers as the catalogue asks
     for have signed it. Anything else is refused, and nothing is installed.
   - It is kept in a content-addressed store on the controller, so that it is fetched once.
+  - Of an image of a registry, the manifest has the pinned digest, and names all that it is made of by digest.
   - Releases that a package manager fetches, with the same pins, are left to it.
 extends_documentation_fragment:
   - bcm.core.attributes
@@ -43,10 +44,13 @@ options:
     description: The instance to unpack in.
     type: str
   dest:
-    description: The directory to unpack to, in the instance.
+    description: The directory to unpack to, in the instance. An image needs one of its own.
     type: str
   members:
-    description: What to unpack, below the one directory of the archive. It keeps its place below O(dest).
+    description:
+      - What to unpack of an archive, below its one directory. It keeps its place below O(dest).
+      - An image is unpacked as a whole, without what its layers removed of each other. All of it is root's, with mode
+        V(0755) or V(0644).
     type: list
     elements: str
   artifact_source:
@@ -107,6 +111,10 @@ releases:
     files:
       description: Names of its files and their digests.
       type: dict
+    blobs:
+      description: SHA-256 of what an image is made of.
+      type: list
+      elements: str
     evidence:
       description: Names of sums, signatures and keys, and their SHA-256.
       type: dict

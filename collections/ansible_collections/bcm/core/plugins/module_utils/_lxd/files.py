@@ -16,7 +16,7 @@ import posixpath
 import secrets
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -170,7 +170,7 @@ class FilesResult:
 _KINDS = {"file": stat.S_ISREG, "directory": stat.S_ISDIR, "link": stat.S_ISLNK}
 
 
-def apply_files(session: FileSession, files: Sequence[Mapping[str, Any]], *, check: bool = False) -> FilesResult:
+def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, check: bool = False) -> FilesResult:
     """Make files, directories and links be as they are wanted, in the order given; change only what differs.
 
     Each item: ``path``; ``state`` file, directory, link or absent; ``content`` (bytes) of a file, ``target`` of a link;
