@@ -20,6 +20,8 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.containers
 
+CRATE = "712559c6c6fa94bca189bdb41e4a1d2bd3922521c6e1fbb6735e427c1945dd03"
+
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Await a condition."""
@@ -88,6 +90,19 @@ def screen(person: Person) -> Iterator[str]:
     yield str(authority)
     server.terminate()
     server.wait()
+
+
+def test_bill_of_materials(person: Person, started: dict[str, Any]) -> None:
+    bill = json.loads(person.succeeds("info", "--bill-of-materials"))
+    assert bill["bomFormat"] == "CycloneDX"
+    found = {item["name"]: item for item in bill["components"]}
+    assert set(found) == {*(f"bcm/{name}" for name in INSTANCES), "tor", "bitcoin-knots", "electrs", "electrum"}
+    electrs = found["electrs"]
+    assert electrs["version"] == "0.11.1" and electrs["purl"].startswith("pkg:cargo/electrs@0.11.1")
+    assert electrs["hashes"] == [{"alg": "SHA-256", "content": CRATE}]
+    assert electrs["licenses"] == [{"license": {"id": "MIT"}}]
+    packages = {item["name"]: item for item in found["bcm/tor"]["components"]}
+    assert packages["tor"]["purl"].startswith(f"pkg:deb/debian/tor@{packages['tor']['version']}?arch=")
 
 
 @pytest.mark.usefixtures("coins")

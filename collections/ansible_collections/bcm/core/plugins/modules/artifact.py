@@ -62,6 +62,7 @@ options:
     description:
       - A SOCKS proxy, such as V(socks5h://127.0.0.1:9050), or an empty string for none.
       - Without it, Tor at V(socks5h://127.0.0.1:9050) on each chain but regtest, and none on regtest.
+      - An address of a private network is asked directly, since Tor leads to none.
     type: str
   artifact_keys:
     description:

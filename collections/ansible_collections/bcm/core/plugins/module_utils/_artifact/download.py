@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import shutil
@@ -177,7 +178,7 @@ class Downloader:
         raise DownloadError(f"{part.shown} redirects more than {_REDIRECTS} times; correct the URL")
 
     def _proxies(self, url: str) -> dict[str, str]:
-        if self.proxy is None:
+        if self.proxy is None or _is_near(url):
             return {}
         host, port = self._proxy_address()
         # Tor makes a circuit of its own for each name and password: no exit sees all that is fetched.
@@ -330,6 +331,13 @@ def side_by_side(work: Sequence[Callable[[], _T]]) -> list[_T]:
     finally:
         todo.clear()
     return [future.result() for future in futures]
+
+
+def _is_near(url: str) -> bool:
+    """Whether a URL names an address of the person's own network, where no exit of Tor leads."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(urlsplit(url).hostname or "").is_private
+    return False
 
 
 def _shown(url: str) -> str:

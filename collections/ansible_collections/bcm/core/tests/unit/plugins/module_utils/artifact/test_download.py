@@ -477,12 +477,17 @@ def test_all_goes_through_the_proxy_a_circuit_for_each_host(server: Server, part
         assert socks.asked == [("a.invalid", "a.invalid"), ("b.invalid", "b.invalid")]
 
 
-def test_a_proxy_that_does_not_answer_is_named_at_once(server: Server) -> None:
+def test_a_proxy_that_does_not_answer_is_named_at_once() -> None:
     port = closed_port()
     lines: list[str] = []
     with pytest.raises(DownloadError, match=f"^Tor's SOCKS port at 127.0.0.1:{port} does not answer: start tor on"):
-        downloader(proxy=f"socks5h://127.0.0.1:{port}", notify=lines.append).small(server.url("/a", sends(b"content")))
-    assert server.asked == lines == []
+        downloader(proxy=f"socks5h://127.0.0.1:{port}", notify=lines.append).small("http://a.invalid/a")
+    assert lines == []
+
+
+def test_an_address_of_the_own_network_is_asked_directly(server: Server) -> None:
+    loader = downloader(proxy=f"socks5h://127.0.0.1:{closed_port()}")
+    assert loader.small(server.url("/a", sends(b"content"))) == b"content"
 
 
 def test_a_proxy_that_reaches_nothing_is_another_matter() -> None:
