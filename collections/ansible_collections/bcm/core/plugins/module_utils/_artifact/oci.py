@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from .._errors import BcmError
 from . import archive
@@ -62,11 +62,14 @@ class Registry:
 
     def _asked(self, url: str, challenge: dict[str, str]) -> str:
         realm = challenge.pop("realm", "")
-        if urlsplit(realm).scheme not in {"https", urlsplit(url).scheme}:
+        if realm.partition("://")[0] not in {"https", url.partition("://")[0]}:
             raise DownloadError(
                 f"{url} wants a token of {realm or 'nobody'}, which is not encrypted: take another registry"
             )
-        given = _object(self.downloader.small(f"{realm}?{urlencode(challenge)}"), f"The token of {realm}")
+        given = _object(
+            self.downloader.small(f"{realm}{'&' if '?' in realm else '?'}{urlencode(challenge)}"),
+            f"The token of {realm}",
+        )
         return str(given.get("token") or given.get("access_token") or "")
 
 
@@ -231,7 +234,7 @@ def _objects(found: Mapping[str, Any], key: str, name: str) -> list[dict[str, An
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BcmError(f"{what} is no JSON: {error}; take another image") from error
     if not isinstance(found, dict):
         raise BcmError(f"{what} holds no object: take another image")

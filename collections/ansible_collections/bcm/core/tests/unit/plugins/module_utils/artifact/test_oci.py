@@ -244,6 +244,14 @@ def test_a_token_is_not_asked_for_in_the_clear(tmp_path: Path, realm: str) -> No
         registry._asked("https://example.org/v2/a/blobs/b", {"realm": realm})
 
 
+@pytest.mark.parametrize("answer", [b"no", b"[]", b"[" * 100_000])
+def test_a_token_that_is_none(registry: Registry, tmp_path: Path, answer: bytes) -> None:
+    wanted = registry.pinned(registry.push(BELOW))
+    registry.content["none"], registry.realm = answer, f"http://localhost:{registry.server_port}/cdn/none?x=1"
+    with pytest.raises(BcmError, match=r"^The token of http://localhost\S+ .*[:;] take another image$"):
+        present(artifacts(tmp_path), wanted)
+
+
 def test_a_blob_that_is_another_is_kept_aside(registry: Registry, tmp_path: Path) -> None:
     wanted = registry.pinned(registry.push(BELOW))
     registry.content[digest(BELOW)] = ABOVE

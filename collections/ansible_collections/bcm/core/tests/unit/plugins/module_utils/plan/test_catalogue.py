@@ -190,6 +190,11 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             _signed(threshold=2),
             "threshold is 2: write how many of the 1 signers must have signed",
         ),
+        (
+            "artifact.sources.x",
+            {"kind": "npm", "name": "x", "licence": "MIT", "version": "1.0", "lock": "package-lock.json"},
+            'x.lock is "package-lock.json": write a path in the role, such as files/package-lock.json',
+        ),
         ("artifact.sources.x", _signed(threshold=0), "threshold is 0: write how many of the 1 signers"),
         (
             "artifact.sources.x",
