@@ -209,7 +209,7 @@ def test_pruned(published: Published) -> None:
 
 def test_through_tor_on_a_chain_with_other_peoples_money(published: Published) -> None:
     published.set(bcm_chain="signet", bcm_artifact_proxy="socks5h://127.0.0.1:1")
-    done = published.bcm("artifact", "fetch", "thing")
+    done = published.bcm("artifact", "fetch", "thing", "--source", "http://releases.invalid")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "Tor's SOCKS port at 127.0.0.1:1 does not answer: start tor on this machine" in done.stderr
     assert published.server.asked == []

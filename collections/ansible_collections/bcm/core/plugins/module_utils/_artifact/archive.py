@@ -77,7 +77,7 @@ class Raw:
 def check(path: Path, name: str | None = None) -> list[Member]:
     """All members. Raises ArchiveError, which calls the archive ``name``, if one does not belong in a release."""
     with _opened(path, name or path.name) as members:
-        return [member for member, _ in members.values()]
+        return [member for member, _unused in members.values()]
 
 
 def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator[tuple[str, int, bytes]]:
@@ -88,7 +88,9 @@ def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator
     name = name or path.name
     with _opened(path, name) as members:
         top = _top(members)
-        found = {key: key.removeprefix(f"{top}/") for key, (member, _) in members.items() if member.kind != "folder"}
+        found = {
+            key: key.removeprefix(f"{top}/") for key, (member, _unused) in members.items() if member.kind != "folder"
+        }
         for pattern in wanted:
             if not any(_matches(below, pattern) for below in found.values()):
                 raise ArchiveError(f"{name} holds no {pattern}: correct the stack's list, or use the release it is for")
@@ -136,11 +138,11 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[Raw]:
         opened = cast(_Open, partial(tar.extractfile, info))  # None only of what is no file
         yield Raw(info.name, kind, info.mode, info.size, opened, info.linkname)
     # tarfile takes a damaged header, or none, for the end, and leaves the checksum of what is compressed unread.
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    end = tar.fileobj.read(tarfile.BLOCKSIZE)
+    rest = cast(IO[bytes], tar.fileobj)
+    rest.seek(tar.offset)
+    end = rest.read(tarfile.BLOCKSIZE)
     while end and not end.strip(b"\0"):
-        if not (end := tar.fileobj.read(_BLOCK)):
+        if not (end := rest.read(_BLOCK)):
             return
     raise tarfile.ReadError("it does not end as it should")
 
@@ -193,7 +195,7 @@ def _checked(raws: Iterator[Raw], archive: str) -> _Members:
                 raise refusal(archive, raw.name, f"is a link out of the folder, to {raw.link!r}")
         members[name] = Member(name, kind, raw.plain_mode, raw.size, target), raw.open
     top = _top(members)
-    for name, (member, _) in members.items():
+    for name, (member, _unused) in members.items():
         above = (members.get(str(parent)) for parent in PurePosixPath(name).parents)
         if any(parent and parent[0].kind != "folder" for parent in above):
             raise refusal(archive, name, "is below a link or file")
@@ -223,7 +225,7 @@ def link_target(folder: str, link: str) -> str:
 def _top(members: _Members) -> str:
     """The one folder that everything is in."""
     tops = {name.partition("/")[0] for name in members}
-    loose = any("/" not in name and member.kind != "folder" for name, (member, _) in members.items())
+    loose = any("/" not in name and member.kind != "folder" for name, (member, _unused) in members.items())
     return "" if loose or len(tops) != 1 else tops.pop()
 
 
@@ -234,7 +236,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _followed(members: _Members, name: str, archive: str) -> tuple[Member, _Open]:
     at = name
-    for _ in range(_LINKS):
+    for _unused in range(_LINKS):
         if at not in members:
             break
         member, opened = members[at]

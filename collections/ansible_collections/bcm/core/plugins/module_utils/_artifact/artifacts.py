@@ -19,7 +19,7 @@ from typing import Any
 
 from .._errors import BcmError
 from . import archive, oci, sums
-from .declaration import Pin, Release, basename
+from .declaration import Pin, Release, Signing, basename
 from .download import Downloader, side_by_side
 from .keys import Keys
 from .openpgp import SignatureError, Verdict, verify
@@ -189,8 +189,7 @@ class Artifacts:
                     evidence.check_file(pin, path)
                     archive.check(path)
                     pins[architecture] = replace(pin, digest=found)
-        assert evidence.verdict is not None
-        return pins, evidence.verdict.explain()
+        return pins, evidence.record()["explained"]
 
     # -- carrying -----------------------------------------------------------------------------------------------------
 
@@ -241,19 +240,23 @@ class _Evidence:
     found: dict[str, str] = field(default_factory=dict)  # name -> SHA-256 of the content
     blobs: list[str] = field(default_factory=list)  # SHA-256 of what an image is made of
 
+    @property
+    def _signed(self) -> Signing:
+        if self.release.signed is None:
+            raise SignatureError(f"{self.release.name} {self.release.version} is signed by nobody")
+        return self.release.signed
+
     def listed(self) -> dict[str, str]:
         """Name -> digest, as enough of the signers signed it."""
-        signed = self.release.signed
-        assert signed is not None and signed.sums is not None
-        listing = self._get(signed.sums)
+        where = self._signed.sums or ""
+        listing = self._get(where)
         self._verify(listing, self._signatures(""))
-        return sums.parse(listing, signed.sums)
+        return sums.parse(listing, where)
 
     def check_sums(self, pins: Iterable[Pin]) -> None:
-        listed, signed = self.listed(), self.release.signed
-        assert signed is not None and signed.sums is not None
+        listed = self.listed()
         for pin in pins:
-            sums.lookup(listed, pin, signed.sums)
+            sums.lookup(listed, pin, self._signed.sums or "")
 
     def check_file(self, pin: Pin, path: Path) -> None:
         self._verify(path, self._signatures(pin.name))
@@ -272,8 +275,7 @@ class _Evidence:
         }
 
     def _verify(self, data: bytes | Path, blobs: Sequence[bytes]) -> None:
-        signed = self.release.signed
-        assert signed is not None
+        signed = self._signed
         keys = self.artifacts.finder(self.release, self.folder)
 
         def find(fingerprint: str) -> bytes | None:
@@ -291,10 +293,8 @@ class _Evidence:
             )
 
     def _signatures(self, name: str) -> list[bytes]:
-        signed = self.release.signed
-        assert signed is not None
         blobs, failures = [], []
-        for url in signed.signatures:
+        for url in self._signed.signatures:
             try:
                 blobs.append(self._get(url.replace("{file}", name)))
             except BcmError as error:

@@ -148,7 +148,7 @@ def _pin(declared: Field, version: str, kind: str) -> Pin:
     pin = Pin(_url(parts["url"], version), given[0], _digest(parts[given[0]], given[0]))
     if kind != "oci":
         return pin
-    repository, _, tag = pin.url.rpartition("/manifests/")
+    repository, _unused, tag = pin.url.rpartition("/manifests/")
     if not tag or "/v2/" not in repository:
         parts["url"].wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
     # A tag may lead to something else tomorrow; the digest leads to this or to nothing.

@@ -154,7 +154,7 @@ class Downloader:
         with requests.Session() as session:
             session.trust_env = False
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
-            for _ in range(_REDIRECTS + 1):
+            for _unused in range(_REDIRECTS + 1):
                 with session.get(
                     url,
                     headers=headers,
@@ -233,7 +233,7 @@ class _Part:
     def begin(self, response: requests.Response) -> int | None:
         """Go on or start over, as the server answers; how many bytes there are in all, if it tells."""
         status, headers = response.status_code, response.headers
-        unit, _, length = headers.get("Content-Range", "").rpartition("/")
+        unit, _unused, length = headers.get("Content-Range", "").rpartition("/")
         if status == 416 and unit == "bytes *" and length == str(self.size):
             return self.size
         if status == 416 or (status == 206 and not unit.startswith(f"bytes {self.size}-")):
@@ -310,7 +310,7 @@ def side_by_side(work: Sequence[Callable[[], _T]]) -> list[_T]:
 
     Ctrl-C does not wait for a server that hangs: the threads end with the process.
     """
-    futures: list[Future[_T]] = [Future() for _ in work]
+    futures: list[Future[_T]] = [Future() for _unused in work]
     todo = deque(zip(work, futures, strict=True))
 
     def run() -> None:
@@ -324,7 +324,7 @@ def side_by_side(work: Sequence[Callable[[], _T]]) -> list[_T]:
             except BaseException as error:
                 future.set_exception(error)
 
-    for _ in range(min(_WORKERS, len(work))):
+    for _unused in range(min(_WORKERS, len(work))):
         Thread(target=run, daemon=True).start()
     try:
         wait(futures)

@@ -86,8 +86,11 @@ class Keys:
         found: dict[str, Cert] = {}
         try:
             for path in sorted(path for path in folder.expanduser().iterdir() if path.suffix in _SUFFIXES):
+                data = path.read_bytes()
+                if data.startswith(b"-----BEGIN PGP SIGNATURE"):
+                    continue  # signatures lie beside keys where a release was exported to
                 try:
-                    certs = _parse(path.read_bytes(), str(path))
+                    certs = _parse(data, str(path))
                 except BcmError as error:
                     self.failures.append(str(error))
                     continue
@@ -101,7 +104,7 @@ class Keys:
 
 def wkd_urls(mail: str) -> list[str]:
     """Where the domain of a mail address publishes its key: the advanced, then the direct method of the draft."""
-    local, _, domain = mail.rpartition("@")
+    local, _unused, domain = mail.rpartition("@")
     digest = hashlib.sha1(local.lower().encode(), usedforsecurity=False).digest()
     hashed = base64.b32encode(digest).translate(_ZBASE32).decode()
     domain, path = domain.lower(), f"hu/{hashed}?l={quote(local, safe='')}"

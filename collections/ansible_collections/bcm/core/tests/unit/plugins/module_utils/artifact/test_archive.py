@@ -202,7 +202,7 @@ def test_what_is_cut_short_is_damaged(tmp_path: Path, make: Make) -> None:
     data = make(tmp_path / "whole", RELEASE).read_bytes()
     # Behind the last member, a plain tar has nothing but zeros.
     end = 512 * 9 if make is KINDS["tar"] else len(data) - 1
-    for length in {0, 1, 100, end // 2, end}:
+    for length in (0, 1, 100, end // 2, end):
         (tmp_path / "a").write_bytes(data[:length])
         with pytest.raises(ArchiveError, match="^a is damaged, or no archive: .*; fetch it again$"):
             archive.check(tmp_path / "a")

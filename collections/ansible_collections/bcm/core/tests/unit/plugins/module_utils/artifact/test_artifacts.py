@@ -266,7 +266,7 @@ def test_what_nobody_signs_is_pinned(project: Project, server: Server, tmp_path:
 
 def test_two_runs_at_once(project: Project, server: Server, tmp_path: Path) -> None:
     release = project.release()
-    runs = [having(tmp_path / "store") for _ in range(4)]
+    runs = [having(tmp_path / "store") for _unused in range(4)]
     threads = [threading.Thread(target=run.present, args=([(release, project.keys)],)) for run in runs]
     for thread in threads:
         thread.start()
@@ -493,7 +493,7 @@ def test_what_no_release_needs_is_pruned(project: Project, tmp_path: Path) -> No
     assert found.prune([new], older_than=1) == (0, [])
     freed, gone = found.prune([new], older_than=0)
     assert {f"sha256/{pin.digest}" for pin in old.files.values()} < set(gone)
-    assert freed > sum(len(archive(b"")) for _ in old.files)
+    assert freed > sum(len(archive(b"")) for _unused in old.files)
     assert found.recorded(old) is None
     assert found.verify(new, tmp_path / "none")["signers"] == list(THREE)
 

@@ -196,7 +196,7 @@ class _SocksHandler(socketserver.StreamRequestHandler):
         self.rfile.read(self.rfile.read(2)[1])
         self.wfile.write(b"\x05\x02")
         self.rfile.read(1)
-        user, _ = text(), text()
+        user, _unused = text(), text()
         self.wfile.write(b"\x01\x00")
         kind = self.rfile.read(4)[3]
         assert kind == 3, "the name was resolved before the proxy got it"
@@ -315,7 +315,7 @@ def test_what_came_from_another_url_is_not_gone_on_with(server: Server, partial:
 
 def test_a_partial_file_that_is_whole_is_only_asked_for(server: Server, partial: Path) -> None:
     url = server.url("/y", server.whole)
-    for _ in range(2):
+    for _unused in range(2):
         assert downloader().large(url, partial, "sha256") == DIGEST
     with open(partial, "ab") as file:
         file.write(b"more")
@@ -627,5 +627,5 @@ def test_an_error_side_by_side_lets_the_others_end() -> None:
         raise DownloadError("no")
 
     with pytest.raises(DownloadError, match="no"):
-        side_by_side([fails, *(lambda: done.append(1) for _ in range(9))])
+        side_by_side([fails, *(lambda: done.append(1) for _unused in range(9))])
     assert len(done) == 9

@@ -101,6 +101,7 @@ def test_a_folder_is_read_whatever_the_files_are_called(web: Web, cert: Cert, ot
     (tmp_path / f"{fingerprint(cert)}.asc").write_text(str(other))
     (tmp_path / "ring.gpg").write_bytes(bytes(other) + bytes(cert))
     (tmp_path / "broken.pgp").write_bytes(b"<html>")
+    (tmp_path / "SHA256SUMS.asc").write_text("-----BEGIN PGP SIGNATURE-----\n")
     (tmp_path / "notes.txt").write_bytes(b"not a key")
     keys = Keys([str(tmp_path), URL], web.get)
     assert keys.find(fingerprint(cert)) == bytes(cert)

@@ -38,9 +38,9 @@ jam_Client[full]==0.9.9 {HASH}  # itself
 """
 
 
-def npm(role: Path, lock: Any = LOCK, package: str = "{}", version: str = "0.15.4") -> None:
+def npm(role: Path, lock: Any = None, package: str = "{}", version: str = "0.15.4") -> None:
     (role / "files").mkdir(exist_ok=True)
-    (role / "files/package-lock.json").write_text(json.dumps(lock))
+    (role / "files/package-lock.json").write_text(json.dumps(LOCK if lock is None else lock))
     (role / "files/package.json").write_text(package)
     lock_path = "files/package-lock.json"
     locks.check(Release("rtl", "npm", "npm", "rtl", "MIT", version=version, lock=lock_path), role)

@@ -37,7 +37,7 @@ APP = Release("app", "image", "oci", "app", "MIT", "1.2")
 CONFIG = {"architecture": "amd64", "os": "linux"}
 
 #: a file's content, or its kind, and what else differs; a name that ends with a slash is a folder
-Item = str | dict[str, Any]
+Item = Any
 
 
 def layer(*items: tuple[str, Item]) -> bytes:
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, parts = self.server, urlsplit(self.path)
         server.asked.append((self.path, dict(self.headers)))
-        kind, _, name = parts.path.removeprefix("/v2/some/app/").partition("/")
+        kind, _unused, name = parts.path.removeprefix("/v2/some/app/").partition("/")
         if parts.path == "/token":
             server.tokens.append(json.dumps(parse_qs(parts.query)))
             self._answer(200, json.dumps({"token": f"t{len(server.tokens)}"}).encode())

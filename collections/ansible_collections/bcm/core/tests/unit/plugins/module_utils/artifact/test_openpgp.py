@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pysequoia import Cert, CipherSuite, Profile, SignatureMode, Tsk, sign
@@ -21,7 +22,7 @@ PUBLISHED = Path(__file__).parent / "data/bitcoin-31.1"
 BUILDERS = Path(__file__).parents[5] / "roles/bitcoind/meta/keys"
 DATA = b"what is signed\n"
 
-Find = Callable[[str], bytes | None]
+Find = Callable[[str], Any]
 
 
 def signed(key: Tsk, data: bytes = DATA, armor: bool = True) -> bytes:
@@ -148,7 +149,7 @@ def test_a_signature_of_somebody_else_does_not_count(alice: Tsk, bob: Tsk) -> No
 def test_a_bad_signature_hides_no_good_one(alice: Tsk) -> None:
     verdict = judged({"alice": alice}, b"<html>", signed(alice, b"other"), signed(alice), threshold=1)
     assert verdict.counted == ("alice",)
-    assert [who for who, _ in verdict.refused] == ["a signature", "alice"]
+    assert [who for who, _unused in verdict.refused] == ["a signature", "alice"]
     assert verdict.refused[0] == ("a signature", "unreadable")
     assert verdict.refused[1][1].startswith("bad signature: over other data")
 
@@ -159,7 +160,7 @@ def test_a_key_that_is_not_found(alice: Tsk, bob: Tsk) -> None:
     # by a subkey: only bob's key would tell that it is his
     verdict = verify(DATA, [signed(alice), signed(bob)], names, {names["alice"]: known}.get, 2)
     assert verdict.counted == ("alice",)
-    assert [why for _, why in verdict.refused] == ["unknown key", "no key found"]
+    assert [why for _unused, why in verdict.refused] == ["unknown key", "no key found"]
     # what is found must be what was asked for
     assert verify(DATA, [signed(alice)], {"bob": names["bob"]}, lambda _: known, 1).counted == ()
     assert verify(DATA, [signed(alice)], {"bob": names["bob"]}, lambda _: b"<html>", 1).counted == ()
@@ -188,7 +189,7 @@ def test_a_revoked_key(alice: Tsk) -> None:
 def test_a_key_without_its_self_signatures(gpg: Gpg) -> None:
     gpg.make("bare")
     bare = Cert.from_packets([next(iter(PacketPile.from_bytes(bytes(gpg.cert("bare")))))])
-    ((_, why),) = judged({"bare": bare}, gpg.sign("bare")).refused
+    ((_unused, why),) = judged({"bare": bare}, gpg.sign("bare")).refused
     assert why.startswith("unusable key (No binding signature")
     assert "\n" not in why
 
@@ -286,7 +287,7 @@ def test_a_subkey_that_was_prolonged_counts(gpg: Gpg, tmp_path: Path) -> None:
     # gpg replaces what made the subkey valid when it signed; Sequoia asks for that, so that both copies are needed
     assert judged({"prolonged": gpg.cert("prolonged")}, signature).counted == ()
     keys = Keys([str(tmp_path), "https://keys.example.org"], get=lambda url: bytes(gpg.cert("prolonged")))
-    names, _ = signers({"prolonged": former})
+    names, _unused = signers({"prolonged": former})
     assert verify(DATA, [signature], names, keys.find, 1).counted == ("prolonged",)
 
 

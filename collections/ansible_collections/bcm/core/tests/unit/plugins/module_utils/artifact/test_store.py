@@ -72,7 +72,7 @@ def test_a_digest_that_is_known_is_not_computed_again(store: Store) -> None:
 
 
 def test_a_mismatch_is_kept_aside_once_and_never_given_out(store: Store) -> None:
-    for _ in range(2):
+    for _unused in range(2):
         with store.lock(DIGEST):
             partial = store.partial(DIGEST)
             partial.write_bytes(b"another")
