@@ -21,6 +21,7 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.containers
 
+PAGE = "import urllib.request as r; print(r.urlopen('http://{}:8080/').read().decode())"
 CRATE = "712559c6c6fa94bca189bdb41e4a1d2bd3922521c6e1fbb6735e427c1945dd03"
 
 
@@ -104,6 +105,16 @@ def test_bill_of_materials(person: Person, started: dict[str, Any]) -> None:
     assert electrs["licenses"] == [{"license": {"id": "MIT"}}]
     packages = {item["name"]: item for item in found["bcm/tor"]["components"]}
     assert unquote(packages["tor"]["purl"]).startswith(f"pkg:deb/debian/tor@{packages['tor']['version']}?arch=")
+
+
+def test_the_stack_of_the_documentation(person: Person, started: dict[str, Any]) -> None:
+    found = reported(person.succeeds("stack", "start", "hello", "--json"))
+    assert set(found) == {"tor", "bitcoind", "electrs", "hello"}
+    page = inside("local", "hello", "python3", "-c", PAGE.format(found["hello"]["address"]))
+    assert page == f"Hello, the chain is {inside('local', 'bitcoind', 'bitcoin-cli', 'getblockcount')} blocks high."
+    assert person.succeeds("stack", "start", "hello").rstrip().endswith("nothing changed")
+    person.succeeds("stack", "remove", "hello")
+    assert sorted(ours("local")["instance"]) == sorted(INSTANCES)
 
 
 @pytest.mark.usefixtures("coins")
