@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.template import trust_as_template
 
 from ..module_utils._errors import BcmError
@@ -33,14 +35,29 @@ class RoleVariables:
     ) -> None:
         variables: dict[str, Any] = {}
         for stack in stacks:
-            variables.update(_defaults(loader, stack))
+            variables.update(_read(loader, stack, "defaults/main.yml"))
         self._variables = {**variables, **play_variables}
         self._templar = templar.copy_with_new_env(available_variables=self._variables)
+        self._loader = loader
 
     def value(self, name: str) -> Any:
         if name not in self._variables:
             return None
         return self._templated(lambda: self._templar.template(self._variables[name]), f"variable {name}")
+
+    def check(self, stack: Stack) -> None:
+        specs = _read(self._loader, stack, "meta/argument_specs.yml").get("argument_specs") or {}
+        options = {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
+        given: dict[str, Any] = {}
+        for name in options:
+            # What says more of its instance than a plan knows is left to the role.
+            with contextlib.suppress(BcmError):
+                given[name] = self.value(name)
+        given = {name: value for name, value in given.items() if value is not None}
+        asked = {name: option for name, option in options.items() if name in given or name not in self._variables}
+        checked = ArgumentSpecValidator(asked).validate(given)
+        if checked.error_messages:
+            raise BcmError(f"Variables of {stack.name}: {'; '.join(checked.error_messages)}: correct the inventory")
 
     def holds(self, condition: str) -> bool:
         return bool(
@@ -54,17 +71,17 @@ class RoleVariables:
             raise BcmError(f"{what} cannot be evaluated: {error}") from error
 
 
-def _defaults(loader: DataLoader, stack: Stack) -> Mapping[str, Any]:
-    path = stack.role_path / "defaults/main.yml"
+def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
+    path = stack.role_path / name
     if not path.is_file():
         return {}
     try:
-        defaults = loader.load_from_file(str(path), trusted_as_template=True)
+        found = loader.load_from_file(str(path), trusted_as_template=True)
     except AnsibleError as error:
         raise BcmError(f"{path} cannot be read: {error}") from error
-    if not isinstance(defaults, Mapping):
+    if not isinstance(found, Mapping):
         raise BcmError(f"{path} is no mapping: write `variable: value` lines")
-    return defaults
+    return found
 
 
 def image_namer(

@@ -32,6 +32,9 @@ class Variables(Protocol):
     def value(self, name: str) -> Any:
         """The value of a variable; None if it is not set. Raises BcmError if it cannot be templated."""
 
+    def check(self, stack: Stack) -> None:
+        """Compare a stack's variables with what its role says of them. Raises BcmError."""
+
     def holds(self, condition: str) -> bool:
         """Whether a Jinja condition is true. Raises BcmError if it cannot be evaluated."""
 
@@ -72,6 +75,8 @@ class Planner:
         self._check_ca()
         self._check_chains(closure)
         variables = self._variables(closure)
+        for stack in map(self.catalogue.named, closure):
+            variables.check(stack)
         self._check_refusals(closure, variables)
         for stack in map(self.catalogue.named, closure):
             release = self._release(stack, variables)

@@ -128,6 +128,41 @@ def test_defaults_that_are_none(roles: Path, text: str, complaint: str) -> None:
         _variables(roles)
 
 
+SPECS = """
+argument_specs:
+  install: {options: {web_version: {type: str}}}
+  configure:
+    options:
+      web_workers: {type: int}
+      web_color: {type: str, choices: [red, green]}
+      web_key: {type: str, required: true}
+      web_page: {type: dict, options: {title: {type: str, required: true}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("play", "complaint"),
+    [
+        ({"web_key": "x"}, None),
+        ({"web_key": "x", "web_workers": "7", "web_color": "red", "web_page": {"title": "x"}}, None),
+        ({"web_key": trust_as_template("{{ bcm.address }}")}, None),
+        ({}, "Variables of web: missing required arguments: web_key: correct the inventory"),
+        ({"web_key": "x", "web_workers": "many"}, "web_workers.* unable to convert to int.*: correct the inventory"),
+        ({"web_key": "x", "web_color": "blue"}, "value of web_color must be one of: red, green, got: blue"),
+        ({"web_key": "x", "web_page": {}}, "missing required arguments: title found in web_page"),
+    ],
+)
+def test_variables_are_what_the_role_says(roles: Path, play: dict[str, Any], complaint: str | None) -> None:
+    (roles / "web/meta/argument_specs.yml").write_text(SPECS, encoding="utf-8")
+    variables = _variables(roles, **play)
+    stack = catalogue.Catalogue.read(roles=roles)["web"]
+    if complaint is None:
+        variables.check(stack)
+    else:
+        with pytest.raises(BcmError, match=complaint):
+            variables.check(stack)
+
+
 # -- what is there -----------------------------------------------------------------------------------------------------
 
 

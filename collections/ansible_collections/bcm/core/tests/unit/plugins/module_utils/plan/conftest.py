@@ -117,6 +117,9 @@ class JinjaVariables:
     def value(self, name: str) -> Any:
         return self.variables.get(name)
 
+    def check(self, stack: Stack) -> None:
+        """There are no roles behind these stacks."""
+
     def holds(self, condition: str) -> bool:
         try:
             return bool(self.environment.from_string("{{ " + condition + " }}").render(**self.variables))
