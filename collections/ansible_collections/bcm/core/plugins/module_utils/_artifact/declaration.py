@@ -84,9 +84,10 @@ class Release:
         return self.files[architecture]
 
     def pins(self, architecture: str) -> dict[str, Any]:
-        """What decides what is installed: part of an image's name."""
+        """What decides what is installed, and on whose word: part of an image's name."""
         digest = self.file(architecture).digest if self.files else self.sha256
-        return {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest}
+        signers = self.signed and [self.signed.threshold, *sorted(self.signed.signers.values())]
+        return {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
 
     def plain(self) -> dict[str, Any]:
         """Of plain types; `from_plain` reads it."""

@@ -210,7 +210,8 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
         return asked["bitcoind"], plan["images"][1]["artifact"]
 
     values, artifact = told()
-    pins = {"kind": "archive", "name": "bitcoin-core", "version": "31.1", "digest": "1" * 64}
+    signers = [2, "A" * 40, "B" * 40]
+    pins = {"kind": "archive", "name": "bitcoin-core", "version": "31.1", "digest": "1" * 64, "signers": signers}
     assert values == {"bitcoind_dbcache": 450, "artifact": pins}
     assert artifact["files"]["x86_64"]["url"] == "https://example.org/31.1/bitcoin-31.1.tar.gz"
     assert artifact["signed"]["signatures"] == [
@@ -219,7 +220,8 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
     ]
     assert artifact["signed"]["wkd"] == {"bob": "bob@example.org"}
     values, artifact = told(bitcoind_source="debian")
-    assert values["artifact"] == {"kind": "deb", "name": "bitcoin-knots", "version": None, "digest": None}
+    nothing = dict.fromkeys(("version", "digest", "signers"))
+    assert values["artifact"] == {"kind": "deb", "name": "bitcoin-knots", **nothing}
     other = {"x86_64": {"url": "https://example.org/{version}.tgz", "sha512": "2" * 128}}
     values, artifact = told(bcm_artifacts={"bitcoind": {"version": "32.0", "files": other}})
     assert values["artifact"] == {**pins, "version": "32.0", "digest": "2" * 128}
