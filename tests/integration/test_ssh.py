@@ -159,6 +159,10 @@ def test_a_connection_that_died_is_made_anew(machine: Machine) -> None:
     with Client(machine.url) as over_ssh:
         (master,) = machine.masters()
         os.kill(master, 9)
+        end = time.monotonic() + 10
+        while machine.masters():
+            assert time.monotonic() < end, "the master does not die"
+            time.sleep(0.01)
         with pytest.raises(Unreachable, match=f"Nobody answers at {machine.url}: is LXD running there"):
             over_ssh.get("/1.0")
     with Client(machine.url) as over_ssh:
