@@ -1,0 +1,140 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The line to a Trezor: which one it is, nobody else on it, and a deadline on each wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from .._errors import BcmError
+from .._locks import held
+
+try:
+    from trezorlib import exceptions, transport
+except ImportError:  # the sanity tests import this file without the library
+    pass
+
+_Answer = TypeVar("_Answer")
+
+#: seconds that a device may take to answer when nobody is asked
+ANSWER = 10.0
+
+
+class DeviceError(BcmError):
+    """Something about the device, or the person in front of it."""
+
+
+class Line:
+    """A transport of trezorlib with a deadline on each wait: of itself it has none, on some not even for writing."""
+
+    def __init__(self, wrapped: transport.Transport, patience: float) -> None:
+        self.CHUNK_SIZE = wrapped.CHUNK_SIZE
+        self.path = wrapped.get_path()
+        self.asks_person = False
+        self._wrapped, self._patience = wrapped, patience
+
+    def __enter__(self) -> Line:
+        _within(ANSWER, self._wrapped.__enter__)
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        with contextlib.suppress(exceptions.TrezorException):
+            _within(ANSWER, partial(self._wrapped.__exit__, None, None, None))
+
+    def write_chunk(self, chunk: bytes, /) -> None:
+        _within(ANSWER, partial(self._wrapped.write_chunk, chunk))
+
+    def read_chunk(self, *, timeout: float | None = None) -> bytes:
+        if timeout is None:
+            timeout = self._patience if self.asks_person else ANSWER
+        with _wired():
+            # which keeps to its time-out by itself, and in a thread would take the next answer too after an interrupt
+            chunk = self._wrapped.read_chunk(timeout=timeout)
+        self.asks_person = False
+        return chunk
+
+
+@contextlib.contextmanager
+def _wired() -> Iterator[None]:
+    """Make a TransportException of what transports raise: errors of sockets, libusb and the bridge's HTTP client."""
+    try:
+        yield
+    except exceptions.TrezorException:
+        raise
+    except Exception as error:
+        kind = transport.Timeout if "Timeout" in type(error).__name__ else transport.TransportException
+        raise kind(str(error)) from error
+
+
+def _within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
+    """What it returns; a TransportException if it raises anything, or takes longer."""
+    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            with _wired():
+                answers.put((work(), None))
+        except exceptions.TrezorException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, fault = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise transport.Timeout(f"{seconds:g} s") from None
+    if fault is not None:
+        raise fault
+    return cast("_Answer", answer)
+
+
+def find(path: str | None) -> transport.Transport:
+    """The one device there is, or the one at a path."""
+    with contextlib.suppress(exceptions.TrezorException):
+        if path:
+            return _within(ANSWER, partial(transport.get_transport, path))
+    try:
+        every = _within(ANSWER, transport.enumerate_devices)
+    except exceptions.TrezorException as error:
+        raise DeviceError(f"Trezor: the search for it failed: {one_line(error)}; set TREZOR_PATH") from error
+    found = [one for one in every if one.get_path().startswith(path or "")]
+    if not path and any(one.PATH_PREFIX == "bridge" for one in found):  # which has what is on USB, and holds it
+        found = [one for one in found if one.PATH_PREFIX in ("bridge", "udp")]
+    if not found:
+        where, do = (f"is at {path}", "correct") if path else ("is connected", "set")
+        raise DeviceError(f"Trezor: none {where}: plug it in and unlock it, or {do} TREZOR_PATH")
+    if len(found) > 1:
+        names = ", ".join(one.get_path() for one in found)
+        raise DeviceError(f"Trezor: {len(found)} are connected ({names}): unplug the others, or set TREZOR_PATH to one")
+    return found[0]
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Keep other runs on this machine from talking to the device."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or default) / "bcm"
+
+    def busy() -> None:
+        raise DeviceError(f"Trezor at {path}: another run is using it: wait until that is done, and run it again")
+
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(held(folder / f"{path.replace('/', '_')}.lock", busy))
+        except OSError as error:
+            raise DeviceError(f"Trezor: {error.filename or folder}: {error.strerror}: make it writable") from error
+        yield
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says."""
+    return " ".join((str(error) or type(error).__name__).split())
