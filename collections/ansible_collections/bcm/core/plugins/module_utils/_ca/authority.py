@@ -1,0 +1,589 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The authority of one data center: what is missing, about to end or wrong is planned, and then signed and written."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from .._errors import BcmError
+from . import pki
+from .book import Book, Intermediate, Leaf, Root, from_plain
+from .signer import Identity, Opener, Signer, Signers
+from .store import Store
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+except ImportError:  # the sanity tests import this file without the library
+    pass
+
+#: days
+ROOT, INTERMEDIATE, LEAF = 3650, 90, 30
+# days that revocation lists and the bridge between two roots are good for
+_ROOT_LIST, _LIST, _CROSS = 90, 30, 90
+# no clock that is right says less
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_NAME_LENGTH = 64  # RFC 5280: of a common name
+
+
+@dataclass(frozen=True)
+class Want:
+    """A certificate that has to be: its names as they are compared, and the CSR if its key is elsewhere."""
+
+    name: str
+    common_name: str
+    names: tuple[str, ...]
+    usage: tuple[str, ...]
+    csr: str | None = None
+    pkcs12: bool = False
+
+
+@dataclass
+class Job:
+    """Something to be done, what is there before and afterwards, and how often a root key signs for it."""
+
+    run: Callable[[], None]
+    before: str
+    after: str
+    signatures: int = 0
+
+
+@dataclass
+class Outcome:
+    """What came of it, or would: ``signed`` is what a person confirmed, if a device was asked."""
+
+    book: Book
+    keys: Mapping[str, str]
+    changed: bool
+    before: list[str]
+    after: list[str]
+    signed: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Authority:
+    """The authority over ``scope``, whose first domain names it.
+
+    In check mode nothing is signed and nothing is written. All methods raise BcmError.
+    """
+
+    store: Store
+    scope: pki.Scope
+    provider: str
+    opener: Opener
+    check: bool = False
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @property
+    def domain(self) -> str:
+        return self.scope.domains[0]
+
+    def book(self) -> Book:
+        """What there is."""
+        content = self.store.read()
+        if self.now < _EPOCH:
+            raise BcmError(f"The clock is wrong, it says {_day(self.now)}: set it, and run again")
+        if content is None:
+            return Book(self.domain, self.provider)
+        book, written = from_plain(content, self.store.public)
+        if book.domain != self.domain:
+            raise BcmError(
+                f"{self.store.public} is of another data center, its root is that of {book.domain}, not of "
+                f"{self.domain}: give the directory of this one"
+            )
+        if book.provider != self.provider:
+            raise BcmError(
+                f"The root of {self.domain} is kept by provider {book.provider}, not {self.provider}: set that one, or "
+                f"move {self.store.public} away to begin another authority"
+            )
+        if written > self.now + pki.SKEW:
+            raise BcmError(
+                f"The clock is wrong: it says {self.now:%Y-%m-%d %H:%M} UTC, but {self.store.public} was written at "
+                f"{written:%Y-%m-%d %H:%M} UTC: set it, and run again"
+            )
+        return book
+
+    # -- work ---------------------------------------------------------------------------------------------------------
+
+    def root(self, generation: int | None, *, allow_new: bool, days: int = ROOT) -> Outcome:
+        """Have a root of a generation; the current one, or the first, without it."""
+        return self._perform(lambda work: work.plan_root(generation, allow_new, days))
+
+    def intermediate(self, *, replace_lost: bool = False, days: int = INTERMEDIATE) -> Outcome:
+        """Have an intermediate that is good for a third of its time."""
+        return self._perform(lambda work: work.plan_intermediate(replace_lost, days))
+
+    def certificates(self, wants: Sequence[Want], *, direct: bool = False, days: int = LEAF) -> Outcome:
+        """Have certificates that are good for a third of their time."""
+        return self._perform(lambda work: work.plan_certificates(wants, direct, days))
+
+    def crl(self, revoke: Mapping[int, str]) -> Outcome:
+        """Have current revocation lists that hold these serials, each with its reason, and all there were."""
+        return self._perform(lambda work: work.plan_crl(revoke))
+
+    def _perform(self, plan: Callable[[_Work], list[Job]]) -> Outcome:
+        work = _Work(self, self.book(), self.store.keys())
+        jobs = plan(work)
+        if jobs and not self.check:
+            with self.store.locked():  # what another run did meanwhile is not done again
+                keys = self.store.keys()
+                work = _Work(self, self.book(), dict(keys))
+                jobs = plan(work)
+                if jobs:
+                    work.run(jobs, keys)
+        before, after = ([getattr(job, side) for job in jobs] for side in ("before", "after"))
+        return Outcome(work.book, work.keys, bool(jobs), before, after, work.signed)
+
+
+class _Work:
+    """One task: the book as it was read, and as it becomes."""
+
+    def __init__(self, authority: Authority, book: Book, keys: dict[str, str]) -> None:
+        self.authority = authority
+        self.book = book
+        self.keys = keys
+        self.signed: list[str] = []
+        self.now = authority.now
+        self.begin = authority.now - pki.SKEW
+        self._stack = contextlib.ExitStack()
+        self._opened: Signers | None = None
+        self._signers: dict[int, Signer] = {}
+        self._total = 0
+
+    def run(self, jobs: Sequence[Job], keys: Mapping[str, str]) -> None:
+        """Do it all, or as much as can be: what was signed before a failure counts."""
+        self._total = sum(job.signatures for job in jobs)
+        self._prune()
+        done = 0
+        try:
+            with self._stack:
+                for job in jobs:
+                    job.run()
+                    done += 1
+        finally:
+            if done:
+                self.book.forget(self.now)
+                changed = None if self.keys == keys else self.keys
+                self.authority.store.write(self.book.to_plain(self.now), changed)
+
+    def _prune(self) -> None:
+        """Forget keys that nothing needs, as the book was: a run that reads now finds the keys of what it read."""
+        book = self.book
+        used = {root.key for root in book.roots} | {item.key for item in book.intermediates}
+        for leaf in book.leaves.values():
+            used |= {pki.key_id(leaf.certificate.public_key()), *_pkcs12(leaf)}
+        for name in set(self.keys) - used:
+            del self.keys[name]
+
+    def _key(self, root: Root | None, what: str, index: int) -> ec.EllipticCurvePrivateKey:
+        """The key of a root, None: of a new one. It is compared with what is pinned before anything is signed."""
+        signer = self._signers.get(index)
+        if signer is None:
+            authority = self.authority
+            if self._opened is None:
+                first = self.book.root is None
+                opened = authority.opener(self.keys, authority.store.private, first=first, confirmations=self._total)
+                self._opened = self._stack.enter_context(opened)
+            pinned = None if root is None else _public(root.certificate)
+            signer = self._signers[index] = self._opened.root(Identity(authority.domain, index), pinned)
+            if pinned is not None and pki.key_id(signer.public_key()) != pki.key_id(pinned):
+                raise BcmError(
+                    f"The device has another key than root g{index} of {authority.domain}: connect the device of this "
+                    "data center, or type the passphrase of this data center"
+                )
+        return pki.held(signer, what, self.signed.append)
+
+    def _current(self) -> Root | None:
+        """The root, if it is good; None only in check mode, when it would have been made before."""
+        root = self.book.root
+        if root is None:
+            if self.authority.check:
+                return None
+            raise BcmError(f"There is no root of {self.authority.domain} yet: make it first, with ca_root")
+        self._refuse_expired(root)
+        return root
+
+    def _refuse_expired(self, root: Root) -> None:
+        end = root.certificate.not_valid_after_utc
+        if end <= self.now:
+            raise BcmError(
+                f"Root g{root.index} of {self.authority.domain} has expired on {_day(end)}, "
+                f"today is {_day(self.now)}: set the clock if it is wrong, or begin generation {root.index + 1} with "
+                "ca_root"
+            )
+
+    # -- root ---------------------------------------------------------------------------------------------------------
+
+    def plan_root(self, generation: int | None, allow_new: bool, days: int) -> list[Job]:
+        current = self.book.root
+        last = current.index if current else 0
+        wanted = generation or last or 1
+        if current and wanted == last:
+            self._refuse_expired(current)
+            return []
+        domain = self.authority.domain
+        if current and wanted != last + 1:
+            raise BcmError(f"Generation {wanted} of the root of {domain} cannot follow {last}: write {last + 1}")
+        if not allow_new:
+            begun = f"generation {wanted} would follow {last}" if current else "it has none yet"
+            raise BcmError(f"A new root of {domain} needs your consent, {begun}: set allow_new_root for this once")
+        bridged = current if current and current.certificate.not_valid_after_utc > self.now else None
+        after = f"root g{wanted}: {days} days, {Identity(domain, wanted).uri} at {Identity(domain, wanted).path}"
+        before = _line(f"root g{last}", current.certificate) if current else ""
+        return [Job(partial(self._make_root, wanted, bridged, days), before, after, 2 if bridged else 1)]
+
+    def _make_root(self, index: int, former: Root | None, days: int) -> None:
+        domain = self.authority.domain
+        if self.book.root:  # whose key tells a mistyped passphrase before a new root rests on it
+            self._key(self.book.root, "cross", self.book.root.index)
+        key = self._key(None, "root", index)
+        made = pki.root(f"{domain} root g{index}", key, self.begin, self.now + timedelta(days=days))
+        cross = None
+        if former:
+            end = min(self.now + timedelta(days=_CROSS), made.not_valid_after_utc)
+            cross = pki.cross(made, former.certificate, self._key(former, "cross", former.index), self.begin, end)
+            self.book.register(cross, f"cross g{index}", former.key)
+        self.book.roots.append(Root(index, made, cross))
+
+    # -- intermediate -------------------------------------------------------------------------------------------------
+
+    def plan_intermediate(self, replace_lost: bool, days: int) -> list[Job]:
+        root = self._current()
+        found = self.book.issuers(self.now)
+        if any(not self._due(i.certificate) and i.key in self.keys and self._fits(i) for i in found):
+            return []
+        lost = [item for item in found if item.key not in self.keys]
+        if lost and not replace_lost:
+            raise BcmError(
+                f"The key of {pki.common_name(lost[0].certificate)} is not in {self.authority.store.private}: put the "
+                "file back from a backup, or set replace_lost to revoke it and to have the root sign another"
+            )
+        index = root.index if root else 1
+        before = _line(f"intermediate g{index}", found[0].certificate) if found else ""
+        after = f"intermediate g{index}: {days} days, for {self.authority.scope}"
+        run = partial(self._make_intermediate, root, lost, days) if root else _foretold
+        return [Job(run, before, after, 1)]
+
+    def _fits(self, item: Intermediate) -> bool:
+        return pki.scope_of(item.certificate) == self.authority.scope
+
+    def _make_intermediate(self, root: Root, lost: Sequence[Intermediate], days: int) -> None:
+        key = pki.new_key()
+        identifier = pki.key_id(key.public_key())
+        made = pki.intermediate(
+            f"{self.authority.domain} g{root.index} {identifier[:8]}",
+            key.public_key(),
+            root.certificate,
+            self._key(root, "inter", root.index),
+            self.authority.scope,
+            self.begin,
+            self.now + timedelta(days=days),
+        )
+        self.keys[identifier] = pki.key_pem(key)
+        self.book.intermediates.append(Intermediate(root.index, made))
+        self.book.register(made, pki.common_name(made), root.key)
+        for item in lost:
+            self._revoke(item.certificate.serial_number, "cessation_of_operation")
+
+    # -- certificates -------------------------------------------------------------------------------------------------
+
+    def plan_certificates(self, wants: Sequence[Want], direct: bool, days: int) -> list[Job]:
+        root = self._current()
+        found = [item for item in self.book.issuers(self.now) if item.key in self.keys]
+        found.sort(key=lambda item: not self._fits(item))  # there may be one for what was asked for in between
+        issuer: Root | Intermediate | None = root if direct else found[0] if found else None
+        own = not found or direct or self.authority.check  # when ca_intermediate would have seen to it
+        allowed = self.authority.scope if own else pki.scope_of(found[0].certificate)
+        usable = {root.key} if direct and root else {item.key for item in self.book.issuers(self.now)}
+        jobs = []
+        signing = False
+        for want in wants:
+            for name in (*want.names, *_as_host(want)):
+                if not allowed.covers(name):
+                    raise BcmError(
+                        f'"{name}" of certificate {want.name} is outside of what may be certified ({allowed}): '
+                        "correct it, or add it to domains or subnets and run ca_intermediate again"
+                    )
+            key = pki.requested_key(want.csr, want.name) if want.csr else None
+            leaf = self.book.leaves.get(want.name)
+            why = self._fault(want, key, leaf, usable)
+            if why:
+                signing = True
+                before = _leaf_line(want.name, leaf.certificate) if leaf else ""
+                names = ", ".join(want.names) or want.common_name
+                after = f"{want.name}: {days} days, {names}, {' and '.join(want.usage)} ({why})"
+                run = partial(self._make_leaf, want, key, issuer, days) if issuer else _foretold
+                jobs.append(Job(run, before, after, 1 if direct else 0))
+            if want.pkcs12 and (why or not leaf or _pkcs12(leaf)[0] not in self.keys):
+                jobs.append(Job(partial(self._make_pkcs12, want), "", f"{want.name}: PKCS#12"))
+        if signing and issuer is None and not self.authority.check:
+            lost = next(iter(self.book.issuers(self.now)), None)
+            state = f"has no key in {self.authority.store.private}" if lost else "is not there, or has expired"
+            raise BcmError(f"The intermediate of {self.authority.domain} {state}: run ca_intermediate first")
+        return jobs
+
+    def _fault(self, want: Want, key: Any, leaf: Leaf | None, usable: set[str]) -> str | None:
+        """Why a certificate has to be issued."""
+        if leaf is None:
+            return "new"
+        certificate = leaf.certificate
+        own = pki.key_id(certificate.public_key())
+        faults = {
+            "revoked": not self.book.good(certificate, self.now) and certificate.not_valid_after_utc > self.now,
+            "due": self._due(certificate),
+            "another issuer": leaf.issuer not in usable,
+            "other names": sorted(pki.names_of(certificate)) != sorted(want.names)
+            or pki.common_name(certificate) != want.common_name,
+            "other usage": pki.usage_of(certificate) != list(want.usage),
+            "another key": key is not None and pki.key_id(key) != own,
+            "its key is lost": key is None and own not in self.keys,
+        }
+        return next((why for why, is_so in faults.items() if is_so), None)
+
+    def _make_leaf(self, want: Want, public: Any, issuer: Root | Intermediate, days: int) -> None:
+        key = None if public else pki.new_key()
+        if key:
+            public = key.public_key()
+            self.keys[pki.key_id(public)] = pki.key_pem(key)
+        signing = self._key(issuer, "leaf", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
+        end = self.now + timedelta(days=days)
+        made = pki.leaf(want.common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
+        self.book.leaves[want.name] = Leaf(made, issuer.key)
+        self.book.register(made, want.name, issuer.key)
+
+    def _make_pkcs12(self, want: Want) -> None:
+        leaf = self.book.leaves[want.name]
+        content, word = _pkcs12(leaf)
+        self.keys[word] = secrets.token_urlsafe(24)
+        chain = self.book.chain(leaf, self.now)
+        made = pki.bundle(want.name, self.keys[pki.key_id(chain[0].public_key())], chain, self.keys[word])
+        self.keys[content] = base64.b64encode(made).decode()
+
+    def _loaded(self, issuer: Intermediate) -> ec.EllipticCurvePrivateKey:
+        try:
+            return pki.load_key(self.keys[issuer.key])
+        except ValueError as error:
+            raise BcmError(
+                f"{self.authority.store.private} is damaged, the key of {pki.common_name(issuer.certificate)} is none: "
+                "put a copy of it back"
+            ) from error
+
+    # -- revocation ---------------------------------------------------------------------------------------------------
+
+    def plan_crl(self, revoke: Mapping[int, str]) -> list[Job]:
+        jobs = []
+        if self._current() is None:
+            jobs.append(Job(_foretold, "", f"list of root g1: {_ROOT_LIST} days", 1))
+        for number, reason in revoke.items():
+            known = self.book.serials.get(number)
+            if known is None:
+                raise BcmError(
+                    f"No certificate with serial {number:x} was issued for {self.authority.domain}, or it has expired: "
+                    "ca_info lists them"
+                )
+            if known.revoked is None:
+                line = f"{known.name} {number:x}"
+                jobs.append(Job(partial(self._revoke, number, reason), f"{line}: good", f"{line}: revoked, {reason}"))
+                self._revoke(number, reason)
+        for root in self.book.trusted(self.now):
+            if self._stale(root):
+                what = f"list of root g{root.index}"
+                jobs.append(Job(partial(self._make_list, root, _ROOT_LIST), "", f"{what}: {_ROOT_LIST} days", 1))
+        for item in self.book.intermediates:
+            if not self.book.good(item.certificate, self.now) or not self._stale(item):
+                continue
+            name = pki.common_name(item.certificate)
+            if item.key not in self.keys and not self.authority.check:
+                raise BcmError(
+                    f"The key of {name} is not in {self.authority.store.private}, so it cannot list what it revokes: "
+                    "put the file back from a backup, or run ca_intermediate with replace_lost"
+                )
+            jobs.append(Job(partial(self._make_list, item, _LIST), "", f"list of {name}: {_LIST} days"))
+        return jobs
+
+    def _revoke(self, number: int, reason: str) -> None:
+        known = self.book.serials[number]
+        known.revoked = known.revoked or self.now
+        known.reason = reason
+
+    def _stale(self, issuer: Root | Intermediate) -> bool:
+        """A list that is missing, about to end, or lacks something."""
+        found = issuer.crl
+        if found is None or found.next_update_utc is None:
+            return True
+        held = {entry.serial_number for entry in found}
+        third = (found.next_update_utc - found.last_update_utc) / 3
+        due = found.next_update_utc - self.now <= third
+        return due or not held >= set(self.book.revoked(issuer.key, self.now))
+
+    def _make_list(self, issuer: Root | Intermediate, days: int) -> None:
+        key = self._key(issuer, "crl", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
+        number = 1 if issuer.crl is None else _number(issuer.crl) + 1
+        revoked = self.book.revoked(issuer.key, self.now)
+        end = self.now + timedelta(days=days)
+        issuer.crl = pki.revocations(issuer.certificate, key, revoked, number, self.begin, end)
+
+    def _due(self, certificate: x509.Certificate) -> bool:
+        """Whether no more than a third of its time is left."""
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return end - self.now <= (end - begin) / 3
+
+
+def want(
+    name: str,
+    names: Sequence[str],
+    usage: Sequence[str],
+    *,
+    common_name: str | None = None,
+    csr: str | None = None,
+    pkcs12: bool = False,
+) -> Want:
+    """What a person asked for. Raises BcmError for what no certificate can have."""
+    found = []
+    for text in names:
+        normal = pki.normal(text)
+        if normal is None:
+            raise BcmError(f'"{text}" of certificate {name} is neither a host name nor an address: correct it')
+        found.append(normal)
+    if not found and "server" in usage:
+        raise BcmError(f"Certificate {name} is for a server, but has no names: say by which ones clients call it")
+    if csr and pkcs12:
+        raise BcmError(
+            f"Certificate {name} cannot be had as PKCS#12, whose key is where its CSR is from: leave out one"
+        )
+    hosts = (text for text in found if len(text) <= _NAME_LENGTH and not pki.as_address(text))
+    common = common_name or next(hosts, name)
+    if not 0 < len(common) <= _NAME_LENGTH:
+        raise BcmError(f'Certificate {name} cannot be called "{common}": 64 characters are the most')
+    ordered = tuple(kind for kind in pki.USAGES if kind in usage)
+    return Want(name, common, tuple(dict.fromkeys(found)), ordered, csr, pkcs12)
+
+
+def _as_host(want: Want) -> list[str]:
+    """The common name, if clients take it for a host, as they may where there is no other."""
+    name = pki.normal(want.common_name)
+    return [name] if name and "." in name and all(map(pki.as_address, want.names)) else []
+
+
+def _foretold() -> None:
+    """What cannot be done yet, and is not, since only check mode foretells it."""
+
+
+def _pkcs12(leaf: Leaf) -> tuple[str, str]:
+    """Where the PKCS#12 of a leaf is kept, and its password."""
+    stem = f"pkcs12 {pki.fingerprint(leaf.certificate)}"
+    return stem, f"{stem} password"
+
+
+def _public(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise BcmError("A root is on no elliptic curve: it is none of ours")
+    return key
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def _line(what: str, certificate: x509.Certificate) -> str:
+    return f"{what}: until {_day(certificate.not_valid_after_utc)}"
+
+
+def _leaf_line(name: str, certificate: x509.Certificate) -> str:
+    names = ", ".join(pki.names_of(certificate)) or pki.common_name(certificate)
+    return f"{_line(name, certificate)}, {names}, {' and '.join(pki.usage_of(certificate))}"
+
+
+def report(book: Book, now: datetime) -> dict[str, Any]:
+    """All that anybody may know of an authority, as results and tables have it."""
+
+    def row(certificate: x509.Certificate) -> dict[str, Any]:
+        known = book.serials.get(certificate.serial_number)
+        end = certificate.not_valid_after_utc
+        return {
+            "subject": pki.common_name(certificate),
+            "serial": f"{certificate.serial_number:x}",
+            "fingerprint": pki.fingerprint(certificate),
+            "not_before": certificate.not_valid_before_utc.isoformat(),
+            "not_after": end.isoformat(),
+            "days_left": (end - now) // timedelta(days=1),
+            "revoked": bool(known and known.revoked),
+        }
+
+    trusted = book.trusted(now)
+    alive = [item for item in book.intermediates if item.certificate.not_valid_after_utc > now]
+    issuers: list[Root | Intermediate] = [*trusted, *alive]
+    lists = [item.crl for item in issuers if item.crl is not None]
+    return {
+        "domain": book.domain,
+        "provider": book.provider,
+        "roots": [
+            {
+                **row(root.certificate),
+                "generation": root.index,
+                "uri": book.identity(root).uri,
+                "path": book.identity(root).path,
+                "key": root.key,
+                "trusted": root in trusted,
+                "certificate": pki.pem(root.certificate),
+            }
+            for root in book.roots
+        ],
+        "intermediates": [
+            {
+                **row(item.certificate),
+                "generation": item.root,
+                "permitted": str(pki.scope_of(item.certificate)),
+                "certificate": pki.pem(item.certificate),
+            }
+            for item in book.intermediates
+        ],
+        "certificates": [
+            {
+                "name": name,
+                **row(leaf.certificate),
+                "names": pki.names_of(leaf.certificate),
+                "usage": pki.usage_of(leaf.certificate),
+            }
+            for name, leaf in book.leaves.items()
+        ],
+        "trust": "".join(pki.pem(root.certificate) for root in trusted),
+        "crl": "".join(map(pki.pem, lists)),
+    }
+
+
+def issued(outcome: Outcome, want: Want, now: datetime, *, private: bool) -> dict[str, Any]:
+    """A certificate as the module returns it; in check mode there may be none, and only its name is known."""
+    leaf = outcome.book.leaves.get(want.name)
+    if leaf is None:
+        return {"name": want.name}
+    chain = outcome.book.chain(leaf, now)
+    result: dict[str, Any] = {
+        "name": want.name,
+        "certificate": pki.pem(chain[0]),
+        "chain": "".join(map(pki.pem, chain)),
+        "serial": f"{chain[0].serial_number:x}",
+        "fingerprint": pki.fingerprint(chain[0]),
+        "not_after": chain[0].not_valid_after_utc.isoformat(),
+    }
+    if private and not want.csr:
+        content, word = _pkcs12(leaf)
+        result["key"] = outcome.keys.get(pki.key_id(chain[0].public_key()))
+        if want.pkcs12:
+            result |= {"pkcs12": outcome.keys.get(content), "password": outcome.keys.get(word)}
+    return result
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An authority on the controller's disk: one file that anybody may read, and one of private keys.
+
+Each is replaced as a whole, the keys first, so that whatever happens, all certificates are there with their chains and
+their keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._errors import BcmError
+from .._locks import held
+
+FORMAT = 1
+_PATIENCE = 10.0  # seconds
+
+
+class _Busy(Exception):
+    """Another run has the lock."""
+
+
+class Store:
+    """The files of one authority below ``directory``. Raises BcmError if a file is damaged or the disk fails."""
+
+    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE) -> None:
+        self.directory = directory
+        self.public = directory / f"{chain}.pki.json"
+        self.private = directory / f"{chain}.keys.json"
+        self._lock = directory / f".{chain}.pki.lock"
+        self._patience = patience
+
+    def read(self) -> dict[str, Any] | None:
+        """What is public; None if there is nothing yet."""
+        content = self._read(self.public)
+        if content is not None and content.get("format") != FORMAT:
+            raise BcmError(f"{self.public} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+        return content
+
+    def keys(self) -> dict[str, str]:
+        """Private keys by the identifiers of their public keys, and PKCS#12 by those of their certificates."""
+        return self._read(self.private) or {}
+
+    def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None) -> None:
+        """Replace what is public, and before that the keys if they changed. Needs the lock."""
+        with self._told(), contextlib.ExitStack() as drafts:
+            # both are whole on disk before either counts
+            files = [] if keys is None else [(self._draft(drafts, self.private, keys, 0o600), self.private)]
+            files.append((self._draft(drafts, self.public, {"format": FORMAT, **public}, 0o644), self.public))
+            for draft, path in files:
+                os.replace(draft, path)
+                self._sync()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from writing meanwhile; BcmError if another one does not end soon."""
+        with self._told():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.chmod(0o700)
+            ignored = self.directory / ".gitignore"  # inventories are often kept in git
+            if not ignored.exists():
+                ignored.write_text("*\n", encoding="utf-8")
+        with contextlib.ExitStack() as stack:
+            with self._told():
+                self._enter(stack)
+                for path in (self.public, self.private):  # drafts of a run that was killed
+                    for draft in self.directory.glob(f".{path.name}.*"):
+                        draft.unlink()
+            yield
+
+    def _enter(self, stack: contextlib.ExitStack) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                stack.enter_context(held(self._lock, _busy))
+                return
+            except _Busy:
+                if time.monotonic() > deadline:
+                    raise BcmError(
+                        f"Another run has been at work on {self.public} for {self._patience:.0f} s: wait until it has "
+                        "ended, or answer it on the device, and run again"
+                    ) from None
+                time.sleep(0.05)
+
+    def _draft(self, drafts: contextlib.ExitStack, path: Path, content: Mapping[str, Any], mode: int) -> str:
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        drafts.callback(_removed, draft)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{json.dumps(content, indent=1)}\n")
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        return draft
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        with self._told():
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise BcmError(f"{path} is damaged, it holds no JSON: put a copy of it back") from error
+        if not isinstance(content, dict):
+            raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")
+        return content
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BcmError(
+                f"Certificates in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
+                "with room on its disk, and run again"
+            ) from error
+
+
+def _busy() -> None:
+    raise _Busy
+
+
+def _removed(draft: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An authority in a folder, and openssl, which judges what it issues."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, issued, report, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+DOMAIN = "home-regtest.bcm"
+
+
+@dataclass
+class Lab:
+    """An authority whose clock is set by hand."""
+
+    authority: Authority
+    folder: Path
+
+    def later(self, **delta: int) -> Lab:
+        return replace(self, authority=replace(self.authority, now=self.authority.now + timedelta(**delta)))
+
+    def bootstrap(self) -> Lab:
+        self.authority.root(None, allow_new=True)
+        self.authority.intermediate()
+        return self
+
+    def issue(self, *wants: Any, **options: Any) -> Outcome:
+        return self.authority.certificates([self.want(item) for item in wants], **options)
+
+    @staticmethod
+    def want(item: Any) -> Any:
+        return want(item, [f"{item}.{DOMAIN}", "10.1.2.3"], ["server", "client"]) if isinstance(item, str) else item
+
+    def one(self, item: Any = "electrs", **options: Any) -> dict[str, Any]:
+        return issued(self.issue(item, **options), self.want(item), self.authority.now, private=True)
+
+    def report(self) -> dict[str, Any]:
+        return report(self.authority.book(), self.authority.now)
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.startswith(".")}
+
+    def verify(self, chain: str, trust: str, crl: str | None = None, purpose: str = "sslserver") -> str:
+        """What openssl says of a chain: "OK", or what is wrong."""
+        place = self.folder.parent / "openssl"
+        place.mkdir(exist_ok=True)
+        leaf, end, rest = chain.partition("-----END CERTIFICATE-----\n")
+        files = {"leaf": leaf + end, "rest": rest, "trust": trust, "crl": crl or ""}
+        for name, text in files.items():
+            (place / name).write_text(text, encoding="ascii")
+        command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-attime", _seconds(self.authority.now)]
+        command += ["-no-CApath", "-no-CAstore", "-CAfile", "trust"]
+        command += ["-untrusted", "rest"] if rest else []
+        command += ["-crl_check_all", "-CRLfile", "crl"] if crl else []
+        done = subprocess.run([*command, "leaf"], cwd=place, capture_output=True, text=True, check=False)
+        return done.stdout.strip().removeprefix("leaf: ") if done.returncode == 0 else done.stderr
+
+
+def _seconds(moment: datetime) -> str:
+    return str(int(moment.timestamp()))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Lab]:
+    def made(domains: Sequence[str] = (DOMAIN,), subnets: Sequence[str] = ("10.1.2.0/24",), **options: Any) -> Lab:
+        folder = tmp_path / "home/secrets"
+        store = Store(folder, "regtest", patience=0.1)
+        found = {"provider": "software", "opener": software.opener, "now": NOW, **options}
+        return Lab(Authority(store=store, scope=pki.scope(domains, subnets), **found), folder)
+
+    return made
+
+
+@pytest.fixture
+def lab(make: Callable[..., Lab]) -> Lab:
+    return make()

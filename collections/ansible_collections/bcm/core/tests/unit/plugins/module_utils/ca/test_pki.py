@@ -1,0 +1,154 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is issued, as openssl judges it, and CSRs that nobody should have."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import want
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+
+from .conftest import DOMAIN, NOW, Lab
+
+
+def test_openssl_accepts_server_and_client(lab: Lab) -> None:
+    lab.bootstrap()
+    one = lab.one()
+    lab.authority.crl({})
+    told = lab.report()
+    for purpose in ("sslserver", "sslclient"):
+        assert lab.verify(one["chain"], told["trust"], told["crl"], purpose) == "OK"
+    assert lab.verify(told["intermediates"][0]["certificate"], told["trust"], told["crl"], "any") == "OK"
+    assert lab.verify(told["trust"], told["trust"], purpose="any") == "OK"
+
+
+def test_a_server_is_no_client(lab: Lab) -> None:
+    one = lab.bootstrap().one(want("electrs", [DOMAIN], ["server"]))
+    trust = lab.report()["trust"]
+    assert lab.verify(one["chain"], trust) == "OK"
+    assert "unsuitable certificate purpose" in lab.verify(one["chain"], trust, purpose="sslclient")
+
+
+def test_a_client_needs_no_names(lab: Lab) -> None:
+    one = lab.bootstrap().one(want("wallet", [], ["client"]))
+    assert lab.verify(one["chain"], lab.report()["trust"], purpose="sslclient") == "OK"
+
+
+@pytest.mark.parametrize("subnets", [("10.1.2.0/24",), ()])
+@pytest.mark.parametrize("name", ["www.example.org", "10.9.9.9", "fd00::1", f"not{DOMAIN}"])
+def test_openssl_refuses_what_the_intermediate_may_not_certify(
+    make: Callable[..., Lab], subnets: tuple[str, ...], name: str
+) -> None:
+    """Signed with its key by somebody who got hold of it."""
+    lab = make(subnets=subnets).bootstrap()
+    issuer = lab.authority.book().intermediates[0]
+    key = pki.load_key(lab.authority.store.keys()[issuer.key])
+    forged = pki.leaf(
+        "forged", [name], ["server"], pki.new_key().public_key(), issuer.certificate, key, NOW, NOW + timedelta(days=1)
+    )
+    found = lab.verify(pki.pem(forged) + pki.pem(issuer.certificate), lab.report()["trust"])
+    assert "permitted subtree violation" in found or "excluded subtree violation" in found
+
+
+def test_openssl_refuses_an_authority_below_the_intermediate(lab: Lab) -> None:
+    issuer = lab.bootstrap().authority.book().intermediates[0]
+    key = pki.load_key(lab.authority.store.keys()[issuer.key])
+    own = pki.new_key()
+    end = NOW + timedelta(days=1)
+    scope = lab.authority.scope
+    below = pki.intermediate("below", own.public_key(), issuer.certificate, key, scope, NOW, end)
+    leaf = pki.leaf("x", [DOMAIN], ["server"], own.public_key(), below, own, NOW, end)
+    chain = "".join(map(pki.pem, (leaf, below, issuer.certificate)))
+    assert "path length constraint exceeded" in lab.verify(chain, lab.report()["trust"])
+
+
+def test_everything_ends_with_its_issuer(make: Callable[..., Lab]) -> None:
+    lab = make()
+    lab.authority.root(None, allow_new=True, days=60)
+    lab.authority.intermediate()
+    lab.one()
+    told = lab.report()
+    assert told["intermediates"][0]["not_after"] == told["roots"][0]["not_after"]
+    assert told["certificates"][0]["days_left"] == 30
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), None], ids=["P-256", "P-384", "Ed25519"])
+def test_a_key_that_is_elsewhere(lab: Lab, curve: Any) -> None:
+    key = ec.generate_private_key(curve) if curve else ed25519.Ed25519PrivateKey.generate()
+    asked = want("electrs", [DOMAIN], ["server"], csr=_csr(key, hashes.SHA256() if curve else None))
+    one = lab.bootstrap().one(asked)
+    assert "key" not in one
+    assert x509.load_pem_x509_certificate(one["certificate"].encode()).public_key() == key.public_key()
+    assert lab.verify(one["chain"], lab.report()["trust"]) == "OK"
+    assert not lab.issue(asked).changed
+    other = want("electrs", [DOMAIN], ["server"], csr=_csr(pki.new_key()))
+    assert lab.issue(other).after == [f"electrs: 30 days, {DOMAIN}, server (another key)"]
+
+
+def _csr(key: Any, digest: Any = hashes.SHA256()) -> str:  # noqa: B008
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, digest).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _tampered() -> str:
+    der = bytearray(x509.load_pem_x509_csr(_csr(pki.new_key()).encode()).public_bytes(serialization.Encoding.DER))
+    der[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    ("csr", "fault"),
+    [
+        (lambda: _csr(rsa.generate_private_key(65537, 1024)), "weak key, RSA with 1024 bits, 2048 needed"),
+        (lambda: _csr(ec.generate_private_key(ec.SECP256K1())), "weak key, on curve secp256k1, which TLS does not"),
+        (_tampered, "bad signature"),
+        (lambda: "-----BEGIN CERTIFICATE REQUEST-----", "cannot be read"),
+    ],
+    ids=["small", "curve", "tampered", "garbage"],
+)
+def test_csrs_that_nobody_should_have(lab: Lab, csr: Callable[[], str], fault: str) -> None:
+    lab.bootstrap()
+    before = lab.files()
+    with pytest.raises(BcmError, match=f"^The CSR of electrs .*{fault}"):
+        lab.issue("first", want("electrs", [DOMAIN], ["server"], csr=csr()))
+    assert lab.files() == before
+
+
+def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
+    asked = want("phone", [], ["client"], pkcs12=True)
+    one = lab.bootstrap().one(asked)
+    (tmp_path / "p12.b64").write_text(one["pkcs12"], encoding="ascii")
+    command = "base64 -d p12.b64 | openssl pkcs12 -passin stdin -in /dev/fd/3 -nodes 3<&0 0<password"
+    (tmp_path / "password").write_text(one["password"], encoding="ascii")
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("BEGIN CERTIFICATE") == 2
+    assert "BEGIN PRIVATE KEY" in done.stdout
+    assert not lab.issue(asked).changed
+    assert lab.one(asked) == one
+
+
+@pytest.mark.parametrize(
+    ("domains", "subnets", "message"),
+    [
+        (["*.bcm"], [], r'^"\*.bcm" is no domain'),
+        (["a b"], [], '^"a b" is no domain'),
+        (["10.0.0.1"], [], '^"10.0.0.1" is no domain'),
+        (["x.bcm"], ["10.1.2.3/24"], '^"10.1.2.3/24" in subnets is no network'),
+    ],
+)
+def test_scopes_that_are_none(domains: list[str], subnets: list[str], message: str) -> None:
+    with pytest.raises(BcmError, match=message):
+        pki.scope(domains, subnets)
