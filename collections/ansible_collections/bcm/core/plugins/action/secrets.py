@@ -9,10 +9,9 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, plain
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import ensure
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory, ensure
 
 
 class ActionModule(BcmAction):
@@ -24,7 +23,7 @@ class ActionModule(BcmAction):
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = Path(params["directory"] or _beside_inventory(task_vars))
+        directory = Path(params["directory"] or beside_inventory(task_vars))
         path = directory / f"{params['chain']}.json"
         found = ensure(path, params["names"], check=self.check_mode)
         return {
@@ -34,11 +33,3 @@ class ActionModule(BcmAction):
             "path": str(path),
             "_ansible_no_log": True,
         }
-
-
-def _beside_inventory(task_vars: dict[str, t.Any]) -> Path:
-    for source in plain(task_vars.get("ansible_inventory_sources") or []):
-        path = Path(source)
-        if path.exists():
-            return (path if path.is_dir() else path.parent) / "secrets"
-    raise BcmError("The secrets have no place, since no inventory file is in use: set the option directory")

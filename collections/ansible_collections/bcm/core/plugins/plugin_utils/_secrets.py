@@ -13,11 +13,13 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..module_utils._errors import BcmError
+from ._action import plain
 
 # 256 bits
 _BYTES = 32
@@ -39,6 +41,15 @@ class Secrets:
             for holder in (stack, *consumer):
                 result.setdefault(holder, {})[name] = value
         return result
+
+
+def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
+    """Where the secrets of the data center are: beside the first file of the inventory. Raises BcmError."""
+    for source in plain(task_vars.get("ansible_inventory_sources") or []):
+        path = Path(source)
+        if path.exists():
+            return (path if path.is_dir() else path.parent) / "secrets"
+    raise BcmError("The secrets have no place, since no inventory file is in use: set the option directory")
 
 
 def ensure(path: Path, names: Collection[str], *, check: bool) -> Secrets:

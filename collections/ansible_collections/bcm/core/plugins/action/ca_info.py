@@ -1,0 +1,17 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tells what the authority of a data center has issued."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, report
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction
+
+
+class ActionModule(CaAction):
+    def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        return {**report(authority.book(), authority.now), "path": str(authority.store.public)}

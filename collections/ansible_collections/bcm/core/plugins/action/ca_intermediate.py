@@ -1,0 +1,23 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Has the intermediate of a data center, which signs its certificates."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import INTERMEDIATE, Authority
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, reported, told
+
+
+class ActionModule(CaAction):
+    OWN_SPEC = {
+        "replace_lost": {"type": "bool", "default": False},
+        "days": {"type": "int", "default": INTERMEDIATE},
+    }
+
+    def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        outcome = authority.intermediate(replace_lost=params["replace_lost"], days=params["days"])
+        return {**told(outcome, authority), **reported(outcome, authority, "intermediates")}

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules of the certificate authority share: options, where the root key is, results."""
+
+from __future__ import annotations
+
+import typing as t
+from abc import abstractmethod
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ansible.utils.display import Display
+
+from ..module_utils._ca import pki, software
+from ..module_utils._ca.authority import Authority, Outcome, report
+from ..module_utils._ca.signer import Opener, Signers
+from ..module_utils._ca.store import Store
+from ..module_utils._errors import BcmError
+from ..module_utils._plan.names import CHAINS
+from ._action import BcmAction
+from ._secrets import beside_inventory
+
+_TOY_CHAIN = "regtest"
+
+CA_ARGUMENT_SPEC: dict[str, t.Any] = {
+    "chain": {"type": "str", "required": True, "choices": list(CHAINS)},
+    "domain": {"type": "str", "required": True},
+    "domains": {"type": "list", "elements": "str", "default": []},
+    "subnets": {"type": "list", "elements": "str", "default": []},
+    "provider": {"type": "str", "choices": ["trezor", "software"], "default": "trezor"},
+    "device": {"type": "str"},
+    "software_ca_chains": {"type": "list", "elements": "str", "default": []},
+    "directory": {"type": "path"},
+}
+
+
+class CaAction(BcmAction):
+    """An action on an authority: write `work`."""
+
+    OWN_SPEC: t.ClassVar[dict[str, t.Any]] = {}
+
+    @classmethod
+    def argument_spec(cls) -> dict[str, t.Any]:
+        return {**CA_ARGUMENT_SPEC, **cls.OWN_SPEC}
+
+    @abstractmethod
+    def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Do the work and return the result."""
+
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        directory = Path(params["directory"] or beside_inventory(task_vars))
+        return self.work(authority(params, directory, self.check_mode), params)
+
+
+def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool) -> Authority:
+    """The authority that options say. Raises BcmError."""
+    chain = params["chain"]
+    if params["provider"] == "software" and chain not in (_TOY_CHAIN, *params["software_ca_chains"]):
+        raise BcmError(
+            f"Chain {chain} needs a certificate authority on a hardware wallet, provider is software: use chain "
+            f"{_TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file"
+        )
+    return Authority(
+        store=Store(directory, chain),
+        scope=pki.scope([params["domain"], *params["domains"]], params["subnets"]),
+        provider=params["provider"],
+        opener=software.opener if params["provider"] == "software" else _device(params["device"]),
+        check=check,
+    )
+
+
+def _device(path: str | None) -> Opener:
+    def opened(
+        keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
+    ) -> AbstractContextManager[Signers]:
+        # only who signs needs what it takes to talk to a device
+        from ..module_utils._ca.device import Trezor
+
+        return Trezor(path, first=first, say=Display().display, confirmations=confirmations)
+
+    return opened
+
+
+def told(outcome: Outcome, authority: Authority) -> dict[str, t.Any]:
+    """What every module returns that may change something."""
+    return {
+        "changed": outcome.changed,
+        "signed": outcome.signed,
+        "diff": {side: "".join(f"{line}\n" for line in getattr(outcome, side) if line) for side in ("before", "after")},
+        "path": str(authority.store.public),
+    }
+
+
+def reported(outcome: Outcome, authority: Authority, *keys: str) -> dict[str, t.Any]:
+    """Parts of the report on an authority."""
+    everything = report(outcome.book, authority.now)
+    return {key: everything[key] for key in keys}
