@@ -21,7 +21,21 @@ from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from bcm_cli.setup import ROOT, step
 
-from . import artifacts, deploy, growth, hold, items, machine, make, measure, noop, peers, roundtrip, verify
+from . import (
+    artifacts,
+    certificates,
+    deploy,
+    growth,
+    hold,
+    items,
+    machine,
+    make,
+    measure,
+    noop,
+    peers,
+    roundtrip,
+    verify,
+)
 from .measure import Bench, BenchError, Line
 
 BENCHMARKS = {
@@ -34,6 +48,7 @@ BENCHMARKS = {
     "growth": growth,
     "artifacts": artifacts,
     "verify": verify,
+    "certificates": certificates,
 }
 
 
