@@ -60,9 +60,10 @@ def test_every_module_has_an_action_and_an_integration_target() -> None:
     assert _names(COLLECTION / "plugins/action") == MODULES
 
 
-def test_the_action_group_lists_every_lxd_module() -> None:
+def test_the_action_groups_list_their_modules() -> None:
     runtime = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())
-    assert runtime["action_groups"] == {"lxd": sorted(name for name in MODULES if name.startswith("lxd_"))}
+    groups = {group: sorted(name for name in MODULES if name.startswith(f"{group}_")) for group in ("ca", "lxd")}
+    assert runtime["action_groups"] == groups
 
 
 @pytest.mark.parametrize("role", ROLES)
