@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import FETCHED, Artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import changes_of
 from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import artifacts
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, duration
 
@@ -144,17 +145,13 @@ def _row(release: Release, record: dict[str, Any]) -> dict[str, Any]:
 def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
     """All sources of these stacks, or of all."""
     known = checked(datacenter, stacks)
-    all_changes = datacenter.variable("bcm_artifacts", {})
-    if not isinstance(all_changes, dict):
-        raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+    declared = datacenter.variable("bcm_artifacts")
     found = []
     for name in stacks or known:
         stack = known[name]
         used = datacenter.variable(f"{name}_source") or next(iter(stack.artifact.sources))
         for source in dict.fromkeys([*stack.artifact.sources, used]):
-            changes = all_changes.get(name, {}) if source == used else {}
-            if not isinstance(changes, dict):
-                raise BcmError(f"Variable bcm_artifacts.{name} is no mapping: write what is to be different below it")
+            changes = changes_of(name, declared) if source == used else {}
             release = stack.artifact.release(name, source, changes)
             found.append(_Source(release, source == used, stack.role_path / "meta/keys"))
     return found

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan import names, versions
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
 
 from . import artifact
 from .catalogue import checked
@@ -36,11 +36,9 @@ def repin(args: argparse.Namespace) -> int:
         raise UsageError(f'"{args.version}" is no version: write it as the release is called, such as 31.1')
     release = stack.artifact.release(stack.name, source, {"version": args.version})
     floor = stack.artifact.floor
-    if floor and not args.allow_below_floor and not versions.satisfies(args.version, {"versions": floor.versions}):
-        raise BcmError(
-            f"{release.name} {args.version} is below the floor ({', '.join(floor.versions)}): {floor.why}; "
-            "choose a newer version, or add --allow-below-floor"
-        )
+    fault = None if floor is None or args.allow_below_floor else floor.fault(release.name, args.version)
+    if fault:
+        raise BcmError(f"{fault}; choose a newer version, or add --allow-below-floor")
     with artifact.working(args) as found:
         found.source = None  # what a mirror has was pinned before
         pins, explained = found.published(release, stack.role_path / "meta/keys")

@@ -12,7 +12,6 @@ release.py stop FOLDER
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import http.server
@@ -171,7 +170,7 @@ def make(folder: Path, version: str) -> None:
             ("set-id", member(f"{top}/bin/bitcoin-cli", mode=0o4755)),
         ):
             members = [member(f"{top}/bin/bitcoind", case.encode()), bad]
-            tree.add(case, "refused, no release should hold such a thing", archive=packed(copy.copy(members)))
+            tree.add(case, "refused, no release should hold such a thing", archive=packed(members))
 
         (folder / "keys").mkdir()
         for fingerprint, certificate in builders.keys().items():

@@ -13,6 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
+class Busy(Exception):
+    """Another run, or thread, has the lock."""
+
+
+def busy() -> None:
+    """To be called as ``waiting`` by who does not wait. Raises Busy."""
+    raise Busy
+
+
 @contextlib.contextmanager
 def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock at a path; ``waiting`` is called once if another run, or thread, has it.

@@ -13,6 +13,7 @@ from typing import Any
 from ..module_utils._artifact.artifacts import Artifacts
 from ..module_utils._artifact.download import Downloader
 from ..module_utils._artifact.store import Store
+from ..module_utils._plan.names import TOY_CHAIN
 from ._text import amount
 
 ARTIFACT_SPEC: dict[str, dict[str, Any]] = {
@@ -32,7 +33,7 @@ def artifacts(
 ) -> Artifacts:
     """The artifacts, with the values of `ARTIFACT_SPEC`. On all chains but regtest Tor carries them by default."""
     proxy = settings.get("artifact_proxy")
-    if proxy is None and chain != "regtest":
+    if proxy is None and chain != TOY_CHAIN:
         proxy = TOR
     return Artifacts(
         store=Store(settings.get("artifact_store")),

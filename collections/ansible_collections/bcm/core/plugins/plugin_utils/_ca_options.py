@@ -18,15 +18,12 @@ from ..module_utils._ca import pki, software
 from ..module_utils._ca.authority import Authority, Outcome, report
 from ..module_utils._ca.signer import Opener, Signers
 from ..module_utils._ca.store import Store
-from ..module_utils._errors import BcmError
-from ..module_utils._plan.names import CHAINS
+from ..module_utils._plan import names
 from ._action import BcmAction
 from ._secrets import beside_inventory
 
-_TOY_CHAIN = "regtest"
-
 CA_ARGUMENT_SPEC: dict[str, t.Any] = {
-    "chain": {"type": "str", "required": True, "choices": list(CHAINS)},
+    "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
     "domain": {"type": "str", "required": True},
     "domains": {"type": "list", "elements": "str", "default": []},
     "subnets": {"type": "list", "elements": "str", "default": []},
@@ -58,11 +55,7 @@ class CaAction(BcmAction):
 def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool) -> Authority:
     """The authority that options say. Raises BcmError."""
     chain = params["chain"]
-    if params["provider"] == "software" and chain not in (_TOY_CHAIN, *params["software_ca_chains"]):
-        raise BcmError(
-            f"Chain {chain} needs a certificate authority on a hardware wallet, provider is software: use chain "
-            f"{_TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file"
-        )
+    names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
     return Authority(
         store=Store(directory, chain),
         scope=pki.scope([params["domain"], *params["domains"]], params["subnets"]),

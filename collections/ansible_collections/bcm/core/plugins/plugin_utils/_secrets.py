@@ -12,12 +12,12 @@ import json
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..module_utils._disk import draft
 from ..module_utils._errors import BcmError
 from ._action import plain
 
@@ -94,19 +94,8 @@ def _read(path: Path) -> dict[str, str]:
 def _write(path: Path, values: dict[str, str]) -> None:
     # inventories are often kept in git
     (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    # mkstemp gives mode 0600; the name only ever points to a whole file
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=2, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
+    with draft(path, f"{json.dumps(values, indent=2, sort_keys=True)}\n") as written:
+        os.replace(written, path)
 
 
 @contextlib.contextmanager

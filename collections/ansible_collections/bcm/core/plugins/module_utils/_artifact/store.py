@@ -23,16 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._disk import sync
 from .._errors import BcmError
-from .._locks import held
+from .._locks import Busy, busy, held
 
 _ALGORITHMS = ("sha256", "sha512")
 _DIGEST = re.compile(r"^\w+")
 _DAY = 24 * 60 * 60
-
-
-class _Busy(Exception):
-    """Another run is at work on it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Store:
             for path in sorted((self.root / folder).glob("*")):
                 if (folder, path.name) in keep:
                     continue
-                with contextlib.suppress(_Busy), self._idle(path), self._told(), contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(Busy), self._idle(path), self._told(), contextlib.suppress(FileNotFoundError):
                     stat = path.stat()
                     if path.suffix != ".lock" and time.time() - stat.st_mtime >= older_than * _DAY:
                         path.unlink()
@@ -153,9 +150,6 @@ class Store:
         return freed, gone
 
     def _idle(self, path: Path) -> contextlib.AbstractContextManager[None]:
-        def busy() -> None:
-            raise _Busy
-
         return self.lock(_DIGEST.findall(path.name)[0], busy)
 
     def _record(self, name: str) -> Path:
@@ -181,9 +175,9 @@ class Store:
     def _place(self, path: Path, target: Path) -> Path:
         """Rename so that after a crash the target is either whole or not there."""
         path.chmod(0o644)
-        _sync(path)
+        sync(path)
         path.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
         return target
 
     def _refuse(self, path: Path, found: str, name: str) -> Path:
@@ -208,11 +202,3 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def _state(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.state")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

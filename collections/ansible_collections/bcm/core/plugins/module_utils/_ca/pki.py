@@ -169,7 +169,7 @@ def root(name: str, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datet
     """A root, signed by itself. It has no path length: the next one is cross-signed below it."""
     subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), begin, end)
-    return _signed(_authority(builder, key.public_key(), None), key, key.public_key())
+    return _signed(_authority(builder, key.public_key(), None), key)
 
 
 def cross(
@@ -177,7 +177,7 @@ def cross(
 ) -> x509.Certificate:
     """A new root, signed by the old one, for who trusts only that."""
     builder = _builder(new.subject, old.subject, new.public_key(), begin, min(end, old.not_valid_after_utc))
-    return _signed(_authority(builder, new.public_key(), 1), key, key.public_key())
+    return _signed(_authority(builder, new.public_key(), 1), key)
 
 
 def intermediate(
@@ -192,7 +192,7 @@ def intermediate(
     builder = _builder(_name(name), issuer.subject, subject_key, begin, min(end, issuer.not_valid_after_utc))
     builder = _authority(builder, subject_key, 0).add_extension(allowed.constraints(), critical=True)
     builder = builder.add_extension(_purposes(USAGES), critical=False)
-    return _signed(builder, key, key.public_key())
+    return _signed(builder, key)
 
 
 def leaf(
@@ -215,7 +215,7 @@ def leaf(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
-    return _signed(builder, key, key.public_key())
+    return _signed(builder, key)
 
 
 def revocations(
@@ -258,7 +258,8 @@ def _authority(builder: x509.CertificateBuilder, key: Any, path_length: int | No
     )
 
 
-def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, public: Any) -> x509.Certificate:
+def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    public = key.public_key()
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
     made = builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
     if not is_signed_by(made, public):

@@ -13,21 +13,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._disk import draft, sync
 from .._errors import BcmError
-from .._locks import held
+from .._locks import Busy, busy, held
 
 FORMAT = 1
 _PATIENCE = 10.0  # seconds
-
-
-class _Busy(Exception):
-    """Another run has the lock."""
 
 
 class Store:
@@ -55,11 +51,17 @@ class Store:
         """Replace what is public, and before that the keys if they changed. Needs the lock."""
         with self._told(), contextlib.ExitStack() as drafts:
             # both are whole on disk before either counts
-            files = [] if keys is None else [(self._draft(drafts, self.private, keys, 0o600), self.private)]
-            files.append((self._draft(drafts, self.public, {"format": FORMAT, **public}, 0o644), self.public))
-            for draft, path in files:
-                os.replace(draft, path)
-                self._sync()
+            wanted: list[tuple[Path, Mapping[str, Any], int]] = []
+            if keys is not None:
+                wanted.append((self.private, keys, 0o600))
+            wanted.append((self.public, {"format": FORMAT, **public}, 0o644))
+            files = [
+                (drafts.enter_context(draft(path, f"{json.dumps(content, indent=1)}\n", mode)), path)
+                for path, content, mode in wanted
+            ]
+            for written, path in files:
+                os.replace(written, path)
+                sync(self.directory)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -74,40 +76,23 @@ class Store:
             with self._told():
                 self._enter(stack)
                 for path in (self.public, self.private):  # drafts of a run that was killed
-                    for draft in self.directory.glob(f".{path.name}.*"):
-                        draft.unlink()
+                    for left in self.directory.glob(f".{path.name}.*"):
+                        left.unlink()
             yield
 
     def _enter(self, stack: contextlib.ExitStack) -> None:
         deadline = time.monotonic() + self._patience
         while True:
             try:
-                stack.enter_context(held(self._lock, _busy))
+                stack.enter_context(held(self._lock, busy))
                 return
-            except _Busy:
+            except Busy:
                 if time.monotonic() > deadline:
                     raise BcmError(
                         f"Another run has been at work on {self.public} for {self._patience:.0f} s: wait until it has "
                         "ended, or answer it on the device, and run again"
                     ) from None
                 time.sleep(0.05)
-
-    def _draft(self, drafts: contextlib.ExitStack, path: Path, content: Mapping[str, Any], mode: int) -> str:
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        drafts.callback(_removed, draft)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{json.dumps(content, indent=1)}\n")
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        return draft
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         with self._told():
@@ -130,12 +115,3 @@ class Store:
                 f"Certificates in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
                 "with room on its disk, and run again"
             ) from error
-
-
-def _busy() -> None:
-    raise _Busy
-
-
-def _removed(draft: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(draft)

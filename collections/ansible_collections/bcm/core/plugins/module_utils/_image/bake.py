@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from .._errors import BcmError
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
+from .._lxd.handlers import addresses
 from .._plan.versions import satisfies
 from . import store
 from .base import archive
@@ -187,9 +188,7 @@ def _started(pid: int) -> str:
 def _wait_for_address(client: Client, name: str, network: str) -> None:
     end = time.monotonic() + _ADDRESS_DEADLINE
     while time.monotonic() < end:
-        interfaces = client.get(f"/1.0/instances/{quoted(name)}/state").get("network") or {}
-        addresses = (interfaces.get("eth0") or {}).get("addresses") or []
-        if any(item["family"] == "inet" and item["scope"] == "global" for item in addresses):
+        if addresses(client.get(f"/1.0/instances/{quoted(name)}/state"), ["inet"]):
             return
         time.sleep(0.1)
     raise BcmError(

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from .._errors import BcmError
+from .._locks import Busy, busy
 from .._lxd.client import Client
 from . import bake, base, store
 from .cache import Cache, Entry
@@ -24,10 +25,6 @@ from .store import Stored
 Image = Mapping[str, Any]
 _WORKERS = 4
 _DAY = 86400.0
-
-
-class _Busy(Exception):
-    """Another run has the lock."""
 
 
 @dataclass
@@ -240,14 +237,11 @@ class Images:
         }
 
     def _forget(self, image_hash: str) -> bool:
-        def busy() -> None:
-            raise _Busy
-
         try:
             with self.cache.lock(image_hash, busy):
                 self.cache.remove(image_hash)
                 self.cache.forget_lock(image_hash)
-        except _Busy:
+        except Busy:
             return False
         return True
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from .._locks import held
 from .errors import LxdError, Unreachable
 
 # The order is LXD's own: snap and deb packages of LXD, then Incus.
@@ -190,8 +190,7 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
                 raise Unreachable(f"Failed to reach {endpoint} by SSH: {words[-1]} (try `{by_hand}` by hand)")
             return output.read().strip()
 
-    with open(f"{stem}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(Path(f"{stem}.lock")):
         try:
             run("-O", "check")
         except Unreachable:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .._artifact.declaration import Release, release
-from . import names
+from .._errors import BcmError
+from . import names, versions
 from .fields import CatalogueError, Field
 
 try:
@@ -60,6 +61,12 @@ class Floor:
     versions: tuple[str, ...]
     why: str
 
+    def fault(self, name: str, version: str) -> str | None:
+        """What is wrong with a version, for people; None if nothing. Raises BcmError if it is none."""
+        if versions.satisfies(version, {"versions": self.versions}):
+            return None
+        return f"{name} {version} is below the floor ({', '.join(self.versions)}): {self.why}"
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -101,6 +108,17 @@ class Stack:
     artifact: Artifact
     image_variables: tuple[str, ...]
     display: bool
+
+
+def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
+    """What the variable ``bcm_artifacts`` changes of a stack's artifact. Raises BcmError."""
+    every = declared or {}
+    if not isinstance(every, Mapping):
+        raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+    own = every.get(stack, {})
+    if not isinstance(own, Mapping):
+        raise BcmError(f"Variable bcm_artifacts.{stack} is no mapping: write what is to be different below it")
+    return own
 
 
 class Catalogue(Mapping[str, Stack]):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .._errors import BcmError
 
 #: chain -> the letter that stands for it where names are short
 CHAINS = {"mainnet": "m", "testnet3": "3", "testnet4": "4", "signet": "s", "regtest": "r"}
+
+#: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
+TOY_CHAIN = "regtest"
 
 # Bridges are network interfaces, and the kernel allows those 15 characters: "<data center>-<letter>-net".
 _DATACENTER = re.compile(r"[a-z]([a-z0-9-]{0,7}[a-z0-9])?")
@@ -50,6 +53,15 @@ def datacenter_names(datacenter: str, chain: str) -> Names:
         network=f"{stem}-net",
         uplink=f"{stem}-up",
     )
+
+
+def check_ca(option: str, provider: str, chain: str, software_chains: Collection[str]) -> None:
+    """Refuse keys of an authority in a file where coins have a value. Raises BcmError, which names the option."""
+    if provider == "software" and chain not in (TOY_CHAIN, *software_chains):
+        raise BcmError(
+            f"Chain {chain} needs a certificate authority on a hardware wallet, {option} is software: "
+            f"use chain {TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file"
+        )
 
 
 def stack_fault(name: str) -> str | None:

@@ -17,13 +17,10 @@ from typing import Any, Protocol
 from .._artifact import locks
 from .._artifact.declaration import Release
 from .._errors import BcmError
-from . import names, network, resources, versions
-from .catalogue import Catalogue, Stack
+from . import names, network, resources
+from .catalogue import Catalogue, Stack, changes_of
 from .fields import size_in_bytes
 from .request import Found, Request, Site
-
-#: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
-TOY_CHAIN = "regtest"
 
 
 class Variables(Protocol):
@@ -72,7 +69,7 @@ class Planner:
         if not request.brings_up:
             return
         closure = self.catalogue.ordered(self.catalogue.closure(request.stacks))
-        self._check_ca()
+        names.check_ca("ca_provider", request.ca_provider, request.chain, request.software_ca_chains)
         self._check_chains(closure)
         variables = self._variables(closure)
         for stack in map(self.catalogue.named, closure):
@@ -82,14 +79,6 @@ class Planner:
             release = self._release(stack, variables)
             self._check_floor(stack, release)
             locks.check(release, stack.role_path)
-
-    def _check_ca(self) -> None:
-        request = self.request
-        if request.ca_provider == "software" and request.chain not in (TOY_CHAIN, *request.software_ca_chains):
-            raise BcmError(
-                f"Chain {request.chain} needs a certificate authority on a hardware wallet, ca_provider is software: "
-                f"use chain {TOY_CHAIN}, or name {request.chain} in software_ca_chains to accept keys in a file"
-            )
 
     def _check_chains(self, stacks: Sequence[str]) -> None:
         for name in stacks:
@@ -115,13 +104,9 @@ class Planner:
 
     def _check_floor(self, stack: Stack, release: Release) -> None:
         floor = stack.artifact.floor
-        if (
-            release.version is None
-            or floor is None
-            or versions.satisfies(release.version, {"versions": floor.versions})
-        ):
+        fault = floor.fault(release.name, release.version) if floor and release.version else None
+        if fault is None:
             return
-        fault = f"{release.name} {release.version} is below the floor ({', '.join(floor.versions)}): {floor.why}"
         if stack.name not in self.request.allow_below_floor:
             raise BcmError(f"{fault}; choose a newer version, or name {stack.name} in allow_below_floor to accept this")
         self._warnings.append(f"{fault}; accepted because allow_below_floor names {stack.name}")
@@ -300,11 +285,9 @@ class Planner:
         return str(size)
 
     def _release(self, stack: Stack, variables: Variables) -> Release:
-        changes = variables.value("bcm_artifacts") or {}
-        if not isinstance(changes, Mapping) or not isinstance(changes.get(stack.name, {}), Mapping):
-            raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+        changes = changes_of(stack.name, variables.value("bcm_artifacts"))
         source = variables.value(f"{stack.name}_source")
-        return stack.artifact.release(stack.name, source, changes.get(stack.name, {}))
+        return stack.artifact.release(stack.name, source, changes)
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
