@@ -19,6 +19,7 @@ _REPORT = setup.ROOT / ".cache" / "tests.xml"
 _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
     setup.Package("gnupg", "gpg", "makes keys that are past, weak or revoked"),
+    setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
     setup.Package("openssl", "openssl", "judges certificates as others will"),
 )
 _SCREEN_PACKAGES = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pty
-import shutil
 import threading
 from pathlib import Path
 
@@ -92,7 +91,6 @@ def test_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pinentry._terminal() is None
 
 
-@pytest.mark.skipif(shutil.which("pinentry-curses") is None, reason="pinentry-curses is not installed")
 def test_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     person, terminal = pty.openpty()
     monkeypatch.setenv("GPG_TTY", os.ttyname(terminal))
