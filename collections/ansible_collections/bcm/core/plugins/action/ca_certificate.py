@@ -8,40 +8,27 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import LEAF, Authority, issued, want
-from ansible_collections.bcm.core.plugins.module_utils._ca.pki import USAGES
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, reported, told
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import LEAF, Authority, issued
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import (
+    CERTIFICATES_ARGUMENT,
+    ISSUANCE_ARGUMENT,
+    CaAction,
+    reported,
+    told,
+    wanted,
+)
 
 
 class ActionModule(CaAction):
     OWN_SPEC = {
-        "certificates": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str", "required": True},
-                "common_name": {"type": "str"},
-                "names": {"type": "list", "elements": "str", "default": []},
-                "usage": {"type": "list", "elements": "str", "choices": list(USAGES), "default": ["server"]},
-                "csr": {"type": "str"},
-                "pkcs12": {"type": "bool", "default": False},
-            },
-        },
-        "issuance": {"type": "str", "choices": ["intermediate", "direct"], "default": "intermediate"},
+        "certificates": {**CERTIFICATES_ARGUMENT, "required": True},
+        "issuance": ISSUANCE_ARGUMENT,
         "days": {"type": "int", "default": LEAF},
         "return_keys": {"type": "bool", "default": False},
     }
 
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        wants = [want(**item) for item in params["certificates"]]
-        names = [item.name for item in wants]
-        for name in names:
-            if names.count(name) > 1:
-                raise BcmError(
-                    f"Certificate {name} is asked for {names.count(name)} times: give each a name of its own"
-                )
+        wants = wanted(params["certificates"])
         outcome = authority.certificates(wants, direct=params["issuance"] == "direct", days=params["days"])
         private = params["return_keys"]
         return {

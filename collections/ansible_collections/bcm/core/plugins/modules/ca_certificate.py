@@ -16,45 +16,12 @@ description:
   - A new key is made with each, and kept beside the secrets, unless its owner sends a CSR.
 extends_documentation_fragment:
   - bcm.core.ca
+  - bcm.core.certificates
   - bcm.core.attributes
   - bcm.core.attributes.reconciles
 options:
   certificates:
-    description: The certificates.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: What it is called here.
-        type: str
-        required: true
-      common_name:
-        description: The common name. Without it, the first host name, or O(certificates[].name).
-        type: str
-      names:
-        description: Host names and addresses. A server needs one.
-        type: list
-        elements: str
-        default: []
-      usage:
-        description: What it is for.
-        type: list
-        elements: str
-        choices: [server, client]
-        default: [server]
-      csr:
-        description: A CSR, as PEM. Its public key is certified; nothing else in it counts.
-        type: str
-      pkcs12:
-        description: Have it as PKCS#12, too, with a random password.
-        type: bool
-        default: false
-  issuance:
-    description: Who signs. With V(direct) it is the root, which asks for a confirmation of each.
-    type: str
-    choices: [intermediate, direct]
-    default: intermediate
   days:
     description: How long new ones are good for.
     type: int
@@ -64,6 +31,7 @@ options:
     type: bool
     default: false
 seealso:
+  - module: bcm.core.ca_authority
   - module: bcm.core.ca_intermediate
   - module: bcm.core.ca_crl
 """

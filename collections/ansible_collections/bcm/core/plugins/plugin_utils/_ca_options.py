@@ -15,9 +15,10 @@ from pathlib import Path
 from ansible.utils.display import Display
 
 from ..module_utils._ca import pki, software
-from ..module_utils._ca.authority import Authority, Outcome, report
+from ..module_utils._ca.authority import Authority, Outcome, Want, report, want
 from ..module_utils._ca.signer import Opener, Signers
 from ..module_utils._ca.store import Store
+from ..module_utils._errors import BcmError
 from ..module_utils._plan import names
 from ._action import BcmAction
 from ._secrets import beside_inventory
@@ -31,6 +32,24 @@ CA_ARGUMENT_SPEC: dict[str, t.Any] = {
     "device": {"type": "str"},
     "software_ca_chains": {"type": "list", "elements": "str", "default": []},
     "directory": {"type": "path"},
+}
+
+CERTIFICATES_ARGUMENT: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "name": {"type": "str", "required": True},
+        "common_name": {"type": "str"},
+        "names": {"type": "list", "elements": "str", "default": []},
+        "usage": {"type": "list", "elements": "str", "choices": list(pki.USAGES), "default": ["server"]},
+        "csr": {"type": "str"},
+        "pkcs12": {"type": "bool", "default": False},
+    },
+}
+ISSUANCE_ARGUMENT: dict[str, t.Any] = {
+    "type": "str",
+    "choices": ["intermediate", "direct"],
+    "default": "intermediate",
 }
 
 
@@ -63,6 +82,16 @@ def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool) -> Au
         opener=software.opener if params["provider"] == "software" else _device(params["device"]),
         check=check,
     )
+
+
+def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
+    """Certificates of the option, checked. Raises BcmError."""
+    wants = [want(**item) for item in certificates]
+    names = [item.name for item in wants]
+    for name in names:
+        if names.count(name) > 1:
+            raise BcmError(f"Certificate {name} is asked for {names.count(name)} times: give each a name of its own")
+    return wants
 
 
 def _device(path: str | None) -> Opener:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from .._errors import BcmError
 from . import pki
 from .book import Book, Intermediate, Leaf, Root, from_plain
 from .signer import Identity, Opener, Signer, Signers
+from .software import SoftwareSigner
 from .store import Store
 
 try:
@@ -115,6 +116,17 @@ class Authority:
 
     # -- work ---------------------------------------------------------------------------------------------------------
 
+    def everything(
+        self, wants: Sequence[Want], *, generation: int | None = None, allow_new: bool = False, direct: bool = False
+    ) -> Outcome:
+        """Have root, intermediate, certificates and lists, whatever the device has to sign for them in one session."""
+        return self._perform(
+            lambda work: work.plan_root(generation, allow_new, ROOT),
+            lambda work: [] if direct else work.plan_intermediate(False, INTERMEDIATE),
+            lambda work: work.plan_certificates(wants, direct, LEAF),
+            lambda work: work.plan_crl({}),
+        )
+
     def root(self, generation: int | None, *, allow_new: bool, days: int = ROOT) -> Outcome:
         """Have a root of a generation; the current one, or the first, without it."""
         return self._perform(lambda work: work.plan_root(generation, allow_new, days))
@@ -131,18 +143,19 @@ class Authority:
         """Have current revocation lists that hold these serials, each with its reason, and all there were."""
         return self._perform(lambda work: work.plan_crl(revoke))
 
-    def _perform(self, plan: Callable[[_Work], list[Job]]) -> Outcome:
+    def _perform(self, *plans: Plan) -> Outcome:
         work = _Work(self, self.book(), self.store.keys())
-        jobs = plan(work)
+        jobs = work.rehearsed(plans)
         if jobs and not self.check:
             with self.store.locked():  # what another run did meanwhile is not done again
-                keys = self.store.keys()
-                work = _Work(self, self.book(), dict(keys))
-                jobs = plan(work)
-                if jobs:
-                    work.run(jobs, keys)
+                work = _Work(self, self.book(), self.store.keys())
+                jobs = work.run(plans)
         before, after = ([getattr(job, side) for job in jobs] for side in ("before", "after"))
         return Outcome(work.book, work.keys, bool(jobs), before, after, work.signed)
+
+
+#: what has to be done, from the state that there is
+Plan = Callable[["_Work"], Sequence[Job]]
 
 
 class _Work:
@@ -159,22 +172,37 @@ class _Work:
         self._opened: Signers | None = None
         self._signers: dict[int, Signer] = {}
         self._total = 0
+        self._rehearses = False
 
-    def run(self, jobs: Sequence[Job], keys: Mapping[str, str]) -> None:
+    def rehearsed(self, plans: Sequence[Plan]) -> list[Job]:
+        """What would be done: for what a plan rests on, the plans before are carried out with keys that nobody keeps."""
+        stage = _Work(self.authority, self.book.copy(), dict(self.keys))
+        stage._rehearses = True
+        *others, last = plans
+        return [*(job for plan in others for job in stage._carried_out(plan)), *last(stage)]
+
+    def run(self, plans: Sequence[Plan]) -> list[Job]:
         """Do it all, or as much as can be: what was signed before a failure counts."""
-        self._total = sum(job.signatures for job in jobs)
+        self._total = sum(job.signatures for job in self.rehearsed(plans))
+        keys = dict(self.keys)
         self._prune()
-        done = 0
+        done: list[Job] = []
         try:
             with self._stack:
-                for job in jobs:
-                    job.run()
-                    done += 1
+                for plan in plans:
+                    for job in self._carried_out(plan):
+                        done.append(job)
         finally:
             if done:
                 self.book.forget(self.now)
                 changed = None if self.keys == keys else self.keys
                 self.authority.store.write(self.book.to_plain(self.now), changed)
+        return done
+
+    def _carried_out(self, plan: Plan) -> Iterator[Job]:
+        for job in plan(self):
+            job.run()
+            yield job
 
     def _prune(self) -> None:
         """Forget keys that nothing needs, as the book was: a run that reads now finds the keys of what it read."""
@@ -188,6 +216,8 @@ class _Work:
     def _key(self, root: Root | None, what: str, index: int) -> ec.EllipticCurvePrivateKey:
         """The key of a root, None: of a new one. It is compared with what is pinned before anything is signed."""
         signer = self._signers.get(index)
+        if signer is None and self._rehearses:
+            self._signers[index] = signer = SoftwareSigner(Identity(self.authority.domain, index), pki.new_key())
         if signer is None:
             authority = self.authority
             if self._opened is None:
@@ -402,13 +432,14 @@ class _Work:
         for item in self.book.intermediates:
             if not self.book.good(item.certificate, self.now) or not self._stale(item):
                 continue
-            name = pki.common_name(item.certificate)
             if item.key not in self.keys and not self.authority.check:
+                name = pki.common_name(item.certificate)
                 raise BcmError(
                     f"The key of {name} is not in {self.authority.store.private}, so it cannot list what it revokes: "
                     "put the file back from a backup, or run ca_intermediate with replace_lost"
                 )
-            jobs.append(Job(partial(self._make_list, item, _LIST), "", f"list of {name}: {_LIST} days"))
+            what = f"list of intermediate g{item.root}: {_LIST} days"
+            jobs.append(Job(partial(self._make_list, item, _LIST), "", what))
         return jobs
 
     def _revoke(self, number: int, reason: str) -> None:
@@ -561,6 +592,15 @@ def report(book: Book, now: datetime) -> dict[str, Any]:
         "trust": "".join(pki.pem(root.certificate) for root in trusted),
         "crl": "".join(map(pki.pem, lists)),
     }
+
+
+def key_of(store: Store, name: str) -> str | None:
+    """The private key of a certificate, as PEM; None if there is none. Raises BcmError."""
+    entry = ((store.read() or {}).get("certificates") or {}).get(name)
+    if entry is None:
+        return None
+    certificate = x509.load_pem_x509_certificate(entry["certificate"].encode())
+    return store.keys().get(pki.key_id(certificate.public_key()))
 
 
 def issued(outcome: Outcome, want: Want, now: datetime, *, private: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -80,6 +80,16 @@ class Book:
     intermediates: list[Intermediate] = field(default_factory=list)
     leaves: dict[str, Leaf] = field(default_factory=dict)
     serials: dict[int, Serial] = field(default_factory=dict)
+
+    def copy(self) -> Book:
+        """One that changes without this one."""
+        return replace(
+            self,
+            roots=[replace(root) for root in self.roots],
+            intermediates=[replace(item) for item in self.intermediates],
+            leaves=dict(self.leaves),
+            serials={number: replace(item) for number, item in self.serials.items()},
+        )
 
     # -- questions ----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import issued, want
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
@@ -132,6 +132,32 @@ def test_another_device_signs_nothing(wallet: Lab, device: Device) -> None:
         wallet.authority.intermediate()
     assert device.shown == []
     assert wallet.files() == before
+
+
+def test_all_in_one_session(wallet: Lab, device: Device) -> None:
+    wants = [wallet.want("electrs"), wallet.want("hello")]
+    done = wallet.authority.everything(wants, allow_new=True)
+    assert [text.split()[0] for text in done.signed] == ["root", "inter", "crl"]
+    assert device.sessions == [(True, 3)]
+    report = wallet.report()
+    assert [item["name"] for item in report["certificates"]] == ["electrs", "hello"]
+    leaf = issued(done, wants[0], wallet.authority.now, private=True)
+    assert wallet.verify(leaf["chain"], report["trust"], report["crl"]) == "OK"
+    assert not wallet.authority.everything(wants).changed
+    assert device.sessions == [(True, 3)]
+
+
+def test_check_mode_foretells_all_of_it(make: Callable[..., Lab], wallet: Lab) -> None:
+    wants = [wallet.want("electrs")]
+    foretold = replace(wallet.authority, check=True).everything(wants, allow_new=True)
+    assert (foretold.signed, foretold.book.roots) == ([], [])
+    assert not wallet.folder.exists()
+    done = wallet.authority.everything(wants, allow_new=True)
+    assert (foretold.before, foretold.after) == (done.before, done.after)
+    foretold = replace(wallet.authority, check=True).everything(wants, generation=2, allow_new=True)
+    done = wallet.authority.everything(wants, generation=2, allow_new=True)
+    assert (foretold.before, foretold.after) == (done.before, done.after)
+    assert [text.split()[0] for text in done.signed] == ["root", "cross", "inter", "crl"]
 
 
 def test_direct_issuance(wallet: Lab, device: Device) -> None:

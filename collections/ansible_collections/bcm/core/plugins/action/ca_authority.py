@@ -1,0 +1,42 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Has all that an authority is made of: root, intermediate, certificates and revocation lists."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, issued
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import (
+    CERTIFICATES_ARGUMENT,
+    ISSUANCE_ARGUMENT,
+    CaAction,
+    reported,
+    told,
+    wanted,
+)
+
+
+class ActionModule(CaAction):
+    OWN_SPEC = {
+        "certificates": {**CERTIFICATES_ARGUMENT, "default": []},
+        "issuance": ISSUANCE_ARGUMENT,
+        "generation": {"type": "int"},
+        "allow_new_root": {"type": "bool", "default": False},
+    }
+
+    def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        wants = wanted(params["certificates"])
+        outcome = authority.everything(
+            wants,
+            generation=params["generation"],
+            allow_new=params["allow_new_root"],
+            direct=params["issuance"] == "direct",
+        )
+        return {
+            **told(outcome, authority),
+            **reported(outcome, authority, "roots", "trust", "crl"),
+            "certificates": [issued(outcome, item, authority.now, private=False) for item in wants],
+        }
