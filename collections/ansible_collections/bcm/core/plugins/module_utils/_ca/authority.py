@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from .._errors import BcmError
@@ -64,11 +64,15 @@ class Outcome:
     """What came of it, or would: ``signed`` is what a person confirmed, if a device was asked."""
 
     book: Book
-    keys: Mapping[str, str]
+    read_keys: Callable[[], Mapping[str, str]]
     changed: bool
     before: list[str]
     after: list[str]
     signed: list[str] = field(default_factory=list)
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        return self.read_keys()
 
 
 @dataclass
@@ -144,14 +148,14 @@ class Authority:
         return self._perform(lambda work: work.plan_crl(revoke))
 
     def _perform(self, *plans: Plan) -> Outcome:
-        work = _Work(self, self.book(), self.store.keys())
+        work = _Work(self, self.book(), self.store.keys)
         jobs = work.rehearsed(plans)
         if jobs and not self.check:
             with self.store.locked():  # what another run did meanwhile is not done again
-                work = _Work(self, self.book(), self.store.keys())
+                work = _Work(self, self.book(), self.store.keys)
                 jobs = work.run(plans)
         before, after = ([getattr(job, side) for job in jobs] for side in ("before", "after"))
-        return Outcome(work.book, work.keys, bool(jobs), before, after, work.signed)
+        return Outcome(work.book, lambda: work.keys, bool(jobs), before, after, work.signed)
 
 
 #: what has to be done, from the state that there is
@@ -161,10 +165,10 @@ Plan = Callable[["_Work"], Sequence[Job]]
 class _Work:
     """One task: the book as it was read, and as it becomes."""
 
-    def __init__(self, authority: Authority, book: Book, keys: dict[str, str]) -> None:
+    def __init__(self, authority: Authority, book: Book, read_keys: Callable[[], dict[str, str]]) -> None:
         self.authority = authority
         self.book = book
-        self.keys = keys
+        self._read_keys = read_keys
         self.signed: list[str] = []
         self.now = authority.now
         self.begin = authority.now - pki.SKEW
@@ -174,9 +178,14 @@ class _Work:
         self._total = 0
         self._rehearses = False
 
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Read when they are needed, since they may be encrypted, and often nothing is to be done."""
+        return self._read_keys()
+
     def rehearsed(self, plans: Sequence[Plan]) -> list[Job]:
         """What would be done: for what a plan rests on, the plans before are carried out with keys that nobody keeps."""
-        stage = _Work(self.authority, self.book.copy(), dict(self.keys))
+        stage = _Work(self.authority, self.book.copy(), lambda: dict(self.keys))
         stage._rehearses = True
         *others, last = plans
         return [*(job for plan in others for job in stage._carried_out(plan)), *last(stage)]

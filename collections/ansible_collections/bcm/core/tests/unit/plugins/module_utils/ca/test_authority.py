@@ -474,6 +474,16 @@ def test_private_files_are_private(lab: Lab) -> None:
     assert "PRIVATE" not in lab.authority.store.public.read_text()
 
 
+def test_private_keys_are_not_read_when_nothing_is_to_be_done(lab: Lab) -> None:
+    lab.bootstrap()
+    lab.authority.crl({})
+    lab.authority.store.private.write_text("{", encoding="ascii")
+    assert not lab.authority.root(None, allow_new=False).changed
+    assert not lab.authority.crl({}).changed
+    with pytest.raises(BcmError, match=r"regtest.keys.json is damaged"):
+        lab.authority.intermediate()
+
+
 def test_drafts_of_a_killed_run_are_removed(lab: Lab) -> None:
     lab.bootstrap()
     before = {path.name for path in lab.folder.iterdir()}
