@@ -13,5 +13,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaActi
 
 
 class ActionModule(CaAction):
+    PRIVATE = False
+
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
         return {**report(authority.book(), authority.now), "path": str(authority.store.public)}

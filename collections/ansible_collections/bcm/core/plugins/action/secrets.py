@@ -12,6 +12,7 @@ from pathlib import Path
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory, ensure
+from ansible_collections.bcm.core.plugins.plugin_utils._vault import of_run
 
 
 class ActionModule(BcmAction):
@@ -20,14 +21,15 @@ class ActionModule(BcmAction):
         "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
         "names": {"type": "list", "elements": "str", "required": True},
         "directory": {"type": "path"},
+        "vault_id": {"type": "str"},
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or beside_inventory(task_vars))
         path = directory / f"{params['chain']}.json"
-        found = ensure(path, params["names"], check=self.check_mode)
+        found = ensure(path, params["names"], check=self.check_mode, vault=of_run(params["vault_id"]))
         return {
-            "changed": bool(found.made),
+            "changed": bool(found.made or found.sealed),
             "secrets": found.of_stacks(),
             "made": found.made,
             "path": str(path),

@@ -49,6 +49,11 @@ options:
   directory:
     description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
     type: path
+  vault_id:
+    description:
+      - The name of the Ansible vault in which private keys are kept, whose password the run was given with
+        C(--vault-id). Without it, they are not encrypted. A file that is not, is read, and encrypted when keys change.
+    type: str
 attributes:
   action_group:
     description: Use C(group/bcm.core.ca) in C(module_defaults) to set defaults for this module.

@@ -14,7 +14,7 @@ author:
 description:
   - Makes the secrets that are missing, each of 256 random bits, and returns all. One that exists never changes.
   - They are kept on the controller, in one file for each chain that only its owner can read, beside the inventory. Git
-    is told to leave them out.
+    is told to leave them out. With O(vault_id), the file is encrypted.
   - The result is hidden from logs.
 notes:
   - Ansible takes every file in an inventory directory for a part of the inventory. Where the directory and not a file
@@ -46,6 +46,11 @@ options:
   directory:
     description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
     type: path
+  vault_id:
+    description:
+      - The name of the Ansible vault in which they are kept, whose password the run was given with C(--vault-id).
+        Without it, they are not encrypted. A file that is not, is read, and encrypted at once.
+    type: str
 seealso:
   - module: bcm.core.plan
 """
@@ -56,6 +61,13 @@ EXAMPLES = r"""
     chain: "{{ planned.plan.chain }}"
     names: "{{ planned.plan.secrets }}"
   register: kept
+  no_log: true
+
+- name: The same in the vault of data center home, in a run with --vault-id home@bcm-vault-client
+  bcm.core.secrets:
+    chain: mainnet
+    names: "{{ planned.plan.secrets }}"
+    vault_id: home
   no_log: true
 """
 

@@ -20,8 +20,10 @@ from ..module_utils._ca.signer import Opener, Signers
 from ..module_utils._ca.store import Store
 from ..module_utils._errors import BcmError
 from ..module_utils._plan import names
+from ..module_utils._vault import PLAIN, Vault
 from ._action import BcmAction
 from ._secrets import beside_inventory
+from ._vault import of_run
 
 CA_ARGUMENT_SPEC: dict[str, t.Any] = {
     "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
@@ -32,6 +34,7 @@ CA_ARGUMENT_SPEC: dict[str, t.Any] = {
     "device": {"type": "str"},
     "software_ca_chains": {"type": "list", "elements": "str", "default": []},
     "directory": {"type": "path"},
+    "vault_id": {"type": "str"},
 }
 
 CERTIFICATES_ARGUMENT: dict[str, t.Any] = {
@@ -57,6 +60,8 @@ class CaAction(BcmAction):
     """An action on an authority: write `work`."""
 
     OWN_SPEC: t.ClassVar[dict[str, t.Any]] = {}
+    #: False for who reads what is public, and needs no password for that
+    PRIVATE: t.ClassVar[bool] = True
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
@@ -68,15 +73,16 @@ class CaAction(BcmAction):
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or beside_inventory(task_vars))
-        return self.work(authority(params, directory, self.check_mode), params)
+        vault = of_run(params["vault_id"]) if self.PRIVATE else PLAIN
+        return self.work(authority(params, directory, self.check_mode, vault), params)
 
 
-def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool) -> Authority:
+def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool, vault: Vault = PLAIN) -> Authority:
     """The authority that options say. Raises BcmError."""
     chain = params["chain"]
     names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
     return Authority(
-        store=Store(directory, chain),
+        store=Store(directory, chain, vault=vault),
         scope=pki.scope([params["domain"], *params["domains"]], params["subnets"]),
         provider=params["provider"],
         opener=software.opener if params["provider"] == "software" else _device(params["device"]),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets of a data center on a chain: a file beside the inventory that only its owner reads."""
+"""Secrets of a data center on a chain: a file beside the inventory that only its owner reads, and a vault may hold."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..module_utils._disk import draft
 from ..module_utils._errors import BcmError
+from ..module_utils._vault import PLAIN, Vault, exposed
 from ._action import plain
 
 # 256 bits
@@ -28,19 +29,30 @@ _NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_]+)+")
 
 @dataclass(frozen=True)
 class Secrets:
-    """All secrets by name, and the names of those that were just made."""
+    """All secrets by name, the names of those that were just made, and whether the file was encrypted only now."""
 
     values: dict[str, str]
     made: list[str]
+    sealed: bool = False
 
     def of_stacks(self) -> dict[str, dict[str, str]]:
-        """For each stack the secrets it may know: its own, and as a consumer those of the services it uses."""
+        """For each stack the secrets it may know."""
         result: dict[str, dict[str, str]] = {}
         for name, value in self.values.items():
-            stack, _service, *consumer = name.split("/")
-            for holder in (stack, *consumer):
+            for holder in holders(name):
                 result.setdefault(holder, {})[name] = value
         return result
+
+
+def holders(name: str) -> list[str]:
+    """The stacks that may know a secret: the one it belongs to, and as a consumer the one that uses its service."""
+    stack, _service, *consumer = name.split("/")
+    return [stack, *consumer]
+
+
+def new() -> str:
+    """A value that nobody guesses."""
+    return secrets.token_urlsafe(_BYTES)
 
 
 def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
@@ -52,50 +64,102 @@ def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
     raise BcmError("The secrets have no place, since no inventory file is in use: set the option directory")
 
 
-def ensure(path: Path, names: Collection[str], *, check: bool) -> Secrets:
+def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN) -> Secrets:
     """Make the secrets that are missing, keep those there are; in check mode write nothing. Raises BcmError."""
+    check_names(names)
+    with _told(path):
+        if check:
+            return _completed(path, names, vault)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(path.parent):
+            result = _completed(path, names, vault)
+            if result.made or result.sealed:
+                _write(path, result.values, vault)
+            elif path.exists():
+                path.chmod(0o600)
+            return result
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises BcmError for what no secret can be called."""
     for name in names:
         if not _NAME.fullmatch(name):
             raise BcmError(
                 f'Secret "{name}" cannot be called that: write <stack>/<what> or <stack>/<service>/<consumer>'
             )
+
+
+def read(path: Path, vault: Vault) -> dict[str, str]:
+    """All secrets by name. Raises BcmError."""
+    with _told(path):
+        return _opened(path, _raw(path), vault)
+
+
+@contextlib.contextmanager
+def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
+    """All secrets, to be changed while other runs wait, and written if nothing is raised. Raises BcmError."""
+    with _told(path), _locked(path.parent):
+        values = read(path, vault)
+        yield values
+        _write(path, values, vault)
+
+
+def parsed(text: str) -> dict[str, str]:
+    """The secrets in a text. Raises ValueError, which says what else is in it."""
     try:
-        if check:
-            return _completed(_read(path), names)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.parent):
-            result = _completed(_read(path), names)
-            if result.made:
-                _write(path, result.values)
-            elif path.exists():
-                path.chmod(0o600)
-            return result
-    except OSError as error:
-        raise BcmError(f"Secrets: {error.filename or path}: {error.strerror}") from error
-
-
-def _completed(present: dict[str, str], names: Collection[str]) -> Secrets:
-    made = sorted(set(names).difference(present))
-    return Secrets({**present, **{name: secrets.token_urlsafe(_BYTES) for name in made}}, made)
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        content = json.loads(text)
     except ValueError as error:
-        raise BcmError(f"{path} is damaged: it holds no JSON; put a copy of it back, it is not overwritten") from error
+        raise ValueError("it holds no JSON") from error
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise BcmError(f"{path} is damaged: it holds no mapping of names to secrets; put a copy of it back")
+        raise ValueError("it holds no mapping of names to secrets")
     return content
 
 
-def _write(path: Path, values: dict[str, str]) -> None:
+def formatted(values: Mapping[str, str]) -> str:
+    """As `parsed` reads them."""
+    return f"{json.dumps(values, indent=2, sort_keys=True)}\n"
+
+
+def _completed(path: Path, names: Collection[str], vault: Vault) -> Secrets:
+    raw = _raw(path)
+    present = _opened(path, raw, vault)
+    made = sorted(set(names).difference(present))
+    return Secrets({**present, **{name: new() for name in made}}, made, raw is not None and exposed(vault, raw))
+
+
+def _raw(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "it holds no text") from error
+
+
+def _opened(path: Path, raw: str | None, vault: Vault) -> dict[str, str]:
+    try:
+        return {} if raw is None else parsed(vault.open(raw, path))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, fault: str) -> BcmError:
+    return BcmError(f"{path} is damaged: {fault}; put a copy of it back, it is not overwritten")
+
+
+def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
     # inventories are often kept in git
     (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    with draft(path, f"{json.dumps(values, indent=2, sort_keys=True)}\n") as written:
+    with draft(path, vault.seal(formatted(values))) as written:
         os.replace(written, path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BcmError(f"Secrets: {error.filename or path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -21,44 +21,45 @@ from typing import Any
 from .._disk import draft, sync
 from .._errors import BcmError
 from .._locks import Busy, busy, held
+from .._vault import PLAIN, Vault
 
 FORMAT = 1
 _PATIENCE = 10.0  # seconds
 
 
 class Store:
-    """The files of one authority below ``directory``. Raises BcmError if a file is damaged or the disk fails."""
+    """The files of one authority below ``directory``, the private one in a vault.
 
-    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE) -> None:
+    Raises BcmError if a file is damaged, cannot be decrypted, or the disk fails.
+    """
+
+    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault = PLAIN) -> None:
         self.directory = directory
         self.public = directory / f"{chain}.pki.json"
         self.private = directory / f"{chain}.keys.json"
         self._lock = directory / f".{chain}.pki.lock"
-        self._patience = patience
+        self._patience, self._vault = patience, vault
 
     def read(self) -> dict[str, Any] | None:
         """What is public; None if there is nothing yet."""
-        content = self._read(self.public)
+        content = self._read(self.public, PLAIN)
         if content is not None and content.get("format") != FORMAT:
             raise BcmError(f"{self.public} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
         return content
 
     def keys(self) -> dict[str, str]:
         """Private keys by the identifiers of their public keys, and PKCS#12 by those of their certificates."""
-        return self._read(self.private) or {}
+        return self._read(self.private, self._vault) or {}
 
     def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None) -> None:
         """Replace what is public, and before that the keys if they changed. Needs the lock."""
         with self._told(), contextlib.ExitStack() as drafts:
             # both are whole on disk before either counts
-            wanted: list[tuple[Path, Mapping[str, Any], int]] = []
+            wanted: list[tuple[Path, str, int]] = []
             if keys is not None:
-                wanted.append((self.private, keys, 0o600))
-            wanted.append((self.public, {"format": FORMAT, **public}, 0o644))
-            files = [
-                (drafts.enter_context(draft(path, f"{json.dumps(content, indent=1)}\n", mode)), path)
-                for path, content, mode in wanted
-            ]
+                wanted.append((self.private, self._vault.seal(_text(keys)), 0o600))
+            wanted.append((self.public, _text({"format": FORMAT, **public}), 0o644))
+            files = [(drafts.enter_context(draft(path, text, mode)), path) for path, text, mode in wanted]
             for written, path in files:
                 os.replace(written, path)
                 sync(self.directory)
@@ -94,10 +95,10 @@ class Store:
                     ) from None
                 time.sleep(0.05)
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path, vault: Vault) -> dict[str, Any] | None:
         with self._told():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(vault.open(path.read_text(encoding="utf-8"), path))
             except FileNotFoundError:
                 return None
             except ValueError as error:
@@ -115,3 +116,7 @@ class Store:
                 f"Certificates in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
                 "with room on its disk, and run again"
             ) from error
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return f"{json.dumps(content, indent=1)}\n"

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from ansible.parsing.vault import VaultSecret, VaultSecretsContext
 from ansible.playbook.task import Task
 
 OPTIONS = {"chain": "regtest", "domain": "home-regtest.bcm", "provider": "software"}
@@ -52,6 +53,26 @@ def test_check_mode_on_nothing_foretells_everything(tmp_path: Path) -> None:
     ]
     assert all(run["changed"] and run["diff"]["after"] for run in runs)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_private_keys_are_kept_in_the_vault_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = _run(tmp_path, "ca_root", allow_new_root=True, vault_id="home")
+    assert "was not given the password of vault home: run it with --vault-id home@bcm-vault-client" in refused["msg"]
+    assert not (tmp_path / "secrets").exists()
+    monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext([("home", VaultSecret(b"x" * 64))]))
+    options = {"vault_id": "home", "certificates": WANTED}
+    _run(tmp_path, "ca_root", allow_new_root=True, vault_id="home")
+    _run(tmp_path, "ca_intermediate", vault_id="home")
+    made = _run(tmp_path, "ca_certificate", return_keys=True, **options)
+    text = (tmp_path / "secrets/regtest.keys.json").read_text()
+    assert text.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    again = _run(tmp_path, "ca_certificate", return_keys=True, **options)
+    assert (again["changed"], again["certificates"]) == (False, made["certificates"])
+    monkeypatch.setattr(VaultSecretsContext, "_current", None)
+    assert "was not given" in _run(tmp_path, "ca_certificate", **options)["msg"]
+    assert "is encrypted: run it with --vault-id home@" in _run(tmp_path, "ca_certificate", certificates=WANTED)["msg"]
+    assert _run(tmp_path, "ca_info", vault_id="home")["certificates"][0]["name"] == "electrs"
+    assert "BEGIN" in (tmp_path / "secrets/regtest.pki.json").read_text()
 
 
 def test_a_file_holds_the_root_on_regtest_only(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from ansible.playbook.task import Task
 
 from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, ensure
+from ansible_collections.bcm.core.plugins.module_utils._vault import PLAIN
+from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, changing, ensure, read
+from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 
 NAMES = ["bitcoind/rpc/electrs", "electrum/wallet"]
 
@@ -61,14 +63,20 @@ def test_check_mode_writes_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{", "it holds no JSON"), ("[]", "no mapping of names"), ('{"a": 1}', "no mapping of")]
+    ("content", "complaint"),
+    [
+        (b"{", "it holds no JSON"),
+        (b"[]", "no mapping of names"),
+        (b'{"a": 1}', "no mapping of"),
+        (b'{"a/b": "\xff"}', "it holds no text"),
+    ],
 )
-def test_a_damaged_file_is_left_alone(path: Path, content: str, complaint: str) -> None:
+def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str) -> None:
     path.parent.mkdir(parents=True)
-    path.write_text(content, encoding="utf-8")
+    path.write_bytes(content)
     with pytest.raises(BcmError, match=f"regtest.json is damaged: .*{complaint}"):
         ensure(path, NAMES, check=False)
-    assert path.read_text() == content
+    assert path.read_bytes() == content
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
@@ -90,6 +98,49 @@ def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
         ensure(path, NAMES, check=False)
     assert json.loads(path.read_text()) == first.values
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
+
+
+VAULT = AnsibleVault("home", b"correct horse")
+
+
+def test_they_are_kept_in_a_vault(path: Path) -> None:
+    first = ensure(path, NAMES, check=False, vault=VAULT)
+    text = path.read_text()
+    assert text.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    assert not any(bytes(word, "utf-8").hex() in text.replace("\n", "") for word in (*NAMES, *first.values.values()))
+    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [])
+    assert path.read_text() == text
+    assert (_mode(path), read(path, VAULT)) == (0o600, first.values)
+
+
+def test_a_plain_file_is_encrypted_at_once(path: Path) -> None:
+    first = ensure(path, NAMES, check=False)
+    plain = path.read_text()
+    assert ensure(path, NAMES, check=True, vault=VAULT) == Secrets(first.values, [], sealed=True)
+    assert path.read_text() == plain
+    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [], sealed=True)
+    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [])
+    assert VAULT.open(path.read_text(), path) == plain
+
+
+@pytest.mark.parametrize("vault", [PLAIN, AnsibleVault("home", b"wrong")])
+def test_a_vault_that_does_not_open_is_left_alone(path: Path, vault: Any) -> None:
+    ensure(path, NAMES, check=False, vault=VAULT)
+    before = path.read_text()
+    for check in (False, True):
+        with pytest.raises(BcmError, match=r"regtest.json (is encrypted: run it with|cannot be decrypted: it was)"):
+            ensure(path, [*NAMES, "tor/new"], check=check, vault=vault)
+    assert path.read_text() == before
+
+
+def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
+    first = ensure(path, NAMES, check=False)
+    with pytest.raises(ZeroDivisionError), changing(path, VAULT) as values:
+        values[NAMES[0]] = str(1 // 0)
+    assert read(path, PLAIN) == first.values
+    with changing(path, VAULT) as values:
+        values[NAMES[0]] = "x"
+    assert read(path, VAULT) == {**first.values, NAMES[0]: "x"}
 
 
 def test_two_runs_at_once_agree(path: Path) -> None:
