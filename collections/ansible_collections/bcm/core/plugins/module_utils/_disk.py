@@ -14,13 +14,13 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def draft(path: Path, text: str, mode: int = 0o600) -> Iterator[str]:
+def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
     """A whole file beside its place, to be renamed to ``path``; gone afterwards if it was not. Raises OSError."""
     # mkstemp gives mode 0600: nobody reads a secret before its mode is set
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
