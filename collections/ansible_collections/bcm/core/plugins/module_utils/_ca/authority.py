@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -39,7 +39,10 @@ _NAME_LENGTH = 64  # RFC 5280: of a common name
 
 @dataclass(frozen=True)
 class Want:
-    """A certificate that has to be: its names as they are compared, and the CSR if its key is elsewhere."""
+    """A certificate that has to be: its names as they are compared, and the CSR if its key is elsewhere.
+
+    ``anew`` although it is good; ``kept``: its key is elsewhere and stays, no CSR tells it again.
+    """
 
     name: str
     common_name: str
@@ -47,6 +50,8 @@ class Want:
     usage: tuple[str, ...]
     csr: str | None = None
     pkcs12: bool = False
+    anew: bool = False
+    kept: bool = False
 
 
 @dataclass
@@ -61,7 +66,10 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of it, or would: ``signed`` is what a person confirmed, if a device was asked."""
+    """What came of it, or would: ``signed`` is what a person confirmed, if a device was asked.
+
+    ``signatures``: how often a root key signs for it.
+    """
 
     book: Book
     read_keys: Callable[[], Mapping[str, str]]
@@ -69,6 +77,7 @@ class Outcome:
     before: list[str]
     after: list[str]
     signed: list[str] = field(default_factory=list)
+    signatures: int = 0
 
     @property
     def keys(self) -> Mapping[str, str]:
@@ -155,7 +164,8 @@ class Authority:
                 work = _Work(self, self.book(), self.store.keys)
                 jobs = work.run(plans)
         before, after = ([getattr(job, side) for job in jobs] for side in ("before", "after"))
-        return Outcome(work.book, lambda: work.keys, bool(jobs), before, after, work.signed)
+        signatures = sum(job.signatures for job in jobs)
+        return Outcome(work.book, lambda: work.keys, bool(jobs), before, after, work.signed, signatures)
 
 
 #: what has to be done, from the state that there is
@@ -355,6 +365,8 @@ class _Work:
                     )
             key = pki.requested_key(want.csr, want.name) if want.csr else None
             leaf = self.book.leaves.get(want.name)
+            if leaf and want.kept:
+                key = leaf.certificate.public_key()
             why = self._fault(want, key, leaf, usable)
             if why:
                 signing = True
@@ -379,6 +391,7 @@ class _Work:
         own = pki.key_id(certificate.public_key())
         faults = {
             "revoked": not self.book.good(certificate, self.now) and certificate.not_valid_after_utc > self.now,
+            "asked for": want.anew,
             "due": self._due(certificate),
             "another issuer": leaf.issuer not in usable,
             "other names": sorted(pki.names_of(certificate)) != sorted(want.names)
@@ -474,9 +487,21 @@ class _Work:
         issuer.crl = pki.revocations(issuer.certificate, key, revoked, number, self.begin, end)
 
     def _due(self, certificate: x509.Certificate) -> bool:
-        """Whether no more than a third of its time is left."""
-        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return end - self.now <= (end - begin) / 3
+        return due(certificate, self.now)
+
+
+def due(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether no more than a third of its time is left."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return end - now <= (end - begin) / 3
+
+
+def again(name: str, leaf: Leaf, keys: Container[str]) -> Want:
+    """What there is, wanted once more. ``keys`` are those of the vault: any other is kept where it is."""
+    certificate = leaf.certificate
+    names, usage = (tuple(found(certificate)) for found in (pki.names_of, pki.usage_of))
+    kept = pki.key_id(certificate.public_key()) not in keys
+    return Want(name, pki.common_name(certificate), names, usage, pkcs12=_pkcs12(leaf)[0] in keys, kept=kept)
 
 
 def want(

@@ -21,7 +21,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import issued, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import again, issued, want
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
@@ -189,6 +189,40 @@ def test_only_what_is_due_is_renewed(lab: Lab) -> None:
     second = {row["name"]: row["serial"] for row in now.report()["certificates"]}
     assert second["early"] != first["early"]
     assert second["late"] == first["late"]
+
+
+def test_what_is_good_is_made_anew_if_asked_for(lab: Lab) -> None:
+    """A key that is in the vault is another one then; one that is elsewhere stays."""
+    lab.bootstrap()
+    here = replace(lab.want("here"), pkcs12=True)
+    lab.issue(here, replace(lab.want("there"), usage=("client",)))
+    before = lab.authority.book().leaves
+    vault = lab.authority.store.keys()
+    del vault[pki.key_id(before["there"].certificate.public_key())]
+    wants = [again(name, leaf, vault) for name, leaf in before.items()]
+    assert wants[0] == here
+    assert lab.issue(*wants).changed is False
+    done = lab.issue(*(replace(item, anew=True) for item in wants))
+    assert [line.rpartition("(")[2] for line in done.after] == ["asked for)", "here: PKCS#12", "asked for)"]
+    after = lab.authority.book().leaves
+    same = {
+        name: pki.key_id(leaf.certificate.public_key()) == pki.key_id(after[name].certificate.public_key())
+        for name, leaf in before.items()
+    }
+    assert same == {"here": False, "there": True}
+    assert all(leaf.certificate.serial_number != after[name].certificate.serial_number for name, leaf in before.items())
+    assert [again(name, leaf, vault).usage for name, leaf in after.items()] == [item.usage for item in wants]
+
+
+def test_signatures_are_foretold(wallet: Lab, device: Device) -> None:
+    foretold = replace(wallet, authority=replace(wallet.authority, check=True))
+    expected = [foretold.authority.root(None, allow_new=True).signatures, foretold.authority.intermediate().signatures]
+    assert [*expected, foretold.authority.crl({}).signatures] == [1, 1, 1]
+    _everything(wallet)
+    assert len(device.shown) == 3
+    assert foretold.authority.root(2, allow_new=True).signatures == 2
+    assert foretold.issue("a", "b", direct=True).signatures == 2
+    assert foretold.issue("a", "b").signatures == 0
 
 
 def test_a_new_intermediate_leaves_leaves_alone(lab: Lab) -> None:
