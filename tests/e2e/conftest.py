@@ -58,13 +58,13 @@ class Person:
         return name
 
 
-def client(datacenter: str) -> Client:
-    return Client(str(LXD_DIR / "unix.socket"), project=f"bcm-{datacenter}-regtest")
+def client(datacenter: str, chain: str = "regtest") -> Client:
+    return Client(str(LXD_DIR / "unix.socket"), project=f"bcm-{datacenter}-{chain}")
 
 
-def inside(datacenter: str, instance: str, *argv: str, deadline: float = 60) -> str:
+def inside(datacenter: str, instance: str, *argv: str, deadline: float = 60, chain: str = "regtest") -> str:
     """What a command in an instance prints; its failure fails the test."""
-    with client(datacenter) as lxd:
+    with client(datacenter, chain) as lxd:
         done = lxd_exec.run(lxd, instance, argv, deadline=deadline)
     if done.returncode:
         pytest.fail(f"{argv} in {instance}: {done.stderr.decode()}", pytrace=False)

@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def height(server: tuple[str, int]) -> int:
     """Height of the chain, from an Electrum server. Raises OSError if it does not tell."""
-    with socket.create_connection(server, 5) as connection:
+    # The data center's root is all that the sandbox lets it trust.
+    trusting = ssl.create_default_context()
+    with (
+        socket.create_connection(server, 5) as plain,
+        trusting.wrap_socket(plain, server_hostname=server[0]) as connection,
+    ):
         stream = connection.makefile("rw")
         for method, params in (("server.version", ["hello", "1.4"]), ("blockchain.headers.subscribe", [])):
             stream.write(json.dumps({"id": 0, "method": method, "params": params}) + "\n")

@@ -41,7 +41,7 @@ class ActionModule(BcmAction):
         "delete_data": {"type": "bool", "default": False},
         "storage_pool": {"type": "str", "default": "default"},
         "subnet": {"type": "str"},
-        "ca_provider": {"type": "str", "choices": ["software"], "default": "software"},
+        "ca_provider": {"type": "str", "choices": ["software", "trezor"]},
         "software_ca_chains": {"type": "list", "elements": "str", "default": []},
         "allow_below_floor": {"type": "list", "elements": "str", "default": []},
         "stack_path": {"type": "list", "elements": "path", "default": []},

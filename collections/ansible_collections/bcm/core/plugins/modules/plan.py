@@ -61,10 +61,11 @@ options:
       - Without it, one is derived from O(datacenter) and O(chain).
     type: str
   ca_provider:
-    description: Who signs the data center's certificates.
+    description:
+      - Where the root key of the data center's certificates is. V(trezor) is a hardware wallet, V(software) a file.
+      - Without it, V(software) on chain regtest, and V(trezor) on all others.
     type: str
-    choices: [software]
-    default: software
+    choices: [software, trezor]
   software_ca_chains:
     description: Chains besides V(regtest) on which O(ca_provider=software) is accepted.
     type: list
@@ -132,6 +133,12 @@ plan:
       description: The domain of the instances' names.
       type: str
       sample: local-regtest.bcm
+    ca_provider:
+      description: O(ca_provider), or that of the chain.
+      type: str
+    vault_id:
+      description: The Ansible vault id of secrets and keys; none with V(software).
+      type: str
     network:
       description: The instances' network.
       type: dict
@@ -185,6 +192,9 @@ plan:
         address:
           description: The IPv4 address in the data center's network.
           type: str
+        network:
+          description: That network.
+          type: str
         asked:
           description: Whether somebody named this stack.
           type: bool
@@ -192,11 +202,17 @@ plan:
           description: Alias and hash of the image; not for V(stopped) and V(absent).
           type: dict
         services:
-          description: Port and protocol of each service.
+          description: Port, protocol and C(tls) of each service, and the address where the program has to listen.
           type: dict
         needs:
-          description: For each stack it needs, address, port and protocol of each service it uses.
+          description: For each stack it needs, address, port, protocol and C(tls) of each service it uses.
           type: dict
+        shows:
+          description: Whether it has a certificate of its own.
+          type: bool
+        trusts:
+          description: Whether it has that, or meets one of a stack it needs.
+          type: bool
         clients:
           description: For each of its services, the addresses of the stacks that use it, by their names.
           type: dict
@@ -255,6 +271,9 @@ plan:
           description: The command that says the version of what is installed.
           type: list
           elements: str
+        shows:
+          description: Whether the stack has a certificate, and needs what speaks TLS.
+          type: bool
         floor:
           description: Versions below which there are known faults, and why.
           type: dict
@@ -266,6 +285,11 @@ plan:
       type: list
       elements: str
       sample: [bitcoind/rpc/electrs]
+    certificates:
+      description: What to ask M(bcm.core.ca) for, one for each stack that shows one.
+      type: list
+      elements: dict
+      sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
     foundation:
       description: The resources that builders need, for M(bcm.core.lxd_apply).
       type: list

@@ -26,6 +26,8 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
 KINDS = ("datacenter", "web", "desktop")
+#: who shows a certificate to whom: the server to the client, or each to the other
+TLS = ("server", "mutual")
 
 REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
 OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display")
@@ -37,6 +39,7 @@ _FILE = Path("meta/stack.yml")
 class Service:
     protocol: str
     ports: Mapping[str, int]  # chain -> port
+    tls: str | None
 
 
 @dataclass(frozen=True)
@@ -284,14 +287,17 @@ def _entries(top: Mapping[str, Field], key: str) -> list[tuple[str, Field]]:
 
 
 def _service(field: Field, chains: Sequence[str]) -> Service:
-    fields = field.mapping(required=("protocol",), optional=("port", "ports"))
+    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls"))
     protocol = fields["protocol"].choice(("tcp", "udp"))
+    tls = fields["tls"].choice(TLS) if "tls" in fields else None
+    if tls and protocol != "tcp":
+        fields["tls"].wrong(f"is {fields['tls'].shown}, but the protocol is {protocol}", "leave it out, or write tcp")
     if ("port" in fields) == ("ports" in fields):
         field.wrong("needs either port or ports", "give one port for all chains, or ports with one for each chain")
     if "port" in fields:
-        return Service(protocol, dict.fromkeys(chains, fields["port"].port()))
+        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls)
     ports = fields["ports"].mapping(required=chains)
-    return Service(protocol, {chain: port.port() for chain, port in ports.items()})
+    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls)
 
 
 def _volume(field: Field, chains: Sequence[str]) -> Volume:

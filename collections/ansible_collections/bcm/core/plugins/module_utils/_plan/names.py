@@ -55,6 +55,11 @@ def datacenter_names(datacenter: str, chain: str) -> Names:
     )
 
 
+def ca_provider(chain: str) -> str:
+    """Who keeps the root key of an authority if nobody says: a hardware wallet where coins have a value."""
+    return "software" if chain == TOY_CHAIN else "trezor"
+
+
 def check_ca(option: str, provider: str, chain: str, software_chains: Collection[str]) -> None:
     """Refuse keys of an authority in a file where coins have a value. Raises BcmError, which names the option."""
     if provider == "software" and chain not in (TOY_CHAIN, *software_chains):

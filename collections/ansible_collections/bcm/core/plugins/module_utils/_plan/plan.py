@@ -69,7 +69,7 @@ class Planner:
         if not request.brings_up:
             return
         closure = self.catalogue.ordered(self.catalogue.closure(request.stacks))
-        names.check_ca("ca_provider", request.ca_provider, request.chain, request.software_ca_chains)
+        names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
         self._check_chains(closure)
         variables = self._variables(closure)
         for stack in map(self.catalogue.named, closure):
@@ -144,6 +144,7 @@ class Planner:
             "instances": instances,
             "images": list(images.values()),
             "secrets": self._secrets(acted, live),
+            "certificates": self._certificates(acted),
             "foundation": resources.foundation(self.site),
             "resources": resources.wanted(self.site, instances, live),
             "warnings": self._warnings,
@@ -165,6 +166,7 @@ class Planner:
             "instances": instances,
             "images": [],
             "secrets": [],
+            "certificates": [],
             "foundation": [],
             "resources": changes,
             "warnings": warnings,
@@ -191,6 +193,9 @@ class Planner:
             "delete_data": request.delete_data,
             "project": site.names.project,
             "domain": site.names.domain,
+            "ca_provider": request.provider,
+            # where keys are in a file, secrets may be, too
+            "vault_id": request.datacenter if request.provider == "trezor" else None,
             "storage_pool": request.storage_pool,
             "network": {"acl": site.names.network, **_subnet(site.names.network, site.subnets.network)},
             "uplink": _subnet(site.names.uplink, site.subnets.uplink),
@@ -220,8 +225,16 @@ class Planner:
             "project": site.names.project,
             "endpoint": request.endpoint,
             "address": str(site.addresses[name]),
+            "network": str(site.subnets.network),
             "asked": asked,
-            "services": {key: site.service(name, key) for key in stack.services},
+            # a program whose service has TLS listens behind the proxy that speaks it
+            "services": {
+                key: {
+                    **site.service(name, key),
+                    "listen": "127.0.0.1" if service.tls else str(site.addresses[name]),
+                }
+                for key, service in stack.services.items()
+            },
             "needs": {
                 other: {key: {"address": str(site.addresses[other]), **site.service(other, key)} for key in services}
                 for other, services in stack.needs.items()
@@ -241,6 +254,8 @@ class Planner:
                 for key, volume in stack.volumes.items()
             },
             "floor": _floor(stack),
+            "trusts": site.trusts(name),
+            "shows": site.shows(name),
             "uplink": stack.uplink,
             "display": stack.display,
         }
@@ -256,7 +271,8 @@ class Planner:
                     f"{stack.role_path}/defaults/main.yml or in the inventory"
                 )
         release = self._release(stack, variables)
-        base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture)})
+        shows = self.site.shows(name)
+        base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture), "shows": shows})
         if release.files:
             release = replace(release, files={architecture: release.file(architecture)})
         return {
@@ -269,6 +285,7 @@ class Planner:
             "base_hash": base_hash,
             "artifact": release.plain(),
             "version_command": list(stack.artifact.version_command),
+            "shows": shows,
             "floor": _floor(stack),
             "allow_below_floor": name in self.request.allow_below_floor,
         }
@@ -291,6 +308,19 @@ class Planner:
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
+
+    def _certificates(self, acted: Collection[str]) -> list[dict[str, Any]]:
+        """One certificate for each stack that shows one, as `ca` takes it."""
+        site = self.site
+        return [
+            {
+                "name": name,
+                "names": [f"{name}.{site.names.domain}", str(site.addresses[name])],
+                "usage": site.usage(name),
+            }
+            for name in self.catalogue.ordered(acted)
+            if site.shows(name)
+        ]
 
     def _secrets(self, acted: Collection[str], live: Collection[str]) -> list[str]:
         """One secret for each consumer of each service: `<stack>/<service>/<consumer>`."""

@@ -28,10 +28,14 @@ class Request:
     storage_pool: str = "default"
     endpoint: str | None = None
     subnet: str | None = None
-    ca_provider: str = "software"
+    ca_provider: str | None = None  # that of the chain
     software_ca_chains: Collection[str] = ()
     allow_below_floor: Collection[str] = ()
     delete_data: bool = False
+
+    @property
+    def provider(self) -> str:
+        return self.ca_provider or names.ca_provider(self.chain)
 
     @property
     def brings_up(self) -> bool:
@@ -70,7 +74,26 @@ class Site:
     def service(self, stack: str, key: str) -> dict[str, Any]:
         service = self.catalogue[stack].services[key]
         # a chain that a stack lacks can only be met on the way down, where no port is used
-        return {"port": service.ports.get(self.request.chain), "protocol": service.protocol}
+        return {"port": service.ports.get(self.request.chain), "protocol": service.protocol, "tls": service.tls}
+
+    def trusts(self, stack: str) -> bool:
+        """Whether a stack meets a certificate, its own or that of a stack it needs."""
+        return self.shows(stack) or any(
+            self.catalogue[other].services[key].tls
+            for other, keys in self.catalogue[stack].needs.items()
+            for key in keys
+        )
+
+    def shows(self, stack: str) -> bool:
+        """Whether a stack has a certificate of its own."""
+        return bool(self.usage(stack))
+
+    def usage(self, stack: str) -> list[str]:
+        """What its certificate is for: to serve, and to say who it is to those it needs."""
+        found = self.catalogue[stack]
+        needed = (self.catalogue[other].services[key].tls for other, keys in found.needs.items() for key in keys)
+        server = any(service.tls for service in found.services.values())
+        return ["server"] * server + ["client"] * ("mutual" in needed)
 
     def edges(self, stacks: Collection[str]) -> list[tuple[str, str, str]]:
         """Consumer, provider and service of all the stacks given that talk to each other."""

@@ -10,9 +10,13 @@ import base64
 import http.client
 import json
 import socket
+import ssl
 import sys
 import time
 from typing import Any
+
+# the roots of the data center
+TRUST = "/etc/bcm/trust/ca-certificates.crt"
 
 
 class Fault(Exception):
@@ -41,7 +45,11 @@ def electrum(expected: dict[str, Any], *calls: tuple[str, list[Any]]) -> list[An
     host, port = expected["electrum"]
     results = []
     try:
-        with socket.create_connection((host, int(port)), 10) as connection:
+        trusting = ssl.create_default_context(cafile=TRUST)
+        with (
+            socket.create_connection((host, int(port)), 10) as plain,
+            trusting.wrap_socket(plain, server_hostname=host) as connection,
+        ):
             stream = connection.makefile("rw")
             for method, params in calls:
                 stream.write(json.dumps({"id": 0, "method": method, "params": params}) + "\n")

@@ -45,6 +45,11 @@ def prepare() -> None:
         new = config.with_suffix(".new")
         new.write_text(json.dumps({**settings, **SETTINGS}, indent=4, sort_keys=True), encoding="utf-8")
         new.replace(config)
+    # An empty file says that the server has to be certified by a root that is trusted. Without it, the program would
+    # take whatever certificate it meets first.
+    pinned = directory() / "certs" / os.environ["ELECTRUM_SERVER"]
+    pinned.parent.mkdir(mode=0o700, exist_ok=True)
+    pinned.write_bytes(b"")
     if os.environ["ELECTRUM_CREATE"] == "yes" and not wallet().exists():
         # It prints the seed, which belongs in no journal; electrum-cli getseed shows it.
         command = ["electrum", *os.environ["ELECTRUM_ARGUMENTS"].split(), "--offline", "create"]

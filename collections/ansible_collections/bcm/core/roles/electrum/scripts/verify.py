@@ -10,12 +10,15 @@ import base64
 import http.client
 import json
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 _ESTABLISHED = "01"
+# the roots of the data center
+_TRUST = "/etc/bcm/trust/ca-certificates.crt"
 
 
 class Fault(Exception):
@@ -56,7 +59,11 @@ def info(directory: Path) -> dict[str, Any]:
 
 def height_of(server: tuple[str, int]) -> int:
     try:
-        with socket.create_connection(server, 10) as connection:
+        trusting = ssl.create_default_context(cafile=_TRUST)
+        with (
+            socket.create_connection(server, 10) as plain,
+            trusting.wrap_socket(plain, server_hostname=server[0]) as connection,
+        ):
             stream = connection.makefile("rw")
             for method, params in (("server.version", ["verify", "1.4"]), ("blockchain.headers.subscribe", [])):
                 stream.write(json.dumps({"id": 0, "method": method, "params": params}) + "\n")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -169,13 +170,16 @@ MakePlanner = Callable[..., Planner]
 
 
 @pytest.fixture
-def planner(catalogue: Catalogue) -> MakePlanner:
+def planner(documents: dict[str, Any], write: WriteStacks) -> MakePlanner:
     """A planner for some stacks; keywords are the request's fields, `variables` the inventory's."""
+
+    # when a test has changed the documents
+    catalogue = functools.cache(lambda: Catalogue.read(roles=write(documents)))
 
     def make(*stacks: str, variables: Mapping[str, Any] | None = None, **fields: Any) -> Planner:
         request = Request(**{"stacks": stacks, "chain": "regtest", "datacenter": "local", **fields})
         known = JinjaVariables({**VARIABLES, **(variables or {})})
-        return Planner(catalogue, request, lambda _stacks: known)
+        return Planner(catalogue(), request, lambda _stacks: known)
 
     return make
 

@@ -143,6 +143,12 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("needs", {"bitcoind": "rpc"}, 'needs.bitcoind is "rpc": write a list'),
         ("asks", {"lnd": {}}, "asks.lnd is asked of a stack that is not needed: add lnd to needs"),
         ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
+        ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual'),
+        (
+            "services.electrum",
+            {"protocol": "udp", "port": 1, "tls": "server"},
+            'services.electrum.tls is "server", but the protocol is udp: leave it out, or write tcp',
+        ),
         ("services.electrum.port", "60401", 'services.electrum.port is "60401": write a port, a whole number from 1'),
         ("services.electrum.port", 70000, "services.electrum.port is 70000: write a port"),
         ("services.electrum.port", True, "services.electrum.port is True: write a port"),

@@ -40,7 +40,7 @@ OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
         (["tor"], {"software_ca_chains": ["main"]}, 'Unknown chain "main": did you mean "mainnet"?'),
         (
             ["tor"],
-            {"chain": "mainnet"},
+            {"chain": "mainnet", "ca_provider": "software"},
             "Chain mainnet needs a certificate authority on a hardware wallet, ca_provider is software: ",
         ),
         (
@@ -168,19 +168,68 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
     bitcoind, electrs, electrum = (fresh["instances"][name] for name in ("bitcoind", "electrs", "electrum"))
     assert electrs["needs"] == {
         "bitcoind": {
-            "rpc": {"address": bitcoind["address"], "port": 18443, "protocol": "tcp"},
-            "p2p": {"address": bitcoind["address"], "port": 18444, "protocol": "tcp"},
+            "rpc": {"address": bitcoind["address"], "port": 18443, "protocol": "tcp", "tls": None},
+            "p2p": {"address": bitcoind["address"], "port": 18444, "protocol": "tcp", "tls": None},
         }
     }
     assert electrs["clients"] == {"electrum": {"electrum": electrum["address"]}}
     assert bitcoind["clients"] == {"rpc": {"electrs": electrs["address"]}, "p2p": {"electrs": electrs["address"]}}
     assert bitcoind["asks"] == {"electrs": {"rpc_calls": ["getblock"]}}
-    assert bitcoind["services"]["rpc"] == {"port": 18443, "protocol": "tcp"}
+    rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"]}
+    assert bitcoind["services"]["rpc"] == rpc
     assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
     assert (electrum["asked"], electrs["asked"], electrum["display"]) == (True, False, True)
     assert bitcoind["artifact"] == {"source": "release", "kind": "archive", "name": "bitcoin-core", "version": "31.1"}
     assert electrs["artifact"]["version"] is None
     assert electrs["endpoint"] == "/run/lxd.socket"
+
+
+@pytest.mark.parametrize(
+    ("tls", "shows", "trusts", "usage"),
+    [
+        (None, [], [], {}),
+        ("server", ["electrs"], ["electrs", "electrum"], {"electrs": ["server"]}),
+        ("mutual", ["electrs", "electrum"], ["electrs", "electrum"], {"electrs": ["server"], "electrum": ["client"]}),
+    ],
+)
+def test_one_word_gives_a_service_tls(
+    planner: Any,
+    documents: Any,
+    namer: Any,
+    tls: str | None,
+    shows: list[str],
+    trusts: list[str],
+    usage: dict[str, list[str]],
+) -> None:
+    documents["electrs"]["services"]["electrum"].update({"tls": tls} if tls else {})
+    plan = planner("electrum").plan(Found(), namer)
+    instances = plan["instances"]
+    assert [name for name in ELECTRUM if instances[name]["shows"]] == shows
+    assert [name for name in ELECTRUM if instances[name]["trusts"]] == trusts
+    assert [image["stack"] for image in plan["images"] if image["shows"]] == shows
+    address = instances["electrs"]["address"]
+    assert instances["electrs"]["services"]["electrum"]["listen"] == ("127.0.0.1" if tls else address)
+    assert instances["electrum"]["needs"]["electrs"]["electrum"]["tls"] == tls
+    assert {item["name"]: item["usage"] for item in plan["certificates"]} == usage
+    for item in plan["certificates"]:
+        assert item["names"] == [f"{item['name']}.local-regtest.bcm", instances[item["name"]]["address"]]
+
+
+@pytest.mark.parametrize(
+    ("chain", "given", "provider", "vault"),
+    [
+        ("regtest", None, "software", None),
+        ("mainnet", None, "trezor", "local"),
+        ("regtest", "trezor", "trezor", "local"),
+    ],
+)
+def test_who_keeps_the_root_key(
+    planner: Any, namer: Any, chain: str, given: str | None, provider: str, vault: str | None
+) -> None:
+    planned = planner("tor", chain=chain, ca_provider=given)
+    planned.check()
+    plan = planned.plan(Found(), namer)
+    assert (plan["ca_provider"], plan["vault_id"]) == (provider, vault)
 
 
 def test_images(fresh: dict[str, Any]) -> None:
@@ -212,7 +261,7 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
     values, artifact = told()
     signers = [2, "A" * 40, "B" * 40]
     pins = {"kind": "archive", "name": "bitcoin-core", "version": "31.1", "digest": "1" * 64, "signers": signers}
-    assert values == {"bitcoind_dbcache": 450, "artifact": pins}
+    assert values == {"bitcoind_dbcache": 450, "artifact": pins, "shows": False}
     assert artifact["files"]["x86_64"]["url"] == "https://example.org/31.1/bitcoin-31.1.tar.gz"
     assert artifact["signed"]["signatures"] == [
         "https://example.org/31.1/alice.asc",

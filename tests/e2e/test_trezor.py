@@ -1,0 +1,244 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A data center whose root key is on a Trezor: on a signet of its own, with a Trezor in software for the device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Person, inside, reported
+from tests.e2e.test_electrum import until
+from tests.support import COLLECTION
+
+pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("started")]
+
+NAME = "vaulted"
+CHAIN = "signet"
+DOUBLE = COLLECTION / "tests/unit/plugins/module_utils/ca/double.py"
+# OP_TRUE: everybody may sign blocks of this signet
+CHALLENGE = "51"
+MAGIC = hashlib.sha256(hashlib.sha256(bytes([1]) + bytes.fromhex(CHALLENGE)).digest()).hexdigest()[:8]
+
+# Speaks TLS to a service; prints the serial of its certificate, or why there is no connection.
+_TLS = """
+import json, socket, ssl, sys
+said = json.load(sys.stdin)
+trusting = ssl.create_default_context(cadata=said["trust"])
+if "own" in said:
+    with open("/run/own.pem", "w") as file:
+        file.write(said["own"])
+    trusting.load_cert_chain("/run/own.pem")
+try:
+    with socket.create_connection(said["server"], 10) as plain:
+        with trusting.wrap_socket(plain, server_hostname=said["server"][0]) as connection:
+            # TLS 1.3 tells a client only afterwards that it is refused
+            connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            if said.get("page"):
+                print(connection.recv(4096).split(b"\\r\\n")[0].decode())
+            print(connection.getpeercert()["serialNumber"].lower().lstrip("0"))
+except OSError as error:
+    print(f"refused: {error}")
+"""
+
+# The local port of the wallet's connection to its server.
+_PORT = """
+import sys
+for line in open("/proc/net/tcp").read().splitlines()[1:]:
+    local, remote, state = line.split()[1:4]
+    if state == "01" and int(remote.split(":")[1], 16) == int(sys.argv[1]):
+        print(int(local.split(":")[1], 16))
+"""
+
+
+@dataclass
+class Device:
+    """A Trezor in software, and the person who confirms on it."""
+
+    port: int
+    log: Path
+    seen: int = 0
+
+    def confirmed(self) -> list[str]:
+        """What was shown since the last time, without generations and digests; that a passphrase was entered aside."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        new, self.seen = [json.loads(line) for line in lines[self.seen :]], len(lines)
+        shown = [item["screen"][1] for item in new if item["kind"] != "passphrase"]
+        return [re.sub(r" g\d [0-9a-f]{8}$", "", text) for text in shown]
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    folder = tmp_path_factory.mktemp("trezor")
+    settings = {"model": "T2T1", "version": [2, 3, 6], "typed": ["what only I know"]}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    double = Device(port, folder / "confirmations.jsonl")
+    command = [sys.executable, str(DOUBLE), "--port", str(port), "--settings", str(folder / "settings.json")]
+    process = subprocess.Popen([*command, "--log", str(double.log)])
+
+    def answers() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.3)
+            probe.connect(("127.0.0.1", port))
+            try:
+                probe.send(b"PINGPING")
+                return probe.recv(8) == b"PONGPONG"
+            except OSError:
+                return False
+
+    until(answers, "the Trezor in software", 20)
+    yield double
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def datacenter(person: Person, device: Device) -> Iterator[str]:
+    """Settings of a data center on a signet of its own, and a stack whose service wants to know its clients."""
+    stacks = person.home / "guarded-stacks"
+    shutil.copytree(person.home / "docs/examples/stacks", stacks)
+    declaration = stacks / "hello/meta/stack.yml"
+    text = declaration.read_text()
+    assert "http: {protocol: tcp, port: 8080}" in text
+    declaration.write_text(text.replace("port: 8080}", "port: 8080, tls: mutual}"))
+    person.datacenter(NAME, chain=CHAIN)
+    with (person.home / "inventories" / NAME / "group_vars/all.yml").open("a") as settings:
+        settings.write(f"bcm_ca_device: udp:127.0.0.1:{device.port}\n")
+        settings.write(f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_signet_magic: '{MAGIC}'\n")
+        settings.write(f"bcm_stack_path: [{stacks}]\n")
+    yield NAME
+    person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
+
+
+@pytest.fixture(scope="module")
+def authority(person: Person, datacenter: str, device: Device) -> str:
+    """The data center, once its root is made."""
+    refused = person.types("-d", datacenter, "stack", "start", "tor", "electrum")
+    assert refused.returncode == 1
+    assert "needs your consent" in refused.stderr + refused.stdout
+    device.confirmed()
+    person.succeeds("-d", datacenter, "ca", "init")
+    assert device.confirmed() == [f"bcm vault {datacenter}", "root", "inter", "crl"]
+    return datacenter
+
+
+@pytest.fixture(scope="module")
+def deployed(person: Person, authority: str, device: Device) -> dict[str, str]:
+    """Addresses of the stacks that run."""
+    found = reported(person.succeeds("-d", authority, "stack", "start", "electrum", "hello", "--json"))
+    assert device.confirmed() == [f"bcm vault {authority}"]
+
+    def mined() -> bool:
+        return bool(json.loads(person.succeeds("-d", authority, "bitcoin-cli", "generatetodescriptor", "1", "raw(51)")))
+
+    until(mined, "a block", 300)
+    return {name: item["address"] for name, item in found.items()}
+
+
+def certificates(person: Person) -> dict[str, str]:
+    """Serials by names."""
+    listed = json.loads(person.succeeds("-d", NAME, "ca", "list", "--json"))
+    return {item["name"]: item["serial"] for item in listed}
+
+
+def trust(person: Person) -> str:
+    public = json.loads((person.home / "inventories" / NAME / "secrets" / f"{CHAIN}.pki.json").read_text())
+    return str(public["roots"][-1]["certificate"])
+
+
+def speaks(instance: str, address: str, port: int, **more: object) -> list[str]:
+    said = json.dumps({"server": [address, port], **more})
+    return inside(NAME, instance, "sh", "-c", f"python3 -c '{_TLS}' <<'EOF'\n{said}\nEOF", chain=CHAIN).splitlines()
+
+
+def connection() -> str:
+    """The local port of the wallet's connection; empty if there is none."""
+    return inside(NAME, "electrum", "python3", "-c", _PORT, "60602", chain=CHAIN)
+
+
+def test_the_wallet_follows_its_server_over_tls(person: Person, deployed: dict[str, str]) -> None:
+    found = reported(person.succeeds("-d", NAME, "stack", "start", "electrum", "--json"))
+    assert found["electrs"]["verified"] == ["height 1"]
+    assert found["electrum"]["verified"] == ["height 1"]
+    until(lambda: bool(connection()), "the wallet's connection")
+    pinned = inside(NAME, "electrum", "cat", f"/var/lib/electrum/signet/certs/{deployed['electrs']}", chain=CHAIN)
+    assert pinned == "", "the wallet took a certificate that no root vouches for"
+
+
+def test_nothing_is_left_to_do(person: Person, deployed: dict[str, str], device: Device) -> None:
+    device.confirmed()
+    assert person.succeeds("-d", NAME, "stack", "start", "electrum", "hello").rstrip().endswith("nothing changed")
+    assert device.confirmed() == [f"bcm vault {NAME}"]
+
+
+def test_only_the_root_of_the_data_center_is_trusted(
+    person: Person, deployed: dict[str, str], started: dict[str, object]
+) -> None:
+    assert speaks("electrum", deployed["electrs"], 60602, trust=trust(person)) == [certificates(person)["electrs"]]
+    other = json.loads((person.home / "inventories/local/secrets/regtest.pki.json").read_text())
+    (answer,) = speaks("electrum", deployed["electrs"], 60602, trust=other["roots"][-1]["certificate"])
+    assert "certificate verify failed" in answer
+
+
+def test_a_client_without_or_with_a_revoked_certificate_is_refused(
+    person: Person, deployed: dict[str, str], device: Device, tmp_path: Path
+) -> None:
+    server = ("hello", deployed["hello"], 8080)
+    person.succeeds("-d", NAME, "ca", "issue", "phone", "--usage", "client", "--out", str(tmp_path))
+    own = (tmp_path / "phone.crt").read_text() + (tmp_path / "phone.key").read_text()
+    (answer,) = speaks(*server, trust=trust(person), page=True)
+    assert answer.startswith("refused")
+    assert speaks(*server, trust=trust(person), page=True, own=own)[0] == "HTTP/1.0 200 OK"
+    device.confirmed()
+    person.succeeds("-d", NAME, "ca", "revoke", "phone")
+    assert device.confirmed() == [f"bcm vault {NAME}"], "the intermediate lists what it has issued"
+    person.succeeds("-d", NAME, "stack", "start", "hello")
+    (answer,) = speaks(*server, trust=trust(person), page=True, own=own)
+    assert answer.startswith("refused")
+
+
+def test_one_certificate_is_renewed_and_the_others_are_left_alone(person: Person, deployed: dict[str, str]) -> None:
+    before, port = certificates(person), connection()
+    person.succeeds("-d", NAME, "ca", "renew", "electrs")
+    person.succeeds("-d", NAME, "stack", "start", "electrum", "hello")
+    after = certificates(person)
+    assert {name for name in after if after[name] != before.get(name)} == {"electrs"}
+    assert speaks("electrum", deployed["electrs"], 60602, trust=trust(person)) == [after["electrs"]]
+    assert connection() == port, "the wallet lost its connection"
+
+
+def test_the_root_is_rotated_while_the_wallet_stays_connected(
+    person: Person, deployed: dict[str, str], device: Device
+) -> None:
+    old, port = trust(person), connection()
+    device.confirmed()
+    person.succeeds("-d", NAME, "ca", "rotate")
+    shown = device.confirmed()
+    assert (shown[:4], set(shown[4:])) == ([f"bcm vault {NAME}", "root", "cross", "inter"], {"crl"})
+    person.succeeds("-d", NAME, "stack", "start", "electrum", "hello")
+    assert trust(person) != old
+    serial = certificates(person)["electrs"]
+    for root in (old, trust(person)):
+        assert speaks("electrum", deployed["electrs"], 60602, trust=root) == [serial]
+    assert connection() == port, "the wallet lost its connection"
+    assert person.succeeds("-d", NAME, "stack", "start", "electrum", "hello").rstrip().endswith("nothing changed")
+
+
+def test_private_files_are_encrypted_and_the_session_is_over(person: Person, deployed: dict[str, str]) -> None:
+    secrets = person.home / "inventories" / NAME / "secrets"
+    for name in (f"{CHAIN}.json", f"{CHAIN}.keys.json"):
+        assert (secrets / name).read_text().startswith(f"$ANSIBLE_VAULT;1.2;AES256;{NAME}\n")
