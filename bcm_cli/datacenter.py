@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import TOY_CHAIN, datacenter_names, unknown
 
 from .setup import ROOT
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CURRENT = ROOT / "bcm.json"
 _INVENTORIES = ROOT / "inventories"
+_PROVIDERS = ("trezor", "software")
 
 
 class UsageError(BcmError):
@@ -60,6 +61,8 @@ class DataCenter:
         from ansible.vars.manager import VariableManager
 
         loader = DataLoader()
+        # else the variables of another data center count, too, if its folder is the current one
+        loader.set_basedir(str(ROOT))
         try:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
@@ -106,6 +109,25 @@ class DataCenter:
     @property
     def chain(self) -> str:
         return str(self.variable("bcm_chain", "regtest"))
+
+    @property
+    def ca_provider(self) -> str:
+        """Where the root key is: "trezor", or "software", which means a file."""
+        said = str(self.variable("bcm_ca_provider", "software" if self.chain == TOY_CHAIN else "trezor"))
+        if said not in _PROVIDERS:
+            raise BcmError(f"{self.inventory}: bcm_ca_provider: {unknown('provider', said, _PROVIDERS)}")
+        return said
+
+    @property
+    def ca_device(self) -> str | None:
+        """Which device, if there are several, as trezorlib calls it."""
+        said = self.variable("bcm_ca_device")
+        return str(said) if said else None
+
+    @property
+    def secrets(self) -> Path:
+        """The folder of what only its owner reads, and of what is issued."""
+        return self.inventory / "secrets"
 
     @property
     def project(self) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
@@ -144,6 +144,16 @@ def _parser() -> _Parser:
             "--older-than", type=float, default=30.0, metavar="DAYS", help=f"{what} in so many days (30)"
         )
 
+    secret = group(verb(verbs, "secret", "", "look at and change secrets, such as passwords", "bcm secret list"))
+    verb(secret, "list", "secret:names", "list secrets, and the stacks that know them", "bcm secret list", json)
+    shown = verb(secret, "show", "secret:show", "print a secret", "bcm secret show bitcoind/rpc/electrs")
+    shown.add_argument("name", metavar="NAME")
+    rotate = verb(
+        secret, "rotate", "secret:rotate", "make new values for secrets", "bcm secret rotate bitcoind/rpc/electrs"
+    )
+    rotate.add_argument("names", nargs="+", metavar="NAME")
+    verb(secret, "edit", "secret:edit", "change secrets with the editor of VISUAL or EDITOR", "bcm secret edit")
+
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
     test.add_argument("--only", metavar="NAME", help="only what has this in its name")
@@ -169,18 +179,24 @@ def _end(number: int, _frame: object) -> NoReturn:
 def main(argv: list[str]) -> int:
     """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
     args = parse(argv)
+
+    def work() -> int:
+        if args.run not in _WITHOUT_DATACENTER:
+            args.datacenter = DataCenter(args.datacenter)
+        setup.enter("bcm", argv, args.yes)
+        module, function = args.run.split(":")
+        return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit status of some work, or of what it raises, which a person is told."""
     # Whoever ends us, or closes our terminal, ends us as Ctrl-C does: what we opened is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
-        if args.run not in _WITHOUT_DATACENTER:
-            args.datacenter = DataCenter(args.datacenter)
-        if Path(sys.prefix) != setup.VENV:
-            setup.virtual_environment(yes=args.yes)
-            python = str(setup.VENV / "bin" / "python")
-            os.execv(python, [python, str(setup.ROOT / "bcm"), *argv])
-        module, function = args.run.split(":")
-        return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
+        return work()
     except UsageError as error:
         print(f"bcm: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ from typing import IO
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
-from . import lxd, setup
+from . import device, lxd, setup
 from .catalogue import checked
 from .datacenter import DataCenter
 
@@ -39,7 +39,11 @@ def change(args: argparse.Namespace) -> int:
     options += ["--check"] * args.check + ["--diff"] * args.diff
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
     # Ours come last, so that nothing given with -e says otherwise.
-    return _run(datacenter, [*options, "-e", json.dumps(extra)], args.json)
+    options += ["-e", json.dumps(extra)]
+    with device.session(datacenter) as environment:
+        if environment:
+            options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
+        return _run(datacenter, options, args.json, environment)
 
 
 def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:
@@ -56,10 +60,11 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:
         raise BcmError("That is not its name: nothing was deleted")
 
 
-def _run(datacenter: DataCenter, options: list[str], as_json: bool) -> int:
+def _run(datacenter: DataCenter, options: list[str], as_json: bool, more: dict[str, str]) -> int:
     program = str(setup.VENV / "bin" / "ansible-playbook")
     environment = {
         **os.environ,
+        **more,
         "ANSIBLE_CONFIG": str(setup.ROOT / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress",
         "PATH": f"{setup.VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -172,9 +172,25 @@ def virtual_environment(venv: Path = VENV, requirements: Path = REQUIREMENTS, ye
         stamp.write_text(_stamp(venv, requirements), encoding="ascii")
 
 
+def enter(script: str, argv: list[str], yes: bool = False) -> None:
+    """Go on in the virtual environment: if this is another Python, run a script of the repository again, there."""
+    if Path(sys.prefix) != VENV:
+        virtual_environment(yes=yes)
+        python = str(VENV / "bin" / "python")
+        os.execv(python, [python, str(ROOT / script), *argv])
+
+
 def _stamp(venv: Path, requirements: Path) -> str:
     # The interpreter belongs to it: a distribution's upgrade changes what python3 points to.
     return f"{hashlib.sha256(requirements.read_bytes()).hexdigest()} {os.path.realpath(venv / 'bin' / 'python')}\n"
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder that only its owner can read, in memory if the system has such a place; it is gone afterwards."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    with tempfile.TemporaryDirectory(prefix="bcm-", dir=runtime if os.access(runtime, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from pysequoia import Tsk
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from bcm_cli import images, setup
 from bcm_cli.datacenter import DataCenter
 from tests.support import LXD_DIR, ROOT, Tools
@@ -110,7 +111,8 @@ class Checkout:
 def checkout_at(home: Path) -> Checkout:
     """Copy what the command needs; the virtual environment is shared, since making it is another test's work."""
     setup.virtual_environment()
-    for name in ("bcm", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg", "requirements.txt"):
+    things = ("bcm", "bcm-vault-client", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg")
+    for name in (*things, "requirements.txt"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("secrets", "__pycache__", "tests"))
         else:
@@ -125,6 +127,70 @@ def checkout_at(home: Path) -> Checkout:
 def checkout(tmp_path: Path) -> Checkout:
     """Without any LXD."""
     return checkout_at(tmp_path / "bcm")
+
+
+@dataclass(frozen=True)
+class Safe:
+    """Data center "home" on signet, whose root key and vault are on a Trezor that is plugged in."""
+
+    checkout: Checkout
+    double: Double
+
+    @property
+    def secrets(self) -> Path:
+        return self.checkout.home / "inventories/home/secrets"
+
+    def bcm(self, *words: str, stdin: bytes | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.checkout.bcm("-d", "home", *words, stdin=stdin, **more)
+
+    def runs(self, *argv: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """A program of the environment, without a terminal."""
+        path = f"{self.checkout.home}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            argv, cwd=cwd or self.checkout.home, env={**self.checkout.environment, "PATH": path, **more},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False, start_new_session=True,
+        )  # fmt: skip
+
+    def confirmed(self) -> list[str]:
+        """What was confirmed on the screen since this was last asked, the last line of each."""
+        shown = [confirmation["screen"][-1] for confirmation in self.double.confirmations]
+        self.double.confirmations.clear()
+        return shown
+
+    def root(self) -> None:
+        """Have a root on the device."""
+        run = self.runs("ansible-playbook", "-i", "inventories/home", "root.yml")
+        assert run.returncode == 0, run.stdout + run.stderr
+        self.confirmed()
+
+    def wait_for(self, shown: str, seconds: float = 20) -> None:
+        """Until it is on the screen."""
+        end = time.monotonic() + seconds
+        while not any(shown in confirmation["screen"] for confirmation in self.double.confirmations):
+            assert time.monotonic() < end, f'"{shown}" was not shown'
+            time.sleep(0.01)
+
+
+ROOT_PLAY = """---
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - bcm.core.ca_root: {chain: signet, domain: home-signet.bcm, allow_new_root: true}
+"""
+
+
+@pytest.fixture
+def safe(checkout: Checkout, tmp_path: Path) -> Iterator[Safe]:
+    """Its device is one on which the passphrase is typed."""
+    local, home = (checkout.home / "inventories" / name for name in ("local", "home"))
+    shutil.copytree(local, home)
+    (home / "group_vars/all.yml").write_text("bcm_datacenter: home\nbcm_chain: signet\n")
+    (checkout.home / "root.yml").write_text(ROOT_PLAY)
+    (tmp_path / "run").mkdir(mode=0o700)
+    with Double(Settings(model="T2T1", version=(2, 3, 6))) as double:
+        environment = {key: value for key, value in checkout.environment.items() if key != "BCM_TREZOR_SESSION"}
+        environment |= {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "TREZOR_PATH": double.path}
+        yield Safe(Checkout(checkout.home, environment), double)
 
 
 STACK = """---

@@ -44,7 +44,8 @@ def test_antsibull_docs(tools: Tools) -> None:
 
 
 def test_mypy(tools: Tools) -> None:
-    tools.run("mypy", COLLECTION / "plugins/module_utils", COLLECTION / "plugins/plugin_utils", "bcm_cli", "bcm")
+    folders = (COLLECTION / "plugins/module_utils", COLLECTION / "plugins/plugin_utils", "bcm_cli")
+    tools.run("mypy", "--scripts-are-modules", *folders, "bcm", "bcm-vault-client")
 
 
 def test_ansible_lint(tools: Tools) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._errors import BcmError
 from . import pinentry
-from .line import DeviceError, Line, alone, find, one_line
+from .line import ANSWER, DeviceError, InUse, Line, alone, find, one_line
 
 # At its more talkative levels it logs session ids, which open a wallet, and whole messages. Faults are raised anyway.
 logging.getLogger("trezorlib").setLevel(logging.CRITICAL)
@@ -141,14 +142,18 @@ class Trezor:
 
     def end(self) -> None:
         """End the session that was kept; no device is needed if there is none. Not to be called inside the context."""
-        if self._kept is None or not self._kept.exists():
-            return
-        try:
-            with self:
-                self._opened = self._resumed()
-                self._forget()
-        except DeviceError:  # without power it has forgotten the session by itself
-            self._kept.unlink(missing_ok=True)
+        deadline = time.monotonic() + ANSWER
+        while self._kept is not None and self._kept.exists():
+            try:
+                with self:
+                    self._opened = self._resumed()
+                    self._forget()
+            except InUse:  # by a process of this run that was interrupted, too
+                if time.monotonic() > deadline:
+                    self._kept.unlink(missing_ok=True)
+                time.sleep(0.05)
+            except DeviceError:  # without power it has forgotten the session by itself
+                self._kept.unlink(missing_ok=True)
 
     # --- from here on private, but for Root ---
 

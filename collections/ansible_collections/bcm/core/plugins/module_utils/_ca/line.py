@@ -33,6 +33,10 @@ class DeviceError(BcmError):
     """Something about the device, or the person in front of it."""
 
 
+class InUse(DeviceError):
+    """Another process on this machine has the device."""
+
+
 class Line:
     """A transport of trezorlib with a deadline on each wait: of itself it has none, on some not even for writing."""
 
@@ -124,7 +128,7 @@ def alone(path: str) -> Iterator[None]:
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or default) / "bcm"
 
     def busy() -> None:
-        raise DeviceError(f"Trezor at {path}: another run is using it: wait until that is done, and run it again")
+        raise InUse(f"Trezor at {path}: another run is using it: wait until that is done, and run it again")
 
     with contextlib.ExitStack() as stack:
         try:

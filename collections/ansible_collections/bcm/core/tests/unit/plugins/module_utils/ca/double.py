@@ -385,7 +385,7 @@ class Double:
             minor_version=settings.version[1],
             patch_version=settings.version[2],
             bootloader_mode=settings.bootloader or None,
-            device_id=hashlib.sha256(settings.mnemonic.encode()).hexdigest()[:24].upper(),
+            device_id=hashlib.sha256(f"{settings.label} {settings.mnemonic}".encode()).hexdigest()[:24].upper(),
             label=settings.label,
             initialized=settings.initialized,
             model={"T1B1": "1", "T2T1": "T"}[settings.model],

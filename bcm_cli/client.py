@@ -1,0 +1,52 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client script for the vaults of data centers: Ansible asks it for a password, and it asks the device."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import signal
+
+from . import setup
+from .datacenter import DataCenter, UsageError
+from .main import guarded
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> int:
+    """Print the password of a vault; exit status 2, as Ansible has it, if there is no vault of that name."""
+    parser = argparse.ArgumentParser(
+        prog="bcm-vault-client",
+        description="Print the password of a data center's vault, which its Trezor derives.",
+        epilog="example:\n  ansible-playbook -i inventories/home --vault-id home@bcm-vault-client site.yml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--vault-id", required=True, metavar="NAME", help="the data center, a folder of inventories/")
+    name = parser.parse_args(argv).vault_id
+
+    def work() -> int:
+        datacenter = DataCenter(name)
+        setup.enter("bcm-vault-client", argv)
+        if datacenter.ca_provider != "trezor":
+            raise UsageError(f"Data center {name} has no vault: its root key is in a file, as bcm_ca_provider has it")
+        from .device import password
+
+        # Ansible leaves its clients behind when it is interrupted, and this one would keep the device.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        print(password(datacenter, _say))
+        return 0
+
+    return guarded(work)
+
+
+def _say(text: str) -> None:
+    """Tell the person at the terminal, since Ansible keeps standard error for itself."""
+    try:
+        with open("/dev/tty", "w", encoding="utf-8") as terminal:
+            print(f"bcm: {text}", file=terminal)
+    except OSError:
+        setup.step(text)

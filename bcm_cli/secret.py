@@ -1,0 +1,136 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets of a data center: which there are, one of them, new values, and all in an editor."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
+from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
+
+from . import setup
+from .datacenter import DataCenter, UsageError
+from .device import vault
+from .output import answer
+
+_EDITORS = ("editor", "nano", "vi")
+
+
+def names(args: argparse.Namespace) -> int:
+    """What they are called and who may know them, without their values."""
+    path = _path(args.datacenter)
+    values = _secrets.read(path, vault(args.datacenter)) if path.exists() else {}
+    rows: list[dict[str, Any]] = [{"secret": name, "stacks": _secrets.holders(name)} for name in sorted(values)]
+    return answer({"secrets": rows} if args.json else rows, args.json)
+
+
+def show(args: argparse.Namespace) -> int:
+    """The value of one, and nothing else, on stdout."""
+    path = _present(args.datacenter)
+    values = _secrets.read(path, vault(args.datacenter))
+    _known([args.name], values)
+    print(values[args.name])
+    return 0
+
+
+def rotate(args: argparse.Namespace) -> int:
+    """New values for some."""
+    path = _present(args.datacenter)
+    with _secrets.changing(path, vault(args.datacenter)) as values:
+        _known(args.names, values)
+        values.update({name: _secrets.new() for name in args.names})
+    _tell(args.names)
+    return 0
+
+
+def edit(args: argparse.Namespace) -> int:
+    """All of them in an editor; other runs may go on meanwhile."""
+    path = _present(args.datacenter)
+    own = vault(args.datacenter)
+    before = _secrets.read(path, own)
+    with setup.private_folder() as folder:
+        after = _edited(before, folder / path.name)
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    if not changed:
+        setup.step("Nothing was changed")
+        return 0
+    with _secrets.changing(path, own) as values:
+        other = [name for name in changed if values.get(name) != before.get(name)]
+        if other:
+            raise BcmError(f"Another run changed {', '.join(other)} meanwhile: nothing was written, edit them again")
+        for name in changed:
+            values.pop(name, None)
+        values.update({name: after[name] for name in changed if name in after})
+    _tell(changed)
+    return 0
+
+
+def _path(datacenter: DataCenter) -> Path:
+    return datacenter.secrets / f"{datacenter.chain}.json"
+
+
+def _present(datacenter: DataCenter) -> Path:
+    path = _path(datacenter)
+    if not path.exists():
+        name = f"{datacenter.name} ({datacenter.chain})"
+        raise BcmError(f"Data center {name} has no secrets yet: `bcm stack start STACK` makes them")
+    return path
+
+
+def _known(wanted: Iterable[str], values: Mapping[str, str]) -> None:
+    for name in wanted:
+        if name not in values:
+            raise UsageError(str(unknown("secret", name, sorted(values))))
+
+
+def _tell(changed: Iterable[str]) -> None:
+    stacks = dict.fromkeys(holder for name in changed for holder in _secrets.holders(name))
+    setup.step(f"Changed: {', '.join(changed)}. `bcm stack start {' '.join(stacks)}` makes the stacks use it")
+
+
+def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
+    file.touch(mode=0o600)
+    file.write_text(_secrets.formatted(before), encoding="utf-8")
+    while True:
+        _editor(file)
+        try:
+            after = _secrets.parsed(file.read_text(encoding="utf-8"))
+            _secrets.check_names(after)
+            if not all(after.values()):
+                raise ValueError("a secret is empty")
+            return after
+        except (ValueError, BcmError, OSError) as error:
+            fault = f"That cannot be kept, {error}"
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise BcmError(f"{fault}: nothing was changed, edit it again")
+        print(f"bcm: {fault}. Edit it again? [Y/n] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().lower() not in ("\n", "y\n", "yes\n"):
+            raise BcmError("Nothing was changed")
+
+
+def _editor(file: Path) -> None:
+    """Let a person edit a file; Ctrl-C is the editor's meanwhile."""
+    said = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    command = shlex.split(said) if said else [next(filter(setup.which, _EDITORS), "vi")]
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        status = subprocess.run(
+            [*command, str(file)], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), check=False
+        ).returncode
+    except OSError as error:
+        raise BcmError(f"The editor {command[0]} cannot be started: {error.strerror}: set EDITOR to another") from error
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if status:
+        raise BcmError(f"The editor {command[0]} ended with {status}: nothing was changed")

@@ -1,0 +1,335 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vault of a data center: the client script, the session of a command, and a device that replaces another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
+from tests.cli.conftest import Checkout, Safe, Terminal
+
+TYPED = "Enter passphrase"
+OPENED = "bcm vault home"
+NAME = "bitcoind/rpc/electrs"
+VALUE = "what only the vault knows"
+
+
+def client(safe: Safe, name: str = "home", **more: str) -> subprocess.CompletedProcess[str]:
+    return safe.runs(str(safe.checkout.home / "bcm-vault-client"), "--vault-id", name, cwd=safe.secrets.parent, **more)
+
+
+def password(double: Double) -> str:
+    """As another program gets it from the device."""
+    with Trezor(double.path, ask=lambda *question: "dc1 passphrase") as used:
+        return used.vault_secret("home")
+
+
+def keep(safe: Safe, values: dict[str, str]) -> None:
+    safe.secrets.mkdir(exist_ok=True)
+    vault = AnsibleVault("home", password(safe.double).encode())
+    (safe.secrets / "signet.json").write_text(vault.seal(json.dumps(values)))
+    safe.confirmed()
+
+
+def nothing_is_left(safe: Safe) -> None:
+    """No session in the device, and no trace of one on disk."""
+    assert set(safe.double.sessions.values()) <= {None}
+    assert [path.name for path in Path(safe.checkout.environment["XDG_RUNTIME_DIR"]).glob("bcm-*")] == []
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+
+def test_the_client_prints_the_password_and_nothing_else(safe: Safe) -> None:
+    done = client(safe)
+    assert (done.returncode, done.stdout) == (0, f"{password(safe.double)}\n"), done.stderr
+    assert len(done.stdout) == 64 + 1
+    # there is no root yet that would tell a mistyped passphrase
+    assert safe.confirmed()[:3] == [TYPED, TYPED, OPENED]
+    assert done.stderr.splitlines()[-1] == f'bcm: Trezor "double": confirm: "{OPENED}"'
+    nothing_is_left(safe)
+
+
+def test_the_root_tells_the_passphrase(safe: Safe) -> None:
+    safe.root()
+    assert client(safe).returncode == 0
+    assert safe.confirmed() == [TYPED, OPENED]
+    safe.double.settings.typed = ["another passphrase"]
+    done = client(safe)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'Trezor "double" with this passphrase has another key than the root of home-signet.bcm' in done.stderr
+    assert safe.confirmed() == [TYPED]
+    nothing_is_left(safe)
+
+
+def test_without_a_root_the_passphrase_is_typed_twice_alike(safe: Safe) -> None:
+    safe.double.settings.typed = ["one", "two"]
+    done = client(safe)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the two passphrases differ" in done.stderr
+    safe.double.settings.typed = [""]
+    assert "the empty passphrase protects nothing" in client(safe).stderr
+    nothing_is_left(safe)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hom", 'bcm: Unknown data center "hom": did you mean "home"? Known data centers: home, local'),
+        ("local", "bcm: Data center local has no vault: its root key is in a file, as bcm_ca_provider has it"),
+    ],
+)
+def test_a_vault_that_does_not_exist(safe: Safe, name: str, said: str) -> None:
+    done = client(safe, name)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", said)
+    assert safe.confirmed() == []
+
+
+def test_a_provider_that_does_not_exist(safe: Safe) -> None:
+    with safe.checkout.settings("home").open("a") as file:
+        file.write("bcm_ca_provider: trezr\n")
+    done = client(safe)
+    assert done.returncode == 1
+    assert 'bcm_ca_provider: Unknown provider "trezr": did you mean "trezor"?' in done.stderr
+
+
+def test_what_goes_wrong_with_the_device(safe: Safe) -> None:
+    safe.double.settings.answers = ["confirm", "confirm", "cancel"]
+    done = client(safe)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cancelled on the device while opening the vault of home" in done.stderr
+    nothing_is_left(safe)
+    done = client(safe, TREZOR_PATH="udp:127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Trezor: none is at udp:127.0.0.1:1" in done.stderr
+
+
+def test_the_person_is_told_at_the_terminal(safe: Safe, tmp_path: Path) -> None:
+    """As Ansible runs it, which keeps both of its outputs for itself."""
+    command = f"{safe.checkout.home}/bcm-vault-client --vault-id home >{tmp_path}/out 2>{tmp_path}/err"
+    terminal = Terminal(["/bin/sh", "-c", command], tmp_path, safe.checkout.environment)
+    terminal.reads("enter the passphrase on its screen")
+    terminal.reads(f'confirm: "{OPENED}"')
+    assert terminal.ends() == 0
+    assert (tmp_path / "out").read_text() == f"{password(safe.double)}\n"
+    assert (tmp_path / "err").read_text() == ""
+
+
+def test_ansible_encrypts_and_decrypts_with_it(safe: Safe, tmp_path: Path) -> None:
+    given = ("--vault-id", "home@bcm-vault-client")
+    done = safe.runs("ansible-vault", "encrypt_string", *given, VALUE, "--name", "hidden")
+    assert done.returncode == 0, done.stderr
+    assert "$ANSIBLE_VAULT;1.2;AES256;home" in done.stdout
+    assert VALUE not in done.stdout
+    (tmp_path / "hidden.yml").write_text(done.stdout)
+    shown = ("-m", "ansible.builtin.debug", "-a", "var=hidden", "-e", f"@{tmp_path}/hidden.yml")
+    done = safe.runs("ansible", "-i", "inventories/home", "localhost", *given, *shown)
+    assert f'"hidden": "{VALUE}"' in done.stdout, done.stdout + done.stderr
+    safe.double.settings.answers = ["confirm", "confirm", "cancel"]
+    done = safe.runs("ansible", "-i", "inventories/home", "localhost", *given, *shown)
+    assert done.returncode != 0
+    assert "cancelled on the device" in done.stderr
+
+
+# -- the session of a command -----------------------------------------------------------------------------------------
+
+SITE = [
+    {
+        "name": "Plan",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "name": "Read",
+                "bcm.core.secrets": {"chain": "signet", "names": [NAME], "vault_id": "home"},
+                "register": "kept",
+            },
+            {
+                "name": "Write down",
+                "ansible.builtin.copy": {
+                    "dest": "{{ playbook_dir }}/given.json",
+                    "content": "{{ {'kept': kept, 'path': lookup('env', 'TREZOR_PATH')} | to_json }}",
+                    "mode": "0600",
+                },
+                "check_mode": False,
+            },
+        ],
+    }
+]
+
+
+@pytest.fixture
+def site(safe: Safe) -> Safe:
+    (safe.checkout.home / "site.yml").write_text(yaml.safe_dump(SITE))
+    safe.root()
+    keep(safe, {NAME: VALUE})
+    return safe
+
+
+def given(safe: Safe) -> dict[str, object]:
+    read: dict[str, object] = json.loads((safe.checkout.home / "given.json").read_text())
+    return read
+
+
+def test_a_run_asks_for_the_passphrase_once_and_opens_the_vault_once(site: Safe) -> None:
+    done = site.bcm("stack", "start", "tor", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(site)["kept"]["secrets"]["electrs"] == {NAME: VALUE}  # type: ignore[index]
+    assert site.confirmed() == [TYPED, OPENED]
+    assert VALUE not in done.stdout + done.stderr
+    nothing_is_left(site)
+
+
+def test_a_run_takes_the_device_of_the_inventory(site: Safe) -> None:
+    with site.checkout.settings("home").open("a") as file:
+        file.write(f"bcm_ca_device: {site.double.path}\n")
+    done = site.bcm("stack", "start", "tor", "--check", TREZOR_PATH="udp:127.0.0.1:1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(site)["path"] == site.double.path
+    nothing_is_left(site)
+
+
+def test_a_wrong_passphrase_is_told_before_the_run(site: Safe) -> None:
+    site.double.settings.typed = ["another passphrase"]
+    done = site.bcm("stack", "start", "tor", "--check")
+    assert done.returncode == 1
+    assert "has another key than the root of home-signet.bcm" in done.stderr
+    assert not (site.checkout.home / "given.json").exists()
+    nothing_is_left(site)
+
+
+def test_a_file_of_another_device_is_told(site: Safe) -> None:
+    (site.secrets / "signet.json").write_text(AnsibleVault("home", b"another").seal("{}"))
+    done = site.bcm("stack", "start", "tor", "--check")
+    assert done.returncode == 2
+    assert "signet.json cannot be decrypted: it was encrypted with another device or passphrase" in done.stdout
+    nothing_is_left(site)
+
+
+def test_regtest_asks_nobody(safe: Safe) -> None:
+    (safe.checkout.home / "site.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False}]))
+    done = safe.checkout.bcm("-d", "local", "stack", "start", "tor", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert safe.confirmed() == []
+
+
+@pytest.mark.parametrize("at", [TYPED, OPENED])
+def test_control_c_ends_the_session(site: Safe, at: str) -> None:
+    site.double.settings.answers = ["hang"] if at == TYPED else ["confirm", "hang"]
+    terminal = site.checkout.terminal("-d", "home", "stack", "start", "tor", "--check")
+    site.wait_for(at)
+    terminal.types("\x03")
+    assert terminal.ends() == 130
+    nothing_is_left(site)
+
+
+@pytest.mark.parametrize("at", [TYPED, OPENED])
+def test_sigterm_ends_the_session(site: Safe, at: str) -> None:
+    site.double.settings.answers = ["hang"] if at == TYPED else ["confirm", "hang"]
+    terminal = site.checkout.terminal("-d", "home", "stack", "start", "tor", "--check")
+    site.wait_for(at)
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.ends() == 143
+    nothing_is_left(site)
+
+
+# -- another device ---------------------------------------------------------------------------------------------------
+
+PINENTRY = """#!/bin/sh
+echo OK Pleased to meet you
+while read -r line; do
+  case $line in GETPIN) echo "D $TYPED" ;; esac
+  echo OK
+done
+"""
+
+
+@contextmanager
+def process(folder: Path, **settings: object) -> Iterator[tuple[str, Path]]:
+    """A device in a process of its own: where it is, and what was confirmed on it."""
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ("--port", str(port), "--settings", folder / "settings.json", "--log", folder / "log.jsonl")
+    with subprocess.Popen([sys.executable, doubles.__file__, *options]) as device:
+        try:
+            _answers(port)
+            yield f"udp:127.0.0.1:{port}", folder / "log.jsonl"
+        finally:
+            device.terminate()
+
+
+def _answers(port: int, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+        caller.settimeout(0.1)
+        caller.connect(("127.0.0.1", port))
+        while time.monotonic() < end:
+            try:
+                caller.send(b"PINGPING")
+                assert caller.recv(64) == b"PONGPONG"
+                return
+            except (TimeoutError, ConnectionRefusedError):
+                time.sleep(0.02)
+    pytest.fail("the device does not answer", pytrace=False)
+
+
+def test_the_recovery_sheet_opens_the_vault_on_another_device(site: Safe, tmp_path: Path) -> None:
+    """Another model with another name, recovered from the words; the inventory is a copy."""
+    pinentry = tmp_path / "bin/pinentry"
+    pinentry.parent.mkdir()
+    pinentry.write_text(PINENTRY)
+    pinentry.chmod(0o700)
+    site.double.unplug()
+    show = ("secret", "show", NAME)
+    with process(tmp_path / "spare", model="T1B1", version=[1, 14, 1], label="the spare one") as (path, log):
+        own = {"TREZOR_PATH": path, "PATH": f"{pinentry.parent}{os.pathsep}{os.environ['PATH']}"}
+        done = site.bcm(*show, **own, TYPED="dc1 passphrase")
+        assert (done.returncode, done.stdout) == (0, f"{VALUE}\n"), done.stderr
+        assert 'Trezor "the spare one": confirm: "bcm vault home"' in done.stderr
+        assert client(site, **own, TYPED="dc1 passphrase").returncode == 0
+        shown = [json.loads(line)["screen"][-1] for line in log.read_text().splitlines()]
+        assert shown == ["Access hidden wallet?", "Use this passphrase?", OPENED] * 2
+        done = site.bcm(*show, **own, TYPED="another passphrase")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "has another key than the root of home-signet.bcm" in done.stderr
+        # the root is lost, too, and does not tell
+        (site.secrets / "signet.pki.json").unlink()
+        done = site.bcm(*show, **own, TYPED="another passphrase")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "signet.json cannot be decrypted: it was encrypted with another device or passphrase" in done.stderr
+        assert site.bcm(*show, **own, TYPED="dc1 passphrase").stdout == f"{VALUE}\n"
+
+
+def test_other_words_open_nothing(site: Safe, tmp_path: Path) -> None:
+    site.double.unplug()
+    (site.secrets / "signet.pki.json").unlink()
+    words = " ".join(["abandon"] * 11 + ["about"])
+    with process(tmp_path / "other", model="T2T1", version=[2, 3, 6], mnemonic=words) as (path, _log):
+        done = site.bcm("secret", "show", NAME, TREZOR_PATH=path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be decrypted" in done.stderr
+
+
+def test_the_checkout_of_somebody_else_has_the_client(checkout: Checkout) -> None:
+    """`bcm` names it to Ansible by its path."""
+    assert os.access(checkout.home / "bcm-vault-client", os.X_OK)
