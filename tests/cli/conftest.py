@@ -23,6 +23,10 @@ from pathlib import Path
 import pytest
 from pysequoia import Tsk
 
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
@@ -159,8 +163,12 @@ class Safe:
 
     def root(self) -> None:
         """Have a root on the device."""
-        run = self.runs("ansible-playbook", "-i", "inventories/home", "root.yml")
-        assert run.returncode == 0, run.stdout + run.stderr
+
+        def opener(_keys: object, _where: object, *, first: bool, confirmations: int) -> Trezor:
+            return Trezor(self.double.path, first=first)
+
+        store = Store(self.secrets, "signet")
+        Authority(store, pki.scope(["home-signet.bcm"], []), "trezor", opener).root(None, allow_new=True)
         self.confirmed()
 
     def wait_for(self, shown: str, seconds: float = 20) -> None:
@@ -171,26 +179,20 @@ class Safe:
             time.sleep(0.01)
 
 
-ROOT_PLAY = """---
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - bcm.core.ca_root: {chain: signet, domain: home-signet.bcm, allow_new_root: true}
-"""
-
-
 @pytest.fixture
-def safe(checkout: Checkout, tmp_path: Path) -> Iterator[Safe]:
+def safe(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Safe]:
     """Its device is one on which the passphrase is typed."""
     local, home = (checkout.home / "inventories" / name for name in ("local", "home"))
     shutil.copytree(local, home)
     (home / "group_vars/all.yml").write_text("bcm_datacenter: home\nbcm_chain: signet\n")
-    (checkout.home / "root.yml").write_text(ROOT_PLAY)
     (tmp_path / "run").mkdir(mode=0o700)
     with Double(Settings(model="T2T1", version=(2, 3, 6))) as double:
+        own = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "TREZOR_PATH": double.path}
+        for name, value in own.items():  # the tests themselves talk to it, too
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("BCM_TREZOR_SESSION", raising=False)
         environment = {key: value for key, value in checkout.environment.items() if key != "BCM_TREZOR_SESSION"}
-        environment |= {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "TREZOR_PATH": double.path}
-        yield Safe(Checkout(checkout.home, environment), double)
+        yield Safe(Checkout(checkout.home, {**environment, **own}), double)
 
 
 STACK = """---

@@ -33,8 +33,9 @@ def test_every_verb_that_was_promised() -> None:
     config = ["config get", "config set"]
     image = ["image list", "image prune"]
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
+    secret = ["secret", *(f"secret {verb}" for verb in ("list", "show", "rotate", "edit"))]
     plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "test"]
-    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *plain}
+    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *secret, *plain}
 
 
 @pytest.mark.parametrize("verb", VERBS)

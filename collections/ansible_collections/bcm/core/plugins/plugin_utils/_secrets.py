@@ -108,8 +108,8 @@ def parsed(text: str) -> dict[str, str]:
     """The secrets in a text. Raises ValueError, which says what else is in it."""
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise ValueError("it holds no JSON") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it holds no JSON (line {error.lineno})") from error
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise ValueError("it holds no mapping of names to secrets")
     return content

@@ -1,0 +1,266 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets: listed, shown, made anew, edited; in a plain file, and in the vault."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
+from tests.cli.conftest import Checkout, Safe
+
+VALUES = {"bitcoind/rpc/electrs": "secret one", "electrum/wallet": "secret two"}
+#: an editor, and what it is given with the file behind it
+EDITOR = """#!/bin/sh
+stat -c %a "$2" >"$0.mode"; dirname "$2" >"$0.folder"; stat -c %a "$(dirname "$2")" >>"$0.mode"
+eval "$1"
+"""
+
+
+@pytest.fixture
+def kept(checkout: Checkout) -> Path:
+    path = checkout.home / "inventories/local/secrets/regtest.json"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(_secrets.formatted(VALUES))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def editor(tmp_path: Path) -> Path:
+    path = tmp_path / "the editor"
+    path.write_text(EDITOR)
+    path.chmod(0o700)
+    return path
+
+
+def edits(editor: Path, script: str) -> dict[str, str]:
+    return {"VISUAL": f"'{editor}' '{script}'", "EDITOR": "false", "XDG_RUNTIME_DIR": str(editor.parent)}
+
+
+def nothing_is_left(editor: Path) -> None:
+    folder = Path(editor.with_suffix(".folder").read_text().strip())
+    assert folder.parent == editor.parent
+    assert not folder.exists()
+
+
+def read(path: Path) -> dict[str, str]:
+    values: dict[str, str] = json.loads(path.read_text())
+    return values
+
+
+# -- in a plain file --------------------------------------------------------------------------------------------------
+
+
+def test_they_are_listed_without_their_values(checkout: Checkout, kept: Path) -> None:
+    done = checkout.bcm("secret", "list")
+    assert done.stdout.splitlines() == [
+        "secret                stacks",
+        "bitcoind/rpc/electrs  bitcoind, electrs",
+        "electrum/wallet       electrum",
+    ]
+    listed = json.loads(checkout.bcm("secret", "list", "--json").stdout)["secrets"]
+    assert listed[0] == {"secret": "bitcoind/rpc/electrs", "stacks": ["bitcoind", "electrs"]}
+    assert [row["secret"] for row in listed] == sorted(VALUES)
+
+
+def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
+    assert checkout.bcm("secret", "list").stdout == "none\n"
+    assert json.loads(checkout.bcm("secret", "list", "--json").stdout) == {"secrets": []}
+    # nobody is asked to open what is not there
+    assert safe.bcm("secret", "list").stdout == "none\n"
+    for words in (["show", "a/b"], ["rotate", "a/b"], ["edit"]):
+        done = safe.bcm("secret", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Data center home (signet) has no secrets yet: `bcm stack start STACK` makes them" in done.stderr
+    assert safe.confirmed() == []
+
+
+def test_one_is_shown_and_nothing_else(checkout: Checkout, kept: Path) -> None:
+    done = checkout.bcm("secret", "show", "electrum/wallet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "secret two\n", "")
+
+
+def test_new_values_for_some(checkout: Checkout, kept: Path) -> None:
+    done = checkout.bcm("secret", "rotate", "bitcoind/rpc/electrs")
+    assert (done.returncode, done.stdout) == (0, "")
+    told = "Changed: bitcoind/rpc/electrs. `bcm stack start bitcoind electrs` makes the stacks use it"
+    assert done.stderr == f"bcm: {told}\n"
+    after = read(kept)
+    assert after["electrum/wallet"] == VALUES["electrum/wallet"]
+    assert len(after["bitcoind/rpc/electrs"]) == 43
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("words", [["show", "electrum/walet"], ["rotate", "bitcoind/rpc/electrs", "electrum/walet"]])
+def test_one_that_does_not_exist(checkout: Checkout, kept: Path, words: list[str]) -> None:
+    done = checkout.bcm("secret", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'Unknown secret "electrum/walet": did you mean "electrum/wallet"?' in done.stderr
+    assert read(kept) == VALUES
+
+
+def test_a_file_that_is_damaged(checkout: Checkout, kept: Path) -> None:
+    kept.write_text("{")
+    for words in (["list"], ["show", "a/b"], ["rotate", "a/b"], ["edit"]):
+        done = checkout.bcm("secret", *words)
+        assert done.returncode == 1
+        assert "regtest.json is damaged: it holds no JSON" in done.stderr
+        assert kept.read_text() == "{"
+
+
+def test_a_vault_that_the_settings_do_not_know_of(checkout: Checkout, kept: Path) -> None:
+    kept.write_text("$ANSIBLE_VAULT;1.2;AES256;local\n3132\n")
+    done = checkout.bcm("secret", "list")
+    assert done.returncode == 1
+    assert "regtest.json is encrypted: run it with --vault-id local@bcm-vault-client" in done.stderr
+
+
+# -- in an editor -----------------------------------------------------------------------------------------------------
+
+
+def test_they_are_edited_where_nobody_else_reads(checkout: Checkout, kept: Path, editor: Path) -> None:
+    done = checkout.bcm("secret", "edit", **edits(editor, 'sed -i s/two/three/ "$2"'))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr == "bcm: Changed: electrum/wallet. `bcm stack start electrum` makes the stacks use it\n"
+    assert read(kept) == {**VALUES, "electrum/wallet": "secret three"}
+    assert editor.with_suffix(".mode").read_text().split() == ["600", "700"]
+    nothing_is_left(editor)
+
+
+def test_one_is_added_and_one_is_taken_away(checkout: Checkout, kept: Path, editor: Path) -> None:
+    done = checkout.bcm("secret", "edit", **edits(editor, 'sed -i s,electrum/wallet,tor/new, "$2"'))
+    assert done.returncode == 0, done.stderr
+    assert read(kept) == {"bitcoind/rpc/electrs": "secret one", "tor/new": "secret two"}
+
+
+def test_nothing_was_changed(checkout: Checkout, kept: Path, editor: Path) -> None:
+    before = kept.stat().st_mtime_ns
+    done = checkout.bcm("secret", "edit", **edits(editor, 'touch "$2"'))
+    assert (done.returncode, done.stderr) == (0, "bcm: Nothing was changed\n")
+    assert kept.stat().st_mtime_ns == before
+    nothing_is_left(editor)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('echo "{" >"$2"', "That cannot be kept, it holds no JSON (line 2): nothing was changed"),
+        ('echo "[1]" >"$2"', "it holds no mapping of names to secrets: nothing was changed"),
+        ('sed -i s,electrum/wallet,wallet, "$2"', 'Secret "wallet" cannot be called that: write <stack>/<what>'),
+        ('sed -i "s/secret two//" "$2"', "a secret is empty: nothing was changed"),
+        ('rm "$2"', "No such file or directory"),
+        ("exit 3", "ended with 3: nothing was changed"),
+    ],
+)
+def test_what_cannot_be_kept(checkout: Checkout, kept: Path, editor: Path, script: str, said: str) -> None:
+    done = checkout.bcm("secret", "edit", **edits(editor, script))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert read(kept) == VALUES
+    nothing_is_left(editor)
+
+
+def test_an_editor_that_is_not_there(checkout: Checkout, kept: Path) -> None:
+    done = checkout.bcm("secret", "edit", VISUAL="/no/such/editor")
+    assert done.returncode == 1
+    assert "The editor /no/such/editor cannot be started: No such file or directory: set EDITOR" in done.stderr
+
+
+def test_on_a_terminal_a_mistake_is_mended(checkout: Checkout, kept: Path, editor: Path) -> None:
+    script = 'if grep -q two "$2"; then echo "{" >"$2"; else echo "{\\"tor/x\\": \\"y\\"}" >"$2"; fi'
+    terminal = checkout.terminal("secret", "edit", **edits(editor, script))
+    terminal.reads("That cannot be kept, it holds no JSON (line 2). Edit it again? [Y/n] ")
+    assert read(kept) == VALUES
+    terminal.types("\n")
+    assert terminal.ends() == 0
+    assert read(kept) == {"tor/x": "y"}
+    nothing_is_left(editor)
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\x04"], ids=["no", "end-of-file"])
+def test_on_a_terminal_a_mistake_is_dropped(checkout: Checkout, kept: Path, editor: Path, answer: str) -> None:
+    terminal = checkout.terminal("secret", "edit", **edits(editor, 'echo "{" >"$2"'))
+    terminal.reads("Edit it again? [Y/n] ")
+    terminal.types(answer)
+    assert terminal.ends() == 1
+    assert "bcm: Nothing was changed" in terminal.output
+    assert read(kept) == VALUES
+    nothing_is_left(editor)
+
+
+def test_control_c_is_the_editors(checkout: Checkout, kept: Path, editor: Path) -> None:
+    script = 'trap "sed -i s/two/three/ $2; exit 0" INT; echo ready; while :; do sleep 0.1; done'
+    terminal = checkout.terminal("secret", "edit", **edits(editor, script))
+    terminal.reads("ready")
+    terminal.types("\x03")
+    assert terminal.ends() == 0
+    assert read(kept)["electrum/wallet"] == "secret three"
+
+
+def test_who_is_ended_leaves_nothing(checkout: Checkout, kept: Path, editor: Path) -> None:
+    terminal = checkout.terminal("secret", "edit", **edits(editor, "echo ready; while :; do sleep 0.1; done"))
+    terminal.reads("ready")
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.ends() == 143
+    assert read(kept) == VALUES
+    nothing_is_left(editor)
+
+
+@pytest.mark.parametrize(
+    ("other", "status"), [({"electrum/wallet": "theirs"}, 1), ({"tor/new": "theirs"}, 0)], ids=["same", "another"]
+)
+def test_another_run_meanwhile(
+    checkout: Checkout, kept: Path, editor: Path, other: dict[str, str], status: int
+) -> None:
+    theirs = editor.parent / "theirs"
+    theirs.write_text(json.dumps({**VALUES, **other}))
+    done = checkout.bcm("secret", "edit", **edits(editor, f'sed -i s/two/three/ "$2"; cp {theirs} {kept}'))
+    assert done.returncode == status
+    if status:
+        assert "Another run changed electrum/wallet meanwhile: nothing was written" in done.stderr
+        assert read(kept) == {**VALUES, **other}
+    else:
+        assert read(kept) == {**VALUES, **other, "electrum/wallet": "secret three"}
+
+
+# -- in the vault -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_file_is_read_and_encrypted_with_the_next_change(safe: Safe, editor: Path) -> None:
+    path = safe.secrets / "signet.json"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(_secrets.formatted(VALUES))
+    safe.root()
+    assert safe.bcm("secret", "show", "electrum/wallet").stdout == "secret two\n"
+    assert safe.confirmed() == ["Enter passphrase", "bcm vault home"]
+    assert path.read_text().startswith("{")
+    assert safe.bcm("secret", "rotate", "electrum/wallet").returncode == 0
+    sealed = path.read_text()
+    assert sealed.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    assert safe.bcm("secret", "edit", **edits(editor, 'grep -q "secret one" "$2"')).returncode == 0
+    assert path.read_text() == sealed
+    assert safe.bcm("secret", "edit", **edits(editor, 'sed -i s/one/1/ "$2"')).returncode == 0
+    assert path.read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    assert safe.bcm("secret", "show", "bitcoind/rpc/electrs").stdout == "secret 1\n"
+    listed = safe.bcm("secret", "list")
+    assert "electrum/wallet       electrum" in listed.stdout
+    assert set(safe.double.sessions.values()) <= {None}
+
+
+def test_who_does_not_confirm_sees_nothing(safe: Safe) -> None:
+    path = safe.secrets / "signet.json"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("$ANSIBLE_VAULT;1.2;AES256;home\n3132\n")
+    safe.double.settings.answers = ["confirm", "confirm", "cancel"]
+    done = safe.bcm("secret", "list")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cancelled on the device while opening the vault of home" in done.stderr
