@@ -28,8 +28,9 @@ _ENDPOINT = r"""
     type: path
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's
-        certificate has to be one that this machine trusts.
+      - File with the server's certificate, in PEM, which is pinned by its fingerprint. Or with that of an authority,
+        which has to have signed the server's for the name in O(endpoint).
+      - Without it, the server's certificate has to be one that this machine trusts.
       - If unset, E(BCM_SERVER_CERT) is used.
     type: path
   timeout:
@@ -102,8 +103,9 @@ options:
       - name: bcm_client_key
   server_cert:
     description:
-      - File with the server's certificate, in PEM. It is pinned by its fingerprint; without it, the server's
-        certificate has to be one that this machine trusts.
+      - File with the server's certificate, in PEM, which is pinned by its fingerprint. Or with that of an authority,
+        which has to have signed the server's for the name in O(endpoint).
+      - Without it, the server's certificate has to be one that this machine trusts.
     type: path
     env:
       - name: BCM_SERVER_CERT

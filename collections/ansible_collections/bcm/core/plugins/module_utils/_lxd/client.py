@@ -76,7 +76,9 @@ class Client:
         )
         cert = (client_cert, client_key) if client_cert and client_key else client_cert
         # The machine's proxy settings are for the outside, never for a LXD endpoint.
-        self._session = get_session_for_url(self.endpoint.url, verify=server_cert or True, cert=cert)
+        pinned = None if self.endpoint.server_roots else server_cert
+        self._session = get_session_for_url(self.endpoint.url, verify=pinned or True, cert=cert)
+        self._session.verify = server_cert or True
         self._session.trust_env = False
         self._server: dict[str, Any] | None = None
 
@@ -280,7 +282,14 @@ class Client:
             if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
                 return Unreachable(f"Nobody answers at {name}: is LXD running there?")
             if isinstance(cause, (requests.exceptions.SSLError, ssl.SSLError)):
-                if self.endpoint.server_cert:
+                if self.endpoint.server_roots:
+                    links = (link for link in _causes(error) if isinstance(link, ssl.SSLCertVerificationError))
+                    why = next((link.verify_message for link in links), "no TLS")
+                    reason = (
+                        f"{self.endpoint.server_cert} does not vouch for its certificate ({why}): give the "
+                        "server another one, or call it by a name that its certificate has"
+                    )
+                elif self.endpoint.server_cert:
                     reason = f"it does not show the certificate pinned in {self.endpoint.server_cert}"
                 else:
                     reason = "this machine does not trust its certificate: name it in server_cert"

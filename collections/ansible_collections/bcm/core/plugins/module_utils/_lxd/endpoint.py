@@ -7,7 +7,7 @@
 ``unix:///path`` or ``/path``
     a socket of this machine;
 ``https://host[:8443]``
-    a client certificate against a pinned, or publicly trusted, server certificate;
+    a client certificate against a server certificate that is pinned, of a given authority, or publicly trusted;
 ``ssh://[user@]host[:port][/path/to/socket]``
     the remote unix socket, forwarded through one multiplexed SSH connection, as ``DOCKER_HOST=ssh://`` does it.
 """
@@ -42,7 +42,10 @@ _SSH_PERSIST_SECONDS = 300
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A resolved endpoint: ``url`` for requests, ``socket_path`` when it is (or was made) a unix socket."""
+    """A resolved endpoint: ``url`` for requests, ``socket_path`` when it is (or was made) a unix socket.
+
+    ``server_roots``: what is in ``server_cert`` vouches for the server's certificate, and is not that certificate.
+    """
 
     name: str
     url: str
@@ -50,6 +53,7 @@ class Endpoint:
     client_cert: str | None = None
     client_key: str | None = None
     server_cert: str | None = None
+    server_roots: bool = False
 
     def connect(self, timeout: float) -> socket.socket:
         """A connected stream to the API, for what is not plain HTTP (websockets, SFTP)."""
@@ -59,17 +63,18 @@ class Endpoint:
             raw.connect(self.socket_path)
             return raw
         parts = urlsplit(self.url)
-        context = ssl.create_default_context()
-        if self.server_cert:
+        context = ssl.create_default_context(cafile=self.server_cert if self.server_roots else None)
+        pinned = None if self.server_roots else self.server_cert
+        if pinned:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.client_cert:
             context.load_cert_chain(self.client_cert, self.client_key)
         raw = socket.create_connection((parts.hostname or "", parts.port or 8443), timeout)
         tls = context.wrap_socket(raw, server_hostname=parts.hostname)
-        if self.server_cert:
-            pinned = ssl.PEM_cert_to_DER_cert(Path(self.server_cert).read_text(encoding="utf-8"))
-            if tls.getpeercert(binary_form=True) != pinned:
+        if pinned:
+            expected = ssl.PEM_cert_to_DER_cert(Path(pinned).read_text(encoding="utf-8"))
+            if tls.getpeercert(binary_form=True) != expected:
                 tls.close()
                 raise ssl.SSLCertVerificationError("not the pinned certificate")
         return tls
@@ -119,15 +124,16 @@ def resolve(
     if parts.scheme == "https":
         if not parts.hostname:
             raise LxdError(f'Endpoint "{endpoint}" names no host: https://host[:port]')
-        _check_certificates(endpoint, client_cert, client_key, server_cert)
+        roots = _check_certificates(endpoint, client_cert, client_key, server_cert)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return Endpoint(endpoint, f"https://{host}:{port or 8443}", None, client_cert, client_key, server_cert)
+        return Endpoint(endpoint, f"https://{host}:{port or 8443}", None, client_cert, client_key, server_cert, roots)
     if parts.scheme == "ssh":
         return _unix(endpoint, _ssh_tunnel(endpoint, timeout))
     raise LxdError(f'Endpoint "{endpoint}": unknown scheme "{parts.scheme}", use unix://, https:// or ssh://')
 
 
-def _check_certificates(name: str, client_cert: str | None, client_key: str | None, server_cert: str | None) -> None:
+def _check_certificates(name: str, client_cert: str | None, client_key: str | None, server_cert: str | None) -> bool:
+    """Whether the server's is that of an authority. Raises LxdError for what is none."""
     if not client_cert:
         raise LxdError(f"Endpoint {name} needs a client certificate: set client_cert and client_key")
     for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
@@ -137,11 +143,14 @@ def _check_certificates(name: str, client_cert: str | None, client_key: str | No
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(client_cert, client_key, password="")
     except ssl.SSLError as error:
         raise LxdError(f"Endpoint {name}: {client_cert} is no certificate in PEM with its unencrypted key") from error
+    if not server_cert:
+        return False
     try:
-        if server_cert:
-            ssl.PEM_cert_to_DER_cert(Path(server_cert).read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = ssl.create_default_context(cafile=server_cert).cert_store_stats()
+    except ssl.SSLError as error:
         raise LxdError(f"Endpoint {name}: server_cert {server_cert} is no certificate in PEM") from error
+    # with a server's own among them, that is what is meant
+    return found["x509"] == found["x509_ca"]
 
 
 def _unix(name: str, path: str) -> Endpoint:

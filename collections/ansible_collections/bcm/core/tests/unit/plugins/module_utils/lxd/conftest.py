@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import settings
 
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+
 # The same examples on every machine, and no folder of its own in the repository.
 settings.register_profile("bcm", database=None, derandomize=True, deadline=None)
 settings.load_profile("bcm")
@@ -159,3 +161,38 @@ def _self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     paths[0].write_bytes(certificate.public_bytes(pem))
     paths[1].write_bytes(key.private_bytes(pem, form, plain))
     return paths
+
+
+class Issue:
+    """Files of certificates below ``root``; ``other.crt`` beside it is another root with the same name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root.crt"
+        self._begin = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
+        for path in (folder / "other.crt", self.root):
+            self._key = pki.new_key()
+            self._root = pki.root("root", self._key, self._begin, self._begin + timedelta(days=9))
+            path.write_text(pki.pem(self._root), encoding="ascii")
+
+    def __call__(
+        self, name: str, *, address: str = "", days: int = 1, through_intermediate: bool = False
+    ) -> tuple[Path, Path]:
+        """A chain of a server at an address, or of a client, which ends in so many days from now; and its key."""
+        issuer, signing, chain = self._root, self._key, ""
+        if through_intermediate:
+            signing, allowed = pki.new_key(), pki.scope(["bcm"], ["127.0.0.0/8"])
+            end = self._root.not_valid_after_utc
+            issuer = pki.intermediate("between", signing.public_key(), self._root, self._key, allowed, self._begin, end)
+            chain = pki.pem(issuer)
+        key, names, usage = pki.new_key(), [address] if address else [], ["server" if address else "client"]
+        end = self._begin + timedelta(days=3 + days)
+        made = pki.leaf(name, names, usage, key.public_key(), issuer, signing, self._begin, end)
+        paths = self.root.with_name(f"{name}.crt"), self.root.with_name(f"{name}.key")
+        paths[0].write_text(pki.pem(made) + chain, encoding="ascii")
+        paths[1].write_text(pki.key_pem(key), encoding="ascii")
+        return paths
+
+
+@pytest.fixture
+def issue(tmp_path: Path) -> Issue:
+    return Issue(tmp_path)

@@ -30,6 +30,8 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     Unsupported,
 )
 
+from .conftest import Issue
+
 SERVER = {
     "auth": "trusted",
     "api_extensions": ["projects", "network_acl"],
@@ -301,6 +303,43 @@ def test_any_other_server_is_refused(tls_server: Any, certificates: Any, pin: st
                     f"it does not show the certificate pinned in {server_cert}"
                     if pin
                     else "this machine does not trust its certificate: name it in server_cert"
+                )
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("through_intermediate", [False, True])
+def test_a_server_that_an_authority_vouches_for(tls_server: Any, issue: Issue, through_intermediate: bool) -> None:
+    """One that was renewed, too: only the root is known here."""
+    certificate, key = issue("client")
+    for name in ("server", "renewed"):
+        with tls_server(*issue(name, address="127.0.0.1", through_intermediate=through_intermediate)) as (server, url):
+            server.answers_with("GET", "/1.0", SERVER)
+            with Client(url, client_cert=str(certificate), client_key=str(key), server_cert=str(issue.root)) as client:
+                assert client.server["environment"]["server_version"] == "5.0.2"
+                client.connect().close()
+
+
+@pytest.mark.parametrize(
+    ("address", "days", "root", "why"),
+    [
+        ("127.0.0.2", 1, "root.crt", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        ("127.0.0.1", -1, "root.crt", "certificate has expired"),
+        ("127.0.0.1", 1, "other.crt", "unable to get local issuer certificate"),
+    ],
+)
+def test_a_server_that_no_authority_vouches_for(
+    tls_server: Any, issue: Issue, address: str, days: int, root: str, why: str
+) -> None:
+    certificate, key = issue("client")
+    server_cert = str(issue.root.with_name(root))
+    with tls_server(*issue("server", address=address, days=days)) as (server, url):
+        with Client(url, client_cert=str(certificate), client_key=str(key), server_cert=server_cert) as client:
+            for ask in (lambda: client.get("/1.0"), client.connect):
+                with pytest.raises(Unreachable) as caught:
+                    ask()
+                assert str(caught.value) == (
+                    f"{url} is not what it should be: {server_cert} does not vouch for its certificate ({why}): give "
+                    "the server another one, or call it by a name that its certificate has"
                 )
         assert server.requests == []
 
