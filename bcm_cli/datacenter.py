@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import TOY_CHAIN, datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import ca_provider, datacenter_names, unknown
 
 from .setup import ROOT
 
@@ -48,6 +48,8 @@ class DataCenter:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or current()
         self.inventory = _INVENTORIES / self.name
+        #: variables of the command line, which win
+        self.given: dict[str, Any] = {}
         if self.name not in names():
             raise UsageError(str(unknown("data center", self.name, names())))
 
@@ -83,7 +85,7 @@ class DataCenter:
         from ansible.errors import AnsibleError
 
         try:
-            value = self._templar.available_variables.get(name)
+            value = self.given.get(name, self._templar.available_variables.get(name))
             return default if value is None else self._templar.template(value)
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}: {name}: {error}") from error
@@ -108,12 +110,12 @@ class DataCenter:
 
     @property
     def chain(self) -> str:
-        return str(self.variable("bcm_chain", "regtest"))
+        return str(self.variable("chain") or self.variable("bcm_chain", "regtest"))
 
     @property
     def ca_provider(self) -> str:
         """Where the root key is: "trezor", or "software", which means a file."""
-        said = str(self.variable("bcm_ca_provider", "software" if self.chain == TOY_CHAIN else "trezor"))
+        said = str(self.variable("bcm_ca_provider", ca_provider(self.chain)))
         if said not in _PROVIDERS:
             raise BcmError(f"{self.inventory}: bcm_ca_provider: {unknown('provider', said, _PROVIDERS)}")
         return said

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import IO
+from typing import IO, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 from . import device, lxd, setup
 from .catalogue import checked
-from .datacenter import DataCenter
+from .datacenter import DataCenter, UsageError
 
 _STATES = {"start": "present", "stop": "stopped", "restart": "restarted", "remove": "absent"}
 _AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
@@ -27,6 +28,7 @@ _AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 def change(args: argparse.Namespace) -> int:
     """start, stop, restart, remove."""
     datacenter: DataCenter = args.datacenter
+    datacenter.given = _given(args.extra_vars)
     checked(datacenter, args.stacks)
     extra: dict[str, object] = {"stack": ",".join(args.stacks), "state": _STATES[args.state]}
     if args.delete_data:
@@ -40,10 +42,29 @@ def change(args: argparse.Namespace) -> int:
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
     # Ours come last, so that nothing given with -e says otherwise.
     options += ["-e", json.dumps(extra)]
-    with device.session(datacenter) as environment:
+    # What goes down needs no secrets.
+    vaulted = args.state in ("start", "restart")
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(device.session(datacenter)) if vaulted else {}
         if environment:
             options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
         return _run(datacenter, options, args.json, environment)
+
+
+def _given(extra_vars: list[str]) -> dict[str, Any]:
+    """What -e says, but for what files say. Raises BcmError."""
+    from ansible.errors import AnsibleError
+    from ansible.parsing.splitter import parse_kv
+    from ansible.parsing.utils.yaml import from_yaml
+
+    given: dict[str, Any] = {}
+    for text in extra_vars:
+        try:
+            if text[:1] != "@":
+                given.update(from_yaml(text) if text[:1] in ("{", "[") else parse_kv(text))
+        except (AnsibleError, ValueError, TypeError) as error:
+            raise UsageError(f"-e {text}: no variables: write VAR=VALUE, or JSON") from error
+    return given
 
 
 def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:

@@ -56,8 +56,8 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import key_of
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import of_run

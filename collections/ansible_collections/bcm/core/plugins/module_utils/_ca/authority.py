@@ -194,7 +194,7 @@ class _Work:
         return self._read_keys()
 
     def rehearsed(self, plans: Sequence[Plan]) -> list[Job]:
-        """What would be done: for what a plan rests on, the plans before are carried out with keys that nobody keeps."""
+        """What would be done: what a plan rests on is made before, with keys that nobody keeps."""
         stage = _Work(self.authority, self.book.copy(), lambda: dict(self.keys))
         stage._rehearses = True
         *others, last = plans
