@@ -21,6 +21,7 @@ _PACKAGES = (
     setup.Package("gnupg", "gpg", "makes keys that are past, weak or revoked"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
     setup.Package("openssl", "openssl", "judges certificates as others will"),
+    setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
 )
 _SCREEN_PACKAGES = (
     setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),

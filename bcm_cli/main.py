@@ -31,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(None, str(names.unknown("verb", value, action.choices)))
+            what = str(action.metavar or action.dest)
+            raise argparse.ArgumentError(None, str(names.unknown(what, value, action.choices)))
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` shows what there is\n")
@@ -153,6 +154,35 @@ def _parser() -> _Parser:
     )
     rotate.add_argument("names", nargs="+", metavar="NAME")
     verb(secret, "edit", "secret:edit", "change secrets with the editor of VISUAL or EDITOR", "bcm secret edit")
+
+    ca = group(verb(verbs, "ca", "", "look after the certificates and who signs them", "bcm ca show"))
+    verb(ca, "init", "ca:init", "make the root, its intermediate and their lists", "bcm ca init", json)
+    shown = verb(ca, "show", "ca:show", "show the root to compare, and what rests on it", "bcm ca show", json)
+    shown.add_argument("certificate", nargs="?", metavar="NAME", help="one certificate in detail")
+    listed = verb(ca, "list", "ca:list_all", "list the certificates", "bcm ca list --all", json)
+    listed.add_argument("--all", action="store_true", help="those too that were replaced or revoked")
+    text, example = "issue a certificate for who is no stack", "bcm ca issue laptop --usage client --out laptop"
+    issue = verb(ca, "issue", "ca:issue", text, example, json)
+    issue.add_argument("certificate", metavar="NAME", help="what it is called, and its files are")
+    issue.add_argument("--name", dest="names", action="append", default=[], metavar="HOST_OR_ADDRESS",
+                       help="by which clients call it")  # fmt: skip
+    issue.add_argument("--usage", action="append", choices=("server", "client"), help="what it is for (server)")
+    issue.add_argument("--csr", metavar="FILE", help="certify the key of this request, which stays where it is")
+    issue.add_argument("--pkcs12", action="store_true", help="also as PKCS#12, with its password beside it")
+    issue.add_argument("--out", metavar="FOLDER", required=True, help="where the files go")
+    issue.add_argument("--force", action="store_true", help="replace a key that is there by another")
+    renew = verb(ca, "renew", "ca:renew", "make certificates anew, or all that is due", "bcm ca renew laptop", json)
+    renew.add_argument("certificates", nargs="*", metavar="NAME", help="these, although they are good")
+    renew.add_argument("--replace-lost", action="store_true", help="revoke an intermediate whose key is lost")
+    for parser in (issue, renew):
+        parser.add_argument("--days", type=int, metavar="N", help="how long they are good, at most (30)")
+    revoke = verb(ca, "revoke", "ca:revoke", "have a certificate refused from now on", "bcm ca revoke laptop", json)
+    revoke.add_argument("certificate", metavar="NAME|SERIAL", help="all that bear a name, or the one of a serial")
+    revoke.add_argument("--reason", default="unspecified", help="key_compromise, superseded … (unspecified)")
+    verb(ca, "rotate", "ca:rotate", "begin the next generation of the root", "bcm ca rotate", json)
+    exported = verb(ca, "export", "ca:export", "write the root for who has to trust it", "bcm ca export ~/root", json)
+    exported.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="where the files go (here)")
+    exported.add_argument("--no-qr", action="store_true", help="no QR code on the terminal")
 
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")

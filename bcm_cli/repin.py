@@ -9,7 +9,6 @@ import argparse
 import difflib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ import yaml
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
 
-from . import artifact
+from . import artifact, setup
 from .catalogue import checked
 from .datacenter import UsageError
 
@@ -54,12 +53,7 @@ def repin(args: argparse.Namespace) -> int:
         return 0
     before, after = text.splitlines(keepends=True), changed.splitlines(keepends=True)
     print("".join(difflib.unified_diff(before, after, str(stack.source), str(stack.source))), end="", flush=True)
-    if not args.yes:
-        if not sys.stdin.isatty():
-            raise BcmError("Nothing was written: type this on a terminal, or add --yes")
-        print("Write it? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise BcmError("Nothing was written")
+    setup.agreed("Write it?", args.yes, "Nothing was written")
     temporary = stack.source.with_name(f".{stack.source.name}.new")
     try:
         temporary.write_text(changed, encoding="utf-8")

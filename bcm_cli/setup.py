@@ -126,6 +126,17 @@ def allowed(question: str, yes: bool, remedy: str) -> None:
         raise BcmError(f"Nothing was installed: {remedy}")
 
 
+def agreed(question: str, yes: bool, otherwise: str) -> None:
+    """Return when a person, or --yes, agrees to what was just said; ``otherwise`` is what becomes of it if not."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BcmError(f"{otherwise}: type this on a terminal, or add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BcmError(otherwise)
+
+
 def packages(wanted: tuple[Package, ...], yes: bool) -> None:
     """Install with apt (or snap) what is missing."""
     missing = [package for package in wanted if package.missing()]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -43,6 +44,8 @@ class Terminal:
 
     def __init__(self, argv: list[str], cwd: Path, environment: dict[str, str]) -> None:
         self.output = ""
+        # what is read may end in the middle of a character
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
@@ -84,7 +87,7 @@ class Terminal:
             data = os.read(self.fd, 65536)
         except OSError:  # the other side has closed it
             return False
-        self.output += data.decode(errors="replace").replace("\r\n", "\n")
+        self.output += self._decoder.decode(data).replace("\r\n", "\n")
         return bool(data)
 
 

@@ -33,9 +33,11 @@ def test_every_verb_that_was_promised() -> None:
     config = ["config get", "config set"]
     image = ["image list", "image prune"]
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
+    ca = ["ca", *(f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export"))]
     secret = ["secret", *(f"secret {verb}" for verb in ("list", "show", "rotate", "edit"))]
+    groups = ["stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *ca, *secret]
     plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "test"]
-    assert set(VERBS) == {"stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *secret, *plain}
+    assert set(VERBS) == {*groups, *plain}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -62,6 +64,8 @@ def test_every_verb_is_carried_out_by_something(verb: str) -> None:
         ("stack strt electrum", 'Unknown verb "strt": did you mean "start"?'),
         ("stack start", "required: STACK"),
         ("stack start electrum --force", "unrecognized arguments: --force"),
+        ("ca issue laptop", "required: --out"),
+        ("ca issue laptop --usage clint --out .", 'Unknown usage "clint": did you mean "client"?'),
         ("logs bitcoind -n many", "invalid int value: 'many'"),
         ("", "required: verb"),
     ],

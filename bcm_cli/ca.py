@@ -1,0 +1,564 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The certificate authority of a data center: made, looked at, and what it issues, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
+    Authority,
+    Outcome,
+    Want,
+    again,
+    issued,
+    report,
+    want,
+)
+from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Leaf, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signers
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._disk import draft
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._plan.network import subnets
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import authority
+
+from . import certificates, device, setup
+from .catalogue import catalogue
+from .certificates import day
+from .datacenter import DataCenter, UsageError
+from .output import answer
+
+if TYPE_CHECKING:
+    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+
+Step = Callable[[Authority], Outcome]
+#: path -> content and mode
+Files = Mapping[Path, tuple[str | bytes, int]]
+
+# It becomes the name of files.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OWN = "root"
+_TRUST = """
+Firefox    Settings, Privacy & Security, View Certificates, Authorities, Import: {stem}.crt
+Chromium   Settings, Privacy and security, Security, Manage certificates, Import: {stem}.crt, as trusted
+Electrum   copy {stem}.crt to certs/HOST in its folder (~/.electrum, or CHAIN in it), HOST being the server's name
+Android    Settings, search for "CA certificate", Install anyway: {stem}.cer
+iOS        open {stem}.cer; Settings, General: install it in VPN & Device Management, trust it in About
+"""
+
+
+# -- verbs ------------------------------------------------------------------------------------------------------------
+
+
+def init(args: argparse.Namespace) -> int:
+    """The first root, its intermediate and their lists; nothing if they are there."""
+    datacenter: DataCenter = args.datacenter
+    seen, direct = _seen(datacenter), _direct(datacenter)
+    book = seen.book()
+    if book.root:
+        _good_root(book, seen)
+    if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
+        setup.step(f"{seen.domain} has its authority already: nothing was changed")
+        return _summary(args, seen, [])
+    steps = [lambda made: made.root(None, allow_new=True), *_intermediate(direct), _lists]
+    expected = _signatures(seen, steps)
+    identity = Identity(seen.domain, book.root.index if book.root else 1)
+    where = "on the Trezor" if seen.provider == "trezor" else f"its key in {seen.store.private}"
+    setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
+    setup.step(f"Below it may be certified: {seen.scope}")
+    _announce(datacenter, expected, " twice, since nothing tells a mistyped one yet" * (book.root is None))
+    setup.agreed("Make the authority?", args.yes, "Nothing was made")
+    return _summary(args, seen, _carry_out(datacenter, steps, expected))
+
+
+def show(args: argparse.Namespace) -> int:
+    """The authority, or one certificate; all of it is public."""
+    seen = _seen(args.datacenter)
+    book = seen.book()
+    root = _there(book, seen)
+    if args.certificate:
+        _leaf(book, args.certificate)
+        facts = certificates.detail(book, args.certificate, seen.now)
+        return answer(facts if args.json else {key: facts[key] for key in facts if key != "chain"}, args.json)
+    found = book.issuers(seen.now)
+    permitted = str(pki.scope_of(found[0].certificate) if found else seen.scope)
+    if args.json:
+        return answer({"permitted": permitted, **report(book, seen.now)}, True)
+    rows = [*certificates.rows(book, seen.now), *certificates.list_rows(book, seen.now)]
+    listed = [{"subject": row["name"], **{key: row[key] for key in ("purpose", "end", "days_left")}} for row in rows]
+    facts = {"domain": seen.domain, "provider": seen.provider, **certificates.root_facts(book, root, False)}
+    return answer({**facts, "permitted": permitted, "issued": certificates.for_people(listed)}, False)
+
+
+def list_all(args: argparse.Namespace) -> int:
+    """Every certificate there is; with --all, those that were replaced or revoked, too."""
+    seen = _seen(args.datacenter)
+    book = seen.book()
+    _there(book, seen)
+    rows = certificates.rows(book, seen.now, args.all)
+    return answer({"certificates": rows} if args.json else certificates.for_people(rows), args.json)
+
+
+def issue(args: argparse.Namespace) -> int:
+    """A certificate for who is no stack, with all that it is used with, in a folder."""
+    datacenter: DataCenter = args.datacenter
+    _check_name(args.certificate, datacenter)
+    seen, direct = _seen(datacenter), _direct(datacenter)
+    book = seen.book()
+    _good_root(book, seen)
+    asked = _wanted(args, seen, book.leaves.get(args.certificate))
+    folder = _folder(args.out)
+    suffixes = [".key", *[".p12"] * args.pkcs12]
+    if not args.csr and not args.force and _certify(asked, direct, args.days)(seen).changed:
+        _refuse([path for suffix in suffixes if (path := folder / f"{args.certificate}{suffix}").exists()])
+    steps = [*_intermediate(direct), _certify(asked, direct, args.days), _lists]
+    _announce(datacenter, _signatures(seen, steps))
+    outcome = _carry_out(datacenter, steps)[-2]
+    (item,) = asked(seen, outcome.keys)
+    one = issued(outcome, item, seen.now, private=True)
+    trust = report(outcome.book, seen.now)["trust"]
+    private: dict[str, str | bytes] = {}
+    if one.get("key"):
+        private[".key"] = one["key"]
+    if item.pkcs12:
+        private |= {".p12": base64.b64decode(one["pkcs12"]), ".p12.password": f"{one['password']}\n"}
+    # Keys first: who is killed in between has one without its certificate, and not the other way round.
+    placed: Files = {folder / f"{item.name}{suffix}": (content, 0o600) for suffix, content in private.items()}
+    if not args.force:
+        _refuse([path for path, (content, _mode) in placed.items() if _is_other(path, content)])
+    placed = {**placed, folder / f"{item.name}.crt": (one["chain"], 0o644), folder / f"{_OWN}.crt": (trust, 0o644)}
+    _write(placed)
+    facts = {key: one[key] for key in ("name", "serial", "fingerprint", "not_after")}
+    return answer({**facts, **_placed(placed, args)}, args.json)
+
+
+def renew(args: argparse.Namespace) -> int:
+    """Certificates anew although they are not due; without names, all that is due."""
+    datacenter: DataCenter = args.datacenter
+    seen, direct = _seen(datacenter), _direct(datacenter)
+    book = seen.book()
+    _good_root(book, seen)
+    for name in args.certificates:
+        _leaf(book, name)
+    _check_days(args.days)
+    certify = _certify(_present(args.certificates), direct, args.days)
+    steps = [*_intermediate(direct, args.replace_lost), certify, _lists]
+    foretold = [step(seen) for step in steps]
+    if not args.replace_lost and not any(outcome.changed for outcome in foretold):
+        setup.step("Nothing is due: nothing was changed")
+        return _done(args, [])
+    _announce(datacenter, sum(outcome.signatures for outcome in foretold))
+    # What is lost is not known yet, so neither is how often the device is asked.
+    outcomes = _carry_out(datacenter, steps, 0 if args.replace_lost else None)
+    if outcomes[-2].changed:
+        setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
+    return _done(args, outcomes)
+
+
+def revoke(args: argparse.Namespace) -> int:
+    """Certificates that nobody is to accept any more; the lists are made anew."""
+    datacenter: DataCenter = args.datacenter
+    seen = _seen(datacenter)
+    book = seen.book()
+    _good_root(book, seen)
+    reason = args.reason.replace("-", "_")
+    if reason not in pki.REASONS:
+        raise UsageError(str(unknown("reason", args.reason, pki.REASONS)))
+    meant = _meant(book, args.certificate, seen.now)
+    if not meant:
+        setup.step(f"{args.certificate} is revoked already, or has expired: nothing was changed")
+        return _done(args, [])
+    for number in meant:
+        setup.step(f"{book.serials[number].name} {number:x}, good until {day(book.serials[number].end)}")
+    steps: list[Step] = [lambda made: made.crl(dict.fromkeys(meant, reason))]
+    _announce(datacenter, _signatures(seen, steps))
+    setup.agreed("Revoke it, for ever?", args.yes, "Nothing was revoked")
+    outcomes = _carry_out(datacenter, steps)
+    setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
+    if {item.certificate.serial_number for item in book.intermediates} & set(meant):
+        setup.step("What rests on that intermediate is refused now: `bcm ca renew` makes it anew")
+    return _done(args, outcomes)
+
+
+def rotate(args: argparse.Namespace) -> int:
+    """The next generation of the root, and all below it; or the rest of it, if that was interrupted."""
+    datacenter: DataCenter = args.datacenter
+    seen, direct = _seen(datacenter), _direct(datacenter)
+    book = seen.book()
+    root = _there(book, seen)
+    begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
+    generation = root.index + (not begun)
+    certify = _certify(_present(()), direct, None)
+    below = [*_intermediate(direct), certify, _lists]
+    if begun:
+        expected = _signatures(seen, below)
+        setup.step(f"Generation {generation} was begun, and is going to be finished")
+    else:
+        foretold = _foretold_rotation(seen, generation)
+        count = len(_current(book)) if direct else 1
+        expected = foretold + count + 1
+        identity = Identity(seen.domain, generation)
+        setup.step(f"Root g{generation} of {seen.domain} is going to be {identity.uri}, at {identity.path}")
+        setup.step(f"Then all certificates are made anew: {', '.join(_current(book)) or 'there are none'}")
+    _announce(datacenter, expected)
+    setup.agreed("Go on?", args.yes, "Nothing was changed")
+    outcomes = _carry_out(datacenter, [lambda made: made.root(generation, allow_new=True), *below], expected)
+    setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
+    setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
+    return _summary(args, seen, outcomes)
+
+
+def export(args: argparse.Namespace) -> int:
+    """The root for who has to trust it, and the lists."""
+    seen = _seen(args.datacenter)
+    book = seen.book()
+    root = _there(book, seen)
+    facts = report(book, seen.now)
+    folder = _folder(args.folder)
+    stem = seen.domain
+    content = {".crt": facts["trust"], ".cer": root.certificate.public_bytes(Encoding.DER), ".crl": facts["crl"]}
+    files = {folder / f"{stem}{suffix}": (text, 0o644) for suffix, text in content.items() if text}
+    _write(files)
+    told = {**certificates.root_facts(book, root, args.json), **_placed(files, args)}
+    if args.json:
+        return answer({**told, "certificate": pki.pem(root.certificate)}, True)
+    answer(told, False)
+    print(_TRUST.format(stem=stem), end="")
+    if sys.stdout.isatty() and not args.no_qr:
+        print("\n".join(["", *certificates.qr_code(root)]))
+    return 0
+
+
+# -- which authority --------------------------------------------------------------------------------------------------
+
+
+class _Every(dict[str, str]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+class _Public(Store):
+    """What is public, as if no key were lost: says what is to be done without the device that opens the vault."""
+
+    def keys(self) -> dict[str, str]:
+        return _Every()
+
+
+def _seen(datacenter: DataCenter) -> Authority:
+    """The authority as all may see it, in check mode."""
+    made = authority(_options(datacenter), _directory(datacenter), True)
+    made.store = _Public(made.store.directory, datacenter.chain)
+    return made
+
+
+def _options(datacenter: DataCenter) -> dict[str, Any]:
+    chain, provider = datacenter.chain, datacenter.ca_provider
+    if provider not in ("trezor", "software"):
+        raise unknown("provider", provider, ("trezor", "software"))
+    own = subnets(datacenter.name, chain, datacenter.variable("bcm_subnet")).network
+    return {
+        "chain": chain,
+        "domain": datacenter_names(datacenter.name, chain).domain,
+        "domains": _listed(datacenter, "bcm_ca_domains"),
+        "subnets": [str(own), *_listed(datacenter, "bcm_ca_subnets")],
+        "provider": provider,
+        "device": datacenter.ca_device,
+        "software_ca_chains": _listed(datacenter, "bcm_software_ca_chains"),
+    }
+
+
+def _directory(datacenter: DataCenter) -> Path:
+    return datacenter.inventory / "secrets"
+
+
+def _listed(datacenter: DataCenter, name: str) -> list[str]:
+    value = datacenter.variable(name) or []
+    # As Ansible takes it for a list.
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else list(map(str, value))
+
+
+def _direct(datacenter: DataCenter) -> bool:
+    issuance = str(datacenter.variable("bcm_ca_issuance") or "intermediate")
+    if issuance not in ("intermediate", "direct"):
+        raise unknown("issuance", issuance, ("intermediate", "direct"))
+    return issuance == "direct"
+
+
+def _there(book: Book, seen: Authority) -> Root:
+    if book.root is None:
+        raise BcmError(f"There is no root of {seen.domain} yet: type `bcm ca init`")
+    return book.root
+
+
+def _good_root(book: Book, seen: Authority) -> None:
+    root = _there(book, seen)
+    end = root.certificate.not_valid_after_utc
+    if end <= seen.now:
+        raise BcmError(
+            f"Root g{root.index} of {seen.domain} has expired on {day(end)}, today is {day(seen.now)}: "
+            "set the clock if it is wrong, or type `bcm ca rotate`"
+        )
+
+
+# -- what is done -----------------------------------------------------------------------------------------------------
+
+
+class _Device:
+    """An `Opener`: the device is opened when the first signature is needed, and stays it for the whole command."""
+
+    def __init__(self, stack: ExitStack, environment: Mapping[str, str]) -> None:
+        self.expected = 0
+        self._stack, self._path = stack, environment.get("TREZOR_PATH")
+        self._kept = Path(environment["BCM_TREZOR_SESSION"])
+        self._opened: Trezor | None = None
+
+    def __call__(
+        self, keys: object, where: object, *, first: bool, confirmations: int
+    ) -> AbstractContextManager[Signers]:
+        from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+
+        if self._opened is None:
+            said: dict[str, Any] = {"first": first, "say": setup.step, "confirmations": self.expected}
+            self._opened = self._stack.enter_context(Trezor(self._path, kept=self._kept, **said))
+        return nullcontext(self._opened)
+
+
+@contextmanager
+def _working(datacenter: DataCenter) -> Iterator[Authority]:
+    """The authority with its vault open, and the device at hand."""
+    with device.session(datacenter) as environment, ExitStack() as stack:
+        vault = device.vault(datacenter, environment)
+        made = authority(_options(datacenter), _directory(datacenter), False, vault)
+        if made.provider == "trezor":
+            made.opener = _Device(stack, environment)
+        yield made
+
+
+def _carry_out(datacenter: DataCenter, steps: Sequence[Step], expected: int | None = None) -> list[Outcome]:
+    """Do it; ``expected`` confirmations of what is signed are counted on the way, None: as many as it now seems."""
+    with _working(datacenter) as made:
+        if isinstance(made.opener, _Device):
+            made.opener.expected = _signatures(made, steps) if expected is None else expected
+        return [step(made) for step in steps]
+
+
+def _signatures(made: Authority, steps: Iterable[Step]) -> int:
+    return sum(step(replace(made, check=True)).signatures for step in steps)
+
+
+def _lists(made: Authority) -> Outcome:
+    return made.crl({})
+
+
+def _intermediate(direct: bool, replace_lost: bool = False) -> list[Step]:
+    return [] if direct else [lambda made: made.intermediate(replace_lost=replace_lost)]
+
+
+Wanted = Callable[[Authority, Mapping[str, str]], list[Want]]
+
+
+def _certify(wanted: Wanted, direct: bool, days: int | None) -> Step:
+    options: dict[str, Any] = {"direct": direct, **({"days": days} if days else {})}
+    return lambda made: made.certificates(wanted(made, made.store.keys()), **options)
+
+
+def _present(names: Sequence[str]) -> Wanted:
+    """These anew, or without names all that are to be kept up: who was revoked was not meant to come back."""
+
+    def wanted(made: Authority, keys: Mapping[str, str]) -> list[Want]:
+        leaves = made.book().leaves
+        kept = names or _current(made.book())
+        return [replace(again(name, leaves[name], keys), anew=bool(names)) for name in kept]
+
+    return wanted
+
+
+def _current(book: Book) -> list[str]:
+    known = book.serials
+    numbers = {name: leaf.certificate.serial_number for name, leaf in book.leaves.items()}
+    return [name for name, number in numbers.items() if number not in known or not known[number].revoked]
+
+
+def _is_complete(book: Book, root: Root) -> bool:
+    """Whether all rests on the current generation, whose list is made last."""
+    below = {root.key, *(item.key for item in book.intermediates if item.root == root.index)}
+    return root.crl is not None and all(book.leaves[name].issuer in below for name in _current(book))
+
+
+def _foretold_rotation(seen: Authority, generation: int) -> int:
+    """How often the former roots and the next one sign for that alone, and for lists of the former that are due."""
+    root = seen.book().root
+    alive = root is not None and root.certificate.not_valid_after_utc > seen.now
+    lists: list[Step] = [_lists] if alive else []
+    return _signatures(seen, [lambda made: made.root(generation, allow_new=True), *lists])
+
+
+def _announce(datacenter: DataCenter, signatures: int, twice: str = "") -> None:
+    if datacenter.ca_provider == "trezor":
+        count = f"then {signatures} confirmation{'s' * (signatures != 1)}" if signatures else "and nothing is signed"
+        setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {count}")
+
+
+# -- what is issued by hand -------------------------------------------------------------------------------------------
+
+
+def _check_name(name: str, datacenter: DataCenter) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f'"{name}" is no name of a certificate: use letters, digits, dots, hyphens and underscores')
+    if name in catalogue(datacenter):
+        raise UsageError(f'"{name}" is a stack, whose certificates the playbook keeps: choose another name')
+    if name == _OWN:
+        raise UsageError(f"{_OWN}.crt is the root's: choose another name")
+
+
+def _check_days(days: int | None) -> None:
+    if days is not None and days < 1:
+        raise UsageError(f"A certificate cannot be good for {days} days: write 1 or more")
+
+
+def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> Wanted:
+    """What was asked for; for a name that is known and nothing else, what there is."""
+    _check_days(args.days)
+    if args.csr and args.pkcs12:
+        raise UsageError("PKCS#12 holds a key, but that of a CSR is elsewhere: leave out --csr or --pkcs12")
+    if known and not (args.names or args.usage or args.csr):
+
+        def same(_made: Authority, keys: Mapping[str, str]) -> list[Want]:
+            found = again(args.certificate, known, keys)
+            if found.kept and args.pkcs12:
+                raise BcmError(f"The key of {found.name} is not in the vault, where PKCS#12 has to take it from")
+            return [replace(found, pkcs12=found.pkcs12 or args.pkcs12)]
+
+        return same
+    usage = args.usage or ["server"]
+    if "server" in usage and not args.names:
+        raise UsageError(f"{args.certificate} is for a server, but has no names: add --name HOST, or --usage client")
+    csr = _csr(args.csr, args.certificate) if args.csr else None
+    try:
+        asked = want(args.certificate, args.names, usage, csr=csr, pkcs12=args.pkcs12)
+    except BcmError as error:
+        raise UsageError(str(error)) from error
+    for name in asked.names:
+        if not seen.scope.covers(name):
+            raise UsageError(
+                f'"{name}" is outside of what may be certified ({seen.scope}): correct it, or add it to '
+                f"bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}"
+            )
+    return lambda made, keys: [asked]
+
+
+def _csr(path: str, name: str) -> str:
+    try:
+        text = Path(path).expanduser().read_text(encoding="ascii")
+        pki.requested_key(text, name)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is no PEM"
+        raise UsageError(f"{path} cannot be read: {said}: name a file with a CSR in PEM") from error
+    except BcmError as error:
+        raise UsageError(str(error)) from error
+    return text
+
+
+def _folder(name: str) -> Path:
+    """A folder that can be written to, made if it is not there."""
+    folder = Path(name).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        said = "it is not yours to write to"
+    except OSError as error:
+        said = error.strerror or str(error)
+    raise UsageError(f"{folder} cannot be used: {said}: name a folder that you may write to")
+
+
+def _refuse(paths: Sequence[Path]) -> None:
+    if paths:
+        raise BcmError(
+            f"{', '.join(map(str, paths))} would be replaced by another key: name another folder, or add --force; "
+            "no file was written"
+        )
+
+
+def _write(files: Files) -> None:
+    """All of them, each as a whole."""
+    try:
+        with ExitStack() as drafts:
+            written = {
+                path: drafts.enter_context(draft(path, content, mode)) for path, (content, mode) in files.items()
+            }
+            for path, name in written.items():
+                os.replace(name, path)
+    except OSError as error:
+        where = error.filename2 or error.filename or next(iter(files))
+        raise BcmError(f"{where} cannot be written: {error.strerror}: make room for it, and run it again") from error
+
+
+def _placed(files: Files, args: argparse.Namespace) -> dict[str, Any]:
+    names = list(map(str, files))
+    return {"files": names if args.json else [{"written": name} for name in names]}
+
+
+def _is_other(path: Path, content: str | bytes) -> bool:
+    """Whether a file is there that holds something else."""
+    return path.exists() and path.read_bytes() != (content.encode() if isinstance(content, str) else content)
+
+
+def _leaf(book: Book, name: str) -> Leaf:
+    if name not in book.leaves:
+        raise UsageError(str(unknown("certificate", name, book.leaves)))
+    return book.leaves[name]
+
+
+def _meant(book: Book, text: str, now: datetime) -> list[int]:
+    """Serials that a name or serial means, revoked and expired ones left out: all that bear a name are meant by it."""
+    named = [number for number, item in book.serials.items() if item.name == text]
+    digits = text.replace(":", "")
+    if not named and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in book.serials:
+        named = [int(digits, 16)]
+    if not named:
+        raise UsageError(str(unknown("certificate", text, dict.fromkeys(item.name for item in book.serials.values()))))
+    return [number for number in named if not book.serials[number].revoked and book.serials[number].end > now]
+
+
+def _summary(args: argparse.Namespace, seen: Authority, outcomes: Sequence[Outcome]) -> int:
+    """What was done, and the root to compare."""
+    book = seen.book()
+    facts = certificates.root_facts(book, _there(book, seen), args.json)
+    if args.json:
+        return answer({**_changes(outcomes), **facts}, True)
+    _done(args, outcomes)
+    return answer(facts, False)
+
+
+def _done(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> int:
+    changes = _changes(outcomes)
+    if args.json:
+        return answer(changes, True)
+    for line in changes["done"]:
+        print(line)
+    return 0
+
+
+def _changes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "changed": any(outcome.changed for outcome in outcomes),
+        "done": [line for outcome in outcomes for line in outcome.after],
+        "signed": [line for outcome in outcomes for line in outcome.signed],
+    }

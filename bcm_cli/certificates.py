@@ -1,0 +1,135 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `bcm ca` shows of an authority: tables, fingerprints, a code for cameras."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import segno
+
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import due
+from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Root
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+#: light modules around a QR code, by ISO/IEC 18004
+_QUIET = 4
+#: upper and lower half of a character, dark or not
+_HALVES = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+# Black on white, whatever the terminal has: not every camera reads the opposite.
+_INK, _PLAIN = "\033[30;107m", "\033[0m"
+
+
+def day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+def rows(book: Book, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
+    """A row for each certificate in use; ``everything``: also for those that were replaced, and are not forgotten."""
+
+    def row(name: str, certificate: x509.Certificate, purpose: str) -> dict[str, Any]:
+        end, number = certificate.not_valid_after_utc, certificate.serial_number
+        known = book.serials.get(number)
+        # Nobody renews a root by the day, nor the bridge to the next one.
+        is_due = purpose not in ("root", "cross") and due(certificate, now)
+        state = "revoked" if known and known.revoked else "expired" if end <= now else "due" if is_due else "good"
+        return {**_head(name, f"{number:x}", purpose, end, now), "state": state}
+
+    found = []
+    trusted = book.trusted(now)
+    for root in book.roots:
+        if everything or root in trusted:
+            found.append(row(f"root g{root.index}", root.certificate, "root"))
+        if root.cross is not None and (everything or root.cross.not_valid_after_utc > now):
+            found.append(row(f"cross g{root.index}", root.cross, "cross"))
+    found += [row(pki.common_name(item.certificate), item.certificate, "intermediate") for item in book.intermediates]
+    for name, leaf in book.leaves.items():
+        found.append(row(name, leaf.certificate, ", ".join(pki.usage_of(leaf.certificate))))
+    shown = {item["serial"] for item in found}
+    for number, item in book.serials.items() if everything else ():
+        if f"{number:x}" not in shown:
+            state = "revoked" if item.revoked else "replaced" if item.end > now else "expired"
+            found.append({**_head(item.name, f"{number:x}", None, item.end, now), "state": state})
+    return found
+
+
+def list_rows(book: Book, now: datetime) -> list[dict[str, Any]]:
+    """The same for revocation lists."""
+    lists = [(f"root g{root.index}", root.crl) for root in book.trusted(now)]
+    lists += [(pki.common_name(item.certificate), item.crl) for item in book.intermediates]
+    return [
+        _head(name, None, "list", found.next_update_utc, now)
+        for name, found in lists
+        if found is not None and found.next_update_utc
+    ]
+
+
+def _head(name: str, serial: str | None, purpose: str | None, end: datetime, now: datetime) -> dict[str, Any]:
+    left = (end - now) // timedelta(days=1)
+    return {"name": name, "serial": serial, "purpose": purpose, "end": end.isoformat(), "days_left": left}
+
+
+def for_people(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with days for moments."""
+    return [
+        {key.replace("_", " "): value[:10] if key == "end" else value for key, value in row.items()} for row in found
+    ]
+
+
+def root_facts(book: Book, root: Root, for_programs: bool) -> dict[str, Any]:
+    """What identifies a root; for people the fingerprint stands in two lines, as it is compared by eye."""
+    text = pki.fingerprint(root.certificate)
+    groups = [text[start : start + 4].upper() for start in range(0, len(text), 4)]
+    lines = {"fingerprint": " ".join(groups[:8]), "": " ".join(groups[8:])}
+    return {
+        "root": f"g{root.index}",
+        **({"fingerprint": text} if for_programs else lines),
+        "uri": book.identity(root).uri,
+        "path": book.identity(root).path,
+        "until": day(root.certificate.not_valid_after_utc),
+    }
+
+
+def detail(book: Book, name: str, now: datetime) -> dict[str, Any]:
+    """All that is public of a certificate."""
+    leaf = book.leaves[name]
+    certificate = leaf.certificate
+    key: Any = certificate.public_key()
+    curve = getattr(key, "curve", None)
+    return {
+        **next(row for row in rows(book, now) if row["serial"] == f"{certificate.serial_number:x}"),
+        "begin": certificate.not_valid_before_utc.isoformat(),
+        "subject": pki.common_name(certificate),
+        "names": pki.names_of(certificate),
+        "issuer": certificate.issuer.rfc4514_string().removeprefix("CN="),
+        "key": curve.name if curve else f"RSA {key.key_size}" if hasattr(key, "key_size") else "Ed25519",
+        "fingerprint": pki.fingerprint(certificate),
+        "chain": "".join(map(pki.pem, book.chain(leaf, now))),
+    }
+
+
+def qr_code(root: Root) -> list[str]:
+    """The root for a camera, or its fingerprint if the terminal has no room for that."""
+    room = shutil.get_terminal_size()
+    code = segno.make(pki.pem(root.certificate), error="l", boost_error=False, micro=False)
+    columns, height = code.symbol_size(border=_QUIET)
+    lines = height // 2 + 3
+    if columns <= room.columns and lines <= room.lines:
+        said = "The root's certificate:"
+    else:
+        said = f"The root's fingerprint (its certificate needs a terminal of {columns} x {lines}):"
+        code = segno.make(pki.fingerprint(root.certificate).upper(), micro=False)
+    modules = [list(map(bool, row)) for row in code.matrix_iter(border=_QUIET)]
+    modules += [[False] * len(modules[0])] * (len(modules) % 2)
+    pairs = zip(modules[::2], modules[1::2], strict=True)
+    return [
+        said,
+        *(f"{_INK}{''.join(_HALVES[pair] for pair in zip(*rows, strict=True))}{_PLAIN}" for rows in pairs),
+    ]

@@ -1,0 +1,565 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The authority by hand: with a file on regtest, and with a device that counts what it is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from bcm_cli import certificates
+from tests.cli.conftest import Checkout, Terminal, checkout_at
+from tests.support import COLLECTION
+
+DOUBLE = COLLECTION / "tests/unit/plugins/module_utils/ca/double.py"
+DOMAIN = "local-regtest.bcm"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A checkout with an authority, and a folder for what it issues."""
+
+    checkout: Checkout
+    chain: str = "regtest"
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> Path:
+        return self.checkout.home / "inventories/local/secrets"
+
+    @property
+    def out(self) -> Path:
+        return self.checkout.home.parent / "out"
+
+    @property
+    def book(self) -> dict[str, Any]:
+        return json.loads((self.secrets / f"{self.chain}.pki.json").read_text())
+
+    def set(self, text: str) -> None:
+        with self.checkout.settings().open("a") as settings:
+            settings.write(f"\n{text}\n")
+
+    def ca(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.checkout.bcm("ca", *words, **self.environment)
+
+    def does(self, *words: str) -> Any:
+        """What it answers in JSON, without a question."""
+        done = self.ca(*words, "--json", "--yes")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def terminal(self, *words: str, **more: str) -> Terminal:
+        return self.checkout.terminal("ca", *words, **self.environment, **more)
+
+    def issue(self, name: str, *words: str) -> Any:
+        return self.does("issue", name, *(words or ("--usage", "client")), "--out", str(self.out))
+
+    def certificate(self, name: str) -> x509.Certificate:
+        return x509.load_pem_x509_certificate((self.out / f"{name}.crt").read_bytes())
+
+    def lists(self) -> str:
+        """All revocation lists there are, in PEM."""
+        book = self.book
+        return "".join(item["crl"] for item in (*reversed(book["roots"]), *book["intermediates"]))
+
+    def verify(self, name: str, trust: str) -> str:
+        """What openssl says of a certificate: OK, or what is wrong. ``trust`` in PEM."""
+        (self.out / "trust").write_text(trust)
+        (self.out / "lists").write_text(self.lists())
+        command = ["openssl", "verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-CAfile", "trust"]
+        command += ["-untrusted", f"{name}.crt", "-purpose", "sslclient", "-crl_check_all", "-CRLfile", "lists"]
+        done = subprocess.run([*command, f"{name}.crt"], cwd=self.out, capture_output=True, text=True, check=False)
+        return "OK" if done.returncode == 0 else done.stderr
+
+
+@pytest.fixture
+def home(checkout: Checkout) -> Home:
+    made = Home(checkout)
+    assert made.does("init")["changed"] is True
+    return made
+
+
+# -- a file, on regtest -----------------------------------------------------------------------------------------------
+
+
+def test_from_the_first_root_to_the_second(home: Home) -> None:
+    again = home.ca("init")
+    assert again.returncode == 0
+    assert "has its authority already: nothing was changed" in again.stderr
+    first = home.does("issue", "laptop", "--usage", "client", "--pkcs12", "--out", str(home.out))
+    old = (home.out / "root.crt").read_text()
+    assert home.verify("laptop", old) == "OK"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in home.out.iterdir() if path.stem.startswith("laptop")}
+    assert modes == {"laptop.crt": 0o644, "laptop.key": 0o600, "laptop.p12": 0o600, "laptop.p12.password": 0o600}
+    word = f"file:{home.out}/laptop.p12.password"
+    opened = ["openssl", "pkcs12", "-in", str(home.out / "laptop.p12"), "-passin", word, "-nocerts", "-nodes"]
+    key = subprocess.run(opened, capture_output=True, check=True).stdout
+    assert _key_of(key) == pki.key_id(home.certificate("laptop").public_key())
+    # It is due by no means, and stays what it is.
+    assert home.does("renew") == {"changed": False, "done": [], "signed": []}
+    assert home.issue("laptop", "--pkcs12")["serial"] == first["serial"]
+    assert home.does("renew", "laptop")["changed"] is True
+    kept = (home.out / "laptop.key").read_bytes()
+    refused = home.ca("issue", "laptop", "--out", str(home.out))
+    assert refused.returncode == 1
+    assert "laptop.key, " in refused.stderr
+    assert "would be replaced by another key: name another folder, or add --force" in refused.stderr
+    assert (home.out / "laptop.key").read_bytes() == kept
+    second = home.issue("laptop", "--force")
+    assert second["serial"] != first["serial"]
+    assert (home.out / "laptop.key").read_bytes() != kept
+    listed = {row["serial"]: row["state"] for row in home.does("list", "--all")["certificates"]}
+    assert (listed[first["serial"]], listed[second["serial"]]) == ("replaced", "good")
+    assert [row["name"] for row in home.does("list")["certificates"]].count("laptop") == 1
+    # All of them are refused then, the replaced one too.
+    assert (
+        len([line for line in home.does("revoke", "laptop", "--reason", "key_compromise")["done"] if "revoked" in line])
+        == 2
+    )
+    assert "certificate revoked" in home.verify("laptop", old)
+    assert home.does("show", "laptop")["state"] == "revoked"
+    assert "revoked already, or has expired: nothing was changed" in home.ca("revoke", "laptop").stderr
+    # Nobody asked for it back: neither what is due nor a rotation brings it.
+    home.issue("phone")
+    rotated = home.does("rotate")
+    assert rotated["root"] == "g2"
+    assert {line.split(":")[0] for line in rotated["done"] if "another issuer" in line} == {"phone"}
+    home.does("issue", "phone", "--out", str(home.out), "--force")
+    assert home.verify("phone", old) == "OK"
+    home.does("export", str(home.out))
+    new = (home.out / f"{DOMAIN}.crt").read_text().partition("-----END CERTIFICATE-----\n")
+    assert home.verify("phone", new[0] + new[1]) == "OK"
+    assert (home.out / f"{DOMAIN}.crl").read_text() == home.lists()
+    der = x509.load_der_x509_certificate((home.out / f"{DOMAIN}.cer").read_bytes())
+    assert der.fingerprint(hashes.SHA256()).hex() == rotated["fingerprint"]
+
+
+def _key_of(pem: bytes) -> str:
+    return pki.key_id(serialization.load_pem_private_key(pem[pem.index(b"-----BEGIN") :], None).public_key())
+
+
+def test_a_key_that_is_elsewhere(home: Home) -> None:
+    key = home.checkout.home / "router.key"
+    csr = home.checkout.home / "router.csr"
+    made = [
+        "openssl",
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+    ]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(csr)], capture_output=True, check=True)
+    issued = home.issue("router", "--csr", str(csr), "--name", f"Router.{DOMAIN}", "--name", "10.75.240.9")
+    assert [Path(name).name for name in issued["files"]] == ["router.crt", "root.crt"]
+    assert pki.names_of(home.certificate("router")) == [f"router.{DOMAIN}", "10.75.240.9"]
+    first = home.certificate("router")
+    home.does("renew", "router")
+    home.does("issue", "router", "--out", str(home.out))
+    assert home.certificate("router").serial_number != first.serial_number
+    assert _key_of(key.read_bytes()) == pki.key_id(home.certificate("router").public_key())
+    assert not (home.out / "router.key").exists()
+    refused = home.ca("issue", "router", "--pkcs12", "--out", str(home.out))
+    assert "The key of router is not in the vault" in refused.stderr
+
+
+def test_another_key_is_not_issued_over_one(home: Home) -> None:
+    """Which is known before anything is issued."""
+    home.out.mkdir()
+    (home.out / "nas.key").write_text("somebody's")
+    before = home.book
+    refused = home.ca("issue", "nas", "--name", f"nas.{DOMAIN}", "--out", str(home.out))
+    assert refused.returncode == 1
+    assert "no file was written" in refused.stderr
+    assert home.book == before
+    assert [path.name for path in home.out.iterdir()] == ["nas.key"]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = Home(checkout_at(tmp_path_factory.mktemp("ca") / "bcm"))
+    made.does("init")
+    made.issue("laptop")
+    return made
+
+
+MISTAKES = [
+    (("issue", "electrs", "--out", "x"), '"electrs" is a stack, whose certificates the playbook keeps'),
+    (("issue", "root", "--out", "x"), "root.crt is the root's"),
+    (("issue", "../x", "--out", "x"), '"../x" is no name of a certificate'),
+    (("issue", "nas", "--out", "x"), "nas is for a server, but has no names: add --name HOST, or --usage client"),
+    (("issue", "nas", "--name", "nas.example", "--out", "x"), '"nas.example" is outside of what may be certified'),
+    (("issue", "nas", "--name", "a b", "--out", "x"), '"a b" of certificate nas is neither a host name nor an address'),
+    (("issue", "nas", "--csr", "none", "--usage", "client", "--out", "x"), "none cannot be read: No such file"),
+    (("issue", "nas", "--csr", "site.yml", "--usage", "client", "--out", "x"), "The CSR of nas cannot be read"),
+    (("issue", "nas", "--csr", "site.yml", "--pkcs12", "--out", "x"), "leave out --csr or --pkcs12"),
+    (("issue", "nas", "--usage", "client", "--days", "0", "--out", "x"), "cannot be good for 0 days"),
+    (("issue", "nas", "--usage", "client", "--out", "site.yml"), "site.yml cannot be used: File exists"),
+    (("show", "laptp"), 'Unknown certificate "laptp": did you mean "laptop"?'),
+    (("renew", "laptp"), 'Unknown certificate "laptp": did you mean "laptop"?'),
+    (("revoke", "12ab", "--yes"), 'Unknown certificate "12ab"'),
+    (("revoke", "laptop", "--reason", "stolen"), 'Unknown reason "stolen"'),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(words) for words, _said in MISTAKES])
+def test_mistakes(shared: Home, words: tuple[str, ...], said: str) -> None:
+    before = shared.book
+    done = shared.ca(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert shared.book == before
+
+
+def test_show(shared: Home) -> None:
+    root = x509.load_pem_x509_certificate(shared.book["roots"][0]["certificate"].encode())
+    printed = " ".join(shared.ca("show").stdout.split())
+    grouped = re.sub("(.{4})(?=.)", r"\1 ", root.fingerprint(hashes.SHA256()).hex().upper())
+    assert f"fingerprint {grouped} uri gpg://x509-root@{DOMAIN}/pki path m/13'/" in printed
+    assert f"permitted {DOMAIN}, 10.75.240.0/21 " in printed
+    end = root.not_valid_after_utc
+    assert f"root g1 root {end:%Y-%m-%d} 3649 " in printed
+    assert " laptop client " in printed
+    told = shared.does("show")
+    assert (told["permitted"], told["roots"][0]["uri"]) == (
+        f"{DOMAIN}, 10.75.240.0/21",
+        f"gpg://x509-root@{DOMAIN}/pki",
+    )
+    shown = shared.ca("show", "laptop").stdout
+    assert re.search(r"^purpose +client$", shown, re.M)
+    assert re.search(rf"^issuer +{DOMAIN} g1 [0-9a-f]{{8}}$", shown, re.M)
+    assert "BEGIN" not in shown
+
+
+def test_settings_of_the_inventory(shared: Home, checkout: Checkout) -> None:
+    other = Home(checkout)
+    refused = other.ca("show")
+    assert (refused.returncode, refused.stderr) == (1, f"bcm: There is no root of {DOMAIN} yet: type `bcm ca init`\n")
+    other.set("bcm_subnet: 10.80.16.0/20\nbcm_ca_domains: [lan.example]\nbcm_ca_subnets: 192.168.7.0/24")
+    other.does("init")
+    assert other.does("show")["permitted"] == f"{DOMAIN}, lan.example, 10.80.16.0/21, 192.168.7.0/24"
+    other.issue("nas", "--name", "nas.lan.example", "--name", "192.168.7.2")
+    other.set("bcm_ca_issuance: directly")
+    assert 'Unknown issuance "directly": did you mean "direct"?' in other.ca("renew").stderr
+    other.set("bcm_ca_issuance: intermediate\nbcm_ca_provider: softwar")
+    assert 'Unknown provider "softwar": did you mean "software"?' in other.ca("show").stderr
+    other.set("bcm_chain: signet\nbcm_ca_provider: software")
+    assert "Chain signet needs a certificate authority on a hardware wallet" in other.ca("init", "--yes").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("revoke", "laptop"), "Nothing was revoked"), (("rotate",), "Nothing was changed")],
+)
+def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str) -> None:
+    before = shared.book
+    done = shared.ca(*words)
+    assert done.returncode == 1
+    assert f"{said}: type this on a terminal, or add --yes" in done.stderr
+    terminal = shared.terminal(*words)
+    terminal.reads("[y/N] ")
+    terminal.types("\n")
+    assert terminal.ends() == 1
+    assert f"bcm: {said}\n" in terminal.output
+    assert shared.book == before
+
+
+def test_what_is_due(checkout: Checkout) -> None:
+    """An authority of 65 days ago: its intermediate is due, and what it issued 25 days ago; one is revoked."""
+    home = Home(checkout)
+    scope = pki.scope([DOMAIN], ["10.75.240.0/21"])
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def past(days: int) -> Authority:
+        moment = now - timedelta(days=days)
+        return Authority(Store(home.secrets, "regtest"), scope, "software", software.opener, now=moment)
+
+    past(65).root(None, allow_new=True)
+    past(65).intermediate()
+    past(25).certificates([want(name, [], ["client"]) for name in ("laptop", "gone")])
+    past(2).certificates([want("phone", [], ["client"])])
+    book = past(1).book()
+    past(1).crl({book.leaves["gone"].certificate.serial_number: "superseded"})
+    states = {row["name"]: row["state"] for row in certificates.rows(book, now)}
+    assert [states[name] for name in ("root g1", "laptop", "phone")] == ["good", "due", "good"]
+    assert states[pki.common_name(book.intermediates[0].certificate)] == "due"
+    late = {row["name"]: row["state"] for row in certificates.rows(book, now + timedelta(days=6))}
+    assert late["laptop"] == "expired"
+    done = home.does("renew")["done"]
+    assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", f"list of {DOMAIN}"]
+    after = {row["name"]: row["state"] for row in home.does("list")["certificates"]}
+    assert (after["laptop"], after["phone"], after["gone"]) == ("good", "good", "revoked")
+
+
+def test_a_lost_key_of_the_intermediate(home: Home) -> None:
+    book = home.book
+    root = book["roots"][0]["key"]
+    vault = home.secrets / "regtest.keys.json"
+    vault.write_text(json.dumps({name: key for name, key in json.loads(vault.read_text()).items() if name == root}))
+    refused = home.ca("renew", "--days", "7")
+    assert "Nothing is due" in refused.stderr  # as far as all that is public tells
+    refused = home.ca("issue", "laptop", "--usage", "client", "--out", str(home.out))
+    assert "put the file back from a backup, or set replace_lost" in refused.stderr
+    assert home.does("renew", "--replace-lost")["done"][0].startswith("intermediate g1: ")
+    home.issue("laptop")
+    assert home.verify("laptop", (home.out / "root.crt").read_text()) == "OK"
+
+
+# -- a code for cameras -----------------------------------------------------------------------------------------------
+
+
+def _read_by_a_camera(lines: list[str], place: Path) -> str:
+    """What zbar finds in characters of half blocks, as the terminal paints them: black on white."""
+    white = {" ": (255, 255), "▀": (0, 255), "▄": (255, 0), "█": (0, 0)}
+    rows = []
+    for line in lines:
+        painted = re.fullmatch(r"\x1b\[30;107m([ ▀▄█]+)\x1b\[0m", line)
+        assert painted, line
+        for half in (0, 1):
+            row = b"".join(bytes([white[character][half]]) * 4 for character in painted[1])
+            rows += [row] * 4
+    place.write_bytes(f"P5 {len(rows[0])} {len(rows)} 255\n".encode() + b"".join(rows))
+    done = subprocess.run(["zbarimg", "-q", "--raw", str(place)], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "room", [{"COLUMNS": "110", "LINES": "60"}, {"COLUMNS": "80", "LINES": "24"}], ids=["big", "80x24"]
+)
+def test_a_camera_reads_the_root(shared: Home, tmp_path: Path, room: dict[str, str]) -> None:
+    certificate = shared.book["roots"][0]["certificate"]
+    terminal = shared.terminal("export", str(tmp_path), **room)
+    told = terminal.reads("The root's ")
+    assert terminal.ends() == 0
+    said, *lines = terminal.output.splitlines()
+    read = _read_by_a_camera(lines, tmp_path / "screen.pgm").strip()
+    assert len(lines) < int(room["LINES"])
+    assert len(lines[0]) - len("\x1b[30;107m\x1b[0m") <= int(room["COLUMNS"])
+    fingerprint = x509.load_pem_x509_certificate(certificate.encode()).fingerprint(hashes.SHA256()).hex().upper()
+    if room["COLUMNS"] == "80":
+        assert said.startswith("fingerprint (its certificate needs a terminal of ")
+        assert read == fingerprint
+    else:
+        assert said == "certificate:"
+        assert read == certificate.strip()
+    assert fingerprint in "".join(told.split())
+    assert (tmp_path / f"{DOMAIN}.crt").read_text() == certificate
+
+
+def test_no_code_is_asked_for(shared: Home, tmp_path: Path) -> None:
+    terminal = shared.terminal("export", "--no-qr", str(tmp_path))
+    assert terminal.ends() == 0
+    assert "█" not in terminal.output
+    done = shared.ca("export", str(tmp_path))
+    assert "█" not in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-5:]] == [
+        "Firefox", "Chromium", "Electrum", "Android", "iOS",
+    ]  # fmt: skip
+
+
+# -- a device ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wallet(Home):
+    """With the root on a double, which somebody may let hang or cancel."""
+
+    folder: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
+
+    def answers(self, *answers: str) -> None:
+        """What becomes of the next confirmations."""
+        _settings(self.folder, *answers)
+
+    def confirmed(self) -> list[str]:
+        """What was signed since this was asked last, as it stood on the screen."""
+        log = self.folder / "log"
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [line["screen"][1] for line in lines if line["kind"] == "sign"]
+
+    def unplug(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+
+def _settings(folder: Path, *answers: str) -> None:
+    content = {"model": "T2T1", "version": [2, 3, 6], "answers": list(answers)}
+    new = folder / "settings.new"
+    new.write_text(json.dumps(content))
+    new.replace(folder / "settings")
+
+
+@pytest.fixture
+def wallet(checkout: Checkout, tmp_path: Path) -> Iterator[Wallet]:
+    folder = tmp_path / "device"
+    folder.mkdir()
+    _settings(folder)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, str(DOUBLE), "--port", str(port), "--settings", str(folder / "settings")]
+    process = subprocess.Popen([*command, "--log", str(folder / "log")])
+    try:
+        _awaited(port)
+        environment = {"XDG_RUNTIME_DIR": str(folder), "TREZOR_PATH": f"udp:127.0.0.1:{port}"}
+        made = Wallet(checkout, "signet", environment, folder, process)
+        made.set("bcm_chain: signet")
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _awaited(port: int) -> None:
+    """Until a device answers there."""
+    end = time.monotonic() + 20
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.settimeout(0.1)
+        line.connect(("127.0.0.1", port))
+        while True:
+            try:
+                line.send(b"PINGPING")
+                if line.recv(64) == b"PONGPONG":
+                    return
+            except OSError:  # nobody yet
+                assert time.monotonic() < end, "the double did not start"
+
+
+def _kinds(shown: list[str]) -> list[str]:
+    return [" ".join(text.split()[:2]) for text in shown]
+
+
+def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
+    refused = wallet.ca("init")
+    assert refused.returncode == 1
+    assert "Nothing was made: type this on a terminal, or add --yes" in refused.stderr
+    terminal = wallet.terminal("init")
+    told = terminal.reads("Make the authority? [y/N] ")
+    assert "is going to be gpg://x509-root@local-signet.bcm/pki, at m/13'/" in told
+    assert "then 3 confirmations" in told
+    assert not wallet.secrets.exists()
+    terminal.types("y\n")
+    assert terminal.ends() == 0
+    shown = wallet.confirmed()
+    assert _kinds(shown) == ["root g1", "inter g1", "crl g1"]
+    assert re.findall(r'confirm (\d of \d): "(.*?)"', terminal.output) == [
+        (f"{count} of 3", text) for count, text in enumerate(shown, 1)
+    ]
+    (root,) = wallet.book["roots"]
+    assert root["uri"] in told
+    assert root["path"] in told
+    # Neither a certificate nor a revocation is the root's to sign.
+    wallet.issue("laptop")
+    wallet.issue("phone")
+    old = root["certificate"]
+    assert wallet.verify("laptop", old) == "OK"
+    wallet.does("revoke", "laptop")
+    assert "certificate revoked" in wallet.verify("laptop", old)
+    assert wallet.confirmed() == []
+    rotated = wallet.ca("rotate", "--yes")
+    assert rotated.returncode == 0, rotated.stderr
+    assert "then 4 confirmations" in rotated.stderr
+    assert "`bcm ca export FOLDER`" in rotated.stderr
+    shown = wallet.confirmed()
+    assert _kinds(shown) == ["root g2", "cross g1", "inter g2", "crl g2"]
+    assert re.findall(r'confirm (\d of \d): "(.*?)"', rotated.stderr) == [
+        (f"{count} of 4", text) for count, text in enumerate(shown, 1)
+    ]
+    wallet.does("issue", "phone", "--force", "--out", str(wallet.out))
+    assert wallet.verify("phone", old) == "OK"
+    assert wallet.verify("phone", wallet.book["roots"][1]["certificate"]) == "OK"
+    assert "PRIVATE" not in json.dumps(wallet.book)
+    # What is public needs no device.
+    wallet.unplug()
+    assert wallet.does("show")["roots"][1]["generation"] == 2
+    assert {row["name"] for row in wallet.does("list", "--all")["certificates"]} >= {"laptop", "phone", "cross g2"}
+    assert wallet.does("renew")["changed"] is False
+    assert wallet.does("export", str(wallet.out))["root"] == "g2"
+    assert "has its authority already" in wallet.ca("init").stderr
+    gone = wallet.ca("issue", "tablet", "--usage", "client", "--out", str(wallet.out))
+    assert gone.returncode == 1
+    assert "Trezor: none is at " in gone.stderr
+    assert "Traceback" not in gone.stderr
+
+
+def test_direct_issuance(wallet: Wallet) -> None:
+    wallet.set("bcm_ca_issuance: direct")
+    wallet.does("init")
+    assert _kinds(wallet.confirmed()) == ["root g1", "crl g1"]
+    done = wallet.ca("issue", "laptop", "--usage", "client", "--out", str(wallet.out))
+    assert "then 1 confirmation\n" in done.stderr
+    assert "confirm 1 of 1: " in done.stderr
+    assert _kinds(wallet.confirmed()) == ["leaf g1"]
+    assert wallet.verify("laptop", wallet.book["roots"][0]["certificate"]) == "OK"
+    rotated = wallet.ca("rotate", "--yes")
+    assert "then 4 confirmations" in rotated.stderr
+    assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "leaf g2", "crl g2"]
+
+
+def test_a_rotation_that_was_cancelled_is_finished(wallet: Wallet) -> None:
+    wallet.does("init")
+    wallet.issue("laptop")
+    wallet.confirmed()
+    before = wallet.book
+    # Of all that it asks, the passphrase and the vault come first.
+    asked = wallet.folder / "log"
+    wallet.answers(*["confirm"] * 4, "cancel")
+    cancelled = wallet.ca("rotate", "--yes")
+    assert cancelled.returncode == 1
+    assert "cancelled on the device" in cancelled.stderr
+    answers = [(line["kind"], line["answer"]) for line in map(json.loads, asked.read_text().splitlines())]
+    assert answers == [*[(kind, "confirm") for kind in ("passphrase", "cipher", "sign", "sign")], ("sign", "cancel")]
+    assert len(wallet.book["roots"]) == 2
+    assert wallet.book["certificates"] == before["certificates"]
+    wallet.confirmed()
+    wallet.answers()
+    finished = wallet.ca("rotate", "--yes")
+    assert "Generation 2 was begun, and is going to be finished" in finished.stderr
+    assert "then 2 confirmations" in finished.stderr
+    assert _kinds(wallet.confirmed()) == ["inter g2", "crl g2"]
+    assert wallet.book["certificates"] != before["certificates"]
+
+
+def test_an_interrupt_leaves_whole_files(wallet: Wallet) -> None:
+    wallet.does("init")
+    wallet.issue("laptop")
+    before = {path.name: path.read_bytes() for path in wallet.secrets.glob("*.json")}
+    wallet.answers(*["confirm"] * 3, "hang")
+    terminal = wallet.terminal("rotate", "--yes")
+    terminal.reads('confirm 2 of 4: "cross g1')
+    terminal.types("\x03")
+    assert terminal.ends() == 130
+    assert terminal.output.endswith("bcm: interrupted\n")
+    assert {path.name: path.read_bytes() for path in wallet.secrets.glob("*.json")} == before
+    assert [path.name for path in wallet.secrets.iterdir() if path.name not in before] == [
+        ".gitignore",
+        ".signet.pki.lock",
+    ]
+    wallet.answers()
+    wallet.confirmed()
+    assert wallet.does("rotate")["root"] == "g2"
+    assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "inter g2", "crl g2"]
