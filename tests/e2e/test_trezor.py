@@ -152,7 +152,7 @@ def deployed(person: Person, authority: str, device: Device) -> dict[str, str]:
 def certificates(person: Person) -> dict[str, str]:
     """Serials by names."""
     listed = json.loads(person.succeeds("-d", NAME, "ca", "list", "--json"))
-    return {item["name"]: item["serial"] for item in listed}
+    return {item["name"]: item["serial"] for item in listed["certificates"]}
 
 
 def trust(person: Person) -> str:

@@ -34,7 +34,7 @@ options:
     type: str
     required: true
   units:
-    description: The units, in the order in which they are started or stopped.
+    description: The units, in the order in which they are started or stopped. There may be none.
     type: list
     elements: dict
     required: true
@@ -53,7 +53,9 @@ options:
           otherwise.
         type: bool
       action:
-        description: What to do with a unit that runs when O(files) are not those it was started with.
+        description:
+          - What to do with a unit that runs when O(files) are not those it was started with.
+          - If unit files are among what changed, it is restarted in any case.
         type: str
         choices: [restart, reload]
         default: restart
@@ -99,7 +101,7 @@ actions:
       type: str
       sample: restart
 digest:
-  description: SHA-256 over the wanted state of all files; what the stamps hold.
+  description: SHA-256 over the unit files, and over the wanted state of all files; what the stamps hold.
   returned: success
   type: str
 """

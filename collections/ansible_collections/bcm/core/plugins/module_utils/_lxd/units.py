@@ -4,12 +4,15 @@
 
 """systemd units of an instance, together with the files they run on.
 
-A unit that runs leaves a stamp: the digest of the files it was started with. A unit whose stamp is not that of the
-files is restarted, whoever wrote them and whenever, so a run that is killed between the two is healed by the next.
+A unit that runs leaves a stamp: the digests of the unit files and of all files it was started with. A unit whose stamp
+is not that of the files is restarted, whoever wrote them and whenever, so a run that is killed between the two is
+healed by the next. What only reloads is restarted, too, when unit files are not those it was started with.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -84,7 +87,8 @@ def apply_units(
     names = [_checked(unit["name"]) for unit in units]
     with FileSession(client, instance) as session:
         written = apply_files(session, files, check=check)
-        result = UnitsResult(written.digest, written.changed, diff=written.diff)
+        stamp = f"{_digest_of_definitions(files)} {written.digest}" if files else ""
+        result = UnitsResult(stamp, written.changed, diff=written.diff)
         shell = Shell(client, instance)
         try:
             manager = _Manager(instance, shell, session, deadline)
@@ -94,7 +98,6 @@ def apply_units(
             if not check and any(state.stale_definition for state in states):
                 manager.reload_definitions()
                 states = manager.states(names)
-            stamp = written.digest if files else ""
             for unit, name, state in zip(units, names, states, strict=True):
                 verbs = plan_unit(unit, state, stamp)
                 if verbs and not check:
@@ -128,12 +131,18 @@ def plan_unit(unit: Mapping[str, Any], state: _State, stamp: str) -> list[str]:
             verbs.append("stop")
     elif state.runs:
         if not current:
-            verbs.append(unit.get("action") or "restart")
+            reloads = stamp.split()[:1] == state.stamp.split()[:1] and unit.get("action") == "reload"
+            verbs.append("reload" if reloads else "restart")
     elif state.active == "activating" and not current:
         verbs.append("restart")
     else:
         verbs.append("start")
     return verbs
+
+
+def _digest_of_definitions(files: Sequence[Mapping[str, Any]]) -> str:
+    found = [[item["path"], str(item.get("content"))] for item in files if _DEFINITIONS.match(item["path"])]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 class _Manager:
@@ -149,6 +158,8 @@ class _Manager:
         self._systemctl("daemon-reload", "reload the unit files")
 
     def states(self, names: Sequence[str]) -> list[_State]:
+        if not names:
+            return []
         units = " ".join(shlex.quote(_full(name)) for name in names)
         show = f"systemctl show --property={','.join(_PROPERTIES)} -- {units}"
         done = self._shell.run(show)

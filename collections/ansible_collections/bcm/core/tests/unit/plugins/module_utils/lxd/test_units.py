@@ -14,7 +14,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import units
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 
 
-def state(active: str = "active", enabled: str = "enabled", stamp: str = "now", sub: str = "running") -> Any:
+def state(active: str = "active", enabled: str = "enabled", stamp: str = "unit now", sub: str = "running") -> Any:
     return units._State("loaded", active, sub, enabled, False, stamp)
 
 
@@ -23,7 +23,10 @@ def state(active: str = "active", enabled: str = "enabled", stamp: str = "now", 
     [
         ({}, state(), []),
         ({}, state(stamp="before"), ["restart"]),
-        ({"action": "reload"}, state(stamp="before"), ["reload"]),
+        ({"action": "reload"}, state(stamp="unit before"), ["reload"]),
+        ({"action": "reload"}, state(stamp="defined before"), ["restart"]),
+        ({"action": "reload"}, state(stamp="other now"), ["restart"]),
+        ({"action": "reload"}, state(stamp=""), ["restart"]),
         ({"action": "reload"}, state("inactive", stamp="before"), ["start"]),
         ({}, state("inactive"), ["start"]),
         ({}, state("failed"), ["start"]),
@@ -41,7 +44,7 @@ def state(active: str = "active", enabled: str = "enabled", stamp: str = "now", 
     ],
 )
 def test_plan(unit: dict[str, Any], found: Any, verbs: list[str]) -> None:
-    assert units.plan_unit(unit, found, "now") == verbs
+    assert units.plan_unit(unit, found, "unit now") == verbs
 
 
 def test_names() -> None:
