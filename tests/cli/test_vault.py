@@ -23,7 +23,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
-from tests.cli.conftest import Checkout, Safe, Terminal
+from tests.cli.conftest import Safe, Terminal
 
 TYPED = "Enter passphrase"
 OPENED = "bcm vault home"
@@ -93,7 +93,7 @@ def test_without_a_root_the_passphrase_is_typed_twice_alike(safe: Safe) -> None:
     ("name", "said"),
     [
         ("hom", 'bcm: Unknown data center "hom": did you mean "home"? Known data centers: home, local'),
-        ("local", "bcm: Data center local has no vault: its root key is in a file, as bcm_ca_provider has it"),
+        ("local", "bcm: Data center local has no vault, since bcm_ca_provider is not trezor: leave --vault-id out"),
     ],
 )
 def test_a_vault_that_does_not_exist(safe: Safe, name: str, said: str) -> None:
@@ -328,8 +328,3 @@ def test_other_words_open_nothing(site: Safe, tmp_path: Path) -> None:
         done = site.bcm("secret", "show", NAME, TREZOR_PATH=path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "cannot be decrypted" in done.stderr
-
-
-def test_the_checkout_of_somebody_else_has_the_client(checkout: Checkout) -> None:
-    """`bcm` names it to Ansible by its path."""
-    assert os.access(checkout.home / "bcm-vault-client", os.X_OK)

@@ -352,6 +352,35 @@ def test_another_process_of_the_run_asks_for_no_passphrase(
     assert not kept.exists()
 
 
+def test_the_end_waits_for_who_is_being_ended_too(
+    plug: Callable[..., Double], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double, kept, waited = plug(), tmp_path / "session", threading.Event()
+    with trezor(double, kept=kept) as used:
+        used.root(IDENTITY, None)
+    monkeypatch.setattr(device.time, "sleep", lambda _seconds: waited.set())
+    ending = threading.Thread(target=trezor(double, kept=kept).end)
+    with line.alone(double.path):
+        ending.start()
+        assert waited.wait(10)
+        assert kept.exists()
+    ending.join(10)
+    assert not kept.exists()
+    assert PASSPHRASE not in double.sessions.values()
+
+
+def test_the_end_does_not_wait_for_ever(
+    plug: Callable[..., Double], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double, kept = plug(), tmp_path / "session"
+    with trezor(double, kept=kept) as used:
+        used.root(IDENTITY, None)
+    monkeypatch.setattr(device, "ANSWER", 0.0)
+    with line.alone(double.path):
+        trezor(double, kept=kept).end()
+    assert not kept.exists()
+
+
 def test_a_wrong_passphrase_is_not_kept(plug: Callable[..., Double], tmp_path: Path) -> None:
     double, kept = plug(), tmp_path / "session"
     with pytest.raises(DeviceError, match="wrong passphrase"), trezor(double, kept=kept) as used:
