@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         datacenter = DataCenter(name)
         setup.enter("bcm-vault-client", argv)
         if datacenter.ca_provider != "trezor":
-            raise UsageError(f"Data center {name} has no vault, since bcm_ca_provider is not trezor: leave --vault-id out")
+            raise UsageError(f"Data center {name} has no vault, as bcm_ca_provider is not trezor: leave out --vault-id")
         from .device import password
 
         # Ansible leaves its clients behind when it is interrupted, and this one would keep the device.

@@ -75,6 +75,19 @@ def test_private_keys_are_kept_in_the_vault_of_the_run(tmp_path: Path, monkeypat
     assert "BEGIN" in (tmp_path / "secrets/regtest.pki.json").read_text()
 
 
+def test_plain_keys_are_read_and_encrypted_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _begin(tmp_path)
+    file = tmp_path / "secrets/regtest.keys.json"
+    plain = file.read_text()
+    monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext([("home", VaultSecret(b"x" * 64))]))
+    assert not _run(tmp_path, "ca_intermediate", vault_id="home")["changed"]
+    assert file.read_text() == plain
+    assert _run(tmp_path, "ca_certificate", certificates=WANTED, vault_id="home")["changed"]
+    assert file.read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not _run(tmp_path, "ca_intermediate", vault_id="home")["changed"]
+
+
 def test_a_file_holds_the_root_on_regtest_only(tmp_path: Path) -> None:
     refused = _run(tmp_path, "ca_root", chain="signet", allow_new_root=True)
     assert refused["msg"] == (
