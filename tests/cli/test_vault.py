@@ -23,6 +23,8 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
+from bcm_cli import device
+from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Safe, Terminal
 
 TYPED = "Enter passphrase"
@@ -175,6 +177,42 @@ SITE = [
 ]
 
 
+WHOLE = """---
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    bcm.core.secrets: {chain: signet, vault_id: home}
+    group/bcm.core.ca: {chain: signet, domain: home-signet.bcm, vault_id: home}
+  tasks:
+    - bcm.core.secrets: {names: [tor/a]}
+    - bcm.core.ca_root: {allow_new_root: true}
+    - bcm.core.ca_intermediate:
+    - bcm.core.ca_certificate: {certificates: [{name: electrs, names: [electrs.home-signet.bcm]}]}
+    - bcm.core.ca_crl:
+"""
+
+
+def test_a_first_run_makes_root_and_vault_in_one_session(safe: Safe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcm_cli.datacenter._INVENTORIES", safe.checkout.home / "inventories")
+    (safe.checkout.home / "whole.yml").write_text(WHOLE)
+    command = ("ansible-playbook", "-i", "inventories/home", "--vault-id", "home@bcm-vault-client", "whole.yml")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        with device.session(DataCenter("home")) as environment:
+            done = safe.runs(*command, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        nothing_is_left(safe)
+        return done
+
+    run()
+    signed = ["x509-root@home-signet.bcm/pki"] * 3
+    assert safe.confirmed() == [TYPED, TYPED, OPENED, *signed]
+    for name in ("signet.json", "signet.keys.json"):
+        assert (safe.secrets / name).read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
+    assert "changed=0" in run().stdout
+    assert safe.confirmed() == [TYPED, OPENED]
+
+
 @pytest.fixture
 def site(safe: Safe) -> Safe:
     (safe.checkout.home / "site.yml").write_text(yaml.safe_dump(SITE))
@@ -270,12 +308,12 @@ def process(folder: Path, **settings: object) -> Iterator[tuple[str, Path]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ("--port", str(port), "--settings", folder / "settings.json", "--log", folder / "log.jsonl")
-    with subprocess.Popen([sys.executable, doubles.__file__, *options]) as device:
+    with subprocess.Popen([sys.executable, doubles.__file__, *options]) as running:
         try:
             _answers(port)
             yield f"udp:127.0.0.1:{port}", folder / "log.jsonl"
         finally:
-            device.terminate()
+            running.terminate()
 
 
 def _answers(port: int, seconds: float = 20) -> None:
