@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,11 +33,29 @@ DOUBLE = COLLECTION / "tests/unit/plugins/module_utils/ca/double.py"
 DOMAIN = "local-regtest.bcm"
 
 
+# One process for many commands: most of what one costs is to begin it.
+COMMANDS = """
+import contextlib, io, json, sys
+sys.path[:0] = sys.argv[1:]
+import ansible.utils.display  # wants to be where no output is redirected yet
+from bcm_cli.main import main
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(json.loads(line))
+        except SystemExit as ended:
+            status = ended.code
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
 @dataclass(frozen=True)
 class Home:
-    """A checkout with an authority, and a folder for what it issues."""
+    """A checkout with an authority, a folder for what it issues, and a process that carries out commands."""
 
     checkout: Checkout
+    process: subprocess.Popen[str]
     chain: str = "regtest"
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +76,10 @@ class Home:
             settings.write(f"\n{text}\n")
 
     def ca(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.checkout.bcm("ca", *words, **self.environment)
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(["ca", *words]) + "\n")
+        self.process.stdin.flush()
+        return subprocess.CompletedProcess(words, *json.loads(self.process.stdout.readline()))
 
     def does(self, *words: str) -> Any:
         """What it answers in JSON, without a question."""
@@ -89,11 +111,30 @@ class Home:
         return "OK" if done.returncode == 0 else done.stderr
 
 
+@contextmanager
+def _process(checkout: Checkout, **more: str) -> Iterator[subprocess.Popen[str]]:
+    python = str(checkout.home / ".venv/bin/python")
+    command = [python, "-c", COMMANDS, str(checkout.home), str(checkout.home / "collections")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**checkout.environment, **more}
+    with subprocess.Popen(command, cwd=checkout.home, env=environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture
-def home(checkout: Checkout) -> Home:
-    made = Home(checkout)
-    assert made.does("init")["changed"] is True
-    return made
+def bare(checkout: Checkout) -> Iterator[Home]:
+    """Without an authority yet."""
+    with _process(checkout) as process:
+        yield Home(checkout, process)
+
+
+@pytest.fixture
+def home(bare: Home) -> Home:
+    assert bare.does("init")["changed"] is True
+    return bare
 
 
 # -- a file, on regtest -----------------------------------------------------------------------------------------------
@@ -197,11 +238,13 @@ def test_another_key_is_not_issued_over_one(home: Home) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    made = Home(checkout_at(tmp_path_factory.mktemp("ca") / "bcm"))
-    made.does("init")
-    made.issue("laptop")
-    return made
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    checkout = checkout_at(tmp_path_factory.mktemp("ca") / "bcm")
+    with _process(checkout) as process:
+        made = Home(checkout, process)
+        made.does("init")
+        made.issue("laptop")
+        yield made
 
 
 MISTAKES = [
@@ -253,20 +296,19 @@ def test_show(shared: Home) -> None:
     assert "BEGIN" not in shown
 
 
-def test_settings_of_the_inventory(shared: Home, checkout: Checkout) -> None:
-    other = Home(checkout)
-    refused = other.ca("show")
+def test_settings_of_the_inventory(bare: Home) -> None:
+    refused = bare.ca("show")
     assert (refused.returncode, refused.stderr) == (1, f"bcm: There is no root of {DOMAIN} yet: type `bcm ca init`\n")
-    other.set("bcm_subnet: 10.80.16.0/20\nbcm_ca_domains: [lan.example]\nbcm_ca_subnets: 192.168.7.0/24")
-    other.does("init")
-    assert other.does("show")["permitted"] == f"{DOMAIN}, lan.example, 10.80.16.0/21, 192.168.7.0/24"
-    other.issue("nas", "--name", "nas.lan.example", "--name", "192.168.7.2")
-    other.set("bcm_ca_issuance: directly")
-    assert 'Unknown issuance "directly": did you mean "direct"?' in other.ca("renew").stderr
-    other.set("bcm_ca_issuance: intermediate\nbcm_ca_provider: softwar")
-    assert 'Unknown provider "softwar": did you mean "software"?' in other.ca("show").stderr
-    other.set("bcm_chain: signet\nbcm_ca_provider: software")
-    assert "Chain signet needs a certificate authority on a hardware wallet" in other.ca("init", "--yes").stderr
+    bare.set("bcm_subnet: 10.80.16.0/20\nbcm_ca_domains: [lan.example]\nbcm_ca_subnets: 192.168.7.0/24")
+    bare.does("init")
+    assert bare.does("show")["permitted"] == f"{DOMAIN}, lan.example, 10.80.16.0/21, 192.168.7.0/24"
+    bare.issue("nas", "--name", "nas.lan.example", "--name", "192.168.7.2")
+    bare.set("bcm_ca_issuance: directly")
+    assert 'Unknown issuance "directly": did you mean "direct"?' in bare.ca("renew").stderr
+    bare.set("bcm_ca_issuance: intermediate\nbcm_ca_provider: softwar")
+    assert 'Unknown provider "softwar": did you mean "software"?' in bare.ca("show").stderr
+    bare.set("bcm_chain: signet\nbcm_ca_provider: software")
+    assert "Chain signet needs a certificate authority on a hardware wallet" in bare.ca("init", "--yes").stderr
 
 
 @pytest.mark.parametrize(
@@ -286,15 +328,14 @@ def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str
     assert shared.book == before
 
 
-def test_what_is_due(checkout: Checkout) -> None:
+def test_what_is_due(bare: Home) -> None:
     """An authority of 65 days ago: its intermediate is due, and what it issued 25 days ago; one is revoked."""
-    home = Home(checkout)
     scope = pki.scope([DOMAIN], ["10.75.240.0/21"])
     now = datetime.now(UTC).replace(microsecond=0)
 
     def past(days: int) -> Authority:
         moment = now - timedelta(days=days)
-        return Authority(Store(home.secrets, "regtest"), scope, "software", software.opener, now=moment)
+        return Authority(Store(bare.secrets, "regtest"), scope, "software", software.opener, now=moment)
 
     past(65).root(None, allow_new=True)
     past(65).intermediate()
@@ -307,9 +348,9 @@ def test_what_is_due(checkout: Checkout) -> None:
     assert states[pki.common_name(book.intermediates[0].certificate)] == "due"
     late = {row["name"]: row["state"] for row in certificates.rows(book, now + timedelta(days=6))}
     assert late["laptop"] == "expired"
-    done = home.does("renew")["done"]
+    done = bare.does("renew")["done"]
     assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", f"list of {DOMAIN}"]
-    after = {row["name"]: row["state"] for row in home.does("list")["certificates"]}
+    after = {row["name"]: row["state"] for row in bare.does("list")["certificates"]}
     assert (after["laptop"], after["phone"], after["gone"]) == ("good", "good", "revoked")
 
 
@@ -387,7 +428,7 @@ class Wallet(Home):
     """With the root on a double, which somebody may let hang or cancel."""
 
     folder: Path = Path()
-    process: subprocess.Popen[bytes] | None = None
+    device: subprocess.Popen[bytes] | None = None
 
     def answers(self, *answers: str) -> None:
         """What becomes of the next confirmations."""
@@ -401,9 +442,9 @@ class Wallet(Home):
         return [line["screen"][1] for line in lines if line["kind"] == "sign"]
 
     def unplug(self) -> None:
-        assert self.process
-        self.process.kill()
-        self.process.wait()
+        assert self.device
+        self.device.kill()
+        self.device.wait()
 
 
 def _settings(folder: Path, *answers: str) -> None:
@@ -422,16 +463,16 @@ def wallet(checkout: Checkout, tmp_path: Path) -> Iterator[Wallet]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, str(DOUBLE), "--port", str(port), "--settings", str(folder / "settings")]
-    process = subprocess.Popen([*command, "--log", str(folder / "log")])
-    try:
-        _awaited(port)
-        environment = {"XDG_RUNTIME_DIR": str(folder), "TREZOR_PATH": f"udp:127.0.0.1:{port}"}
-        made = Wallet(checkout, "signet", environment, folder, process)
-        made.set("bcm_chain: signet")
-        yield made
-    finally:
-        process.kill()
-        process.wait()
+    environment = {"XDG_RUNTIME_DIR": str(folder), "TREZOR_PATH": f"udp:127.0.0.1:{port}"}
+    with subprocess.Popen([*command, "--log", str(folder / "log")]) as device:
+        try:
+            _awaited(port)
+            with _process(checkout, **environment) as process:
+                made = Wallet(checkout, process, "signet", environment, folder, device)
+                made.set("bcm_chain: signet")
+                yield made
+        finally:
+            device.kill()
 
 
 def _awaited(port: int) -> None:
