@@ -10,12 +10,12 @@ import base64
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -30,24 +30,17 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
     want,
 )
 from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Leaf, Root
-from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signers
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 from ansible_collections.bcm.core.plugins.module_utils._disk import draft
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
-from ansible_collections.bcm.core.plugins.module_utils._plan.network import subnets
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import authority
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
 
-from . import certificates, device, setup
+from . import authorities, certificates, setup
 from .catalogue import catalogue
 from .certificates import day
 from .datacenter import DataCenter, UsageError
 from .output import answer
 
-if TYPE_CHECKING:
-    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
-
-Step = Callable[[Authority], Outcome]
 #: path -> content and mode
 Files = Mapping[Path, tuple[str | bytes, int]]
 
@@ -69,27 +62,27 @@ iOS        open {stem}.cer; Settings, General: install it in VPN & Device Manage
 def init(args: argparse.Namespace) -> int:
     """The first root, its intermediate and their lists; nothing if they are there."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = _seen(datacenter), _direct(datacenter)
+    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     if book.root:
         _good_root(book, seen)
     if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
         setup.step(f"{seen.domain} has its authority already: nothing was changed")
         return _summary(args, seen, [])
-    steps = [lambda made: made.root(None, allow_new=True), *_intermediate(direct), _lists]
-    expected = _signatures(seen, steps)
+    steps = [lambda made: made.root(None, allow_new=True), *authorities.intermediate(direct), authorities.lists]
+    expected = authorities.signatures(seen, steps)
     identity = Identity(seen.domain, book.root.index if book.root else 1)
     where = "on the Trezor" if seen.provider == "trezor" else f"its key in {seen.store.private}"
     setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
     setup.step(f"Below it may be certified: {seen.scope}")
     _announce(datacenter, expected, " twice, since nothing tells a mistyped one yet" * (book.root is None))
     setup.agreed("Make the authority?", args.yes, "Nothing was made")
-    return _summary(args, seen, _carry_out(datacenter, steps, expected))
+    return _summary(args, seen, authorities.carry_out(datacenter, steps, expected))
 
 
 def show(args: argparse.Namespace) -> int:
     """The authority, or one certificate; all of it is public."""
-    seen = _seen(args.datacenter)
+    seen = authorities.seen(args.datacenter)
     book = seen.book()
     root = _there(book, seen)
     if args.certificate:
@@ -108,7 +101,7 @@ def show(args: argparse.Namespace) -> int:
 
 def list_all(args: argparse.Namespace) -> int:
     """Every certificate there is; with --all, those that were replaced or revoked, too."""
-    seen = _seen(args.datacenter)
+    seen = authorities.seen(args.datacenter)
     book = seen.book()
     _there(book, seen)
     rows = certificates.rows(book, seen.now, args.all)
@@ -119,17 +112,18 @@ def issue(args: argparse.Namespace) -> int:
     """A certificate for who is no stack, with all that it is used with, in a folder."""
     datacenter: DataCenter = args.datacenter
     _check_name(args.certificate, datacenter)
-    seen, direct = _seen(datacenter), _direct(datacenter)
+    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     _good_root(book, seen)
     asked = _wanted(args, seen, book.leaves.get(args.certificate))
     folder = _folder(args.out)
+    certify = authorities.certify(asked, direct, args.days)
     suffixes = [".key", *[".p12"] * args.pkcs12]
-    if not args.csr and not args.force and _certify(asked, direct, args.days)(seen).changed:
+    if not args.csr and not args.force and certify(seen).changed:
         _refuse([path for suffix in suffixes if (path := folder / f"{args.certificate}{suffix}").exists()])
-    steps = [*_intermediate(direct), _certify(asked, direct, args.days), _lists]
-    _announce(datacenter, _signatures(seen, steps))
-    outcome = _carry_out(datacenter, steps)[-2]
+    steps = [*authorities.intermediate(direct), certify, authorities.lists]
+    _announce(datacenter, authorities.signatures(seen, steps))
+    outcome = authorities.carry_out(datacenter, steps)[-2]
     (item,) = asked(seen, outcome.keys)
     one = issued(outcome, item, seen.now, private=True)
     trust = report(outcome.book, seen.now)["trust"]
@@ -151,21 +145,22 @@ def issue(args: argparse.Namespace) -> int:
 def renew(args: argparse.Namespace) -> int:
     """Certificates anew although they are not due; without names, all that is due."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = _seen(datacenter), _direct(datacenter)
+    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     _good_root(book, seen)
     for name in args.certificates:
         _leaf(book, name)
     _check_days(args.days)
-    certify = _certify(_present(args.certificates), direct, args.days)
-    steps = [*_intermediate(direct, args.replace_lost), certify, _lists]
+    wanted = authorities.present(tuple(dict.fromkeys(args.certificates)))
+    certify = authorities.certify(wanted, direct, args.days)
+    steps = [*authorities.intermediate(direct, args.replace_lost), certify, authorities.lists]
     foretold = [step(seen) for step in steps]
     if not args.replace_lost and not any(outcome.changed for outcome in foretold):
         setup.step("Nothing is due: nothing was changed")
         return _done(args, [])
     _announce(datacenter, sum(outcome.signatures for outcome in foretold))
     # What is lost is not known yet, so neither is how often the device is asked.
-    outcomes = _carry_out(datacenter, steps, 0 if args.replace_lost else None)
+    outcomes = authorities.carry_out(datacenter, steps, 0 if args.replace_lost else None)
     if outcomes[-2].changed:
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
     return _done(args, outcomes)
@@ -174,7 +169,7 @@ def renew(args: argparse.Namespace) -> int:
 def revoke(args: argparse.Namespace) -> int:
     """Certificates that nobody is to accept any more; the lists are made anew."""
     datacenter: DataCenter = args.datacenter
-    seen = _seen(datacenter)
+    seen = authorities.seen(datacenter)
     book = seen.book()
     _good_root(book, seen)
     reason = args.reason.replace("-", "_")
@@ -186,10 +181,10 @@ def revoke(args: argparse.Namespace) -> int:
         return _done(args, [])
     for number in meant:
         setup.step(f"{book.serials[number].name} {number:x}, good until {day(book.serials[number].end)}")
-    steps: list[Step] = [lambda made: made.crl(dict.fromkeys(meant, reason))]
-    _announce(datacenter, _signatures(seen, steps))
+    steps: list[authorities.Step] = [lambda made: made.crl(dict.fromkeys(meant, reason))]
+    _announce(datacenter, authorities.signatures(seen, steps))
     setup.agreed("Revoke it, for ever?", args.yes, "Nothing was revoked")
-    outcomes = _carry_out(datacenter, steps)
+    outcomes = authorities.carry_out(datacenter, steps)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial_number for item in book.intermediates} & set(meant):
         setup.step("What rests on that intermediate is refused now: `bcm ca renew` makes it anew")
@@ -199,26 +194,25 @@ def revoke(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """The next generation of the root, and all below it; or the rest of it, if that was interrupted."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = _seen(datacenter), _direct(datacenter)
+    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     root = _there(book, seen)
     begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
     generation = root.index + (not begun)
-    certify = _certify(_present(()), direct, None)
-    below = [*_intermediate(direct), certify, _lists]
+    certify = authorities.certify(authorities.present(()), direct, None)
+    below = [*authorities.intermediate(direct), certify, authorities.lists]
     if begun:
-        expected = _signatures(seen, below)
+        expected = authorities.signatures(seen, below)
         setup.step(f"Generation {generation} was begun, and is going to be finished")
     else:
-        foretold = _foretold_rotation(seen, generation)
-        count = len(_current(book)) if direct else 1
-        expected = foretold + count + 1
+        expected = _rotation(seen, generation, certify, direct)
         identity = Identity(seen.domain, generation)
         setup.step(f"Root g{generation} of {seen.domain} is going to be {identity.uri}, at {identity.path}")
-        setup.step(f"Then all certificates are made anew: {', '.join(_current(book)) or 'there are none'}")
+        anew = authorities.current(book)
+        setup.step(f"Then all certificates are made anew: {', '.join(anew) or 'there are none'}")
     _announce(datacenter, expected)
     setup.agreed("Go on?", args.yes, "Nothing was changed")
-    outcomes = _carry_out(datacenter, [lambda made: made.root(generation, allow_new=True), *below], expected)
+    outcomes = authorities.carry_out(datacenter, [lambda made: made.root(generation, allow_new=True), *below], expected)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
     return _summary(args, seen, outcomes)
@@ -226,7 +220,7 @@ def rotate(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """The root for who has to trust it, and the lists."""
-    seen = _seen(args.datacenter)
+    seen = authorities.seen(args.datacenter)
     book = seen.book()
     root = _there(book, seen)
     facts = report(book, seen.now)
@@ -245,59 +239,7 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-# -- which authority --------------------------------------------------------------------------------------------------
-
-
-class _Every(dict[str, str]):
-    def __contains__(self, key: object) -> bool:
-        return True
-
-
-class _Public(Store):
-    """What is public, as if no key were lost: says what is to be done without the device that opens the vault."""
-
-    def keys(self) -> dict[str, str]:
-        return _Every()
-
-
-def _seen(datacenter: DataCenter) -> Authority:
-    """The authority as all may see it, in check mode."""
-    made = authority(_options(datacenter), _directory(datacenter), True)
-    made.store = _Public(made.store.directory, datacenter.chain)
-    return made
-
-
-def _options(datacenter: DataCenter) -> dict[str, Any]:
-    chain, provider = datacenter.chain, datacenter.ca_provider
-    if provider not in ("trezor", "software"):
-        raise unknown("provider", provider, ("trezor", "software"))
-    own = subnets(datacenter.name, chain, datacenter.variable("bcm_subnet")).network
-    return {
-        "chain": chain,
-        "domain": datacenter_names(datacenter.name, chain).domain,
-        "domains": _listed(datacenter, "bcm_ca_domains"),
-        "subnets": [str(own), *_listed(datacenter, "bcm_ca_subnets")],
-        "provider": provider,
-        "device": datacenter.ca_device,
-        "software_ca_chains": _listed(datacenter, "bcm_software_ca_chains"),
-    }
-
-
-def _directory(datacenter: DataCenter) -> Path:
-    return datacenter.inventory / "secrets"
-
-
-def _listed(datacenter: DataCenter, name: str) -> list[str]:
-    value = datacenter.variable(name) or []
-    # As Ansible takes it for a list.
-    return [item.strip() for item in value.split(",")] if isinstance(value, str) else list(map(str, value))
-
-
-def _direct(datacenter: DataCenter) -> bool:
-    issuance = str(datacenter.variable("bcm_ca_issuance") or "intermediate")
-    if issuance not in ("intermediate", "direct"):
-        raise unknown("issuance", issuance, ("intermediate", "direct"))
-    return issuance == "direct"
+# -- what is told before -----------------------------------------------------------------------------------------------
 
 
 def _there(book: Book, seen: Authority) -> Root:
@@ -316,97 +258,21 @@ def _good_root(book: Book, seen: Authority) -> None:
         )
 
 
-# -- what is done -----------------------------------------------------------------------------------------------------
-
-
-class _Device:
-    """An `Opener`: the device is opened when the first signature is needed, and stays it for the whole command."""
-
-    def __init__(self, stack: ExitStack, environment: Mapping[str, str]) -> None:
-        self.expected = 0
-        self._stack, self._path = stack, environment.get("TREZOR_PATH")
-        self._kept = Path(environment["BCM_TREZOR_SESSION"])
-        self._opened: Trezor | None = None
-
-    def __call__(
-        self, keys: object, where: object, *, first: bool, confirmations: int
-    ) -> AbstractContextManager[Signers]:
-        from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
-
-        if self._opened is None:
-            said: dict[str, Any] = {"first": first, "say": setup.step, "confirmations": self.expected}
-            self._opened = self._stack.enter_context(Trezor(self._path, kept=self._kept, **said))
-        return nullcontext(self._opened)
-
-
-@contextmanager
-def _working(datacenter: DataCenter) -> Iterator[Authority]:
-    """The authority with its vault open, and the device at hand."""
-    with device.session(datacenter) as environment, ExitStack() as stack:
-        vault = device.vault(datacenter, environment)
-        made = authority(_options(datacenter), _directory(datacenter), False, vault)
-        if made.provider == "trezor":
-            made.opener = _Device(stack, environment)
-        yield made
-
-
-def _carry_out(datacenter: DataCenter, steps: Sequence[Step], expected: int | None = None) -> list[Outcome]:
-    """Do it; ``expected`` confirmations of what is signed are counted on the way, None: as many as it now seems."""
-    with _working(datacenter) as made:
-        if isinstance(made.opener, _Device):
-            made.opener.expected = _signatures(made, steps) if expected is None else expected
-        return [step(made) for step in steps]
-
-
-def _signatures(made: Authority, steps: Iterable[Step]) -> int:
-    return sum(step(replace(made, check=True)).signatures for step in steps)
-
-
-def _lists(made: Authority) -> Outcome:
-    return made.crl({})
-
-
-def _intermediate(direct: bool, replace_lost: bool = False) -> list[Step]:
-    return [] if direct else [lambda made: made.intermediate(replace_lost=replace_lost)]
-
-
-Wanted = Callable[[Authority, Mapping[str, str]], list[Want]]
-
-
-def _certify(wanted: Wanted, direct: bool, days: int | None) -> Step:
-    options: dict[str, Any] = {"direct": direct, **({"days": days} if days else {})}
-    return lambda made: made.certificates(wanted(made, made.store.keys()), **options)
-
-
-def _present(names: Sequence[str]) -> Wanted:
-    """These anew, or without names all that are to be kept up: who was revoked was not meant to come back."""
-
-    def wanted(made: Authority, keys: Mapping[str, str]) -> list[Want]:
-        leaves = made.book().leaves
-        kept = names or _current(made.book())
-        return [replace(again(name, leaves[name], keys), anew=bool(names)) for name in kept]
-
-    return wanted
-
-
-def _current(book: Book) -> list[str]:
-    known = book.serials
-    numbers = {name: leaf.certificate.serial_number for name, leaf in book.leaves.items()}
-    return [name for name, number in numbers.items() if number not in known or not known[number].revoked]
-
-
 def _is_complete(book: Book, root: Root) -> bool:
     """Whether all rests on the current generation, whose list is made last."""
     below = {root.key, *(item.key for item in book.intermediates if item.root == root.index)}
-    return root.crl is not None and all(book.leaves[name].issuer in below for name in _current(book))
+    return root.crl is not None and all(book.leaves[name].issuer in below for name in authorities.current(book))
 
 
-def _foretold_rotation(seen: Authority, generation: int) -> int:
-    """How often the former roots and the next one sign for that alone, and for lists of the former that are due."""
-    root = seen.book().root
-    alive = root is not None and root.certificate.not_valid_after_utc > seen.now
-    lists: list[Step] = [_lists] if alive else []
-    return _signatures(seen, [lambda made: made.root(generation, allow_new=True), *lists])
+def _rotation(seen: Authority, generation: int, certify: authorities.Step, direct: bool) -> int:
+    """How often roots are going to sign for the next one, and for all that rests on it."""
+    book = seen.book()
+    steps: list[authorities.Step] = [lambda made: made.root(generation, allow_new=True)]
+    if book.good(_there(book, seen).certificate, seen.now):
+        steps.append(authorities.lists)
+        certify(seen)  # says now what would not be certified again
+    below = len(authorities.current(book)) if direct else 1
+    return authorities.signatures(seen, steps) + below + 1
 
 
 def _announce(datacenter: DataCenter, signatures: int, twice: str = "") -> None:
@@ -432,7 +298,7 @@ def _check_days(days: int | None) -> None:
         raise UsageError(f"A certificate cannot be good for {days} days: write 1 or more")
 
 
-def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> Wanted:
+def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> authorities.Wanted:
     """What was asked for; for a name that is known and nothing else, what there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
@@ -517,7 +383,12 @@ def _placed(files: Files, args: argparse.Namespace) -> dict[str, Any]:
 
 def _is_other(path: Path, content: str | bytes) -> bool:
     """Whether a file is there that holds something else."""
-    return path.exists() and path.read_bytes() != (content.encode() if isinstance(content, str) else content)
+    try:
+        return path.read_bytes() != (content.encode() if isinstance(content, str) else content)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _leaf(book: Book, name: str) -> Leaf:

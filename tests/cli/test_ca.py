@@ -99,7 +99,7 @@ class Home:
     def lists(self) -> str:
         """All revocation lists there are, in PEM."""
         book = self.book
-        return "".join(item["crl"] for item in (*reversed(book["roots"]), *book["intermediates"]))
+        return "".join(item["crl"] or "" for item in (*reversed(book["roots"]), *book["intermediates"]))
 
     def verify(self, name: str, trust: str) -> str:
         """What openssl says of a certificate: OK, or what is wrong. ``trust`` in PEM."""
@@ -352,6 +352,37 @@ def test_what_is_due(bare: Home) -> None:
     assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", f"list of {DOMAIN}"]
     after = {row["name"]: row["state"] for row in bare.does("list")["certificates"]}
     assert (after["laptop"], after["phone"], after["gone"]) == ("good", "good", "revoked")
+
+
+def test_an_expired_root(bare: Home) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    options: dict[str, Any] = {"provider": "software", "opener": software.opener, "now": now - timedelta(days=40)}
+    past = Authority(Store(bare.secrets, "regtest"), pki.scope([DOMAIN], ["10.75.240.0/21"]), **options)
+    past.root(None, allow_new=True, days=35)
+    past.intermediate()
+    past.certificates([want("laptop", [], ["client"])])
+    for words in (("init",), ("renew",), ("issue", "nas", "--usage", "client", "--out", str(bare.out))):
+        refused = bare.ca(*words)
+        assert refused.returncode == 1
+        assert f"Root g1 of {DOMAIN} has expired on " in refused.stderr
+        assert "or type `bcm ca rotate`" in refused.stderr
+    assert bare.does("rotate")["root"] == "g2"
+    bare.does("issue", "laptop", "--out", str(bare.out))
+    assert bare.verify("laptop", (bare.out / "root.crt").read_text()) == "OK"
+
+
+def test_what_may_no_longer_be_certified_stops_a_rotation_before_it_begins(home: Home) -> None:
+    text = home.checkout.settings().read_text()
+    home.set("bcm_ca_domains: [lan.example]")
+    home.issue("nas", "--name", "nas.lan.example")
+    home.checkout.settings().write_text(text)
+    before = home.book
+    refused = home.ca("rotate", "--yes")
+    assert refused.returncode == 1
+    assert '"nas.lan.example" of certificate nas is outside of what may be certified' in refused.stderr
+    assert home.book == before
+    home.does("revoke", "nas")
+    assert home.does("rotate")["root"] == "g2"
 
 
 def test_a_lost_key_of_the_intermediate(home: Home) -> None:
