@@ -130,6 +130,8 @@ def issue(args: argparse.Namespace) -> int:
     private: dict[str, str | bytes] = {}
     if one.get("key"):
         private[".key"] = one["key"]
+    else:
+        setup.step(f"The key of {item.name} is where its CSR is from: no {item.name}.key is written")
     if item.pkcs12:
         private |= {".p12": base64.b64decode(one["pkcs12"]), ".p12.password": f"{one['password']}\n"}
     # Keys first: who is killed in between has one without its certificate, and not the other way round.

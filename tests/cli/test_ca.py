@@ -217,7 +217,8 @@ def test_a_key_that_is_elsewhere(home: Home) -> None:
     assert pki.names_of(home.certificate("router")) == [f"router.{DOMAIN}", "10.75.240.9"]
     first = home.certificate("router")
     home.does("renew", "router")
-    home.does("issue", "router", "--out", str(home.out))
+    told = home.ca("issue", "router", "--out", str(home.out))
+    assert "The key of router is where its CSR is from: no router.key is written" in told.stderr
     assert home.certificate("router").serial_number != first.serial_number
     assert _key_of(key.read_bytes()) == pki.key_id(home.certificate("router").public_key())
     assert not (home.out / "router.key").exists()
@@ -352,6 +353,22 @@ def test_what_is_due(bare: Home) -> None:
     assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", f"list of {DOMAIN}"]
     after = {row["name"]: row["state"] for row in bare.does("list")["certificates"]}
     assert (after["laptop"], after["phone"], after["gone"]) == ("good", "good", "revoked")
+
+
+def test_a_revoked_intermediate(home: Home) -> None:
+    """What it signed is refused, and made anew only when somebody says so."""
+    home.issue("laptop")
+    trust = (home.out / "root.crt").read_text()
+    (intermediate,) = (row for row in home.does("list")["certificates"] if row["purpose"] == "intermediate")
+    serial = intermediate["serial"].zfill(40).upper()
+    printed = ":".join(serial[index : index + 2] for index in range(0, 40, 2))  # as openssl does
+    told = home.ca("revoke", printed, "--yes")
+    assert f"{intermediate['name']} {intermediate['serial']}, good until {intermediate['end'][:10]}" in told.stderr
+    assert "`bcm ca renew` makes it anew" in told.stderr
+    assert "certificate revoked" in home.verify("laptop", trust)
+    assert [line.rpartition("(")[2] for line in home.does("renew")["done"] if "laptop" in line] == ["another issuer)"]
+    home.does("issue", "laptop", "--out", str(home.out), "--force")
+    assert home.verify("laptop", trust) == "OK"
 
 
 def test_an_expired_root(bare: Home) -> None:
