@@ -41,6 +41,7 @@ def settings(datacenter: DataCenter) -> dict[str, str]:
 
     playbook = (ROLES.parent / "playbooks" / "site.yml").read_text(encoding="utf-8")
     found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbook)))}
+    found["ssh_identity"] = "bcm_ssh_identity"  # which the playbook need not know
     for stack in catalogue(datacenter).values():
         defaults = stack.role_path / "defaults" / "main.yml"
         text = defaults.read_text(encoding="utf-8") if defaults.exists() else ""

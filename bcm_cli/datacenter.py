@@ -138,6 +138,9 @@ class DataCenter:
     def client(self, project: str | None = None) -> Client:
         from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
+        from .identity import for_endpoint
+
+        for_endpoint(self)
         keys = ("client_cert", "client_key", "server_cert")
         options = {key: self.variable(f"bcm_{key}") for key in keys}
         return Client(self.endpoint or None, project=project or self.project, **options)

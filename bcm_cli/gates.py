@@ -20,6 +20,8 @@ _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
     setup.Package("gnupg", "gpg", "makes keys that are past, weak or revoked"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
+    *setup.AGENT_PACKAGES,
+    setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),
     setup.Package("openssl", "openssl", "judges certificates as others will"),
     setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
 )
@@ -34,8 +36,7 @@ _SCREEN_PACKAGES = (
 def main(args: argparse.Namespace) -> int:
     """Run the tests; what follows the options goes to pytest as it stands."""
     options, rest = _parser().parse_known_args(args.arguments)
-    ours = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.SSH_PACKAGES)
-    containers = (*ours, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
+    containers = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
     setup.packages(_PACKAGES + (() if options.fast else containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     _REPORT.unlink(missing_ok=True)

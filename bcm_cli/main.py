@@ -21,7 +21,7 @@ from . import setup
 from .datacenter import DataCenter, UsageError
 
 # What follows these is not ours to read: it goes to the program as it stands.
-_HANDED_ON = ("bitcoin-cli", "electrum-cli", "test")
+_HANDED_ON = ("bitcoin-cli", "electrum-cli", "pass", "ssh", "test")
 # These work, or choose another, while the data center that is meant does not exist.
 _WITHOUT_DATACENTER = ("config:put", "gates:main")
 
@@ -105,6 +105,19 @@ def _parser() -> _Parser:
     window = verb(verbs, "open", "window:show", "open a stack's window on this screen", "bcm open electrum")
     for parser in (logs, shell, window):
         parser.add_argument("stack", metavar="STACK")
+
+    text = "log in to a machine with the key on the Trezor; all that follows goes to ssh as it stands"
+    ssh = verb(verbs, "ssh", "identity:ssh", text, "bcm ssh root@box uptime")
+    ssh.add_argument("--public-key", action="store_true", help="print the line for authorized_keys of [USER@]HOST")
+    verb(verbs, "pass", "identity:password", "keep passwords that only the Trezor opens, with pass", "bcm pass ls")
+    gpg = group(verb(verbs, "gpg", "", "sign and decrypt with the OpenPGP key on the Trezor", "bcm gpg export"))
+    init = verb(
+        gpg, "init", "identity:gpg_init", "make the data center's key", 'bcm gpg init "Ann <ann@office.example>"'
+    )
+    init.add_argument("user_id", metavar="NAME <MAIL>", help="with the same words, the same device makes the same key")
+    verb(gpg, "export", "identity:gpg_export", "print the public key", "bcm gpg export")
+    program = verb(gpg, "run", "identity:gpg_run", "run a program whose gpg has the key", "bcm gpg run gpg --sign file")
+    program.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="gpg and its options, bash, git …")
 
     image = group(verb(verbs, "image", "", "look after the images", "bcm image list"))
     verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", json)

@@ -62,6 +62,12 @@ LXD_SNAPS = (
     Package("lxd", "/snap/bin/lxd", "runs the containers", snap=True),
 )
 SSH_PACKAGES = (Package("openssh-client", "ssh", "reaches the endpoint"),)
+AGENT_PACKAGES = (
+    *SSH_PACKAGES,
+    Package("gnupg", "gpg", "reads and writes OpenPGP"),
+    Package("pass", "pass", "keeps the passwords"),
+    Package("pinentry-curses", "pinentry", "asks for the passphrase of the Trezor"),
+)
 WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto your screen"),)
 
 
@@ -159,15 +165,19 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
         quietly(f"Install {', '.join(command[2:]).replace('-y, ', '')}", [*root, *environment, *command])
 
 
-def virtual_environment(venv: Path = VENV, requirements: Path = REQUIREMENTS, yes: bool = False) -> None:
+def virtual_environment(
+    venv: Path = VENV, requirements: Path = REQUIREMENTS, yes: bool = False, build: Path | None = None
+) -> None:
     """Make the virtual environment, unless the one that is there was finished from these very requirements.
 
+    ``build`` has what builds those of them that are published as sources only, or else pip would fetch that unlocked.
     The stamp is written last, so a half-made environment never counts.
     """
     stamp = venv / "bcm-requirements"
+    files = [file for file in (build, requirements) if file]
 
     def current() -> bool:
-        return stamp.is_file() and stamp.read_text(encoding="ascii") == _stamp(venv, requirements)
+        return stamp.is_file() and stamp.read_text(encoding="ascii") == _stamp(venv, files)
 
     if current():
         return
@@ -179,8 +189,10 @@ def virtual_environment(venv: Path = VENV, requirements: Path = REQUIREMENTS, ye
         shutil.rmtree(venv, ignore_errors=True)
         quietly("Make the virtual environment", [sys.executable, "-m", "venv", str(venv)])
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-        quietly(f"Install {requirements.name} in it", [*pip, "--require-hashes", "-r", str(requirements)])
-        stamp.write_text(_stamp(venv, requirements), encoding="ascii")
+        for file in files:
+            options = ["--no-build-isolation"] * (build is not None) + ["--require-hashes", "-r", str(file)]
+            quietly(f"Install {file.name} in it", [*pip, *options])
+        stamp.write_text(_stamp(venv, files), encoding="ascii")
 
 
 def enter(script: str, argv: list[str], yes: bool = False) -> None:
@@ -191,9 +203,10 @@ def enter(script: str, argv: list[str], yes: bool = False) -> None:
         os.execv(python, [python, str(ROOT / script), *argv])
 
 
-def _stamp(venv: Path, requirements: Path) -> str:
+def _stamp(venv: Path, files: list[Path]) -> str:
     # The interpreter belongs to it: a distribution's upgrade changes what python3 points to.
-    return f"{hashlib.sha256(requirements.read_bytes()).hexdigest()} {os.path.realpath(venv / 'bin' / 'python')}\n"
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return f"{digest} {os.path.realpath(venv / 'bin' / 'python')}\n"
 
 
 @contextmanager

@@ -33,11 +33,13 @@ def test_every_verb_that_was_promised() -> None:
     config = ["config get", "config set"]
     image = ["image list", "image prune"]
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
-    ca = ["ca", *(f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export"))]
-    secret = ["secret", *(f"secret {verb}" for verb in ("list", "show", "rotate", "edit"))]
-    groups = ["stack", *stack, "config", *config, "image", *image, "artifact", *artifact, *ca, *secret]
-    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "test"]
-    assert set(VERBS) == {*groups, *plain}
+    ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
+    secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "edit")]
+    gpg = ["gpg init", "gpg export", "gpg run"]
+    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "ssh", "pass", "test"]
+    groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
+    groups["gpg"] = gpg
+    assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -4,7 +4,7 @@
 
 """The Trezor: one at a time, one session for a run, a deadline on every wait, and each fault one message.
 
-What it signs and derives: SLIP-0011 (CipherKeyValue), SLIP-0013 (SignIdentity).
+What it signs and derives: SLIP-0011 (CipherKeyValue), SLIP-0013 (SignIdentity), SLIP-0017 (GetECDHSessionKey).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -140,6 +140,32 @@ class Trezor:
         )
         return str(self._call(f"opening the vault of {domain}", asked, messages.CipheredKeyValue).value.hex())
 
+    def public_key(self, numbers: list[int], curve: str) -> bytes:
+        """The public key at a path, 33 bytes. No confirmation."""
+        asked = messages.GetPublicKey(address_n=numbers, ecdsa_curve_name=curve)
+        return bytes(self._call("reading a public key", asked, messages.PublicKey).node.public_key)
+
+    def sign_as(self, identity: Mapping[str, Any], curve: str, challenge: bytes, shown: str) -> bytes:
+        """64 bytes, of a SLIP-0013 identity whose protocol the device knows (ssh, gpg). One confirmation."""
+        asked = messages.SignIdentity(
+            identity=messages.IdentityType(**identity),
+            challenge_hidden=challenge,
+            challenge_visual=shown,
+            ecdsa_curve_name=curve,
+        )
+        self._session()
+        self._announce(shown)
+        return bytes(self._call(f'signing "{shown}"', asked, messages.SignedIdentity).signature[1:])
+
+    def shared_secret(self, identity: Mapping[str, Any], curve: str, peer: bytes) -> bytes:
+        """The point that ECDH of an identity (SLIP-0017) and a peer's public key gives. One confirmation."""
+        asked = messages.GetECDHSessionKey(
+            identity=messages.IdentityType(**identity), peer_public_key=peer, ecdsa_curve_name=curve
+        )
+        self._session()
+        self._announce("decrypt")
+        return bytes(self._call("decrypting", asked, messages.ECDHSessionKey).session_key)
+
     def end(self) -> None:
         """End the session that was kept; no device is needed if there is none. Not to be called inside the context."""
         deadline = time.monotonic() + ANSWER
@@ -213,7 +239,7 @@ class Trezor:
     def _typed(self) -> str:
         asked = [f"Passphrase of {self.name}", "The same passphrase again"][: 1 + self._first]
         given = {
-            unicodedata.normalize("NFKD", self._ask(prompt, f"{prompt}, for the root key", self._patience))
+            unicodedata.normalize("NFKD", self._ask(prompt, f"{prompt}, for the data center's keys", self._patience))
             for prompt in asked
         }
         if len(given) > 1:

@@ -9,7 +9,8 @@
 ``https://host[:8443]``
     a client certificate against a server certificate that is pinned, of a given authority, or publicly trusted;
 ``ssh://[user@]host[:port][/path/to/socket]``
-    the remote unix socket, forwarded through one multiplexed SSH connection, as ``DOCKER_HOST=ssh://`` does it.
+    the remote unix socket, forwarded through one multiplexed SSH connection, as ``DOCKER_HOST=ssh://`` does it. The
+    environment variable BCM_SSH_AGENT may be the path of an agent that has the key.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _SOCKETS = (
     "/var/lib/incus/unix.socket",
 )
 _SSH_PERSIST_SECONDS = 300
+# what a person may take to unlock a device that holds the key, and to confirm the login on it
+_PERSON_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,19 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
     ssh = ["ssh", "-S", control, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, int(timeout))}"]
     if parts.port:
         ssh += ["-p", str(parts.port)]
+    agent = os.environ.get("BCM_SSH_AGENT")
+    if agent:
+        # It signs the host's key along with the login. One of RSA is too long for a Model One, and unknown to libagent.
+        ssh += ["-o", f"IdentityAgent={agent}", "-o", "HostKeyAlgorithms=ssh-ed25519"]
 
     def run(*options: str, command: Sequence[str] = ()) -> str:
+        limit = timeout + 10 + (_PERSON_SECONDS if agent and "-M" in options else 0)
         # A master in the background would keep pipes open, and reading them would never end: files they are.
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             try:
                 status = subprocess.run(
                     [*ssh, *options, "--", target, *command],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=errors, timeout=timeout + 10, check=False,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=errors, timeout=limit, check=False,
                 ).returncode  # fmt: skip
             except FileNotFoundError as error:
                 raise Unreachable(f"Failed to reach {endpoint}: there is no ssh on this machine; install it") from error
