@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -281,21 +282,25 @@ def _serve(device: Device, path: str, talk: Callable[[socket.socket], None]) -> 
 
 
 def _say(text: str) -> None:
-    print(f"bcm: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # of a terminal that is closed
+        print(f"bcm: {text}", file=sys.stderr, flush=True)
 
 
 def _answer(**answer: object) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def _end(_number: int, _frame: object) -> None:
+def _end(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 
-def _watch() -> None:
+def _watch(main_thread: int) -> None:
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    while True:  # a signal that comes just before the main thread begins to wait does not wake it
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+        time.sleep(0.1)
 
 
 def main(words: list[str]) -> None:
@@ -303,7 +308,7 @@ def main(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, _end)
     # Ctrl-C is for the program that needs the agent; ours ends with it, or goes on
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    threading.Thread(target=_watch, daemon=True).start()
+    threading.Thread(target=_watch, args=(threading.get_ident(),), daemon=True).start()
     commands: dict[str, Callable[..., None]] = {
         "ssh-key": _ssh_key,
         "ssh-agent": _ssh_agent,

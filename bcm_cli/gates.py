@@ -18,7 +18,6 @@ _VENV = setup.ROOT / ".venv-dev"
 _REPORT = setup.ROOT / ".cache" / "tests.xml"
 _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
-    setup.Package("gnupg", "gpg", "makes keys that are past, weak or revoked"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
     *setup.AGENT_PACKAGES,
     setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),

@@ -87,7 +87,10 @@ def _agent(datacenter: DataCenter, *words: str, **environment: str) -> Iterator[
                 raise BcmError(answer["fault"])
             yield answer
         finally:
-            child.communicate(timeout=_END_SECONDS)
+            try:
+                child.communicate(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 # -- ssh --------------------------------------------------------------------------------------------------------------
@@ -196,6 +199,7 @@ def _make_home(home: Path, made: dict[str, Any]) -> None:
     (new / "gpg.conf").write_text(_GPG_CONF.format(made["fingerprint"]), encoding="utf-8")
     _gpg(new, "--quiet", "--import", stdin=made["key"])
     _gpg(new, "--quiet", "--import-ownertrust", stdin=f"{made['fingerprint']}:6:\n")
+    _gpg(new, "--quiet", "--check-trustdb")
     new.rename(home)
 
 
@@ -209,6 +213,8 @@ def gpg_export(args: argparse.Namespace) -> int:
 
 def gpg_run(args: argparse.Namespace) -> int:
     """A program, and all that it starts, for which gpg has the key."""
+    if not args.words:
+        raise UsageError("Which program? Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`")
     ready(args.yes)
     home = _finished(args.datacenter)
     with _gpg_agent(args.datacenter, home):

@@ -119,7 +119,7 @@ def checkout_at(home: Path) -> Checkout:
     """Copy what the command needs; the virtual environment is shared, since making it is another test's work."""
     setup.virtual_environment()
     things = ("bcm", "bcm-vault-client", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg")
-    for name in (*things, "requirements.txt"):
+    for name in (*things, *(path.name for path in ROOT.glob("requirements*.txt"))):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("secrets", "__pycache__", "tests"))
         else:

@@ -100,13 +100,14 @@ def test_no_file_names_a_registry_or_a_machine(words: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    """requirements-dev.txt holds every pin of requirements.txt, and both hold what pyproject.toml asks for."""
-    run, dev = (
-        dict(re.findall(r"^([a-z0-9-]+)==([^ \n]+)", (ROOT / name).read_text(), re.MULTILINE))
-        for name in ("requirements.txt", "requirements-dev.txt")
+    """requirements-dev.txt holds every pin of requirements.txt, and each has what pyproject.toml asks for."""
+    run, dev, build, agent = (
+        dict(re.findall(r"^([a-z0-9-]+)==([^ \n]+)", (ROOT / f"requirements{name}.txt").read_text(), re.MULTILINE))
+        for name in ("", "-dev", "-build", "-agent")
     )
     assert run.items() <= dev.items()
+    assert {name: pin for name, pin in agent.items() if pin != {**agent, **run, **build}[name]} == {}
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    for group, pins in (("run", run), ("dev", dev)):
+    for group, pins in (("run", run), ("dev", dev), ("build", build), ("agent", agent)):
         wanted = {re.split(r"[<>=]", item)[0].lower() for item in groups[group] if isinstance(item, str)}
         assert wanted <= set(pins)
