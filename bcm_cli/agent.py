@@ -22,7 +22,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +38,8 @@ from libagent.ssh import protocol as ssh_protocol
 from ansible_collections.bcm.core.plugins.module_utils._ca import pinentry
 from ansible_collections.bcm.core.plugins.module_utils._ca.device import PATIENCE, Trezor
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+
+from . import setup
 
 # On P-256 a user ID could be chosen that is the identity of a root, and a signature of mail be one of a certificate.
 _CURVE = "ed25519"
@@ -261,9 +262,8 @@ def _serve(device: Device, path: str, talk: Callable[[socket.socket], None]) -> 
         with caller:
             try:
                 talk(caller)
-            except (OSError, AssertionError, LookupError, TypeError, ValueError) as error:
-                # a caller that is gone, or that speaks otherwise than libagent understands
-                _say(f"the agent hung up on a program: {error or type(error).__name__}")
+            except Exception as error:  # libagent's of what it does not understand are of any kind
+                _say(str(error) if isinstance(error, BcmError) else f"The agent hung up on a program: {error!r}")
 
     def accept(listening: socket.socket) -> None:
         while True:
@@ -315,7 +315,7 @@ def main(words: list[str]) -> None:
         "gpg-key": _gpg_key,
         "gpg-agent": _gpg_agent,
     }
-    with tempfile.TemporaryDirectory(prefix="bcm-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+    with setup.private_folder() as folder:
         try:
             commands[words[0]](Path(folder) / "session", *words[1:])
         except BcmError as error:

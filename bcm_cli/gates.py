@@ -19,7 +19,7 @@ _REPORT = setup.ROOT / ".cache" / "tests.xml"
 _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
-    *setup.AGENT_PACKAGES,
+    *dict.fromkeys((*setup.SSH_AGENT_PACKAGES, *setup.PASS_PACKAGES)),
     setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),
     setup.Package("openssl", "openssl", "judges certificates as others will"),
     setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),

@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,14 +45,14 @@ default-key {}
 """
 
 
-def ready(yes: bool) -> None:
+def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
     """What the verbs below need of this machine."""
     if "TREZOR_PASSPHRASE" in os.environ:
         raise BcmError(
             "TREZOR_PASSPHRASE is set, and every program that you start can read it: type `unset TREZOR_PASSPHRASE`; "
             "bcm has pinentry, or the device, ask for the passphrase"
         )
-    setup.packages(setup.AGENT_PACKAGES, yes)
+    setup.packages(packages, yes)
     files = (setup.ROOT / f"requirements-{name}.txt" for name in ("agent", "build"))
     setup.virtual_environment(VENV, next(files), yes, next(files))
 
@@ -102,12 +101,12 @@ def ssh(args: argparse.Namespace) -> int:
     shown = words[:1] == ["--public-key"]
     if len(words) <= shown:
         raise UsageError("Which machine? Type `bcm ssh [--public-key] [USER@]HOST [COMMAND…]`")
-    ready(args.yes)
+    _ready(setup.SSH_AGENT_PACKAGES, args.yes)
     user = _user(words[shown:])
     if shown:
         print(_ssh_key(datacenter, user, new=True))
         return 0
-    with tempfile.TemporaryDirectory(prefix="bcm-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+    with setup.private_folder() as folder:
         agent = f"{folder}/agent"
         key = Path(folder) / "key.pub"
         key.write_text(f"{_ssh_key(datacenter, user)}\n", encoding="utf-8")
@@ -116,7 +115,7 @@ def ssh(args: argparse.Namespace) -> int:
             return subprocess.call(["ssh", *(word for option in options for word in ("-o", option)), *words])
 
 
-def for_endpoint(datacenter: DataCenter) -> None:
+def for_endpoint(datacenter: DataCenter, yes: bool = False) -> None:
     """An agent for an endpoint of ssh://, if the data center wants it, until this process ends."""
     wanted = datacenter.variable("bcm_ssh_identity")
     if wanted not in (None, "", "trezor"):
@@ -126,9 +125,9 @@ def for_endpoint(datacenter: DataCenter) -> None:
     parts = urlsplit(datacenter.endpoint)
     user = parts.username or _user([parts.hostname or ""])
     line = _ssh_key(datacenter, user)
-    ready(yes=False)
+    _ready(setup.SSH_AGENT_PACKAGES, yes)
     stack = contextlib.ExitStack()
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bcm-", dir=os.environ.get("XDG_RUNTIME_DIR")))
+    folder = stack.enter_context(setup.private_folder())
     agent = f"{folder}/agent"
     stack.enter_context(_agent(datacenter, "ssh-agent", _who(datacenter, user), line, agent))
     atexit.register(stack.close)
@@ -173,7 +172,7 @@ def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
 
 def gpg_init(args: argparse.Namespace) -> int:
     """The key of the data center, and a home of GnuPG that is whole or not there."""
-    ready(args.yes)
+    _ready(setup.GPG_PACKAGES, args.yes)
     datacenter, user_id = args.datacenter, args.user_id
     if not _USER_ID.fullmatch(user_id) or len(user_id.encode()) > _LONGEST:
         raise UsageError(f'"{user_id}" is no user ID: write "NAME <MAIL>", of at most {_LONGEST} bytes')
@@ -205,7 +204,7 @@ def _make_home(home: Path, made: dict[str, Any]) -> None:
 
 def gpg_export(args: argparse.Namespace) -> int:
     """The public key, for those who encrypt to it or verify what it signed."""
-    ready(args.yes)
+    _ready(setup.GPG_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     print(_gpg(home, "--armor", "--export", _fingerprint(home)), end="")
     return 0
@@ -215,7 +214,7 @@ def gpg_run(args: argparse.Namespace) -> int:
     """A program, and all that it starts, for which gpg has the key."""
     if not args.words:
         raise UsageError("Which program? Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`")
-    ready(args.yes)
+    _ready(setup.GPG_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     with _gpg_agent(args.datacenter, home):
         return _called(args.words, {**os.environ, "GNUPGHOME": str(home)})
@@ -223,7 +222,7 @@ def gpg_run(args: argparse.Namespace) -> int:
 
 def password(args: argparse.Namespace) -> int:
     """pass as it stands, with the store of the data center."""
-    ready(args.yes)
+    _ready(setup.PASS_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     store = home.with_name("passwords")
     # a person's own settings may name another key

@@ -62,18 +62,22 @@ LXD_SNAPS = (
     Package("lxd", "/snap/bin/lxd", "runs the containers", snap=True),
 )
 SSH_PACKAGES = (Package("openssh-client", "ssh", "reaches the endpoint"),)
-AGENT_PACKAGES = (
-    *SSH_PACKAGES,
-    Package("gnupg", "gpg", "reads and writes OpenPGP"),
-    Package("pass", "pass", "keeps the passwords"),
-    Package("pinentry-curses", "pinentry", "asks for the passphrase of the Trezor"),
-)
+_PINENTRY = Package("pinentry-curses", "pinentry", "asks for the passphrase of the Trezor")
+SSH_AGENT_PACKAGES = (*SSH_PACKAGES, _PINENTRY)
+GPG_PACKAGES = (Package("gnupg", "gpg", "reads and writes OpenPGP"), _PINENTRY)
+PASS_PACKAGES = (Package("pass", "pass", "keeps the passwords"), *GPG_PACKAGES)
 WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto your screen"),)
 
 
 def step(text: str) -> None:
     """One line about what is being done; on stderr, because stdout belongs to the answer."""
     print(f"bcm: {text}", file=sys.stderr, flush=True)
+
+
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A context with a folder in memory, if there is one for the user, that nobody else reads; gone afterwards."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return tempfile.TemporaryDirectory(prefix="bcm-", dir=runtime if runtime and os.path.isdir(runtime) else None)
 
 
 def which(program: str) -> str | None:

@@ -301,6 +301,28 @@ def test_signs_as_the_root(plug: Callable[..., Double], model: str) -> None:
     assert len(person.asked) == (1 if model.startswith("T1") else 0)
 
 
+def test_signs_and_decrypts_for_agents(plug: Callable[..., Double]) -> None:
+    # these vectors are of the wallet without passphrase, which the host never opens
+    double, person = plug(T, typed=[""]), Person()
+    signatures = [
+        vector
+        for vector in VECTORS["signatures"]
+        if vector["identity"]["proto"] in ("gpg", "ssh") and vector["curve"] == "ed25519"
+    ]
+    with trezor(double, person) as used:
+        for vector in signatures:
+            assert used.public_key(vector["path"], "ed25519").hex() == vector["public_key"]
+            challenge = bytes.fromhex(vector["challenge_hidden"])
+            signature = used.sign_as(vector["identity"], "ed25519", challenge, "log in")
+            assert signature.hex() == vector["signature"][2:]
+        for vector in VECTORS["ecdh"]:
+            peer = bytes.fromhex(vector["peer_public_key"])
+            secret = used.shared_secret({"proto": "gpg", "host": "dc1.example"}, vector["curve"], peer)
+            assert secret.hex() == vector["session_key"]
+    assert (len(shown(double)), len(shown(double, "ecdh"))) == (4, 2)
+    assert person.told[-3:] == [f'Trezor "double": confirm: "{text}"' for text in ("log in", "decrypt", "decrypt")]
+
+
 def test_the_key_is_that_of_the_path_and_the_generation(plug: Callable[..., Double]) -> None:
     double = plug()
     with trezor(double) as used:
