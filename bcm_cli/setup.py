@@ -74,12 +74,6 @@ def step(text: str) -> None:
     print(f"bcm: {text}", file=sys.stderr, flush=True)
 
 
-def private_folder() -> tempfile.TemporaryDirectory[str]:
-    """A context with a folder in memory, if there is one for the user, that nobody else reads; gone afterwards."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return tempfile.TemporaryDirectory(prefix="bcm-", dir=runtime if runtime and os.path.isdir(runtime) else None)
-
-
 def which(program: str) -> str | None:
     return shutil.which(program, path=_PATH)
 

@@ -86,7 +86,9 @@ def given(checkout: Checkout) -> dict[str, object]:
 )
 def test_what_the_playbook_is_given(site: Checkout, verb: str, state: str) -> None:
     # Nothing that is given with -e turns a verb into another one.
-    done = site.bcm("stack", verb, "electrum", "tor", "-e", "chain=signet bcm_ca_provider=software", "-e", "state=other")
+    done = site.bcm(
+        "stack", verb, "electrum", "tor", "-e", "chain=signet bcm_ca_provider=software", "-e", "state=other"
+    )
     assert done.returncode == 0, done.stderr
     read = given(site)
     assert (read["stack"], read["state"], read["chain"], read["delete_data"]) == ("electrum,tor", state, "signet", None)
