@@ -149,7 +149,7 @@ def test_data_centers_are_apart(person: Person, started: dict[str, Any]) -> None
     name = person.datacenter("second")
     second = reported(person.succeeds("-d", name, "stack", "start", "electrum", "--json"))
     try:
-        for provider, ports in (("bitcoind", (18443, 18444)), ("electrs", (60401,)), ("tor", (9050,))):
+        for provider, ports in (("bitcoind", (18443, 18444)), ("electrs", (60402,)), ("tor", (9050,))):
             for port in ports:
                 assert not reaches("electrum", second[provider]["address"], port)
                 assert not reaches("electrum", started[provider]["address"], port, name)

@@ -116,10 +116,11 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
     assert "http: {protocol: tcp, port: 8080}" in text
     declaration.write_text(text.replace("port: 8080}", "port: 8080, tls: mutual}"))
     person.datacenter(NAME, chain=CHAIN)
-    with (person.home / "inventories" / NAME / "group_vars/all.yml").open("a") as settings:
-        settings.write(f"bcm_ca_device: udp:127.0.0.1:{device.port}\n")
-        settings.write(f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_signet_magic: '{MAGIC}'\n")
-        settings.write(f"bcm_stack_path: [{stacks}]\n")
+    settings = person.home / "inventories" / NAME / "group_vars/all.yml"
+    text = re.sub(r"^bcm_stack_path: .*$", f"bcm_stack_path: [{stacks}]", settings.read_text(), flags=re.M)
+    text += f"bcm_ca_device: udp:127.0.0.1:{device.port}\n"
+    text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_signet_magic: '{MAGIC}'\n"
+    settings.write_text(text)
     yield NAME
     person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
 
@@ -128,8 +129,9 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
 def authority(person: Person, datacenter: str, device: Device) -> str:
     """The data center, once its root is made."""
     refused = person.types("-d", datacenter, "stack", "start", "tor", "electrum")
-    assert refused.returncode == 1
-    assert "needs your consent" in refused.stderr + refused.stdout
+    assert refused.returncode == 2
+    assert "needs your consent, it has none yet: type `bcm ca init`" in refused.stdout
+    assert not (person.home / "inventories" / datacenter / "secrets").exists(), "something was made before"
     device.confirmed()
     person.succeeds("-d", datacenter, "ca", "init")
     assert device.confirmed() == [f"bcm vault {datacenter}", "root", "inter", "crl"]

@@ -285,7 +285,11 @@ class _Work:
             raise BcmError(f"Generation {wanted} of the root of {domain} cannot follow {last}: write {last + 1}")
         if not allow_new:
             begun = f"generation {wanted} would follow {last}" if current else "it has none yet"
-            raise BcmError(f"A new root of {domain} needs your consent, {begun}: set allow_new_root for this once")
+            verb = "rotate" if current else "init"
+            raise BcmError(
+                f"A new root of {domain} needs your consent, {begun}: type `bcm ca {verb}`, or set allow_new_root for "
+                "this once"
+            )
         bridged = current if current and current.certificate.not_valid_after_utc > self.now else None
         after = f"root g{wanted}: {days} days, {Identity(domain, wanted).uri} at {Identity(domain, wanted).path}"
         before = _line(f"root g{last}", current.certificate) if current else ""
