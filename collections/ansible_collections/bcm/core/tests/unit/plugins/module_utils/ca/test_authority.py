@@ -310,10 +310,10 @@ def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: D
 
 
 def test_a_new_root_needs_consent(lab: Lab) -> None:
-    with pytest.raises(BcmError, match=f"^A new root of {DOMAIN} needs your consent, it has none yet: set allow_new"):
+    with pytest.raises(BcmError, match=f"^A new root of {DOMAIN} needs your consent, it has none yet: type `bcm ca init`, or set"):
         lab.authority.root(None, allow_new=False)
     lab.bootstrap()
-    with pytest.raises(BcmError, match="needs your consent, generation 2 would follow 1"):
+    with pytest.raises(BcmError, match="needs your consent, generation 2 would follow 1: type `bcm ca rotate`, or set"):
         lab.authority.root(2, allow_new=False)
     with pytest.raises(BcmError, match=r"^Generation 4 of the root of .* cannot follow 1: write 2"):
         lab.authority.root(4, allow_new=True)
