@@ -66,27 +66,27 @@ class Tools:
 
 
 @contextmanager
-def own_lxd() -> Iterator[Tools]:
+def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
     """An LXD daemon of the tests' own, and tools that find it; a contributor's stays untouched."""
-    _stop_lxd()
+    _stop_lxd(directory)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LXD_DIR", str(LXD_DIR))
+        patch.setenv("LXD_DIR", str(directory))
         patch.delenv("BCM_ENDPOINT", raising=False)
         try:
             lxd.ready(DataCenter("local"), yes=True)
             yield Tools()
         finally:
-            _stop_lxd()
+            _stop_lxd(directory)
 
 
-def _stop_lxd() -> None:
+def _stop_lxd(directory: Path) -> None:
     """End the tests' daemon, also one that a killed run left, and take everything it made."""
-    environment = {**os.environ, "LXD_DIR": str(LXD_DIR)}
-    if (LXD_DIR / "unix.socket").exists():
+    environment = {**os.environ, "LXD_DIR": str(directory)}
+    if (directory / "unix.socket").exists():
         subprocess.run(["lxd", "shutdown", "--timeout=60"], env=environment, capture_output=True, check=False)
         time.sleep(1)
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in sorted((mount for mount in mounts if mount.startswith(f"{LXD_DIR}/")), reverse=True):
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
         subprocess.run([*sudo(), "umount", "--lazy", mount], check=True)
-    if LXD_DIR.exists():
-        subprocess.run([*sudo(), "rm", "-rf", str(LXD_DIR)], check=True)
+    if directory.exists():
+        subprocess.run([*sudo(), "rm", "-rf", str(directory)], check=True)
