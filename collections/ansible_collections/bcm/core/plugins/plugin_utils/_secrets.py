@@ -46,8 +46,8 @@ class Secrets:
 
 def holders(name: str) -> list[str]:
     """The stacks that may know a secret: the one it belongs to, and as a consumer the one that uses its service."""
-    stack, _service, *consumer = name.split("/")
-    return [stack, *consumer]
+    stack, *rest = name.split("/")
+    return [stack, *rest[1:]]
 
 
 def new() -> str:
