@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from pkilint.bin import lint_crl, lint_pkix_cert
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import want
@@ -33,6 +34,27 @@ def test_openssl_accepts_server_and_client(lab: Lab) -> None:
         assert lab.verify(one["chain"], told["trust"], told["crl"], purpose) == "OK"
     assert lab.verify(told["intermediates"][0]["certificate"], told["trust"], told["crl"], "any") == "OK"
     assert lab.verify(told["trust"], told["trust"], purpose="any") == "OK"
+
+
+def test_linters_of_public_authorities_find_nothing(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All kinds that there are: roots and the bridge between them, intermediate, leaves, lists."""
+    lab.authority.everything([lab.want("electrs"), want("phone", [], ["client"])], allow_new=True)
+    lab.authority.everything([lab.want("electrs")], generation=2, allow_new=True)
+    lab.authority.everything([lab.want("lxd")], direct=True)
+    book = lab.authority.book()
+    certificates = [*(root.certificate for root in book.roots), *(item.certificate for item in book.intermediates)]
+    certificates += [leaf.certificate for leaf in book.leaves.values()]
+    certificates += [root.cross for root in book.roots if root.cross]
+    lists = [issuer.crl for issuer in (*book.roots, *book.intermediates) if issuer.crl is not None]
+    assert (len(certificates), len(lists)) == (8, 4)
+    file = tmp_path / "linted.pem"
+    for lint, options, items in ((lint_pkix_cert, [], certificates), (lint_crl, ["-t", "CRL", "-p", "PKIX"], lists)):
+        for item in items:
+            file.write_text(pki.pem(item), encoding="ascii")
+            assert lint.main(["lint", "-s", "NOTICE", *options, str(file)]) == 0
+            assert capsys.readouterr().out.strip() == ""
 
 
 def test_a_server_is_no_client(lab: Lab) -> None:
