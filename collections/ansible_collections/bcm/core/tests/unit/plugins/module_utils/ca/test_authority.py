@@ -310,7 +310,8 @@ def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: D
 
 
 def test_a_new_root_needs_consent(lab: Lab) -> None:
-    with pytest.raises(BcmError, match=f"^A new root of {DOMAIN} needs your consent, it has none yet: type `bcm ca init`, or set"):
+    consent = f"^A new root of {DOMAIN} needs your consent, it has none yet: type `bcm ca init`, or set allow_new_root"
+    with pytest.raises(BcmError, match=consent):
         lab.authority.root(None, allow_new=False)
     lab.bootstrap()
     with pytest.raises(BcmError, match="needs your consent, generation 2 would follow 1: type `bcm ca rotate`, or set"):
