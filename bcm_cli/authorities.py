@@ -54,16 +54,14 @@ def seen(datacenter: DataCenter) -> Authority:
 
 
 def _options(datacenter: DataCenter) -> dict[str, Any]:
-    chain, provider = datacenter.chain, datacenter.ca_provider
-    if provider not in ("trezor", "software"):
-        raise unknown("provider", provider, ("trezor", "software"))
+    chain = datacenter.chain
     own = subnets(datacenter.name, chain, datacenter.variable("bcm_subnet")).network
     return {
         "chain": chain,
         "domain": datacenter_names(datacenter.name, chain).domain,
         "domains": _listed(datacenter, "bcm_ca_domains"),
         "subnets": [str(own), *_listed(datacenter, "bcm_ca_subnets")],
-        "provider": provider,
+        "provider": datacenter.ca_provider,
         "device": datacenter.ca_device,
         "software_ca_chains": _listed(datacenter, "bcm_software_ca_chains"),
     }
