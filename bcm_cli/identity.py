@@ -15,7 +15,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,7 +58,7 @@ def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
 
 
 def _start(datacenter: DataCenter, *words: str, **environment: str) -> subprocess.Popen[bytes]:
-    device = datacenter.variable("bcm_ca_device")
+    device = datacenter.ca_device
     return subprocess.Popen(
         # -P: what lies in the folder of whoever calls us is no module of ours
         [str(VENV / "bin/python"), "-P", "-m", "bcm_cli.agent", *words],
@@ -66,7 +66,7 @@ def _start(datacenter: DataCenter, *words: str, **environment: str) -> subproces
         stdout=subprocess.PIPE,
         env={
             **os.environ,
-            **({"TREZOR_PATH": str(device)} if device else {}),
+            **({"TREZOR_PATH": device} if device else {}),
             "PYTHONPATH": f"{setup.ROOT}{os.pathsep}{setup.ROOT / 'collections'}",
             **environment,
         },
@@ -115,8 +115,11 @@ def ssh(args: argparse.Namespace) -> int:
             return subprocess.call(["ssh", *(word for option in options for word in ("-o", option)), *words])
 
 
-def for_endpoint(datacenter: DataCenter, yes: bool = False) -> None:
-    """An agent for an endpoint of ssh://, if the data center wants it, until this process ends."""
+def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping[str, str] | None = None) -> None:
+    """An agent for an endpoint of ssh://, if the data center wants it, until this process ends.
+
+    ``environment`` is what `device.session` gave, if there is one: the passphrase is asked for once then.
+    """
     wanted = datacenter.variable("bcm_ssh_identity")
     if wanted not in (None, "", "trezor"):
         raise BcmError(f'bcm_ssh_identity is "{wanted}": set it to trezor, or leave it out')
@@ -129,7 +132,7 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False) -> None:
     stack = contextlib.ExitStack()
     folder = stack.enter_context(setup.private_folder())
     agent = f"{folder}/agent"
-    stack.enter_context(_agent(datacenter, "ssh-agent", _who(datacenter, user), line, agent))
+    stack.enter_context(_agent(datacenter, "ssh-agent", _who(datacenter, user), line, agent, **(environment or {})))
     atexit.register(stack.close)
     os.environ |= {"BCM_SSH_AGENT": agent, "SSH_AUTH_SOCK": agent}
 
@@ -305,7 +308,7 @@ def _home(datacenter: DataCenter) -> Path:
 
 
 def _secrets(datacenter: DataCenter) -> Path:
-    folder = datacenter.inventory / "secrets"
+    folder = datacenter.secrets
     folder.mkdir(mode=0o700, exist_ok=True)
     ignored = folder / ".gitignore"  # inventories are often kept in git
     if not ignored.exists():

@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
 
-from . import identity, setup
+from . import setup
 from .datacenter import DataCenter
 
 _OS_RELEASE = Path("/etc/os-release")
@@ -34,7 +34,6 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
     if endpoint:
         # Another machine, or a socket somebody chose: theirs to prepare.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
-        identity.for_endpoint(datacenter, yes)
         with datacenter.client() as client:
             client.server  # noqa: B018  reading it says whether it answers and trusts us
         return

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
-from . import device, lxd, setup
+from . import device, identity, lxd, setup
 from .catalogue import checked
 from .datacenter import DataCenter, UsageError
 
@@ -33,10 +33,8 @@ def change(args: argparse.Namespace) -> int:
     extra: dict[str, object] = {"stack": ",".join(args.stacks), "state": _STATES[args.state]}
     if args.delete_data:
         extra["delete_data"] = True
-    if not args.check:
-        if args.delete_data:
-            _confirm(datacenter, args)
-        lxd.ready(datacenter, args.yes)
+    if args.delete_data and not args.check:
+        _confirm(datacenter, args)
     options = [word for value in args.extra_vars for word in ("-e", value)]
     options += ["--check"] * args.check + ["--diff"] * args.diff
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
@@ -48,6 +46,9 @@ def change(args: argparse.Namespace) -> int:
         environment = stack.enter_context(device.session(datacenter)) if vaulted else {}
         if environment:
             options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
+        identity.for_endpoint(datacenter, args.yes, environment)
+        if not args.check:
+            lxd.ready(datacenter, args.yes)
         return _run(datacenter, options, args.json, environment)
 
 

@@ -170,12 +170,12 @@ def test_made_once(tmp_path: Path, requirements: Path, capsys: pytest.CaptureFix
     setup.virtual_environment(venv, requirements)
     assert capsys.readouterr().err == ""
     # Made anew for other requirements, and for another interpreter than it was made with.
-    stamps = {setup._stamp(venv, requirements)}
+    stamps = {setup._stamp(venv, [requirements])}
     requirements.write_text(requirements.read_text() + "\n")
-    stamps.add(setup._stamp(venv, requirements))
+    stamps.add(setup._stamp(venv, [requirements]))
     (venv / "bin/python").unlink()
     (venv / "bin/python").symlink_to("/bin/true")
-    assert len({*stamps, setup._stamp(venv, requirements)}) == 3
+    assert len({*stamps, setup._stamp(venv, [requirements])}) == 3
     setup.virtual_environment(venv, requirements)
     assert capsys.readouterr().err
     assert works(venv)
