@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import getpass
 import json
@@ -24,8 +25,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from bcm_cli import identity, setup
+from bcm_cli.datacenter import UsageError
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 
 USER_ID = "DC1 Ops <ops@dc1.example>"
@@ -179,84 +182,82 @@ def test_a_key_is_made_once_and_leaves_no_log(site: Site) -> None:
     assert (site.secrets / ".gitignore").read_text() == "*\n"
     message = site.bcm("gpg", "init", "Bob <bob@dc1.example>", status=1)
     assert f'Data center local has the key of "{USER_ID}" already' in message
-    assert '"Bob" is no user ID: write "NAME <MAIL>"' in site.bcm("gpg", "init", "Bob", status=2)
 
 
-def test_a_key_has_to_be_there(site: Site, tmp_path: Path) -> None:
-    aside = tmp_path / "gnupg"
-    if site.home.exists():
-        shutil.move(site.home, aside)
-    try:
-        for verb in (("gpg", "export"), ("gpg", "run", "true"), ("pass", "ls")):
-            assert 'local has no OpenPGP key yet: type `bcm gpg init "NAME <MAIL>"`' in site.bcm(*verb, status=1)
-    finally:
-        if aside.exists():
-            shutil.move(aside, site.home)
+class Shell:
+    """One that runs under `bcm gpg run`, for several commands."""
+
+    def __init__(self, site: Site) -> None:
+        command = [site.checkout.home / "bcm", "gpg", "run", "sh"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self._shell = subprocess.Popen(command, env=site.checkout.environment, text=True, **pipes)
+
+    def __call__(self, command: str) -> tuple[int, str]:
+        """Exit status, and all that was said."""
+        assert self._shell.stdin and self._shell.stdout
+        self._shell.stdin.write(f"({command}) </dev/null; status=$?; echo; echo end $status\n")
+        self._shell.stdin.flush()
+        said = ""
+        for line in self._shell.stdout:
+            if line.startswith("end "):
+                return int(line.split()[1]), said.removesuffix("\n")
+            said += line
+        pytest.fail(f"the shell ended: {said}", pytrace=False)
+
+    def close(self) -> None:
+        self._shell.communicate(timeout=60)
 
 
-def test_what_others_encrypt_the_device_decrypts(keyed: Site, stranger: Callable[..., bytes]) -> None:
+@pytest.fixture
+def shell(keyed: Site) -> Iterator[Shell]:
+    opened = Shell(keyed)
+    yield opened
+    opened.close()
+
+
+def test_what_others_encrypt_the_device_decrypts(keyed: Site, stranger: Callable[..., bytes], shell: Shell) -> None:
     stranger("--import", stdin=keyed.bcm("gpg", "export").encode())
     assert keyed.device.shown() == []
     secret = keyed.folder / "backup-key.gpg"
     secret.write_bytes(stranger("--encrypt", "--recipient", FINGERPRINT, stdin=b"key of a backup"))
     decrypt = f"gpg --quiet --decrypt {secret}"
-    assert keyed.bcm("gpg", "run", *decrypt.split()) == "key of a backup"
+    status, said = shell(decrypt)
+    assert (status, said.splitlines()[-1]) == (0, "key of a backup")
     assert keyed.device.shown() == ["ecdh"]
 
     # in a pipe, one gpg keeps its connection to the agent while the other needs an answer
-    pipe = f"{decrypt} | gpg --sign --armor"
-    signed = keyed.bcm("gpg", "run", "sh", "-c", pipe)
-    assert stranger("--decrypt", stdin=signed.encode()) == b"key of a backup"
+    signed = keyed.folder / "signed"
+    assert shell(f"{decrypt} | gpg --sign --output {signed}")[0] == 0
+    assert stranger("--decrypt", signed) == b"key of a backup"
     assert sorted(keyed.device.shown()) == ["ecdh", "ecdh", "sign"]
+    assert keyed.device.asked_passphrase() == 1
 
-    keyed.device.set(typed=["mistyped", PASSPHRASE])
-    replug = f"{decrypt}; kill -s USR1 {os.getpid()}; cat {keyed.folder}/fifo; {decrypt}"
-    os.mkfifo(keyed.folder / "fifo")
-
-    def plug_again(_number: int, _frame: object) -> None:
-        keyed.device.unplug()
-        keyed.device.set()
-        keyed.device.plug()
-        (keyed.folder / "fifo").write_text("replugged, ")
-
-    before = signal.signal(signal.SIGUSR1, plug_again)
-    try:
-        told = keyed.checkout.bcm("gpg", "run", "sh", "-c", f"{decrypt}; {replug}")
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert told.stdout == "key of a backupreplugged, key of a backup"
-    assert ANOTHER in told.stderr
+    keyed.device.unplug()
+    assert f"none is at {keyed.device.path}: plug it in and unlock it" in shell(decrypt)[1]
+    assert FINGERPRINT in shell("gpg --list-secret-keys")[1]
+    keyed.device.set()
+    keyed.device.plug()
+    assert shell(decrypt)[1].endswith("key of a backup")
     assert keyed.device.asked_passphrase() == 1
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"answers": ["confirm", "cancel"]}, "cancelled on the device while signing"),
+def test_nothing_is_signed(keyed: Site, shell: Shell) -> None:
+    file = keyed.folder / "file"
+    file.write_text("text")
+    for settings, said in (
         ({"typed": ["mistyped"]}, ANOTHER),
         ({"mnemonic": " ".join(["legal"] * 12)}, ANOTHER),
         ({"initialized": False}, "has no seed"),
         ({"passphrase_protection": False}, "does not ask for a passphrase"),
-    ],
-)
-def test_nothing_is_signed(keyed: Site, settings: dict[str, Any], said: str) -> None:
-    keyed.device.set(**settings)
-    file = keyed.folder / "file"
-    file.write_text("text")
-    told = keyed.bcm("gpg", "run", "gpg", "--batch", "--detach-sign", str(file), status=2)
-    assert said in told
-    assert "Traceback" not in told
-    assert not file.with_suffix(".sig").exists()
-
-
-def test_without_a_device(keyed: Site) -> None:
-    keyed.device.unplug()
-    try:
-        assert FINGERPRINT in keyed.bcm("gpg", "run", "gpg", "--list-secret-keys")
-        told = keyed.bcm("gpg", "run", "gpg", "--batch", "--clearsign", stdin="text", status=2)
-    finally:
-        keyed.device.plug()
-    assert f"none is at {keyed.device.path}: plug it in and unlock it" in told
+        ({"answers": ["confirm", "cancel"]}, "cancelled on the device while signing"),
+    ):
+        keyed.device.set(**settings)
+        status, told = shell(f"gpg --batch --detach-sign {file}")
+        assert status == 2
+        assert said in told
+        assert "Traceback" not in told
+        assert not file.with_name("file.sig").exists()
+    assert shell(f"gpg --batch --detach-sign {file}")[0] == 0
 
 
 def test_an_end_takes_back_what_is_on_the_screen(keyed: Site) -> None:
@@ -281,9 +282,44 @@ def test_a_stray_agent_is_replaced(keyed: Site) -> None:
     assert "BEGIN PGP SIGNATURE" in keyed.bcm("gpg", "run", "gpg", "--batch", "--clearsign", stdin="text")
 
 
-def test_gpg_run_of_nothing(keyed: Site) -> None:
-    assert "no-such-program cannot be started: No such file" in keyed.bcm("gpg", "run", "no-such-program", status=2)
-    assert "Which program?" in keyed.bcm("gpg", "run", status=2)
+class Typed(argparse.Namespace):
+    """What was typed for a data center that has nothing yet."""
+
+    def __init__(self, folder: Path, *arguments: str, **more: Any) -> None:
+        there = argparse.Namespace(name="local", chain="regtest", secrets=folder)
+        super().__init__(datacenter=there, arguments=list(arguments), yes=False, **more)
+
+
+def test_a_key_has_to_be_there(tmp_path: Path) -> None:
+    for verb in (identity.gpg_export, identity.gpg_run, identity.password):
+        with pytest.raises(BcmError, match='local has no OpenPGP key yet: type `bcm gpg init "NAME <MAIL>"`'):
+            verb(Typed(tmp_path, "ls", words=["true"]))
+
+
+def test_what_cannot_be_meant(tmp_path: Path) -> None:
+    for arguments, said in (
+        ([], "Which machine"),
+        (["--public-key"], "Which machine"),
+        (["-l", "a b", "box"], '"a b" is no name of a user'),
+        (["-o", "Nonsense=1", "box"], "ssh does not understand that: "),
+    ):
+        with pytest.raises(UsageError, match=said):
+            identity.ssh(Typed(tmp_path, *arguments))
+    for user_id in ("Bob", "Bob <bob>", "<bob@dc1.example>", f"{'B' * 50} <bob@dc1.example>"):
+        with pytest.raises(UsageError, match='is no user ID: write "NAME <MAIL>", of at most 63 bytes'):
+            identity.gpg_init(Typed(tmp_path, user_id=user_id))
+    with pytest.raises(UsageError, match="Which program"):
+        identity.gpg_run(Typed(tmp_path, words=[]))
+    with pytest.raises(UsageError, match="no-such-program cannot be started: No such file"):
+        identity._called(["no-such-program"], {})
+
+
+def test_a_passphrase_in_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREZOR_PASSPHRASE", PASSPHRASE)
+    for verb in (identity.gpg_init, identity.gpg_export, identity.gpg_run, identity.password, identity.ssh):
+        with pytest.raises(BcmError, match="^TREZOR_PASSPHRASE is set, and every program") as caught:
+            verb(Typed(tmp_path, "root@box", words=["true"], user_id=USER_ID))
+        assert PASSPHRASE not in str(caught.value)
 
 
 # --- passwords -------------------------------------------------------------------------------------------------------
@@ -346,13 +382,6 @@ def test_a_passphrase_is_taken_as_it_was_typed(site: Site, tmp_path: Path) -> No
     named = doubles.m.IdentityType(proto="ssh", user="odd", host="local-regtest.bcm", index=0)
     wanted = node.at(doubles.path_of(named, 13)).public_key[1:]
     assert base64.b64decode(line.split()[1])[-32:] == wanted
-
-
-def test_a_passphrase_in_the_environment_is_refused(site: Site) -> None:
-    for verb in (("gpg", "init", USER_ID), ("gpg", "export"), ("pass", "ls"), ("ssh", "root@box")):
-        told = site.bcm(*verb, status=1, TREZOR_PASSPHRASE=PASSPHRASE)
-        assert "TREZOR_PASSPHRASE is set, and every program that you start can read it" in told
-        assert PASSPHRASE not in told
 
 
 def test_nobody_can_type(site: Site) -> None:
@@ -474,13 +503,6 @@ def test_a_host_with_a_key_too_long_to_sign(site: Site, machine: Machine) -> Non
         machine.start("ed25519")
     assert "no matching host key type found. Their offer: rsa" in told
     assert site.device.shown() == []
-
-
-def test_what_is_no_login(site: Site) -> None:
-    assert "Which machine?" in site.bcm("ssh", status=2)
-    assert "Which machine?" in site.bcm("ssh", "--public-key", status=2)
-    assert '"a b" is no name of a user' in site.bcm("ssh", "-l", "a b", "box", status=2)
-    assert "ssh does not understand that: " in site.bcm("ssh", "-o", "Nonsense=1", "box", status=2)
 
 
 class Lxd(BaseHTTPRequestHandler):
