@@ -118,6 +118,8 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
     person.datacenter(NAME, chain=CHAIN)
     settings = person.home / "inventories" / NAME / "group_vars/all.yml"
     text = re.sub(r"^bcm_stack_path: .*$", f"bcm_stack_path: [{stacks}]", settings.read_text(), flags=re.M)
+    # what the tests send stays on this machine
+    text += "tor_network: false\n"
     text += f"bcm_ca_device: udp:127.0.0.1:{device.port}\n"
     text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_magic: '{MAGIC}'\n"
     settings.write_text(text)
