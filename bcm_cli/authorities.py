@@ -48,7 +48,7 @@ class _Public(Store):
 
 def seen(datacenter: DataCenter) -> Authority:
     """The authority as all may see it, in check mode."""
-    made = authority(_options(datacenter), _directory(datacenter), True)
+    made = authority(_options(datacenter), datacenter.secrets, True)
     made.store = _Public(made.store.directory, datacenter.chain)
     return made
 
@@ -65,10 +65,6 @@ def _options(datacenter: DataCenter) -> dict[str, Any]:
         "device": datacenter.ca_device,
         "software_ca_chains": _listed(datacenter, "bcm_software_ca_chains"),
     }
-
-
-def _directory(datacenter: DataCenter) -> Path:
-    return datacenter.inventory / "secrets"
 
 
 def _listed(datacenter: DataCenter, name: str) -> list[str]:
@@ -113,7 +109,7 @@ def _working(datacenter: DataCenter) -> Iterator[Authority]:
     """The authority with its vault open, and the device at hand."""
     with device.session(datacenter) as environment, ExitStack() as stack:
         vault = device.vault(datacenter, environment)
-        made = authority(_options(datacenter), _directory(datacenter), False, vault)
+        made = authority(_options(datacenter), datacenter.secrets, False, vault)
         if made.provider == "trezor":
             made.opener = _Device(stack, environment)
         yield made
