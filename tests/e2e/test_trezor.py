@@ -122,6 +122,7 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
     text += "tor_network: false\n"
     text += f"bcm_ca_device: udp:127.0.0.1:{device.port}\n"
     text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_magic: '{MAGIC}'\n"
+    text += "electrum_network: mutinynet\n"
     settings.write_text(text)
     yield NAME
     person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
@@ -179,7 +180,7 @@ def test_the_wallet_follows_its_server_over_tls(person: Person, deployed: dict[s
     assert found["electrs"]["verified"] == ["height 1"]
     assert found["electrum"]["verified"] == ["height 1"]
     until(lambda: bool(connection()), "the wallet's connection")
-    pinned = inside(NAME, "electrum", "cat", f"/var/lib/electrum/signet/certs/{deployed['electrs']}", chain=CHAIN)
+    pinned = inside(NAME, "electrum", "cat", f"/var/lib/electrum/mutinynet/certs/{deployed['electrs']}", chain=CHAIN)
     assert pinned == "", "the wallet took a certificate that no root vouches for"
 
 
