@@ -122,7 +122,7 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
     text += "tor_network: false\n"
     text += f"bcm_ca_device: udp:127.0.0.1:{device.port}\n"
     text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_magic: '{MAGIC}'\n"
-    text += "electrum_network: mutinynet\n"
+    text += "electrum_network: mutinynet\nbitcoind_data_size: 2GiB\nelectrs_data_size: 2GiB\n"
     settings.write_text(text)
     yield NAME
     person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
