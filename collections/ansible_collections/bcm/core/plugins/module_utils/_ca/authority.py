@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import secrets
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,7 +196,7 @@ class _Work:
 
     def rehearsed(self, plans: Sequence[Plan]) -> list[Job]:
         """What would be done: what a plan rests on is made before, with keys that nobody keeps."""
-        stage = _Work(self.authority, self.book.copy(), lambda: dict(self.keys))
+        stage = _Work(self.authority, self.book.copy(), lambda: copy.copy(self.keys))
         stage._rehearses = True
         *others, last = plans
         return [*(job for plan in others for job in stage._carried_out(plan)), *last(stage)]
