@@ -9,24 +9,19 @@ import hashlib
 import json
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.e2e.conftest import Person, inside, reported
 from tests.e2e.test_electrum import until
-from tests.support import COLLECTION
 
 pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("started")]
 
 NAME = "vaulted"
 CHAIN = "signet"
-DOUBLE = COLLECTION / "tests/unit/plugins/module_utils/ca/double.py"
 # OP_TRUE: everybody may sign blocks of this signet
 CHALLENGE = "51"
 MAGIC = hashlib.sha256(hashlib.sha256(bytes([1]) + bytes.fromhex(CHALLENGE)).digest()).hexdigest()[:8]
@@ -62,52 +57,21 @@ for line in open("/proc/net/tcp").read().splitlines()[1:]:
 """
 
 
-@dataclass
-class Device:
-    """A Trezor in software, and the person who confirms on it."""
+@pytest.fixture(scope="module")
+def device() -> Iterator[Double]:
+    with Double(Settings(model="T2T1", version=(2, 3, 6), typed=["what only I know"])) as double:
+        yield double
 
-    port: int
-    log: Path
-    seen: int = 0
 
-    def confirmed(self) -> list[str]:
-        """What was shown since the last time, without generations and digests; that a passphrase was entered aside."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        new, self.seen = [json.loads(line) for line in lines[self.seen :]], len(lines)
-        shown = [item["screen"][1] for item in new if item["kind"] != "passphrase"]
-        return [re.sub(r" g\d [0-9a-f]{8}$", "", text) for text in shown]
+def confirmed(device: Double) -> list[str]:
+    """What was shown since the last time, without generations and digests; that a passphrase was entered aside."""
+    shown = [item["screen"][1] for item in device.confirmations if item["kind"] != "passphrase"]
+    device.confirmations.clear()
+    return [re.sub(r" g\d [0-9a-f]{8}$", "", text) for text in shown]
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    folder = tmp_path_factory.mktemp("trezor")
-    settings = {"model": "T2T1", "version": [2, 3, 6], "typed": ["what only I know"]}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    double = Device(port, folder / "confirmations.jsonl")
-    command = [sys.executable, str(DOUBLE), "--port", str(port), "--settings", str(folder / "settings.json")]
-    process = subprocess.Popen([*command, "--log", str(double.log)])
-
-    def answers() -> bool:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.settimeout(0.3)
-            probe.connect(("127.0.0.1", port))
-            try:
-                probe.send(b"PINGPING")
-                return probe.recv(8) == b"PONGPONG"
-            except OSError:
-                return False
-
-    until(answers, "the Trezor in software", 20)
-    yield double
-    process.terminate()
-    process.wait()
-
-
-@pytest.fixture(scope="module")
-def datacenter(person: Person, device: Device) -> Iterator[str]:
+def datacenter(person: Person, device: Double) -> Iterator[str]:
     """Settings of a data center on a signet of its own, and a stack whose service wants to know its clients."""
     stacks = person.home / "guarded-stacks"
     shutil.copytree(person.home / "docs/examples/stacks", stacks)
@@ -120,7 +84,7 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
     text = re.sub(r"^bcm_stack_path: .*$", f"bcm_stack_path: [{stacks}]", settings.read_text(), flags=re.M)
     # what the tests send stays on this machine
     text += "tor_network: false\n"
-    text += f"bcm_ca_device: udp:127.0.0.1:{device.port}\n"
+    text += f"bcm_ca_device: {device.path}\n"
     text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_magic: '{MAGIC}'\n"
     text += "electrum_network: mutinynet\nbitcoind_data_size: 2GiB\nelectrs_data_size: 2GiB\n"
     settings.write_text(text)
@@ -129,23 +93,23 @@ def datacenter(person: Person, device: Device) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def authority(person: Person, datacenter: str, device: Device) -> str:
+def authority(person: Person, datacenter: str, device: Double) -> str:
     """The data center, once its root is made."""
     refused = person.types("-d", datacenter, "stack", "start", "tor", "electrum")
     assert refused.returncode == 2
     assert "needs your consent, it has none yet: type `bcm ca init`" in refused.stdout
     assert not (person.home / "inventories" / datacenter / "secrets").exists(), "something was made before"
-    device.confirmed()
+    confirmed(device)
     person.succeeds("-d", datacenter, "ca", "init")
-    assert device.confirmed() == [f"bcm vault {datacenter}", "root", "inter", "crl"]
+    assert confirmed(device) == [f"bcm vault {datacenter}", "root", "inter", "crl"]
     return datacenter
 
 
 @pytest.fixture(scope="module")
-def deployed(person: Person, authority: str, device: Device) -> dict[str, str]:
+def deployed(person: Person, authority: str, device: Double) -> dict[str, str]:
     """Addresses of the stacks that run."""
     person.succeeds("-d", authority, "stack", "start", "electrum")
-    assert device.confirmed() == [f"bcm vault {authority}"]
+    assert confirmed(device) == [f"bcm vault {authority}"]
 
     # electrs serves nobody while bitcoind may lack blocks, as it may until the newest one is of today
     mined = person.succeeds("-d", authority, "bitcoin-cli", "generatetodescriptor", "1", "raw(51)", "1000000000")
@@ -184,10 +148,10 @@ def test_the_wallet_follows_its_server_over_tls(person: Person, deployed: dict[s
     assert pinned == "", "the wallet took a certificate that no root vouches for"
 
 
-def test_nothing_is_left_to_do(person: Person, deployed: dict[str, str], device: Device) -> None:
-    device.confirmed()
+def test_nothing_is_left_to_do(person: Person, deployed: dict[str, str], device: Double) -> None:
+    confirmed(device)
     assert person.succeeds("-d", NAME, "stack", "start", "electrum", "hello").rstrip().endswith("nothing changed")
-    assert device.confirmed() == [f"bcm vault {NAME}"]
+    assert confirmed(device) == [f"bcm vault {NAME}"]
 
 
 def test_only_the_root_of_the_data_center_is_trusted(
@@ -200,16 +164,16 @@ def test_only_the_root_of_the_data_center_is_trusted(
 
 
 def test_a_client_without_or_with_a_revoked_certificate_is_refused(
-    person: Person, deployed: dict[str, str], device: Device, tmp_path: Path
+    person: Person, deployed: dict[str, str], device: Double, tmp_path: Path
 ) -> None:
     server = ("hello", deployed["hello"], 8080)
     person.succeeds("-d", NAME, "ca", "issue", "phone", "--usage", "client", "--out", str(tmp_path))
     own = (tmp_path / "phone.crt").read_text() + (tmp_path / "phone.key").read_text()
     assert speaks(*server, trust=trust(person), page=True)[0].startswith("refused")
     assert speaks(*server, trust=trust(person), page=True, own=own)[0] == "HTTP/1.0 200 OK"
-    device.confirmed()
+    confirmed(device)
     person.succeeds("-d", NAME, "ca", "revoke", "phone")
-    assert device.confirmed() == [f"bcm vault {NAME}"], "the intermediate lists what it has issued"
+    assert confirmed(device) == [f"bcm vault {NAME}"], "the intermediate lists what it has issued"
     person.succeeds("-d", NAME, "stack", "start", "hello")
     assert speaks(*server, trust=trust(person), page=True, own=own)[0].startswith("refused")
 
@@ -225,12 +189,12 @@ def test_one_certificate_is_renewed_and_the_others_are_left_alone(person: Person
 
 
 def test_the_root_is_rotated_while_the_wallet_stays_connected(
-    person: Person, deployed: dict[str, str], device: Device
+    person: Person, deployed: dict[str, str], device: Double
 ) -> None:
     old, port = trust(person), connection()
-    device.confirmed()
+    confirmed(device)
     person.succeeds("-d", NAME, "ca", "rotate")
-    shown = device.confirmed()
+    shown = confirmed(device)
     assert (shown[:4], set(shown[4:])) == ([f"bcm vault {NAME}", "root", "cross", "inter"], {"crl"})
     person.succeeds("-d", NAME, "stack", "start", "electrum", "hello")
     assert trust(person) != old

@@ -26,6 +26,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbidden, Unreachable
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.support import ROOT, Tools, own_lxd
 
 pytestmark = pytest.mark.containers
@@ -310,3 +311,17 @@ def test_a_client_that_calls_the_server_by_another_name(world: World) -> None:
     other = Client(url, client_cert=str(shown), client_key=str(shown.with_suffix(".key")), server_cert=roots)
     with other as over_https, pytest.raises(Unreachable, match="does not vouch for its certificate .Hostname mismatch"):
         over_https.get("/1.0")
+
+
+def test_the_root_may_be_on_a_trezor(world: World) -> None:
+    password = world.folder / "password"
+    password.write_text("what the device would derive")
+    with Double(Settings(model="T2T1", version=(2, 3, 6))) as double:
+        told = {"chain": "testnet4", "bcm_ca_device": double.path, "allow_new_root": True}
+        world.play("--vault-id", f"home@{password}", **told)
+        signed = [item["screen"][1].split()[0] for item in double.confirmations if item["kind"] == "sign"]
+        assert signed == ["root", "leaf", "leaf", "crl"]
+        assert world.trusts()
+        assert changes(world.play("--vault-id", f"home@{password}", **told)) == 0
+        assert len([item for item in double.confirmations if item["kind"] == "sign"]) == 4
+    assert (world.secrets / "testnet4.keys.json").read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;home")

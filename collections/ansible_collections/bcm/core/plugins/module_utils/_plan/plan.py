@@ -310,7 +310,7 @@ class Planner:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
 
     def _certificates(self, acted: Collection[str]) -> list[dict[str, Any]]:
-        """One certificate for each stack that shows one, as `ca` takes it."""
+        """One certificate for each stack that shows one, as `ca_authority` takes it."""
         site = self.site
         return [
             {
