@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, Want, again
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, Want, Wants, again
 from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book
-from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Signers
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
 from ansible_collections.bcm.core.plugins.module_utils._plan.network import subnets
@@ -21,15 +18,6 @@ from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import author
 
 from . import device, setup
 from .datacenter import DataCenter
-
-if TYPE_CHECKING:
-    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
-
-#: something that an authority does, or in check mode foretells
-Step = Callable[[Authority], Outcome]
-#: certificates that are wanted of an authority whose vault has these keys
-Wanted = Callable[[Authority, Mapping[str, str]], list[Want]]
-
 
 # -- which authority --------------------------------------------------------------------------------------------------
 
@@ -84,73 +72,19 @@ def is_direct(datacenter: DataCenter) -> bool:
 # -- what is done -----------------------------------------------------------------------------------------------------
 
 
-class _Device:
-    """An `Opener`: the device is opened when the first signature is needed, and stays it for the whole command."""
-
-    def __init__(self, stack: ExitStack, environment: Mapping[str, str]) -> None:
-        self.expected = 0
-        self._stack, self._path = stack, environment.get("TREZOR_PATH")
-        self._kept = Path(environment["BCM_TREZOR_SESSION"])
-        self._opened: Trezor | None = None
-
-    def __call__(
-        self, keys: object, where: object, *, first: bool, confirmations: int
-    ) -> AbstractContextManager[Signers]:
-        from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
-
-        if self._opened is None:
-            said: dict[str, Any] = {"first": first, "say": setup.step, "confirmations": self.expected}
-            self._opened = self._stack.enter_context(Trezor(self._path, kept=self._kept, **said))
-        return nullcontext(self._opened)
+def carry_out(datacenter: DataCenter, work: Callable[[Authority], Outcome]) -> Outcome:
+    """Do it, with the vault open and the device at hand."""
+    with device.session(datacenter) as environment:
+        vault, kept = device.vault(datacenter, environment), device.kept(environment)
+        return work(authority(_options(datacenter), datacenter.secrets, False, vault, setup.step, kept))
 
 
-@contextmanager
-def _working(datacenter: DataCenter) -> Iterator[Authority]:
-    """The authority with its vault open, and the device at hand."""
-    with device.session(datacenter) as environment, ExitStack() as stack:
-        vault = device.vault(datacenter, environment)
-        made = authority(_options(datacenter), datacenter.secrets, False, vault)
-        if made.provider == "trezor":
-            made.opener = _Device(stack, environment)
-        yield made
-
-
-def carry_out(datacenter: DataCenter, steps: Sequence[Step], expected: int | None = None) -> list[Outcome]:
-    """Do it; ``expected`` confirmations of what is signed are counted on the way, None: as many as it now seems."""
-    with _working(datacenter) as made:
-        if isinstance(made.opener, _Device):
-            made.opener.expected = signatures(made, steps) if expected is None else expected
-        return [step(made) for step in steps]
-
-
-def signatures(made: Authority, steps: Iterable[Step]) -> int:
-    """How often the root signs for these; BcmError if one of them cannot be done."""
-    return sum(step(replace(made, check=True)).signatures for step in steps)
-
-
-def lists(made: Authority) -> Outcome:
-    """Revocation lists that are current."""
-    return made.crl({})
-
-
-def intermediate(direct: bool, replace_lost: bool = False) -> list[Step]:
-    """An intermediate that is good, unless the root signs all by itself."""
-    return [] if direct else [lambda made: made.intermediate(replace_lost=replace_lost)]
-
-
-def certify(wanted: Wanted, direct: bool, days: int | None) -> Step:
-    """Certificates that are good."""
-    options: dict[str, Any] = {"direct": direct, **({"days": days} if days else {})}
-    return lambda made: made.certificates(wanted(made, made.store.keys()), **options)
-
-
-def present(names: Sequence[str]) -> Wanted:
+def present(names: Sequence[str]) -> Wants:
     """These anew, or without names all that are to be kept up: who was revoked was not meant to come back."""
 
-    def wanted(made: Authority, keys: Mapping[str, str]) -> list[Want]:
-        leaves = made.book().leaves
-        kept = names or current(made.book())
-        return [replace(again(name, leaves[name], keys), anew=bool(names)) for name in kept]
+    def wanted(book: Book, keys: Container[str]) -> list[Want]:
+        kept = names or current(book)
+        return [replace(again(name, book.leaves[name], keys), anew=bool(names)) for name in kept]
 
     return wanted
 

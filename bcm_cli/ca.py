@@ -10,10 +10,11 @@ import base64
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
+    LEAF,
     Authority,
     Outcome,
     Want,
+    Wants,
     again,
     issued,
     report,
@@ -68,16 +71,16 @@ def init(args: argparse.Namespace) -> int:
         _good_root(book, seen)
     if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
         setup.step(f"{seen.domain} has its authority already: nothing was changed")
-        return _summary(args, seen, [])
-    steps = [lambda made: made.root(None, allow_new=True), *authorities.intermediate(direct), authorities.lists]
-    expected = authorities.signatures(seen, steps)
+        return _summary(args, seen)
+    work = partial(Authority.everything, wants=(), allow_new=True, direct=direct)
+    foretold = work(seen)
     identity = Identity(seen.domain, book.root.index if book.root else 1)
     where = "on the Trezor" if seen.provider == "trezor" else f"its key in {seen.store.private}"
     setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
     setup.step(f"Below it may be certified: {seen.scope}")
-    _announce(datacenter, expected, " twice, since nothing tells a mistyped one yet" * (book.root is None))
+    _announce(datacenter, foretold, " twice, since nothing tells a mistyped one yet" * (book.root is None))
     setup.agreed("Make the authority?", args.yes, "Nothing was made")
-    return _summary(args, seen, authorities.carry_out(datacenter, steps, expected))
+    return _summary(args, seen, authorities.carry_out(datacenter, work))
 
 
 def show(args: argparse.Namespace) -> int:
@@ -117,14 +120,14 @@ def issue(args: argparse.Namespace) -> int:
     _good_root(book, seen)
     asked = _wanted(args, seen, book.leaves.get(args.certificate))
     folder = _folder(args.out)
-    certify = authorities.certify(asked, direct, args.days)
+    days = args.days or LEAF
     suffixes = [".key", *[".p12"] * args.pkcs12]
-    if not args.csr and not args.force and certify(seen).changed:
+    if not args.csr and not args.force and seen.certificates(asked, direct=direct, days=days).changed:
         _refuse([path for suffix in suffixes if (path := folder / f"{args.certificate}{suffix}").exists()])
-    steps = [*authorities.intermediate(direct), certify, authorities.lists]
-    _announce(datacenter, authorities.signatures(seen, steps))
-    outcome = authorities.carry_out(datacenter, steps)[-2]
-    (item,) = asked(seen, outcome.keys)
+    work = partial(Authority.everything, wants=asked, direct=direct, days=days)
+    _announce(datacenter, work(seen))
+    outcome = authorities.carry_out(datacenter, work)
+    (item,) = asked(outcome.book, outcome.keys)
     one = issued(outcome, item, seen.now, private=True)
     trust = report(outcome.book, seen.now)["trust"]
     private: dict[str, str | bytes] = {}
@@ -154,18 +157,17 @@ def renew(args: argparse.Namespace) -> int:
         _leaf(book, name)
     _check_days(args.days)
     wanted = authorities.present(tuple(dict.fromkeys(args.certificates)))
-    certify = authorities.certify(wanted, direct, args.days)
-    steps = [*authorities.intermediate(direct, args.replace_lost), certify, authorities.lists]
-    foretold = [step(seen) for step in steps]
-    if not args.replace_lost and not any(outcome.changed for outcome in foretold):
+    lost, days = args.replace_lost, args.days or LEAF
+    work = partial(Authority.everything, wants=wanted, replace_lost=lost, direct=direct, days=days)
+    foretold = work(seen)
+    if not args.replace_lost and not foretold.changed:
         setup.step("Nothing is due: nothing was changed")
-        return _done(args, [])
-    _announce(datacenter, sum(outcome.signatures for outcome in foretold))
-    # What is lost is not known yet, so neither is how often the device is asked.
-    outcomes = authorities.carry_out(datacenter, steps, 0 if args.replace_lost else None)
-    if outcomes[-2].changed:
+        return _done(args)
+    _announce(datacenter, foretold, unless=", unless a key is lost" * args.replace_lost)
+    outcome = authorities.carry_out(datacenter, work)
+    if any(leaf != book.leaves.get(name) for name, leaf in outcome.book.leaves.items()):
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
-    return _done(args, outcomes)
+    return _done(args, outcome)
 
 
 def revoke(args: argparse.Namespace) -> int:
@@ -180,17 +182,17 @@ def revoke(args: argparse.Namespace) -> int:
     meant = _meant(book, args.certificate, seen.now)
     if not meant:
         setup.step(f"{args.certificate} is revoked already, or has expired: nothing was changed")
-        return _done(args, [])
+        return _done(args)
     for number in meant:
         setup.step(f"{book.serials[number].name} {number:x}, good until {day(book.serials[number].end)}")
-    steps: list[authorities.Step] = [lambda made: made.crl(dict.fromkeys(meant, reason))]
-    _announce(datacenter, authorities.signatures(seen, steps))
+    work = partial(Authority.crl, revoke=dict.fromkeys(meant, reason))
+    _announce(datacenter, work(seen))
     setup.agreed("Revoke it, for ever?", args.yes, "Nothing was revoked")
-    outcomes = authorities.carry_out(datacenter, steps)
+    outcome = authorities.carry_out(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial_number for item in book.intermediates} & set(meant):
         setup.step("What rests on that intermediate is refused now: `bcm ca renew` makes it anew")
-    return _done(args, outcomes)
+    return _done(args, outcome)
 
 
 def rotate(args: argparse.Namespace) -> int:
@@ -201,23 +203,22 @@ def rotate(args: argparse.Namespace) -> int:
     root = _there(book, seen)
     begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
     generation = root.index + (not begun)
-    certify = authorities.certify(authorities.present(()), direct, None)
-    below = [*authorities.intermediate(direct), certify, authorities.lists]
+    wanted = authorities.present(())
+    work = partial(Authority.everything, wants=wanted, generation=generation, allow_new=True, direct=direct)
+    foretold = work(seen)
     if begun:
-        expected = authorities.signatures(seen, below)
         setup.step(f"Generation {generation} was begun, and is going to be finished")
     else:
-        expected = _rotation(seen, generation, certify, direct)
         identity = Identity(seen.domain, generation)
         setup.step(f"Root g{generation} of {seen.domain} is going to be {identity.uri}, at {identity.path}")
         anew = authorities.current(book)
         setup.step(f"Then all certificates are made anew: {', '.join(anew) or 'there are none'}")
-    _announce(datacenter, expected)
+    _announce(datacenter, foretold)
     setup.agreed("Go on?", args.yes, "Nothing was changed")
-    outcomes = authorities.carry_out(datacenter, [lambda made: made.root(generation, allow_new=True), *below], expected)
+    outcome = authorities.carry_out(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
-    return _summary(args, seen, outcomes)
+    return _summary(args, seen, outcome)
 
 
 def export(args: argparse.Namespace) -> int:
@@ -266,21 +267,11 @@ def _is_complete(book: Book, root: Root) -> bool:
     return root.crl is not None and all(book.leaves[name].issuer in below for name in authorities.current(book))
 
 
-def _rotation(seen: Authority, generation: int, certify: authorities.Step, direct: bool) -> int:
-    """How often roots are going to sign for the next one, and for all that rests on it."""
-    book = seen.book()
-    steps: list[authorities.Step] = [lambda made: made.root(generation, allow_new=True)]
-    if book.good(_there(book, seen).certificate, seen.now):
-        steps.append(authorities.lists)
-        certify(seen)  # says now what would not be certified again
-    below = len(authorities.current(book)) if direct else 1
-    return authorities.signatures(seen, steps) + below + 1
-
-
-def _announce(datacenter: DataCenter, signatures: int, twice: str = "") -> None:
+def _announce(datacenter: DataCenter, foretold: Outcome, twice: str = "", unless: str = "") -> None:
     if datacenter.ca_provider == "trezor":
+        signatures = foretold.signatures
         count = f"then {signatures} confirmation{'s' * (signatures != 1)}" if signatures else "and nothing is signed"
-        setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {count}")
+        setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {count}{unless}")
 
 
 # -- what is issued by hand -------------------------------------------------------------------------------------------
@@ -300,14 +291,14 @@ def _check_days(days: int | None) -> None:
         raise UsageError(f"A certificate cannot be good for {days} days: write 1 or more")
 
 
-def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> authorities.Wanted:
+def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> Wants:
     """What was asked for; for a name that is known and nothing else, what there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
         raise UsageError("PKCS#12 holds a key, but that of a CSR is elsewhere: leave out --csr or --pkcs12")
     if known and not (args.names or args.usage or args.csr):
 
-        def same(_made: Authority, keys: Mapping[str, str]) -> list[Want]:
+        def same(book: Book, keys: Container[str]) -> list[Want]:
             found = again(args.certificate, known, keys)
             if found.kept and args.pkcs12:
                 raise BcmError(f"The key of {found.name} is not in the vault, where PKCS#12 has to take it from")
@@ -328,7 +319,7 @@ def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> au
                 f'"{name}" is outside of what may be certified ({seen.scope}): correct it, or add it to '
                 f"bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}"
             )
-    return lambda made, keys: [asked]
+    return lambda book, keys: [asked]
 
 
 def _csr(path: str, name: str) -> str:
@@ -410,17 +401,17 @@ def _meant(book: Book, text: str, now: datetime) -> list[int]:
     return [number for number in named if not book.serials[number].revoked and book.serials[number].end > now]
 
 
-def _summary(args: argparse.Namespace, seen: Authority, outcomes: Sequence[Outcome]) -> int:
+def _summary(args: argparse.Namespace, seen: Authority, *outcomes: Outcome) -> int:
     """What was done, and the root to compare."""
     book = seen.book()
     facts = certificates.root_facts(book, _there(book, seen), args.json)
     if args.json:
         return answer({**_changes(outcomes), **facts}, True)
-    _done(args, outcomes)
+    _done(args, *outcomes)
     return answer(facts, False)
 
 
-def _done(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> int:
+def _done(args: argparse.Namespace, *outcomes: Outcome) -> int:
     changes = _changes(outcomes)
     if args.json:
         return answer(changes, True)

@@ -52,8 +52,12 @@ def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None) 
     """The vault of private files; ``environment`` is what `session` gave, if there is one. Raises BcmError."""
     if datacenter.ca_provider != "trezor":
         return PLAIN
-    kept = (environment or {}).get(_SESSION)
-    return AnsibleVault(datacenter.name, password(datacenter, setup.step, Path(kept) if kept else None).encode())
+    return AnsibleVault(datacenter.name, password(datacenter, setup.step, kept(environment or {})).encode())
+
+
+def kept(environment: Mapping[str, str]) -> Path | None:
+    """The file of the session, of what `session` gave."""
+    return Path(environment[_SESSION]) if environment else None
 
 
 def password(datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None) -> str:

@@ -77,15 +77,22 @@ class CaAction(BcmAction):
         return self.work(authority(params, directory, self.check_mode, vault), params)
 
 
-def authority(params: t.Mapping[str, t.Any], directory: Path, check: bool, vault: Vault = PLAIN) -> Authority:
-    """The authority that options say. Raises BcmError."""
+def authority(
+    params: t.Mapping[str, t.Any],
+    directory: Path,
+    check: bool,
+    vault: Vault = PLAIN,
+    say: t.Callable[[str], None] = Display().display,
+    kept: Path | None = None,
+) -> Authority:
+    """The authority that options say; ``say`` and ``kept`` as `Trezor` has them. Raises BcmError."""
     chain = params["chain"]
     names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
     return Authority(
         store=Store(directory, chain, vault=vault),
         scope=pki.scope([params["domain"], *params["domains"]], params["subnets"]),
         provider=params["provider"],
-        opener=software.opener if params["provider"] == "software" else _device(params["device"]),
+        opener=software.opener if params["provider"] == "software" else _device(params["device"], say, kept),
         check=check,
     )
 
@@ -100,14 +107,14 @@ def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
     return wants
 
 
-def _device(path: str | None) -> Opener:
+def _device(path: str | None, say: t.Callable[[str], None], kept: Path | None) -> Opener:
     def opened(
         keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
     ) -> AbstractContextManager[Signers]:
         # only who signs needs what it takes to talk to a device
         from ..module_utils._ca.device import Trezor
 
-        return Trezor(path, first=first, say=Display().display, confirmations=confirmations)
+        return Trezor(path, first=first, say=say, confirmations=confirmations, kept=kept)
 
     return opened
 

@@ -131,13 +131,20 @@ class Authority:
     # -- work ---------------------------------------------------------------------------------------------------------
 
     def everything(
-        self, wants: Sequence[Want], *, generation: int | None = None, allow_new: bool = False, direct: bool = False
+        self,
+        wants: Sequence[Want] | Wants,
+        *,
+        generation: int | None = None,
+        allow_new: bool = False,
+        replace_lost: bool = False,
+        direct: bool = False,
+        days: int = LEAF,
     ) -> Outcome:
         """Have root, intermediate, certificates and lists, whatever the device has to sign for them in one session."""
         return self._perform(
             lambda work: work.plan_root(generation, allow_new, ROOT),
-            lambda work: [] if direct else work.plan_intermediate(False, INTERMEDIATE),
-            lambda work: work.plan_certificates(wants, direct, LEAF),
+            lambda work: [] if direct else work.plan_intermediate(replace_lost, INTERMEDIATE),
+            lambda work: work.plan_certificates(wants, direct, days),
             lambda work: work.plan_crl({}),
         )
 
@@ -149,7 +156,7 @@ class Authority:
         """Have an intermediate that is good for a third of its time."""
         return self._perform(lambda work: work.plan_intermediate(replace_lost, days))
 
-    def certificates(self, wants: Sequence[Want], *, direct: bool = False, days: int = LEAF) -> Outcome:
+    def certificates(self, wants: Sequence[Want] | Wants, *, direct: bool = False, days: int = LEAF) -> Outcome:
         """Have certificates that are good for a third of their time."""
         return self._perform(lambda work: work.plan_certificates(wants, direct, days))
 
@@ -171,6 +178,8 @@ class Authority:
 
 #: what has to be done, from the state that there is
 Plan = Callable[["_Work"], Sequence[Job]]
+#: certificates that are wanted where there are this book and these keys
+Wants = Callable[[Book, Container[str]], Sequence[Want]]
 
 
 class _Work:
@@ -351,7 +360,7 @@ class _Work:
 
     # -- certificates -------------------------------------------------------------------------------------------------
 
-    def plan_certificates(self, wants: Sequence[Want], direct: bool, days: int) -> list[Job]:
+    def plan_certificates(self, wants: Sequence[Want] | Wants, direct: bool, days: int) -> list[Job]:
         root = self._current()
         found = [item for item in self.book.issuers(self.now) if item.key in self.keys]
         found.sort(key=lambda item: not self._fits(item))  # there may be one for what was asked for in between
@@ -361,7 +370,7 @@ class _Work:
         usable = {root.key} if direct and root else {item.key for item in self.book.issuers(self.now)}
         jobs = []
         signing = False
-        for want in wants:
+        for want in wants(self.book, self.keys) if callable(wants) else wants:
             for name in (*want.names, *_as_host(want)):
                 if not allowed.covers(name):
                     raise BcmError(
@@ -419,6 +428,8 @@ class _Work:
         self.book.register(made, want.name, issuer.key)
 
     def _make_pkcs12(self, want: Want) -> None:
+        if self._rehearses:  # nothing rests on it, and it takes longer than all else
+            return
         leaf = self.book.leaves[want.name]
         content, word = _pkcs12(leaf)
         self.keys[word] = secrets.token_urlsafe(24)
@@ -427,6 +438,8 @@ class _Work:
         self.keys[content] = base64.b64encode(made).decode()
 
     def _loaded(self, issuer: Intermediate) -> ec.EllipticCurvePrivateKey:
+        if self._rehearses and not self.keys.get(issuer.key):  # who foretells may not have opened the vault
+            return pki.new_key()
         try:
             return pki.load_key(self.keys[issuer.key])
         except ValueError as error:
