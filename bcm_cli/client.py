@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import signal
 
 from . import setup
@@ -31,10 +32,12 @@ def main(argv: list[str]) -> int:
     def work() -> int:
         datacenter = DataCenter(name)
         setup.enter("bcm-vault-client", argv)
+        from .device import SESSION, password
+
+        if SESSION in os.environ:  # bcm runs Ansible, and has settled both, with what it was given
+            datacenter.given = {"bcm_ca_provider": "trezor", "bcm_ca_device": os.environ.get("TREZOR_PATH")}
         if datacenter.ca_provider != "trezor":
             raise UsageError(f"Data center {name} has no vault, as bcm_ca_provider is not trezor: leave out --vault-id")
-        from .device import password
-
         # Ansible leaves its clients behind when it is interrupted, and this one would keep the device.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         print(password(datacenter, _say))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
 
-_SESSION = "BCM_TREZOR_SESSION"
+#: the variable that says where the session of a command is kept
+SESSION = "BCM_TREZOR_SESSION"
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
         try:
             with _opened(datacenter, kept, setup.step):
                 pass
-            yield {_SESSION: str(kept), **({"TREZOR_PATH": path} if path else {})}
+            yield {SESSION: str(kept), **({"TREZOR_PATH": path} if path else {})}
         finally:
             Trezor(path, kept=kept).end()
 
@@ -57,7 +58,7 @@ def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None) 
 
 def kept(environment: Mapping[str, str]) -> Path | None:
     """The file of the session, of what `session` gave."""
-    return Path(environment[_SESSION]) if environment else None
+    return Path(environment[SESSION]) if environment else None
 
 
 def password(datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None) -> str:

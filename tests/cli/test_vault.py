@@ -244,6 +244,16 @@ def test_a_run_takes_the_device_of_the_inventory(site: Safe) -> None:
     nothing_is_left(site)
 
 
+def test_what_a_run_is_given_counts_for_the_vault(site: Safe) -> None:
+    site.checkout.settings("home").write_text("bcm_datacenter: home\nbcm_ca_device: udp:127.0.0.1:1\n")
+    more = ("-e", f"chain=signet bcm_ca_device={site.double.path}")
+    done = site.bcm("stack", "start", "tor", "--check", *more, TREZOR_PATH="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(site)["kept"]["secrets"]["electrs"] == {NAME: VALUE}  # type: ignore[index]
+    assert site.confirmed() == [TYPED, OPENED]
+    nothing_is_left(site)
+
+
 def test_a_wrong_passphrase_is_told_before_the_run(site: Safe) -> None:
     site.double.settings.typed = ["another passphrase"]
     done = site.bcm("stack", "start", "tor", "--check")
