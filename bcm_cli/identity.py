@@ -126,9 +126,9 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
     if not wanted or not datacenter.endpoint.startswith("ssh://") or "BCM_SSH_AGENT" in os.environ:
         return
     parts = urlsplit(datacenter.endpoint)
+    _ready(setup.SSH_AGENT_PACKAGES, yes)
     user = parts.username or _user([parts.hostname or ""])
     line = _ssh_key(datacenter, user)
-    _ready(setup.SSH_AGENT_PACKAGES, yes)
     stack = contextlib.ExitStack()
     folder = stack.enter_context(setup.private_folder())
     agent = f"{folder}/agent"
@@ -142,7 +142,8 @@ def _user(words: list[str]) -> str:
     done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=False)
     found = re.search(r"^user (.*)$", done.stdout, re.M)
     if done.returncode or not found:
-        raise UsageError(f"ssh does not understand that: {done.stderr.strip().splitlines()[0]}")
+        said = done.stderr.strip() or "it logs in nowhere"
+        raise UsageError(f"ssh does not understand that: {said.splitlines()[0]}")
     user = found[1]
     if not _USER.fullmatch(user) or len(user) > _LONGEST:
         raise UsageError(f'"{user}" is no name of a user: use at most {_LONGEST} letters, digits, dots and hyphens')

@@ -302,6 +302,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         (["--public-key"], "Which machine"),
         (["-l", "a b", "box"], '"a b" is no name of a user'),
         (["-o", "Nonsense=1", "box"], "ssh does not understand that: "),
+        (["-Q", "key"], "ssh does not understand that: it logs in nowhere"),
     ):
         with pytest.raises(UsageError, match=said):
             identity.ssh(Typed(tmp_path, *arguments))

@@ -82,7 +82,7 @@ def authority(
     directory: Path,
     check: bool,
     vault: Vault = PLAIN,
-    say: t.Callable[[str], None] = Display().display,
+    say: t.Callable[[str], None] | None = None,
     kept: Path | None = None,
 ) -> Authority:
     """The authority that options say; ``say`` and ``kept`` as `Trezor` has them. Raises BcmError."""
@@ -107,14 +107,14 @@ def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
     return wants
 
 
-def _device(path: str | None, say: t.Callable[[str], None], kept: Path | None) -> Opener:
+def _device(path: str | None, say: t.Callable[[str], None] | None, kept: Path | None) -> Opener:
     def opened(
         keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
     ) -> AbstractContextManager[Signers]:
         # only who signs needs what it takes to talk to a device
         from ..module_utils._ca.device import Trezor
 
-        return Trezor(path, first=first, say=say, confirmations=confirmations, kept=kept)
+        return Trezor(path, first=first, say=say or Display().display, confirmations=confirmations, kept=kept)
 
     return opened
 
