@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.validation import check_type_list
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -310,6 +313,16 @@ def test_settings_of_the_inventory(bare: Home) -> None:
     assert 'Unknown provider "softwar": did you mean "software"?' in bare.ca("show").stderr
     bare.set("bcm_chain: signet\nbcm_ca_provider: software")
     assert "Chain signet needs a certificate authority on a hardware wallet" in bare.ca("init", "--yes").stderr
+
+
+@pytest.mark.parametrize("said", ["192.168.7.0/24,fd00::/8", ["192.168.7.0/24", "fd00::/8"], None])
+def test_the_playbook_takes_the_same_settings(said: object) -> None:
+    """A list of networks may be written as a text, as any list of Ansible's."""
+    (plan, *_others) = DataLoader().load_from_file(str(COLLECTION / "playbooks/site.yml"), trusted_as_template=True)
+    known = {"bcm_planned": {"plan": {"network": {"subnet": "10.75.240.0/21"}}}}
+    templar = Templar(DataLoader(), {**known, **({"bcm_ca_subnets": said} if said else {})})
+    found = templar.template(plan["module_defaults"]["group/bcm.core.ca"]["subnets"])
+    assert check_type_list(found) == ["10.75.240.0/21", *(["192.168.7.0/24", "fd00::/8"] if said else [])]
 
 
 @pytest.mark.parametrize(
