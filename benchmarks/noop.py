@@ -47,6 +47,9 @@ def _write_peer(bench: Bench) -> None:
         folder = bench.folder / "peer" / name
         folder.mkdir(parents=True)
         with FileSession(with_project, name) as session:
+            proxied = [item for item in tls_files() if session.lstat(item["path"])]
+            unit["files"] = [*proxied, *unit["files"]]
+            unit["units"] += [{"name": "tls"}] * any(item["path"].endswith("tls.service") for item in proxied)
             for number, item in enumerate(unit["files"]):
                 if item.get("state", "file") == "file":
                     item["src"] = str(folder / str(number))
@@ -64,6 +67,13 @@ def _write_peer(bench: Bench) -> None:
         }
     inventory = {"instances": {"hosts": hosts, "vars": {"peer_project": project, "ansible_lxd_project": project}}}
     (bench.folder / "peer/hosts.json").write_text(json.dumps(inventory, indent=2), encoding="utf-8")
+
+
+def tls_files() -> list[dict[str, Any]]:
+    """The files that site.yml writes for TLS, but for the contents."""
+    (task,) = yaml.safe_load((ROLES / "_common/tasks/tls.yml").read_text(encoding="utf-8"))
+    files = [item for group in ("trust", "own", "proxy") for item in task["vars"][group]]
+    return [{key: value for key, value in item.items() if key != "content"} for item in files]
 
 
 def unit_options(role: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from benchmarks.measure import Line, interleaved
-from benchmarks.noop import ROLES, unit_options
+from benchmarks.noop import ROLES, tls_files, unit_options
 from tests.support import ROOT
 
 
@@ -46,6 +46,12 @@ def test_the_peer_holds_what_the_role_configures(role: str) -> None:
     assert unit["units"]
     # They are read without Ansible's templates.
     assert "{{" not in str(unit["files"]) + str(unit["units"])
+
+
+def test_the_peer_holds_what_tls_takes() -> None:
+    files = tls_files()
+    assert {"/etc/bcm/trust", "/etc/bcm/tls/key.pem", "/etc/systemd/system/tls.service"} <= {it["path"] for it in files}
+    assert "{{" not in str(files)
 
 
 def test_every_benchmark_is_explained() -> None:
