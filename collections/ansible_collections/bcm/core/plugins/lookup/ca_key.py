@@ -10,7 +10,7 @@ name: ca_key
 short_description: The private key of a certificate of the data center
 version_added: 0.1.0
 author:
-  - Bitcoin Cache Machine contributors
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
   - Gives the key that M(bcm.core.ca_authority) or M(bcm.core.ca_certificate) made for a certificate, as PEM.
   - So a key is in no result and no variable, only in the task that writes it. Mark that as sensitive.

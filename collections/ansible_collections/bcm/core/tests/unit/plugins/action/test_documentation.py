@@ -45,9 +45,11 @@ def _documentation(name: str) -> dict[str, Any]:
             attributes.setdefault(key, {}).update(value)
     for key, value in (documentation.get("attributes") or {}).items():
         attributes.setdefault(key, {}).update(value)
+    for key, value in (documentation.get("options") or {}).items():
+        options[key] = {**options.get(key, {}), **value}
     return {
         **documentation,
-        "options": {**options, **(documentation.get("options") or {})},
+        "options": options,
         "attributes": attributes,
     }
 
