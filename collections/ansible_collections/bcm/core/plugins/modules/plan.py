@@ -286,7 +286,7 @@ plan:
       elements: str
       sample: [bitcoind/rpc/electrs]
     certificates:
-      description: What to ask M(bcm.core.ca) for, one for each stack that shows one.
+      description: What to ask M(bcm.core.ca_authority) for, one for each stack that shows one.
       type: list
       elements: dict
       sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
