@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.bcm.core.plugins.module_utils._disk import draft
+from ansible_collections.bcm.core.plugins.module_utils._disk import draft, private
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._locks import held
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
@@ -309,9 +309,5 @@ def _home(datacenter: DataCenter) -> Path:
 
 
 def _secrets(datacenter: DataCenter) -> Path:
-    folder = datacenter.secrets
-    folder.mkdir(mode=0o700, exist_ok=True)
-    ignored = folder / ".gitignore"  # inventories are often kept in git
-    if not ignored.exists():
-        ignored.write_text("*\n", encoding="utf-8")
-    return folder
+    private(datacenter.secrets)
+    return datacenter.secrets

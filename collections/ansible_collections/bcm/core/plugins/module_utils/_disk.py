@@ -30,6 +30,15 @@ def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
             os.unlink(name)
 
 
+def private(directory: Path) -> None:
+    """Have a directory that only its owner reads. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    ignored = directory / ".gitignore"  # inventories are often kept in git
+    if not ignored.exists():
+        ignored.write_text("*\n", encoding="utf-8")
+
+
 def sync(path: Path) -> None:
     """Have the disk keep a file, or the names in a directory. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)

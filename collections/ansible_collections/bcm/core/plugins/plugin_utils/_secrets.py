@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..module_utils._disk import draft
+from ..module_utils._disk import draft, private
 from ..module_utils._errors import BcmError
 from ..module_utils._vault import PLAIN, Vault, exposed
 from ._action import plain
@@ -70,7 +70,6 @@ def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PL
     with _told(path):
         if check:
             return _completed(path, names, vault)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.parent):
             result = _completed(path, names, vault)
             if result.made or result.sealed:
@@ -148,8 +147,6 @@ def _damaged(path: Path, fault: str) -> BcmError:
 
 
 def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
-    # inventories are often kept in git
-    (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     with draft(path, vault.seal(formatted(values))) as written:
         os.replace(written, path)
 
@@ -165,7 +162,7 @@ def _told(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Two runs must not each make a secret of the same name."""
-    directory.chmod(0o700)
+    private(directory)
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._disk import draft, sync
+from .._disk import draft, private, sync
 from .._errors import BcmError
 from .._locks import Busy, busy, held
 from .._vault import PLAIN, Vault
@@ -68,11 +68,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keep other runs from writing meanwhile; BcmError if another one does not end soon."""
         with self._told():
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.chmod(0o700)
-            ignored = self.directory / ".gitignore"  # inventories are often kept in git
-            if not ignored.exists():
-                ignored.write_text("*\n", encoding="utf-8")
+            private(self.directory)
         with contextlib.ExitStack() as stack:
             with self._told():
                 self._enter(stack)
