@@ -84,7 +84,7 @@ def present(names: Sequence[str]) -> Wants:
 
     def wanted(book: Book, keys: Container[str]) -> list[Want]:
         kept = names or current(book)
-        return [replace(again(name, book.leaves[name], keys), anew=bool(names)) for name in kept]
+        return [replace(again(name, book, keys), anew=bool(names)) for name in kept]
 
     return wanted
 

@@ -118,7 +118,7 @@ def issue(args: argparse.Namespace) -> int:
     seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     _good_root(book, seen)
-    asked = _wanted(args, seen, book.leaves.get(args.certificate))
+    asked = _wanted(args, seen, args.certificate in book.leaves)
     folder = _folder(args.out)
     days = args.days or LEAF
     suffixes = [".key", *[".p12"] * args.pkcs12]
@@ -291,7 +291,7 @@ def _check_days(days: int | None) -> None:
         raise UsageError(f"A certificate cannot be good for {days} days: write 1 or more")
 
 
-def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> Wants:
+def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
     """What was asked for; for a name that is known and nothing else, what there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
@@ -299,7 +299,7 @@ def _wanted(args: argparse.Namespace, seen: Authority, known: Leaf | None) -> Wa
     if known and not (args.names or args.usage or args.csr):
 
         def same(book: Book, keys: Container[str]) -> list[Want]:
-            found = again(args.certificate, known, keys)
+            found = again(args.certificate, book, keys)
             if found.kept and args.pkcs12:
                 raise BcmError(f"The key of {found.name} is not in the vault, where PKCS#12 has to take it from")
             return [replace(found, pkcs12=found.pkcs12 or args.pkcs12)]

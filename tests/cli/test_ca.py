@@ -633,6 +633,22 @@ def test_direct_issuance(wallet: Wallet) -> None:
     assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "leaf g2", "crl g2"]
 
 
+def test_what_the_root_signed_is_its_to_renew(wallet: Wallet) -> None:
+    """As LXD's certificates are, where others are an intermediate's."""
+    wallet.does("init")
+    wallet.set("bcm_ca_issuance: direct")
+    first = wallet.issue("laptop")["serial"]
+    wallet.set("bcm_ca_issuance: intermediate")
+    wallet.issue("phone")
+    wallet.confirmed()
+    assert wallet.does("renew")["changed"] is False
+    assert wallet.does("show", "laptop")["serial"] == first
+    assert wallet.confirmed() == []
+    done = wallet.ca("rotate", "--yes")
+    assert "then 5 confirmations" in done.stderr
+    assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "inter g2", "leaf g2", "crl g2"]
+
+
 def test_what_is_lost_is_counted_once_it_is_known(wallet: Wallet) -> None:
     wallet.does("init")
     wallet.confirmed()

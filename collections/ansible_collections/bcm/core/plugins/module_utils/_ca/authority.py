@@ -42,7 +42,8 @@ _NAME_LENGTH = 64  # RFC 5280: of a common name
 class Want:
     """A certificate that has to be: its names as they are compared, and the CSR if its key is elsewhere.
 
-    ``anew`` although it is good; ``kept``: its key is elsewhere and stays, no CSR tells it again.
+    ``anew`` although it is good; ``kept``: its key is elsewhere and stays, no CSR tells it again; ``direct``: the root
+    signs it, whoever signs others.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Want:
     pkcs12: bool = False
     anew: bool = False
     kept: bool = False
+    direct: bool = False
 
 
 @dataclass
@@ -364,13 +366,14 @@ class _Work:
         root = self._current()
         found = [item for item in self.book.issuers(self.now) if item.key in self.keys]
         found.sort(key=lambda item: not self._fits(item))  # there may be one for what was asked for in between
-        issuer: Root | Intermediate | None = root if direct else found[0] if found else None
-        own = not found or direct or self.authority.check  # when ca_intermediate would have seen to it
-        allowed = self.authority.scope if own else pki.scope_of(found[0].certificate)
-        usable = {root.key} if direct and root else {item.key for item in self.book.issuers(self.now)}
+        below = {item.key for item in self.book.issuers(self.now)}
         jobs = []
-        signing = False
+        lacking = False
         for want in wants(self.book, self.keys) if callable(wants) else wants:
+            by_root = direct or want.direct
+            issuer: Root | Intermediate | None = root if by_root else found[0] if found else None
+            own = not found or by_root or self.authority.check  # when ca_intermediate would have seen to it
+            allowed = self.authority.scope if own else pki.scope_of(found[0].certificate)
             for name in (*want.names, *_as_host(want)):
                 if not allowed.covers(name):
                     raise BcmError(
@@ -381,17 +384,17 @@ class _Work:
             leaf = self.book.leaves.get(want.name)
             if leaf and want.kept:
                 key = leaf.certificate.public_key()
-            why = self._fault(want, key, leaf, usable)
+            why = self._fault(want, key, leaf, {root.key} if by_root and root else below)
             if why:
-                signing = True
+                lacking = lacking or issuer is None
                 before = _leaf_line(want.name, leaf.certificate) if leaf else ""
                 names = ", ".join(want.names) or want.common_name
                 after = f"{want.name}: {days} days, {names}, {' and '.join(want.usage)} ({why})"
                 run = partial(self._make_leaf, want, key, issuer, days) if issuer else _foretold
-                jobs.append(Job(run, before, after, 1 if direct else 0))
+                jobs.append(Job(run, before, after, int(by_root)))
             if want.pkcs12 and (why or not leaf or _pkcs12(leaf)[0] not in self.keys):
                 jobs.append(Job(partial(self._make_pkcs12, want), "", f"{want.name}: PKCS#12"))
-        if signing and issuer is None and not self.authority.check:
+        if lacking and not self.authority.check:
             lost = next(iter(self.book.issuers(self.now)), None)
             state = f"has no key in {self.authority.store.private}" if lost else "is not there, or has expired"
             raise BcmError(f"The intermediate of {self.authority.domain} {state}: run ca_intermediate first")
@@ -514,12 +517,15 @@ def due(certificate: x509.Certificate, now: datetime) -> bool:
     return end - now <= (end - begin) / 3
 
 
-def again(name: str, leaf: Leaf, keys: Container[str]) -> Want:
+def again(name: str, book: Book, keys: Container[str]) -> Want:
     """What there is, wanted once more. ``keys`` are those of the vault: any other is kept where it is."""
+    leaf = book.leaves[name]
     certificate = leaf.certificate
     names, usage = (tuple(found(certificate)) for found in (pki.names_of, pki.usage_of))
     kept = pki.key_id(certificate.public_key()) not in keys
-    return Want(name, pki.common_name(certificate), names, usage, pkcs12=_pkcs12(leaf)[0] in keys, kept=kept)
+    by_root = leaf.issuer in {root.key for root in book.roots}  # some ask for that, such as LXD
+    pkcs12 = _pkcs12(leaf)[0] in keys
+    return Want(name, pki.common_name(certificate), names, usage, pkcs12=pkcs12, kept=kept, direct=by_root)
 
 
 def want(

@@ -196,22 +196,24 @@ def test_what_is_good_is_made_anew_if_asked_for(lab: Lab) -> None:
     lab.bootstrap()
     here = replace(lab.want("here"), pkcs12=True)
     lab.issue(here, replace(lab.want("there"), usage=("client",)))
-    before = lab.authority.book().leaves
+    book = lab.authority.book()
+    before = book.leaves
     vault = lab.authority.store.keys()
     del vault[pki.key_id(before["there"].certificate.public_key())]
-    wants = [again(name, leaf, vault) for name, leaf in before.items()]
+    wants = [again(name, book, vault) for name in before]
     assert wants[0] == here
     assert lab.issue(*wants).changed is False
     done = lab.issue(*(replace(item, anew=True) for item in wants))
     assert [line.rpartition("(")[2] for line in done.after] == ["asked for)", "here: PKCS#12", "asked for)"]
-    after = lab.authority.book().leaves
+    renewed = lab.authority.book()
+    after = renewed.leaves
     same = {
         name: pki.key_id(leaf.certificate.public_key()) == pki.key_id(after[name].certificate.public_key())
         for name, leaf in before.items()
     }
     assert same == {"here": False, "there": True}
     assert all(leaf.certificate.serial_number != after[name].certificate.serial_number for name, leaf in before.items())
-    assert [again(name, leaf, vault).usage for name, leaf in after.items()] == [item.usage for item in wants]
+    assert [again(name, renewed, vault).usage for name in after] == [item.usage for item in wants]
 
 
 def test_signatures_are_foretold(wallet: Lab, device: Device) -> None:
