@@ -367,13 +367,15 @@ class _Work:
         found = [item for item in self.book.issuers(self.now) if item.key in self.keys]
         found.sort(key=lambda item: not self._fits(item))  # there may be one for what was asked for in between
         below = {item.key for item in self.book.issuers(self.now)}
+        limits = self.authority.scope
+        if found and not self.authority.check:  # when ca_intermediate would have seen to it
+            limits = pki.scope_of(found[0].certificate)
         jobs = []
         lacking = False
         for want in wants(self.book, self.keys) if callable(wants) else wants:
             by_root = direct or want.direct
             issuer: Root | Intermediate | None = root if by_root else found[0] if found else None
-            own = not found or by_root or self.authority.check  # when ca_intermediate would have seen to it
-            allowed = self.authority.scope if own else pki.scope_of(found[0].certificate)
+            allowed = self.authority.scope if by_root else limits
             for name in (*want.names, *_as_host(want)):
                 if not allowed.covers(name):
                     raise BcmError(
