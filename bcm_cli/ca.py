@@ -28,6 +28,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
     Want,
     Wants,
     again,
+    check_days,
     issued,
     report,
     want,
@@ -287,8 +288,10 @@ def _check_name(name: str, datacenter: DataCenter) -> None:
 
 
 def _check_days(days: int | None) -> None:
-    if days is not None and days < 1:
-        raise UsageError(f"A certificate cannot be good for {days} days: write 1 or more")
+    try:
+        check_days(LEAF if days is None else days)
+    except BcmError as error:
+        raise UsageError(str(error)) from error
 
 
 def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
@@ -324,7 +327,7 @@ def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
 
 def _csr(path: str, name: str) -> str:
     try:
-        text = Path(path).expanduser().read_text(encoding="ascii")
+        text = Path(os.path.expanduser(path)).read_text(encoding="ascii")
         pki.requested_key(text, name)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is no PEM"
@@ -336,7 +339,7 @@ def _csr(path: str, name: str) -> str:
 
 def _folder(name: str) -> Path:
     """A folder that can be written to, made if it is not there."""
-    folder = Path(name).expanduser().absolute()
+    folder = Path(os.path.expanduser(name)).absolute()  # which takes any text
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK | os.X_OK):

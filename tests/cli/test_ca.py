@@ -262,6 +262,8 @@ MISTAKES = [
     (("issue", "nas", "--csr", "site.yml", "--usage", "client", "--out", "x"), "The CSR of nas cannot be read"),
     (("issue", "nas", "--csr", "site.yml", "--pkcs12", "--out", "x"), "leave out --csr or --pkcs12"),
     (("issue", "nas", "--usage", "client", "--days", "0", "--out", "x"), "cannot be good for 0 days"),
+    (("renew", "laptop", "--days", "3000000"), "cannot be good for 3000000 days: write 1 to 36500"),
+    (("issue", "nas", "--csr", "~nobody/x", "--usage", "client", "--out", "x"), "~nobody/x cannot be read: No such"),
     (("issue", "nas", "--usage", "client", "--out", "site.yml"), "site.yml cannot be used: File exists"),
     (("show", "laptp"), 'Unknown certificate "laptp": did you mean "laptop"?'),
     (("renew", "laptp"), 'Unknown certificate "laptp": did you mean "laptop"?'),

@@ -31,6 +31,7 @@ except ImportError:  # the sanity tests import this file without the library
 
 #: days
 ROOT, INTERMEDIATE, LEAF = 3650, 90, 30
+_LONGEST = 36500
 # days that revocation lists and the bridge between two roots are good for
 _ROOT_LIST, _LIST, _CROSS = 90, 30, 90
 # no clock that is right says less
@@ -244,6 +245,10 @@ class _Work:
         for name in set(self.keys) - used:
             del self.keys[name]
 
+    def _end(self, days: int) -> datetime:
+        check_days(days)
+        return self.now + timedelta(days=days)
+
     def _key(self, root: Root | None, what: str, index: int) -> ec.EllipticCurvePrivateKey:
         """The key of a root, None: of a new one. It is compared with what is pinned before anything is signed."""
         signer = self._signers.get(index)
@@ -286,6 +291,7 @@ class _Work:
     # -- root ---------------------------------------------------------------------------------------------------------
 
     def plan_root(self, generation: int | None, allow_new: bool, days: int) -> list[Job]:
+        end = self._end(days)
         current = self.book.root
         last = current.index if current else 0
         wanted = generation or last or 1
@@ -305,14 +311,14 @@ class _Work:
         bridged = current if current and current.certificate.not_valid_after_utc > self.now else None
         after = f"root g{wanted}: {days} days, {Identity(domain, wanted).uri} at {Identity(domain, wanted).path}"
         before = _line(f"root g{last}", current.certificate) if current else ""
-        return [Job(partial(self._make_root, wanted, bridged, days), before, after, 2 if bridged else 1)]
+        return [Job(partial(self._make_root, wanted, bridged, end), before, after, 2 if bridged else 1)]
 
-    def _make_root(self, index: int, former: Root | None, days: int) -> None:
+    def _make_root(self, index: int, former: Root | None, end: datetime) -> None:
         domain = self.authority.domain
         if self.book.root:  # whose key tells a mistyped passphrase before a new root rests on it
             self._key(self.book.root, "cross", self.book.root.index)
         key = self._key(None, "root", index)
-        made = pki.root(f"{domain} root g{index}", key, self.begin, self.now + timedelta(days=days))
+        made = pki.root(f"{domain} root g{index}", key, self.begin, end)
         cross = None
         if former:
             end = min(self.now + timedelta(days=_CROSS), made.not_valid_after_utc)
@@ -323,6 +329,7 @@ class _Work:
     # -- intermediate -------------------------------------------------------------------------------------------------
 
     def plan_intermediate(self, replace_lost: bool, days: int) -> list[Job]:
+        end = self._end(days)
         root = self._current()
         found = self.book.issuers(self.now)
         if any(not self._due(i.certificate) and i.key in self.keys and self._fits(i) for i in found):
@@ -336,13 +343,13 @@ class _Work:
         index = root.index if root else 1
         before = _line(f"intermediate g{index}", found[0].certificate) if found else ""
         after = f"intermediate g{index}: {days} days, for {self.authority.scope}"
-        run = partial(self._make_intermediate, root, lost, days) if root else _foretold
+        run = partial(self._make_intermediate, root, lost, end) if root else _foretold
         return [Job(run, before, after, 1)]
 
     def _fits(self, item: Intermediate) -> bool:
         return pki.scope_of(item.certificate) == self.authority.scope
 
-    def _make_intermediate(self, root: Root, lost: Sequence[Intermediate], days: int) -> None:
+    def _make_intermediate(self, root: Root, lost: Sequence[Intermediate], end: datetime) -> None:
         key = pki.new_key()
         identifier = pki.key_id(key.public_key())
         made = pki.intermediate(
@@ -352,7 +359,7 @@ class _Work:
             self._key(root, "inter", root.index),
             self.authority.scope,
             self.begin,
-            self.now + timedelta(days=days),
+            end,
         )
         self.keys[identifier] = pki.key_pem(key)
         self.book.intermediates.append(Intermediate(root.index, made))
@@ -363,6 +370,7 @@ class _Work:
     # -- certificates -------------------------------------------------------------------------------------------------
 
     def plan_certificates(self, wants: Sequence[Want] | Wants, direct: bool, days: int) -> list[Job]:
+        end = self._end(days)
         root = self._current()
         found = [item for item in self.book.issuers(self.now) if item.key in self.keys]
         found.sort(key=lambda item: not self._fits(item))  # there may be one for what was asked for in between
@@ -392,7 +400,7 @@ class _Work:
                 before = _leaf_line(want.name, leaf.certificate) if leaf else ""
                 names = ", ".join(want.names) or want.common_name
                 after = f"{want.name}: {days} days, {names}, {' and '.join(want.usage)} ({why})"
-                run = partial(self._make_leaf, want, key, issuer, days) if issuer else _foretold
+                run = partial(self._make_leaf, want, key, issuer, end) if issuer else _foretold
                 jobs.append(Job(run, before, after, int(by_root)))
             if want.pkcs12 and (why or not leaf or _pkcs12(leaf)[0] not in self.keys):
                 jobs.append(Job(partial(self._make_pkcs12, want), "", f"{want.name}: PKCS#12"))
@@ -421,13 +429,12 @@ class _Work:
         }
         return next((why for why, is_so in faults.items() if is_so), None)
 
-    def _make_leaf(self, want: Want, public: Any, issuer: Root | Intermediate, days: int) -> None:
+    def _make_leaf(self, want: Want, public: Any, issuer: Root | Intermediate, end: datetime) -> None:
         key = None if public else pki.new_key()
         if key:
             public = key.public_key()
             self.keys[pki.key_id(public)] = pki.key_pem(key)
         signing = self._key(issuer, "leaf", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
-        end = self.now + timedelta(days=days)
         made = pki.leaf(want.common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
         self.book.leaves[want.name] = Leaf(made, issuer.key)
         self.book.register(made, want.name, issuer.key)
@@ -511,6 +518,12 @@ class _Work:
 
     def _due(self, certificate: x509.Certificate) -> bool:
         return due(certificate, self.now)
+
+
+def check_days(days: int) -> None:
+    """Raises BcmError for a time that no certificate can be good for."""
+    if not 0 < days <= _LONGEST:
+        raise BcmError(f"A certificate cannot be good for {days} days: write 1 to {_LONGEST}")
 
 
 def due(certificate: x509.Certificate, now: datetime) -> bool:

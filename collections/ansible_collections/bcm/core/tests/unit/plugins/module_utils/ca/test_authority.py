@@ -444,6 +444,21 @@ def test_a_lost_root_key(lab: Lab) -> None:
         lab.authority.intermediate()
 
 
+@pytest.mark.parametrize("days", [-1, 0, 3_000_000, 10**12])
+def test_a_time_that_cannot_be(lab: Lab, days: int) -> None:
+    authority = lab.authority
+    wants = [lab.want("electrs")]
+    for work in (
+        lambda: authority.root(None, allow_new=True, days=days),
+        lambda: authority.intermediate(days=days),
+        lambda: authority.certificates(wants, days=days),
+        lambda: authority.everything(wants, allow_new=True, days=days),
+    ):
+        with pytest.raises(BcmError, match=f"cannot be good for {days} days: write 1 to 36500"):
+            work()
+    assert authority.book().root is None
+
+
 def test_the_root_of_another_data_center(lab: Lab, make: Callable[..., Lab]) -> None:
     lab.bootstrap()
     with pytest.raises(BcmError, match=rf"regtest.pki.json is of another data center, .* {DOMAIN}, not of away.bcm: "):
