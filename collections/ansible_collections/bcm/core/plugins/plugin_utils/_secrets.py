@@ -147,6 +147,8 @@ def _damaged(path: Path, fault: str) -> BcmError:
 
 
 def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
+    for left in path.parent.glob(f".{path.name}.*"):  # drafts of a run that was killed
+        left.unlink()
     with draft(path, vault.seal(formatted(values))) as written:
         os.replace(written, path)
 

@@ -49,6 +49,16 @@ def test_existing_ones_never_change(path: Path) -> None:
     assert second.values.items() > first.values.items()
 
 
+def test_what_a_killed_run_left_is_removed(path: Path) -> None:
+    first = ensure(path, NAMES[:1], check=False)
+    for name in (".regtest.json.a1b2c3d4", ".signet.json.a1b2c3d4"):
+        (path.parent / name).write_text("what nobody uses", encoding="ascii")
+    ensure(path, NAMES, check=False)
+    left = sorted(entry.name for entry in path.parent.iterdir())
+    assert left == [".gitignore", ".signet.json.a1b2c3d4", "regtest.json"]
+    assert json.loads(path.read_text()).items() > first.values.items()
+
+
 def test_an_open_file_is_closed_again(path: Path) -> None:
     ensure(path, NAMES, check=False)
     path.chmod(0o644)
