@@ -1,0 +1,260 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client of tor's control protocol (control-spec), and the script that publishes onion services with it.
+
+The script runs where tor runs, so that this file needs nothing but Python's standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+_CLIENT_KEY = b"Tor safe cookie authentication controller-to-server hash"
+_SERVER_KEY = b"Tor safe cookie authentication server-to-controller hash"
+_ANSWER = 30.0  # seconds tor has for one reply
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class ControlError(Exception):
+    """What went wrong between us and tor; the message begins with what tor did."""
+
+
+class Stream(Protocol):
+    """A connection, such as a socket."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, seconds: float, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply or an event: its status, and its lines, each with the data that came with it."""
+
+    status: int
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        return self.lines[-1][0]
+
+    def values(self) -> dict[str, str]:
+        """The lines that are ``key=value``, data instead of an empty value (control-spec, section 3.9)."""
+        pairs = [(line.partition("="), data) for line, data in self.lines]
+        return {key: data or unquoted(value) for (key, sign, value), data in pairs if sign}
+
+
+class Control:
+    """A session with tor. Raises ControlError; TimeoutError if a deadline passes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._events: list[Reply] = []
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def authenticate(self, cookie: Callable[[str], bytes]) -> None:
+        """With what tor offers; ``cookie`` reads the file of a path (control-spec, sections 3.5, 3.21 and 3.24)."""
+        offered = self.command("PROTOCOLINFO 1")
+        line = next((text for text, _data in offered.lines if text.startswith("AUTH ")), "")
+        methods = re.sub(r"^AUTH METHODS=(\S*).*", r"\1", line).split(",")
+        if "NULL" in methods:
+            self.command("AUTHENTICATE")
+            return
+        path = _QUOTED.search(line)
+        if path is None or not {"SAFECOOKIE", "COOKIE"}.intersection(methods):
+            raise ControlError(f"tor offers no cookie on its control socket, but {', '.join(methods)}")
+        secret = cookie(unquoted(path[0]))
+        self.command(f"AUTHENTICATE {self._proof(secret) if 'SAFECOOKIE' in methods else secret.hex()}")
+
+    def _proof(self, cookie: bytes) -> str:
+        """Of knowing the cookie; tor proves it first, so that nobody else is told."""
+        ours = secrets.token_bytes(32)
+        said = dict(re.findall(r"(\w+)=([0-9A-Fa-f]+)", self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text))
+        message = cookie + ours + bytes.fromhex(said["SERVERNONCE"])
+        if not hmac.compare_digest(
+            hmac.digest(_SERVER_KEY, message, hashlib.sha256), bytes.fromhex(said["SERVERHASH"])
+        ):
+            raise ControlError("the cookie is not the one of the tor that answers")
+        return hmac.digest(_CLIENT_KEY, message, hashlib.sha256).hex()
+
+    def command(self, line: str) -> Reply:
+        """The reply to a command; events that come before it are kept. Raises ControlError if tor refuses."""
+        self._stream.settimeout(_ANSWER)
+        self._stream.sendall(f"{line}\r\n".encode())
+        end = time.monotonic() + _ANSWER
+        while (reply := self._read(end)).status == 650:
+            self._events.append(reply)
+        if reply.status >= 300:
+            raise ControlError(f"tor refuses {line.split()[0]}: {reply.status} {reply.text}")
+        return reply
+
+    def getinfo(self, *keys: str) -> dict[str, str]:
+        return self.command(f"GETINFO {' '.join(keys)}").values()
+
+    def getconf(self, key: str) -> list[str]:
+        """All values of an option, as torrc has them."""
+        pairs = [text.partition("=") for text, _data in self.command(f"GETCONF {key}").lines]
+        return [unquoted(value) for name, sign, value in pairs if sign and name.lower() == key.lower()]
+
+    def setevents(self, *names: str) -> None:
+        self.command(" ".join(("SETEVENTS", *names)))
+
+    def event(self, end: float) -> Reply:
+        """The next event. Raises TimeoutError at ``end``, a time of time.monotonic()."""
+        while True:
+            if self._events:
+                return self._events.pop(0)
+            reply = self._read(end)
+            if reply.status == 650:
+                return reply
+
+    def reload(self, end: float) -> None:
+        """Have tor read its configuration, and wait until it has (control-spec, section 4.1.17). Needs event SIGNAL."""
+        self.command("SIGNAL RELOAD")
+        kept = []
+        while not (event := self.event(end)).text.startswith("SIGNAL RELOAD"):
+            kept.append(event)
+        self._events[:0] = kept
+
+    def _read(self, end: float) -> Reply:
+        """One whole reply (control-spec, section 2.3)."""
+        lines: list[tuple[str, str]] = []
+        while True:
+            line = self._line(end)
+            if not re.match(r"\d\d\d[ +-]", line):
+                raise ControlError(f"what answers does not speak tor's control protocol: {line[:40]!r}")
+            data = []
+            if line[3] == "+":
+                while (more := self._line(end)) != ".":
+                    data.append(more.removeprefix("."))
+            lines.append((line[4:], "\n".join(data)))
+            if line[3] == " ":
+                return Reply(int(line[:3]), tuple(lines))
+
+    def _line(self, end: float) -> str:
+        while b"\r\n" not in self._buffer:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("tor did not answer in time")
+            self._stream.settimeout(left)
+            received = self._stream.recv(65536)
+            if not received:
+                raise ControlError("tor closed the connection")
+            self._buffer += received
+        line, _end, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode(errors="replace")
+
+
+def unquoted(text: str) -> str:
+    """What a quoted string means (control-spec, section 2.1.1), or the text as it is."""
+    found = _QUOTED.fullmatch(text)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else text
+
+
+def connected(path: str) -> Control:
+    """An authenticated session over a unix socket. A tor that was just started anew is asked once more."""
+    for attempt in (1, 2):
+        stream = socket.socket(socket.AF_UNIX)
+        try:
+            stream.settimeout(_ANSWER)
+            stream.connect(path)
+            control = Control(stream)
+            control.authenticate(lambda name: Path(name).read_bytes())
+            return control
+        except ControlError:
+            stream.close()
+            if attempt == 2:
+                raise
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            stream.close()
+            raise ControlError(f"tor is not running, nothing answers at {error.filename or path}") from error
+        except OSError as error:
+            stream.close()
+            raise ControlError(f"tor's control socket {path} cannot be used: {error.strerror or error}") from error
+    raise AssertionError
+
+
+@dataclass
+class Published:
+    """How far the services got: those whose descriptors are with a directory, and what failed with the others."""
+
+    network: bool
+    bootstrap: str = ""
+    uploaded: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+def publish(
+    control: Control, directories: list[str], addresses: list[str], deadline: float, *, reload: bool = True
+) -> Published:
+    """Reload, see that tor has the ``directories``, and wait until descriptors of all ``addresses`` are uploaded.
+
+    ``deadline`` is in seconds. Without the network tor uploads nothing, and nothing is waited for.
+    """
+    end = time.monotonic() + deadline
+    if reload:
+        control.setevents("SIGNAL", "HS_DESC", "STATUS_CLIENT")
+        control.reload(end)
+    has = [line.rstrip("/") for line in control.getconf("HiddenServiceDir")]
+    result = Published(control.getconf("DisableNetwork") == ["0"])
+    result.unknown = [path for path in directories if path not in has]
+    waiting = {address.removesuffix(".onion") for address in addresses}
+    try:
+        while waiting and result.network and not result.unknown:
+            fields = control.event(end).text.split()
+            if fields[0] != "HS_DESC" or fields[2] not in waiting:
+                continue
+            if fields[1] == "UPLOADED":
+                waiting.discard(fields[2])
+                result.uploaded.append(f"{fields[2]}.onion")
+            elif fields[1] == "FAILED":
+                result.failed[f"{fields[2]}.onion"] = " ".join(fields[5:])
+    except TimeoutError:
+        pass
+    result.bootstrap = control.getinfo("status/bootstrap-phase")["status/bootstrap-phase"]
+    return result
+
+
+def main(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the script answers: the fields of Published, or what went wrong as ``error``."""
+    try:
+        with connected(request["socket"]) as control:
+            done = publish(
+                control, request["directories"], request["addresses"], request["deadline"], reload=request["reload"]
+            )
+            return vars(done)
+    except (ControlError, TimeoutError) as error:
+        return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"tor broke off: {error.strerror or error}"}
+
+
+if __name__ == "__main__":
+    json.dump(main(json.load(sys.stdin)), sys.stdout)
