@@ -178,26 +178,30 @@ def unquoted(text: str) -> str:
 
 
 def connected(path: str) -> Control:
-    """An authenticated session over a unix socket. A tor that was just started anew is asked once more."""
-    for attempt in (1, 2):
-        stream = socket.socket(socket.AF_UNIX)
-        try:
-            stream.settimeout(_ANSWER)
-            stream.connect(path)
-            control = Control(stream)
-            control.authenticate(lambda name: Path(name).read_bytes())
-            return control
-        except ControlError:
-            stream.close()
-            if attempt == 2:
-                raise
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            stream.close()
-            raise ControlError(f"tor is not running, nothing answers at {error.filename or path}") from error
-        except OSError as error:
-            stream.close()
-            raise ControlError(f"tor's control socket {path} cannot be used: {error.strerror or error}") from error
-    raise AssertionError
+    """An authenticated session over a unix socket. A tor that begins anew meanwhile has another cookie: twice, then."""
+    try:
+        return _connected(path)
+    except ControlError:
+        return _connected(path)
+
+
+def _connected(path: str) -> Control:
+    stream = socket.socket(socket.AF_UNIX)
+    try:
+        stream.settimeout(_ANSWER)
+        stream.connect(path)
+        control = Control(stream)
+        control.authenticate(lambda name: Path(name).read_bytes())
+        return control
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        stream.close()
+        raise ControlError(f"tor is not running: nothing answers at {error.filename or path}") from error
+    except OSError as error:
+        stream.close()
+        raise ControlError(f"tor's control socket {path} refuses: {error.strerror or error}") from error
+    except BaseException:
+        stream.close()
+        raise
 
 
 @dataclass

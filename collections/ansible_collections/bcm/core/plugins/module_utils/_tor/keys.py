@@ -85,7 +85,7 @@ def new_key(seed: bytes | None = None) -> OnionKey:
 
 
 def parse_key(text: str, what: str) -> OnionKey:
-    """A key as of the control port, or a file hs_ed25519_secret_key in Base64. Raises BcmError, which names ``what``."""
+    """A key as of the control port, or a file hs_ed25519_secret_key in Base64. Raises BcmError that names ``what``."""
     encoded = text.strip()
     remedy = f"give hs_ed25519_secret_key of tor in Base64, or {_CONTROL}…"
     try:

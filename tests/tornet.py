@@ -1,0 +1,222 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Tor network of one's own: four authorities that are relays and exits as well, and any number of others.
+
+It knows no other authorities, so that nothing of it ever talks to the public network. For a look around:
+`python -m tests.tornet`, which says what a torrc needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._tor.control import Control, ControlError, connected
+
+_AUTHORITIES = 4
+_RELAY = """\
+AssumeReachable 1
+ContactInfo nobody@bcm.test
+ExitRelay 1
+ExitPolicy accept *:*
+ExitPolicyRejectPrivate 0
+ServerDNSAllowBrokenConfig 1
+ServerDNSDetectHijacking 0
+ServerDNSResolvConfFile /dev/null
+ServerDNSTestAddresses
+SocksPort 0
+AuthoritativeDirectory 1
+V3AuthoritativeDirectory 1
+TestingV3AuthInitialVotingInterval 5
+TestingV3AuthInitialVoteDelay 2
+TestingV3AuthInitialDistDelay 2
+V3AuthVotingInterval 10
+V3AuthVoteDelay 2
+V3AuthDistDelay 2
+TestingDirAuthVoteExit *
+TestingDirAuthVoteHSDir *
+TestingDirAuthVoteGuard *
+TestingMinExitFlagThreshold 0
+"""
+
+
+class Tor:
+    """A tor that runs, in a directory of its own."""
+
+    def __init__(self, directory: Path, lines: Iterable[str]) -> None:
+        self.directory = directory
+        self.torrc = directory / "torrc"
+        self.log = directory / "log"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        common = [
+            f"DataDirectory {directory / 'data'}",
+            f"ControlSocket {directory / 'control'}",
+            "CookieAuthentication 1",
+            f"CookieAuthFile {directory / 'cookie'}",
+            f"Log notice file {self.log}",
+            "RunAsDaemon 0",
+        ]
+        self.torrc.write_text("".join(f"{line}\n" for line in (*common, *lines)))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        # without our own authorities it would go to the public ones
+        assert "TestingTorNetwork 1\n" in self.torrc.read_text()
+        assert "DirAuthority " in self.torrc.read_text()
+        self.process = subprocess.Popen(
+            ["tor", "--defaults-torrc", "/dev/null", "-f", self.torrc, "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def control(self, within: float = 10) -> Control:
+        """A session, as soon as tor answers."""
+        end = time.monotonic() + within
+        while True:
+            try:
+                return connected(str(self.directory / "control"))
+            except ControlError as error:
+                if time.monotonic() > end or self.process is None or self.process.poll() is not None:
+                    pytest.fail(f"{error}\n{self.said()}", pytrace=False)
+                time.sleep(0.05)
+
+    def bootstrapped(self, within: float = 60) -> None:
+        """Wait until it has reached the network."""
+        with self.control() as control:
+            control.setevents("STATUS_CLIENT")
+            phase = control.getinfo("status/bootstrap-phase")["status/bootstrap-phase"]
+            end = time.monotonic() + within
+            try:
+                while "PROGRESS=100" not in phase:
+                    phase = control.event(end).text
+            except TimeoutError:
+                pytest.fail(f"{self.directory.name} is at: {phase}\n{self.said()}", pytrace=False)
+
+    def said(self) -> str:
+        return "".join(self.log.read_text().splitlines(keepends=True)[-30:]) if self.log.exists() else ""
+
+
+class TorNetwork:
+    """The authorities, and those who use them. ``lines`` are what a torrc needs to be part of it."""
+
+    def __init__(self, directory: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
+        self.directory = directory
+        self.tors: list[Tor] = []
+        places = [addresses[number % len(addresses)] for number in range(_AUTHORITIES)]
+        with ThreadPoolExecutor() as pool:
+            made = list(pool.map(self._authority, range(_AUTHORITIES), places))
+        self.lines = ["TestingTorNetwork 1", *(line for _tor, line in made)]
+        for tor, _line in made:
+            with tor.torrc.open("a") as torrc:
+                torrc.writelines(f"{line}\n" for line in self.lines)
+            tor.start()
+        self.tors += [tor for tor, _line in made]
+
+    def _authority(self, number: int, address: str) -> tuple[Tor, str]:
+        orport, dirport = free_port(address), free_port(address)
+        directory = self.directory / f"authority{number}"
+        own = [f"Nickname authority{number}", f"Address {address}"]
+        own += [f"ORPort {address}:{orport}", f"DirPort {address}:{dirport}", *_RELAY.splitlines()]
+        tor = Tor(directory, own)
+        keys = directory / "data/keys"
+        keys.mkdir(mode=0o700, parents=True)
+        (directory / "data").chmod(0o700)
+        _run("tor-gencert", "--create-identity-key", "-m", "12", "-a", f"{address}:{dirport}", "--passphrase-fd", "0",
+             cwd=keys, text="nobody needs it\n")  # fmt: skip
+        ident = re.search(r"^fingerprint (\w+)", (keys / "authority_certificate").read_text(), re.MULTILINE)
+        # an authority needs other ones to be valid, though it will not be started with this one
+        listed = ["--TestingTorNetwork", "1", "--DirAuthority", f"x orport=1 v3ident={'0' * 40} {address}:1 {'0' * 40}"]
+        shown = _run("tor", "--defaults-torrc", "/dev/null", "-f", str(tor.torrc), *listed, "--list-fingerprint")
+        fingerprint = shown.split("\n")[-2].split(" ", 1)[1].replace(" ", "")
+        assert ident is not None
+        trusted = f"authority{number} orport={orport} no-v2 v3ident={ident[1]} {address}:{dirport} {fingerprint}"
+        return tor, f"DirAuthority {trusted}"
+
+    def tor(self, name: str, *lines: str) -> Tor:
+        """Another tor that uses this network, not yet started."""
+        tor = Tor(self.directory / name, [*self.lines, "Address 127.0.0.1", *lines])
+        self.tors.append(tor)
+        return tor
+
+    def stop(self) -> None:
+        for tor in reversed(self.tors):
+            if tor.process is not None:
+                # an authority that is asked politely waits for its clients
+                tor.process.kill()
+                tor.stop()
+
+
+@contextlib.contextmanager
+def running(addresses: Sequence[str] = ("127.0.0.1",)) -> Iterator[TorNetwork]:
+    """A network that a client has reached, and that is gone afterwards."""
+    # short: the path of a unix socket has at most 107 bytes
+    directory = Path(tempfile.mkdtemp(prefix="bcm-tor-"))
+    network = None
+    try:
+        network = TorNetwork(directory, addresses)
+        client = network.tor("first", "SocksPort 0")
+        client.start()
+        client.bootstrapped()
+        client.stop(signal.SIGKILL)
+        yield network
+    finally:
+        if network is not None:
+            network.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tor_network() -> Iterator[TorNetwork]:
+    with running() as network:
+        yield network
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _run(*argv: str, cwd: Path | None = None, text: str | None = None) -> str:
+    try:
+        done = subprocess.run(argv, cwd=cwd, input=text, capture_output=True, text=True, check=False, timeout=120)
+    except FileNotFoundError:
+        pytest.fail(f"{argv[0]} is missing: run ./bcm test, which installs what the tests need", pytrace=False)
+    if done.returncode:
+        pytest.fail(f"{done.stdout}{done.stderr}\n{argv[0]} ended with {done.returncode}", pytrace=False)
+    return done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.tornet", description="A Tor network, until it is interrupted")
+    parser.add_argument("--address", action="append", help="where its relays listen (default: 127.0.0.1)")
+    begun = time.monotonic()
+    with running(parser.parse_args().address or ["127.0.0.1"]) as network:
+        print(f"# up after {time.monotonic() - begun:.0f} s; give this to tor, and end it with Ctrl-C")
+        print("\n".join(network.lines), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
