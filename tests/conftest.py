@@ -11,6 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import ROOT, Tools, own_lxd
+from tests.tornet import tor_network
+
+
+__all__ = ["tor_network"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

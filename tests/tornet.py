@@ -208,7 +208,9 @@ def _run(*argv: str, cwd: Path | None = None, text: str | None = None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.tornet", description="A Tor network, until it is interrupted")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.tornet", description="A Tor network, until it is interrupted"
+    )
     parser.add_argument("--address", action="append", help="where its relays listen (default: 127.0.0.1)")
     begun = time.monotonic()
     with running(parser.parse_args().address or ["127.0.0.1"]) as network:

@@ -24,6 +24,8 @@ from typing import Any, Protocol
 
 _CLIENT_KEY = b"Tor safe cookie authentication controller-to-server hash"
 _SERVER_KEY = b"Tor safe cookie authentication server-to-controller hash"
+#: what a directory says to a descriptor that is no newer than the one it has, to the second
+REJECTED = "REASON=UPLOAD_REJECTED"
 _ANSWER = 30.0  # seconds tor has for one reply
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -135,12 +137,13 @@ class Control:
                 return reply
 
     def reload(self, end: float) -> None:
-        """Have tor read its configuration, and wait until it has (control-spec, section 4.1.17). Needs event SIGNAL."""
+        """Have tor read its configuration, and wait until it has. Earlier events are lost.
+
+        Needs the event SIGNAL (control-spec, section 4.1.17).
+        """
         self.command("SIGNAL RELOAD")
-        kept = []
-        while not (event := self.event(end)).text.startswith("SIGNAL RELOAD"):
-            kept.append(event)
-        self._events[:0] = kept
+        while not self.event(end).text.startswith("SIGNAL RELOAD"):
+            pass
 
     def _read(self, end: float) -> Reply:
         """One whole reply (control-spec, section 2.3)."""
@@ -230,16 +233,22 @@ def publish(
     result = Published(control.getconf("DisableNetwork") == ["0"])
     result.unknown = [path for path in directories if path not in has]
     waiting = {address.removesuffix(".onion") for address in addresses}
+    begun = set()
     try:
         while waiting and result.network and not result.unknown:
-            fields = control.event(end).text.split()
-            if fields[0] != "HS_DESC" or fields[2] not in waiting:
+            kind, action, address, _auth, directory, *rest = [*control.event(end).text.split(), *[""] * 5]
+            if kind != "HS_DESC" or address not in waiting:
                 continue
-            if fields[1] == "UPLOADED":
-                waiting.discard(fields[2])
-                result.uploaded.append(f"{fields[2]}.onion")
-            elif fields[1] == "FAILED":
-                result.failed[f"{fields[2]}.onion"] = " ".join(fields[5:])
+            if action == "UPLOAD":
+                begun.add((address, directory))
+            elif action == "UPLOADED" and (address, directory) in begun:  # or else it is what was there before
+                waiting.discard(address)
+                result.uploaded.append(f"{address}.onion")
+                result.failed.pop(f"{address}.onion", None)
+            elif action == "FAILED":
+                result.failed[f"{address}.onion"] = " ".join(rest).strip()
+                if REJECTED in rest:  # tor does not try again soon
+                    waiting.discard(address)
     except TimeoutError:
         pass
     result.bootstrap = control.getinfo("status/bootstrap-phase")["status/bootstrap-phase"]

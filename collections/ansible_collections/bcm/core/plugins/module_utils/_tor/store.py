@@ -1,0 +1,96 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The onion services of a data center on the controller's disk: one file, with all keys, in a vault."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .._disk import draft, sync
+from .._errors import BcmError
+from .._locks import Busy, busy, held
+from .._vault import PLAIN, Vault
+from .services import Service, check_keys, recalled
+
+FORMAT = 1
+_PATIENCE = 10.0  # seconds
+
+
+class Store:
+    """Raises BcmError if the file is damaged, cannot be decrypted, or the disk fails."""
+
+    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault = PLAIN) -> None:
+        self.directory = directory
+        self.path = directory / f"{chain}.onions.json"
+        self._lock = directory / f".{chain}.onions.lock"
+        self._patience, self._vault = patience, vault
+
+    def read(self) -> dict[str, Service]:
+        """All services by name, each key checked."""
+        with self._told():
+            try:
+                content = json.loads(self._vault.open(self.path.read_text(encoding="utf-8"), self.path))
+            except FileNotFoundError:
+                return {}
+            except ValueError as error:
+                raise BcmError(f"{self.path} is damaged, it holds no JSON: put a copy of it back") from error
+        if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
+            raise BcmError(f"{self.path} is damaged, it holds no onion services: put a copy of it back")
+        if content.get("format") != FORMAT:
+            raise BcmError(f"{self.path} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+        services = {name: recalled(name, record) for name, record in content["services"].items()}
+        check_keys(services.values())
+        return services
+
+    def write(self, services: Iterable[Service]) -> None:
+        """Replace them all. Needs the lock."""
+        content = {"format": FORMAT, "services": {service.name: service.record() for service in services}}
+        with self._told(), draft(self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n")) as written:
+            os.replace(written, self.path)
+            sync(self.directory)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from changing services meanwhile; BcmError if another one does not end soon."""
+        with contextlib.ExitStack() as stack:
+            with self._told():
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.directory.chmod(0o700)
+                ignored = self.directory / ".gitignore"  # inventories are often kept in git
+                if not ignored.exists():
+                    ignored.write_text("*\n", encoding="utf-8")
+                self._enter(stack)
+                for left in self.directory.glob(f".{self.path.name}.*"):  # drafts of a run that was killed
+                    left.unlink()
+            yield
+
+    def _enter(self, stack: contextlib.ExitStack) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                stack.enter_context(held(self._lock, busy))
+                return
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise BcmError(
+                        f"Another run has been at work on {self.path} for {self._patience:.0f} s: wait until it has "
+                        "ended, and run again"
+                    ) from None
+                time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BcmError(
+                f"Onion services in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
+                "with room on its disk, and run again"
+            ) from error
