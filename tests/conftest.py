@@ -10,11 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import tornet
 from tests.support import ROOT, Tools, own_lxd
-from tests.tornet import tor_network
-
-
-__all__ = ["tor_network"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,3 +33,9 @@ def tools() -> Tools:
 def lxd_tools() -> Iterator[Tools]:
     with own_lxd() as tools:
         yield tools
+
+
+@pytest.fixture(scope="session")
+def tor_network() -> Iterator[tornet.TorNetwork]:
+    with tornet.running() as network:
+        yield network

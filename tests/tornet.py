@@ -4,7 +4,7 @@
 """A Tor network of one's own: four authorities that are relays and exits as well, and any number of others.
 
 It knows no other authorities, so that nothing of it ever talks to the public network. For a look around:
-`python -m tests.tornet`, which says what a torrc needs.
+`PYTHONPATH=collections:. python -m tests.tornet`, which says what a torrc needs.
 """
 
 from __future__ import annotations
@@ -182,12 +182,6 @@ def running(addresses: Sequence[str] = ("127.0.0.1",)) -> Iterator[TorNetwork]:
         if network is not None:
             network.stop()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def tor_network() -> Iterator[TorNetwork]:
-    with running() as network:
-        yield network
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -191,6 +191,21 @@ def check_keys(services: Iterable[Service]) -> None:
             )
 
 
+def instructions(service: Service) -> dict[str, str]:
+    """What a person does with a client key, by program."""
+    address, bare = service.key.address, service.key.address.removesuffix(".onion")
+    port = min(service.ports)
+    return {
+        "electrum": (
+            f"Have a tor of your own with ClientOnionAuthDir in its torrc, put the line of the key into {bare}."
+            "auth_private there, readable by tor alone, and reload it. In Electrum: Tools, Network, Proxy: SOCKS5 "
+            f"127.0.0.1 port 9050; Server: {address}:{port}:s, or :t if the port has no TLS."
+        ),
+        "tor_browser": f"Open http://{address}:{port}/ and type the key when it asks for it.",
+        "orbot": f"More, Onion services, client authentication: add {bare} and the key.",
+    }
+
+
 def include(services: Iterable[Service], layout: Layout = LAYOUT) -> str:
     """The file that torrc includes."""
     return "".join("".join(f"{line}\n" for line in service.lines(layout)) + "\n" for service in services)

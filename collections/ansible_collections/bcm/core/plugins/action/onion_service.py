@@ -1,0 +1,47 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action of the module bcm.core.onion_service."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange, Services, reconciled
+
+
+class ActionModule(OnionChange):
+    OWN_SPEC = {
+        "services": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "ports": {
+                    "type": "list",
+                    "elements": "dict",
+                    "options": {
+                        "port": {"type": "int", "required": True},
+                        "targets": {"type": "list", "elements": "str", "required": True},
+                    },
+                },
+                "authorization": {"type": "bool", "default": True},
+                "pow": {"type": "bool", "default": False},
+                "intro_defense": {"type": "bool", "default": False},
+                "max_streams": {"type": "int", "default": 0},
+                "key": {"type": "str", "no_log": True},
+                "address": {"type": "str"},
+            },
+        },
+    }
+
+    def wanted(self, present: Services, params: dict[str, t.Any]) -> Services:
+        return reconciled(present, params["services"])
+
+    def told(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        known = {} if self.check_mode else {name: service.key.address for name, service in wanted.items()}
+        asked = [item["name"] for item in params["services"] if item["state"] == "present"]
+        return {"addresses": {name: known[name] for name in asked if name in known}}
