@@ -32,6 +32,7 @@ from . import (
     make,
     measure,
     noop,
+    onions,
     peers,
     roundtrip,
     verify,
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "artifacts": artifacts,
     "verify": verify,
     "certificates": certificates,
+    "onions": onions,
 }
 
 

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from ansible_collections.bcm.core.plugins.module_utils._tor.control import Control, ControlError, connected
 
 _AUTHORITIES = 4
@@ -51,6 +49,10 @@ TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
 TestingMinExitFlagThreshold 0
 """
+
+
+class TorNetworkError(Exception):
+    """A tor did not do what it was told; the message has what it said."""
 
 
 class Tor:
@@ -96,7 +98,7 @@ class Tor:
                 return connected(str(self.directory / "control"))
             except ControlError as error:
                 if time.monotonic() > end or self.process is None or self.process.poll() is not None:
-                    pytest.fail(f"{error}\n{self.said()}", pytrace=False)
+                    raise TorNetworkError(f"{error}\n{self.said()}") from error
                 time.sleep(0.05)
 
     def bootstrapped(self, within: float = 60) -> None:
@@ -109,7 +111,7 @@ class Tor:
                 while "PROGRESS=100" not in phase:
                     phase = control.event(end).text
             except TimeoutError:
-                pytest.fail(f"{self.directory.name} is at: {phase}\n{self.said()}", pytrace=False)
+                raise TorNetworkError(f"{self.directory.name} is at: {phase}\n{self.said()}") from None
 
     def said(self) -> str:
         return "".join(self.log.read_text().splitlines(keepends=True)[-30:]) if self.log.exists() else ""
@@ -195,9 +197,9 @@ def _run(*argv: str, cwd: Path | None = None, text: str | None = None) -> str:
     try:
         done = subprocess.run(argv, cwd=cwd, input=text, capture_output=True, text=True, check=False, timeout=120)
     except FileNotFoundError:
-        pytest.fail(f"{argv[0]} is missing: run ./bcm test, which installs what the tests need", pytrace=False)
+        raise TorNetworkError(f"{argv[0]} is missing: install the package tor; nothing of it has to run") from None
     if done.returncode:
-        pytest.fail(f"{done.stdout}{done.stderr}\n{argv[0]} ended with {done.returncode}", pytrace=False)
+        raise TorNetworkError(f"{done.stdout}{done.stderr}\n{argv[0]} ended with {done.returncode}")
     return done.stdout
 
 

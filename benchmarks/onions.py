@@ -1,0 +1,62 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Onion services on a Tor network of one's own: 20 in one batch, one, and none to be made; addresses of keys."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._tor.keys import new_key, parse_key
+from tests import tornet
+
+from .measure import Bench, Line, timed
+
+_COUNT = 20
+_ADDRESSES = 1000
+_DATACENTER = "bench-t"
+# of the bridge of the benchmarks: the tor of the data center reaches it by its own
+_HOST = "10.108.240.1"
+
+
+def lines(bench: Bench) -> list[Line]:
+    one: list[float] = []
+    many: list[float] = []
+    again: list[float] = []
+    with tornet.running([_HOST]) as network:
+        stack = {"stack": "tor", "chain": "regtest", "bcm_datacenter": _DATACENTER}
+        variables: dict[str, Any] = {**stack, "tor_network": True, "tor_lines": network.lines}
+        inventory = bench.folder / "onions/hosts.yml"
+        inventory.parent.mkdir()
+        inventory.write_text("all: {hosts: {localhost: {ansible_connection: local}}}\n", encoding="utf-8")
+        try:
+            bench.playbook("../site.yml", variables, inventory=inventory)
+            for number in range(bench.repetitions):
+                services = {
+                    "project": datacenter_names(_DATACENTER, "regtest").project,
+                    "place": str(inventory.parent / str(number)),
+                    "one": _services("one", 1),
+                    "many": _services("many", _COUNT),
+                }
+                tasks = bench.playbook("playbooks/onions.yml", services).tasks
+                one.append(tasks["One service"])
+                many.append(tasks["Many services"])
+                again.append(tasks["Leave them alone"])
+        finally:
+            bench.playbook("../site.yml", {**variables, "state": "absent", "delete_data": True}, inventory=inventory)
+    texts = [new_key().text for _number in range(_ADDRESSES)]
+    derived = [
+        timed(lambda: [parse_key(text, "a service").address for text in texts]) for _number in range(bench.repetitions)
+    ]
+    return [
+        Line(f"{_COUNT} onion services made and published in one batch", median(many), "one", median(one), 1.5),
+        Line(f"{_COUNT} onion services left alone", median(again), at_most=0.5),
+        Line(f"{_ADDRESSES} onion addresses derived from their keys", median(derived), at_most=1.0),
+    ]
+
+
+def _services(name: str, count: int) -> list[dict[str, Any]]:
+    ports = [{"port": 80, "targets": ["127.0.0.1:80"]}]
+    return [{"name": f"{name}{number}", "ports": ports} for number in range(count)]
