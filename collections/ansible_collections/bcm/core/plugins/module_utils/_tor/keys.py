@@ -5,14 +5,13 @@
 """Keys of version 3 onion services and of their clients, as tor keeps them (rend-spec-v3, sections 1.9, 6 and G).
 
 What tor keeps is an expanded Ed25519 key, a scalar and the prefix of nonces, from which there is no way back to a
-seed. `cryptography` takes seeds only, so that the public half of such a key is computed here (RFC 8032, section 5.1).
+seed. `cryptography` takes seeds only, so the public half of such a key is libsodium's work.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from nacl.bindings import crypto_scalarmult_ed25519_base_noclamp
 except ImportError:  # the sanity tests import this file without the libraries
     pass
 
@@ -30,18 +30,6 @@ _SECRET_HEADER = b"== ed25519v1-secret: type0 ==\0\0\0"
 _PUBLIC_HEADER = b"== ed25519v1-public: type0 ==\0\0\0"
 _CONTROL = "ED25519-V3:"
 _VERSION = b"\x03"
-
-_P = 2**255 - 19
-_ORDER = 2**252 + 27742317777372353535851937790883648493
-_D = -121665 * pow(121666, -1, _P) % _P
-# the base point (RFC 8032, section 5.1)
-_BASE = (
-    15112221349535400772501151409588531511454012693041857206046113283949847762202,
-    46316835694926478169428394003475163141307993866256225615783033603165251855960,
-)
-
-#: extended coordinates: X, Y, Z, T with x = X/Z, y = Y/Z, x·y = T/Z
-_Point = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -194,7 +182,7 @@ def _secret(raw: bytes, what: str, remedy: str) -> OnionKey:
     scalar = int.from_bytes(raw[:32], "little")
     if scalar % 8 or scalar >> 254 != 1:
         raise BcmError(f"The key of {what} is foreign, no Ed25519 key that was expanded as tor does: {remedy}")
-    return OnionKey(raw, _public(scalar))
+    return OnionKey(raw, crypto_scalarmult_ed25519_base_noclamp(raw[:32]))
 
 
 def _bare(address: str) -> str:
@@ -207,39 +195,3 @@ def _checksum(public: bytes) -> bytes:
 
 def _base32(raw: bytes) -> str:
     return base64.b32encode(raw).decode().rstrip("=")
-
-
-def _public(scalar: int) -> bytes:
-    """The encoded product of a scalar and the base point, four bits at a time."""
-    point: _Point = (0, 1, 1, 0)
-    left = scalar % _ORDER
-    for row in _table():
-        point = _add(point, row[left & 15])
-        left >>= 4
-    x, y, z, _product = point
-    inverse = pow(z, -1, _P)
-    return (y * inverse % _P | (x * inverse % _P & 1) << 255).to_bytes(32, "little")
-
-
-@functools.cache
-def _table() -> tuple[tuple[_Point, ...], ...]:
-    """In row i, column j: the base point times j·16^i."""
-    base: _Point = (*_BASE, 1, _BASE[0] * _BASE[1] % _P)
-    rows = []
-    for _row in range(64):
-        row: list[_Point] = [(0, 1, 1, 0)]
-        for _column in range(16):
-            row.append(_add(row[-1], base))
-        base = row.pop()
-        rows.append(tuple(row))
-    return tuple(rows)
-
-
-def _add(one: _Point, two: _Point) -> _Point:
-    """RFC 8032, section 5.1.4."""
-    a = (one[1] - one[0]) * (two[1] - two[0]) % _P
-    b = (one[1] + one[0]) * (two[1] + two[0]) % _P
-    c = 2 * one[3] * two[3] * _D % _P
-    d = 2 * one[2] * two[2] % _P
-    e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
