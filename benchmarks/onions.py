@@ -12,6 +12,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.names import datace
 from ansible_collections.bcm.core.plugins.module_utils._tor.keys import new_key, parse_key
 from tests import tornet
 
+from .datacenter import site
 from .measure import Bench, Line, timed
 
 _COUNT = 20
@@ -26,17 +27,13 @@ def lines(bench: Bench) -> list[Line]:
     many: list[float] = []
     again: list[float] = []
     with tornet.running([_HOST]) as network:
-        stack = {"stack": "tor", "chain": "regtest", "bcm_datacenter": _DATACENTER}
-        variables: dict[str, Any] = {**stack, "tor_network": True, "tor_lines": network.lines}
-        inventory = bench.folder / "onions/hosts.yml"
-        inventory.parent.mkdir()
-        inventory.write_text("all: {hosts: {localhost: {ansible_connection: local}}}\n", encoding="utf-8")
+        told: dict[str, Any] = {"stack": "tor", "tor_network": True, "tor_lines": network.lines}
         try:
-            bench.playbook("../site.yml", variables, inventory=inventory)
+            site(bench, _DATACENTER, **told)
             for number in range(bench.repetitions):
                 services = {
                     "project": datacenter_names(_DATACENTER, "regtest").project,
-                    "place": str(inventory.parent / str(number)),
+                    "place": str(bench.folder / f"onions{number}"),
                     "one": _services("one", 1),
                     "many": _services("many", _COUNT),
                 }
@@ -45,7 +42,7 @@ def lines(bench: Bench) -> list[Line]:
                 many.append(tasks["Many services"])
                 again.append(tasks["Leave them alone"])
         finally:
-            bench.playbook("../site.yml", {**variables, "state": "absent", "delete_data": True}, inventory=inventory)
+            site(bench, _DATACENTER, **told, state="absent", delete_data=True)
     texts = [new_key().text for _number in range(_ADDRESSES)]
     derived = [
         timed(lambda: [parse_key(text, "a service").address for text in texts]) for _number in range(bench.repetitions)

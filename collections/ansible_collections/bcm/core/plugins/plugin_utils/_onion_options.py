@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules of onion services share: options, where keys are kept, what they do to an instance."""
+"""What the modules of onion services share: options, what is kept of services and clients, what an instance gets."""
 
 from __future__ import annotations
 
