@@ -227,6 +227,14 @@ def test_a_run_that_was_killed_is_healed(machine: Machine, target: str) -> None:
     assert (done.changed, done.files, done.published) == (True, [], ["web"])
 
 
+def test_too_late(machine: Machine, target: str) -> None:
+    web = service("web", target)
+    with pytest.raises(BcmError, match=r"^tor in instance tor did not upload the descriptors of web within 0.05 s"):
+        machine.deploy(web, deadline=0.05)
+    # whatever tor did meanwhile, the next run completes it
+    assert machine.deploy(web).published == ["web"]
+
+
 def test_wrong_permissions_are_put_right_before_tor_sees_them(machine: Machine, target: str) -> None:
     web = service("web", target)
     machine.deploy(web)

@@ -225,10 +225,10 @@ def publish(
 
     ``deadline`` is in seconds. Without the network tor uploads nothing, and nothing is waited for.
     """
-    end = time.monotonic() + deadline
     if reload:
         control.setevents("SIGNAL", "HS_DESC", "STATUS_CLIENT")
-        control.reload(end)
+        control.reload(time.monotonic() + _ANSWER)
+    end = time.monotonic() + deadline
     has = [line.rstrip("/") for line in control.getconf("HiddenServiceDir")]
     result = Published(control.getconf("DisableNetwork") == ["0"])
     result.unknown = [path for path in directories if path not in has]
