@@ -22,9 +22,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import socks
+
 from ansible_collections.bcm.core.plugins.module_utils._tor.control import Control, ControlError, connected
 
+#: what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
+NO_KEY, WRONG_KEY = "0xf4", "0xf5"
+
 _AUTHORITIES = 4
+_PATIENCE = 90.0  # seconds for what takes less than 10
 _RELAY = """\
 AssumeReachable 1
 ContactInfo nobody@bcm.test
@@ -101,7 +107,7 @@ class Tor:
                     raise TorNetworkError(f"{error}\n{self.said()}") from error
                 time.sleep(0.05)
 
-    def bootstrapped(self, within: float = 60) -> None:
+    def bootstrapped(self, within: float = _PATIENCE) -> None:
         """Wait until it has reached the network."""
         with self.control() as control:
             control.setevents("STATUS_CLIENT")
@@ -165,6 +171,29 @@ class TorNetwork:
                 # an authority that is asked politely waits for its clients
                 tor.process.kill()
                 tor.stop()
+
+
+class Client:
+    """A tor with a SOCKS port, and the keys it was given."""
+
+    def __init__(self, network: TorNetwork, name: str, *lines: str) -> None:
+        given = network.directory / name / "keys"
+        given.mkdir(mode=0o700, parents=True)
+        given.parent.chmod(0o700)
+        for number, line in enumerate(lines):
+            (given / f"{number}.auth_private").write_text(line)
+        self.port = free_port()
+        self.tor = network.tor(name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
+        self.tor.start()
+
+    def get(self, address: str, port: int = 80, say: bytes = b"") -> bytes:
+        """What the service says. Raises socks.ProxyError."""
+        with socks.socksocket() as connection:
+            connection.set_proxy(socks.SOCKS5, "127.0.0.1", self.port, rdns=True)
+            connection.settimeout(_PATIENCE)
+            connection.connect((address, port))
+            connection.sendall(say)
+            return connection.recv(100)
 
 
 @contextlib.contextmanager

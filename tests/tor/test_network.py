@@ -27,11 +27,9 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSes
 from ansible_collections.bcm.core.plugins.module_utils._tor import keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Deployed, deploy
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Layout, Service
-from tests.tornet import Tor, TorNetwork, free_port
+from tests.tornet import NO_KEY, WRONG_KEY, Client, Tor, TorNetwork
 
 DEADLINE = 90.0  # seconds for what takes less than 10
-# what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
-NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 
 
 class Disk:
@@ -81,28 +79,6 @@ class Machine:
 
     def path(self, name: str, *more: str) -> Path:
         return Path(self.layout.directory(name), *more)
-
-
-class Client:
-    """A tor with a SOCKS port, and the keys it was given."""
-
-    def __init__(self, network: TorNetwork, name: str, *lines: str) -> None:
-        given = network.directory / name / "keys"
-        given.mkdir(mode=0o700, parents=True)
-        given.parent.chmod(0o700)
-        for number, line in enumerate(lines):
-            (given / f"{number}.auth_private").write_text(line)
-        self.port = free_port()
-        self.tor = network.tor(name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
-        self.tor.start()
-
-    def get(self, address: str, port: int = 80) -> bytes:
-        """What the service says. Raises socks.ProxyError."""
-        with socks.socksocket() as connection:
-            connection.set_proxy(socks.SOCKS5, "127.0.0.1", self.port, rdns=True)
-            connection.settimeout(DEADLINE)
-            connection.connect((address, port))
-            return connection.recv(100)
 
 
 @pytest.fixture(scope="module")

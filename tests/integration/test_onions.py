@@ -1,0 +1,103 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An onion service of a data center on a Tor network: reached with a key, lost, and back at its address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import socks
+
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from tests import tornet
+from tests.integration.conftest import apply
+from tests.support import LXD_DIR, ROOT, Tools
+
+pytestmark = pytest.mark.containers
+
+DATACENTER = "onions"
+PROJECT = datacenter_names(DATACENTER, "regtest").project
+# the relays, which the tor of the data center reaches through its uplink
+BRIDGE, ADDRESS = "bcmtor", "10.108.241.1"
+
+
+@pytest.fixture(scope="module")
+def network(client: Client) -> Iterator[tornet.TorNetwork]:
+    bridge = {"kind": "network", "name": BRIDGE}
+    apply(client, {**bridge, "config": {"ipv4.address": f"{ADDRESS}/24", "ipv4.nat": False, "ipv6.address": "none"}})
+    with tornet.running([ADDRESS]) as network:
+        yield network
+    apply(client, {**bridge, "state": "absent"})
+
+
+class Site:
+    """The data center, by its playbook."""
+
+    def __init__(self, tools: Tools, folder: Path, network: tornet.TorNetwork) -> None:
+        self._tools, self._folder = tools, folder
+        self._inventory = folder / "hosts.yml"
+        self._inventory.write_text((ROOT / "inventories/local/hosts.yml").read_text())
+        (folder / "group_vars").mkdir()
+        (folder / "group_vars/all.yml").write_text((ROOT / "inventories/local/group_vars/all.yml").read_text())
+        self._told = {
+            "bcm_datacenter": DATACENTER,
+            "bcm_image_apt_options": ["Acquire::Check-Valid-Until=false"],
+            "stack": "tor",
+            "tor_network": True,
+            "tor_lines": network.lines,
+            "project": PROJECT,
+            "folder": str(folder),
+        }
+
+    def run(self, playbook: Path, **more: Any) -> None:
+        told = json.dumps({**self._told, **more})
+        self._tools.run("ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, playbook)
+
+    def has_a_service(self) -> dict[str, Any]:
+        """Deploy tor, something to listen behind it, and the service; what it is like."""
+        self.run(ROOT / "site.yml")
+        with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
+            listen = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "/srv", "8080"]
+            lxd_exec.run(lxd, "tor", ["systemd-run", "--unit=web", *listen], deadline=30)
+        self.run(ROOT / "tests/integration/onions.yml")
+        told: dict[str, Any] = json.loads((self._folder / "told.json").read_text())
+        return told
+
+    def goes(self) -> None:
+        self.run(ROOT / "site.yml", state="absent", delete_data=True)
+
+
+@pytest.fixture
+def site(lxd_tools: Tools, tmp_path: Path, network: tornet.TorNetwork) -> Iterator[Site]:
+    site = Site(lxd_tools, tmp_path, network)
+    yield site
+    site.goes()
+
+
+def test_an_address_outlives_its_instance(site: Site, network: tornet.TorNetwork) -> None:
+    first = site.has_a_service()
+    address = first["info"][0]["address"]
+    assert first["published"] == ["web"]
+    assert (first["info"][0]["published"], first["info"][0]["clients"]) == (True, ["alice"])
+    alice = tornet.Client(network, "alice", first["client"]["auth_private"])
+    eve = tornet.Client(network, "eve")
+    for client in (alice, eve):
+        client.tor.bootstrapped()
+    assert alice.get(address, say=b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
+    with pytest.raises(socks.ProxyError, match=tornet.NO_KEY):
+        eve.get(address)
+
+    # the instance and its volume are destroyed
+    site.goes()
+    second = site.has_a_service()
+    assert second["published"] == ["web"]
+    assert (second["info"], second["client"]) == (first["info"], first["client"])
+    assert alice.get(address, say=b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
