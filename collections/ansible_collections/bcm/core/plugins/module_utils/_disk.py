@@ -30,6 +30,12 @@ def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
             os.unlink(name)
 
 
+def remove_drafts(path: Path) -> None:
+    """Those that a run which was killed left beside a file. Needs its lock; raises OSError."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink()
+
+
 def private(directory: Path) -> None:
     """Have a directory that only its owner reads. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

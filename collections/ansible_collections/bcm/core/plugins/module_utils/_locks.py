@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from ._errors import BcmError
 
 
 class Busy(Exception):
@@ -20,6 +23,22 @@ class Busy(Exception):
 def busy() -> None:
     """To be called as ``waiting`` by who does not wait. Raises Busy."""
     raise Busy
+
+
+@contextlib.contextmanager
+def awaited(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
+    """Hold the lock at a path; raise the fault if another run has had it for so long."""
+    deadline = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(path, busy))
+                break
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise fault from None
+                time.sleep(0.05)
+        yield
 
 
 @contextlib.contextmanager

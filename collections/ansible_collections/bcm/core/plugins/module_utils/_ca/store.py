@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._disk import draft, private, sync
+from .._disk import draft, private, remove_drafts, sync
 from .._errors import BcmError
-from .._locks import Busy, busy, held
+from .._locks import awaited
 from .._vault import PLAIN, Vault
 
 FORMAT = 1
@@ -69,27 +68,16 @@ class Store:
         """Keep other runs from writing meanwhile; BcmError if another one does not end soon."""
         with self._told():
             private(self.directory)
+        busy = BcmError(
+            f"Another run has been at work on {self.public} for {self._patience:.0f} s: wait until it has ended, or "
+            "answer it on the device, and run again"
+        )
         with contextlib.ExitStack() as stack:
             with self._told():
-                self._enter(stack)
-                for path in (self.public, self.private):  # drafts of a run that was killed
-                    for left in self.directory.glob(f".{path.name}.*"):
-                        left.unlink()
+                stack.enter_context(awaited(self._lock, self._patience, busy))
+                for path in (self.public, self.private):
+                    remove_drafts(path)
             yield
-
-    def _enter(self, stack: contextlib.ExitStack) -> None:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                stack.enter_context(held(self._lock, busy))
-                return
-            except Busy:
-                if time.monotonic() > deadline:
-                    raise BcmError(
-                        f"Another run has been at work on {self.public} for {self._patience:.0f} s: wait until it has "
-                        "ended, or answer it on the device, and run again"
-                    ) from None
-                time.sleep(0.05)
 
     def _read(self, path: Path, vault: Vault) -> dict[str, Any] | None:
         with self._told():

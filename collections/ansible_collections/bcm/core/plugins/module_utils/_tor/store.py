@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .._disk import draft, sync
+from .._disk import draft, private, remove_drafts, sync
 from .._errors import BcmError
-from .._locks import Busy, busy, held
+from .._locks import awaited
 from .._vault import PLAIN, Vault
 from .services import Service, check_keys, recalled
 
@@ -59,31 +58,16 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs from changing services meanwhile; BcmError if another one does not end soon."""
+        busy = BcmError(
+            f"Another run has been at work on {self.path} for {self._patience:.0f} s: wait until it has ended, and run "
+            "again"
+        )
         with contextlib.ExitStack() as stack:
             with self._told():
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.directory.chmod(0o700)
-                ignored = self.directory / ".gitignore"  # inventories are often kept in git
-                if not ignored.exists():
-                    ignored.write_text("*\n", encoding="utf-8")
-                self._enter(stack)
-                for left in self.directory.glob(f".{self.path.name}.*"):  # drafts of a run that was killed
-                    left.unlink()
+                private(self.directory)
+                stack.enter_context(awaited(self._lock, self._patience, busy))
+                remove_drafts(self.path)
             yield
-
-    def _enter(self, stack: contextlib.ExitStack) -> None:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                stack.enter_context(held(self._lock, busy))
-                return
-            except Busy:
-                if time.monotonic() > deadline:
-                    raise BcmError(
-                        f"Another run has been at work on {self.path} for {self._patience:.0f} s: wait until it has "
-                        "ended, and run again"
-                    ) from None
-                time.sleep(0.05)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
