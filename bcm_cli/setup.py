@@ -26,17 +26,22 @@ VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements.txt"
 # An ordinary user's PATH often lacks the sbin directories.
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"])
+_SYSTEMD = "/run/systemd/system"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A system package: ``gives`` is a file, or a program (one of several), that shows it is there."""
+    """A system package: ``gives`` is a file, or a program (one of several), that shows it is there.
+
+    ``masked`` are units of it that must not start.
+    """
 
     name: str
     gives: str
     reason: str
     snap: bool = False
+    masked: tuple[str, ...] = ()
 
     def missing(self) -> bool:
         if self.gives.startswith("/"):
@@ -156,6 +161,9 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
         raise BcmError("There is no apt on this machine: install these by the means it has")
     allowed("Install with apt?" if not snaps else "Install with apt and snap?", yes, f"type `{by_hand}`")
     root = sudo()
+    masked = [unit for package in missing for unit in package.masked]
+    if masked and os.path.isdir(_SYSTEMD):
+        quietly(f"Keep {' and '.join(masked)} from starting", [*root, "systemctl", "mask", *masked])
     if len(apt) > 3:
         quietly("Read the package lists", [*root, "apt-get", "update"])
     for command in commands:

@@ -32,7 +32,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs that write down their words, and the file they write to."""
     written = tmp_path / "calls"
     written.touch()
-    for name in ("apt-get", "snap", "sudo"):
+    for name in ("apt-get", "snap", "sudo", "systemctl"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho "$(basename "$0") $*" >>{written}\n')
         program.chmod(0o755)
@@ -44,6 +44,17 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_there_is_not_asked_for(calls: Path) -> None:
     setup.packages((Package("coreutils", "no-such-program|ls", ""), Package("files", "/etc/passwd", "")), yes=False)
     assert calls.read_text() == ""
+
+
+@pytest.mark.parametrize("systemd", [True, False])
+def test_what_must_not_start_does_not(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: bool
+) -> None:
+    monkeypatch.setattr(setup, "_SYSTEMD", str(tmp_path if systemd else tmp_path / "none"))
+    setup.packages((Package("loud", "no-such-program", "", masked=("loud.service",)),), yes=True)
+    done = calls.read_text().splitlines()
+    assert done[:-2] == (["systemctl mask loud.service"] if systemd else [])
+    assert done[-1] == "apt-get install -y loud"
 
 
 def test_allowed_by_yes(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
