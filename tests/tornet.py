@@ -186,11 +186,11 @@ class Client:
         self.tor = network.tor(name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
         self.tor.start()
 
-    def get(self, address: str, port: int = 80, say: bytes = b"") -> bytes:
+    def get(self, address: str, port: int = 80, say: bytes = b"", within: float = _PATIENCE) -> bytes:
         """What the service says. Raises socks.ProxyError."""
         with socks.socksocket() as connection:
             connection.set_proxy(socks.SOCKS5, "127.0.0.1", self.port, rdns=True)
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(within)
             connection.connect((address, port))
             connection.sendall(say)
             return connection.recv(100)
