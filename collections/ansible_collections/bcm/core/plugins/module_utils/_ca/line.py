@@ -10,6 +10,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ _Answer = TypeVar("_Answer")
 
 #: seconds that a device may take to answer when nobody is asked
 ANSWER = 10.0
+# how often one at a path is: over UDP, trezorlib waits a tenth of a second for an answer
+_ASKED = 10
 
 
 class DeviceError(BcmError):
@@ -102,9 +105,13 @@ def _within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
 
 def find(path: str | None) -> transport.Transport:
     """The one device there is, or the one at a path."""
-    with contextlib.suppress(exceptions.TrezorException):
-        if path:
+    begun = time.monotonic()
+    for _again in range(_ASKED if path else 0):
+        try:
             return _within(ANSWER, partial(transport.get_transport, path))
+        except exceptions.TrezorException:
+            if time.monotonic() - begun > ANSWER / 2:
+                break
     try:
         every = _within(ANSWER, transport.enumerate_devices)
     except exceptions.TrezorException as error:

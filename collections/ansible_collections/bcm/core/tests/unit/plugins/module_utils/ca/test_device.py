@@ -672,6 +672,24 @@ def test_a_bridge_has_what_is_on_usb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.find("webusb").get_path() == "webusb:001:1"
 
 
+def test_one_that_is_slow_to_answer_is_there() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as slow:
+        slow.bind(("127.0.0.1", 0))
+        slow.settimeout(10)
+
+        def answer() -> None:
+            for reply in (None, None, b"PONGPONG"):
+                _question, caller = slow.recvfrom(64)
+                if reply:
+                    slow.sendto(reply, caller)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        path = f"udp:127.0.0.1:{slow.getsockname()[1]}"
+        assert line.find(path).get_path() == path
+        thread.join()
+
+
 def test_two_runs_at_once(plug: Callable[..., Double]) -> None:
     double = plug()
     with trezor(double) as used:
