@@ -242,12 +242,15 @@ def test_a_draft_of_a_run_that_was_killed_goes(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
     store = Store(tmp_path, "regtest")
     with store.locked():
         store.write([WEB])
         before = store.path.read_bytes()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "fsync", lambda _handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            patch.setattr(os, "fsync", full)
             with pytest.raises(BcmError, match=r"No space left on device; nothing was changed"):
                 store.write([])
     assert store.path.read_bytes() == before
