@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,10 +213,14 @@ class _Work:
 
     def publish(self, names: Sequence[str], deadline: float) -> None:
         """Have tor read its configuration, and see these services published."""
+        end = time.monotonic() + deadline
         said, missing = self._published(names, deadline)
-        if rejected := [name for name in missing if control.REJECTED in said.failed.get(self._address(name), "")]:
+        while rejected := [name for name in missing if control.REJECTED in said.failed.get(self._address(name), "")]:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
             self.take_away(rejected)
-            said, missing = self._published(missing, deadline)
+            said, missing = self._published(missing, left)
         if missing:
             raise BcmError(_late(self.host.name, missing, said, deadline, self.wanted))
         self.done.published = list(names) if said.network else []
