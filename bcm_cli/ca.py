@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Container, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -35,7 +34,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
 )
 from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Leaf, Root
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
-from ansible_collections.bcm.core.plugins.module_utils._disk import draft
+from ansible_collections.bcm.core.plugins.module_utils._disk import put
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
 
@@ -361,12 +360,7 @@ def _refuse(paths: Sequence[Path]) -> None:
 def _write(files: Files) -> None:
     """All of them, each as a whole."""
     try:
-        with ExitStack() as drafts:
-            written = {
-                path: drafts.enter_context(draft(path, content, mode)) for path, (content, mode) in files.items()
-            }
-            for path, name in written.items():
-                os.replace(name, path)
+        put(*((path, content, mode) for path, (content, mode) in files.items()))
     except OSError as error:
         where = error.filename2 or error.filename or next(iter(files))
         raise BcmError(f"{where} cannot be written: {error.strerror}: make room for it, and run it again") from error

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.bcm.core.plugins.module_utils._disk import draft, private
+from ansible_collections.bcm.core.plugins.module_utils._disk import private, put
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._locks import held
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
@@ -166,8 +166,8 @@ def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
             "prints to that machine, as one of ~/.ssh/authorized_keys"
         )
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with _agent(datacenter, "ssh-key", who) as answer, draft(path, f"{answer['key']}\n") as written:
-        os.rename(written, path)
+    with _agent(datacenter, "ssh-key", who) as answer:
+        put((path, f"{answer['key']}\n", 0o600))
     return str(answer["key"])
 
 

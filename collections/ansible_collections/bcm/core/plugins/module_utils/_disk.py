@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ._errors import BcmError
+
 
 @contextlib.contextmanager
 def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
@@ -28,6 +30,27 @@ def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def put(*files: tuple[Path, str | bytes, int]) -> None:
+    """Replace files, each with a content and a mode, once all of them are whole on disk. Raises OSError."""
+    with contextlib.ExitStack() as drafts:
+        written = [(drafts.enter_context(draft(*file)), file[0]) for file in files]
+        for name, path in written:
+            os.replace(name, path)
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Make one message of a fault of the disk; ``what`` is being written, and where. Raises BcmError."""
+    try:
+        yield
+    except OSError as error:
+        raise BcmError(
+            f"{what}: {error.strerror or error}; nothing was changed: make it writable with room on its disk, and run "
+            "again"
+        ) from error
 
 
 def remove_drafts(path: Path) -> None:

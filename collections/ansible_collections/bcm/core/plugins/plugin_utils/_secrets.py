@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..module_utils._disk import draft, private, remove_drafts
+from ..module_utils._disk import private, put, remove_drafts
 from ..module_utils._errors import BcmError
 from ..module_utils._vault import PLAIN, Vault, exposed
 from ._action import plain
@@ -148,8 +148,7 @@ def _damaged(path: Path, fault: str) -> BcmError:
 
 def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
     remove_drafts(path)
-    with draft(path, vault.seal(formatted(values))) as written:
-        os.replace(written, path)
+    put((path, vault.seal(formatted(values)), 0o600))
 
 
 @contextlib.contextmanager

@@ -147,15 +147,7 @@ class Trezor:
 
     def sign_as(self, identity: Mapping[str, Any], curve: str, challenge: bytes, shown: str) -> bytes:
         """64 bytes, of a SLIP-0013 identity whose protocol the device knows (ssh, gpg). One confirmation."""
-        asked = messages.SignIdentity(
-            identity=messages.IdentityType(**identity),
-            challenge_hidden=challenge,
-            challenge_visual=shown,
-            ecdsa_curve_name=curve,
-        )
-        self._session()
-        self._announce(shown)
-        return bytes(self._call(f'signing "{shown}"', asked, messages.SignedIdentity).signature[1:])
+        return bytes(self._sign(messages.IdentityType(**identity), curve, challenge, shown).signature[1:])
 
     def shared_secret(self, identity: Mapping[str, Any], curve: str, peer: bytes) -> bytes:
         """The point that ECDH of an identity (SLIP-0017) and a peer's public key gives. One confirmation."""
@@ -279,6 +271,16 @@ class Trezor:
             raise DeviceError(f"{self.name}: that is no PIN: run it again and type the numbers of the places")
         return pin
 
+    def _sign(
+        self, identity: messages.IdentityType, curve: str, challenge: bytes, shown: str
+    ) -> messages.SignedIdentity:
+        asked = messages.SignIdentity(
+            identity=identity, challenge_hidden=challenge, challenge_visual=shown, ecdsa_curve_name=curve
+        )
+        self._session()
+        self._announce(shown)
+        return self._call(f'signing "{shown}"', asked, messages.SignedIdentity)
+
     def _announce(self, shown: str) -> None:
         self._asked += 1
         count = f" {self._asked} of {self._expected}" if self._expected else ""
@@ -388,14 +390,7 @@ class Root:
         """As `Signer.sign` has it. The text on the screen is ours: what is signed is the digest alone."""
         user, host = self.identity.uri.removeprefix("gpg://").removesuffix("/pki").split("@")
         slip13 = messages.IdentityType(proto="gpg", user=user, host=host, path="/pki", index=self.identity.index)
-        asked = messages.SignIdentity(
-            identity=slip13,
-            challenge_hidden=hashlib.sha256(tbs).digest(),
-            challenge_visual=shown,
-            ecdsa_curve_name=_CURVE,
-        )
-        self._device._announce(shown)
-        answer = self._device._call(f'signing "{shown}"', asked, messages.SignedIdentity)
+        answer = self._device._sign(slip13, _CURVE, hashlib.sha256(tbs).digest(), shown)
         numbers = (int.from_bytes(answer.signature[start : start + 32], "big") for start in (1, 33))
         signature = encode_dss_signature(*numbers)
         try:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._disk import draft, private, remove_drafts, sync
+from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
 from .._vault import PLAIN, Vault
@@ -52,16 +51,9 @@ class Store:
 
     def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None) -> None:
         """Replace what is public, and before that the keys if they changed. Needs the lock."""
-        with self._told(), contextlib.ExitStack() as drafts:
-            # both are whole on disk before either counts
-            wanted: list[tuple[Path, str, int]] = []
-            if keys is not None:
-                wanted.append((self.private, self._vault.seal(_text(keys)), 0o600))
-            wanted.append((self.public, _text({"format": FORMAT, **public}), 0o644))
-            files = [(drafts.enter_context(draft(path, text, mode)), path) for path, text, mode in wanted]
-            for written, path in files:
-                os.replace(written, path)
-                sync(self.directory)
+        with self._told():
+            wanted = [] if keys is None else [(self.private, self._vault.seal(_text(keys)), 0o600)]
+            put(*wanted, (self.public, _text({"format": FORMAT, **public}), 0o644))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,15 +83,8 @@ class Store:
             raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")
         return content
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BcmError(
-                f"Certificates in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
-                "with room on its disk, and run again"
-            ) from error
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return told(f"Certificates in {self.directory}")
 
 
 def _text(content: Mapping[str, Any]) -> str:

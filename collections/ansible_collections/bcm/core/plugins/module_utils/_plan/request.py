@@ -78,11 +78,7 @@ class Site:
 
     def trusts(self, stack: str) -> bool:
         """Whether a stack meets a certificate, its own or that of a stack it needs."""
-        return self.shows(stack) or any(
-            self.catalogue[other].services[key].tls
-            for other, keys in self.catalogue[stack].needs.items()
-            for key in keys
-        )
+        return self.shows(stack) or any(self._met(stack))
 
     def shows(self, stack: str) -> bool:
         """Whether a stack has a certificate of its own."""
@@ -90,10 +86,13 @@ class Site:
 
     def usage(self, stack: str) -> list[str]:
         """What its certificate is for: to serve, and to say who it is to those it needs."""
-        found = self.catalogue[stack]
-        needed = (self.catalogue[other].services[key].tls for other, keys in found.needs.items() for key in keys)
-        server = any(service.tls for service in found.services.values())
-        return ["server"] * server + ["client"] * ("mutual" in needed)
+        server = any(service.tls for service in self.catalogue[stack].services.values())
+        return ["server"] * server + ["client"] * ("mutual" in self._met(stack))
+
+    def _met(self, stack: str) -> list[str | None]:
+        """``tls`` of all services that a stack uses."""
+        needs = self.catalogue[stack].needs
+        return [self.catalogue[other].services[key].tls for other, keys in needs.items() for key in keys]
 
     def edges(self, stacks: Collection[str]) -> list[tuple[str, str, str]]:
         """Consumer, provider and service of all the stacks given that talk to each other."""

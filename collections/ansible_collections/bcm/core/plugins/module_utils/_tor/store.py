@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .._disk import draft, private, remove_drafts, sync
+from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
 from .._vault import PLAIN, Vault
@@ -51,9 +50,8 @@ class Store:
     def write(self, services: Iterable[Service]) -> None:
         """Replace them all. Needs the lock."""
         content = {"format": FORMAT, "services": {service.name: service.record() for service in services}}
-        with self._told(), draft(self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n")) as written:
-            os.replace(written, self.path)
-            sync(self.directory)
+        with self._told():
+            put((self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n"), 0o600))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -69,12 +67,5 @@ class Store:
                 remove_drafts(self.path)
             yield
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BcmError(
-                f"Onion services in {self.directory}: {error.strerror or error}; nothing was changed: make it writable "
-                "with room on its disk, and run again"
-            ) from error
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return told(f"Onion services in {self.directory}")
