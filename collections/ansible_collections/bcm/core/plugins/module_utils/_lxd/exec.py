@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -31,6 +32,19 @@ else:
     BROKEN = (OSError, websocket.WebSocketException)
 
 _CHUNK = 64 * 1024
+
+# LXD 5.0 loses what a command on a terminal writes last, now and then, when it ends right afterwards. So it ends when
+# what it wrote has been read: it says so with a mark, and waits for a line.
+_HELD = """
+trap : INT QUIT
+mark=$1
+shift
+"$@"
+ended=$?
+printf %s "$mark"
+read -r line
+exit $ended
+"""
 
 
 @dataclass(frozen=True)
@@ -116,11 +130,12 @@ def interactive(
 ) -> int:
     """Run a command on the caller's terminal (a PTY in the instance), which is always restored; its exit status."""
     size = shutil.get_terminal_size()
+    mark = f"\033]{secrets.token_hex(8)}\a"
     environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
     operation = start(
         client,
         instance,
-        argv,
+        ["sh", "-c", _HELD, "sh", mark, *argv],
         environment=environment,
         user=user,
         group=group,
@@ -144,6 +159,7 @@ def interactive(
             stack.callback(signal.signal, signal.SIGWINCH, signal.signal(signal.SIGWINCH, resized))
             tty.setraw(stdin)
         sources = [fds["0"].sock, stdin]
+        said = _Marked(mark.encode())
         while True:
             ready = select.select(sources, [], [])[0]
             if stdin in ready:
@@ -155,15 +171,44 @@ def interactive(
                     fds["0"].send_binary(b"\x04")
             if fds["0"].sock in ready:
                 output = receive(fds["0"])
+                shown = said.rest() if output is None else said.of(output)
+                while shown:
+                    shown = shown[os.write(stdout, shown) :]
                 if output is None:
                     break
-                while output:
-                    output = output[os.write(stdout, output) :]
+                if said.ended and stdin in sources:
+                    sources.remove(stdin)
+                    fds["0"].send_binary(b"\n")
         with contextlib.suppress(*BROKEN):
             # The command counts as running until its terminal is hung up from this side, too.
             fds["0"].send_close()
         status = _finish(client, instance, argv, operation, 3600.0)
     return int(status.get("return", -1))
+
+
+class _Marked:
+    """Output that a mark ends, which may come in pieces; nothing of the mark, and of what follows it, is shown."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._held = b""
+        self.ended = False
+
+    def of(self, output: bytes) -> bytes:
+        """What is to be shown now: all but an end that may be the beginning of the mark."""
+        if self.ended:
+            return b""
+        before, found, _after = (self._held + output).partition(self._mark)
+        self.ended = bool(found)
+        length = next((size for size in range(len(self._mark) - 1, 0, -1) if before.endswith(self._mark[:size])), 0)
+        length = 0 if found else length
+        self._held = before[len(before) - length :]
+        return before[: len(before) - length]
+
+    def rest(self) -> bytes:
+        """What was held back, when nothing comes any more."""
+        held, self._held = self._held, b""
+        return held
 
 
 def start(
