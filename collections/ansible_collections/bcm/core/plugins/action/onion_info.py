@@ -30,6 +30,7 @@ class ActionModule(OnionAction):
                     "pow": service.pow,
                     "intro_defense": service.intro_defense,
                     "max_streams": service.max_streams,
+                    "parked": service.parked,
                     "published": there.network and there.services.get(name) == service.digest,
                 }
                 for name, service in sorted(services.items())

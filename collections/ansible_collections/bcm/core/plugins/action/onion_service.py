@@ -13,6 +13,8 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Oni
 
 class ActionModule(OnionChange):
     OWN_SPEC = {
+        "exclusive": {"type": "bool", "default": False},
+        "publish": {"type": "bool", "default": True},
         "services": {
             "type": "list",
             "elements": "dict",
@@ -39,9 +41,8 @@ class ActionModule(OnionChange):
     }
 
     def wanted(self, present: Services, params: dict[str, t.Any]) -> Services:
-        return reconciled(present, params["services"])
+        return reconciled(present, params["services"], exclusive=params["exclusive"])
 
     def told(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        known = {} if self.check_mode else {name: service.key.address for name, service in wanted.items()}
         asked = [item["name"] for item in params["services"] if item["state"] == "present"]
-        return {"addresses": {name: known[name] for name in asked if name in known}}
+        return {"addresses": {name: wanted[name].key.address for name in asked}}

@@ -64,6 +64,9 @@ services:
     max_streams:
       description: How many connections a client's circuit may have, V(0) for any number.
       type: int
+    parked:
+      description: Whether only its key is kept, and tor does not have it.
+      type: bool
     published:
       description: Whether tor in the instance was seen to publish it as it is.
       type: bool

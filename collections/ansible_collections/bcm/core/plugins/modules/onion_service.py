@@ -18,7 +18,7 @@ description:
     has uploaded the descriptors of all services that are new or different.
   - A service that changed otherwise than by a client, by proof of work, by its ports or limits, is taken away for a
     moment before.
-  - Services that are not in the list stay as they are.
+  - Services that are not in the list stay as they are, unless the list is O(exclusive).
 extends_documentation_fragment:
   - bcm.core.lxd
   - bcm.core.onion
@@ -26,6 +26,18 @@ extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.attributes.reconciles
 options:
+  exclusive:
+    description:
+      - Whether services that are not in the list are taken away. Their keys are kept, and with them their addresses,
+        for when they are in the list again.
+    type: bool
+    default: false
+  publish:
+    description:
+      - Whether the instance of tor is given them. Without it keys are made and kept, so that addresses are known before
+        anything runs.
+    type: bool
+    default: true
   services:
     description: The services.
     type: list
@@ -84,7 +96,7 @@ options:
         type: str
 notes:
   - torrc has to have the line C(%include /etc/tor/onions.d/*.conf), as the role C(tor) writes it.
-  - If tor does not use the network, nothing is published, and a warning says so. It is proved once tor does.
+  - If tor does not use the network, nothing is published. It is proved with the next run once tor does.
 seealso:
   - module: bcm.core.onion_client
   - module: bcm.core.onion_info
@@ -107,7 +119,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 addresses:
-  description: The onion addresses by service, of those that are to be. In check mode, none.
+  description:
+    - The onion addresses by service, of those that are to be. In check mode, a key that would have to be made is not
+      kept, so the address is another one later.
   returned: success
   type: dict
 published:
@@ -115,6 +129,10 @@ published:
   returned: success
   type: list
   elements: str
+network:
+  description: Whether tor uses the network. Null if it was not asked, for nothing was to be done.
+  returned: success
+  type: bool
 files:
   description: The paths in the instance that were changed, or in check mode would be.
   returned: success

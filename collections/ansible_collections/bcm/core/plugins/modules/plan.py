@@ -290,6 +290,20 @@ plan:
       type: list
       elements: dict
       sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
+    onions:
+      description:
+        - The onion services that are to be, as M(bcm.core.onion_service) takes them, and the stack that carries them,
+          null if it does not run.
+      type: dict
+      sample:
+        carrier: tor
+        services:
+          - name: electrs-electrum
+            ports: [{port: 50001, targets: ["10.80.16.7:50001"]}]
+            authorization: true
+            pow: false
+            intro_defense: false
+            max_streams: 0
     foundation:
       description: The resources that builders need, for M(bcm.core.lxd_apply).
       type: list

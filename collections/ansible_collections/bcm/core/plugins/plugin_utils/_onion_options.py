@@ -9,11 +9,12 @@ from __future__ import annotations
 import typing as t
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..module_utils._errors import BcmError
 from ..module_utils._plan import names
-from ..module_utils._tor.deploy import Instance, deploy
+from ..module_utils._tor.deploy import Deployed, Instance, deploy
 from ..module_utils._tor.keys import OnionKey, check_address, new_client, new_key, parse_key
 from ..module_utils._tor.services import Service, check_keys, check_name, check_once, parse_ports
 from ..module_utils._tor.store import Store
@@ -77,33 +78,35 @@ class OnionChange(OnionAction):
         wanted = self.wanted(present, params)
         check_keys(wanted.values())
         kept = wanted == present
-        with Instance(self.client, params["instance"]) as host:
-            # the keys are kept before tor has them
-            if not kept and not self.check_mode:
-                store.write(wanted.values())
-            done = deploy(host, wanted.values(), check=self.check_mode, deadline=params["deadline"])
+        # the keys are kept before tor has them
+        if not kept and not self.check_mode:
+            store.write(wanted.values())
+        done = self._deployed(wanted, params) if params.get("publish", True) else Deployed()
         sides = [
             "".join(f"{service.summary()}\n" for _name, service in sorted(services.items()))
             for services in (present, wanted)
         ]
         header = {"before_header": str(store.path), "after_header": str(store.path)}
         own = [] if sides[0] == sides[1] else [{**header, "before": sides[0], "after": sides[1]}]
-        offline = f"tor in instance {params['instance']} does not use the network: no onion service is published"
         return {
             "changed": done.changed or not kept,
             "diff": [*own, *done.diff],
             "files": done.files,
             "published": done.published,
+            "network": done.network,
             "path": str(store.path),
             **self.told(wanted, params),
-            **({"warnings": [offline]} if wanted and done.network is False and done.changed else {}),
         }
 
+    def _deployed(self, wanted: Services, params: dict[str, t.Any]) -> Deployed:
+        with Instance(self.client, params["instance"]) as host:
+            return deploy(host, wanted.values(), check=self.check_mode, deadline=params["deadline"])
 
-def reconciled(present: Services, items: t.Sequence[Mapping[str, t.Any]]) -> Services:
-    """All services, as the items of onion_service have them. Raises BcmError."""
+
+def reconciled(present: Services, items: t.Sequence[Mapping[str, t.Any]], *, exclusive: bool = False) -> Services:
+    """All services, as the items of onion_service have them; others parked if those are exclusive. Raises BcmError."""
     check_once("Onion service", (item["name"] for item in items))
-    result = dict(present)
+    result = {name: replace(service, parked=exclusive or service.parked) for name, service in present.items()}
     for item in items:
         name = item["name"]
         check_name("Onion service", name)

@@ -30,9 +30,22 @@ KINDS = ("datacenter", "web", "desktop")
 TLS = ("server", "mutual")
 
 REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
-OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "refuses", "image", "display")
+OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "onions", "refuses", "image", "display")
 
 _FILE = Path("meta/stack.yml")
+
+
+@dataclass(frozen=True)
+class Onion:
+    """How a service is reached from outside, at an onion address of its own."""
+
+    port: int | None  # at the address; that of the service if None
+    listen: int | None  # where tor's connections come in; as those of all others if None
+    public: str | None  # why everybody may come
+    when: str | None  # a Jinja condition
+    pow: bool
+    intro_defense: bool
+    max_streams: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Service:
     protocol: str
     ports: Mapping[str, int]  # chain -> port
     tls: str | None
+    onion: Onion | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ class Stack:
     services: Mapping[str, Service]
     volumes: Mapping[str, Volume]
     uplink: bool
+    onions: bool
     refuses: tuple[Refusal, ...]
     artifact: Artifact
     image_variables: tuple[str, ...]
@@ -136,8 +151,10 @@ class Catalogue(Mapping[str, Stack]):
                     f'Two folders define the stack "{stack.name}": {twin.role_path} and {stack.role_path}; rename one'
                 )
             self._stacks[stack.name] = stack
+        self.carrier = self._carrier()
         for stack in self._stacks.values():
             self._check_needs(stack)
+            self._check_onions(stack)
         self._order = self._sorted()
 
     @classmethod
@@ -191,6 +208,25 @@ class Catalogue(Mapping[str, Stack]):
             if other not in stack.needs:
                 raise CatalogueError(
                     f"{stack.source}: asks.{other} is asked of a stack that is not needed: add {other} to needs"
+                )
+
+    def _carrier(self) -> str | None:
+        """The stack that carries the onion services of all."""
+        carriers = [stack for stack in self._stacks.values() if stack.onions]
+        if len(carriers) > 1:
+            first, second = carriers[:2]
+            raise CatalogueError(
+                f"{second.source}: onions is true, but stack {first.name} carries onion services already: leave it out"
+            )
+        return carriers[0].name if carriers else None
+
+    def _check_onions(self, stack: Stack) -> None:
+        for key, service in stack.services.items():
+            if service.onion and self.carrier not in stack.needs:
+                raise CatalogueError(
+                    f"{stack.source}: services.{key}.onion has nobody to carry it: add {self.carrier}: [] to needs"
+                    if self.carrier
+                    else f"{stack.source}: services.{key}.onion: no stack carries onion services, none has onions: true"
                 )
 
     def _sorted(self) -> dict[str, int]:
@@ -265,9 +301,10 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         chains=chains,
         needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
         asks={other: field.plain() for other, field in _entries(top, "asks")},
-        services={key: _service(field, chains) for key, field in _entries(top, "services")},
+        services=_services(top, chains),
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         uplink="uplink" in top and top["uplink"].flag(),
+        onions="onions" in top and top["onions"].flag(),
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
         artifact=_artifact(top["artifact"], name),
         image_variables=tuple(item.variable() for item in image["variables"].items()) if "variables" in image else (),
@@ -286,18 +323,48 @@ def _entries(top: Mapping[str, Field], key: str) -> list[tuple[str, Field]]:
     return entries
 
 
+def _services(top: Mapping[str, Field], chains: Sequence[str]) -> dict[str, Service]:
+    entries = dict(_entries(top, "services"))
+    services = {key: _service(field, chains) for key, field in entries.items()}
+    for key, service in services.items():
+        listen = service.onion.listen if service.onion else None
+        other = next((other for other, found in services.items() if listen in found.ports.values()), None)
+        if listen and other:
+            entries[key].sub("onion.listen", listen).wrong(f"is {listen}, a port of {other}", "choose another port")
+    return services
+
+
 def _service(field: Field, chains: Sequence[str]) -> Service:
-    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls"))
+    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls", "onion"))
     protocol = fields["protocol"].choice(("tcp", "udp"))
     tls = fields["tls"].choice(TLS) if "tls" in fields else None
     if tls and protocol != "tcp":
         fields["tls"].wrong(f"is {fields['tls'].shown}, but the protocol is {protocol}", "leave it out, or write tcp")
     if ("port" in fields) == ("ports" in fields):
         field.wrong("needs either port or ports", "give one port for all chains, or ports with one for each chain")
+    onion = _onion(fields["onion"], protocol, tls) if "onion" in fields else None
     if "port" in fields:
-        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls)
+        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls, onion)
     ports = fields["ports"].mapping(required=chains)
-    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls)
+    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls, onion)
+
+
+def _onion(field: Field, protocol: str, tls: str | None) -> Onion:
+    optional = ("port", "listen", "public", "when", "pow", "intro_defense", "max_streams")
+    fields = field.mapping(optional=optional)
+    if protocol != "tcp":
+        field.wrong(f"belongs to a service whose protocol is {protocol}", "leave it out, Tor carries tcp alone")
+    if "listen" in fields and tls == "mutual":
+        fields["listen"].wrong("lets in who shows no certificate", "leave it out, or write tls: server")
+    return Onion(
+        port=fields["port"].port() if "port" in fields else None,
+        listen=fields["listen"].port() if "listen" in fields else None,
+        public=fields["public"].text() if "public" in fields else None,
+        when=fields["when"].text() if "when" in fields else None,
+        pow="pow" in fields and fields["pow"].flag(),
+        intro_defense="intro_defense" in fields and fields["intro_defense"].flag(),
+        max_streams=fields["max_streams"].port() if "max_streams" in fields else 0,
+    )
 
 
 def _volume(field: Field, chains: Sequence[str]) -> Volume:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from .._artifact import locks
 from .._artifact.declaration import Release
 from .._errors import BcmError
-from . import names, network, resources
+from . import names, network, onions, resources
 from .catalogue import Catalogue, Stack, changes_of
 from .fields import size_in_bytes
 from .request import Found, Request, Site
@@ -130,10 +130,11 @@ class Planner:
         # `check` has seen what is acted on; what runs already may not go with it
         self._check_refusals([name for name in live if name not in acted], variables)
         asked = {*self.request.stacks, *(name for name, deployed in found.stacks.items() if deployed.asked)}
+        carried = onions.carried(self.site, live, variables.holds)
         images = {name: self._image(name, variables, found.architecture, image_names) for name in acted}
         instances = {
             name: {
-                **self._instance(name, live, name in asked, variables),
+                **self._instance(name, live, name in asked, carried, variables),
                 "image": {key: images[name][key] for key in ("alias", "hash")},
                 "artifact": {key: images[name]["artifact"][key] for key in ("source", "kind", "name", "version")},
             }
@@ -145,28 +146,31 @@ class Planner:
             "images": list(images.values()),
             "secrets": self._secrets(acted, live),
             "certificates": self._certificates(acted),
+            "onions": self._onions(carried, {*acted, *_running(found)}),
             "foundation": resources.foundation(self.site),
-            "resources": resources.wanted(self.site, instances, live),
+            "resources": resources.wanted(self.site, instances, live, carried),
             "warnings": self._warnings,
         }
 
     def _down(self, found: Found) -> dict[str, Any]:
         acted = self._taken_down(found)
         asked = {name for name, deployed in found.stacks.items() if deployed.asked}
-        instances = {name: self._instance(name, found.stacks, name in asked, None) for name in acted}
+        instances = {name: self._instance(name, found.stacks, name in asked, [], None) for name in acted}
         warnings: list[str] = []
+        live = set(found.stacks).difference(acted)
+        carried = onions.carried(self.site, live, self._variables(live).holds)
         if self.request.state == "stopped":
             changes = resources.stopped(self.site, instances)
         else:
             asked.difference_update(acted)
-            live = set(found.stacks).difference(acted)
-            changes, warnings = resources.removed(self.site, instances, live, found)
+            changes, warnings = resources.removed(self.site, instances, live, carried, found)
         return {
             **self._frame(acted, asked),
             "instances": instances,
             "images": [],
             "secrets": [],
             "certificates": [],
+            "onions": self._onions(carried, _running(found).difference(acted)),
             "foundation": [],
             "resources": changes,
             "warnings": warnings,
@@ -203,8 +207,21 @@ class Planner:
             "stacks": list(acted),
         }
 
+    def _onions(self, carried: Sequence[onions.Carried], running: Collection[str]) -> dict[str, Any]:
+        """The onion services there are to be, and who carries them; None if he does not run."""
+        carrier = self.catalogue.carrier
+        return {
+            "carrier": carrier if carrier in running else None,
+            "services": [service.item() for service in carried],
+        }
+
     def _instance(
-        self, name: str, neighbours: Collection[str], asked: bool, variables: Variables | None
+        self,
+        name: str,
+        neighbours: Collection[str],
+        asked: bool,
+        carried: Sequence[onions.Carried],
+        variables: Variables | None,
     ) -> dict[str, Any]:
         """What the plays know of an instance; without variables, on the way down, what needs none."""
         request, site, stack = self.request, self.site, self.catalogue[name]
@@ -243,6 +260,7 @@ class Planner:
                 key: {other: str(site.addresses[other]) for other, used in consumers.items() if key in used}
                 for key in stack.services
             },
+            "onions": onions.facts(carried, name),
             "asks": {other: dict(asks[name]) for other in consumers if name in (asks := self.catalogue[other].asks)},
             "volumes": {
                 key: {
@@ -329,6 +347,10 @@ class Planner:
             for consumer, provider, service in self.site.edges(live)
             if consumer in acted or provider in acted
         )
+
+
+def _running(found: Found) -> set[str]:
+    return {name for name, deployed in found.stacks.items() if deployed.running}
 
 
 def _floor(stack: Stack) -> dict[str, Any] | None:

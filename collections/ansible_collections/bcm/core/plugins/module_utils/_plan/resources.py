@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from . import names, network
+from .onions import Carried
 from .request import Found, Site
 
 Resource = dict[str, Any]
@@ -53,7 +54,7 @@ def foundation(site: Site) -> list[Resource]:
     ]
 
 
-def wanted(site: Site, instances: Instances, live: Collection[str]) -> list[Resource]:
+def wanted(site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried]) -> list[Resource]:
     """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
     volumes = [
         {
@@ -70,7 +71,7 @@ def wanted(site: Site, instances: Instances, live: Collection[str]) -> list[Reso
     ]
     return [
         *foundation(site),
-        *_network(site, live),
+        *_network(site, live, carried),
         *volumes,
         *(_instance(site, name, instance) for name, instance in instances.items()),
     ]
@@ -80,14 +81,16 @@ def stopped(site: Site, instances: Instances) -> list[Resource]:
     return [{"kind": "instance", "name": name, "state": "stopped", "project": site.names.project} for name in instances]
 
 
-def removed(site: Site, instances: Instances, live: Collection[str], found: Found) -> tuple[list[Resource], list[str]]:
+def removed(
+    site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried], found: Found
+) -> tuple[list[Resource], list[str]]:
     """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
     doomed = _doomed_volumes(site, live, found) if site.request.delete_data else {}
     project = site.names.project
     gone = _absent("instance", project, *instances)
     volumes = [{**item, "pool": doomed[item["name"]]} for item in _absent("storage_volume", project, *doomed)]
     if live:
-        return [*gone, *volumes, *_network(site, live)], []
+        return [*gone, *volumes, *_network(site, live, carried)], []
     gone += [*_absent("instance", project, *found.builders), *volumes]
     if found.strangers:
         return gone, [
@@ -128,7 +131,7 @@ def _description(site: Site, what: str) -> str:
     return f"{what} of data center {site.request.datacenter} on {site.request.chain}"
 
 
-def _network(site: Site, live: Collection[str]) -> list[Resource]:
+def _network(site: Site, live: Collection[str], carried: Collection[Carried]) -> list[Resource]:
     subnet = site.subnets.network
     gateway = network.gateway(subnet)
     return [
@@ -140,7 +143,10 @@ def _network(site: Site, live: Collection[str]) -> list[Resource]:
             "description": _description(site, "Who may talk to whom"),
             "config": _marks(site),
             "ingress": [],
-            "egress": [_rule(site, *edge) for edge in site.edges(live)],
+            "egress": [
+                *(_used(site, *edge) for edge in site.edges(live)),
+                *(_connected(site, onion) for onion in carried),
+            ],
         },
         {
             "kind": "network",
@@ -169,16 +175,24 @@ def _network(site: Site, live: Collection[str]) -> list[Resource]:
     ]
 
 
-def _rule(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
+def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
     service = site.service(provider, key)
+    return _rule(site, consumer, provider, key, service["protocol"], service["port"])
+
+
+def _connected(site: Site, onion: Carried) -> dict[str, str]:
+    return _rule(site, str(site.catalogue.carrier), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen)
+
+
+def _rule(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int) -> dict[str, str]:
     return {
         "action": "allow",
         "state": "enabled",
-        "description": f"{consumer} to {provider} {key}",
+        "description": f"{consumer} to {provider} {what}",
         "source": f"{site.addresses[consumer]}/32",
         "destination": f"{site.addresses[provider]}/32",
-        "protocol": service["protocol"],
-        "destination_port": str(service["port"]),
+        "protocol": protocol,
+        "destination_port": str(port),
     }
 
 

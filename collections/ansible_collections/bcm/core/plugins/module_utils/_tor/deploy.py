@@ -82,8 +82,11 @@ class Deployed:
 def deploy(
     host: Host, services: Iterable[Service], *, check: bool = False, deadline: float, layout: Layout = LAYOUT
 ) -> Deployed:
-    """Have these services and no others; ``deadline`` in seconds until all are published. Raises BcmError."""
-    wanted = {service.name: service for service in services}
+    """Have these services and no others, and none that is parked. Raises BcmError.
+
+    ``deadline`` is in seconds until all are published.
+    """
+    wanted = {service.name: service for service in services if not service.parked}
     if not wanted and host.files.lstat(layout.include) is None and host.files.lstat(layout.root) is None:
         return Deployed()
     work = _Work(host, wanted, check, layout)

@@ -16,8 +16,8 @@ from typing import Any
 from .._errors import BcmError
 from .keys import ClientKey, OnionKey, new_client, parse_client, parse_key
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_NAMING = "use at most 32 lower-case letters, digits, hyphens and underscores, a letter or digit first"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_NAMING = "use at most 63 lower-case letters, digits, hyphens and underscores, a letter or digit first"
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]+")
 #: the client nobody is, without whom a service that has no other client would be open to everybody
 _NOBODY = "nobody"
@@ -46,7 +46,10 @@ LAYOUT = Layout()
 
 @dataclass(frozen=True)
 class Service:
-    """An onion service. ``ports``: for each port where its connections go, at random if to several targets."""
+    """An onion service. ``ports``: for each port where its connections go, at random if to several targets.
+
+    One that is ``parked`` has its key kept, and tor does not have it.
+    """
 
     name: str
     key: OnionKey
@@ -55,6 +58,7 @@ class Service:
     pow: bool = False
     intro_defense: bool = False
     max_streams: int = 0
+    parked: bool = False
     clients: Mapping[str, ClientKey] = field(default_factory=dict)
 
     @property
@@ -106,6 +110,7 @@ class Service:
         extra = ["proof of work"] if self.pow else []
         extra += ["introduction defense"] if self.intro_defense else []
         extra += [f"{self.max_streams} streams"] if self.max_streams else []
+        extra += ["parked"] if self.parked else []
         return "; ".join([f"{self.name}: port {ports}", who, *extra])
 
     def record(self) -> dict[str, Any]:
@@ -117,6 +122,7 @@ class Service:
             "pow": self.pow,
             "intro_defense": self.intro_defense,
             "max_streams": self.max_streams,
+            "parked": self.parked,
             "clients": {name: key.text for name, key in self.clients.items()},
         }
 
@@ -132,6 +138,7 @@ def recalled(name: str, record: Mapping[str, Any]) -> Service:
             pow=record["pow"],
             intro_defense=record["intro_defense"],
             max_streams=record["max_streams"],
+            parked=record["parked"],
             clients={
                 client: parse_client(text, f"client {client} of onion service {name}")
                 for client, text in record["clients"].items()

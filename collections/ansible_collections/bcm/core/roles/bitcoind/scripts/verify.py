@@ -44,9 +44,10 @@ def faults_of_network(expected: dict[str, Any], network: dict[str, Any]) -> list
             faults.append(f"{net['name']} is reachable past the proxy, through \"{net['proxy']}\"")
         if net["reachable"] and expected["networks"] and net["name"] not in expected["networks"]:
             faults.append(f"{net['name']} is reachable, and only {', '.join(expected['networks'])} should be")
-    for local in network["localaddresses"]:
-        if not local["address"].endswith(".onion"):
-            faults.append(f"it tells its peers the address {local['address']}")
+    told = [local["address"] for local in network["localaddresses"]]
+    faults += [f"it tells its peers the address {address}" for address in told if address != expected["onion"]]
+    if expected["onion"] and "onion" in (expected["networks"] or ["onion"]) and expected["onion"] not in told:
+        faults.append(f"it does not tell its peers its onion address {expected['onion']}")
     return faults
 
 

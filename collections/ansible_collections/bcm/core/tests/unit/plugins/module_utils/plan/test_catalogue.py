@@ -167,6 +167,27 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             'volumes.data.size.main: Unknown field "main": did you mean "mainnet"?',
         ),
         ("volumes.data.owner", "me", 'volumes.data.owner: Unknown field "owner"'),
+        (
+            "services.electrum.onion",
+            {"port": 1},
+            "services.electrum.onion: no stack carries onion services, none has onions: true",
+        ),
+        (
+            "services.electrum",
+            {"protocol": "udp", "port": 1, "onion": {}},
+            "services.electrum.onion belongs to a service whose protocol is udp: leave it out",
+        ),
+        (
+            "services.electrum",
+            {"protocol": "tcp", "port": 1, "tls": "mutual", "onion": {"listen": 2}},
+            "services.electrum.onion.listen lets in who shows no certificate: leave it out, or write tls: server",
+        ),
+        (
+            "services.electrum",
+            {"protocol": "tcp", "port": 1, "onion": {"listen": 1}},
+            "services.electrum.onion.listen is 1, a port of electrum: choose another port",
+        ),
+        ("services.electrum.onion", {"public": ""}, 'services.electrum.onion.public is "": write some text'),
         ("uplink", "yes", 'uplink is "yes": write true or false'),
         ("refuses.0.when", True, "refuses.0.when is True: put it in quotes"),
         ("refuses.0.remedy", _REMOVED, "refuses.0.remedy is missing: add it"),
@@ -273,3 +294,14 @@ def test_our_own_stacks_keep_the_schema(name: str) -> None:
     assert not stack.description.endswith("."), "a description is a line of a list"
     if stack.image_variables or len(stack.artifact.sources) > 1:
         assert (stack.role_path / "defaults/main.yml").is_file()
+
+
+def test_one_stack_carries_onion_services(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["onions"] = True
+    documents["electrs"]["services"]["electrum"]["onion"] = {}
+    with pytest.raises(CatalogueError, match=r"electrum.onion has nobody to carry it: add tor: \[\] to needs"):
+        Catalogue.read(roles=write(documents))
+    documents["lnd"]["onions"] = True
+    message = r"tor/meta/stack.yml: onions is true, but stack lnd carries onion services already: leave it out"
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.read(roles=write(documents, "others"))

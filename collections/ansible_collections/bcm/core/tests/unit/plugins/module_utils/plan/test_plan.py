@@ -215,6 +215,54 @@ def test_one_word_gives_a_service_tls(
         assert item["names"] == [f"{item['name']}.local-regtest.bcm", instances[item["name"]]["address"]]
 
 
+def _with_onions(documents: dict[str, Any]) -> None:
+    documents["tor"]["onions"] = True
+    documents["electrs"]["needs"]["tor"] = []
+    documents["electrs"]["services"]["electrum"]["onion"] = {"port": 50001, "listen": 50002}
+    onion = {"public": "nodes look for each other", "when": "bitcoind_serve", "pow": True, "max_streams": 9}
+    documents["bitcoind"]["services"]["p2p"]["onion"] = onion
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) -> None:
+    _with_onions(documents)
+    plan = planner("electrum", variables={"bitcoind_serve": serves}).plan(Found(), namer)
+    bitcoind, electrs = (plan["instances"][name] for name in ("bitcoind", "electrs"))
+    served = {
+        "name": "bitcoind-p2p",
+        "ports": [{"port": 18444, "targets": [f"{bitcoind['address']}:18444"]}],
+        "authorization": False, "pow": True, "intro_defense": False, "max_streams": 9,
+    }  # fmt: skip
+    kept = {
+        "name": "electrs-electrum",
+        "ports": [{"port": 50001, "targets": [f"{electrs['address']}:50002"]}],
+        "authorization": True, "pow": False, "intro_defense": False, "max_streams": 0,
+    }  # fmt: skip
+    assert plan["onions"] == {"carrier": "tor", "services": [*[served] * serves, kept]}
+    fact = {"name": "electrs-electrum", "port": 50001, "listen": 50002, "public": None}
+    assert electrs["onions"] == {"electrum": fact}
+    assert list(bitcoind["onions"]) == ["p2p"] * serves
+    assert ("tor to bitcoind p2p (onion)" in _edges(plan)) == serves
+    rules = [rule for item in plan["resources"] if item["kind"] == "network_acl" for rule in item["egress"]]
+    (rule,) = (rule for rule in rules if rule["description"] == "tor to electrs electrum (onion)")
+    assert rule["source"] == f"{plan['instances']['tor']['address']}/32"
+    assert (rule["destination"], rule["destination_port"]) == (f"{electrs['address']}/32", "50002")
+
+
+def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer: Any) -> None:
+    _with_onions(documents)
+    serves = {"bitcoind_serve": True}
+    found = Found(stacks=_running(*ELECTRUM, asked=("electrum", "bitcoind")))
+    for state in ("stopped", "absent"):
+        plan = planner("electrum", state=state, variables=serves).plan(found, namer)
+        assert plan["onions"]["carrier"] == "tor"
+        assert [item["name"] for item in plan["onions"]["services"]] == ["bitcoind-p2p"]
+        plan = planner("tor", state=state, variables=serves).plan(found, namer)
+        assert plan["onions"] == {"carrier": None, "services": []}
+    idle = Found(stacks={**found.stacks, "tor": Deployed(asked=False, running=False)})
+    assert planner("electrum", state="absent", variables=serves).plan(idle, namer)["onions"]["carrier"] is None
+
+
 @pytest.mark.parametrize(
     ("chain", "given", "provider", "vault"),
     [

@@ -92,8 +92,8 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "../web"}, r'^Onion service "../web" cannot be called that: use at most 32'),
-        ({"name": "w" * 33}, r"cannot be called that"),
+        ({"name": "../web"}, r'^Onion service "../web" cannot be called that: use at most 63'),
+        ({"name": "w" * 64}, r"cannot be called that"),
         ({"ports": None}, r"^Onion service web has no port"),
         ({"ports": [{"port": 0, "targets": ["10.1.2.3:80"]}]}, r"^Onion service web: there is no port 0"),
         ({"ports": [{"port": 80, "targets": []}]}, r"^Onion service web: port 80 leads nowhere"),

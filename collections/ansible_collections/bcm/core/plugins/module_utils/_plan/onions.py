@@ -1,0 +1,63 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Onion services that stacks declare, as they are in one data center."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .catalogue import Onion
+from .request import Site
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The onion service of a stack's service: ``port`` at its address leads to ``address``, port ``listen``."""
+
+    stack: str
+    service: str
+    declared: Onion
+    address: str
+    port: int
+    listen: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack}-{self.service}"
+
+    def fact(self) -> dict[str, Any]:
+        """What the stack's role knows of it."""
+        return {"name": self.name, "port": self.port, "listen": self.listen, "public": self.declared.public}
+
+    def item(self) -> dict[str, Any]:
+        """As the module onion_service takes it."""
+        return {
+            "name": self.name,
+            "ports": [{"port": self.port, "targets": [f"{self.address}:{self.listen}"]}],
+            "authorization": self.declared.public is None,
+            "pow": self.declared.pow,
+            "intro_defense": self.declared.intro_defense,
+            "max_streams": self.declared.max_streams,
+        }
+
+
+def carried(site: Site, stacks: Collection[str], holds: Callable[[str], bool]) -> list[Carried]:
+    """The onion services of these stacks whose conditions hold; none if nobody is there who carries them."""
+    if site.catalogue.carrier not in stacks:
+        return []
+    return [
+        Carried(name, key, onion, str(site.addresses[name]), port=onion.port or port, listen=onion.listen or port)
+        for name in site.catalogue.ordered(stacks)
+        for key, service in site.catalogue[name].services.items()
+        if (onion := service.onion) and (onion.when is None or holds(onion.when))
+        for port in [service.ports[site.request.chain]]
+    ]
+
+
+def facts(services: Collection[Carried], stack: str) -> Mapping[str, dict[str, Any]]:
+    """Those of one stack, by the names of its services."""
+    return {found.service: found.fact() for found in services if found.stack == stack}
