@@ -14,6 +14,8 @@ from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup
@@ -68,10 +70,14 @@ def status(args: argparse.Namespace) -> int:
         wanted = args.stacks or known.ordered(name for name in deployed if name in known)
         with ThreadPoolExecutor(8) as pool:
             rows = list(pool.map(lambda name: _row(client, name, deployed.get(name)), wanted))
+        found = _exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
-    answer({"stacks": rows} if args.json else rows, args.json)
+    answer({"stacks": rows, "exceptions": found} if args.json else rows, args.json)
+    for item in () if args.json else found:
+        where = f"{item['to']} {item['protocol']} {item['port']}"
+        print(f"\nException: {item['stack']} reaches {where} without Tor: {item['why']}")
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
 
@@ -81,6 +87,22 @@ def _deployed(client: Client) -> dict[str, dict[str, Any]]:
     except NotFound:  # no project yet
         return {}
     return {found["config"]["user.bcm.stack"]: found for found in instances if "user.bcm.stack" in found["config"]}
+
+
+def _exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
+    """What leaves without Tor: read from the rules in force, not from what the inventory says today."""
+    there = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
+    return [
+        {
+            "stack": said[0],
+            "to": rule["destination"],
+            "protocol": rule["protocol"],
+            "port": int(rule["destination_port"]),
+            "why": said[1],
+        }
+        for rule in there["egress"]
+        if len(said := rule["description"].split(BY_EXCEPTION, 1)) == 2
+    ]
 
 
 def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str, Any]:

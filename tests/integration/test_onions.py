@@ -25,8 +25,8 @@ pytestmark = pytest.mark.containers
 
 DATACENTER = "onions"
 PROJECT = datacenter_names(DATACENTER, "regtest").project
-# the relays, which the tor of the data center reaches through its uplink
-BRIDGE, ADDRESS = "bcmtor", "10.108.241.1"
+# the relays, which the tor of the data center reaches through its uplink: what is private it does not
+BRIDGE, ADDRESS = "bcmtor", "192.0.2.1"
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ _REQUEST_FIELDS = (
     "ca_provider",
     "software_ca_chains",
     "allow_below_floor",
+    "exceptions",
 )
 
 
@@ -44,6 +45,7 @@ class ActionModule(BcmAction):
         "ca_provider": {"type": "str", "choices": ["software", "trezor"]},
         "software_ca_chains": {"type": "list", "elements": "str", "default": []},
         "allow_below_floor": {"type": "list", "elements": "str", "default": []},
+        "exceptions": {"type": "list", "elements": "dict", "default": []},
         "stack_path": {"type": "list", "elements": "path", "default": []},
         "variables": {"type": "dict", "default": {}},
     }

@@ -76,6 +76,13 @@ options:
     type: list
     elements: str
     default: []
+  exceptions:
+    description:
+      - What stacks may reach past Tor. Each has C(stack), C(to) (an IPv4 address or network), C(protocol) (V(tcp) or
+        V(udp)), C(port) and C(why), and is warned about as long as it lasts.
+    type: list
+    elements: dict
+    default: []
   stack_path:
     description: Directories with stacks of one's own, each in a folder that is an Ansible role with C(meta/stack.yml).
     type: list
@@ -144,9 +151,13 @@ plan:
       type: dict
       sample: {name: local-r-net, acl: local-r-net, subnet: 10.80.16.0/21, gateway: 10.80.16.1}
     uplink:
-      description: The network with a way out, of builders and of stacks with C(uplink).
+      description: The network with a way out, of stacks with C(uplink) and of those with an exception.
       type: dict
-      sample: {name: local-r-up, subnet: 10.80.24.0/24, gateway: 10.80.24.1}
+      sample: {name: local-r-up, acl: local-r-up, subnet: 10.80.24.0/24, gateway: 10.80.24.1}
+    builders:
+      description: The network of builders, which is there while images are baked.
+      type: dict
+      sample: {name: local-r-bld, subnet: 10.80.25.0/24, gateway: 10.80.25.1}
     asked:
       description: Stacks that somebody named, now or before.
       type: list
@@ -155,6 +166,10 @@ plan:
       description: Stacks that this plan is about, in order of need; for V(stopped) and V(absent) the other way round.
       type: list
       elements: str
+    exceptions:
+      description: Those of O(exceptions) that are about stacks which run.
+      type: list
+      elements: dict
     instances:
       description: What roles know about their instance, by the stack's name.
       type: dict
@@ -195,6 +210,9 @@ plan:
         network:
           description: That network.
           type: str
+        gateway:
+          description: The host's address in it.
+          type: str
         asked:
           description: Whether somebody named this stack.
           type: bool
@@ -229,8 +247,15 @@ plan:
           description: C(artifact.floor) of C(stack.yml).
           type: dict
         uplink:
-          description: Whether it has a way out.
-          type: bool
+          description:
+            - Its address on the network with a way out, the C(user) whose packets may leave, and the C(rules) of what
+              may be reached, each with C(protocol), C(to) (networks, separated by commas) and C(port), none for all.
+            - None if it has no way out. Without C(user), it has exceptions alone.
+          type: dict
+        exceptions:
+          description: What it may reach past Tor.
+          type: list
+          elements: dict
         display:
           description: Whether it can show a window.
           type: bool

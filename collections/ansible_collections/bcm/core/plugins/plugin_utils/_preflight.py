@@ -77,8 +77,8 @@ def _there(client: Client, path: str, project: str) -> set[str]:
 
 def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
     networks = {item["name"]: item for item in client.get("/1.0/networks", recursion=1, project="default")}
-    new = []
-    for wanted in (plan["network"], plan["uplink"]):
+    new: list[IPv4Network] = []
+    for wanted in (plan["network"], plan["uplink"], plan["builders"]):
         subnet = IPv4Network(wanted["subnet"])
         config = networks[wanted["name"]]["config"] if wanted["name"] in networks else None
         if config is not None and config.get("user.bcm.datacenter") != plan["datacenter"]:
@@ -86,9 +86,12 @@ def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
                 f'Network "{wanted["name"]}" exists on {client.endpoint.name} but was not made by BCM: '
                 "rename it, or choose another name for the data center"
             )
+        if wanted is plan["builders"] and not new:
+            # it comes and goes within the /20 of the others
+            continue
         if config is None or config.get("ipv4.address") != f"{wanted['gateway']}/{subnet.prefixlen}":
             new.append(subnet)
-    ours = (plan["network"]["name"], plan["uplink"]["name"])
+    ours = [plan[key]["name"] for key in ("network", "uplink", "builders")]
     # once our bridges are there, nothing new can be in their way
     for other in networks.values() if new else ():
         if other["name"] in ours or other["type"] == "loopback":

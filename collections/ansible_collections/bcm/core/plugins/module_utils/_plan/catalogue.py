@@ -120,7 +120,7 @@ class Stack:
     asks: Mapping[str, Mapping[str, Any]]  # stack of `needs` -> what its role has to know about this one
     services: Mapping[str, Service]
     volumes: Mapping[str, Volume]
-    uplink: bool
+    uplink: str | None  # the user whose packets may leave
     onions: bool
     refuses: tuple[Refusal, ...]
     artifact: Artifact
@@ -303,7 +303,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         asks={other: field.plain() for other, field in _entries(top, "asks")},
         services=_services(top, chains),
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
-        uplink="uplink" in top and top["uplink"].flag(),
+        uplink=top["uplink"].mapping(required=("user",))["user"].text() if "uplink" in top else None,
         onions="onions" in top and top["onions"].flag(),
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
         artifact=_artifact(top["artifact"], name),

@@ -35,6 +35,7 @@ class Names:
     domain: str
     network: str
     uplink: str
+    builders: str
 
 
 def datacenter_names(datacenter: str, chain: str) -> Names:
@@ -52,6 +53,7 @@ def datacenter_names(datacenter: str, chain: str) -> Names:
         domain=f"{datacenter}-{chain}.bcm",
         network=f"{stem}-net",
         uplink=f"{stem}-up",
+        builders=f"{stem}-bld",
     )
 
 

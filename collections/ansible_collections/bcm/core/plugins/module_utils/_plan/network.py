@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+from itertools import islice
 
 from .._errors import BcmError
 
@@ -17,14 +18,31 @@ _PREFIX = 20
 # Derived subnets come from the upper half of 10.0.0.0/9, where home networks, VPNs and container engines seldom are.
 _POOL = IPv4Network("10.64.0.0/10")
 _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+# RFC 6890, without the networks of documentation: those are nobody's, and what the tests have for an outside.
+_NOT_PUBLIC = (
+    *_PRIVATE,
+    *map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "192.0.0.0/24",
+            "198.18.0.0/15",
+            "224.0.0.0/3",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Subnets:
-    """The instances' network (/21) and the uplink network (/24) of a data center on a chain."""
+    """The instances' network (/21), the uplink network and that of builders (/24) of a data center on a chain."""
 
     network: IPv4Network
     uplink: IPv4Network
+    builders: IPv4Network
 
 
 def gateway(subnet: IPv4Network) -> IPv4Address:
@@ -41,7 +59,20 @@ def subnets(datacenter: str, chain: str, subnet: str | None) -> Subnets:
     """Split the /20 a person gave, or one derived from the names. Raises BcmError for a subnet that cannot be used."""
     whole = _given(subnet) if subnet else _derived(datacenter, chain)
     lower, upper = whole.subnets(new_prefix=_PREFIX + 1)
-    return Subnets(network=lower, uplink=next(upper.subnets(new_prefix=24)))
+    uplink, builders = islice(upper.subnets(new_prefix=24), 2)
+    return Subnets(network=lower, uplink=uplink, builders=builders)
+
+
+def public() -> list[str]:
+    """All that is neither private nor of the link: what a program may reach that goes where the world is."""
+    left = [IPv4Network("0.0.0.0/0")]
+    for taken in _NOT_PUBLIC:
+        left = [
+            part
+            for network in left
+            for part in (network.address_exclude(taken) if taken.subnet_of(network) else (network,))
+        ]
+    return [str(network) for network in collapse_addresses(left)]
 
 
 def addresses(subnet: IPv4Network, names: Iterable[str]) -> dict[str, IPv4Address]:

@@ -141,15 +141,15 @@ class Planner:
             for name in acted
         }
         return {
-            **self._frame(acted, asked),
+            **self._frame(acted, asked, live),
             "instances": instances,
             "images": list(images.values()),
             "secrets": self._secrets(acted, live),
             "certificates": self._certificates(acted),
             "onions": self._onions(carried, {*acted, *_running(found)}),
             "foundation": resources.foundation(self.site),
-            "resources": resources.wanted(self.site, instances, live, carried),
-            "warnings": self._warnings,
+            "resources": resources.wanted(self.site, instances, live, carried, found),
+            "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*live))],
         }
 
     def _down(self, found: Found) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Planner:
             asked.difference_update(acted)
             changes, warnings = resources.removed(self.site, instances, live, carried, found)
         return {
-            **self._frame(acted, asked),
+            **self._frame(acted, asked, live),
             "instances": instances,
             "images": [],
             "secrets": [],
@@ -188,7 +188,7 @@ class Planner:
         kept = self.catalogue.closure(staying)
         return self.catalogue.ordered(set(found.stacks).difference(kept))[::-1]
 
-    def _frame(self, acted: Sequence[str], asked: Collection[str]) -> dict[str, Any]:
+    def _frame(self, acted: Sequence[str], asked: Collection[str], live: Collection[str]) -> dict[str, Any]:
         request, site = self.request, self.site
         return {
             "datacenter": request.datacenter,
@@ -202,9 +202,11 @@ class Planner:
             "vault_id": request.datacenter if request.provider == "trezor" else None,
             "storage_pool": request.storage_pool,
             "network": {"acl": site.names.network, **_subnet(site.names.network, site.subnets.network)},
-            "uplink": _subnet(site.names.uplink, site.subnets.uplink),
+            "uplink": {"acl": site.names.uplink, **_subnet(site.names.uplink, site.subnets.uplink)},
+            "builders": _subnet(site.names.builders, site.subnets.builders),
             "asked": self.catalogue.ordered(asked),
             "stacks": list(acted),
+            "exceptions": [exemption.plain() for exemption in site.exceptions(*live)],
         }
 
     def _onions(self, carried: Sequence[onions.Carried], running: Collection[str]) -> dict[str, Any]:
@@ -243,6 +245,7 @@ class Planner:
             "endpoint": request.endpoint,
             "address": str(site.addresses[name]),
             "network": str(site.subnets.network),
+            "gateway": str(network.gateway(site.subnets.network)),
             "asked": asked,
             # a program whose service has TLS listens behind the proxy that speaks it
             "services": {
@@ -274,8 +277,23 @@ class Planner:
             "floor": _floor(stack),
             "trusts": site.trusts(name),
             "shows": site.shows(name),
-            "uplink": stack.uplink,
+            "uplink": self._uplink(name),
+            "exceptions": [exemption.plain() for exemption in site.exceptions(name)],
             "display": stack.display,
+        }
+
+    def _uplink(self, name: str) -> dict[str, Any] | None:
+        """Its second network, and what it may reach there; None if it has none."""
+        site = self.site
+        rules = [{key: way[key] for key in ("protocol", "to", "port")} for way in site.ways_out(name)]
+        if not rules:
+            return None
+        return {
+            "user": self.catalogue[name].uplink,
+            "address": str(site.uplinks[name]),
+            "gateway": str(network.gateway(site.subnets.uplink)),
+            "subnet": str(site.subnets.uplink),
+            "rules": rules,
         }
 
     def _image(self, name: str, variables: Variables, architecture: str, image_names: ImageNames) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
-from . import names, network
+from . import exceptions, names, network
 from .catalogue import Catalogue
 
 STATES = ("present", "stopped", "restarted", "absent")
@@ -32,6 +32,7 @@ class Request:
     software_ca_chains: Collection[str] = ()
     allow_below_floor: Collection[str] = ()
     delete_data: bool = False
+    exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
 
     @property
     def provider(self) -> str:
@@ -70,11 +71,25 @@ class Site:
         self.names = names.datacenter_names(request.datacenter, request.chain)
         self.subnets = network.subnets(request.datacenter, request.chain, request.subnet)
         self.addresses: dict[str, IPv4Address] = network.addresses(self.subnets.network, catalogue)
+        self.uplinks: dict[str, IPv4Address] = network.addresses(self.subnets.uplink, catalogue)
+        self._exceptions = exceptions.read(list(request.exceptions), catalogue)
 
     def service(self, stack: str, key: str) -> dict[str, Any]:
         service = self.catalogue[stack].services[key]
         # a chain that a stack lacks can only be met on the way down, where no port is used
         return {"port": service.ports.get(self.request.chain), "protocol": service.protocol, "tls": service.tls}
+
+    def exceptions(self, *stacks: str) -> list[exceptions.Exemption]:
+        """What some stacks may reach past Tor."""
+        return [exemption for exemption in self._exceptions if exemption.stack in stacks]
+
+    def ways_out(self, stack: str) -> list[dict[str, Any]]:
+        """All that a stack may reach outside: ``to`` are networks, separated by commas; no ``port`` is every port."""
+        world = {"protocol": "tcp", "to": ",".join(network.public()), "port": None, "why": f"{stack} to the world"}
+        return [world] * (self.catalogue[stack].uplink is not None) + [
+            {"protocol": item.protocol, "to": item.to, "port": item.port, "why": item.description}
+            for item in self.exceptions(stack)
+        ]
 
     def trusts(self, stack: str) -> bool:
         """Whether a stack meets a certificate, its own or that of a stack it needs."""

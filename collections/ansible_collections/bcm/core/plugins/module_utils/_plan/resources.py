@@ -40,12 +40,12 @@ def foundation(site: Site) -> list[Resource]:
         {
             "kind": "network",
             "project": _SHARED,
-            "name": site.names.uplink,
+            "name": site.names.builders,
             "state": "present",
             "type": "bridge",
-            "description": _description(site, "Way out"),
+            "description": _description(site, "Builders"),
             "config": {
-                "ipv4.address": network.with_prefix(site.subnets.uplink),
+                "ipv4.address": network.with_prefix(site.subnets.builders),
                 "ipv4.nat": "true",
                 "ipv6.address": "none",
                 **_marks(site),
@@ -54,8 +54,11 @@ def foundation(site: Site) -> list[Resource]:
     ]
 
 
-def wanted(site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried]) -> list[Resource]:
+def wanted(
+    site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried], found: Found
+) -> list[Resource]:
     """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
+    project, builders = foundation(site)
     volumes = [
         {
             "kind": "storage_volume",
@@ -69,9 +72,13 @@ def wanted(site: Site, instances: Instances, live: Collection[str], carried: Col
         for name, instance in instances.items()
         for volume in instance["volumes"].values()
     ]
+    # Nobody has a resolver that asks the world when nothing is baked.
+    done = [] if found.builders else _absent("network", _SHARED, builders["name"])
     return [
-        *foundation(site),
+        project,
+        *done,
         *_network(site, live, carried),
+        *_uplink(site, live),
         *volumes,
         *(_instance(site, name, instance) for name, instance in instances.items()),
     ]
@@ -90,15 +97,15 @@ def removed(
     gone = _absent("instance", project, *instances)
     volumes = [{**item, "pool": doomed[item["name"]]} for item in _absent("storage_volume", project, *doomed)]
     if live:
-        return [*gone, *volumes, *_network(site, live, carried)], []
+        return [*gone, *volumes, *_network(site, live, carried), *_uplink(site, live)], []
     gone += [*_absent("instance", project, *found.builders), *volumes]
     if found.strangers:
         return gone, [
             f"Project {project} and its networks stay, because of instances that are none of ours: "
             f"{', '.join(found.strangers)}"
         ]
-    gone += _absent("network", _SHARED, site.names.network, site.names.uplink)
-    gone += _absent("network_acl", _SHARED, site.names.network)
+    gone += _absent("network", _SHARED, site.names.network, site.names.uplink, site.names.builders)
+    gone += _absent("network_acl", _SHARED, site.names.network, site.names.uplink)
     left = sorted(set(found.volumes).difference(doomed))
     if left:
         return gone, [
@@ -135,19 +142,15 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
     subnet = site.subnets.network
     gateway = network.gateway(subnet)
     return [
-        {
-            "kind": "network_acl",
-            "project": _SHARED,
-            "name": site.names.network,
-            "state": "present",
-            "description": _description(site, "Who may talk to whom"),
-            "config": _marks(site),
-            "ingress": [],
-            "egress": [
+        _acl(
+            site,
+            site.names.network,
+            "Who may talk to whom",
+            [
                 *(_used(site, *edge) for edge in site.edges(live)),
                 *(_connected(site, onion) for onion in carried),
             ],
-        },
+        ),
         {
             "kind": "network",
             "project": _SHARED,
@@ -166,13 +169,67 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
                 "raw.dnsmasq": "no-resolv\n"
                 "dhcp-option=1,255.255.255.255\n"
                 f"dhcp-option=121,{gateway}/32,0.0.0.0,{subnet},{gateway}",
-                "security.acls": site.names.network,
-                "security.acls.default.egress.action": "reject",
-                "security.acls.default.ingress.action": "reject",
+                **_guarded_by(site.names.network),
                 **_marks(site),
             },
         },
     ]
+
+
+def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
+    rules = [
+        {
+            "action": "allow",
+            "state": "enabled",
+            "description": way["why"],
+            "source": f"{site.uplinks[name]}/32",
+            "destination": way["to"],
+            "protocol": way["protocol"],
+            **({"destination_port": str(way["port"])} if way["port"] else {}),
+        }
+        for name in site.catalogue.ordered(live)
+        for way in site.ways_out(name)
+    ]
+    return [
+        _acl(site, site.names.uplink, "Who may leave", rules),
+        {
+            "kind": "network",
+            "project": _SHARED,
+            "name": site.names.uplink,
+            "state": "present",
+            "type": "bridge",
+            "description": _description(site, "Way out"),
+            "config": {
+                "ipv4.address": network.with_prefix(site.subnets.uplink),
+                # Instances give themselves the address of the plan, and the routes that they shall have.
+                "ipv4.dhcp": "false",
+                "ipv4.nat": "true",
+                "ipv6.address": "none",
+                # no DNS server
+                "raw.dnsmasq": "port=0",
+                **_guarded_by(site.names.uplink),
+                **_marks(site),
+            },
+        },
+    ]
+
+
+def _acl(site: Site, name: str, what: str, egress: list[dict[str, str]]) -> Resource:
+    return {
+        "kind": "network_acl",
+        "project": _SHARED,
+        "name": name,
+        "state": "present",
+        "description": _description(site, what),
+        "config": _marks(site),
+        "ingress": [],
+        "egress": egress,
+    }
+
+
+def _guarded_by(acl: str) -> dict[str, str]:
+    actions = {f"security.acls.default.{direction}.action": "reject" for direction in ("egress", "ingress")}
+    return {"security.acls": acl, **actions}
 
 
 def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
@@ -198,20 +255,12 @@ def _rule(site: Site, consumer: str, provider: str, what: str, protocol: str, po
 
 def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     pool = site.request.storage_pool
-    guarded = {"security.mac_filtering": "true", "security.port_isolation": "true"}
     devices = {
         "root": {"type": "disk", "path": "/", "pool": pool},
-        "eth0": {
-            "type": "nic",
-            "name": "eth0",
-            "network": site.names.network,
-            "ipv4.address": instance["address"],
-            "security.ipv4_filtering": "true",
-            **guarded,
-        },
+        "eth0": _nic("eth0", site.names.network, instance["address"]),
     }
     if instance["uplink"]:
-        devices["eth1"] = {"type": "nic", "name": "eth1", "network": site.names.uplink, **guarded}
+        devices["eth1"] = _nic("eth1", site.names.uplink, instance["uplink"]["address"])
     for key, volume in instance["volumes"].items():
         devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
     restarted = site.request.state == "restarted" and name in site.request.stacks
@@ -230,4 +279,18 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         "profiles": [],
         "devices": devices,
         "wait_for": "address",
+    }
+
+
+def _nic(name: str, bridge: str, address: str) -> dict[str, str]:
+    return {
+        "type": "nic",
+        "name": name,
+        "network": bridge,
+        "ipv4.address": address,
+        "ipv6.address": "none",
+        "security.ipv4_filtering": "true",
+        "security.ipv6_filtering": "true",
+        "security.mac_filtering": "true",
+        "security.port_isolation": "true",
     }

@@ -53,6 +53,7 @@ PLAN: dict[str, Any] = {
     "storage_pool": "default",
     "network": {"name": "local-r-net", "subnet": "10.80.16.0/21", "gateway": "10.80.16.1"},
     "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
+    "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},
     "instances": {"tor": {}, "bitcoind": {}},
     "resources": [
         {"kind": "storage_volume", "name": "tor-data", "config": {"size": "1GiB"}},
@@ -127,6 +128,8 @@ def _bridge(name: str, address: str, **config: str) -> dict[str, Any]:
         ),
         ([_bridge("wide", "10.80.0.1/16")], '"wide" has 10.80.0.0/16; set bcm_subnet to a free private /20'),
         ([_bridge("up", "10.80.24.9/30")], "Subnet 10.80.24.0/24 of data center local is taken"),
+        ([_bridge("bld", "10.80.25.9/30")], "Subnet 10.80.25.0/24 of data center local is taken"),
+        ([_bridge("local-r-bld", "10.80.25.1/24")], 'Network "local-r-bld" exists on /run/x but was not made by BCM'),
         ([{"name": "tun0", "managed": False, "type": "unknown", "config": {}}], '"tun0" has 10.80.16.8/29'),
         ([_bridge("local-r-net", "10.80.16.1/21")], 'Network "local-r-net" exists on /run/x but was not made by BCM'),
         (

@@ -34,7 +34,7 @@ STACKS: dict[str, dict[str, Any]] = {
         "tier": "underlay",
         "services": {"socks": {"protocol": "tcp", "port": 9050}},
         "volumes": {"data": {"path": "/var/lib/tor", "size": "256MiB", "backup": "files"}},
-        "uplink": True,
+        "uplink": {"user": "debian-tor"},
         "artifact": {"version_command": ["tor", "--version"], "sources": _debian("tor")},
     },
     "bitcoind": {

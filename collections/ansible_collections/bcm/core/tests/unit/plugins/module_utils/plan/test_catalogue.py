@@ -55,8 +55,8 @@ def test_what_a_stack_says(catalogue: Catalogue) -> None:
     assert electrs.services["electrum"].ports["signet"] == 60401
     assert catalogue["bitcoind"].services["rpc"].ports["regtest"] == 18443
     assert electrs.volumes["data"].backup == "none"
-    assert catalogue["electrum"].display and not catalogue["electrum"].uplink
-    assert catalogue["tor"].uplink
+    assert catalogue["electrum"].display and catalogue["electrum"].uplink is None
+    assert catalogue["tor"].uplink == "debian-tor"
 
 
 def test_a_size_depends_on_the_chain_or_not(catalogue: Catalogue) -> None:
@@ -188,7 +188,9 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             "services.electrum.onion.listen is 1, a port of electrum: choose another port",
         ),
         ("services.electrum.onion", {"public": ""}, 'services.electrum.onion.public is "": write some text'),
-        ("uplink", "yes", 'uplink is "yes": write true or false'),
+        ("uplink", True, "uplink is no mapping: write it as"),
+        ("uplink", {"user": 801}, "uplink.user is 801: put it in quotes"),
+        ("uplink", {"group": "x"}, 'uplink.group: Unknown field "group": Known fields: user'),
         ("refuses.0.when", True, "refuses.0.when is True: put it in quotes"),
         ("refuses.0.remedy", _REMOVED, "refuses.0.remedy is missing: add it"),
         ("artifact", "electrs", "artifact is no mapping"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -14,18 +15,22 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import names
 
 def test_names_of_a_data_center() -> None:
     assert names.datacenter_names("local", "regtest") == names.Names(
-        project="bcm-local-regtest", domain="local-regtest.bcm", network="local-r-net", uplink="local-r-up"
+        project="bcm-local-regtest",
+        domain="local-regtest.bcm",
+        network="local-r-net",
+        uplink="local-r-up",
+        builders="local-r-bld",
     )
 
 
 def test_interfaces_of_the_longest_name_fit_the_kernel() -> None:
     longest = names.datacenter_names("a23456789", "mainnet")
-    assert max(len(longest.network), len(longest.uplink)) == 15
+    assert max(map(len, (longest.network, longest.uplink, longest.builders))) == 15
 
 
 def test_no_two_data_centers_share_a_name() -> None:
     made = [names.datacenter_names(*pair) for pair in itertools.product(["a", "a-r", "a-m-r", "r"], names.CHAINS)]
-    everything = [name for one in made for name in (one.project, one.domain, one.network, one.uplink)]
+    everything = [name for one in made for name in dataclasses.astuple(one)]
     assert len(everything) == len(set(everything))
 
 

@@ -14,7 +14,9 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import network
 
 def test_a_given_subnet_is_split() -> None:
     assert network.subnets("local", "regtest", "10.80.16.0/20") == network.Subnets(
-        network=IPv4Network("10.80.16.0/21"), uplink=IPv4Network("10.80.24.0/24")
+        network=IPv4Network("10.80.16.0/21"),
+        uplink=IPv4Network("10.80.24.0/24"),
+        builders=IPv4Network("10.80.25.0/24"),
     )
 
 
@@ -45,6 +47,17 @@ def test_bad_subnets(subnet: str, fault: str) -> None:
     message = str(caught.value)
     assert message.startswith(f'Subnet "{subnet}" {fault}')
     assert "such as 10.80.16.0/20" in message
+
+
+def test_the_world_is_all_but_what_is_near() -> None:
+    world = [IPv4Network(part) for part in network.public()]
+
+    def reached(address: str) -> bool:
+        return any(IPv4Address(address) in part for part in world)
+
+    assert all(map(reached, ("1.1.1.1", "9.255.255.255", "11.0.0.0", "172.32.0.0", "192.0.2.1", "203.0.113.9")))
+    near = "0.0.0.1 10.0.0.1 100.64.0.1 127.0.0.1 169.254.169.254 172.16.0.1 172.31.255.255 192.168.1.1 224.0.0.251"
+    assert not any(map(reached, (*near.split(), "255.255.255.255")))
 
 
 def test_addresses_are_stable_distinct_and_inside() -> None:

@@ -27,6 +27,13 @@ def _edges(plan: dict[str, Any]) -> set[str]:
 # -- what is refused before anything is read or changed ----------------------------------------------------------------
 
 
+EXCEPTION = {
+    "stack": "bitcoind",
+    "to": "203.0.113.0/24",
+    "protocol": "tcp",
+    "port": 8333,
+    "why": "peers of a friend",
+}
 OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
 
 
@@ -90,6 +97,16 @@ def test_refused(planner: Any, stacks: list[str], fields: dict[str, Any], compla
         ({"datacenter": "basement-1"}, 'Data center "basement-1" cannot be called that'),
         ({"chain": "regtst"}, 'Unknown chain "regtst": did you mean "regtest"?'),
         ({"subnet": "10.0.0.0/24"}, 'Subnet "10.0.0.0/24" has prefix /24'),
+        ({"exceptions": ["bitcoind"]}, "the inventory: bcm_exceptions.0 is no mapping: "),
+        ({"exceptions": [{**EXCEPTION, "stack": "bitcoin"}]}, 'exceptions.0.stack: Unknown stack "bitcoin": did you'),
+        ({"exceptions": [EXCEPTION, EXCEPTION]}, "bcm_exceptions.1 is .* again: name it once"),
+        ({"exceptions": [{**EXCEPTION, "why": " "}]}, 'bcm_exceptions.0.why is " ": write some text'),
+        ({"exceptions": [{**EXCEPTION, "to": "example.org"}]}, 'exceptions.0.to is "example.org", no IPv4 network'),
+        ({"exceptions": [{**EXCEPTION, "to": "203.0.113.1/24"}]}, r"exceptions.0.to is .*host bits set"),
+        ({"exceptions": [{**EXCEPTION, "to": "2001:db8::/32"}]}, r"exceptions.0.to is .*write an address or a network"),
+        ({"exceptions": [{**EXCEPTION, "protocol": "icmp"}]}, 'exceptions.0.protocol is "icmp": write one of tcp, udp'),
+        ({"exceptions": [{**EXCEPTION, "port": "8333"}]}, 'exceptions.0.port is "8333": write a port'),
+        ({"exceptions": [{"stack": "bitcoind"}]}, "bcm_exceptions.0.to is missing: add it"),
     ],
 )
 def test_refused_at_once(planner: Any, fields: dict[str, Any], complaint: str) -> None:
@@ -158,10 +175,16 @@ def test_frame(fresh: dict[str, Any]) -> None:
         "subnet": "10.80.16.0/21",
         "gateway": "10.80.16.1",
     }
-    assert fresh["uplink"] == {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"}
+    assert fresh["uplink"] == {
+        "name": "local-r-up",
+        "acl": "local-r-up",
+        "subnet": "10.80.24.0/24",
+        "gateway": "10.80.24.1",
+    }
+    assert fresh["builders"] == {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"}
     assert fresh["asked"] == ["electrum"]
     assert fresh["stacks"] == list(fresh["instances"]) == ELECTRUM
-    assert fresh["warnings"] == []
+    assert fresh["warnings"] == fresh["exceptions"] == []
 
 
 def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
@@ -342,15 +365,24 @@ def test_a_secret_for_each_consumer_of_each_service(fresh: dict[str, Any]) -> No
 def test_resources_of_the_first_run(fresh: dict[str, Any], by_kind: Any) -> None:
     assert by_kind(fresh["resources"]) == [
         ("project", "bcm-local-regtest", "present"),
-        ("network", "local-r-up", "present"),
+        ("network", "local-r-bld", "absent"),
         ("network_acl", "local-r-net", "present"),
         ("network", "local-r-net", "present"),
+        ("network_acl", "local-r-up", "present"),
+        ("network", "local-r-up", "present"),
         ("storage_volume", "tor-data", "present"),
         ("storage_volume", "bitcoind-data", "present"),
         ("storage_volume", "electrs-data", "present"),
         *(("instance", name, "started") for name in ELECTRUM),
     ]
-    assert fresh["foundation"] == fresh["resources"][:2]
+    project, builders = fresh["foundation"]
+    assert project == fresh["resources"][0]
+    assert (builders["name"], builders["config"]["ipv4.nat"]) == ("local-r-bld", "true")
+
+
+def test_the_network_of_builders_stays_as_long_as_there_is_one(planner: Any, namer: Any, by_kind: Any) -> None:
+    plan = planner("tor").plan(Found(builders=["build-x-01234567"]), namer)
+    assert "local-r-bld" not in {name for _kind, name, _state in by_kind(plan["resources"])}
 
 
 def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[str, Any]) -> None:
@@ -371,11 +403,14 @@ def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[s
 def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
     instances = {item["name"]: item for item in fresh["resources"] if item["kind"] == "instance"}
     assert [name for name, item in instances.items() if "eth1" in item["devices"]] == ["tor"]
-    assert instances["tor"]["devices"]["eth1"]["network"] == "local-r-up"
+    uplink = instances["tor"]["devices"]["eth1"]
+    assert (uplink["network"], uplink["ipv4.address"]) == ("local-r-up", fresh["instances"]["tor"]["uplink"]["address"])
     for name, item in instances.items():
         nic = item["devices"]["eth0"]
         assert nic["ipv4.address"] == fresh["instances"][name]["address"]
-        assert {nic[f"security.{key}"] for key in ("port_isolation", "mac_filtering", "ipv4_filtering")} == {"true"}
+        guards = ("port_isolation", "mac_filtering", "ipv4_filtering", "ipv6_filtering")
+        assert {nic[f"security.{key}"] for key in guards} == {"true"}
+        assert nic["ipv6.address"] == "none"
     assert instances["electrs"]["devices"]["data"] == {
         "type": "disk",
         "pool": "default",
@@ -394,8 +429,56 @@ def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) ->
     assert "dhcp-option=121,10.80.16.1/32,0.0.0.0,10.80.16.0/21,10.80.16.1" in config["raw.dnsmasq"].splitlines()
 
 
+def test_what_may_leave(fresh: dict[str, Any]) -> None:
+    acl, uplink = fresh["resources"][4:6]
+    tor = fresh["instances"]["tor"]["uplink"]
+    assert (tor["user"], tor["gateway"], tor["subnet"]) == ("debian-tor", "10.80.24.1", "10.80.24.0/24")
+    (way,) = tor["rules"]
+    (rule,) = acl["egress"]
+    assert (rule["source"], rule["destination"]) == (f"{tor['address']}/32", way["to"])
+    assert (rule["protocol"], way["protocol"], way["port"]) == ("tcp", "tcp", None)
+    assert "destination_port" not in rule and acl["ingress"] == []
+    config = uplink["config"]
+    assert (config["ipv4.nat"], config["ipv4.dhcp"], config["raw.dnsmasq"]) == ("true", "false", "port=0")
+    assert config["security.acls"] == "local-r-up"
+    assert config["security.acls.default.egress.action"] == config["security.acls.default.ingress.action"] == "reject"
+
+
+def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer: Any) -> None:
+    other = {**EXCEPTION, "stack": "lnd", "to": "192.0.2.7", "protocol": "udp"}
+    plan = planner("electrum", exceptions=[EXCEPTION, other]).plan(Found(), namer)
+    bitcoind = plan["instances"]["bitcoind"]
+    rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": 8333}
+    assert (bitcoind["uplink"]["user"], bitcoind["uplink"]["rules"]) == (None, [rule])
+    assert plan["exceptions"] == bitcoind["exceptions"] == [EXCEPTION]
+    assert plan["warnings"] == [
+        "bitcoind reaches 203.0.113.0/24 tcp 8333 without Tor: peers of a friend (bcm_exceptions)"
+    ]
+    devices = {item["name"]: item["devices"] for item in plan["resources"] if item["kind"] == "instance"}
+    assert [name for name in ELECTRUM if "eth1" in devices[name]] == ["tor", "bitcoind"]
+    _world, excepted = plan["resources"][4]["egress"]
+    assert excepted == {
+        "action": "allow",
+        "state": "enabled",
+        "description": "bitcoind by exception: peers of a friend",
+        "source": f"{bitcoind['uplink']['address']}/32",
+        "destination": "203.0.113.0/24",
+        "protocol": "tcp",
+        "destination_port": "8333",
+    }
+    # it lasts while other stacks go, and no longer
+    found = _running(*ELECTRUM, asked=("electrum", "bitcoind"))
+    rest = planner("electrum", state="absent", exceptions=[EXCEPTION]).plan(Found(stacks=found), namer)
+    assert rest["exceptions"] == [EXCEPTION] and rest["resources"][-2]["egress"][1] == excepted
+    assert (
+        planner("bitcoind", state="absent", exceptions=[EXCEPTION]).plan(Found(stacks=found), namer)["exceptions"] == []
+    )
+
+
 def test_everything_says_whose_it_is(fresh: dict[str, Any]) -> None:
     for item in fresh["resources"]:
+        if item["state"] == "absent":
+            continue
         assert item["config"]["user.bcm.datacenter"] == "local" and item["config"]["user.bcm.chain"] == "regtest"
 
 
@@ -511,6 +594,8 @@ def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, b
         ("instance", "electrs", "absent"),
         ("network_acl", "local-r-net", "present"),
         ("network", "local-r-net", "present"),
+        ("network_acl", "local-r-up", "present"),
+        ("network", "local-r-up", "present"),
     ]
     assert _edges(plan) == {"bitcoind to tor socks", "lnd to bitcoind rpc", "lnd to tor socks"}
     assert plan["asked"] == ["lnd"] and plan["warnings"] == []
@@ -531,7 +616,9 @@ def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> 
         ("instance", "build-x-01234567", "absent"),
         ("network", "local-r-net", "absent"),
         ("network", "local-r-up", "absent"),
+        ("network", "local-r-bld", "absent"),
         ("network_acl", "local-r-net", "absent"),
+        ("network_acl", "local-r-up", "absent"),
     ]
     assert plan["warnings"] == [
         "Project bcm-local-regtest stays, with the data in it: bitcoind-data, electrs-data, tor-data; "

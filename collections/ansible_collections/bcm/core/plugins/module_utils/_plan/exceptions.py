@@ -1,0 +1,71 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exceptions: what an inventory lets a stack reach past Tor, in so many words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from . import names
+from .catalogue import Catalogue
+from .fields import CatalogueError, Field
+
+#: between the stack and the reason in the description of its rule, where `bcm status` reads what is in force
+BY_EXCEPTION = " by exception: "
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """One destination, on one port, that a stack reaches without Tor."""
+
+    stack: str
+    to: str  # an IPv4 network
+    protocol: str
+    port: int
+    why: str
+
+    @property
+    def description(self) -> str:
+        return f"{self.stack}{BY_EXCEPTION}{self.why}"
+
+    @property
+    def warning(self) -> str:
+        return f"{self.stack} reaches {self.to} {self.protocol} {self.port} without Tor: {self.why} (bcm_exceptions)"
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read(declared: Any, catalogue: Catalogue) -> tuple[Exemption, ...]:
+    """What the variable ``bcm_exceptions`` says. Raises BcmError, which names the entry."""
+    field = Field(Path("the inventory"), "bcm_exceptions", declared)
+    return tuple(_exemption(item, catalogue) for item in field.items())
+
+
+def _exemption(field: Field, catalogue: Catalogue) -> Exemption:
+    fields = field.mapping(required=("stack", "to", "protocol", "port", "why"))
+    stack = fields["stack"].text()
+    if stack not in catalogue:
+        raise CatalogueError(f"{field.source}: {fields['stack'].path}: {names.unknown('stack', stack, catalogue)}")
+    return Exemption(
+        stack=stack,
+        to=_network(fields["to"]),
+        protocol=fields["protocol"].choice(("tcp", "udp")),
+        port=fields["port"].port(),
+        why=" ".join(fields["why"].text().split()),
+    )
+
+
+def _network(field: Field) -> str:
+    text = field.text()
+    try:
+        return str(IPv4Network(text))
+    except ValueError as error:
+        field.wrong(
+            f"is {field.shown}, no IPv4 network ({error})", "write an address or a network, such as 203.0.113.0/24"
+        )
