@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
 from . import names, network
@@ -178,15 +179,7 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
 
 def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
     rules = [
-        {
-            "action": "allow",
-            "state": "enabled",
-            "description": way["why"],
-            "source": f"{site.uplinks[name]}/32",
-            "destination": way["to"],
-            "protocol": way["protocol"],
-            **({"destination_port": str(way["port"])} if way["port"] else {}),
-        }
+        _rule(way["why"], site.uplinks[name], way["to"], way["protocol"], way["port"])
         for name in site.catalogue.ordered(live)
         for way in site.ways_out(name)
     ]
@@ -234,22 +227,27 @@ def _guarded_by(acl: str) -> dict[str, str]:
 
 def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
     service = site.service(provider, key)
-    return _rule(site, consumer, provider, key, service["protocol"], service["port"])
+    return _between(site, consumer, provider, key, service["protocol"], service["port"])
 
 
 def _connected(site: Site, onion: Carried) -> dict[str, str]:
-    return _rule(site, str(site.catalogue.carrier), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen)
+    return _between(site, str(site.catalogue.carrier), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen)
 
 
-def _rule(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int) -> dict[str, str]:
+def _between(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int) -> dict[str, str]:
+    to = f"{site.addresses[provider]}/32"
+    return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
+
+
+def _rule(description: str, source: IPv4Address, to: str, protocol: str, port: int | None) -> dict[str, str]:
     return {
         "action": "allow",
         "state": "enabled",
-        "description": f"{consumer} to {provider} {what}",
-        "source": f"{site.addresses[consumer]}/32",
-        "destination": f"{site.addresses[provider]}/32",
+        "description": description,
+        "source": f"{source}/32",
+        "destination": to,
         "protocol": protocol,
-        "destination_port": str(port),
+        **({"destination_port": str(port)} if port else {}),
     }
 
 
