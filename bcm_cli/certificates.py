@@ -5,26 +5,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-import segno
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import due
 from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Root
 
+from . import qr
+
 if TYPE_CHECKING:
     from cryptography import x509
-
-#: light modules around a QR code, by ISO/IEC 18004
-_QUIET = 4
-#: upper and lower half of a character, dark or not
-_HALVES = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
-# Black on white, whatever the terminal has: not every camera reads the opposite.
-_INK, _PLAIN = "\033[30;107m", "\033[0m"
 
 
 def day(moment: datetime) -> str:
@@ -117,19 +109,9 @@ def detail(book: Book, name: str, now: datetime) -> dict[str, Any]:
 
 def qr_code(root: Root) -> list[str]:
     """The root for a camera, or its fingerprint if the terminal has no room for that."""
-    room = shutil.get_terminal_size()
-    code = segno.make(pki.pem(root.certificate), error="l", boost_error=False, micro=False)
-    columns, height = code.symbol_size(border=_QUIET)
-    lines = height // 2 + 3
-    if columns <= room.columns and lines <= room.lines:
-        said = "The root's certificate:"
-    else:
-        said = f"The root's fingerprint (its certificate needs a terminal of {columns} x {lines}):"
-        code = segno.make(pki.fingerprint(root.certificate).upper(), micro=False)
-    modules = [list(map(bool, row)) for row in code.matrix_iter(border=_QUIET)]
-    modules += [[False] * len(modules[0])] * (len(modules) % 2)
-    pairs = zip(modules[::2], modules[1::2], strict=True)
-    return [
-        said,
-        *(f"{_INK}{''.join(_HALVES[pair] for pair in zip(*rows, strict=True))}{_PLAIN}" for rows in pairs),
-    ]
+    made = qr.code(pki.pem(root.certificate))
+    if qr.fits(made):
+        return ["The root's certificate:", *qr.drawn(made)]
+    columns, lines = qr.size(made)
+    said = f"The root's fingerprint (its certificate needs a terminal of {columns} x {lines}):"
+    return [said, *qr.drawn(qr.code(pki.fingerprint(root.certificate).upper()))]

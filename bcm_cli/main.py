@@ -195,7 +195,21 @@ def _parser() -> _Parser:
     verb(ca, "rotate", "ca:rotate", "begin the next generation of the root", "bcm ca rotate", json)
     exported = verb(ca, "export", "ca:export", "write the root for who has to trust it", "bcm ca export ~/root", json)
     exported.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="where the files go (here)")
-    exported.add_argument("--no-qr", action="store_true", help="no QR code on the terminal")
+
+    onion = group(verb(verbs, "onion", "", "look after the onion services and who reaches them", "bcm onion list"))
+    verb(onion, "list", "onion:list_all", "list the onion services, and who may reach them", "bcm onion list", json)
+    shown = verb(onion, "show", "onion:show", "say how a service is reached", "bcm onion show electrs-electrum", json)
+    shown.add_argument("service", metavar="SERVICE", help="as `bcm onion list` calls it, such as electrs-electrum")
+    text, example = "make a key with which somebody reaches a service, or show it again", "alice electrs-electrum"
+    admit = verb(onion, "authorize", "onion:authorize", text, f"bcm onion authorize {example}", json)
+    text = "take a key away; all clients of the service are disconnected for some seconds"
+    expel = verb(onion, "revoke", "onion:revoke", text, "bcm onion revoke alice", json)
+    for parser, which in ((admit, "the only one that has clients"), (expel, "all that have such a client")):
+        parser.add_argument("client", metavar="NAME", help="whose key it is, as you call the person")
+        parser.add_argument("service", nargs="?", metavar="SERVICE", help=f"which service ({which})")
+    admit.add_argument("--output", metavar="FILE", help="write the key to a new file, instead of showing it")
+    for parser in (exported, shown, admit):
+        parser.add_argument("--no-qr", action="store_true", help="no QR code on the terminal")
 
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")

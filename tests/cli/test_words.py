@@ -35,10 +35,11 @@ def test_every_verb_that_was_promised() -> None:
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "edit")]
+    onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "ssh", "pass", "test"]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
-    groups["gpg"] = gpg
+    groups |= {"gpg": gpg, "onion": onion}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 

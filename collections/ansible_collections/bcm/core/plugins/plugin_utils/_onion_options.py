@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from ..module_utils._errors import BcmError
 from ..module_utils._plan import names
-from ..module_utils._tor.deploy import Deployed, Instance, deploy
+from ..module_utils._tor.deploy import Deployed, Host, Instance, deploy
 from ..module_utils._tor.keys import OnionKey, check_address, new_client, new_key, parse_key
 from ..module_utils._tor.services import Service, check_keys, check_name, check_once, parse_ports
 from ..module_utils._tor.store import Store
@@ -78,10 +79,9 @@ class OnionChange(OnionAction):
         wanted = self.wanted(present, params)
         check_keys(wanted.values())
         kept = wanted == present
-        # the keys are kept before tor has them
-        if not kept and not self.check_mode:
-            store.write(wanted.values())
-        done = self._deployed(wanted, params) if params.get("publish", True) else Deployed()
+        with contextlib.ExitStack() as stack:
+            host = stack.enter_context(Instance(self.client, params["instance"])) if params.get("publish", True) else None
+            done = brought_about(host, store, present, wanted, check=self.check_mode, deadline=params["deadline"])
         sides = [
             "".join(f"{service.summary()}\n" for _name, service in sorted(services.items()))
             for services in (present, wanted)
@@ -98,9 +98,15 @@ class OnionChange(OnionAction):
             **self.told(wanted, params),
         }
 
-    def _deployed(self, wanted: Services, params: dict[str, t.Any]) -> Deployed:
-        with Instance(self.client, params["instance"]) as host:
-            return deploy(host, wanted.values(), check=self.check_mode, deadline=params["deadline"])
+
+def brought_about(
+    host: Host | None, store: Store, present: Services, wanted: Services, *, check: bool = False, deadline: float
+) -> Deployed:
+    """Keep the services that are wanted, and have tor, if given, have them; needs the store's lock but to check."""
+    # the keys are kept before tor has them
+    if wanted != present and not check:
+        store.write(wanted.values())
+    return deploy(host, wanted.values(), check=check, deadline=deadline) if host else Deployed()
 
 
 def reconciled(present: Services, items: t.Sequence[Mapping[str, t.Any]], *, exclusive: bool = False) -> Services:

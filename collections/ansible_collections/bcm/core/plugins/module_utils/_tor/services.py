@@ -205,8 +205,8 @@ def instructions(service: Service) -> dict[str, str]:
     return {
         "electrum": (
             f"Have a tor of your own with ClientOnionAuthDir in its torrc, put the line of the key into {bare}."
-            "auth_private there, readable by tor alone, and reload it. In Electrum: Tools, Network, Proxy: SOCKS5 "
-            f"127.0.0.1 port 9050; Server: {address}:{port}:s, or :t if the port has no TLS."
+            "auth_private there, readable by tor alone, and reload it. Then: electrum --oneserver --server "
+            f"{address}:{port}:t --proxy socks5:127.0.0.1:9050, with :s in place of :t if the port speaks TLS."
         ),
         "tor_browser": f"Open http://{address}:{port}/ and type the key when it asks for it.",
         "orbot": f"More, Onion services, client authentication: add {bare} and the key.",

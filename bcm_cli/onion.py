@@ -1,0 +1,260 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The onion services of a data center, and who may reach them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._disk import put
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance, Seen, seen
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, check_name, instructions
+from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
+    DEADLINE_ARGUMENT,
+    Services,
+    brought_about,
+    with_clients,
+)
+
+from . import qr, setup
+from .datacenter import DataCenter, UsageError
+from .device import vault
+from .output import answer
+
+#: the instance whose tor publishes them
+TOR = "tor"
+
+
+# -- verbs ------------------------------------------------------------------------------------------------------------
+
+
+def list_all(args: argparse.Namespace) -> int:
+    """All of them: where they are reached, and by whom."""
+    services = read(args.datacenter)
+    there, fault = _seen(args.datacenter) if services else (Seen({}, True), None)
+    facts = [_facts(service, there, fault) for service in services.values()]
+    if args.json:
+        return answer({"services": facts}, True)
+    if fault:
+        setup.step(f"What is published is not known: {fault}")
+    rows = [{**item, "ports": [port["port"] for port in item["ports"]], "clients": _people(item)} for item in facts]
+    shown = ("service", "address", "ports", "clients", "published")
+    return answer([{key: row[key] for key in shown} for row in rows], False)
+
+
+def show(args: argparse.Namespace) -> int:
+    """One of them, and what programs have to be told to reach it."""
+    service = _named(read(args.datacenter), args.service)
+    there, fault = _seen(args.datacenter)
+    facts = _facts(service, there, fault)
+    if args.json:
+        return answer({**facts, "instructions": instructions(service)}, True)
+    if fault:
+        setup.step(f"Whether it is published is not known: {fault}")
+    answer({**facts, "clients": _people(facts)}, False)
+    _explain(service)
+    _draw("Its address", service.key.address, args)
+    return 0
+
+
+def authorize(args: argparse.Namespace) -> int:
+    """A client who may reach a service, and once more what he needs if he may already."""
+    datacenter: DataCenter = args.datacenter
+    _check(args.client)
+    file = _free(args.output) if args.output else None
+    store = _store(datacenter)
+    with store.locked():
+        present = store.read()
+        service = _meant(args, present)
+        known = args.client in service.clients
+        wanted = {**present, service.name: with_clients(service, [args.client], present=True)}
+        if known:
+            setup.step(f"{args.client} may reach {service.name} already: this is the same key once more")
+        try:
+            _bring_about(datacenter, store, present, wanted)
+        except BcmError as error:
+            if not known:
+                raise
+            setup.step(str(error))
+    service = wanted[service.name]
+    key, line = service.clients[args.client], service.clients[args.client].client_line(service.key.address)
+    facts = {"service": service.name, "client": args.client, "address": service.key.address}
+    secret = {"key": key.text, "auth_private": line.strip()}
+    if file:
+        _write(file, line)
+        answer({**facts, "written": str(file)}, args.json)
+    elif args.json:
+        return answer({**facts, **secret, "instructions": instructions(service)}, True)
+    else:
+        answer({**facts, **secret}, False)
+    if not args.json:
+        _explain(service)
+        print("\nWho has the key can reach the service: hand it over as you would a password.")
+    if not file:
+        _draw("The key", key.text, args)
+    return 0
+
+
+def revoke(args: argparse.Namespace) -> int:
+    """A client who may reach a service no more; without its name, none of those he may reach."""
+    datacenter: DataCenter = args.datacenter
+    store = _store(datacenter)
+    present = store.read()
+    if args.service:
+        service = _named(present, args.service)
+        if args.client not in service.clients:
+            raise UsageError(str(unknown("client", args.client, sorted(service.clients))))
+        meant = [service]
+    else:
+        meant = [service for service in present.values() if args.client in service.clients]
+        if not meant:
+            everybody = sorted({client for service in present.values() for client in service.clients})
+            raise UsageError(str(unknown("client", args.client, everybody)))
+    names = ", ".join(service.name for service in meant)
+    setup.step(f"{args.client} is taken off {names}, and all of its clients are disconnected for some seconds")
+    setup.agreed(f"Revoke the key of {args.client}, for ever?", args.yes, "Nothing was revoked")
+    with store.locked():
+        present = store.read()
+        less = {
+            service.name: with_clients(present[service.name], [args.client], present=False)
+            for service in meant
+            if service.name in present
+        }
+        _bring_about(datacenter, store, present, {**present, **less})
+    left = {service.name: sorted(less[service.name].clients) for service in meant if service.name in less}
+    return answer({"revoked": args.client, "services": left} if args.json else _left(left), args.json)
+
+
+# -- what is kept, and what is published ------------------------------------------------------------------------------
+
+
+def read(datacenter: DataCenter) -> Services:
+    """All of them by name; who has none is not asked to open the vault."""
+    return _store(datacenter).read() if _path(datacenter).exists() else {}
+
+
+def _path(datacenter: DataCenter) -> Path:
+    return Store(datacenter.secrets, datacenter.chain).path
+
+
+def _store(datacenter: DataCenter) -> Store:
+    if not _path(datacenter).exists():
+        name = f"{datacenter.name} ({datacenter.chain})"
+        raise BcmError(f"Data center {name} has no onion services yet: `bcm stack start STACK` makes those of a stack")
+    return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter))
+
+
+def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:
+    """What tor was seen to publish, and why that is not known."""
+    try:
+        with datacenter.client() as client:
+            _check_running(client)
+            with FileSession(client, TOR) as files:
+                return seen(files), None
+    except BcmError as error:
+        return Seen({}, True), str(error)
+
+
+def _check_running(client: Client) -> None:
+    there = client.find(f"/1.0/instances/{TOR}")
+    if there is None or there["status"] != "Running":
+        raise BcmError(f"instance {TOR} does not run: `bcm stack start {TOR}`")
+
+
+def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted: Services) -> None:
+    with datacenter.client() as client:
+        # it would be noticed half-way, since the files of an instance can be written while it does not run
+        _check_running(client)
+        with Instance(client, TOR) as host:
+            done = brought_about(host, store, present, wanted, deadline=DEADLINE_ARGUMENT["default"])
+    if done.changed and done.network is False:
+        setup.step(f"tor in instance {TOR} does not use the network: no onion service is published")
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+def _facts(service: Service, there: Seen, fault: str | None) -> dict[str, Any]:
+    published = there.network and there.services.get(service.name) == service.digest
+    return {
+        "service": service.name,
+        "address": service.key.address,
+        "ports": [{"port": port, "targets": list(to)} for port, to in sorted(service.ports.items())],
+        "authorization": service.authorization,
+        "clients": sorted(service.clients),
+        "published": None if fault else published,
+    }
+
+
+def _people(facts: dict[str, Any]) -> Any:
+    return (facts["clients"] or "nobody yet") if facts["authorization"] else "everybody"
+
+
+def _left(left: dict[str, list[str]]) -> list[dict[str, Any]]:
+    return [{"service": name, "clients": clients or "nobody"} for name, clients in left.items()]
+
+
+def _explain(service: Service) -> None:
+    for program, text in instructions(service).items():
+        print(f"\n{program.replace('_', ' ').title()}: {text}")
+
+
+def _draw(what: str, text: str, args: argparse.Namespace) -> None:
+    made = qr.code(text)
+    if sys.stdout.isatty() and not args.no_qr and qr.fits(made):
+        print("\n".join(["", f"{what}:", *qr.drawn(made)]))
+
+
+# -- what is meant ----------------------------------------------------------------------------------------------------
+
+
+def _named(services: Services, name: str) -> Service:
+    if name not in services:
+        raise UsageError(str(unknown("onion service", name, sorted(services))))
+    return services[name]
+
+
+def _meant(args: argparse.Namespace, services: Services) -> Service:
+    """The service of that name, or without a name the only one that has clients."""
+    if args.service:
+        return _named(services, args.service)
+    names = sorted(service.name for service in services.values() if service.authorization)
+    if len(names) == 1:
+        return services[names[0]]
+    if names:
+        raise UsageError(f"Say which onion service {args.client} may reach: {' or '.join(names)}")
+    raise UsageError("No onion service has clients: all that there are, are for everybody")
+
+
+def _check(client: str) -> None:
+    try:
+        check_name("Client", client)
+    except BcmError as error:
+        raise UsageError(str(error)) from error
+
+
+def _free(name: str) -> Path:
+    """A file that can be made, and is not there: it might hold another key."""
+    path = Path(os.path.expanduser(name)).absolute()
+    if path.exists():
+        raise UsageError(f"{path} is there already: name another file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path} cannot be made: name a file in a folder that you may write to")
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        put((path, text, 0o600))
+    except OSError as error:
+        raise BcmError(f"{path} cannot be written: {error.strerror}: run it again with another file") from error
