@@ -151,7 +151,7 @@ def _store(datacenter: DataCenter) -> Store:
     if not _path(datacenter).exists():
         name = f"{datacenter.name} ({datacenter.chain})"
         raise BcmError(f"Data center {name} has no onion services yet: `bcm stack start STACK` makes those of a stack")
-    return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter))
+    return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter), owner=datacenter.project)
 
 
 def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:

@@ -119,7 +119,7 @@ def test_nothing_is_changed_if_tor_is_out_of_reach(checkout: Checkout, store: St
         ("show electrs-elctrum", 'Unknown onion service "electrs-elctrum": did you mean "electrs-electrum"?'),
         ("authorize alice electrum", 'Unknown onion service "electrum": did you mean "electrs-electrum"?'),
         ("authorize alice", "Say which onion service alice may reach: electrs-electrum or spark-web"),
-        ("authorize Alice spark-web", 'Client "Alice" cannot be called that: use at most 32 lower-case'),
+        ("authorize Alice spark-web", 'Client "Alice" cannot be called that: use at most 63 lower-case'),
         ("authorize alice --output /no/such/folder/file", "cannot be made: name a file in a folder"),
         ("revoke alicf", 'Unknown client "alicf": did you mean "alice"? Known clients: alice, bob'),
         ("revoke alice spark-web", 'Unknown client "alice": Known clients: bob'),

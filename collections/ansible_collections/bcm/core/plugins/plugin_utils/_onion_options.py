@@ -50,7 +50,8 @@ class OnionAction(BcmAction):
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or beside_inventory(task_vars))
-        return self.work(Store(directory, params["chain"], vault=of_run(params["vault_id"])), params)
+        vault = of_run(params["vault_id"])
+        return self.work(Store(directory, params["chain"], vault=vault, owner=params["project"]), params)
 
 
 class OnionChange(OnionAction):
@@ -80,7 +81,9 @@ class OnionChange(OnionAction):
         check_keys(wanted.values())
         kept = wanted == present
         with contextlib.ExitStack() as stack:
-            host = stack.enter_context(Instance(self.client, params["instance"])) if params.get("publish", True) else None
+            host = None
+            if params.get("publish", True):
+                host = stack.enter_context(Instance(self.client, params["instance"]))
             done = brought_about(host, store, present, wanted, check=self.check_mode, deadline=params["deadline"])
         sides = [
             "".join(f"{service.summary()}\n" for _name, service in sorted(services.items()))

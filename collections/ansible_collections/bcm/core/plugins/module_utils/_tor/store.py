@@ -22,13 +22,15 @@ _PATIENCE = 10.0  # seconds
 
 
 class Store:
-    """Raises BcmError if the file is damaged, cannot be decrypted, or the disk fails."""
+    """Raises BcmError if the file is damaged, cannot be decrypted, is another ``owner``'s, or the disk fails."""
 
-    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault = PLAIN) -> None:
+    def __init__(
+        self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault = PLAIN, owner: str = ""
+    ) -> None:
         self.directory = directory
         self.path = directory / f"{chain}.onions.json"
         self._lock = directory / f".{chain}.onions.lock"
-        self._patience, self._vault = patience, vault
+        self._patience, self._vault, self._owner = patience, vault, owner
 
     def read(self) -> dict[str, Service]:
         """All services by name, each key checked."""
@@ -43,13 +45,21 @@ class Store:
             raise BcmError(f"{self.path} is damaged, it holds no onion services: put a copy of it back")
         if content.get("format") != FORMAT:
             raise BcmError(f"{self.path} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+        other = content.get("owner", "")
+        if self._owner and other not in ("", self._owner):
+            raise BcmError(
+                f"The onion services in {self.path} are those of {other}, and this is {self._owner}: two data centers "
+                "with the same keys would take each other's connections; take the file away, and this one gets "
+                "addresses of its own"
+            )
         services = {name: recalled(name, record) for name, record in content["services"].items()}
         check_keys(services.values())
         return services
 
     def write(self, services: Iterable[Service]) -> None:
         """Replace them all. Needs the lock."""
-        content = {"format": FORMAT, "services": {service.name: service.record() for service in services}}
+        kept = {service.name: service.record() for service in services}
+        content = {"format": FORMAT, "owner": self._owner, "services": kept}
         with self._told():
             put((self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n"), 0o600))
 

@@ -214,6 +214,16 @@ def test_what_is_kept_is_damaged(tmp_path: Path, content: str, message: str) -> 
         store.read()
 
 
+def test_two_data_centers_with_the_same_keys(tmp_path: Path) -> None:
+    home = Store(tmp_path, "regtest", owner="bcm-home-regtest")
+    with home.locked():
+        home.write(reconciled({}, [ITEM]).values())
+    assert list(home.read()) == ["web"]
+    copied = Store(tmp_path, "regtest", owner="bcm-office-regtest")
+    with pytest.raises(BcmError, match=r"are those of bcm-home-regtest, and this is bcm-office-regtest: two data cent"):
+        copied.read()
+
+
 def test_two_runs_at_once(tmp_path: Path) -> None:
     first, second = Store(tmp_path, "regtest"), Store(tmp_path, "regtest", patience=0.1)
     with first.locked():
