@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,7 @@ class _Source:
 
     def each(self) -> list[Wanted]:
         """A release for each architecture, as the playbook has them: it is verified for itself."""
-        files = self.release.files if self.release.kind in FETCHED else {}
-        return [(replace(self.release, files={name: pin}), self.keys) for name, pin in files.items()]
+        return [(self.release.only(name), self.keys) for name in self.release.architectures]
 
 
 def show(args: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def show(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for source in sources(args.datacenter, []):
         release = source.release
-        there = {next(iter(one.files)): record for one, _keys in source.each() if (record := found.recorded(one))}
+        there = {one.architectures[0]: record for one, _keys in source.each() if (record := found.recorded(one))}
         signers = [name for record in there.values() for name in record["signers"]]
         row = {key: getattr(release, key) for key in ("stack", "source", "kind", "name", "version")}
         row |= {"used": source.used, "in_store": list(there) if release.kind in FETCHED else None}
@@ -121,7 +120,7 @@ def take(args: argparse.Namespace) -> int:
     args.source = str(folder)
     with working(args) as found:
         wanted = needed(args.datacenter, args.stacks, None)
-        there = [one for one in wanted if Path(found.locate(one[0], next(iter(one[0].files.values())).url)).is_file()]
+        there = [one for one in wanted if Path(found.locate(one[0], one[0].first)).is_file()]
         missing = set(args.stacks) - {release.stack for release, _keys in there}
         if missing or not there:
             what = ", ".join(sorted(missing)) or "what this data center needs"
@@ -134,8 +133,9 @@ def take(args: argparse.Namespace) -> int:
 
 
 def _row(release: Release, record: dict[str, Any]) -> dict[str, Any]:
-    (architecture,) = release.files
-    row = {"stack": release.stack, "source": release.source, "version": release.version, "architecture": architecture}
+    (architecture,) = release.architectures
+    version = record.get("version", release.version)
+    row = {"stack": release.stack, "source": release.source, "version": version, "architecture": architecture}
     return {**row, "result": record["explained"]}
 
 
@@ -164,8 +164,8 @@ def needed(datacenter: DataCenter, stacks: Iterable[str], architecture: str | No
     for source in sources(datacenter, known.ordered(known.closure(stacks or known))):
         each = source.each() if source.used else []
         if each and architecture:
-            source.release.file(architecture)  # raises BcmError if there is none
-        wanted += [one for one in each if architecture in (None, *one[0].files)]
+            source.release.only(architecture)  # raises BcmError if there is none
+        wanted += [one for one in each if architecture in (None, *one[0].architectures)]
     if not wanted:
         setup.step("Nothing of this is fetched here: it is fetched, and verified, while an image is baked")
     return wanted

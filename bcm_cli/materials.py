@@ -84,7 +84,7 @@ def _debian(name: str, version: str, architecture: str) -> PackageURL:
 
 def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed: list[list[str]]) -> Component:
     kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
-    purl = next((_debian(*words) for words in installed if kind == "deb" and words[0] == name), None)
+    purl = next((_debian(*words) for words in installed if kind in ("deb", "apt") and words[0] == name), None)
     if kind in _PURLS:
         exact = f"sha256:{made_of['digest']}" if kind == "oci" else version
         purl = PackageURL(_PURLS[kind], None, name, exact, {"download_url": url} if url else None)

@@ -49,12 +49,12 @@ class ActionModule(BcmAction):
 def _check(release: Release, params: dict[str, t.Any]) -> None:
     if not params["instance"]:
         return
-    if len(release.files) != 1:
+    if len(release.architectures) != 1:
         raise BcmError(f"{release.name} has no one file to unpack: leave instance out, or give one that the plan has")
     if release.kind == "archive" and not params["members"]:
         raise BcmError(f"members is not set: say what of {release.name} to unpack")
-    if release.kind == "oci" and params["members"]:
-        raise BcmError(f"members is set, but {release.name} is an image, which is unpacked as a whole: leave it out")
+    if release.kind != "archive" and params["members"]:
+        raise BcmError(f"members is set, but {release.name} is no archive, it is put there as a whole: leave it out")
     if release.kind == "oci" and not params["dest"].strip("/"):
         raise BcmError(f"dest is /, but {release.name} is an image, with a root of its own: name a directory for it")
 
@@ -64,12 +64,16 @@ def _files(
 ) -> t.Iterator[dict[str, t.Any]]:
     """What is unpacked below a directory, as root's, one at a time."""
     own = {"owner": 0, "group": 0, "sensitive": True}  # whose difference nobody wants to see
-    (architecture,) = release.files
+    (architecture,) = release.architectures
     if release.kind == "oci":
         kinds = {"folder": "directory"}
         for member, content in oci.read(found.layers(release, architecture), release):
             item = {"path": f"{directory}/{member.name}", "state": kinds.get(member.kind, member.kind), **own}
             yield {**item, "mode": member.mode, "content": content, "target": member.target}
+        return
+    if release.kind == "apt":
+        content = found.path(release, architecture).read_bytes()
+        yield {"path": f"{directory}/{release.name}.deb", "mode": 0o644, "content": content, **own}
         return
     for name, mode, content in archive.read(found.path(release, architecture), members):
         yield {"path": f"{directory}/{name}", "mode": mode, "content": content, **own}

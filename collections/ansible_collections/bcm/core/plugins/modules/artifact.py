@@ -15,6 +15,8 @@ description:
   - A release is accepted if its digest is the one that is pinned, and if as many of its signers as the catalogue asks
     for have signed it. Anything else is refused, and nothing is installed.
   - It is kept in a content-addressed store on the controller, so that it is fetched once.
+  - Of a signed apt repository, the newest package is taken that is not below the floor. Its lists are accepted if one
+    of its signers has signed them, they have not expired, and none that are newer were accepted before.
   - Of an image of a registry, the manifest has the pinned digest, and names all that it is made of by digest.
   - Releases that a package manager fetches, with the same pins, are left to it.
 extends_documentation_fragment:
@@ -44,7 +46,9 @@ options:
     description: The instance to unpack in.
     type: str
   dest:
-    description: The directory to unpack to, in the instance. An image needs one of its own.
+    description:
+      - The directory to unpack to, in the instance. An image needs one of its own.
+      - A package of a repository is put there as C(NAME.deb), for apt to install.
     type: str
   members:
     description:
@@ -55,8 +59,8 @@ options:
     elements: str
   artifact_source:
     description:
-      - A directory, or the address of a server, that has releases as C(STACK/VERSION/NAME); they are then not fetched
-        from upstream. C(bcm artifact export) makes such a directory.
+      - A directory, or the address of a server, that has releases as C(STACK/VERSION/NAME), and apt repositories below
+        C(STACK); they are then not fetched from upstream. C(bcm artifact export) makes such a directory.
     type: str
   artifact_proxy:
     description:

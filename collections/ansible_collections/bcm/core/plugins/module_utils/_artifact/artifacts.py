@@ -13,20 +13,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .._errors import BcmError
-from . import archive, oci, sums
-from .declaration import Pin, Release, Signing, basename
+from . import apt, archive, oci, sums
+from .declaration import Pin, Release, Repository, Signing, basename
 from .download import Downloader, side_by_side
 from .keys import Keys
 from .openpgp import SignatureError, Verdict, verify
 from .store import Store
 
 #: kinds whose files are fetched here; the others are fetched, with the pins, where they are installed
-FETCHED = ("archive", "oci")
+FETCHED = ("archive", "apt", "oci")
 
 #: address, partial file, algorithm -> digest
 _Get = Callable[[str, Path, str], str]
@@ -36,7 +38,8 @@ _Get = Callable[[str, Path, str], str]
 class Artifacts:
     """The store of the controller, and where what it lacks comes from.
 
-    ``source`` is a folder or an ``http(s)://`` address with files as ``STACK/VERSION/NAME``, in place of upstream;
+    ``source`` is a folder or an ``http(s)://`` address with files as ``STACK/VERSION/NAME``, in place of upstream, and
+    below ``STACK`` what is needed of an apt repository, as it has it;
     ``keys`` are more places of OpenPGP keys, asked after the release's own folder.
     """
 
@@ -58,13 +61,16 @@ class Artifacts:
 
     def _present(self, release: Release, folder: Path, check: bool) -> dict[str, Any]:
         there = self.recorded(release)
-        if there is not None:
+        if there is not None and (there.get("until") or _now()) >= _now():
             return {**there, "changed": False}
         if check:
             return {"changed": True}
         evidence = _Evidence(self, release, folder)
         if release.signed and release.signed.sums:
             evidence.check_sums(release.files.values())
+        for package in evidence.offered():
+            get_package = partial(self.downloader.large, limit=package.size)
+            self._held(release, get_package, package.pin)
         get = oci.Registry(self.downloader).large if release.kind == "oci" else self.downloader.large
         for architecture, pin in release.files.items():
             path = self._held(release, get, pin)
@@ -90,7 +96,11 @@ class Artifacts:
 
     def path(self, release: Release, architecture: str) -> Path:
         """The file of a release in the store, hashed again. Raises BcmError if it is not what was pinned."""
-        return self._whole(release, release.file(architecture))
+        if release.repository is None:
+            return self._whole(release, release.file(architecture))
+        record = self.recorded(release.only(architecture)) or {"files": {release.name: ""}}
+        ((name, digest),) = record["files"].items()
+        return self._whole(release, Pin(name, "sha256", digest))
 
     def layers(self, release: Release, architecture: str) -> list[Path]:
         """Those of an image in the store, from the lowest up, hashed again. Raises BcmError as `path` does."""
@@ -125,9 +135,11 @@ class Artifacts:
 
     def locate(self, release: Release, url: str) -> str:
         """Where a file of upstream comes from: an address or a path."""
-        if not self.source:
-            return url
-        return f"{self.source.rstrip('/')}/{release.stack}/{release.version}/{_local(release, url)}"
+        if self.source:
+            return f"{self.source.rstrip('/')}/{_folder(release)}/{_local(release, url)}"
+        if release.repository and release.repository.onion and self.downloader.proxy:
+            return urlsplit(url)._replace(scheme="http", netloc=release.repository.onion).geturl()
+        return url
 
     def small(self, release: Release, url: str) -> bytes:
         where = self.locate(release, url)
@@ -137,6 +149,13 @@ class Artifacts:
             return Path(where).expanduser().read_bytes()
         except OSError as error:
             raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names a folder") from error
+
+    def accept(self, repository: Repository, promise: apt.Promise) -> None:
+        """Remember the newest InRelease of a repository. Raises BcmError if there was a newer one."""
+        name = hashlib.sha256(f"{repository.url} {repository.suite}".encode()).hexdigest()
+        with self.store.lock(name):
+            promise.check_order((self.store.read_record(name) or {}).get("date", ""))
+            self.store.write_record(name, {"date": promise.date.isoformat()})
 
     def finder(self, release: Release, folder: Path) -> Keys:
         """Keys of a release's signers: those that came with it, and those of the other places."""
@@ -156,6 +175,8 @@ class Artifacts:
         evidence = _Evidence(self, release, folder, record)
         if release.signed and release.signed.sums:
             evidence.check_sums(release.files.values())
+        for package in evidence.offered():
+            self._whole(release, package.pin)
         for architecture, pin in release.files.items():
             path = self.path(release, architecture)
             if release.signed and not release.signed.sums:
@@ -173,6 +194,11 @@ class Artifacts:
         signed = release.signed
         if signed is None or release.kind not in FETCHED:
             raise BcmError(f"{release.name} ({release.source}) is signed by nobody: its pins cannot be verified here")
+        if release.repository:
+            raise BcmError(
+                f"{release.name} ({release.source}) has no pins, the newest is taken: to have another version, set "
+                f"bcm_artifacts.{release.stack}.version"
+            )
         evidence = _Evidence(self, release, folder)
         pins = dict(release.files)
         if signed.sums:
@@ -200,17 +226,19 @@ class Artifacts:
             if release.kind not in FETCHED:
                 continue
             record = self.verify(release, folder)
-            place = directory / release.stack / str(release.version)
+            place = directory / _folder(release)
             files = _files(release, record)
             files |= {name: ("sha256", digest) for name, digest in record["evidence"].items()}
             try:
-                place.mkdir(parents=True, exist_ok=True)
                 for name, (algorithm, digest) in files.items():
                     kept = self.store.get(algorithm, digest)
                     if kept is not None:
-                        shutil.copyfile(kept, place / f".{name}.part")
-                        (place / f".{name}.part").rename(place / name)
-                        written.append(f"{release.stack}/{release.version}/{name}")
+                        target = place / name
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        part = target.with_name(f".{target.name}.part")
+                        shutil.copyfile(kept, part)
+                        part.rename(target)
+                        written.append(str(target.relative_to(directory)))
             except OSError as error:
                 raise BcmError(f"Failed to write to {place}: {error.strerror}") from error
         return written
@@ -239,6 +267,7 @@ class _Evidence:
     verdict: Verdict | None = None
     found: dict[str, str] = field(default_factory=dict)  # name -> SHA-256 of the content
     blobs: list[str] = field(default_factory=list)  # SHA-256 of what an image is made of
+    chosen: dict[str, Any] = field(default_factory=dict)  # of a repository: what its record says beyond the others'
 
     @property
     def _signed(self) -> Signing:
@@ -261,6 +290,30 @@ class _Evidence:
     def check_file(self, pin: Pin, path: Path) -> None:
         self._verify(path, self._signatures(pin.name))
 
+    def offered(self) -> list[apt.Package]:
+        """The newest package of a repository for each architecture, as one of its signers lists it."""
+        release, repository = self.release, self.release.repository
+        if repository is None:
+            return []
+        where = repository.inrelease
+        text, signature = apt.cleartext(self._get(where), where)
+        self._verify(text, [signature])
+        promise = apt.promise(text, repository.suite, where)
+        if not self.kept:  # when it came, what is in the store was of its day
+            promise.check_time(datetime.now(UTC))
+            self.artifacts.accept(repository, promise)
+        found = []
+        for architecture in repository.architectures:
+            name = promise.index(architecture)
+            listed = f"{repository.url}/dists/{repository.suite}/{name}"
+            found.append(apt.newest(promise.unpacked(name, self._get(listed)), release, listed))
+        self.chosen = {
+            "version": found[0].version,
+            "files": {_local(release, package.pin.url): package.pin.digest for package in found},
+            "until": promise.until and promise.until.isoformat(),
+        }
+        return found
+
     def record(self) -> dict[str, Any]:
         release = self.release
         return {
@@ -272,6 +325,7 @@ class _Evidence:
             "evidence": self.found,
             "signers": list(self.verdict.counted) if self.verdict else [],
             "explained": self.verdict.explain() if self.verdict else "nobody signs it; its digest is pinned",
+            **self.chosen,
         }
 
     def _verify(self, data: bytes | Path, blobs: Sequence[bytes]) -> None:
@@ -320,6 +374,8 @@ class _Evidence:
 def _files(release: Release, record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Name -> algorithm and digest of the files of a release, and the blobs that its record knows."""
     files = {pin.name: (pin.algorithm, pin.digest) for pin in release.files.values()}
+    if release.repository:
+        files = {name: ("sha256", digest) for name, digest in record.get("files", {}).items()}
     return files | {digest: ("sha256", digest) for digest in record.get("blobs", [])}
 
 
@@ -328,12 +384,23 @@ def identity(release: Release) -> str:
     return hashlib.sha256(json.dumps(release.plain(), sort_keys=True).encode()).hexdigest()
 
 
+def _folder(release: Release) -> str:
+    """Where the files of a release lie in a ``source``."""
+    return release.stack if release.repository else f"{release.stack}/{release.version}"
+
+
 def _local(release: Release, url: str) -> str:
     """What a file is called beside the others of its release: signers may call their signatures the same."""
+    if release.repository and url.startswith(f"{release.repository.url}/"):
+        return url.removeprefix(f"{release.repository.url}/")
     signatures = release.signed.signatures if release.signed else ()
     each = {other.replace("{file}", pin.name) for other in signatures for pin in release.files.values()}
     twins = [other for other in each if basename(other) == basename(url)]
     return "-".join(url.split("/")[-2:]) if len(twins) > 1 else basename(url)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _mail(release: Release) -> dict[str, str]:

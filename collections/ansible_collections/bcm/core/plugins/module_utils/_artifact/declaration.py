@@ -19,6 +19,7 @@ from .._plan.fields import Field
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "archive": (("version", "files"), ("signed",)),  # a release of the authors, unpacked
     "deb": ((), ("version",)),  # a package of Debian, which the archive's own keyring vouches for
+    "apt": (("repository", "signers"), ("version",)),  # the newest package of another signed repository
     "crate": (("version", "sha256"), ()),  # cargo checks all that a crate needs against the crate's own lock file
     "npm": (("version", "lock"), ()),  # package-lock.json with integrity
     "wheels": (("version", "lock"), ()),  # requirements.txt with hashes
@@ -28,6 +29,8 @@ ARCHITECTURES = ("x86_64", "aarch64")
 
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_SUITE = re.compile(r"\w[\w.-]*")
+_ONION = re.compile(r"[a-z2-7]{56}\.onion")
 _URL = re.compile(r"https?://[^/\s]+/\S*[^/\s]")
 _PATH = re.compile(r"files/(?!.*\.\.)\w[\w./-]*")  # the image is named by what is there
 
@@ -60,8 +63,23 @@ class Signing:
 
 
 @dataclass(frozen=True)
+class Repository:
+    """An apt repository, and what of it may be taken: the newest version of a package that its floor lets through."""
+
+    url: str
+    suite: str
+    onion: str | None = None  # host that has the same, for who comes through Tor
+    floor: tuple[str, ...] = ()  # as in stack.yml; empty if all versions may be taken
+    architectures: tuple[str, ...] = ARCHITECTURES
+
+    @property
+    def inrelease(self) -> str:
+        return f"{self.url}/dists/{self.suite}/InRelease"
+
+
+@dataclass(frozen=True)
 class Release:
-    """A pinned release of one source of a stack."""
+    """A release of one source of a stack: pinned, or of `repository`, the newest that is there."""
 
     stack: str
     source: str
@@ -73,6 +91,23 @@ class Release:
     signed: Signing | None = None
     sha256: str | None = None  # of a crate
     lock: str | None = None  # of npm and wheels: a path in the role; `locks` looks what is in it
+    repository: Repository | None = None  # of apt
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Those that there are files for, which the controller fetches."""
+        return self.repository.architectures if self.repository else tuple(self.files)
+
+    @property
+    def first(self) -> str:
+        """The address of a file that is there if anything is."""
+        return self.repository.inrelease if self.repository else next(iter(self.files.values())).url
+
+    def only(self, architecture: str) -> Release:
+        """The same for one architecture of a kernel. Raises BcmError if there is none."""
+        if self.repository:
+            return replace(self, repository=replace(self.repository, architectures=(architecture,)))
+        return replace(self, files={architecture: self.file(architecture)}) if self.files else self
 
     def file(self, architecture: str) -> Pin:
         """The file for a kernel's architecture. Raises BcmError."""
@@ -87,7 +122,10 @@ class Release:
         """What decides what is installed, and on whose word: part of an image's name."""
         digest = self.file(architecture).digest if self.files else self.sha256
         signers = self.signed and [self.signed.threshold, *sorted(self.signed.signers.values())]
-        return {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
+        pins = {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
+        if self.repository:
+            pins |= {"suite": self.repository.suite, "floor": list(self.repository.floor)}
+        return pins
 
     def plain(self) -> dict[str, Any]:
         """Of plain types; `from_plain` reads it."""
@@ -96,12 +134,14 @@ class Release:
 
 
 def from_plain(values: Mapping[str, Any]) -> Release:
-    signed = values["signed"]
+    signed, repository = values["signed"], values["repository"]
     return Release(
         **{
             **values,
             "files": {key: Pin(**pin) for key, pin in values["files"].items()},
             "signed": signed and Signing(**{**signed, "signatures": tuple(signed["signatures"])}),
+            "repository": repository
+            and Repository(**{**repository, **{key: tuple(repository[key]) for key in ("floor", "architectures")}}),
         }
     )
 
@@ -117,6 +157,10 @@ def release(declared: Field, stack: str, source: str) -> Release:
     required, optional = KINDS[kind]
     fields = declared.mapping(("kind", "name", "licence", *required), optional)
     version = fields["version"].version() if "version" in fields else None
+    signed = _signing(fields["signed"], version or "") if "signed" in fields else None
+    if "signers" in fields:
+        signers, wkd = _signers(fields["signers"])
+        signed = Signing(None, (), signers, 1, wkd)
     return Release(
         stack=stack,
         source=source,
@@ -125,12 +169,22 @@ def release(declared: Field, stack: str, source: str) -> Release:
         licence=fields["licence"].text(),
         version=version,
         files=_files(fields["files"], version or "", kind) if "files" in fields else {},
-        signed=_signing(fields["signed"], version or "") if "signed" in fields else None,
+        signed=signed,
         sha256=_digest(fields["sha256"], "sha256") if "sha256" in fields else None,
         lock=fields["lock"].match(_PATH, "write a path in the role, such as files/package-lock.json")
         if "lock" in fields
         else None,
+        repository=_repository(fields["repository"]) if "repository" in fields else None,
     )
+
+
+def _repository(declared: Field) -> Repository:
+    parts = declared.mapping(("url", "suite"), ("onion",))
+    onion = ""
+    if "onion" in parts:
+        onion = parts["onion"].match(_ONION, "write the host of an onion service of version 3")
+    suite = parts["suite"].match(_SUITE, "write the name of a suite, such as trixie")
+    return Repository(_url(parts["url"], ""), suite, onion or None)
 
 
 def _files(declared: Field, version: str, kind: str) -> dict[str, Pin]:
@@ -158,14 +212,7 @@ def _pin(declared: Field, version: str, kind: str) -> Pin:
 
 def _signing(declared: Field, version: str) -> Signing:
     parts = declared.mapping(("signatures", "signers", "threshold"), ("sums",))
-    signers, wkd = {}, {}
-    for name, entry in parts["signers"].entries().items():
-        if isinstance(entry.value, dict):
-            both = entry.mapping(("fingerprint", "wkd"))
-            entry, wkd[name] = both["fingerprint"], both["wkd"].text()
-        signers[name] = entry.match(_FINGERPRINT, "write a whole OpenPGP fingerprint, in capitals without spaces")
-    if len(set(signers.values())) != len(signers):
-        parts["signers"].wrong("has one fingerprint under two names", "name each key once")
+    signers, wkd = _signers(parts["signers"])
     threshold = parts["threshold"]
     if isinstance(threshold.value, bool) or threshold.value not in range(1, len(signers) + 1):
         threshold.wrong(f"is {threshold.shown}", f"write how many of the {len(signers)} signers must have signed")
@@ -178,6 +225,21 @@ def _signing(declared: Field, version: str) -> Signing:
         threshold=threshold.value,
         wkd=wkd,
     )
+
+
+def _signers(declared: Field) -> tuple[dict[str, str], dict[str, str]]:
+    """Name -> fingerprint, and name -> mail address of those that say one."""
+    signers, wkd = {}, {}
+    for name, entry in declared.entries().items():
+        if isinstance(entry.value, dict):
+            both = entry.mapping(("fingerprint", "wkd"))
+            entry, wkd[name] = both["fingerprint"], both["wkd"].text()
+        signers[name] = entry.match(_FINGERPRINT, "write a whole OpenPGP fingerprint, in capitals without spaces")
+    if not signers:
+        declared.wrong("is empty", "name who signs, and the fingerprint of the key")
+    if len(set(signers.values())) != len(signers):
+        declared.wrong("has one fingerprint under two names", "name each key once")
+    return signers, wkd
 
 
 def _url(declared: Field, version: str) -> str:

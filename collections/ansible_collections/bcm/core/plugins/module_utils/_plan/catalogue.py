@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,9 @@ class Artifact:
     floor: Floor | None
     sources: Mapping[str, Field]
 
-    def release(self, stack: str, source: str | None, changes: Mapping[str, Any]) -> Release:
+    def release(
+        self, stack: str, source: str | None, changes: Mapping[str, Any], allow_below_floor: bool = False
+    ) -> Release:
         """The release of a source, with what an inventory changes of it. Raises BcmError."""
         source = source or next(iter(self.sources))
         if source not in self.sources:
@@ -101,7 +103,10 @@ class Artifact:
         field = self.sources[source]
         if changes:
             field = Field(Path("the inventory"), f"bcm_artifacts.{stack}", {**field.value, **changes})
-        return release(field, stack, source)
+        found = release(field, stack, source)
+        if found.repository and self.floor and not allow_below_floor:
+            found = replace(found, repository=replace(found.repository, floor=self.floor.versions))
+        return found
 
 
 @dataclass(frozen=True)

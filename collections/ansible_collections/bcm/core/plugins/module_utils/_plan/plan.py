@@ -10,7 +10,6 @@ A pure function of the catalogue, the request and what was found on the endpoint
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
@@ -309,8 +308,6 @@ class Planner:
         release = self._release(stack, variables)
         shows = self.site.shows(name)
         base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture), "shows": shows})
-        if release.files:
-            release = replace(release, files={architecture: release.file(architecture)})
         return {
             "stack": name,
             "role": stack.role,
@@ -319,7 +316,7 @@ class Planner:
             "hash": digest,
             "base_alias": names.image_alias("base", base_hash),
             "base_hash": base_hash,
-            "artifact": release.plain(),
+            "artifact": release.only(architecture).plain(),
             "version_command": list(stack.artifact.version_command),
             "shows": shows,
             "floor": _floor(stack),
@@ -340,7 +337,7 @@ class Planner:
     def _release(self, stack: Stack, variables: Variables) -> Release:
         changes = changes_of(stack.name, variables.value("bcm_artifacts"))
         source = variables.value(f"{stack.name}_source")
-        return stack.artifact.release(stack.name, source, changes)
+        return stack.artifact.release(stack.name, source, changes, stack.name in self.request.allow_below_floor)
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])

@@ -198,7 +198,7 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         (
             "artifact.sources.debian.kind",
             "rpm",
-            'debian.kind is "rpm": write one of archive, deb, crate, npm, wheels, oci',
+            'debian.kind is "rpm": write one of archive, deb, apt, crate, npm, wheels, oci',
         ),
         ("artifact.sources.debian.licence", _REMOVED, "artifact.sources.debian.licence is missing: add it"),
         ("artifact.sources.debian.version", 1.0, "artifact.sources.debian.version is 1.0: put it in quotes"),

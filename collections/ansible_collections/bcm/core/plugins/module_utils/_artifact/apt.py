@@ -1,0 +1,196 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Signed apt repositories: what InRelease promises, and the package it leads to (Debian wiki: RepositoryFormat)."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .._errors import BcmError
+from .._plan.versions import satisfies
+from .declaration import Pin, Release
+
+_MESSAGE = re.compile(
+    rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*\n(?P<text>.*?)\n"
+    rb"(?P<signature>-----BEGIN PGP SIGNATURE-----\n.*-----END PGP SIGNATURE-----)\s*",
+    re.DOTALL,
+)
+_LISTED = re.compile(r"([0-9a-f]{64}) +(\d+) +(\S+)")
+_POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb")
+_CHUNK = re.compile(r"(\D*)(\d*)")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_LIMIT = 64 << 20
+#: by how much clocks may differ, as apt has it
+_AHEAD = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What an InRelease says: when it was made, until when it counts, and (digest, size) of the files below it."""
+
+    where: str
+    date: datetime
+    until: datetime | None
+    files: Mapping[str, tuple[str, int]]
+
+    def check_time(self, now: datetime) -> None:
+        """Raises BcmError if it is not of today."""
+        clock = "or this machine's clock is wrong"
+        if self.date > now + _AHEAD:
+            raise BcmError(f"{self.where} is dated {self.date:%Y-%m-%d %H:%M} UTC, in the future: refused, {clock}")
+        if self.until and self.until < now:
+            raise BcmError(
+                f"{self.where} expired on {self.until:%Y-%m-%d %H:%M} UTC: refused, since what it does not know of may "
+                f"mend faults; the mirror has fallen behind, {clock}"
+            )
+
+    def check_order(self, before: str) -> None:
+        """Raises BcmError if it is older than the one of that date (ISO 8601), accepted before."""
+        if before and self.date < datetime.fromisoformat(before):
+            raise BcmError(
+                f"{self.where} is of {self.date:%Y-%m-%d %H:%M} UTC, one of {before} was accepted before: refused, an "
+                "old copy hides what is newer; take it from upstream, or from a mirror that is up to date"
+            )
+
+    def index(self, architecture: str) -> str:
+        """The list of packages for a kernel's architecture, in the shape that takes least. Raises BcmError."""
+        debian = _ARCHITECTURES[architecture]
+        for suffix in (".xz", ".gz", ""):
+            if (name := f"main/binary-{debian}/Packages{suffix}") in self.files:
+                return name
+        raise BcmError(f"{self.where} has no packages of main for {debian}: use another repository or source")
+
+    def unpacked(self, name: str, data: bytes) -> bytes:
+        """A listed file, which is looked at only if it is the one that was promised. Raises BcmError."""
+        digest, size = self.files[name]
+        found = hashlib.sha256(data).hexdigest()
+        if len(data) != size or found != digest:
+            raise BcmError(
+                f"{name} has the SHA-256 {found}, {self.where} promises {digest}: it was changed, or a new one is just "
+                "being published; run it again"
+            )
+        try:
+            if name.endswith(".xz"):
+                data = lzma.LZMADecompressor().decompress(data, _LIMIT)
+            elif name.endswith(".gz"):
+                data = zlib.decompressobj(wbits=31).decompress(data, _LIMIT)
+        except (lzma.LZMAError, zlib.error) as error:
+            raise BcmError(f"{name} of {self.where} is damaged: {error}; tell those who publish it") from error
+        if len(data) == _LIMIT:
+            raise BcmError(f"{name} of {self.where} is longer than {_LIMIT >> 20} MiB: refused")
+        return data
+
+
+@dataclass(frozen=True)
+class Package:
+    """A version of a package; ``size`` in bytes."""
+
+    version: str
+    pin: Pin
+    size: int
+
+
+def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
+    """What a clearsigned message (RFC 9580, section 7) says, as it was signed, and the signature.
+
+    Whatever stands beside the one message has not been signed, so there may be nothing. Raises BcmError.
+    """
+    match = _MESSAGE.fullmatch(message.replace(b"\r\n", b"\n"))
+    if match is None or b"\n-----BEGIN" in match["text"]:
+        raise BcmError(f"{where} is no message with a signature: it is no repository, or was damaged on the way")
+    lines = (line.removeprefix(b"- ").rstrip(b" \t\r") for line in match["text"].split(b"\n"))
+    return b"\n".join(lines), match["signature"]
+
+
+def promise(text: bytes, suite: str, where: str) -> Promise:
+    """What a text promises that has been verified. Raises BcmError if it is not about the suite."""
+    fields = next(_stanzas(text), {})
+    names = [fields[key] for key in ("Suite", "Codename") if key in fields]
+    if suite not in names:
+        raise BcmError(f"{where} is of {' and '.join(names) or 'no suite'}, not of {suite}: refused, it is another one")
+    if "Date" not in fields:
+        raise BcmError(f"{where} has no date: refused, nobody knows how old it is")
+    found = {}
+    for line in fields.get("SHA256", "").splitlines():
+        if match := _LISTED.fullmatch(line.strip()):
+            found[match[3]] = (match[1], int(match[2]))
+    until = fields.get("Valid-Until")
+    return Promise(where, _date(fields["Date"], where), _date(until, where) if until else None, found)
+
+
+def newest(packages: bytes, release: Release, where: str) -> Package:
+    """The newest version of a release's package that its floor lets through. Raises BcmError if there is none."""
+    repository = release.repository
+    if repository is None:
+        raise BcmError(f"{release.name} comes from no repository")
+    offered = [_package(item, repository.url) for item in _stanzas(packages) if item.get("Package") == release.name]
+    found = [item for item in offered if release.version in (None, item.version, upstream(item.version))]
+    floor = repository.floor
+    found = [item for item in found if not floor or satisfies(upstream(item.version), {"versions": floor})]
+    if not found:
+        wanted = f"no {release.name} {release.version}" if release.version else f"no {release.name}"
+        above = f" that is not below the floor ({', '.join(floor)})" if floor else ""
+        there = ", ".join(item.version for item in offered) or "none"
+        raise BcmError(f"{where} has {wanted}{above}, only {there}: use another source of {release.stack}")
+    return max(found, key=lambda item: _order(item.version))
+
+
+def upstream(version: str) -> str:
+    """A Debian version without epoch and revision."""
+    return re.sub(r"-[^-]*\Z", "", version.partition(":")[2] or version)
+
+
+def _order(version: str) -> Any:
+    """What sorts versions as dpkg does (deb-version(7)): "~" before the end of a part, that before letters."""
+    epoch, _unused, rest = version.rpartition(":")
+    main, _unused, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
+    return int(epoch or 0), _parts(main), _parts(revision)
+
+
+def _parts(text: str) -> list[tuple[list[int], int]]:
+    return [
+        ([-1 if char == "~" else ord(char) + (0 if char.isalpha() else 256) for char in word] + [0], int(number or 0))
+        for word, number in _CHUNK.findall(text)
+    ]
+
+
+def _package(fields: Mapping[str, str], url: str) -> Package:
+    version, path, digest, size = (fields.get(key, "") for key in ("Version", "Filename", "SHA256", "Size"))
+    if not _POOL.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest) or not size.isdecimal():
+        raise BcmError(f"{url}: {fields['Package']} {version} has no path, size and SHA-256 that make sense: refused")
+    if not re.fullmatch(r"(\d+:)?\d[\w.+~-]*", version):
+        raise BcmError(f'{url}: {fields["Package"]} has a version "{version}", which is none: refused')
+    return Package(version, Pin(f"{url}/{path}", "sha256", digest), int(size))
+
+
+def _stanzas(text: bytes) -> Iterator[dict[str, str]]:
+    """Paragraphs of `Field: value` lines; lines that begin with a space go on with the field above."""
+    for paragraph in re.split(r"\n\s*\n", text.decode("utf-8", "replace")):
+        fields: dict[str, str] = {}
+        key = ""
+        for line in paragraph.splitlines():
+            if line[:1] in (" ", "\t"):
+                fields[key] = f"{fields.get(key, '')}\n{line}"
+            else:
+                key, _unused, value = line.partition(":")
+                fields[key] = value.strip()
+        if fields:
+            yield fields
+
+
+def _date(text: str, where: str) -> datetime:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError as error:
+        raise BcmError(f'{where} has the date "{text}", which is none: refused') from error
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
