@@ -27,6 +27,7 @@ _PACKAGES = (
         # Debian's would talk to the public network at once
         masked=("tor.service", "tor@default.service"),
     ),
+    setup.Package("obfs4proxy", "obfs4proxy", "hides what the tests' bridge is"),
     setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
 )
 _SCREEN_PACKAGES = (

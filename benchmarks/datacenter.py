@@ -24,6 +24,7 @@ def site(bench: Bench, name: str, **variables: Any) -> Run:
         # The archive that a benchmark meets may have a signed date that is past.
         "bcm_image_apt_options": ["Acquire::Check-Valid-Until=false"],
         "bitcoind_source": "debian",
+        "tor_source": "debian",
         **variables,
     }
     return bench.playbook(ROOT / "site.yml", told, inventory=f"{inventory}/", config=ROOT / "ansible.cfg")

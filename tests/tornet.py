@@ -196,6 +196,33 @@ class Client:
             return connection.recv(100)
 
 
+class Bridge:
+    """A bridge of obfs4. ``line`` is what its users are given; it is in no list of the network."""
+
+    def __init__(self, network: TorNetwork, name: str, address: str = "127.0.0.1") -> None:
+        port = free_port(address)
+        tor = network.tor(
+            name,
+            "BridgeRelay 1",
+            "ExitRelay 0",
+            "AssumeReachable 1",
+            "PublishServerDescriptor 0",
+            "SocksPort 0",
+            "ContactInfo nobody@bcm.test",
+            f"ORPort {address}:{free_port(address)}",
+            "ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy",
+            f"ServerTransportListenAddr obfs4 {address}:{port}",
+            "ExtORPort auto",
+        )
+        tor.start()
+        tor.bootstrapped()
+        self.fingerprint = (tor.directory / "data/fingerprint").read_text().split()[1]
+        told = (tor.directory / "data/pt_state/obfs4_bridgeline.txt").read_text()
+        arguments = re.search(r"cert=\S+ iat-mode=\d", told)
+        assert arguments is not None
+        self.line = f"obfs4 {address}:{port} {self.fingerprint} {arguments[0]}"
+
+
 @contextlib.contextmanager
 def running(addresses: Sequence[str] = ("127.0.0.1",)) -> Iterator[TorNetwork]:
     """A network that a client has reached, and that is gone afterwards."""

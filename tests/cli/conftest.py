@@ -286,7 +286,7 @@ def published(checkout: Checkout, builders: dict[str, Tsk], tmp_path: Path) -> I
         made.pin()
         project.keys.rename(made.stack.parent / "keys")
         project.keys = made.stack.parent / "keys"
-        made.set(bcm_stack_path=str(tmp_path / "stacks"), bitcoind_source="debian")
+        made.set(bcm_stack_path=str(tmp_path / "stacks"), bitcoind_source="debian", tor_source="debian")
         yield made
         server.shutdown()
 

@@ -120,10 +120,10 @@ def test_interrupted(published: Published, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_nothing_to_fetch(published: Published) -> None:
-    done = published.bcm("artifact", "fetch", "tor")
+    done = published.bcm("artifact", "fetch", "electrum")
     assert (done.returncode, done.stdout) == (0, "none\n")
     assert "Nothing of this is fetched here" in done.stderr
-    assert published.bcm("artifact", "verify", "tor").returncode == 0
+    assert published.bcm("artifact", "verify", "electrum").returncode == 0
 
 
 def test_verified_again(published: Published) -> None:
@@ -227,11 +227,11 @@ def test_keys_from_elsewhere(published: Published, tmp_path: Path) -> None:
 
 def test_what_the_inventory_changes(published: Published) -> None:
     published.set(bcm_artifacts="{thing: {name: other}}")
-    assert "thing     release  archive  other " in published.bcm("artifact", "list").stdout
+    assert "thing     release     archive  other " in published.bcm("artifact", "list").stdout
     published.set(thing_source="debian")
     listed = published.bcm("artifact", "list").stdout
-    assert "thing     release  archive  thing " in listed
-    assert "thing     debian   deb      other " in listed
+    assert "thing     release     archive  thing " in listed
+    assert "thing     debian      deb      other " in listed
     published.set(bcm_artifacts="{thing: 1}")
     assert "Variable bcm_artifacts.thing is no mapping" in published.bcm("artifact", "list").stderr
     published.set(bcm_artifacts="1")

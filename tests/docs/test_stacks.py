@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,11 @@ def planner(**variables: Any) -> Planner:
     def variables_of(stacks: Sequence[Stack]) -> RoleVariables:
         return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, variables)
 
+    known = Catalogue.read([EXAMPLES])
     request = Request(["hello"], chain="regtest", datacenter="local")
-    return Planner(Catalogue.read([EXAMPLES]), request, variables_of)
+    # What ours refuse they may ask filters of the collection, which only Ansible itself finds.
+    stacks = [replace(stack, refuses=stack.refuses * stack.role.startswith("/")) for stack in known.values()]
+    return Planner(Catalogue(stacks), request, variables_of)
 
 
 def test_the_example_is_planned_with_our_own_stacks() -> None:

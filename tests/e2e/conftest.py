@@ -97,7 +97,8 @@ def person(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Person
             shutil.copy2(ROOT / name, home / name)
     # A test may meet an archive whose signed date is past.
     with (home / "inventories/local/group_vars/all.yml").open("a") as settings:
-        settings.write("bcm_image_apt_options: [Acquire::Check-Valid-Until=false]\nbitcoind_source: debian\n")
+        settings.write("bcm_image_apt_options: [Acquire::Check-Valid-Until=false]\n")
+        settings.write("bitcoind_source: debian\ntor_source: debian\n")
         settings.write(f"bcm_stack_path: [{home}/docs/examples/stacks]\n")
     kept = ("PATH", "HOME", "LANG", "LXD_DIR", "XDG_CACHE_HOME", "DISPLAY")
     proxies = tuple(name for name in os.environ if name.startswith(("PIP_", "SSL_", "REQUESTS_")))

@@ -51,6 +51,7 @@ class Site:
             "bcm_datacenter": DATACENTER,
             "bcm_image_apt_options": ["Acquire::Check-Valid-Until=false"],
             "stack": "tor",
+            "tor_source": "debian",
             "tor_network": True,
             "tor_lines": network.lines,
             "project": PROJECT,

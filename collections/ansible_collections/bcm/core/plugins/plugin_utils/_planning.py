@@ -64,6 +64,9 @@ class RoleVariables:
             self._templated(lambda: self._templar.evaluate_conditional(trust_as_template(condition)), condition)
         )
 
+    def text(self, template: str) -> str:
+        return str(self._templated(lambda: self._templar.template(trust_as_template(template)), template))
+
     def _templated(self, evaluate: Callable[[], Any], what: str) -> Any:
         try:
             return plain(evaluate())

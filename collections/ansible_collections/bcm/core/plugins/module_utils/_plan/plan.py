@@ -34,6 +34,9 @@ class Variables(Protocol):
     def holds(self, condition: str) -> bool:
         """Whether a Jinja condition is true. Raises BcmError if it cannot be evaluated."""
 
+    def text(self, template: str) -> str:
+        """What a Jinja template says. Raises BcmError if it cannot be evaluated."""
+
 
 #: stack, its image variables and pins -> hash of the base image, hash of the image
 ImageNames = Callable[[Stack, Mapping[str, Any]], tuple[str, str]]
@@ -95,11 +98,11 @@ class Planner:
             stack = self.catalogue[name]
             for index, refusal in enumerate(stack.refuses):
                 try:
-                    refused = variables.holds(refusal.when)
+                    why = variables.text(refusal.why) if variables.holds(refusal.when) else None
                 except BcmError as error:
                     raise BcmError(f"{stack.source}: refuses.{index}.when: {error}") from error
-                if refused:
-                    raise BcmError(f"Stack {name} refuses {refusal.when}: {refusal.why}; {refusal.remedy}")
+                if why is not None:
+                    raise BcmError(f"Stack {name} refuses {refusal.when}: {why}; {refusal.remedy}")
 
     def _check_floor(self, stack: Stack, release: Release) -> None:
         floor = stack.artifact.floor

@@ -127,6 +127,9 @@ class JinjaVariables:
         except jinja2.TemplateError as error:
             raise BcmError(str(error)) from error
 
+    def text(self, template: str) -> str:
+        return str(self.environment.from_string(template).render(**self.variables))
+
 
 WriteStacks = Callable[..., Path]
 
