@@ -200,7 +200,7 @@ class Bridge:
     """A bridge of obfs4. ``line`` is what its users are given; it is in no list of the network."""
 
     def __init__(self, network: TorNetwork, name: str, address: str = "127.0.0.1") -> None:
-        port = free_port(address)
+        self.port = free_port(address)
         tor = network.tor(
             name,
             "BridgeRelay 1",
@@ -211,7 +211,7 @@ class Bridge:
             "ContactInfo nobody@bcm.test",
             f"ORPort {address}:{free_port(address)}",
             "ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy",
-            f"ServerTransportListenAddr obfs4 {address}:{port}",
+            f"ServerTransportListenAddr obfs4 {address}:{self.port}",
             "ExtORPort auto",
         )
         tor.start()
@@ -220,7 +220,7 @@ class Bridge:
         told = (tor.directory / "data/pt_state/obfs4_bridgeline.txt").read_text()
         arguments = re.search(r"cert=\S+ iat-mode=\d", told)
         assert arguments is not None
-        self.line = f"obfs4 {address}:{port} {self.fingerprint} {arguments[0]}"
+        self.line = f"obfs4 {address}:{self.port} {self.fingerprint} {arguments[0]}"
 
 
 @contextlib.contextmanager

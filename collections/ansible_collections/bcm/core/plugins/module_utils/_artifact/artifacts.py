@@ -150,9 +150,10 @@ class Artifacts:
         except OSError as error:
             raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names a folder") from error
 
-    def accept(self, repository: Repository, promise: apt.Promise) -> None:
-        """Remember the newest InRelease of a repository. Raises BcmError if there was a newer one."""
-        name = hashlib.sha256(f"{repository.url} {repository.suite}".encode()).hexdigest()
+    def accept(self, repository: Repository, promise: apt.Promise, fingerprints: Iterable[str]) -> None:
+        """Remember the newest InRelease of a repository and its keys. Raises BcmError if there was a newer one."""
+        what = " ".join([repository.url, repository.suite, *sorted(fingerprints)])
+        name = hashlib.sha256(what.encode()).hexdigest()
         with self.store.lock(name):
             promise.check_order((self.store.read_record(name) or {}).get("date", ""))
             self.store.write_record(name, {"date": promise.date.isoformat()})
@@ -301,7 +302,7 @@ class _Evidence:
         promise = apt.promise(text, repository.suite, where)
         if not self.kept:  # when it came, what is in the store was of its day
             promise.check_time(datetime.now(UTC))
-            self.artifacts.accept(repository, promise)
+            self.artifacts.accept(repository, promise, self._signed.signers.values())
         found = []
         for architecture in repository.architectures:
             name = promise.index(architecture)

@@ -106,16 +106,21 @@ class Release:
     def only(self, architecture: str) -> Release:
         """The same for one architecture of a kernel. Raises BcmError if there is none."""
         if self.repository:
+            self._check(architecture)
             return replace(self, repository=replace(self.repository, architectures=(architecture,)))
         return replace(self, files={architecture: self.file(architecture)}) if self.files else self
 
-    def file(self, architecture: str) -> Pin:
-        """The file for a kernel's architecture. Raises BcmError."""
-        if architecture not in self.files:
+    def _check(self, architecture: str) -> None:
+        if architecture not in self.architectures:
+            called = " ".join(filter(None, (self.name, self.version)))
             raise BcmError(
-                f"{self.name} {self.version} is not made for {architecture}, only for {', '.join(self.files)}: "
+                f"{called} is not made for {architecture}, only for {', '.join(self.architectures)}: "
                 f"use another machine, or another source of {self.stack}"
             )
+
+    def file(self, architecture: str) -> Pin:
+        """The file for a kernel's architecture. Raises BcmError."""
+        self._check(architecture)
         return self.files[architecture]
 
     def pins(self, architecture: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pwd
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -347,39 +347,40 @@ def test_versions_are_in_dpkg_s_order() -> None:
 
 
 class Apt:
-    """apt itself, with this one repository and a state of its own."""
+    """apt itself, with these sources, options beyond the usual ones, and a state of its own."""
 
-    def __init__(self, folder: Path, url: str, key: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, sources: Sequence[str], *more: str, architecture: str = "amd64") -> None:
+        self.folder = folder
         for name in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d"):
             (folder / name).mkdir(parents=True)
-        (folder / "etc/sources.list").write_text(f"deb [signed-by={key} arch=amd64] {url} trixie main\n")
-        options = {"Dir::State": "state", "Dir::Cache": "cache", "Dir::Etc": "etc"}
-        values = [f"{name}={folder / place}" for name, place in options.items()]
-        values += ["Dir::State::status=/dev/null", "APT::Architecture=amd64", "Acquire::Languages=none"]
-        values += [f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}", "Acquire::Check-Valid-Until=true"]
-        self._options = [f"-o{value}" for value in (*values, "Acquire::http::Proxy=DIRECT", "Acquire::Check-Date=true")]
+        (folder / "etc/sources.list").write_text("".join(f"{line}\n" for line in sources))
+        options = [f"Dir::{name}={folder / name.lower()}" for name in ("State", "Cache", "Etc")]
+        options += ["Dir::State::status=/dev/null", f"APT::Architecture={architecture}", "Acquire::Languages=none"]
+        options += [f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}", *more]
+        self._options = [f"-o{option}" for option in options]
 
     def says(self) -> str:
         """What it has against reading the lists and fetching the newest package; nothing if all is well."""
         ran = [
-            subprocess.run(["apt-get", *self._options, *words], cwd=self._folder, capture_output=True, check=False)
+            subprocess.run(["apt-get", *self._options, *words], cwd=self.folder, capture_output=True, check=False)
             for words in (["-q", "update"], ["-q", "download", "tor"])
         ]
         return "".join(done.stderr.decode() for done in ran)
 
 
 @pytest.fixture
-def debian(repository: Repository, server: Server, tmp_path: Path) -> Iterator[Apt]:
+def debian(repository: Repository, server: Server, tmp_path: Path) -> Apt:
     if not shutil.which("apt-get"):
         pytest.skip("apt is Debian's")
     key = tmp_path / f"keys/{repository.fingerprint}.asc"
-    yield Apt(tmp_path / "apt", f"{server.url}/repository", key)
+    # what this machine may be told of clocks does not count here
+    options = ("Acquire::http::Proxy=DIRECT", "Acquire::Check-Valid-Until=true", "Acquire::Check-Date=true")
+    return Apt(tmp_path / "apt", [f"deb [signed-by={key}] {server.url}/repository trixie main"], *options)
 
 
 def test_apt_takes_the_same(debian: Apt, wanted: Release, tmp_path: Path) -> None:
     assert debian.says() == ""
-    (fetched,) = (tmp_path / "apt").glob("*.deb")
+    (fetched,) = debian.folder.glob("*.deb")
     found = having(tmp_path / "store")
     found.present([(wanted, tmp_path / "keys")])
     assert fetched.read_bytes() == found.path(wanted, "x86_64").read_bytes()

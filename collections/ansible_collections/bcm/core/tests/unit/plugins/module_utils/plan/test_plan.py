@@ -123,6 +123,12 @@ def test_a_needed_stack_that_lacks_the_chain(documents: dict[str, Any], request:
     )
 
 
+def test_why_something_is_refused_may_be_a_template(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    documents["electrs"]["refuses"][0]["why"] = "{{ bitcoind_prune }} MiB are too few"
+    with pytest.raises(BcmError, match="refuses bitcoind_prune | int > 0: 550 MiB are too few; set bitcoind_prune to"):
+        request.getfixturevalue("planner")("electrs", variables={"bitcoind_prune": 550}).check()
+
+
 def test_a_wrong_expression_is_told_with_its_place(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
     documents["electrs"]["refuses"][0]["when"] = "bitcoind_prun > 0"
     with pytest.raises(BcmError, match=r"electrs/meta/stack.yml: refuses.0.when: 'bitcoind_prun' is undefined"):
@@ -351,6 +357,31 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
 def test_a_release_that_is_not_made_for_the_machine(planner: Any, namer: Any) -> None:
     with pytest.raises(BcmError, match="bitcoin-core 31.1 is not made for s390x, only for x86_64: use another machine"):
         planner("bitcoind").plan(Found(architecture="s390x"), namer)
+
+
+def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    repository = {"url": "https://deb.example.org/x", "suite": "trixie"}
+    own = {"kind": "apt", "name": "x", "licence": "MIT", "repository": repository, "signers": {"a": "A" * 40}}
+    documents["tor"]["artifact"]["sources"] = {"own": own}
+    documents["tor"]["artifact"]["version_command"] = ["x", "--version"]
+    documents["tor"]["artifact"]["floor"] = {"versions": ["2.0"], "why": "it is safe"}
+    planner = request.getfixturevalue("planner")
+    values = {}
+
+    def remember(stack: Any, found: dict[str, Any]) -> tuple[str, str]:
+        values.update(found)
+        return "b" * 64, "c" * 64
+
+    def told(architecture: str, **fields: Any) -> dict[str, Any]:
+        plan = planner("tor", **fields).plan(Found(architecture=architecture), remember)
+        found: dict[str, Any] = plan["images"][0]["artifact"]["repository"]
+        assert list(values["artifact"]["floor"]) == list(found["floor"])
+        return found
+
+    assert told("aarch64") == {**repository, "onion": None, "floor": ("2.0",), "architectures": ("aarch64",)}
+    assert told("x86_64", allow_below_floor=["tor"])["floor"] == ()
+    with pytest.raises(BcmError, match="x is not made for s390x, only for x86_64, aarch64: use another machine"):
+        told("s390x")
 
 
 def test_a_secret_for_each_consumer_of_each_service(fresh: dict[str, Any]) -> None:

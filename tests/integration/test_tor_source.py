@@ -1,0 +1,141 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A data center whose tor comes from a signed apt repository, and enters the network through an obfs4 bridge."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pysequoia import Tsk
+
+from ansible_collections.bcm.core.plugins.module_utils._image.sources import mirrors
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_apt import Apt, Repository
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import Server
+from tests import tornet
+from tests.integration.conftest import apply
+from tests.support import LXD_DIR, ROOT, Tools
+
+pytestmark = pytest.mark.containers
+
+DATACENTER = "bridged"
+PROJECT = datacenter_names(DATACENTER, "regtest").project
+# the relays and the bridge, which the tor of the data center may reach through its uplink
+BRIDGE, ADDRESS = "bcmtorb", "10.108.242.1"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+
+
+@dataclass
+class Published:
+    """Debian's tor in a repository of the test's own."""
+
+    repository: Repository
+    version: str
+    address: str
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    folder = tmp_path_factory.mktemp("published")
+    where = mirrors({})
+    assert where is not None
+    # Tests may meet an archive whose signed date is past.
+    sources = where.lines("/usr/share/keyrings/debian-archive-keyring.gpg")
+    debian = Apt(folder / "debian", sources, "Acquire::Check-Valid-Until=false", architecture=ARCHITECTURE)
+    said = debian.says()
+    package = next(debian.folder.glob("tor_*.deb"), None)
+    assert package, said
+    version = subprocess.run(
+        ["dpkg-deb", "--field", package, "Version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    repository = Repository(folder / "source/tor", Tsk.generate("archive"))
+    repository.add(package.read_bytes(), version, architecture=ARCHITECTURE)
+    repository.publish()
+    repository.write_key(repository.root)
+    with Server(folder / "source") as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield Published(repository, version, server.url)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def network(client: Client) -> Iterator[tornet.TorNetwork]:
+    bridge = {"kind": "network", "name": BRIDGE}
+    apply(client, {**bridge, "config": {"ipv4.address": f"{ADDRESS}/24", "ipv4.nat": False, "ipv6.address": "none"}})
+    with tornet.running([ADDRESS]) as network:
+        yield network
+    apply(client, {**bridge, "state": "absent"})
+
+
+class Site:
+    """The data center, by its playbook."""
+
+    def __init__(self, tools: Tools, folder: Path, told: dict[str, Any]) -> None:
+        self._tools, self._told = tools, told
+        self._inventory = folder / "hosts.yml"
+        self._inventory.write_text((ROOT / "inventories/local/hosts.yml").read_text())
+        (folder / "group_vars").mkdir()
+        (folder / "group_vars/all.yml").write_text((ROOT / "inventories/local/group_vars/all.yml").read_text())
+
+    def run(self, **more: Any) -> subprocess.CompletedProcess[str]:
+        told = json.dumps({**self._told, **more})
+        words = ["ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, ROOT / "site.yml"]
+        environment = self._tools.environment
+        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def site(lxd_tools: Tools, tmp_path: Path, network: tornet.TorNetwork, published: Published) -> Iterator[Site]:
+    repository = {"url": "https://deb.example.org/torproject.org", "suite": "trixie"}
+    told = {
+        "bcm_datacenter": DATACENTER,
+        "bcm_image_apt_options": ["Acquire::Check-Valid-Until=false"],
+        "bcm_artifact_source": published.address,
+        "bcm_artifacts": {"tor": {"repository": repository, "signers": {"test": published.repository.fingerprint}}},
+        "stack": "tor",
+        "tor_network": True,
+        "tor_lines": network.lines,
+    }
+    site = Site(lxd_tools, tmp_path, told)
+    yield site
+    done = site.run(state="absent", delete_data=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_from_a_repository_and_through_a_bridge(
+    site: Site, network: tornet.TorNetwork, published: Published, tmp_path: Path
+) -> None:
+    bridge = tornet.Bridge(network, "bridge", ADDRESS)
+    done = site.run(tor_bridges=[bridge.line.replace(":", "", 1)])
+    assert done.returncode
+    assert "> 0: line 1 of tor_bridges: ADDRESS:PORT is missing; write" in done.stdout + done.stderr
+
+    # the verify tasks prove that tor has reached the network
+    done = site.run(tor_bridges=[bridge.line])
+    assert done.returncode == 0, done.stdout
+    assert ADDRESS not in done.stdout, "a bridge is nothing for a log"
+    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
+        asked = ["dpkg-query", "--show", "--showformat=${Version}", "tor"]
+        assert lxd_exec.run(lxd, "tor", asked, deadline=30).stdout.decode() == published.version
+        sockets = ["ss", "--no-header", "--tcp", "--processes", "state", "established"]
+        outside = lxd_exec.run(lxd, "tor", sockets, deadline=30).stdout.decode()
+        made_of = json.loads(lxd.get("/1.0/instances/tor")["config"]["image.bcm.artifact"])
+    assert (made_of["kind"], made_of["signers"]) == ("apt", ["test"])
+    assert f"{ADDRESS}:{bridge.port}" in outside
+    assert outside.count(ADDRESS) == outside.count(f"{ADDRESS}:{bridge.port}"), "more than the bridge was connected to"
+
+    key = published.repository.root / f"{published.repository.fingerprint}.asc"
+    line = f"deb [signed-by={key}] {published.address}/tor trixie main"
+    assert Apt(tmp_path / "apt", [line], "Acquire::http::Proxy=DIRECT", architecture=ARCHITECTURE).says() == ""
