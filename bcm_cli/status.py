@@ -76,7 +76,7 @@ def status(args: argparse.Namespace) -> int:
         return 0
     answer({"stacks": rows, "exceptions": found} if args.json else rows, args.json)
     for item in () if args.json else found:
-        where = f"{item['to']} {item['protocol']} {item['port']}"
+        where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
         print(f"\nException: {item['stack']} reaches {where} without Tor: {item['why']}")
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
@@ -97,7 +97,7 @@ def _exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
             "stack": said[0],
             "to": rule["destination"],
             "protocol": rule["protocol"],
-            "port": int(rule["destination_port"]),
+            "port": int(rule["destination_port"]) if rule.get("destination_port") else None,
             "why": said[1],
         }
         for rule in there["egress"]

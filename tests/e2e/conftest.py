@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from tests import tornet
+from tests.capture import Capture, capturing
 from tests.support import LXD_DIR, ROOT, Tools
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
@@ -116,3 +120,76 @@ def started(person: Person) -> Iterator[dict[str, Any]]:
     yield reported(person.succeeds("stack", "start", "electrum", "--json"))
     person.succeeds("stack", "remove", "tor", "--delete-data")
     assert not any(ours("local").values()), "removing everything left something behind"
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Await a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.3)
+
+
+#: a documentation address, which is nobody's, and public as far as a data center knows
+RELAYS = "203.0.113.1"
+
+
+@pytest.fixture(scope="session")
+def relays(lxd_tools: Tools) -> Iterator[tornet.TorNetwork]:
+    """A Tor network in the outside world of the tests."""
+    subprocess.run(["ip", "address", "replace", f"{RELAYS}/32", "dev", "lo"], check=True)
+    try:
+        with tornet.running([RELAYS]) as network:
+            yield network
+    finally:
+        subprocess.run(["ip", "address", "delete", f"{RELAYS}/32", "dev", "lo"], check=True)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two data centers that know each other by onion addresses alone, and what has left them since they began."""
+
+    relays: tornet.TorNetwork
+    capture: Capture
+    onions: dict[str, dict[str, str]]  # data center -> stack -> address:port
+    up: float
+
+    def listening(self) -> set[str]:
+        """Where the relays are, as `Capture` writes it."""
+        lines = [line for line in self.relays.lines if line.startswith("DirAuthority ")]
+        ports = [port for line in lines for port in re.findall(rf"orport=(\d+)|{re.escape(RELAYS)}:(\d+)", line)]
+        return {f"{RELAYS}:{orport or dirport}" for orport, dirport in ports}
+
+    def strange(self) -> dict[str, int]:
+        """What left for anything but a relay; how often."""
+        to_relays = {f"tcp {address}" for address in self.listening()}
+        return {
+            packet: count
+            for packet, count in self.capture.seen().items()
+            if packet != "arp" and " ".join(packet.split()[::2]) not in to_relays
+        }
+
+
+FIRST, SECOND = "first", "other"
+
+
+@pytest.fixture(scope="session")
+def pair(person: Person, started: dict[str, Any], relays: tornet.TorNetwork) -> Iterator[Pair]:
+    names = {FIRST: "electrs", SECOND: "bitcoind"}
+    with capturing(*(f"{name}-r-up" for name in names)) as capture:
+        found = {}
+        try:
+            for name, stack in names.items():
+                person.datacenter(name)
+                with (person.home / "inventories" / name / "group_vars/all.yml").open("a") as settings:
+                    settings.write(f"tor_network: true\ntor_lines: {json.dumps(relays.lines)}\n")
+                    settings.write("bitcoind_onlynet: [onion]\n")
+                found[name] = reported(person.succeeds("-d", name, "stack", "start", stack, "--json"))
+            onions = {
+                name: {stack: item["onions"][0]["address"] for stack, item in stacks.items() if item["onions"]}
+                for name, stacks in found.items()
+            }
+            yield Pair(relays, capture, onions, time.monotonic())
+        finally:
+            for name in names:
+                person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")

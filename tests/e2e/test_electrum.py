@@ -9,28 +9,20 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from tests.e2e.conftest import INSTANCES, Person, inside, ours, reported
+from tests.e2e.conftest import INSTANCES, Person, inside, ours, reported, until
 from tests.support import ROOT
 
 pytestmark = pytest.mark.containers
 
 PAGE = "import urllib.request as r; print(r.urlopen('http://{}:8080/').read().decode())"
 CRATE = "712559c6c6fa94bca189bdb41e4a1d2bd3922521c6e1fbb6735e427c1945dd03"
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Await a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.3)
 
 
 def test_first_command_brings_up_the_stack(started: dict[str, Any]) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
-from tests.e2e.conftest import Person, inside, reported
-from tests.e2e.test_electrum import until
+from tests.e2e.conftest import Person, inside, reported, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("started")]
 

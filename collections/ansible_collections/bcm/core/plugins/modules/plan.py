@@ -79,7 +79,7 @@ options:
   exceptions:
     description:
       - What stacks may reach past Tor. Each has C(stack), C(to) (an IPv4 address or network), C(protocol) (V(tcp) or
-        V(udp)), C(port) and C(why), and is warned about as long as it lasts.
+        V(udp)), C(why), and maybe C(port), without which it is every port. Each is warned about as long as it lasts.
     type: list
     elements: dict
     default: []

@@ -21,12 +21,12 @@ BY_EXCEPTION = " by exception: "
 
 @dataclass(frozen=True)
 class Exemption:
-    """One destination, on one port, that a stack reaches without Tor."""
+    """One destination, on one port or on all, that a stack reaches without Tor."""
 
     stack: str
     to: str  # an IPv4 network
     protocol: str
-    port: int
+    port: int | None
     why: str
 
     @property
@@ -35,7 +35,8 @@ class Exemption:
 
     @property
     def warning(self) -> str:
-        return f"{self.stack} reaches {self.to} {self.protocol} {self.port} without Tor: {self.why} (bcm_exceptions)"
+        where = f"{self.to} {self.protocol}{'' if self.port is None else f' {self.port}'}"
+        return f"{self.stack} reaches {where} without Tor: {self.why} (bcm_exceptions)"
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,7 +49,7 @@ def read(declared: Any, catalogue: Catalogue) -> tuple[Exemption, ...]:
 
 
 def _exemption(field: Field, catalogue: Catalogue) -> Exemption:
-    fields = field.mapping(required=("stack", "to", "protocol", "port", "why"))
+    fields = field.mapping(required=("stack", "to", "protocol", "why"), optional=("port",))
     stack = fields["stack"].text()
     if stack not in catalogue:
         raise CatalogueError(f"{field.source}: {fields['stack'].path}: {names.unknown('stack', stack, catalogue)}")
@@ -56,7 +57,7 @@ def _exemption(field: Field, catalogue: Catalogue) -> Exemption:
         stack=stack,
         to=_network(fields["to"]),
         protocol=fields["protocol"].choice(("tcp", "udp")),
-        port=fields["port"].port(),
+        port=fields["port"].port() if "port" in fields else None,
         why=" ".join(fields["why"].text().split()),
     )
 

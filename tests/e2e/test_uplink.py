@@ -1,0 +1,38 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has left two data centers, from before they were made until ten minutes after."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, until
+
+pytestmark = pytest.mark.containers
+
+MINUTES = 10
+# A documentation address at which nobody is.
+ELSEWHERE = "198.51.100.9"
+_CONNECT = f"import socket; socket.create_connection(('{ELSEWHERE}', 80), 2)"
+
+
+def test_nothing_left_but_for_relays(person: Person, pair: Pair) -> None:
+    """With blocks to tell each other about, as long as is missing of ten minutes since they were up."""
+    while time.monotonic() < pair.up + 60 * MINUTES:
+        person.succeeds("-d", FIRST, "bitcoin-cli", "generatetodescriptor", "1", "raw(51)")
+        time.sleep(min(15.0, max(0.0, pair.up + 60 * MINUTES - time.monotonic())))
+    assert pair.strange() == {}
+    packets = pair.capture.seen()
+    assert sum(count for packet, count in packets.items() if packet != "arp") > 1000, "there was no traffic"
+    tips = {person.succeeds("-d", name, "bitcoin-cli", "getbestblockhash") for name in (FIRST, SECOND)}
+    assert len(tips) == 1
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_anything_else_would_have_been_seen(pair: Pair, name: str) -> None:
+    """tor's own user may send to whom it likes: without this, what was not seen would prove nothing."""
+    inside(name, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{_CONNECT}" || true')
+    until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in pair.strange()), "the packet", 5)
