@@ -46,6 +46,9 @@ def main(args: argparse.Namespace) -> int:
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     _REPORT.unlink(missing_ok=True)
     command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", f"--junitxml={_REPORT}"]
+    if not rest:
+        # what needs LXD, and all else beside it
+        command += ["--numprocesses=2", "--dist=loadgroup"]
     if options.fast:
         command += ["-m", "not containers"]
     if options.only:

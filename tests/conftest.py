@@ -19,7 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap ones first; what needs containers comes last, the parts before the whole."""
+    """Cheap ones first; what needs containers comes last, the parts before the whole, and one after the other."""
+    for item in items:
+        if item.get_closest_marker("containers"):
+            # they share one LXD
+            item.add_marker(pytest.mark.xdist_group("lxd"))
     folders = [ROOT / "tests" / name for name in ("integration", "molecule", "e2e")]
     items.sort(key=lambda item: folders.index(item.path.parent) if item.path.parent in folders else -1)
 
