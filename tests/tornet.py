@@ -31,6 +31,7 @@ NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 
 _AUTHORITIES = 4
 _PATIENCE = 90.0  # seconds for what takes less than 10
+# cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
 _RELAY = """\
 AssumeReachable 1
 ContactInfo nobody@bcm.test
@@ -54,6 +55,7 @@ TestingDirAuthVoteExit *
 TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
 TestingMinExitFlagThreshold 0
+ConsensusParams cbtdisabled=1
 """
 
 
