@@ -10,6 +10,7 @@ It knows no other authorities, so that nothing of it ever talks to the public ne
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import re
 import shutil
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,10 +128,14 @@ class Tor:
 
 
 class TorNetwork:
-    """The authorities, and those who use them. ``lines`` are what a torrc needs to be part of it."""
+    """The authorities, and those who use them. ``lines`` are what a torrc needs to be part of it.
 
-    def __init__(self, directory: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
+    What goes to a relay arrives ``delay`` seconds later, and so does what it answers.
+    """
+
+    def __init__(self, directory: Path, addresses: Sequence[str] = ("127.0.0.1",), delay: float = 0.0) -> None:
         self.directory = directory
+        self.delay = delay
         self.tors: list[Tor] = []
         places = [addresses[number % len(addresses)] for number in range(_AUTHORITIES)]
         with ThreadPoolExecutor() as pool:
@@ -145,7 +151,13 @@ class TorNetwork:
         orport, dirport = free_port(address), free_port(address)
         directory = self.directory / f"authority{number}"
         own = [f"Nickname authority{number}", f"Address {address}"]
-        own += [f"ORPort {address}:{orport}", f"DirPort {address}:{dirport}", *_RELAY.splitlines()]
+        own += [f"DirPort {address}:{dirport}", *_RELAY.splitlines()]
+        if self.delay:
+            port = free_port(address)
+            own += [f"ORPort {address}:{orport} NoListen", f"ORPort {address}:{port} NoAdvertise"]
+            _far_away(address, orport, port, self.delay)
+        else:
+            own.append(f"ORPort {address}:{orport}")
         tor = Tor(directory, own)
         keys = directory / "data/keys"
         keys.mkdir(mode=0o700, parents=True)
@@ -225,14 +237,39 @@ class Bridge:
         self.line = f"obfs4 {address}:{self.port} {self.fingerprint} {arguments[0]}"
 
 
+def _far_away(address: str, port: int, to: int, delay: float) -> None:
+    """Carry what comes to a port to another one, as if there were a long way between; until the process ends."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                loop.call_later(delay, writer.write, data)
+        loop.call_later(delay, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await asyncio.open_connection(address, to)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+    async def serve() -> None:
+        async with await asyncio.start_server(connected, address, port) as server:
+            await server.serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+
+
 @contextlib.contextmanager
-def running(addresses: Sequence[str] = ("127.0.0.1",)) -> Iterator[TorNetwork]:
+def running(addresses: Sequence[str] = ("127.0.0.1",), delay: float = 0.0) -> Iterator[TorNetwork]:
     """A network that a client has reached, and that is gone afterwards."""
     # short: the path of a unix socket has at most 107 bytes
     directory = Path(tempfile.mkdtemp(prefix="bcm-tor-"))
     network = None
     try:
-        network = TorNetwork(directory, addresses)
+        network = TorNetwork(directory, addresses, delay)
         client = network.tor("first", "SocksPort 0")
         client.start()
         client.bootstrapped()

@@ -101,9 +101,15 @@ def key(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) ->
     return line
 
 
+def somebody(relays: tornet.TorNetwork, name: str, *keys: str) -> tornet.Client:
+    found = tornet.Client(relays, name, *keys)
+    found.tor.bootstrapped()
+    return found
+
+
 @pytest.fixture(scope="module")
 def alice(relays: tornet.TorNetwork, key: str) -> tornet.Client:
-    return tornet.Client(relays, "alice", key)
+    return somebody(relays, "alice", key)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +164,7 @@ def test_a_wallet_with_a_key_follows_the_server(person: Person, synced: Pair, wa
 def test_who_has_no_key_cannot_read_the_descriptor(pair: Pair, relays: tornet.TorNetwork, alice: tornet.Client) -> None:
     assert "electrs" in answers(alice, pair)
     with pytest.raises(socks.ProxyError, match=tornet.NO_KEY):
-        answers(tornet.Client(relays, "stranger"), pair)
+        answers(somebody(relays, "stranger"), pair)
 
 
 def test_what_is_destroyed_keeps_its_addresses(person: Person, synced: Pair, wallet: Wallet) -> None:
@@ -182,7 +188,7 @@ def test_who_is_revoked_is_out(person: Person, pair: Pair, wallet: Wallet, key: 
     person.succeeds("-d", FIRST, "onion", "revoke", "alice")
     until(lambda: wallet.height() is None, "the wallet's disconnection", PATIENCE)
     with pytest.raises(socks.ProxyError, match=tornet.WRONG_KEY):
-        answers(tornet.Client(relays, "revoked", key), pair)
+        answers(somebody(relays, "revoked", key), pair)
     (service,) = (
         item
         for item in json.loads(person.succeeds("-d", FIRST, "onion", "list", "--json"))["services"]
