@@ -97,7 +97,7 @@ def _exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
             "stack": said[0],
             "to": rule["destination"],
             "protocol": rule["protocol"],
-            "port": int(rule["destination_port"]) if rule.get("destination_port") else None,
+            "port": int(rule["destination_port"]) if rule["destination_port"].isdigit() else None,
             "why": said[1],
         }
         for rule in there["egress"]

@@ -3,14 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The network lets an instance reach what the plan lists, and nothing else: tried, not read from configuration.
 
-The outside of these tests is a network namespace on the uplink bridge that holds a documentation address.
+The outside of these tests is a network namespace behind the host that holds documentation addresses, and a private
+one, as of a home network.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,16 +24,43 @@ from tests.e2e.conftest import INSTANCES, Person, client, inside, reported
 
 pytestmark = pytest.mark.containers
 
-OUTSIDE = "198.51.100.7"
+OUTSIDE, OTHER, HOME, OUTSIDE6 = "198.51.100.7", "203.0.113.9", "10.199.99.1", "2001:db8::7"
 NAMESPACE = "bcm-outside"
-PORT = 8080
+UPLINK = "local-r-up"
+PORT, EXCEPTED = 8080, 8333
+#: address, port, protocol
+Target = tuple[str, int, str]
+
+#: what tor may reach of the outside
+TORS = {(address, port, "tcp") for address in (OUTSIDE, OTHER) for port in (PORT, EXCEPTED)}
+
+# All attempts side by side, since those that are dropped take their time.
 _TRY = """
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
-    print("reached")
-except OSError:
-    print("refused")
+import json, os, pwd, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def reached(target):
+    address, port, protocol = target
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]) as connection:
+            connection.settimeout(1.5)
+            connection.connect((address, port))
+            if protocol == "udp":
+                # a question for the address of localhost
+                connection.send(bytes.fromhex("123401000001000000000000096c6f63616c686f73740000010001"))
+                connection.recv(512)
+        return True
+    except OSError:
+        return False
+
+targets = json.loads(sys.argv[1])
+if len(sys.argv) > 2:
+    os.setgroups([])
+    os.setgid(pwd.getpwnam(sys.argv[2]).pw_gid)
+    os.setuid(pwd.getpwnam(sys.argv[2]).pw_uid)
+with ThreadPoolExecutor(len(targets)) as pool:
+    print(json.dumps([target for target, there in zip(targets, pool.map(reached, targets)) if there]))
 """
 
 # Listens where nobody does yet, so that what is not reached was kept from it.
@@ -44,67 +76,202 @@ subprocess.run(["systemd-notify", "--ready"], check=True)
 time.sleep(600)
 """
 
+_WORLD = """
+import socket, sys
+both = {"family": socket.AF_INET6, "dualstack_ipv6": True}
+listening = [socket.create_server(("::", int(port)), **both) for port in sys.argv[2:]]
+names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+names.bind((sys.argv[1], 53))
+print("ready", flush=True)
+while True:
+    asked, who = names.recvfrom(512)
+    names.sendto(asked, who)
+"""
 
-def reaches(instance: str, address: str, port: int, datacenter: str = "local") -> bool:
-    return inside(datacenter, instance, "python3", "-c", _TRY, address, str(port)) == "reached"
+
+def reached(
+    instance: str, targets: Sequence[Target], user: str | None = None, datacenter: str = "local"
+) -> set[Target]:
+    """Those of the targets that somebody in an instance can talk to."""
+    users = [user] if user else []
+    found = inside(datacenter, instance, "python3", "-c", _TRY, json.dumps(targets), *users)
+    return {(address, port, protocol) for address, port, protocol in json.loads(found)}
 
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def outside(started: dict[str, Any]) -> Iterator[str]:
-    """A host with a web server behind the uplink, and routes there for whoever may leave."""
+def _gateway(network: str) -> str:
     with client("local") as lxd:
-        uplink = lxd.get("/1.0/networks/local-r-up", project="default")["config"]["ipv4.address"]
-    near = uplink.rsplit(".", 1)[0] + ".250"
+        return str(lxd.get(f"/1.0/networks/{network}", project="default")["config"]["ipv4.address"]).split("/")[0]
+
+
+def _becomes(expected: bool, found: Callable[[], bool], within: float = 30) -> None:
+    end = time.monotonic() + within
+    while found() is not expected:
+        assert time.monotonic() < end, f"not {expected} within {within:g} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def outside(started: dict[str, Any]) -> Iterator[list[Target]]:
+    """A host beyond this one, with routes there for whoever may leave; where it answers."""
+    near, far = "192.0.2.129", "192.0.2.130"
     _ip("netns", "add", NAMESPACE)
     _ip("link", "add", "bcm-out0", "type", "veth", "peer", "name", "bcm-out1", "netns", NAMESPACE)
-    _ip("link", "set", "bcm-out0", "master", "local-r-up", "up")
-    for words in (("addr", "add", f"{near}/24", "dev", "bcm-out1"), ("addr", "add", f"{OUTSIDE}/32", "dev", "lo"),
-                  ("link", "set", "bcm-out1", "up"), ("link", "set", "lo", "up"),
-                  ("route", "add", "default", "via", uplink.split("/")[0])):  # fmt: skip
+    _ip("addr", "add", f"{near}/30", "dev", "bcm-out0")
+    _ip("link", "set", "bcm-out0", "up")
+    for words in (("addr", "add", f"{far}/30", "dev", "bcm-out1"), ("link", "set", "bcm-out1", "up"),
+                  *(("addr", "add", f"{address}/32", "dev", "lo") for address in (OUTSIDE, OTHER, HOME)),
+                  ("link", "set", "lo", "up"), ("route", "add", "default", "via", near)):  # fmt: skip
         _ip("-n", NAMESPACE, *words)
-    _ip("route", "add", f"{OUTSIDE}/32", "via", near)
+    for address in (OUTSIDE, OTHER, HOME):
+        _ip("route", "add", f"{address}/32", "via", far)
     server = subprocess.Popen(
-        ["ip", "netns", "exec", NAMESPACE, "python3", "-u", "-m", "http.server", str(PORT)],
+        ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", _WORLD, OUTSIDE, str(PORT), str(EXCEPTED), "53"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    server.stdout.readline()
+    yield [(a, p, "tcp") for a in (OUTSIDE, OTHER, HOME) for p in (PORT, EXCEPTED, 53)] + [(OUTSIDE, 53, "udp")]
+    server.terminate()
+    server.wait()
+    # its end of the pair takes the other one along, with the routes
+    _ip("netns", "del", NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def host(started: dict[str, Any]) -> Iterator[list[Target]]:
+    """The host's own addresses, with somebody listening; and the DNS server that it might have there."""
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "18999"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert server.stdout is not None
     server.stdout.readline()
-    yield OUTSIDE
+    uplink = _gateway(UPLINK)
+    yield [(_gateway("local-r-net"), 18999, "tcp"), *((uplink, 53, protocol) for protocol in ("tcp", "udp")),
+           (uplink, 18999, "tcp")]  # fmt: skip
     server.terminate()
     server.wait()
-    _ip("route", "del", f"{OUTSIDE}/32")
-    _ip("netns", "del", NAMESPACE)
 
 
-def test_tor_has_the_uplink(outside: str) -> None:
-    assert reaches("tor", outside, PORT), "without this, the tests that find no way out would prove nothing"
+def test_only_tors_packets_leave(outside: list[Target], host: list[Target]) -> None:
+    control = subprocess.run([sys.executable, "-c", _TRY, json.dumps(outside + host)], capture_output=True, check=True)
+    there = {tuple(target) for target in json.loads(control.stdout)}
+    assert there == {target for target in outside + host if target[:2] != (_gateway(UPLINK), 53)}
+    # no resolver and no home network for tor either
+    assert reached("tor", outside + host, "debian-tor") == TORS
+    assert reached("tor", outside + host) == reached("tor", outside + host, "nobody") == set()
 
 
 @pytest.mark.parametrize("instance", [name for name in INSTANCES if name != "tor"])
-def test_no_other_way_out(outside: str, instance: str) -> None:
-    assert not reaches(instance, outside, PORT)
+def test_no_other_way_out(outside: list[Target], host: list[Target], instance: str) -> None:
+    assert reached(instance, outside + host) == set()
     assert inside("local", instance, "sh", "-c", "getent hosts example.com || echo unknown") == "unknown"
-    assert "default" not in inside("local", instance, "ip", "-6", "route", "show", "default")
+    assert inside("local", instance, "ip", "-6", "route", "show", "default") == ""
 
 
-@pytest.mark.parametrize("instance", INSTANCES)
-def test_the_host_is_out_of_reach(started: dict[str, Any], instance: str) -> None:
-    listening = subprocess.Popen(
-        ["python3", "-u", "-m", "http.server", "18999"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert listening.stdout is not None
-    listening.stdout.readline()
-    with client("local") as lxd:
-        gateway = lxd.get("/1.0/networks/local-r-net", project="default")["config"]["ipv4.address"].split("/")[0]
+def test_rules_that_are_flushed(person: Person, outside: list[Target]) -> None:
+    # a way for all is none, as long as nftables knows whose packets they are
+    way = ("default", "via", _gateway(UPLINK), "dev", "eth1", "onlink")
+    inside("local", "tor", "ip", "route", "add", *way)
+    assert reached("tor", outside) == set()
+    inside("local", "tor", "ip", "route", "del", *way)
+    # and without nftables nobody else has a way
+    inside("local", "tor", "nft", "flush", "ruleset")
+    assert reached("tor", outside) == reached("tor", outside, "nobody") == set()
+    assert reached("tor", outside, "debian-tor") == TORS
+    inside("local", "tor", "ip", "rule", "del", "table", "100")
+    assert reached("tor", outside, "debian-tor") == set()
+    said = json.loads(person.succeeds("stack", "start", "tor", "--json"))
+    assert said["warnings"] == [
+        f"tor: {what} of eth1 were not those of the plan, and were put back" for what in ("rules", "routes")
+    ]
+    assert reached("tor", outside, "debian-tor") == TORS
+    assert reached("tor", outside) == set()
+
+
+def test_ipv6_does_not_leave_the_instance(outside: list[Target]) -> None:
+    """Even if somebody in it is root, and makes himself an address and a way past nftables."""
+    target = [(OUTSIDE6, PORT, "tcp")]
+    _ip("link", "add", "bcm-six0", "type", "veth", "peer", "name", "bcm-six1", "netns", NAMESPACE)
+    _ip("link", "set", "bcm-six0", "master", UPLINK, "up")
+    _ip("-n", NAMESPACE, "addr", "add", f"{OUTSIDE6}/64", "dev", "bcm-six1", "nodad")
+    _ip("-n", NAMESPACE, "link", "set", "bcm-six1", "up")
+    inside("local", "tor", "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth1/disable_ipv6;"
+           "ip -6 addr add 2001:db8::8/64 dev eth1 nodad; nft flush ruleset")  # fmt: skip
     try:
-        assert not reaches(instance, gateway, 18999)
+        assert reached("tor", target) == set()
+        with _without_guards():
+            _becomes(True, lambda: reached("tor", target) == set(target))
     finally:
-        listening.terminate()
-        listening.wait()
+        inside("local", "tor", "ip", "-6", "addr", "del", "2001:db8::8/64", "dev", "eth1")
+        inside("local", "tor", "systemctl", "reload", "egress")
+        _ip("link", "del", "bcm-six0")
+
+
+@contextmanager
+def _without_guards() -> Iterator[None]:
+    """tor's second interface, for a moment without its filter and its network's ACL."""
+    instance, network = "/1.0/instances/tor", f"/1.0/networks/{UPLINK}"
+    with client("local") as lxd:
+        devices = lxd.get(instance)["devices"]
+
+        def put(filtered: str, acl: str) -> None:
+            held = {**devices, "eth1": {**devices["eth1"], "security.ipv6_filtering": filtered}}
+            lxd.call("PATCH", instance, {"devices": held}, what="change a device")
+            config = {"security.acls": acl}
+            lxd.call("PATCH", network, {"config": config}, what="change the uplink", project="default")
+
+        put("false", "")
+        try:
+            yield
+        finally:
+            put("true", UPLINK)
+
+
+def test_without_its_rules_tor_does_not_run(person: Person, started: dict[str, Any]) -> None:
+    inside("local", "tor", "sh", "-c", "echo 'table inet bcm {' > /etc/bcm/egress.nft; ! systemctl restart egress")
+    _becomes(True, lambda: inside("local", "tor", "sh", "-c", "systemctl is-active tor || :") != "active")
+    inside("local", "tor", "sh", "-c", "! systemctl start tor")
+    person.succeeds("stack", "start", "tor")
+    assert inside("local", "tor", "systemctl", "is-active", "egress", "tor") == "active\nactive"
+
+
+def test_an_uplink_that_was_away(outside: list[Target]) -> None:
+    target = (OUTSIDE, PORT, "tcp")
+    with client("local") as lxd:
+        interface = lxd.get("/1.0/instances/tor")["config"]["volatile.eth1.host_name"]
+    _ip("link", "set", interface, "down")
+    assert reached("tor", [target], "debian-tor") == set()
+    _ip("link", "set", interface, "up")
+    _becomes(True, lambda: reached("tor", [target], "debian-tor") == {target})
+    assert reached("tor", [target], "nobody") == set()
+
+
+def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[Target]) -> None:
+    exception = {"stack": "bitcoind", "to": f"{OUTSIDE}/32", "protocol": "tcp", "port": EXCEPTED, "why": "a friend"}
+    settings = person.home / "inventories/local/group_vars/all.yml"
+    before = settings.read_text()
+    try:
+        settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception])}\n")
+        said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+        assert said["exceptions"] == [exception]
+        assert said["warnings"] == [
+            f"bitcoind reaches {OUTSIDE}/32 tcp {EXCEPTED} without Tor: a friend (bcm_exceptions)"
+        ]
+        assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == [exception]
+        assert reached("bitcoind", outside) == {(OUTSIDE, EXCEPTED, "tcp")}
+        assert reached("electrs", outside) == set()
+    finally:
+        settings.write_text(before)
+    said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+    assert said["exceptions"] == said["warnings"] == []
+    assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == []
+    assert reached("bitcoind", outside) == set()
+    assert not Path("/sys/class/net/local-r-bld").exists(), "nothing is baked"
 
 
 def _edges(person: Person) -> dict[tuple[str, str], set[int]]:
@@ -135,24 +302,22 @@ def test_instances_reach_what_the_plan_lists_and_no_more(
 ) -> None:
     edges, ports = listening
     for consumer in INSTANCES:
-        for provider in INSTANCES:
-            if consumer == provider:
-                continue
-            for port in ports:
-                expected = port in edges.get((consumer, provider), set())
-                reached = reaches(consumer, started[provider]["address"], port)
-                assert reached == expected, f"{consumer} to {provider} port {port}"
+        others = {name: started[name]["address"] for name in INSTANCES if name != consumer}
+        targets = [(address, port, "tcp") for address in others.values() for port in ports]
+        listed = {(others[name], port, "tcp") for name in others for port in edges.get((consumer, name), ())}
+        assert reached(consumer, targets) == listed, consumer
 
 
 def test_data_centers_are_apart(person: Person, started: dict[str, Any]) -> None:
     """A second data center from cached images is up in half a minute and neither finds the other."""
     name = person.datacenter("second")
     second = reported(person.succeeds("-d", name, "stack", "start", "electrum", "--json"))
+    listening = (("bitcoind", (18443, 18444)), ("electrs", (60402,)), ("tor", (9050,)))
     try:
-        for provider, ports in (("bitcoind", (18443, 18444)), ("electrs", (60402,)), ("tor", (9050,))):
-            for port in ports:
-                assert not reaches("electrum", second[provider]["address"], port)
-                assert not reaches("electrum", started[provider]["address"], port, name)
+        for here, there in (("local", second), (name, started)):
+            targets = [(there[stack]["address"], port, "tcp") for stack, ports in listening for port in ports]
+            assert reached("electrum", targets, datacenter=here) == set()
+            assert reached("tor", targets, "debian-tor", datacenter=here) == set()
         secrets = [(person.home / "inventories" / dc / "secrets/regtest.json").read_text() for dc in ("local", name)]
         assert not set(json.loads(secrets[0]).values()) & set(json.loads(secrets[1]).values())
     finally:

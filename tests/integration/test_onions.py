@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +65,23 @@ class Site:
         told = json.dumps({**self._told, **more})
         self._tools.run("ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, playbook)
 
+    def inside(self, *argv: str) -> None:
+        with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
+            assert lxd_exec.run(lxd, "tor", argv, deadline=30).returncode == 0
+
+    @contextmanager
+    def uplink_down(self) -> Iterator[None]:
+        with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
+            interface = lxd.get("/1.0/instances/tor")["config"]["volatile.eth1.host_name"]
+        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+        yield
+        subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+
     def has_a_service(self) -> dict[str, Any]:
         """Deploy tor, something to listen behind it, and the service; what it is like."""
         self.run(ROOT / "site.yml")
-        with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
-            listen = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "/srv", "8080"]
-            lxd_exec.run(lxd, "tor", ["systemd-run", "--unit=web", *listen], deadline=30)
+        listen = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "/srv", "8080"]
+        self.inside("systemd-run", "--unit=web", *listen)
         self.run(ROOT / "tests/integration/onions.yml")
         told: dict[str, Any] = json.loads((self._folder / "told.json").read_text())
         return told
@@ -83,6 +97,17 @@ def site(lxd_tools: Tools, tmp_path: Path, network: tornet.TorNetwork) -> Iterat
     site.goes()
 
 
+def _answers(client: tornet.Client, address: str, within: float = 120) -> None:
+    end = time.monotonic() + within
+    while True:
+        try:
+            assert client.get(address, say=b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
+            return
+        except socks.ProxyError:
+            if time.monotonic() > end:
+                raise
+
+
 def test_an_address_outlives_its_instance(site: Site, network: tornet.TorNetwork) -> None:
     first = site.has_a_service()
     address = first["info"][0]["address"]
@@ -95,6 +120,11 @@ def test_an_address_outlives_its_instance(site: Site, network: tornet.TorNetwork
     assert alice.get(address, say=b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
     with pytest.raises(socks.ProxyError, match=tornet.NO_KEY):
         eve.get(address)
+
+    # tor is started while its uplink is away
+    with site.uplink_down():
+        site.inside("systemctl", "restart", "tor")
+    _answers(alice, address)
 
     # the instance and its volume are destroyed
     site.goes()

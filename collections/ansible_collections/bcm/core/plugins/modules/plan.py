@@ -249,7 +249,8 @@ plan:
         uplink:
           description:
             - Its address on the network with a way out, the C(user) whose packets may leave, and the C(rules) of what
-              may be reached, each with C(protocol), C(to) (networks, separated by commas) and C(port), none for all.
+              may be reached, each with C(protocol), and with networks in C(to) and ports in C(port), both separated by
+              commas.
             - None if it has no way out. Without C(user), it has exceptions alone.
           type: dict
         exceptions:

@@ -17,7 +17,7 @@ from typing import Any
 from .client import Client
 from .errors import LxdError
 from .handlers import WANTED_IMAGE, Body, Step, handler_of
-from .resources import Reference, Resource
+from .resources import KINDS, Reference, Resource
 
 # A host's LXD works on several instances at once; more than this only queues in it.
 WORKERS = 8
@@ -152,7 +152,12 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         present = resource.references(item.body) if item.body is not None else set()
         if resource.state == "absent":
             looked_at = resource.kind.looked_at
-            before[index].update(i for i, other in enumerate(work) if other.resource.kind.name in looked_at)
+            before[index].update(
+                i
+                for i, other in enumerate(work)
+                if other.resource.kind.name in looked_at
+                and (other.resource.state != "absent" or _turn(i, other) < _turn(index, item))
+            )
         for reference in wanted | present:
             for other in place.get(reference, ()):
                 if work[other].resource.state == "absent":
@@ -165,6 +170,11 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         names = ", ".join(work[index].resource.label for index in error.args[1][1:])
         raise LxdError(f"These resources wait for each other: {names}") from error
     return before
+
+
+def _turn(index: int, item: Work) -> tuple[int, int]:
+    """Which of two deletions is first if each looks at the other; kinds are listed before those that refer to them."""
+    return -list(KINDS).index(item.resource.kind.name), index
 
 
 def _apply(

@@ -118,7 +118,8 @@ class Kind:
     filled: tuple[str, ...] = ()
     #: Fields that a PUT must carry besides the mutable ones.
     carried: tuple[str, ...] = ()
-    #: Kinds all of whose changes come before a deletion: the server looks at each of them to see whether it is in use.
+    #: Kinds all of whose changes come before a deletion. To see what is in use, the server looks at each access list
+    #: and network, and stumbles over one that is deleted at that moment.
     looked_at: tuple[str, ...] = ()
     refers: Callable[[Mapping[str, Any]], Iterator[Reference]] = lambda body: iter(())
     #: The API extension without which a server knows no such thing.
@@ -250,11 +251,11 @@ KINDS: dict[str, Kind] = {
              refers=lambda body: iter([("storage_pool", body["pool"])])),
         Kind("network_acl", "/1.0/network-acls",
              {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES},
-             extension="network_acl", looked_at=("network",)),
+             extension="network_acl", looked_at=("network", "network_acl")),
         Kind("network", "/1.0/networks",
              {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
              filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),
-             refers=_network_references),
+             looked_at=("network_acl",), refers=_network_references),
         Kind("profile", "/1.0/profiles",
              {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES}, refers=_device_references),
         Kind("image", "/1.0/images/aliases",

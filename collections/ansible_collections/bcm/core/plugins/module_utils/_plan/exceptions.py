@@ -21,7 +21,7 @@ BY_EXCEPTION = " by exception: "
 
 @dataclass(frozen=True)
 class Exemption:
-    """One destination, on one port or on all, that a stack reaches without Tor."""
+    """One destination, on one port or on all but that of DNS, that a stack reaches without Tor."""
 
     stack: str
     to: str  # an IPv4 network

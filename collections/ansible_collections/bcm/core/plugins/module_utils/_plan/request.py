@@ -14,6 +14,9 @@ from typing import Any
 from . import exceptions, names, network
 from .catalogue import Catalogue
 
+# all but 53: no question for a name leaves
+_WORLD = "1-52,54-65535"
+
 STATES = ("present", "stopped", "restarted", "absent")
 
 
@@ -84,10 +87,10 @@ class Site:
         return [exemption for exemption in self._exceptions if exemption.stack in stacks]
 
     def ways_out(self, stack: str) -> list[dict[str, Any]]:
-        """All that a stack may reach outside: ``to`` are networks, separated by commas; no ``port`` is every port."""
-        world = {"protocol": "tcp", "to": ",".join(network.public()), "port": None, "why": f"{stack} to the world"}
+        """All that a stack may reach outside: ``to`` are networks and ``port`` are ports, separated by commas."""
+        world = {"protocol": "tcp", "to": ",".join(network.public()), "port": _WORLD, "why": f"{stack} to the world"}
         return [world] * (self.catalogue[stack].uplink is not None) + [
-            {"protocol": item.protocol, "to": item.to, "port": item.port, "why": item.description}
+            {"protocol": item.protocol, "to": item.to, "port": str(item.port or _WORLD), "why": item.description}
             for item in self.exceptions(stack)
         ]
 

@@ -239,7 +239,7 @@ def _between(site: Site, consumer: str, provider: str, what: str, protocol: str,
     return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
 
 
-def _rule(description: str, source: IPv4Address, to: str, protocol: str, port: int | None) -> dict[str, str]:
+def _rule(description: str, source: IPv4Address, to: str, protocol: str, port: int | str) -> dict[str, str]:
     return {
         "action": "allow",
         "state": "enabled",
@@ -247,7 +247,7 @@ def _rule(description: str, source: IPv4Address, to: str, protocol: str, port: i
         "source": f"{source}/32",
         "destination": to,
         "protocol": protocol,
-        **({"destination_port": str(port)} if port else {}),
+        "destination_port": str(port),
     }
 
 
@@ -286,8 +286,8 @@ def _nic(name: str, bridge: str, address: str) -> dict[str, str]:
         "name": name,
         "network": bridge,
         "ipv4.address": address,
-        "ipv6.address": "none",
         "security.ipv4_filtering": "true",
+        # on a bridge without IPv6, all of it
         "security.ipv6_filtering": "true",
         "security.mac_filtering": "true",
         "security.port_isolation": "true",

@@ -177,6 +177,13 @@ def test_an_acl_goes_when_no_network_is_on_its_way_out() -> None:
     assert order([Work(parse(absent(ACL)), {}, []), Work(parse(absent(other)), {}, [])]) == {0: {1}, 1: set()}
 
 
+def test_access_lists_go_one_after_another_and_a_network_when_none_is_written() -> None:
+    second = {"kind": "network_acl", "name": "second"}
+    assert order([Work(parse(absent(ACL)), {}, []), Work(parse(absent(second)), {}, [])]) == {0: set(), 1: {0}}
+    gone = Work(parse(absent({"kind": "network", "name": "without"})), {}, [])
+    assert order([gone, *works(ACL)]) == {0: {1}, 1: set()}
+
+
 def test_a_project_comes_before_what_lies_in_it_and_goes_after_it() -> None:
     project = {"kind": "project", "name": "p"}
     inside = {"kind": "profile", "name": "x", "project": "p"}

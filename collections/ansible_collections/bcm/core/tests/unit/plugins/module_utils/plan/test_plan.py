@@ -441,7 +441,6 @@ def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
         assert nic["ipv4.address"] == fresh["instances"][name]["address"]
         guards = ("port_isolation", "mac_filtering", "ipv4_filtering", "ipv6_filtering")
         assert {nic[f"security.{key}"] for key in guards} == {"true"}
-        assert nic["ipv6.address"] == "none"
     assert instances["electrs"]["devices"]["data"] == {
         "type": "disk",
         "pool": "default",
@@ -467,8 +466,9 @@ def test_what_may_leave(fresh: dict[str, Any]) -> None:
     (way,) = tor["rules"]
     (rule,) = acl["egress"]
     assert (rule["source"], rule["destination"]) == (f"{tor['address']}/32", way["to"])
-    assert (rule["protocol"], way["protocol"], way["port"]) == ("tcp", "tcp", None)
-    assert "destination_port" not in rule and acl["ingress"] == []
+    assert (rule["protocol"], way["protocol"]) == ("tcp", "tcp")
+    assert rule["destination_port"] == way["port"] == "1-52,54-65535"
+    assert acl["ingress"] == []
     config = uplink["config"]
     assert (config["ipv4.nat"], config["ipv4.dhcp"], config["raw.dnsmasq"]) == ("true", "false", "port=0")
     assert config["security.acls"] == "local-r-up"
@@ -479,7 +479,7 @@ def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer
     other = {**EXCEPTION, "stack": "lnd", "to": "192.0.2.7", "protocol": "udp"}
     plan = planner("electrum", exceptions=[EXCEPTION, other]).plan(Found(), namer)
     bitcoind = plan["instances"]["bitcoind"]
-    rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": 8333}
+    rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": "8333"}
     assert (bitcoind["uplink"]["user"], bitcoind["uplink"]["rules"]) == (None, [rule])
     assert plan["exceptions"] == bitcoind["exceptions"] == [EXCEPTION]
     assert plan["warnings"] == [
