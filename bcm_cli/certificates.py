@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import due
 from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Root
-
-from . import qr
+from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 
 if TYPE_CHECKING:
     from cryptography import x509

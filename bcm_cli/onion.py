@@ -19,6 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknow
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance, Seen, seen
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, check_name, instructions
 from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
     DEADLINE_ARGUMENT,
     Services,
@@ -26,7 +27,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
     with_clients,
 )
 
-from . import qr, setup
+from . import setup
 from .datacenter import DataCenter, UsageError
 from .device import vault
 from .output import answer

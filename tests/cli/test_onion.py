@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._tor import keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
 from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.plugin_utils._qr import code, drawn
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
-from bcm_cli.qr import code, drawn
 from tests.cli.conftest import Checkout, Safe
 from tests.cli.test_vault import password
 

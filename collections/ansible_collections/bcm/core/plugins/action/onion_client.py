@@ -11,6 +11,7 @@ import typing as t
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import instructions
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange, Services, with_clients
+from ansible_collections.bcm.core.plugins.plugin_utils._qr import code, drawn
 
 
 class ActionModule(OnionChange):
@@ -38,6 +39,7 @@ class ActionModule(OnionChange):
                     "name": name,
                     "key": service.clients[name].text,
                     "auth_private": service.clients[name].client_line(service.key.address),
+                    "qr": "\n".join(drawn(code(service.clients[name].text))),
                 }
                 for name in params["clients"]
                 if name in service.clients

@@ -84,6 +84,9 @@ clients:
     auth_private:
       description: The content of a file C(.auth_private) in the C(ClientOnionAuthDir) of the client's tor.
       type: str
+    qr:
+      description: The private key as a QR code, drawn with the characters of a terminal.
+      type: str
 instructions:
   description: What to do with the key, for C(electrum), C(tor_browser) and C(orbot). They do not hold it.
   returned: success

@@ -49,7 +49,10 @@ def fault(expected: dict[str, Any], said: dict[str, str]) -> str | None:
     if not listening:
         return f"no SOCKS proxy answers at {address}:{port}"
     if "PROGRESS=100" not in said.get("status/bootstrap-phase", ""):
-        return f"it has not reached the Tor network: {said.get('status/bootstrap-phase')}"
+        return (
+            f"it has not reached the Tor network: {said.get('status/bootstrap-phase')}; see that the host's clock is "
+            "right and that a firewall lets it out, or give it a bridge (tor_bridges)"
+        )
     return None
 
 
