@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._tor.keys import new_key, parse_key
+from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
 from tests import tornet
 
 from .datacenter import site
@@ -20,17 +22,29 @@ _ADDRESSES = 1000
 _DATACENTER = "bench-t"
 # of the bridge of the benchmarks: the tor of the data center reaches it by its own
 _HOST = "203.0.113.1"
+#: seconds on the way to a relay, and as many back: little, for the public network
+_DELAY = 0.05
 
 
 def lines(bench: Bench) -> list[Line]:
     one: list[float] = []
     many: list[float] = []
     again: list[float] = []
-    with tornet.running([_HOST]) as network:
-        told: dict[str, Any] = {"stack": "tor", "tor_network": True, "tor_lines": network.lines}
+    reached: list[float] = []
+    with tornet.running([_HOST], _DELAY) as network:
+        told: dict[str, Any] = {"stack": "bitcoind", "tor_network": True, "tor_lines": network.lines}
+        outside = tornet.Client(network, "outside")
+        outside.tor.bootstrapped()
         try:
             site(bench, _DATACENTER, **told)
+            # their keys stay, and so do their addresses
+            kept = Store(bench.folder / _DATACENTER / "secrets", "regtest").read()["bitcoind-p2p"]
             for number in range(bench.repetitions):
+                site(bench, _DATACENTER, **told, state="absent", delete_data=True)
+                begun = time.monotonic()
+                site(bench, _DATACENTER, **told)
+                outside.connected(kept.key.address, min(kept.ports)).close()
+                reached.append(time.monotonic() - begun)
                 services = {
                     "project": datacenter_names(_DATACENTER, "regtest").project,
                     "place": str(bench.folder / f"onions{number}"),
@@ -48,6 +62,7 @@ def lines(bench: Bench) -> list[Line]:
         timed(lambda: [parse_key(text, "a service").address for text in texts]) for _number in range(bench.repetitions)
     ]
     return [
+        Line("from site.yml to an onion service that is reached from outside", median(reached)),
         Line(f"{_COUNT} onion services made and published in one batch", median(many), "one", median(one), 1.5),
         Line(f"{_COUNT} onion services left alone", median(again), at_most=0.5),
         Line(f"{_ADDRESSES} onion addresses derived from their keys", median(derived), at_most=1.0),

@@ -200,12 +200,21 @@ class Client:
         self.tor = network.tor(name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
         self.tor.start()
 
+    def connected(self, address: str, port: int = 80, within: float = _PATIENCE) -> socks.socksocket:
+        """A connection to a service. Raises socks.ProxyError."""
+        connection = socks.socksocket()
+        connection.set_proxy(socks.SOCKS5, "127.0.0.1", self.port, rdns=True)
+        connection.settimeout(within)
+        try:
+            connection.connect((address, port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def get(self, address: str, port: int = 80, say: bytes = b"", within: float = _PATIENCE) -> bytes:
         """What the service says. Raises socks.ProxyError."""
-        with socks.socksocket() as connection:
-            connection.set_proxy(socks.SOCKS5, "127.0.0.1", self.port, rdns=True)
-            connection.settimeout(within)
-            connection.connect((address, port))
+        with self.connected(address, port, within) as connection:
             connection.sendall(say)
             return connection.recv(100)
 
