@@ -55,6 +55,7 @@ def show(args: argparse.Namespace) -> int:
         there = {one.architectures[0]: record for one, _keys in source.each() if (record := found.recorded(one))}
         signers = [name for record in there.values() for name in record["signers"]]
         row = {key: getattr(release, key) for key in ("stack", "source", "kind", "name", "version")}
+        row["version"] = next((record["version"] for record in there.values()), release.version)
         row |= {"used": source.used, "in_store": list(there) if release.kind in FETCHED else None}
         row |= {"signers": list(dict.fromkeys(signers)), "threshold": release.signed and release.signed.threshold}
         rows.append(row)
@@ -120,7 +121,7 @@ def take(args: argparse.Namespace) -> int:
     args.source = str(folder)
     with working(args) as found:
         wanted = needed(args.datacenter, args.stacks, None)
-        there = [one for one in wanted if Path(found.locate(one[0], one[0].first)).is_file()]
+        there = [one for one in wanted if Path(found.locate(one[0], one[0].first)).exists()]
         missing = set(args.stacks) - {release.stack for release, _keys in there}
         if missing or not there:
             what = ", ".join(sorted(missing)) or "what this data center needs"

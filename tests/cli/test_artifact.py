@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pysequoia import Tsk
 
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact import test_artifacts
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_apt import Repository
 from tests.cli.conftest import Published
 
 MACHINE = platform.machine()
@@ -165,6 +167,34 @@ def test_carried_on_a_disk(published: Published, tmp_path: Path) -> None:
     published.cache.rename(tmp_path / "cache-setting")
     published.set(bcm_artifact_source=str(disk))
     assert published.bcm("artifact", "fetch").returncode == 0
+    assert published.server.asked == []
+
+
+def test_an_apt_repository_on_a_disk(published: Published, builders: dict[str, Tsk], tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "repository", builders["ann"])
+    for architecture in ("amd64", "arm64"):
+        repository.add(b"a package", "1.0-1", name="thing", architecture=architecture)
+    repository.publish()
+    place = f"{{url: {published.server.url}/repository, suite: trixie}}"
+    own = f"{{kind: apt, name: thing, licence: MIT, repository: {place}, signers: {{ann: {repository.fingerprint}}}}}"
+    head = published.stack.read_text().partition("artifact:")[0]
+    published.stack.write_text(f"{head}artifact:\n  sources:\n    own: {own}\n")
+    disk = tmp_path / "disk"
+    done = published.bcm("artifact", "export", str(disk), "thing", "--json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads(done.stdout)["written"]
+    assert {"thing/dists/trixie/InRelease", f"thing/{repository.fingerprint}.asc"} < set(written)
+    assert set(written) == test_artifacts.files(disk)
+    listed = json.loads(published.bcm("artifact", "list", "--json").stdout)["artifacts"]
+    (found,) = (row for row in listed if row["stack"] == "thing")
+    assert (found["version"], found["in_store"], found["signers"]) == ("1.0-1", [MACHINE], ["ann"])
+    assert "thing (own) has no pins, the newest is taken" in published.bcm("artifact", "repin", "thing", "2.0").stderr
+    published.cache.rename(tmp_path / "elsewhere")
+    published.server.asked.clear()
+    done = published.bcm("artifact", "import", str(disk), "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["version"], row["result"]) == ("1.0-1", "signed by ann; 1 of 1 needed")
     assert published.server.asked == []
 
 

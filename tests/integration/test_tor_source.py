@@ -132,7 +132,8 @@ def test_from_a_repository_and_through_a_bridge(
         sockets = ["ss", "--no-header", "--tcp", "--processes", "state", "established"]
         outside = lxd_exec.run(lxd, "tor", sockets, deadline=30).stdout.decode()
         made_of = json.loads(lxd.get("/1.0/instances/tor")["config"]["image.bcm.artifact"])
-    assert (made_of["kind"], made_of["signers"]) == ("apt", ["test"])
+    package = published.repository.packages[0]
+    assert (made_of["kind"], made_of["signers"]) == ("apt", ["test"]) and made_of["digest"] in package
     assert f"{ADDRESS}:{bridge.port}" in outside
     assert outside.count(ADDRESS) == outside.count(f"{ADDRESS}:{bridge.port}"), "more than the bridge was connected to"
 

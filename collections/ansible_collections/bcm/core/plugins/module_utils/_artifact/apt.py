@@ -18,7 +18,7 @@ from typing import Any
 
 from .._errors import BcmError
 from .._plan.versions import satisfies
-from .declaration import Pin, Release
+from .declaration import DEBIAN, Pin, Release
 
 _MESSAGE = re.compile(
     rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*\n(?P<text>.*?)\n"
@@ -28,7 +28,6 @@ _MESSAGE = re.compile(
 _LISTED = re.compile(r"([0-9a-f]{64}) +(\d+) +(\S+)")
 _POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb")
 _CHUNK = re.compile(r"(\D*)(\d*)")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LIMIT = 64 << 20
 #: by how much clocks may differ, as apt has it
 _AHEAD = timedelta(seconds=10)
@@ -64,7 +63,7 @@ class Promise:
 
     def index(self, architecture: str) -> str:
         """The list of packages for a kernel's architecture, in the shape that takes least. Raises BcmError."""
-        debian = _ARCHITECTURES[architecture]
+        debian = DEBIAN[architecture]
         for suffix in (".xz", ".gz", ""):
             if (name := f"main/binary-{debian}/Packages{suffix}") in self.files:
                 return name

@@ -26,6 +26,8 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "oci": (("version", "files"), ()),  # an image of a registry: its manifest has the digests of all that it is made of
 }
 ARCHITECTURES = ("x86_64", "aarch64")
+#: what Debian calls them
+DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
@@ -100,8 +102,10 @@ class Release:
 
     @property
     def first(self) -> str:
-        """The address of a file that is there if anything is."""
-        return self.repository.inrelease if self.repository else next(iter(self.files.values())).url
+        """The address of what is there if anything is; of a repository, a folder."""
+        if self.repository:
+            return f"{self.repository.url}/dists/{self.repository.suite}/main/binary-{DEBIAN[self.architectures[0]]}"
+        return next(iter(self.files.values())).url
 
     def only(self, architecture: str) -> Release:
         """The same for one architecture of a kernel. Raises BcmError if there is none."""

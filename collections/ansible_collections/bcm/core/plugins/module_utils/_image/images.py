@@ -32,8 +32,8 @@ class Images:
     """The images of one endpoint and of the controller's disk.
 
     ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, artifact, version_command, floor,
-    allow_below_floor; one that is published may have ``signers``, the names of those who signed it. ``notify`` gets a
-    line for a person when something takes time.
+    allow_below_floor; one that is published may have ``signers``, the names of those who signed it, and ``digests`` of
+    what was fetched for it. ``notify`` gets a line for a person when something takes time.
     """
 
     client: Client
@@ -266,12 +266,12 @@ def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Co
 def _made_of(image: Image, version: str) -> str:
     """What is in an image and who vouches for it, as JSON: for the bill of materials."""
     artifact = image["artifact"]
-    digests = [pin["digest"] for pin in artifact["files"].values()] or [artifact["sha256"]]
+    pinned = [pin["digest"] for pin in artifact["files"].values()]
     return json.dumps(
         {
             **{key: artifact[key] for key in ("source", "kind", "name", "licence")},
             "version": artifact["version"] or version,
-            "digest": digests[0],
+            "digest": [*pinned, *image.get("digests", []), artifact["sha256"]][0],
             "signers": list(image.get("signers") or []),
         }
     )

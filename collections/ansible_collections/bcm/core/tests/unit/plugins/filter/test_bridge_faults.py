@@ -21,7 +21,11 @@ def test_the_line_is_called_by_its_number() -> None:
     assert fault == "line 2 of tor_bridges: ADDRESS:PORT is missing"
 
 
-@pytest.mark.parametrize(("lines", "hosts"), [("192.0.2.1:443", {}), ([1], {}), ([], ["a"])])
-def test_what_is_no_list_and_no_mapping(lines: Any, hosts: Any) -> None:
-    with pytest.raises(AnsibleFilterError, match="bridge_faults needs a"):
-        bridge_faults(lines, hosts)
+@pytest.mark.parametrize("lines", ["192.0.2.1:443", [1], {}])
+def test_what_is_no_list(lines: Any) -> None:
+    assert bridge_faults(lines) == ["tor_bridges is no list of lines"]
+
+
+def test_what_is_no_mapping() -> None:
+    with pytest.raises(AnsibleFilterError, match="bridge_faults needs a mapping"):
+        bridge_faults([], ["a"])

@@ -27,8 +27,10 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact import apt
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain, release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
+from ansible_collections.bcm.core.plugins.module_utils._artifact.keys import Keys
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.fields import Field
 
 from .test_artifacts import Server, server
@@ -92,12 +94,12 @@ class Repository:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.fingerprint}.asc").write_text(str(self.key.extract_certificate()))
 
-    def declared(self, url: str, **more: Any) -> Release:
+    def declared(self, url: str, architecture: str = "x86_64", **more: Any) -> Release:
         """As a stack's first source, for one architecture."""
         repository = {"url": url, "suite": "trixie", **more.pop("repository", {})}
         value = {"kind": "apt", "name": "tor", "licence": "MIT", "repository": repository, **more}
         value.setdefault("signers", {"archive": self.fingerprint})
-        return release(Field(Path("stack.yml"), "x", value), "tor", "own").only("x86_64")
+        return release(Field(Path("stack.yml"), "x", value), "tor", "own").only(architecture)
 
 
 def _written(moment: datetime) -> str:
@@ -143,8 +145,8 @@ def test_the_newest_is_taken(wanted: Release, repository: Repository, server: Se
     assert found.present([(from_plain(wanted.plain()), tmp_path / "keys")]) == [{**told, "changed": False}]
     assert found.verify(wanted, tmp_path / "keys")["files"] == told["files"]
     assert server.asked == []
-    arm = repository.declared(f"{server.url}/repository").only("aarch64")
-    assert found.path(arm, "aarch64") if found.present([(arm, tmp_path / "keys")]) else None
+    arm = repository.declared(f"{server.url}/repository", "aarch64")
+    assert found.present([(arm, tmp_path / "keys")])[0]["version"] == "0.4.9.14-1"
 
 
 def test_it_is_looked_for_again_when_the_list_has_expired(
@@ -316,6 +318,15 @@ def test_a_declaration_that_means_nothing(field: str, value: Any, said: str) -> 
     sound = {"kind": "apt", "name": "tor", "licence": "MIT", "repository": {"url": "https://a.invalid/x", "suite": "x"}}
     with pytest.raises(BcmError, match=said):
         release(Field(Path("y"), "x", {**sound, "signers": {"a": "A" * 40}, field: value}), "tor", "own")
+
+
+def test_the_roles_have_the_keys_of_those_who_sign() -> None:
+    for stack in Catalogue.read().values():
+        for source in stack.artifact.sources:
+            signed = stack.artifact.release(stack.name, source, {}).signed
+            keys = Keys([str(stack.role_path / "meta/keys")], lambda url: b"")
+            for name, fingerprint in signed.signers.items() if signed else ():
+                assert keys.find(fingerprint), f"{stack.role_path}/meta/keys lacks that of {name}"
 
 
 # -- whom Debian asks -------------------------------------------------------------------------------------------------

@@ -296,6 +296,7 @@ def test_list(images: Images, endpoint: Endpoint) -> None:
     [
         ({"version": "31.1", "files": {"x86_64": {"digest": "d" * 64}}}, "31.1", "d" * 64),
         ({"version": "0.11.1", "sha256": "e" * 64}, "0.11.1", "e" * 64),
+        ({"digests": ["f" * 64]}, "4.8.1", "f" * 64),
         ({}, "4.8.1", None),
     ],
 )
@@ -309,6 +310,7 @@ def test_an_image_tells_what_it_is_made_of(pins: dict[str, Any], version: str, d
         "files": {},
         "sha256": None,
     }
-    told = json.loads(module._made_of({"artifact": {**artifact, **pins}, "signers": ["alice"]}, "4.8.1"))
+    fetched = {"signers": ["alice"], "digests": pins.pop("digests", [])}
+    told = json.loads(module._made_of({"artifact": {**artifact, **pins}, **fetched}, "4.8.1"))
     assert (told["version"], told["digest"], told["signers"]) == (version, digest, ["alice"])
     assert told["licence"] == "MIT" and told["source"] == "s"
