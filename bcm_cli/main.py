@@ -211,6 +211,8 @@ def _parser() -> _Parser:
     for parser in (exported, shown, admit):
         parser.add_argument("--no-qr", action="store_true", help="no QR code on the terminal")
 
+    verb(verbs, "privacy", "privacy:prove", "try what leaves the data center, and say it", "bcm privacy", json)
+
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
     test.add_argument("--only", metavar="NAME", help="only what has this in its name")

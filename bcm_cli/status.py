@@ -66,11 +66,11 @@ def status(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     known = checked(datacenter, args.stacks)
     with datacenter.client() as client:
-        deployed = _deployed(client)
-        wanted = args.stacks or known.ordered(name for name in deployed if name in known)
+        there = deployed(client)
+        wanted = args.stacks or known.ordered(name for name in there if name in known)
         with ThreadPoolExecutor(8) as pool:
-            rows = list(pool.map(lambda name: _row(client, name, deployed.get(name)), wanted))
-        found = _exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
+            rows = list(pool.map(lambda name: _row(client, name, there.get(name)), wanted))
+        found = exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
@@ -81,7 +81,8 @@ def status(args: argparse.Namespace) -> int:
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
 
-def _deployed(client: Client) -> dict[str, dict[str, Any]]:
+def deployed(client: Client) -> dict[str, dict[str, Any]]:
+    """The instances of the data center, as LXD describes them, by stack."""
     try:
         instances = client.get("/1.0/instances", recursion=2)
     except NotFound:  # no project yet
@@ -89,7 +90,7 @@ def _deployed(client: Client) -> dict[str, dict[str, Any]]:
     return {found["config"]["user.bcm.stack"]: found for found in instances if "user.bcm.stack" in found["config"]}
 
 
-def _exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
+def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
     """What leaves without Tor: read from the rules in force, not from what the inventory says today."""
     there = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
     return [
@@ -138,7 +139,7 @@ def info(args: argparse.Namespace) -> int:
         from .materials import bill
 
         with datacenter.client() as client:
-            print(bill(datacenter, client, _deployed(client)))
+            print(bill(datacenter, client, deployed(client)))
         return 0
     facts: dict[str, Any] = {
         "datacenter": datacenter.name,
@@ -158,7 +159,7 @@ def info(args: argparse.Namespace) -> int:
             facts["endpoint"] = client.endpoint.name
             facts["server"] = f"{environment['server']} {environment['server_version']} on {environment['server_name']}"
             facts["storage_pool"] = _pool(client, datacenter.storage_pool)
-            facts["stacks"] = sorted(_deployed(client))
+            facts["stacks"] = sorted(deployed(client))
             facts["volumes"] = _volumes(client, datacenter.storage_pool)
     except LxdError as error:
         facts["server"] = f"does not answer: {error}"

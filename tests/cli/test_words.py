@@ -37,7 +37,7 @@ def test_every_verb_that_was_promised() -> None:
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
-    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "ssh", "pass", "test"]
+    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "ssh", "pass", "privacy", "test"]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
     groups |= {"gpg": gpg, "onion": onion}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}

@@ -140,6 +140,11 @@ class ClientKey:
         return _base32(self.secret)
 
     @property
+    def control_text(self) -> str:
+        """The secret, as tor's control port has it (control-spec, section 3.30)."""
+        return f"x25519:{base64.b64encode(self.secret).decode()}"
+
+    @property
     def service_line(self) -> str:
         """The content of authorized_clients/NAME.auth."""
         return f"descriptor:x25519:{_base32(self.public)}\n"

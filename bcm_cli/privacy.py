@@ -1,0 +1,451 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What leaves a data center, tried and not read from its configuration, and what Tor carries."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request, Site
+from ansible_collections.bcm.core.plugins.module_utils._tor import look
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
+
+from . import onion, probe
+from .catalogue import catalogue
+from .datacenter import DataCenter
+from .output import answer
+from .status import deployed, exceptions
+
+#: documentation addresses (RFC 5737, RFC 3849): nobody is there, and no route of the internet leads to them
+OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
+OUTSIDE6 = "2001:db8::1"
+#: of a host; one answer, even that nobody listens, shows that it can be reached
+_HOST_PORTS = (1, 22, 80, 443, 8443)
+_UNLISTED = 22
+_DISCARD = 9
+_REFUSED = 5  # RFC 1035, section 4.1.1
+_SECONDS = 2.0  # for an answer from the same machine
+_SOON = 60.0  # seconds for a script that waits for less
+#: what is tried, and what a table calls it
+KINDS = {
+    "others": "other instances",
+    "host": "the host",
+    "apart": "other data centers",
+    "dns": "DNS",
+    "ipv6": "IPv6",
+    "outside": "outside",
+}
+
+May = Literal["nothing", "nobody", "refuse", "answer"]
+Verdict = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to be tried, and what may become of it.
+
+    ``answer`` is what the plan lists. LXD lets all instances reach port 53 of the host: their resolver there may
+    ``refuse`` to ask others, and elsewhere ``nobody`` may listen. ``nothing`` may come of the rest.
+    """
+
+    kind: str
+    what: str
+    to: str
+    port: int
+    protocol: str = "tcp"
+    may: May = "nothing"
+
+    @property
+    def attempt(self) -> dict[str, Any]:
+        return {"to": self.to, "port": self.port, "protocol": self.protocol, "refused": self.refused}
+
+    @property
+    def of_tor(self) -> bool:
+        """Whether the user who may leave would reach it."""
+        return self.to in OUTSIDE and self.protocol == "tcp"
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is not enough that nothing answers: who is far away may not."""
+        return self.kind in ("outside", "ipv6", "dns") and self.may == "nothing"
+
+    @property
+    def said(self) -> str:
+        return f"{self.what} {self.protocol} {self.port}"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of it, by users."""
+
+    goal: Goal
+    users: Mapping[str, Verdict]
+
+    def faults(self) -> list[str]:
+        """What is wrong with it, without the name of the instance."""
+        found: dict[str, list[str]] = {}
+        for user, verdict in self.users.items():
+            if fault := judged(self.goal, verdict):
+                found.setdefault(fault, []).append(user)
+        return [f"(as {' and '.join(users)}) {fault}" for fault, users in found.items()]
+
+
+def judged(goal: Goal, verdict: Verdict) -> str | None:
+    """What is wrong with what became of an attempt; None if nothing is."""
+    state = verdict["state"]
+    if goal.may == "answer":
+        if state == "open":
+            return None
+        if state == "closed":
+            return f"reaches {goal.what}, but nothing answers at {goal.protocol} {goal.port}"
+        return f"cannot reach {goal.said}, which the plan lists"
+    if goal.may == "refuse":
+        asks = state == "answered" and verdict["code"] != _REFUSED
+        return f"can ask {goal.said} for outside names" if asks else None
+    if state in ("open", "answered") or (state == "closed" and goal.may != "nobody"):
+        return f"reaches {goal.said}, which the plan does not list"
+    if state == "left" and goal.refused:
+        return f"sends packets to {goal.said}, by {verdict['on']}, that nothing refuses"
+    return None
+
+
+# -- the verb ---------------------------------------------------------------------------------------------------------
+
+
+def prove(args: argparse.Namespace) -> int:
+    """Try everything, and say it: exit status 1 if something is reached that should not be, or should and is not."""
+    datacenter: DataCenter = args.datacenter
+    services = onion.read(datacenter)
+    with datacenter.client() as client:
+        scene = Scene(datacenter, client)
+        if not scene.running:
+            raise BcmError(f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be "
+                           "tried: `bcm stack start STACK`")  # fmt: skip
+        with ThreadPoolExecutor(8) as pool:
+            carried = pool.submit(_carried, scene, services)
+            seen = dict(zip(scene.running, pool.map(scene.look, scene.running), strict=True))
+            tried = dict(zip(scene.running, pool.map(lambda name: scene.tried(name, seen), scene.running), strict=True))
+            tor = carried.result()
+    return _tell(args, Found(scene, seen, tried, tor))
+
+
+class Scene:
+    """What there is to be tried: the instances of the data center, and what is around them on the endpoint."""
+
+    def __init__(self, datacenter: DataCenter, client: Client) -> None:
+        self.client = client
+        self.catalogue = catalogue(datacenter)
+        there = deployed(client)
+        self.instances = {name: item for name, item in there.items() if name in self.catalogue}
+        self.unknown = sorted(set(there) - set(self.instances))
+        self.running = [name for name in self.catalogue.ordered(self.instances)
+                        if self.instances[name]["status"] == "Running"]  # fmt: skip
+        self.stopped = sorted(set(self.instances) - set(self.running))
+        request = Request([], datacenter.chain, datacenter.name, subnet=datacenter.variable("bcm_subnet"))
+        self.site = Site(self.catalogue, request)
+        self.exceptions = exceptions(client, self.site.names.uplink)
+
+    @cached_property
+    def gateways(self) -> dict[str, str]:
+        """The host's own addresses, by the names of its bridges."""
+        networks = self.client.get("/1.0/networks", project="default", recursion=1)
+        found = {item["name"]: str(item["config"].get("ipv4.address", "none")) for item in networks if item["managed"]}
+        return {name: address.partition("/")[0] for name, address in found.items() if address != "none"}
+
+    @cached_property
+    def neighbours(self) -> list[dict[str, Any]]:
+        """Instances of other data centers."""
+        every = self.client.get("/1.0/instances", project=False, recursion=1, **{"all-projects": "true"})
+        return [item for item in every if "user.bcm.stack" in item["config"] and item["project"] != self.client.project]
+
+    def address(self, name: str) -> str:
+        return str(self.instances[name]["devices"]["eth0"]["ipv4.address"])
+
+    def nics(self, name: str) -> dict[str, str]:
+        """The network devices of an instance, and the bridges that they are on."""
+        devices = self.instances[name]["devices"]
+        return {key: item["network"] for key, item in devices.items() if item["type"] == "nic"}
+
+    def leaves(self, name: str) -> str | None:
+        """The user whose packets an instance may send outside."""
+        return self.catalogue[name].uplink
+
+    def excepted(self, name: str, goal: Goal) -> bool:
+        return any(
+            item["stack"] == name
+            and ipaddress.ip_address(goal.to) in ipaddress.ip_network(item["to"])
+            and (goal.protocol, goal.port) == (item["protocol"], item["port"])
+            for item in self.exceptions
+        )
+
+    def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
+        """All that is tried from an instance; ``listening`` has the ports where somebody listens, by instances."""
+        site = self.site
+        ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, site.request.chain))}
+        edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
+                 if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
+        goals: list[Goal] = []
+        for other in self.running:
+            if other != name:
+                for port in sorted({*ports, *listening[other]}):
+                    may: May = "answer" if (other, port) in edges else "nothing"
+                    goals.append(Goal("others", other, self.address(other), port, may=may))
+                goals.append(Goal("others", other, self.address(other), _DISCARD, "udp"))
+        nics = self.nics(name)
+        own = self.gateways[nics["eth0"]]
+        ours = {network for key in self.instances for network in self.nics(key).values()}
+        for bridge, gateway in self.gateways.items():
+            kind = "host" if bridge in ours else "apart"
+            goals += [Goal(kind, f"the host at {bridge}", gateway, port) for port in _HOST_PORTS]
+            if gateway == own:
+                goals.append(Goal("dns", f"the resolver of {bridge}", gateway, 53, "udp", may="refuse"))
+            else:
+                goals += [
+                    Goal("dns", f"the host at {bridge}", gateway, 53, protocol, may="nobody")
+                    for protocol in ("tcp", "udp")
+                ]
+        for item in self.neighbours:
+            stack, config = item["config"]["user.bcm.stack"], item["config"]
+            address = item["devices"].get("eth0", {}).get("ipv4.address")
+            known = self._ports(stack, config["user.bcm.chain"]) if stack in self.catalogue else []
+            what = f"{item['name']} of {item['project']}"
+            goals += [Goal("apart", what, address, port) for port in sorted({_UNLISTED, *known}) if address]
+        goals += [Goal("dns", OUTSIDE[2], OUTSIDE[2], 53, protocol) for protocol in ("tcp", "udp")]
+        goals += [Goal("ipv6", OUTSIDE6, OUTSIDE6, 80), Goal("ipv6", OUTSIDE6, OUTSIDE6, 53, "udp")]
+        goals += [Goal("outside", OUTSIDE[0], OUTSIDE[0], 443), Goal("outside", OUTSIDE[1], OUTSIDE[1], 80),
+                  Goal("outside", OUTSIDE[2], OUTSIDE[2], 123, "udp")]  # fmt: skip
+        return [goal for goal in goals if not self.excepted(name, goal)]
+
+    def past_routes(self, name: str) -> dict[str, list[Goal]]:
+        """What is sent by a network device although no route leads there, since root may make routes."""
+        found = {}
+        for device, bridge in self.nics(name).items():
+            goals = [Goal("dns", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 53, "udp"),
+                     Goal("outside", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 80)]  # fmt: skip
+            # what root can send in the place of the user who may leave, the host cannot tell
+            alike = device != "eth0" and self.leaves(name)
+            found[device] = [goal for goal in goals
+                             if bridge in self.gateways and not (alike and goal.kind == "outside")
+                             and not self.excepted(name, goal)]  # fmt: skip
+        return found
+
+    def _ports(self, stack: str, chain: str) -> list[int]:
+        services = self.catalogue[stack].services.values()
+        return [service.ports[chain] for service in services if service.protocol == "tcp" and chain in service.ports]
+
+    def look(self, name: str) -> dict[str, Any]:
+        """Who works in an instance, and where it listens."""
+        return self._probed(name, {})
+
+    def tried(self, name: str, seen: Mapping[str, Mapping[str, Any]]) -> list[Tried]:
+        users = seen[name]["users"]
+        goals = self.goals(name, {other: found["listening"] for other, found in seen.items()})
+        past = self.past_routes(name)
+        free = self.leaves(name)
+        request = {
+            "users": users,
+            "attempts": [{**goal.attempt, "but_as": free if goal.of_tor else None} for goal in goals],
+            "forged": [
+                {**goal.attempt, "device": device, "mac": self._mac(self.nics(name)[device])}
+                for device, some in past.items()
+                for goal in some
+            ],
+            "seconds": _SECONDS,
+        }
+        said = self._probed(name, request)
+        found = [
+            Tried(goal, {
+                user: verdicts[number] for user, verdicts in said["users"].items()
+                if not (goal.of_tor and user == free)
+            })
+            for number, goal in enumerate(goals)
+        ]  # fmt: skip
+        forged = [goal for some in past.values() for goal in some]
+        return found + [Tried(goal, {"root": seen}) for goal, seen in zip(forged, said["forged"], strict=True)]
+
+    def _mac(self, bridge: str) -> str:
+        """The host's own on a bridge."""
+        return str(self.client.get(f"/1.0/networks/{bridge}/state", project="default")["hwaddr"])
+
+    def _probed(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        argv = ["python3", "-c", Path(probe.__file__).read_text(encoding="utf-8")]
+        done = lxd_exec.run(self.client, name, argv, stdin=json.dumps(request).encode(), cwd="/", deadline=_SOON)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise BcmError(
+                f"Nothing can be tried in instance {name}, python3 there ended with {done.returncode}: {''.join(said)}"
+            ) from None
+        return found
+
+
+def _carried(scene: Scene, services: Services) -> dict[str, Any] | None:
+    """What tor says; None if it does not run."""
+    if onion.TOR not in scene.running:
+        return None
+    port = scene.catalogue[onion.TOR].services["socks"].ports[scene.site.request.chain]
+    try:
+        with Instance(scene.client, onion.TOR) as host:
+            return look.looked(host, (scene.address(onion.TOR), port), services.values())
+    except BcmError as error:
+        return {"network": False, "services": [], "faults": [str(error)], "socks": port}
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    scene: Scene
+    seen: Mapping[str, Mapping[str, Any]]
+    tried: Mapping[str, Sequence[Tried]]
+    tor: Mapping[str, Any] | None
+
+    @property
+    def network(self) -> bool:
+        """Whether tor uses the network: if not, nobody listens at its SOCKS port."""
+        return bool(self.tor and self.tor["network"])
+
+    def problems(self) -> list[str]:
+        found = [
+            f"{name} {fault}"
+            for name, every in self.tried.items()
+            for tried in every
+            if not (tried.goal.what == onion.TOR and tried.goal.may == "answer" and not self.network)
+            for fault in tried.faults()
+        ]
+        found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()
+                  for address in seen["ipv6"]]  # fmt: skip
+        found += [f"{name} has not loaded its rules of what leaves" for name, seen in self.seen.items()
+                  if self.scene.leaves(name) and seen["rules"] is None]  # fmt: skip
+        found += [f"{name} is not in the catalogue, so nothing was tried from there (bcm_stack_path)"
+                  for name in self.scene.unknown]  # fmt: skip
+        if self.tor:
+            found += [f"tor: {fault}" for fault in self.tor["faults"]]
+            found += [f"{item['service']} {item['fault']}" for item in self.tor["services"] if item["fault"]]
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For each instance what it reaches of what the plan lists, and how what it must not reach was tried."""
+        rows = []
+        for name, every in self.tried.items():
+            listed = [tried for tried in every if tried.goal.may == "answer"]
+            reached = [tried.goal for tried in listed if any(end["state"] == "open" for end in tried.users.values())]
+            kept = {}
+            for kind in KINDS:
+                other = [tried for tried in every if tried.goal.kind == kind and tried.goal.may != "answer"]
+                faults = sum(bool(tried.faults()) for tried in other)
+                kept[kind] = {"attempts": sum(len(tried.users) for tried in other), "faults": faults}
+            rows.append(
+                {
+                    "instance": name,
+                    "as": list(self.seen[name]["users"]),
+                    "reaches": [f"{goal.what} {goal.port}" for goal in reached],
+                    "kept_from": kept,
+                }
+            )
+        return rows
+
+    def left(self) -> list[str]:
+        """Where the connections of tor lead that are up, as the kernel has it."""
+        own = self.scene.site.subnets.network
+        every = {remote for _local, _port, remote in self.seen[onion.TOR]["connections"]}
+        return sorted(remote for remote in every if ipaddress.ip_address(remote) not in own)
+
+    def clients(self) -> dict[str, int]:
+        """How many connections of each instance tor carries."""
+        if not self.tor:
+            return {}
+        names = {self.scene.address(name): name for name in self.scene.running}
+        port = self.tor["socks"]
+        found: dict[str, int] = {}
+        for _local, local_port, remote in self.seen[onion.TOR]["connections"]:
+            if local_port == port:
+                name = names.get(remote, remote)
+                if name == onion.TOR:  # this is us
+                    continue
+                found[name] = found.get(name, 0) + 1
+        return found
+
+
+def _tell(args: argparse.Namespace, found: Found) -> int:
+    problems, scene = found.problems(), found.scene
+    onions = list(found.tor["services"]) if found.tor else []
+    public = [item["service"] for item in onions if not item["authorization"]]
+    facts: dict[str, Any] = {
+        "instances": found.rows(),
+        "stopped": scene.stopped,
+        "tor": {**found.tor, "clients": found.clients(), "connected_to": found.left()} if found.tor else None,
+        "rules": {name: seen["rules"] for name, seen in found.seen.items() if scene.leaves(name)},
+        "exceptions": scene.exceptions,
+        "public_services": public,
+        "problems": problems,
+    }
+    if args.json:
+        answer(facts, True)
+        return int(bool(problems))
+    answer([_row(row) for row in facts["instances"]], False)
+    print()
+    answer(_tor_facts(found), False)
+    if onions:
+        print()
+        answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
+    if scene.exceptions:
+        print("\nExceptions:")
+        answer(scene.exceptions, False)
+    print()
+    for name in scene.stopped:
+        print(f"{name} does not run: nothing was tried from there, or to it")
+    for problem in problems:
+        print(f"NOT IN ORDER: {problem}")
+    print(f"\n{_last(found, problems)}")
+    return int(bool(problems))
+
+
+def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
+    def cell(attempts: int, faults: int) -> str | None:
+        return f"OPEN ({faults})" if faults else f"closed ({attempts})" if attempts else None
+
+    kept = facts["kept_from"]
+    own = {key: facts[key] for key in ("instance", "as", "reaches")}
+    return {**own, **{KINDS[kind]: cell(**counts) for kind, counts in kept.items()}}
+
+
+def _last(found: Found, problems: Sequence[str]) -> str:
+    if problems:
+        return f"Not in order: {len(problems)} of what is said above"
+    kept = [f"{item['stack']} to {item['to']} {item['protocol']} {item['port']}" for item in found.scene.exceptions]
+    return f"Nothing but Tor leaves{', and by exception ' + ', '.join(kept) if kept else ''}"
+
+
+def _tor_facts(found: Found) -> dict[str, Any]:
+    tor = found.tor
+    if tor is None:
+        return {"tor": "does not run: nothing leaves, and no onion service is published"}
+    counted = {"packets": found.seen[onion.TOR]["rules"]}
+    if not tor["network"]:
+        off = "does not answer" if tor["faults"] else f"{tor['version']}, its network is off (tor_network)"
+        return {"tor": off, **counted}
+    return {
+        "tor": f"{tor['version']}, {tor['bootstrap']}",
+        "bytes": {"in": tor["read"], "out": tor["written"]},
+        "circuits": tor["circuits"],
+        "carries": found.clients() or "nobody at the moment",
+        "guards": tor["guards"],
+        "connected_to": found.left(),
+        **counted,
+    }

@@ -1,0 +1,362 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs in an instance, as root: tries what it is told, as root and as the users of its services, and says what became
+of each packet. Standard library only.
+
+What an error number cannot tell (a refusal by the host looks like one by the other side), the packets can: all that
+pass the instance's network devices are looked at meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pwd
+import resource
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+#: a name that never leads anywhere (RFC 6761, section 6.5)
+NAME = "bcm-privacy.example"
+_UNITS = Path("/var/lib/bcm/units")
+_IPV4, _IPV6, _ALL = 0x0800, 0x86DD, 0x0003
+_OUTGOING = 4  # PACKET_OUTGOING
+_DRAIN = 0.1  # seconds for answers to what was sent last
+# A kernel says once a second and address that it refuses something (icmp_ratelimit of icmp(7)), after six in a row.
+_PAUSE, _AGAIN = 1.1, 6
+_PORTS = 40000  # from which on forged packets say to come
+
+Attempt = dict[str, Any]
+Verdict = dict[str, Any]
+
+
+def query() -> bytes:
+    """A question for the address of that name (RFC 1035, section 4.1)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split("."))
+    return struct.pack("!6H", 0xBC11, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
+
+
+def users() -> dict[str, int]:
+    """Root, and whom the stack's own units run as."""
+    units = [path.name.removesuffix(".digest") for path in sorted(_UNITS.glob("*.digest"))]
+    found = {"root": 0}
+    if units:
+        argv = ["systemctl", "show", "--property=User", "--value", *units]
+        for name in filter(None, subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()):
+            found[name] = pwd.getpwnam(name).pw_uid
+    return found
+
+
+def _sockets(path: str, state: str) -> list[tuple[str, int, str]]:
+    """Local address and port, and remote address, of the kernel's list of TCP sockets; IPv4 addresses alone."""
+    found = []
+    lines = Path(path).read_text(encoding="ascii").splitlines()[1:] if os.path.exists(path) else []
+    for fields in map(str.split, lines):
+        if fields[3] != state:
+            continue
+        (local, port), (remote, _port) = (text.split(":") for text in fields[1:3])
+        found.append((_address(local), int(port, 16), _address(remote)))
+    return found
+
+
+def _address(text: str) -> str:
+    raw = b"".join(struct.pack("=I", int(text[start : start + 8], 16)) for start in range(0, len(text), 8))
+    if len(raw) == 16:
+        raw = raw[12:] if raw.startswith(b"\0" * 10 + b"\xff\xff") else raw
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def listening() -> list[int]:
+    """TCP ports that others could reach."""
+    every = [*_sockets("/proc/net/tcp", "0A"), *_sockets("/proc/net/tcp6", "0A")]
+    return sorted({port for address, port, _to in every if not address.startswith("127.") and address != "::1"})
+
+
+def connections() -> list[tuple[str, int, str]]:
+    """Local address and port, and remote address, of connections that are up."""
+    every = [*_sockets("/proc/net/tcp", "01"), *_sockets("/proc/net/tcp6", "01")]
+    return [item for item in every if not item[0].startswith("127.") and item[0] != "::1"]
+
+
+def rules() -> dict[str, int] | None:
+    """What the rules of what leaves have counted; None if they are not loaded."""
+    try:
+        done = subprocess.run(["nft", "-j", "list", "table", "inet", "bcm"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    items = json.loads(done.stdout)["nftables"] if done.returncode == 0 else None
+    return items and {item["counter"]["name"]: item["counter"]["packets"] for item in items if "counter" in item}
+
+
+def ipv6() -> list[str]:
+    """Addresses of network devices that have IPv6, loopback left out."""
+    path = Path("/proc/net/if_inet6")
+    fields = [line.split() for line in path.read_text(encoding="ascii").splitlines()] if path.exists() else []
+    return [f"{socket.inet_ntop(socket.AF_INET6, bytes.fromhex(item[0]))} on {item[5]}" for item in fields
+            if item[5] != "lo"]  # fmt: skip
+
+
+# -- trying -----------------------------------------------------------------------------------------------------------
+
+
+def attempt(items: list[Attempt], seconds: float) -> list[tuple[int, int]]:
+    """Try all of them side by side: the local port of each, and the error number with which it ended, or 0."""
+    poll = select.poll()
+    found: list[tuple[int, int]] = []
+    waiting: dict[int, tuple[int, socket.socket]] = {}
+    kept = []
+    for number, item in enumerate(items):
+        family = socket.AF_INET6 if ":" in item["to"] else socket.AF_INET
+        kind = socket.SOCK_STREAM if item["protocol"] == "tcp" else socket.SOCK_DGRAM
+        connection = socket.socket(family, kind)
+        kept.append(connection)
+        connection.setblocking(False)
+        status = connection.connect_ex((item["to"], item["port"]))
+        if status == 0 and kind == socket.SOCK_DGRAM:
+            try:
+                connection.send(query())
+                status = errno.EINPROGRESS
+            except OSError as error:
+                status = error.errno or errno.EIO
+        found.append((connection.getsockname()[1], 0 if status == errno.EINPROGRESS else status))
+        if status == errno.EINPROGRESS:
+            waiting[connection.fileno()] = number, connection
+            poll.register(connection, select.POLLOUT if kind == socket.SOCK_STREAM else select.POLLIN)
+    end = time.monotonic() + seconds
+    while waiting and (left := end - time.monotonic()) > 0:
+        for descriptor, _event in poll.poll(left * 1000):
+            poll.unregister(descriptor)
+            number, connection = waiting.pop(descriptor)
+            found[number] = found[number][0], connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return [(port, errno.ETIMEDOUT if number in {at for at, _socket in waiting.values()} else status)
+            for number, (port, status) in enumerate(found)]  # fmt: skip
+
+
+def as_user(uid: int, gid: int, items: list[Attempt], seconds: float) -> tuple[int, int]:
+    """A process of that user, at work, and where it writes what it found."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            with os.fdopen(write, "w") as out:
+                json.dump(attempt(items, seconds), out)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    return child, read
+
+
+def forged(item: Attempt, port: int) -> bytes:
+    """A frame to the host by a device, past the routes and the rules of the instance."""
+    device = item["device"]
+    ours = Path(f"/sys/class/net/{device}/address").read_text(encoding="ascii").strip()
+    source, target = socket.inet_aton(_own(device)), socket.inet_aton(item["to"])
+    if item["protocol"] == "tcp":
+        number = 6
+        body = struct.pack("!HHIIBBHHH", port, item["port"], 1, 0, 5 << 4, 2, 1024, 0, 0)
+    else:
+        number = 17
+        body = struct.pack("!HHHH", port, item["port"], 8 + len(query()), 0) + query()
+    pseudo = source + target + struct.pack("!BBH", 0, number, len(body))
+    offset = 16 if number == 6 else 6
+    body = body[:offset] + struct.pack("!H", checksum(pseudo + body)) + body[offset + 2 :]
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, number, 0) + source + target
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    return bytes.fromhex((item["mac"] + ours).replace(":", "")) + struct.pack("!H", _IPV4) + head + body
+
+
+def _own(device: str) -> str:
+    """The IPv4 address of a device (SIOCGIFADDR)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        answer = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", device.encode()))
+    return socket.inet_ntoa(answer[20:24])
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+# -- what became of it ------------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """All packets that pass the network devices of the instance."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**23)
+        self._socket.setblocking(False)
+        #: (protocol, other address, other port, local port) -> what became of it
+        self.seen: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> None:
+        while True:
+            try:
+                data, (device, kind, direction, *_rest) = self._socket.recvfrom(65536)
+            except BlockingIOError:
+                return
+            if device == "lo":
+                continue
+            if kind == _IPV6 and len(data) >= 44:
+                self._transport(data[6], data[40:], socket.inet_ntop(socket.AF_INET6, data[8:24]),
+                                socket.inet_ntop(socket.AF_INET6, data[24:40]), direction, device)  # fmt: skip
+            elif kind == _IPV4 and len(data) >= 24:
+                length = (data[0] & 15) * 4
+                self._transport(data[9], data[length:], socket.inet_ntoa(data[12:16]),
+                                socket.inet_ntoa(data[16:20]), direction, device)  # fmt: skip
+
+    def _transport(self, number: int, data: bytes, source: str, target: str, direction: int, device: str) -> None:
+        protocol = {6: "tcp", 17: "udp"}.get(number)
+        if protocol and len(data) >= 4:
+            near, far = struct.unpack("!HH", data[:4])
+            if direction == _OUTGOING:
+                self._note(protocol, target, far, near, {"state": "left", "on": device})
+            elif protocol == "tcp" and len(data) >= 14:
+                if data[13] & 4:
+                    self._note(protocol, source, near, far, {"state": "closed"})
+                elif data[13] & 18 == 18:
+                    self._note(protocol, source, near, far, {"state": "open"})
+            elif protocol == "udp":
+                code = data[11] & 15 if len(data) > 11 else 0  # RFC 1035, section 4.1.1
+                self._note(protocol, source, near, far, {"state": "answered", "code": code})
+        elif number == 1 and direction != _OUTGOING and data[:1] == b"\x03" and len(data) >= 36:
+            inner = data[8:]
+            rest = inner[(inner[0] & 15) * 4 :]
+            about = {6: "tcp", 17: "udp"}.get(inner[9])
+            if about and len(rest) >= 4:
+                near, far = struct.unpack("!HH", rest[:4])
+                to = socket.inet_ntoa(inner[16:20])
+                # the other side itself says so of a port nobody listens at; for TCP it would not by ICMP
+                state = "closed" if about == "udp" and source == to and data[1] == 3 else "rejected"
+                self._note(about, to, far, near, {"state": state, "by": source})
+
+    def _note(self, protocol: str, other: str, port: int, local: int, what: dict[str, Any]) -> None:
+        key = (protocol, other, port, local)
+        if key not in self.seen or self.seen[key]["state"] == "left":
+            self.seen[key] = what
+
+
+def _key(item: Attempt, port: int) -> tuple[str, str, int, int]:
+    return item["protocol"], item["to"], item["port"], port
+
+
+def verdict(item: Attempt, port: int, status: int, watch: Watch) -> Verdict:
+    """What became of an attempt from a local port that ended with an error number."""
+    unsent = {"state": "kept", "why": os.strerror(status) if status else "nothing was sent"}
+    return watch.seen.get(_key(item, port), unsent)
+
+
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    """What the script answers to ``users`` and ``attempts``, or without them what there is to be tried."""
+    if "attempts" not in request:
+        found = {"users": users(), "listening": listening(), "connections": connections()}
+        return {**found, "ipv6": ipv6(), "rules": rules()}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    watch = Watch()
+    past_routes = _forge(request["forged"], watch)
+    return {"forged": past_routes, "users": _as(request["users"], request["attempts"], watch, request["seconds"])}
+
+
+def _as(ids: dict[str, int], items: list[Attempt], watch: Watch, seconds: float) -> dict[str, list[Verdict]]:
+    """What becomes of the attempts of each user; those that have to be refused, and seem not to be, are made again."""
+    every = list(range(len(items)))
+    found = {name: [Verdict()] * len(items) for name in ids}
+    waiting = {name: [number for number in every if items[number]["but_as"] != name] for name in ids}
+    for again in range(_AGAIN + 1):
+        if again:
+            time.sleep(_PAUSE)
+        work = {name: [items[number] for number in numbers] for name, numbers in waiting.items() if numbers}
+        for name, ends in _once(ids, work, watch, _PAUSE if again else seconds).items():
+            for number, end in zip(waiting[name], ends, strict=True):
+                found[name][number] = end
+        waiting = {
+            name: [number for number in every if items[number]["refused"] and ends[number].get("state") == "left"]
+            for name, ends in found.items()
+        }
+        if not any(waiting.values()):
+            break
+    return found
+
+
+def _once(
+    ids: dict[str, int], work: dict[str, list[Attempt]], watch: Watch, seconds: float
+) -> dict[str, list[Verdict]]:
+    """What becomes of attempts, all users' side by side."""
+    begun = {
+        name: as_user(ids[name], ids[name] and pwd.getpwuid(ids[name]).pw_gid, items, seconds)
+        for name, items in work.items()
+    }
+    said = _gathered([pipe for _child, pipe in begun.values()], watch, seconds + 10)
+    found = {}
+    for name, (child, pipe) in begun.items():
+        os.waitpid(child, 0)
+        ends = zip(work[name], json.loads(said[pipe]), strict=True)
+        found[name] = [verdict(item, port, status, watch) for item, (port, status) in ends]
+    return found
+
+
+def _forge(items: list[Attempt], watch: Watch) -> list[Verdict]:
+    """What becomes of packets that are put on a device as they are; a packet that nobody refuses has left."""
+    found: list[Verdict] = [{"state": "left", "on": item["device"]} for item in items]
+    for again in range(_AGAIN + 1):
+        ports = {number: _PORTS + again * len(items) + number for number, end in enumerate(found)
+                 if end["state"] == "left"}  # fmt: skip
+        for number, port in ports.items():
+            try:
+                with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+                    raw.bind((items[number]["device"], 0))
+                    raw.send(forged(items[number], port))
+            except OSError as error:  # the device is down, or has no address
+                found[number] = {"state": "kept", "why": error.strerror}
+        end = time.monotonic() + _PAUSE
+        while any(found[number]["state"] == "left" for number in ports) and (left := end - time.monotonic()) > 0:
+            select.select([watch.fileno()], [], [], left)
+            watch.read()
+            for number, port in ports.items():
+                found[number] = watch.seen.get(_key(items[number], port), found[number])
+    return found
+
+
+def _gathered(pipes: list[int], watch: Watch, seconds: float) -> dict[int, bytes]:
+    """What processes write until they end, while packets are looked at."""
+    said = dict.fromkeys(pipes, b"")
+    waiting, end = set(pipes), time.monotonic() + seconds
+    while waiting and time.monotonic() < end:
+        ready = select.select([watch.fileno(), *waiting], [], [], 1)[0]
+        watch.read()
+        for pipe in waiting.intersection(ready):
+            data = os.read(pipe, 65536)
+            said[pipe] += data
+            if not data:
+                waiting.discard(pipe)
+                os.close(pipe)
+    time.sleep(_DRAIN)
+    watch.read()
+    return said
+
+
+if __name__ == "__main__":
+    json.dump(main(json.load(sys.stdin)), sys.stdout)

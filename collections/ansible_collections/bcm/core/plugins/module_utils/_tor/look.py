@@ -1,0 +1,234 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a tor carries, and whether its onion services answer from outside: asked of itself, where it runs.
+
+A connection to an onion service goes through the network also if the tor that asks is the one that serves, so that
+what is seen here is what others see. `look` and what it calls run there, with nothing but Python's standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import control
+
+if TYPE_CHECKING:
+    from .deploy import Host
+    from .services import Layout, Service
+
+_SOON = 60.0  # seconds for what waits for nothing
+_CONNECT = 60.0  # seconds for a connection to an onion service, its descriptor fetched
+#: answers of tor's SOCKS port (RFC 1928, section 6; those from 0xF0 on with ExtendedErrors, socks-extensions.txt)
+_CONNECTED, _NO_KEY = 0x00, 0xF4
+_ANSWERS = {
+    0x01: "what is behind it does not answer, or tor cannot connect",
+    0x04: "it cannot be reached",
+    0x05: "what is behind it does not answer",
+    0x06: "it did not answer in time",
+    0xF0: "no directory has its descriptor",
+    0xF1: "its descriptor is damaged",
+    0xF2: "its introduction points do not answer",
+    0xF3: "it does not answer at the rendezvous",
+    0xF5: "it does not know the key",
+    0xF6: "it is no address of an onion service",
+    0xF7: "it did not answer in time",
+}
+# Runs two files of this folder as a package, in a Python that has only them.
+_LOADER = """
+import json, sys, types
+request = json.load(sys.stdin)
+package = sys.modules["tor"] = types.ModuleType("tor")
+package.__path__ = []
+for name, text in request.pop("sources").items():
+    module = types.ModuleType(f"tor.{name}")
+    module.__package__ = "tor"
+    sys.modules[f"tor.{name}"] = module
+    setattr(package, name, module)
+    exec(compile(text, name, "exec"), module.__dict__)
+json.dump(sys.modules["tor.look"].look(request), sys.stdout)
+"""
+
+
+# -- on the controller ------------------------------------------------------------------------------------------------
+
+
+def looked(
+    host: Host, socks: tuple[str, int], services: Iterable[Service], *, layout: Layout | None = None
+) -> dict[str, Any]:
+    """What tor in a host says, and what became of its onion services; ``socks`` is where it is a proxy.
+
+    A service with clients is tried without a key, and then with that of one of them, which tor has for that moment.
+    """
+    from .._errors import BcmError
+    from .services import LAYOUT
+
+    folder = Path(__file__).parent
+    known = list(services)
+    request = {
+        "sources": {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in ("control", "look")},
+        "control": (layout or LAYOUT).control,
+        "socks": list(socks),
+        "services": [
+            {
+                "service": service.name,
+                "address": service.key.address,
+                "port": min(service.ports),
+                "key": next((key.control_text for _name, key in sorted(service.clients.items())), None),
+                "authorization": service.authorization,
+            }
+            for service in known
+        ],
+    }
+    deadline = _SOON + 2 * _CONNECT
+    ended = host.run(["python3", "-c", _LOADER], stdin=json.dumps(request).encode(), deadline=deadline)
+    try:
+        answer: dict[str, Any] = json.loads(ended.stdout)
+    except ValueError:
+        said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise BcmError(
+            f"tor in instance {host.name} could not be asked, python3 there ended with {ended.returncode}: "
+            f"{''.join(said)}"
+        ) from None
+    if "error" in answer:
+        raise BcmError(f"In instance {host.name} {answer['error']}: see with systemctl status tor whether it runs")
+    return answer
+
+
+# -- where tor runs ---------------------------------------------------------------------------------------------------
+
+
+def look(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a request of `looked`."""
+    try:
+        with control.connected(request["control"]) as session:
+            found = _facts(session)
+            found["services"] = list(_each(session, request, network=found["network"]))
+    except (control.ControlError, TimeoutError) as error:
+        return {"error": str(error)}
+    faults = []
+    if found["network"] and "PROGRESS=100" not in found["phase"]:
+        faults.append(f"it has not reached its network, it is at {found['bootstrap']}")
+    return {**found, "faults": faults, "socks": request["socks"][1]}
+
+
+def _facts(session: control.Control) -> dict[str, Any]:
+    keys = ("version", "status/bootstrap-phase", "traffic/read", "traffic/written", "circuit-status", "entry-guards")
+    said = session.getinfo(*keys)
+    phase = said["status/bootstrap-phase"]
+    fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', phase))
+    guards = [line.split()[0].lstrip("$").partition("~")[0] for line in said["entry-guards"].splitlines()
+              if " up" in line]  # fmt: skip
+    return {
+        "version": said["version"],
+        "network": session.getconf("DisableNetwork") == ["0"],
+        "phase": phase,
+        "bootstrap": f"{fields.get('PROGRESS', 0)} % ({control.unquoted(fields.get('SUMMARY', 'unknown'))})",
+        "read": int(said["traffic/read"]),
+        "written": int(said["traffic/written"]),
+        "circuits": sum(" BUILT " in line for line in said["circuit-status"].splitlines()),
+        "guards": [place for guard in guards if (place := _place(session, guard))],
+    }
+
+
+def _place(session: control.Control, fingerprint: str) -> str | None:
+    """Address and port of a relay (dir-spec, section 3.4.1: the line that begins with r)."""
+    try:
+        status = session.getinfo(f"ns/id/{fingerprint}")[f"ns/id/{fingerprint}"]
+    except control.ControlError:  # a bridge is not in the consensus
+        return None
+    fields = status.splitlines()[0].split()
+    return f"{fields[6]}:{fields[7]}"
+
+
+# -- onion services ---------------------------------------------------------------------------------------------------
+
+
+def _each(session: control.Control, request: Mapping[str, Any], *, network: bool) -> Iterator[dict[str, Any]]:
+    """What became of each service: a state for people, and a fault if it is not what it should be."""
+    services = request["services"]
+    without = _tried(request, services) if network else {}
+    keyed = [item for item in services if item["key"] and without.get(item["service"]) == _NO_KEY]
+    with _keys(session, keyed):
+        given = _tried(request, keyed)
+    for item in services:
+        name = item["service"]
+        state, fault = _state(item, without.get(name), given.get(name))
+        yield {**{key: item[key] for key in ("service", "address", "authorization")}, "state": state, "fault": fault}
+
+
+def _state(item: Mapping[str, Any], without: int | None, given: int | None) -> tuple[str, str | None]:
+    if without is None:
+        return "not published: tor does not use the network", None
+    if not item["authorization"]:
+        if without == _CONNECTED:
+            return "answers everybody", None
+        return "does not answer", f"does not answer: {_said(without)}"
+    if without == _CONNECTED:
+        return "OPEN to everybody", "answers without a key"
+    if without != _NO_KEY:
+        return "does not answer", f"does not refuse those without a key, as it should: {_said(without)}"
+    if item["key"] is None:
+        return "refuses without a key; nobody has one", None
+    if given == _CONNECTED:
+        return "refuses without a key, answers with one", None
+    return "refuses without a key", f"does not answer to a client with a key: {_said(given)}"
+
+
+def _said(code: int | None) -> str:
+    return _ANSWERS.get(code or 0, f"tor says {code}")
+
+
+@contextlib.contextmanager
+def _keys(session: control.Control, items: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Have tor know keys of clients, and forget them (control-spec, sections 3.30 and 3.31)."""
+    known = []
+    try:
+        for item in items:
+            bare = item["address"].removesuffix(".onion")
+            session.command(f"ONION_CLIENT_AUTH_ADD {bare} {item['key']}")
+            known.append(bare)
+        yield
+    finally:
+        for bare in known:
+            session.command(f"ONION_CLIENT_AUTH_REMOVE {bare}")
+
+
+def _tried(request: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) -> dict[str, int | None]:
+    """What the SOCKS port answers for each service, all side by side."""
+    found: dict[str, int | None] = {}
+
+    def work(item: Mapping[str, Any]) -> None:
+        found[item["service"]] = _connect(tuple(request["socks"]), item["address"], item["port"])
+
+    threads = [threading.Thread(target=work, args=(item,)) for item in services]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _connect(socks: tuple[str, int], address: str, port: int) -> int:
+    """The answer to a request to connect (RFC 1928, sections 3 to 6)."""
+    try:
+        with socket.create_connection(socks, _CONNECT) as connection:
+            connection.sendall(b"\x05\x01\x00")
+            if connection.recv(2) != b"\x05\x00":
+                return 0x01
+            name = address.encode()
+            connection.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + struct.pack("!H", port))
+            return (connection.recv(10) + b"\0\1")[1]
+    except TimeoutError:
+        return 0x06
+    except OSError:
+        return 0x01

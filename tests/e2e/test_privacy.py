@@ -1,0 +1,149 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`bcm privacy` finds nothing wrong with a fresh data center, and what is made wrong. `bcm onion` in a real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._tor import keys
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
+from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from tests.e2e.conftest import INSTANCES, Person, client, inside
+
+pytestmark = pytest.mark.containers
+
+NETWORK = datacenter_names("local", "regtest").network
+
+
+def proved(person: Person) -> dict[str, Any]:
+    """What `bcm privacy` says of a data center with which nothing is wrong."""
+    found: dict[str, Any] = json.loads(person.succeeds("privacy", "--json"))
+    return found
+
+
+@contextmanager
+def changed(path: str, **change: Any) -> Iterator[None]:
+    """Something of LXD's is different for a moment."""
+    with client("local") as lxd:
+        before = lxd.get(path, project="default")
+        try:
+            lxd.call("PUT", path, {**before, **change}, what=f"change {path}", project="default")
+            yield
+        finally:
+            lxd.call("PUT", path, before, what=f"put back {path}", project="default")
+
+
+def test_all_is_well(person: Person, started: dict[str, Any]) -> None:
+    found = proved(person)
+    assert found["problems"] == []
+    rows = {row["instance"]: row for row in found["instances"]}
+    assert set(rows) == set(INSTANCES)
+    assert rows["electrs"]["reaches"] == ["bitcoind 18443", "bitcoind 18444"]
+    assert rows["electrum"]["reaches"] == ["electrs 60402"]
+    assert rows["electrs"]["as"] == ["root", "electrs", "tls"]
+    for row in rows.values():
+        kinds = {kind: kept["attempts"] for kind, kept in row["kept_from"].items()}
+        assert min(kinds[kind] for kind in ("others", "host", "dns", "ipv6", "outside")) > 0
+    assert found["tor"]["network"] is False
+    # it sends nothing outside itself
+    assert proved(person)["rules"]["tor"]["carried"] == found["rules"]["tor"]["carried"]
+
+
+def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) -> None:
+    rule = {
+        "action": "allow",
+        "state": "enabled",
+        "source": f"{started['electrum']['address']}/32",
+        "destination": f"{started['bitcoind']['address']}/32",
+        "protocol": "tcp",
+        "destination_port": "22,18443",
+    }
+    with client("local") as lxd:
+        acl = lxd.get(f"/1.0/network-acls/{NETWORK}", project="default")
+        network = lxd.get(f"/1.0/networks/{NETWORK}", project="default")
+    # names of the outside are known now
+    resolver = f"{network['config']['raw.dnsmasq']}\naddress=/example/192.0.2.1"
+    inside("local", "tor", "nft", "delete", "table", "inet", "bcm")
+    inside("local", "electrs", "systemctl", "stop", "tls")
+    try:
+        with (
+            changed(f"/1.0/network-acls/{NETWORK}", egress=[*acl["egress"], rule]),
+            changed(f"/1.0/networks/{NETWORK}", config={**network["config"], "raw.dnsmasq": resolver}),
+        ):
+            done = person.types("privacy")
+    finally:
+        inside("local", "tor", "systemctl", "reload", "egress")
+        inside("local", "electrs", "systemctl", "start", "tls")
+    asked = f"can ask the resolver of {NETWORK} udp 53 for outside names"
+    problems = {line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("NOT IN ORDER: ")}
+    assert problems == {
+        "electrum (as root and electrum) reaches bitcoind tcp 18443, which the plan does not list",
+        # nobody listens there, but it is reached
+        "electrum (as root and electrum) reaches bitcoind tcp 22, which the plan does not list",
+        "electrum (as root and electrum) reaches electrs, but nothing answers at tcp 60402",
+        f"bitcoind (as root and bitcoin) {asked}",
+        f"electrs (as root and electrs and tls) {asked}",
+        f"electrum (as root and electrum) {asked}",
+        f"tor (as root and debian-tor) {asked}",
+        "tor has not loaded its rules of what leaves",
+    }
+    assert done.returncode == 1
+    assert done.stdout.endswith("\nNot in order: 8 of what is said above\n")
+    assert proved(person)["problems"] == []
+
+
+def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> None:
+    with client("local") as lxd:
+        lxd.call("PUT", "/1.0/instances/electrum/state", {"action": "stop", "timeout": 30}, what="stop electrum")
+        try:
+            shown = person.succeeds("privacy")
+        finally:
+            lxd.call("PUT", "/1.0/instances/electrum/state", {"action": "start"}, what="start electrum")
+    assert "its network is off (tor_network)" in shown
+    assert shown.endswith("\nNothing but Tor leaves\n")
+    assert "electrum does not run: nothing was tried from there, or to it" in shown
+    done = person.types("-d", person.datacenter("nowhere"), "privacy")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Nothing runs in data center nowhere (regtest), so nothing can be tried" in done.stderr
+
+
+def test_clients_of_an_onion_service(person: Person, started: dict[str, Any]) -> None:
+    """On regtest tor has no network, and says so; tests/tor has one."""
+    service = Service("electrs-electrum", keys.new_key(), {60402: (f"{started['electrs']['address']}:60402",)})
+    store = Store(person.home / "inventories/local/secrets", "regtest")
+    with store.locked():
+        before = store.read()
+        store.write([*before.values(), service])
+    try:
+        done = person.types("onion", "authorize", "alice", service.name, "--json")
+        assert done.returncode == 0, done.stderr
+        admitted = json.loads(done.stdout)
+        assert "tor in instance tor does not use the network: no onion service is published" in done.stderr
+        key = store.read()[service.name].clients["alice"]
+        assert (admitted["key"], admitted["address"]) == (key.text, service.key.address)
+        clients = f"/var/lib/tor/onions/{service.name}/authorized_clients"
+        assert inside("local", "tor", "cat", f"{clients}/alice.auth") == key.service_line.strip()
+        listed = json.loads(person.succeeds("onion", "list", "--json"))["services"]
+        assert {item["service"]: (item["clients"], item["published"]) for item in listed}[service.name] == (
+            ["alice"],
+            False,
+        )
+        # once more is the same
+        again = json.loads(person.succeeds("onion", "authorize", "alice", service.name, "--json"))
+        assert again == admitted
+        states = {item["service"]: item["state"] for item in proved(person)["tor"]["services"]}
+        assert states[service.name] == "not published: tor does not use the network"
+        revoked = json.loads(person.succeeds("onion", "revoke", "alice", "--json"))
+        assert revoked == {"revoked": "alice", "services": {service.name: []}}
+        assert inside("local", "tor", "ls", clients) == "nobody.auth"
+    finally:
+        with store.locked():
+            store.write(before.values())
