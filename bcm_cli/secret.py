@@ -49,7 +49,7 @@ def rotate(args: argparse.Namespace) -> int:
     path = _present(args.datacenter)
     with _secrets.changing(path, vault(args.datacenter)) as values:
         _known(args.names, values)
-        values.update({name: _secrets.new() for name in args.names})
+        values.update({name: _secrets.new(name) for name in args.names})
     _tell(args.names)
     return 0
 

@@ -159,7 +159,7 @@ plan:
       type: dict
       sample: {name: local-r-bld, subnet: 10.80.25.0/24, gateway: 10.80.25.1}
     asked:
-      description: Stacks that somebody named, now or before.
+      description: Stacks that somebody named, now or before, and those that join.
       type: list
       elements: str
     stacks:
@@ -220,7 +220,9 @@ plan:
           description: Alias and hash of the image; not for V(stopped) and V(absent).
           type: dict
         services:
-          description: Port, protocol and C(tls) of each service, and the address where the program has to listen.
+          description:
+            - Port, protocol and C(tls) of each service, and the address where the program has to listen.
+            - Of one that can be published, where on the host it is.
           type: dict
         needs:
           description: For each stack it needs, address, port, protocol and C(tls) of each service it uses.
@@ -307,7 +309,7 @@ plan:
           description: Whether O(allow_below_floor) names the stack.
           type: bool
     secrets:
-      description: Names for M(bcm.core.secrets), one for each consumer of each service.
+      description: Names for M(bcm.core.secrets), one for each consumer of each service, and those of a stack alone.
       type: list
       elements: str
       sample: [bitcoind/rpc/electrs]

@@ -40,6 +40,7 @@ options:
     description:
       - Names of secrets, as C(stack/what) for one of the stack alone, or C(stack/service/consumer) for one that both
         stacks share.
+      - What ends with C(/relay_identity) is the identity of a Tor relay, for P(bcm.core.relay_identity#filter).
     type: list
     elements: str
     required: true

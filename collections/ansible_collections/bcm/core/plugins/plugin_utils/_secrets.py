@@ -19,6 +19,7 @@ from typing import Any
 
 from ..module_utils._disk import private, put, remove_drafts
 from ..module_utils._errors import BcmError
+from ..module_utils._tor.relay import new_identity
 from ..module_utils._vault import PLAIN, Vault, exposed
 from ._action import plain
 
@@ -50,9 +51,9 @@ def holders(name: str) -> list[str]:
     return [stack, *rest[1:]]
 
 
-def new() -> str:
-    """A value that nobody guesses."""
-    return secrets.token_urlsafe(_BYTES)
+def new(name: str) -> str:
+    """A value that nobody guesses; for a name that ends with ``/relay_identity`` the keys of a relay."""
+    return new_identity().text if name.endswith("/relay_identity") else secrets.token_urlsafe(_BYTES)
 
 
 def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
@@ -123,7 +124,7 @@ def _completed(path: Path, names: Collection[str], vault: Vault) -> Secrets:
     raw = _raw(path)
     present = _opened(path, raw, vault)
     made = sorted(set(names).difference(present))
-    return Secrets({**present, **{name: new() for name in made}}, made, raw is not None and exposed(vault, raw))
+    return Secrets({**present, **{name: new(name) for name in made}}, made, raw is not None and exposed(vault, raw))
 
 
 def _raw(path: Path) -> str | None:

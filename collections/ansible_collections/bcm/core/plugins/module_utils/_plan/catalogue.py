@@ -30,7 +30,19 @@ KINDS = ("datacenter", "web", "desktop")
 TLS = ("server", "mutual")
 
 REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
-OPTIONAL = ("needs", "asks", "services", "volumes", "uplink", "onions", "refuses", "image", "display")
+OPTIONAL = (
+    "needs",
+    "asks",
+    "joins",
+    "services",
+    "volumes",
+    "secrets",
+    "uplink",
+    "onions",
+    "refuses",
+    "image",
+    "display",
+)
 
 _FILE = Path("meta/stack.yml")
 
@@ -53,6 +65,7 @@ class Service:
     protocol: str
     ports: Mapping[str, int]  # chain -> port
     tls: str | None
+    published: bool
     onion: Onion | None
 
 
@@ -123,8 +136,10 @@ class Stack:
     chains: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]]  # stack -> its services
     asks: Mapping[str, Mapping[str, Any]]  # stack of `needs` -> what its role has to know about this one
+    joins: Mapping[str, str]  # stack of `needs` -> condition under which a plan with that stack has this one, too
     services: Mapping[str, Service]
     volumes: Mapping[str, Volume]
+    secrets: tuple[str, ...]
     uplink: str | None  # the user whose packets may leave
     onions: bool
     refuses: tuple[Refusal, ...]
@@ -209,11 +224,12 @@ class Catalogue(Mapping[str, Stack]):
                 if service not in self._stacks[other].services:
                     known = self._stacks[other].services
                     raise CatalogueError(f"{where}: {names.unknown(f'service of {other}', service, known)}")
-        for other in stack.asks:
-            if other not in stack.needs:
-                raise CatalogueError(
-                    f"{stack.source}: asks.{other} is asked of a stack that is not needed: add {other} to needs"
-                )
+        for field, fault in (("asks", "is asked of a stack that is not needed"), ("joins", "is not needed")):
+            for other in getattr(stack, field):
+                if other not in stack.needs:
+                    raise CatalogueError(f"{stack.source}: {field}.{other} {fault}: add {other} to needs")
+        if not stack.uplink and any(service.published for service in stack.services.values()):
+            raise CatalogueError(f"{stack.source}: what is published needs uplink: add it, or publish nothing")
 
     def _carrier(self) -> str | None:
         """The stack that carries the onion services of all."""
@@ -306,8 +322,10 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         chains=chains,
         needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
         asks={other: field.plain() for other, field in _entries(top, "asks")},
+        joins={other: field.text() for other, field in _entries(top, "joins")},
         services=_services(top, chains),
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
+        secrets=tuple(_part(item) for item in top["secrets"].items()) if "secrets" in top else (),
         uplink=top["uplink"].mapping(required=("user",))["user"].text() if "uplink" in top else None,
         onions="onions" in top and top["onions"].flag(),
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
@@ -322,7 +340,7 @@ def _entries(top: Mapping[str, Field], key: str) -> list[tuple[str, Field]]:
         return []
     entries = list(top[key].entries().items())
     for name, field in entries:
-        fault = names.part_fault(name) if key not in ("needs", "asks") else None
+        fault = names.part_fault(name) if key not in ("needs", "asks", "joins") else None
         if fault:
             field.wrong("cannot be called that", fault)
     return entries
@@ -339,19 +357,29 @@ def _services(top: Mapping[str, Field], chains: Sequence[str]) -> dict[str, Serv
     return services
 
 
+def _part(field: Field) -> str:
+    fault = names.part_fault(field.text())
+    if fault:
+        field.wrong(f"is {field.shown}", fault)
+    return str(field.value)
+
+
 def _service(field: Field, chains: Sequence[str]) -> Service:
-    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls", "onion"))
+    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls", "published", "onion"))
     protocol = fields["protocol"].choice(("tcp", "udp"))
     tls = fields["tls"].choice(TLS) if "tls" in fields else None
     if tls and protocol != "tcp":
         fields["tls"].wrong(f"is {fields['tls'].shown}, but the protocol is {protocol}", "leave it out, or write tcp")
+    published = "published" in fields and fields["published"].flag()
+    if tls and published:
+        fields["published"].wrong("is True, but there is tls", "leave one of them out")
     if ("port" in fields) == ("ports" in fields):
         field.wrong("needs either port or ports", "give one port for all chains, or ports with one for each chain")
     onion = _onion(fields["onion"], protocol, tls) if "onion" in fields else None
     if "port" in fields:
-        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls, onion)
+        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls, published, onion)
     ports = fields["ports"].mapping(required=chains)
-    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls, onion)
+    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls, published, onion)
 
 
 def _onion(field: Field, protocol: str, tls: str | None) -> Onion:

@@ -10,14 +10,14 @@ A pure function of the catalogue, the request and what was found on the endpoint
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
 from .._artifact import locks
 from .._artifact.declaration import Release
 from .._errors import BcmError
 from . import names, network, onions, resources
-from .catalogue import Catalogue, Stack, changes_of
+from .catalogue import Catalogue, Service, Stack, changes_of
 from .fields import size_in_bytes
 from .request import Found, Request, Site
 
@@ -70,7 +70,7 @@ class Planner:
                 raise names.unknown("chain", chain, names.CHAINS)
         if not request.brings_up:
             return
-        closure = self.catalogue.ordered(self.catalogue.closure(request.stacks))
+        closure = self._acted()
         names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
         self._check_chains(closure)
         variables = self._variables(closure)
@@ -81,6 +81,38 @@ class Planner:
             release = self._release(stack, variables)
             self._check_floor(stack, release)
             locks.check(release, stack.role_path)
+
+    def _acted(self) -> list[str]:
+        """The stacks that are named, those that join, and all that these need, in order."""
+        acted = self.catalogue.closure(self.request.stacks)
+        for name in acted:
+            joins = self.catalogue[name].joins
+            if joins and not self._joins(name, acted):
+                raise BcmError(
+                    f"Stack {name} is there if {' or '.join(joins.values())}, which is not so: set it in the inventory"
+                )
+        while more := [name for name in self.catalogue if name not in acted and self._joins(name, acted)]:
+            acted = self.catalogue.closure((*acted, *more))
+        return self.catalogue.ordered(acted)
+
+    def _joins(self, name: str, acted: Collection[str]) -> bool:
+        stack = self.catalogue[name]
+        for other in acted if stack.joins else ():
+            try:
+                if other in stack.joins and self._variables([name, other]).holds(stack.joins[other]):
+                    return True
+            except BcmError as error:
+                raise BcmError(f"{stack.source}: joins.{other}: {error}") from error
+        return False
+
+    def _leaving(self, acted: Collection[str], found: Found) -> list[str]:
+        """Those that joined once and do no longer, and who cannot do without them."""
+        unwanted = [
+            name
+            for name in found.stacks
+            if name not in acted and self.catalogue[name].joins.keys() & set(acted) and not self._joins(name, acted)
+        ]
+        return self.catalogue.ordered(self.catalogue.dependents(unwanted).intersection(found.stacks))[::-1]
 
     def _check_chains(self, stacks: Sequence[str]) -> None:
         for name in stacks:
@@ -126,12 +158,16 @@ class Planner:
         return self._up(found, image_names) if self.request.brings_up else self._down(found)
 
     def _up(self, found: Found, image_names: ImageNames) -> dict[str, Any]:
-        acted = self.catalogue.ordered(self.catalogue.closure(self.request.stacks))
-        live = self.catalogue.ordered({*acted, *found.stacks})
+        acted = self._acted()
+        leaving = self._leaving(acted, found)
+        live = self.catalogue.ordered({*acted, *found.stacks}.difference(leaving))
         variables = self._variables(live)
         # `check` has seen what is acted on; what runs already may not go with it
         self._check_refusals([name for name in live if name not in acted], variables)
-        asked = {*self.request.stacks, *(name for name, deployed in found.stacks.items() if deployed.asked)}
+        joined = [name for name in acted if self.catalogue[name].joins]
+        before = {name for name, deployed in found.stacks.items() if deployed.asked}.difference(leaving)
+        asked = {*self.request.stacks, *joined, *before}
+        self._warnings += [f"Stack {name} joins no longer, and is taken away; its volumes stay" for name in leaving]
         carried = onions.carried(self.site, live, variables.holds)
         images = {name: self._image(name, variables, found.architecture, image_names) for name in acted}
         instances = {
@@ -150,7 +186,10 @@ class Planner:
             "certificates": self._certificates(acted),
             "onions": self._onions(carried, {*acted, *_running(found)}),
             "foundation": resources.foundation(self.site),
-            "resources": resources.wanted(self.site, instances, live, carried, found),
+            "resources": [
+                *resources.instances_gone(self.site, leaving),
+                *resources.wanted(self.site, instances, live, carried, found),
+            ],
             "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*live))],
         }
 
@@ -253,7 +292,8 @@ class Planner:
             "services": {
                 key: {
                     **site.service(name, key),
-                    "listen": "127.0.0.1" if service.tls else str(site.addresses[name]),
+                    "listen": "127.0.0.1" if service.tls else str(self._way_in(name, service)),
+                    **({"published": self._published(stack, key, variables)} if service.published else {}),
                 }
                 for key, service in stack.services.items()
             },
@@ -283,6 +323,25 @@ class Planner:
             "exceptions": [exemption.plain() for exemption in site.exceptions(name)],
             "display": stack.display,
         }
+
+    def _way_in(self, name: str, service: Service) -> IPv4Address:
+        return (self.site.uplinks if service.published else self.site.addresses)[name]
+
+    def _published(self, stack: Stack, key: str, variables: Variables | None) -> dict[str, Any] | None:
+        """Where on the host it is to be reached from outside; None for nowhere."""
+        variable = f"{stack.name}_{key}_published"
+        where = str((variables and variables.value(variable)) or "")
+        if not where:
+            return None
+        address, _colon, port = where.rpartition(":")
+        try:
+            if IPv4Address(address).is_unspecified or not 0 < int(port) < 65536:
+                raise ValueError
+        except ValueError:
+            raise BcmError(
+                f'Variable {variable} is "{where}": write an IPv4 address of the host and a port, such as 192.0.2.1:443'
+            ) from None
+        return {"address": address, "port": int(port)}
 
     def _uplink(self, name: str) -> dict[str, Any] | None:
         """Its second network, and what it may reach there; None if it has none."""
@@ -359,12 +418,13 @@ class Planner:
         ]
 
     def _secrets(self, acted: Collection[str], live: Collection[str]) -> list[str]:
-        """One secret for each consumer of each service: `<stack>/<service>/<consumer>`."""
-        return sorted(
+        """One secret for each consumer of each service: `<stack>/<service>/<consumer>`; and what is a stack's own."""
+        shared = (
             f"{provider}/{service}/{consumer}"
             for consumer, provider, service in self.site.edges(live)
             if consumer in acted or provider in acted
         )
+        return sorted((*shared, *(f"{name}/{own}" for name in acted for own in self.catalogue[name].secrets)))
 
 
 def _running(found: Found) -> set[str]:

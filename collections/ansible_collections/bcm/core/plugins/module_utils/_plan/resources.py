@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -83,6 +83,10 @@ def wanted(
         *volumes,
         *(_instance(site, name, instance) for name, instance in instances.items()),
     ]
+
+
+def instances_gone(site: Site, stacks: Collection[str]) -> list[Resource]:
+    return _absent("instance", site.names.project, *stacks)
 
 
 def stopped(site: Site, instances: Instances) -> list[Resource]:
@@ -184,7 +188,7 @@ def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
         for way in site.ways_out(name)
     ]
     return [
-        _acl(site, site.names.uplink, "Who may leave", rules),
+        _acl(site, site.names.uplink, "Who may leave, and what is published", rules, _ways_in(site, live)),
         {
             "kind": "network",
             "project": _SHARED,
@@ -207,7 +211,25 @@ def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
     ]
 
 
-def _acl(site: Site, name: str, what: str, egress: list[dict[str, str]]) -> Resource:
+def _ways_in(site: Site, live: Collection[str]) -> list[dict[str, str]]:
+    return [
+        {
+            "action": "allow",
+            "state": "enabled",
+            "description": f"The world to {name} {key}",
+            "destination": f"{site.uplinks[name]}/32",
+            "protocol": service.protocol,
+            "destination_port": str(service.ports[site.request.chain]),
+        }
+        for name in site.catalogue.ordered(live)
+        for key, service in site.catalogue[name].services.items()
+        if service.published
+    ]
+
+
+def _acl(
+    site: Site, name: str, what: str, egress: list[dict[str, str]], ingress: Sequence[dict[str, str]] = ()
+) -> Resource:
     return {
         "kind": "network_acl",
         "project": _SHARED,
@@ -215,7 +237,7 @@ def _acl(site: Site, name: str, what: str, egress: list[dict[str, str]]) -> Reso
         "state": "present",
         "description": _description(site, what),
         "config": _marks(site),
-        "ingress": [],
+        "ingress": list(ingress),
         "egress": egress,
     }
 
@@ -261,6 +283,15 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         devices["eth1"] = _nic("eth1", site.names.uplink, instance["uplink"]["address"])
     for key, volume in instance["volumes"].items():
         devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
+    for key, service in instance["services"].items():
+        if outside := service.get("published"):
+            devices[f"published-{key}"] = {
+                "type": "proxy",
+                # or else all that come would have the address of the host
+                "nat": "true",
+                "listen": f"{service['protocol']}:{outside['address']}:{outside['port']}",
+                "connect": f"{service['protocol']}:{service['listen']}:{service['port']}",
+            }
     restarted = site.request.state == "restarted" and name in site.request.stacks
     return {
         "kind": "instance",

@@ -16,6 +16,7 @@ from ansible.playbook.task import Task
 
 from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
 from ansible_collections.bcm.core.plugins.module_utils._vault import PLAIN
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, changing, ensure, read
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
@@ -40,6 +41,12 @@ def test_missing_ones_are_made_and_kept(path: Path) -> None:
     assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
     assert ensure(path, NAMES, check=False) == Secrets(first.values, [])
+
+
+def test_the_identity_of_a_relay_is_a_pair_of_keys(path: Path) -> None:
+    values = ensure(path, ["torrelay/relay_identity"], check=False).values
+    assert parse_identity(values["torrelay/relay_identity"]).fingerprint
+    assert read(path, PLAIN) == values
 
 
 def test_existing_ones_never_change(path: Path) -> None:

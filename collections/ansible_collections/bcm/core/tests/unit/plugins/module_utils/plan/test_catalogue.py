@@ -142,6 +142,16 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("needs", {"bitcoind": ["rcp"]}, 'Unknown service of bitcoind "rcp": did you mean "rpc"?'),
         ("needs", {"bitcoind": "rpc"}, 'needs.bitcoind is "rpc": write a list'),
         ("asks", {"lnd": {}}, "asks.lnd is asked of a stack that is not needed: add lnd to needs"),
+        ("joins", {"lnd": "true"}, "joins.lnd is not needed: add lnd to needs"),
+        ("joins", {"bitcoind": True}, "joins.bitcoind is True: put it in quotes"),
+        ("secrets", ["Key"], 'secrets.0 is "Key": use at most 24 lower-case letters'),
+        ("services.electrum.published", "yes", 'services.electrum.published is "yes": write true or false'),
+        ("services.electrum.published", True, "what is published needs uplink: add it, or publish nothing"),
+        (
+            "services.electrum",
+            {"protocol": "tcp", "port": 1, "tls": "server", "published": True},
+            "services.electrum.published is True, but there is tls: leave one of them out",
+        ),
         ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
         ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual'),
         (

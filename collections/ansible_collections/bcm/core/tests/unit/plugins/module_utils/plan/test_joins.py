@@ -1,0 +1,136 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stacks that join others, what is published to the outside, and secrets of a stack's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+
+MIDDLE = {"tor_relay": "middle", "relay_or_published": "192.0.2.1:443"}
+NONE = {"tor_relay": "none"}
+
+
+@pytest.fixture
+def plan(documents: dict[str, Any], planner: Any, namer: Any) -> Any:
+    """The plan of some stacks where there is a relay; `found` are those that run."""
+    documents["relay"] = {
+        **documents["lnd"],
+        "tier": "underlay",
+        "chains": documents["tor"]["chains"],
+        "needs": {"tor": []},
+        "joins": {"tor": "tor_relay == 'middle'"},
+        "services": {"or": {"protocol": "tcp", "port": 9001, "published": True}},
+        "secrets": ["relay_identity"],
+        "uplink": {"user": "debian-tor"},
+    }
+    documents["watch"] = {**documents["lnd"], "chains": documents["tor"]["chains"], "needs": {"relay": []}}
+
+    def make(*stacks: str, found: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+        made = planner(*stacks, **fields)
+        made.check()
+        return dict(
+            made.plan(Found(stacks={name: Deployed(asked=name == "relay", running=True) for name in found}), namer)
+        )
+
+    return make
+
+
+def test_it_joins_when_the_condition_holds_and_only_then(plan: Any) -> None:
+    middle = plan("electrs", variables=MIDDLE)
+    assert set(middle["stacks"]) == {"tor", "relay", "bitcoind", "electrs"}
+    assert set(middle["asked"]) == {"relay", "electrs"}
+    none = plan("electrs", variables=NONE)
+    assert "relay" not in none["stacks"] and none["asked"] == ["electrs"]
+
+
+def test_one_may_name_it_where_it_belongs(plan: Any) -> None:
+    assert plan("relay", variables=MIDDLE)["stacks"] == ["tor", "relay"]
+    for stack in ("relay", "watch"):
+        with pytest.raises(
+            BcmError, match=r"^Stack relay is there if tor_relay == 'middle', which is not so: set it in"
+        ):
+            plan(stack, variables=NONE)
+
+
+def test_it_goes_when_the_condition_holds_no_longer(plan: Any, by_kind: Any) -> None:
+    left = plan("tor", variables=NONE, found=("tor", "relay", "watch"))
+    gone = [name for kind, name, state in by_kind(left["resources"]) if (kind, state) == ("instance", "absent")]
+    assert gone == ["watch", "relay"]
+    assert left["asked"] == left["stacks"] == ["tor"]
+    assert [rule["description"] for rule in _uplink_acl(left)["ingress"]] == []
+    assert left["warnings"][1] == "Stack relay joins no longer, and is taken away; its volumes stay"
+    kept = plan("tor", variables=MIDDLE, found=("tor", "relay", "watch"))
+    assert ("instance", "relay", "absent") not in by_kind(kept["resources"]) and not kept["warnings"]
+
+
+def test_taking_away_knows_no_condition(plan: Any) -> None:
+    assert plan("relay", variables=NONE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
+    assert plan("tor", variables=MIDDLE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
+    # it was asked for, as it were, and keeps what it needs
+    left = plan("electrs", found=("tor", "relay", "bitcoind", "electrs"), state="absent")
+    assert left["stacks"] == ["electrs", "bitcoind"]
+
+
+def test_a_wrong_condition_is_told_with_its_place(documents: dict[str, Any], plan: Any) -> None:
+    documents["relay"]["joins"] = {"tor": "tor_rely == 'middle'"}
+    with pytest.raises(BcmError, match=r"relay/meta/stack.yml: joins.tor: 'tor_rely' is undefined"):
+        plan("tor", variables=MIDDLE)
+
+
+def _uplink_acl(plan: dict[str, Any]) -> dict[str, Any]:
+    (found,) = (item for item in plan["resources"] if (item["kind"], item["name"]) == ("network_acl", "local-r-up"))
+    return dict(found)
+
+
+def test_what_is_published_is_reached_from_outside(plan: Any) -> None:
+    middle = plan("relay", variables=MIDDLE)
+    relay = middle["instances"]["relay"]
+    inside = relay["uplink"]["address"]
+    assert relay["services"]["or"] == {
+        "port": 9001,
+        "protocol": "tcp",
+        "tls": None,
+        "listen": inside,
+        "published": {"address": "192.0.2.1", "port": 443},
+    }
+    devices = next(item["devices"] for item in middle["resources"] if item["name"] == "relay")
+    assert devices["published-or"] == {
+        "type": "proxy",
+        "nat": "true",
+        "listen": "tcp:192.0.2.1:443",
+        "connect": f"tcp:{inside}:9001",
+    }
+    assert _uplink_acl(middle)["ingress"] == [
+        {
+            "action": "allow",
+            "state": "enabled",
+            "description": "The world to relay or",
+            "destination": f"{inside}/32",
+            "protocol": "tcp",
+            "destination_port": "9001",
+        }
+    ]
+
+
+def test_nothing_is_published_where_nobody_says(plan: Any) -> None:
+    middle = plan("relay", variables={"tor_relay": "middle"})
+    assert middle["instances"]["relay"]["services"]["or"]["published"] is None
+    devices = next(item["devices"] for item in middle["resources"] if item["name"] == "relay")
+    assert "published-or" not in devices
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0:9001", "192.0.2.1", "192.0.2.1:0", "example.org:9001", "192.0.2.1:65536"])
+def test_where_nothing_can_be_published(plan: Any, where: str) -> None:
+    with pytest.raises(BcmError, match=f'^Variable relay_or_published is "{where}": write an IPv4 address of the host'):
+        plan("relay", variables={**MIDDLE, "relay_or_published": where})
+
+
+def test_a_secret_of_its_own(plan: Any) -> None:
+    assert plan("relay", variables=MIDDLE)["secrets"] == ["relay/relay_identity"]
