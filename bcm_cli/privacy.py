@@ -130,12 +130,12 @@ def prove(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     services = onion.read(datacenter)
     with datacenter.client() as client:
-        scene = Scene(datacenter, client)
+        scene = Scene(datacenter, client, services)
         if not scene.running:
             raise BcmError(f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be "
                            "tried: `bcm stack start STACK`")  # fmt: skip
         with ThreadPoolExecutor(8) as pool:
-            carried = pool.submit(_carried, scene, services)
+            carried = pool.submit(_carried, scene)
             seen = dict(zip(scene.running, pool.map(scene.look, scene.running), strict=True))
             tried = dict(zip(scene.running, pool.map(lambda name: scene.tried(name, seen), scene.running), strict=True))
             tor = carried.result()
@@ -145,8 +145,9 @@ def prove(args: argparse.Namespace) -> int:
 class Scene:
     """What there is to be tried: the instances of the data center, and what is around them on the endpoint."""
 
-    def __init__(self, datacenter: DataCenter, client: Client) -> None:
+    def __init__(self, datacenter: DataCenter, client: Client, services: Services) -> None:
         self.client = client
+        self.services = [service for service in services.values() if not service.parked]
         self.catalogue = catalogue(datacenter)
         there = deployed(client)
         self.instances = {name: item for name, item in there.items() if name in self.catalogue}
@@ -187,7 +188,8 @@ class Scene:
         return any(
             item["stack"] == name
             and ipaddress.ip_address(goal.to) in ipaddress.ip_network(item["to"])
-            and (goal.protocol, goal.port) == (item["protocol"], item["port"])
+            and goal.protocol == item["protocol"]
+            and item["port"] in (None, goal.port)
             for item in self.exceptions
         )
 
@@ -197,6 +199,9 @@ class Scene:
         ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, site.request.chain))}
         edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
                  if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
+        if name == self.catalogue.carrier:
+            edges |= {edge for edge in self._onion_targets() if edge[0] in self.running}
+        ports |= {port for other, port in edges}
         goals: list[Goal] = []
         for other in self.running:
             if other != name:
@@ -241,6 +246,20 @@ class Scene:
                              if bridge in self.gateways and not (alike and goal.kind == "outside")
                              and not self.excepted(name, goal)]  # fmt: skip
         return found
+
+    def _onion_targets(self) -> set[tuple[str, int]]:
+        """Instances and ports to which tor hands on what comes to onion services."""
+        places = {self.address(name): name for name in self.instances}
+        ports = [to for service in self.services for to in service.ports.values()]
+        targets = [target.rpartition(":") for to in ports for target in to]
+        return {(places[address], int(port)) for address, _colon, port in targets if address in places}
+
+    def why(self, service: str) -> str:
+        """Why an onion service is for everybody."""
+        name, _hyphen, key = service.partition("-")
+        stack = self.catalogue.get(name)
+        declared = stack.services[key].onion if stack and key in stack.services else None
+        return (declared.public if declared else None) or "no stack says why"
 
     def _ports(self, stack: str, chain: str) -> list[int]:
         services = self.catalogue[stack].services.values()
@@ -293,14 +312,14 @@ class Scene:
         return found
 
 
-def _carried(scene: Scene, services: Services) -> dict[str, Any] | None:
+def _carried(scene: Scene) -> dict[str, Any] | None:
     """What tor says; None if it does not run."""
     if onion.TOR not in scene.running:
         return None
     port = scene.catalogue[onion.TOR].services["socks"].ports[scene.site.request.chain]
     try:
         with Instance(scene.client, onion.TOR) as host:
-            return look.looked(host, (scene.address(onion.TOR), port), services.values())
+            return look.looked(host, (scene.address(onion.TOR), port), scene.services)
     except BcmError as error:
         return {"network": False, "services": [], "faults": [str(error)], "socks": port}
 
@@ -385,7 +404,7 @@ class Found:
 def _tell(args: argparse.Namespace, found: Found) -> int:
     problems, scene = found.problems(), found.scene
     onions = list(found.tor["services"]) if found.tor else []
-    public = [item["service"] for item in onions if not item["authorization"]]
+    public = {item["service"]: scene.why(item["service"]) for item in onions if not item["authorization"]}
     facts: dict[str, Any] = {
         "instances": found.rows(),
         "stopped": scene.stopped,
@@ -404,6 +423,8 @@ def _tell(args: argparse.Namespace, found: Found) -> int:
     if onions:
         print()
         answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
+        for service, why in public.items():
+            print(f"{service} is for everybody: {why}")
     if scene.exceptions:
         print("\nExceptions:")
         answer(scene.exceptions, False)
@@ -428,7 +449,10 @@ def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _last(found: Found, problems: Sequence[str]) -> str:
     if problems:
         return f"Not in order: {len(problems)} of what is said above"
-    kept = [f"{item['stack']} to {item['to']} {item['protocol']} {item['port']}" for item in found.scene.exceptions]
+    kept = [
+        " ".join(str(part) for part in (item["stack"], "to", item["to"], item["protocol"], item["port"]) if part)
+        for item in found.scene.exceptions
+    ]
     return f"Nothing but Tor leaves{', and by exception ' + ', '.join(kept) if kept else ''}"
 
 
