@@ -61,7 +61,7 @@ class Artifacts:
 
     def _present(self, release: Release, folder: Path, check: bool) -> dict[str, Any]:
         there = self.recorded(release)
-        if there is not None and (there.get("until") or _now()) >= _now():
+        if there is not None and _counts(there.get("until")):
             return {**there, "changed": False}
         if check:
             return {"changed": True}
@@ -400,8 +400,9 @@ def _local(release: Release, url: str) -> str:
     return "-".join(url.split("/")[-2:]) if len(twins) > 1 else basename(url)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _counts(until: str | None) -> bool:
+    """Whether what led to a package is still of today; pins are for ever."""
+    return until is None or datetime.now(UTC) <= datetime.fromisoformat(until)
 
 
 def _mail(release: Release) -> dict[str, str]:
