@@ -257,7 +257,7 @@ def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[
     before = settings.read_text()
     try:
         settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception])}\n")
-        said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+        said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
         assert said["exceptions"] == [exception]
         assert said["warnings"] == [
             f"bitcoind reaches {OUTSIDE}/32 tcp {EXCEPTED} without Tor: a friend (bcm_exceptions)"
@@ -267,7 +267,7 @@ def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[
         assert reached("electrs", outside) == set()
     finally:
         settings.write_text(before)
-    said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+    said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
     assert said["exceptions"] == said["warnings"] == []
     assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == []
     assert reached("bitcoind", outside) == set()

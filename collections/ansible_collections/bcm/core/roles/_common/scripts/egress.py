@@ -54,13 +54,14 @@ def main() -> None:
         if not differs():
             return
         if path not in written:
-            repaired.append(f"{what} of eth1 were not those of the plan")
+            done = "would be" if expected["check"] else "were"
+            repaired.append(f"{what} of eth1 were not those of the plan, and {done} put back")
         if expected["check"]:
             return
         for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"egress: `{' '.join(command)}` failed: {done.stderr.strip()}")
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode:
+                sys.exit(f"egress: `{' '.join(command)}` failed: {result.stderr.strip()}")
         end = time.monotonic() + _PATIENCE
         while differs():
             if time.monotonic() > end:
