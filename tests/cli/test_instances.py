@@ -179,7 +179,8 @@ def test_nothing_is_deployed(bcm: Checkout) -> None:
     bcm.bcm("config", "set", "chain=signet")
     try:
         shown = bcm.bcm("stack", "status")
-        assert (shown.returncode, json.loads(bcm.bcm("stack", "status", "--json").stdout)) == (0, {"stacks": []})
+        told = json.loads(bcm.bcm("stack", "status", "--json").stdout)
+        assert (shown.returncode, told) == (0, {"stacks": [], "exceptions": []})
         assert "Nothing is deployed in data center local (signet)" in shown.stdout
     finally:
         bcm.bcm("config", "set", "chain=regtest")
