@@ -178,6 +178,23 @@ class TorNetwork:
         self.tors.append(tor)
         return tor
 
+    def listed(self, fingerprint: str, but: str = "", within: float = _PATIENCE) -> tuple[str, list[str]]:
+        """A relay's line in the consensus, as soon as there is one other than ``but`` and it runs; and its flags."""
+        key, said = f"ns/id/{fingerprint}", ""
+        end = time.monotonic() + within
+        with self.tors[0].control() as control:
+            while time.monotonic() < end:
+                try:
+                    said = control.getinfo(key)[key]
+                except ControlError as error:
+                    said = str(error)
+                lines = {line[:1]: line for line in said.splitlines()}
+                flags = lines.get("s", "").split()[1:]
+                if "Running" in flags and lines["r"] != but:
+                    return lines["r"], flags
+                time.sleep(0.2)
+        raise TorNetworkError(f"the consensus does not have of {fingerprint} what it should: {said}")
+
     def stop(self) -> None:
         for tor in reversed(self.tors):
             if tor.process is not None:

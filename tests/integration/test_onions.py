@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An onion service of a data center on a Tor network: reached with a key, lost, and back at its address."""
+"""Onion services and a relay of a data center on a Tor network: reached, lost, and back as what they were."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import socks
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
 from tests import tornet
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR, ROOT, Tools
@@ -131,3 +132,24 @@ def test_an_address_outlives_its_instance(site: Site, network: tornet.TorNetwork
     assert second["published"] == ["web"]
     assert (second["info"], second["client"]) == (first["info"], first["client"])
     assert alice.get(address, say=b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK")
+
+
+def test_a_relay_outlives_its_instance(site: Site, network: tornet.TorNetwork, tmp_path: Path) -> None:
+    where = {"torrelay_or_published": f"{ADDRESS}:9001", "torrelay_address": ADDRESS}
+    middle = {"stack": "torrelay", "tor_relay": "middle", **where}
+    site.run(ROOT / "site.yml", **middle)
+    secrets = json.loads((tmp_path / "secrets/regtest.json").read_text())
+    fingerprint = parse_identity(secrets["torrelay/relay_identity"]).fingerprint
+    # the authorities have reached it where it is published
+    line, flags = network.listed(fingerprint)
+    assert line.split()[-3:-1] == [ADDRESS, "9001"]
+    assert "Exit" not in flags
+
+    # the instance and its volume are destroyed
+    site.run(ROOT / "site.yml", **middle, state="absent", delete_data=True)
+    site.run(ROOT / "site.yml", tor_relay="middle", **where)
+    network.listed(fingerprint, but=line)
+
+    site.run(ROOT / "site.yml")
+    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
+        assert [instance["name"] for instance in lxd.get("/1.0/instances", recursion=1)] == ["tor"]

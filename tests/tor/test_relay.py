@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import shutil
-import time
 from typing import Any
 
 import jinja2
-import pytest
 import yaml
 
-from ansible_collections.bcm.core.plugins.module_utils._tor.control import ControlError
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import RelayIdentity, new_identity
 from tests.support import COLLECTION
 from tests.tornet import Tor, TorNetwork, free_port
@@ -52,24 +49,6 @@ def give(tor: Tor, identity: RelayIdentity) -> None:
     tor.torrc.write_text("\n".join((*lines, f"KeyDirectory {keys}\n")))
 
 
-def listed(network: TorNetwork, identity: RelayIdentity, but: str = "") -> tuple[str, list[str]]:
-    """Its line in the consensus, as soon as there is one other than ``but`` and it is running; and its flags."""
-    end = time.monotonic() + 90
-    said = ""
-    with network.tors[0].control() as control:
-        while time.monotonic() < end:
-            try:
-                said = control.getinfo(f"ns/id/{identity.fingerprint}")[f"ns/id/{identity.fingerprint}"]
-            except ControlError as error:
-                said = str(error)
-            lines = {line[:1]: line for line in said.splitlines()}
-            flags = lines.get("s", "").split()[1:]
-            if "Running" in flags and lines["r"] != but:
-                return lines["r"], flags
-            time.sleep(0.2)
-    pytest.fail(f"the consensus has not what it should after 90 s: {said}")
-
-
 def start(tor: Tor) -> str:
     tor.start()
     with tor.control() as control:
@@ -81,7 +60,7 @@ def test_it_is_listed_as_no_exit_and_comes_back_as_itself(tor_network: TorNetwor
     relay = tor_network.tor("middle", *torrc())
     give(relay, identity)
     assert start(relay) == identity.fingerprint
-    line, flags = listed(tor_network, identity)
+    line, flags = tor_network.listed(identity.fingerprint)
     assert line.split()[1] == "middle"
     assert "Valid" in flags and "Exit" not in flags
     with relay.control() as control:
@@ -92,7 +71,7 @@ def test_it_is_listed_as_no_exit_and_comes_back_as_itself(tor_network: TorNetwor
     shutil.rmtree(relay.directory / "data")
     give(relay, identity)
     assert start(relay) == identity.fingerprint
-    listed(tor_network, identity, but=line)
+    tor_network.listed(identity.fingerprint, but=line)
 
     # another identity in the place of the first, beside what tor has derived from that
     other = new_identity()
