@@ -75,8 +75,10 @@ def _snowflake(given: Mapping[str, str], hosts: Mapping[str, str]) -> Iterator[s
     if "url" not in given or "ice" not in given:
         yield "snowflake needs url= of a broker and ice= with STUN servers"
         return
-    fronts = given.get("fronts") or given.get("front")
-    asked = fronts.split(",") if fronts else [urlsplit(given.get("ampcache") or given["url"]).hostname or ""]
+    if "fronts" in given:
+        # Debian's passes over it, and would show to everybody that the broker is asked
+        yield "Debian's snowflake knows no fronts=; write front= with one of them"
+    asked = [given.get("front") or urlsplit(given.get("ampcache") or given["url"]).hostname or ""]
     for server in given["ice"].split(","):
         match = re.fullmatch(r"stun:([^:]+)(:\d+)?", server)
         if match is None:

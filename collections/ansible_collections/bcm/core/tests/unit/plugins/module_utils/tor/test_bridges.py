@@ -14,9 +14,9 @@ FINGERPRINT = "0123456789ABCDEF0123456789ABCDEF01234567"
 OBFS4 = f"obfs4 192.0.2.1:443 {FINGERPRINT} cert={'a/+' * 23}b iat-mode=0"
 SNOWFLAKE = (
     f"snowflake 192.0.2.3:80 {FINGERPRINT} fingerprint={FINGERPRINT} url=https://broker.example/ "
-    "fronts=www.example.com,cdn.example.net ice=stun:stun.example.org:3478,stun:203.0.113.1:3478 utls-imitate=random"
+    "front=www.example.com ice=stun:stun.example.org:3478,stun:203.0.113.1:3478 utls-imitate=random"
 )
-HOSTS = {"www.example.com": "198.51.100.1", "cdn.example.net": "198.51.100.2", "stun.example.org": "198.51.100.3"}
+HOSTS = {"www.example.com": "198.51.100.1", "stun.example.org": "198.51.100.3"}
 
 
 @pytest.mark.parametrize("line", ["192.0.2.1:443", f"192.0.2.1:443 {FINGERPRINT}", OBFS4, SNOWFLAKE])
@@ -44,6 +44,7 @@ def test_what_is_in_order(line: str) -> None:
         (f"{OBFS4} more", "only KEY=VALUE may follow"),
         ("192.0.2.1:443 iat-mode=0", "a bridge without a transport takes no KEY=VALUE"),
         (SNOWFLAKE.replace(" url=", " uri="), "snowflake needs url= of a broker and ice= with STUN servers"),
+        (SNOWFLAKE.replace("front=", "fronts="), "Debian's snowflake knows no fronts="),
         (SNOWFLAKE.replace("stun:203", "turn:203"), '"turn:203.0.113.1:3478" of ice= is no stun:HOST:PORT'),
     ],
 )
@@ -57,8 +58,8 @@ def test_names_that_snowflake_needs() -> None:
         (fault,) = faults([line], {})
         return fault.removeprefix("line 1 of tor_bridges: tor_hosts has no address of ").partition(", and")[0]
 
-    assert missing(SNOWFLAKE) == "www.example.com, cdn.example.net, stun.example.org"
-    direct = SNOWFLAKE.replace("fronts=www.example.com,cdn.example.net ", "")
+    assert missing(SNOWFLAKE) == "www.example.com, stun.example.org"
+    direct = SNOWFLAKE.replace("front=www.example.com ", "")
     assert missing(direct) == "broker.example, stun.example.org"
     assert missing(f"{direct} ampcache=https://cache.example/") == "cache.example, stun.example.org"
 
