@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests import tornet
-from tests.support import ROOT, Tools, own_lxd
+from tests.support import RELAYS, ROOT, Tools, own_lxd
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,3 +44,14 @@ def lxd_tools() -> Iterator[Tools]:
 def tor_network() -> Iterator[tornet.TorNetwork]:
     with tornet.running() as network:
         yield network
+
+
+@pytest.fixture(scope="session")
+def relays(lxd_tools: Tools) -> Iterator[tornet.TorNetwork]:
+    """A Tor network in the outside world of data centers."""
+    subprocess.run(["ip", "address", "replace", f"{RELAYS}/32", "dev", "lo"], check=True)
+    try:
+        with tornet.running([RELAYS]) as network:
+            yield network
+    finally:
+        subprocess.run(["ip", "address", "delete", f"{RELAYS}/32", "dev", "lo"], check=True)

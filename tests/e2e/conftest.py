@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import tornet
 from tests.capture import Capture, capturing
-from tests.support import LXD_DIR, ROOT, Tools
+from tests.support import LXD_DIR, RELAYS, ROOT, Tools
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
 
@@ -128,21 +128,6 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.3)
-
-
-#: a documentation address, which is nobody's, and public as far as a data center knows
-RELAYS = "203.0.113.1"
-
-
-@pytest.fixture(scope="session")
-def relays(lxd_tools: Tools) -> Iterator[tornet.TorNetwork]:
-    """A Tor network in the outside world of the tests."""
-    subprocess.run(["ip", "address", "replace", f"{RELAYS}/32", "dev", "lo"], check=True)
-    try:
-        with tornet.running([RELAYS]) as network:
-            yield network
-    finally:
-        subprocess.run(["ip", "address", "delete", f"{RELAYS}/32", "dev", "lo"], check=True)
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,20 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pysequoia import Tsk
 
 from ansible_collections.bcm.core.plugins.module_utils._image.sources import mirrors
-from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_apt import Apt, Repository
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import Server
 from tests import tornet
-from tests.integration.conftest import apply
-from tests.support import LXD_DIR, ROOT, Tools
+from tests.integration.conftest import Site
+from tests.support import LXD_DIR, RELAYS, Tools
 
 pytestmark = pytest.mark.containers
 
-DATACENTER = "bridged"
-PROJECT = datacenter_names(DATACENTER, "regtest").project
-# the relays and the bridge, which the tor of the data center may reach through its uplink
-BRIDGE, ADDRESS = "bcmtorb", "10.108.242.1"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 
@@ -70,72 +63,41 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def network(client: Client) -> Iterator[tornet.TorNetwork]:
-    bridge = {"kind": "network", "name": BRIDGE}
-    apply(client, {**bridge, "config": {"ipv4.address": f"{ADDRESS}/24", "ipv4.nat": False, "ipv6.address": "none"}})
-    with tornet.running([ADDRESS]) as network:
-        yield network
-    apply(client, {**bridge, "state": "absent"})
-
-
-class Site:
-    """The data center, by its playbook."""
-
-    def __init__(self, tools: Tools, folder: Path, told: dict[str, Any]) -> None:
-        self._tools, self._told = tools, told
-        self._inventory = folder / "hosts.yml"
-        self._inventory.write_text((ROOT / "inventories/local/hosts.yml").read_text())
-        (folder / "group_vars").mkdir()
-        (folder / "group_vars/all.yml").write_text((ROOT / "inventories/local/group_vars/all.yml").read_text())
-
-    def run(self, **more: Any) -> subprocess.CompletedProcess[str]:
-        told = json.dumps({**self._told, **more})
-        words = ["ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, ROOT / "site.yml"]
-        environment = self._tools.environment
-        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
-def site(lxd_tools: Tools, tmp_path: Path, network: tornet.TorNetwork, published: Published) -> Iterator[Site]:
+def site(lxd_tools: Tools, tmp_path: Path, relays: tornet.TorNetwork, published: Published) -> Iterator[Site]:
     repository = {"url": "https://deb.example.org/torproject.org", "suite": "trixie"}
-    told = {
-        "bcm_datacenter": DATACENTER,
-        "bcm_image_apt_options": ["Acquire::Check-Valid-Until=false"],
-        "bcm_artifact_source": published.address,
-        "bcm_artifacts": {"tor": {"repository": repository, "signers": {"test": published.repository.fingerprint}}},
-        "stack": "tor",
-        "tor_network": True,
-        "tor_lines": network.lines,
-    }
-    site = Site(lxd_tools, tmp_path, told)
+    site = Site(
+        *(lxd_tools, tmp_path, "bridged"),
+        bcm_artifact_source=published.address,
+        bcm_artifacts={"tor": {"repository": repository, "signers": {"test": published.repository.fingerprint}}},
+        stack="tor",
+        tor_network=True,
+        tor_lines=relays.lines,
+    )
     yield site
-    done = site.run(state="absent", delete_data=True)
-    assert done.returncode == 0, done.stdout
+    site.goes()
 
 
 def test_from_a_repository_and_through_a_bridge(
-    site: Site, network: tornet.TorNetwork, published: Published, tmp_path: Path
+    site: Site, relays: tornet.TorNetwork, published: Published, tmp_path: Path
 ) -> None:
-    bridge = tornet.Bridge(network, "bridge", ADDRESS)
-    done = site.run(tor_bridges=[bridge.line.replace(":", "", 1)])
+    bridge = tornet.Bridge(relays, "bridge", RELAYS)
+    done = site.attempt(tor_bridges=[bridge.line.replace(":", "", 1)])
     assert done.returncode
     assert "> 0: line 1 of tor_bridges: ADDRESS:PORT is missing; write" in done.stdout + done.stderr
 
     # the verify tasks prove that tor has reached the network
-    done = site.run(tor_bridges=[bridge.line])
-    assert done.returncode == 0, done.stdout
-    assert ADDRESS not in done.stdout, "a bridge is nothing for a log"
-    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as lxd:
-        asked = ["dpkg-query", "--show", "--showformat=${Version}", "tor"]
-        assert lxd_exec.run(lxd, "tor", asked, deadline=30).stdout.decode() == published.version
-        sockets = ["ss", "--no-header", "--tcp", "--processes", "state", "established"]
-        outside = lxd_exec.run(lxd, "tor", sockets, deadline=30).stdout.decode()
+    assert RELAYS not in site.run(tor_bridges=[bridge.line]), "a bridge is nothing for a log"
+    asked = ("dpkg-query", "--show", "--showformat=${Version}", "tor")
+    assert site.inside(*asked).stdout.decode() == published.version
+    sockets = ("ss", "--no-header", "--tcp", "--processes", "state", "established")
+    outside = site.inside(*sockets).stdout.decode()
+    with Client(str(LXD_DIR / "unix.socket"), project=site.project) as lxd:
         made_of = json.loads(lxd.get("/1.0/instances/tor")["config"]["image.bcm.artifact"])
     package = published.repository.packages[0]
     assert (made_of["kind"], made_of["signers"]) == ("apt", ["test"]) and made_of["digest"] in package
-    assert f"{ADDRESS}:{bridge.port}" in outside
-    assert outside.count(ADDRESS) == outside.count(f"{ADDRESS}:{bridge.port}"), "more than the bridge was connected to"
+    assert f"{RELAYS}:{bridge.port}" in outside
+    assert outside.count(RELAYS) == outside.count(f"{RELAYS}:{bridge.port}"), "more than the bridge was connected to"
 
     key = published.repository.root / f"{published.repository.fingerprint}.asc"
     line = f"deb [signed-by={key}] {published.address}/tor trixie main"
