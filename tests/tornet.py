@@ -53,6 +53,7 @@ TestingV3AuthInitialDistDelay 2
 V3AuthVotingInterval 10
 V3AuthVoteDelay 2
 V3AuthDistDelay 2
+TestingDirAuthVoteExit *
 TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
 TestingMinExitFlagThreshold 0
@@ -178,8 +179,8 @@ class TorNetwork:
         self.tors.append(tor)
         return tor
 
-    def listed(self, fingerprint: str, but: str = "", within: float = _PATIENCE) -> tuple[str, list[str]]:
-        """A relay's line in the consensus, as soon as there is one other than ``but`` and it runs; and its flags."""
+    def listed(self, fingerprint: str, but: str = "", within: float = _PATIENCE) -> tuple[str, str]:
+        """A relay's line in the consensus, as soon as there is one other than ``but`` and it runs; its descriptor."""
         key, said = f"ns/id/{fingerprint}", ""
         end = time.monotonic() + within
         with self.tors[0].control() as control:
@@ -189,9 +190,9 @@ class TorNetwork:
                 except ControlError as error:
                     said = str(error)
                 lines = {line[:1]: line for line in said.splitlines()}
-                flags = lines.get("s", "").split()[1:]
-                if "Running" in flags and lines["r"] != but:
-                    return lines["r"], flags
+                if "Running" in lines.get("s", "") and lines["r"] != but:
+                    key = f"desc/id/{fingerprint}"
+                    return lines["r"], control.getinfo(key)[key]
                 time.sleep(0.2)
         raise TorNetworkError(f"the consensus does not have of {fingerprint} what it should: {said}")
 

@@ -103,9 +103,9 @@ def test_a_relay_outlives_its_instance(site: Onions, relays: tornet.TorNetwork, 
     secrets = json.loads((tmp_path / "secrets/regtest.json").read_text())
     fingerprint = parse_identity(secrets["torrelay/relay_identity"]).fingerprint
     # the authorities have reached it where it is published
-    line, flags = relays.listed(fingerprint)
+    line, descriptor = relays.listed(fingerprint)
     assert line.split()[-3:-1] == [RELAYS, "9001"]
-    assert "Exit" not in flags
+    assert "\nreject *:*\n" in descriptor and "\naccept" not in descriptor
 
     # the instance and its volume are destroyed
     site.run(**middle, state="absent", delete_data=True)
