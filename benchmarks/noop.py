@@ -47,9 +47,11 @@ def _write_peer(bench: Bench) -> None:
         folder = bench.folder / "peer" / name
         folder.mkdir(parents=True)
         with FileSession(with_project, name) as session:
-            proxied = [item for item in tls_files() if session.lstat(item["path"])]
-            unit["files"] = [*proxied, *unit["files"]]
-            unit["units"] += [{"name": "tls"}] * any(item["path"].endswith("tls.service") for item in proxied)
+            shared = [item for item in shared_files() if session.lstat(item["path"])]
+            unit["files"] = [*shared, *unit["files"]]
+            there = {item["path"] for item in shared}
+            own = [{"name": name} for name in ("tls", "egress") if f"/etc/systemd/system/{name}.service" in there]
+            unit["units"] += own
             for number, item in enumerate(unit["files"]):
                 if item.get("state", "file") == "file":
                     item["src"] = str(folder / str(number))
@@ -69,17 +71,20 @@ def _write_peer(bench: Bench) -> None:
     (bench.folder / "peer/hosts.json").write_text(json.dumps(inventory, indent=2), encoding="utf-8")
 
 
-def tls_files() -> list[dict[str, Any]]:
-    """The files that site.yml writes for TLS, but for the contents."""
-    (task,) = yaml.safe_load((ROLES / "_common/tasks/tls.yml").read_text(encoding="utf-8"))
-    files = [item for group in ("trust", "own", "proxy") for item in task["vars"][group]]
+def shared_files() -> list[dict[str, Any]]:
+    """The files that site.yml writes for TLS and for what leaves, but for the contents."""
+    files = []
+    for name, groups in (("tls", ("trust", "own", "proxy")), ("egress", ("routes", "rules"))):
+        task = yaml.safe_load((ROLES / f"_common/tasks/{name}.yml").read_text(encoding="utf-8"))[0]
+        files += [item for group in groups for item in task["vars"][group]]
     return [{key: value for key, value in item.items() if key != "content"} for item in files]
 
 
 def unit_options(role: str) -> dict[str, Any]:
-    """The options of the lxd_unit task in a role's configure tasks, but for the contents."""
+    """The options of the lxd_unit task in a role's configure tasks, but for contents and whether these are shown."""
     tasks = yaml.safe_load((ROLES / role / "tasks/configure.yml").read_text(encoding="utf-8"))
     (options,) = (task["bcm.core.lxd_unit"] for task in tasks if "bcm.core.lxd_unit" in task)
     for item in options["files"]:
         item.pop("content", None)
+        item.pop("sensitive", None)
     return options

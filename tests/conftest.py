@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--picture", metavar="FILE", help="keep the photograph of the wallet's window here")
 
 
+@pytest.hookimpl(tryfirst=True)  # what runs tests side by side looks at their marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap ones first; what needs containers comes last, the parts before the whole, and one after the other."""
     for item in items:

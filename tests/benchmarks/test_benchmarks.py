@@ -9,8 +9,9 @@ import re
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from benchmarks.measure import Line, interleaved
-from benchmarks.noop import ROLES, tls_files, unit_options
+from benchmarks.noop import shared_files, unit_options
 from tests.support import ROOT
 
 
@@ -39,7 +40,7 @@ def test_a_limit_is_a_ratio_or_seconds(line: Line, met: bool) -> None:
     assert line.met is met
 
 
-@pytest.mark.parametrize("role", sorted(path.parts[-3] for path in ROLES.glob("*/meta/stack.yml")))
+@pytest.mark.parametrize("role", sorted(Catalogue.read().closure(["electrum"])))
 def test_the_peer_holds_what_the_role_configures(role: str) -> None:
     unit = unit_options(role)
     assert unit["files"]
@@ -48,9 +49,11 @@ def test_the_peer_holds_what_the_role_configures(role: str) -> None:
     assert "{{" not in str(unit["files"]) + str(unit["units"])
 
 
-def test_the_peer_holds_what_tls_takes() -> None:
-    files = tls_files()
-    assert {"/etc/bcm/trust", "/etc/bcm/tls/key.pem", "/etc/systemd/system/tls.service"} <= {it["path"] for it in files}
+def test_the_peer_holds_what_roles_share() -> None:
+    files = shared_files()
+    paths = {item["path"] for item in files}
+    assert {"/etc/bcm/trust", "/etc/bcm/tls/key.pem", "/etc/systemd/system/tls.service"} <= paths
+    assert {"/etc/bcm/egress.nft", "/etc/systemd/system/egress.service"} <= paths
     assert "{{" not in str(files)
 
 

@@ -286,7 +286,8 @@ def published(checkout: Checkout, builders: dict[str, Tsk], tmp_path: Path) -> I
         made.pin()
         project.keys.rename(made.stack.parent / "keys")
         project.keys = made.stack.parent / "keys"
-        made.set(bcm_stack_path=str(tmp_path / "stacks"), bitcoind_source="debian", tor_source="debian")
+        debian = {f"{name}_source": "debian" for name in ("bitcoind", "tor", "torrelay")}
+        made.set(bcm_stack_path=str(tmp_path / "stacks"), **debian)
         yield made
         server.shutdown()
 
