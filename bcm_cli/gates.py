@@ -9,13 +9,17 @@ Each gate, integration target and molecule scenario is a test of pytest, so that
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import xml.etree.ElementTree as ET
 
 from . import setup
 
 _VENV = setup.ROOT / ".venv-dev"
-_REPORT = setup.ROOT / ".cache" / "tests.xml"
+_CACHE = setup.ROOT / ".cache"
+#: what needs LXD, and all else beside it
+_PARTS = ("containers", "not containers")
+_NOTHING_SELECTED = 5
 _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
@@ -44,18 +48,31 @@ def main(args: argparse.Namespace) -> int:
     containers = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
     setup.packages(_PACKAGES + (() if options.fast else containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
-    _REPORT.unlink(missing_ok=True)
-    command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", f"--junitxml={_REPORT}"]
-    if not rest:
-        # what needs LXD, and all else beside it
-        command += ["--numprocesses=2", "--dist=loadgroup"]
-    if options.fast:
-        command += ["-m", "not containers"]
+    command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", *rest]
     if options.only:
         command += ["-k", options.only]
-    status = subprocess.run([*command, *rest], cwd=setup.ROOT, stdin=subprocess.DEVNULL, check=False).returncode
-    print(_count(), flush=True)
+    parts = _PARTS[options.fast :]
+    status = _run(command, parts)
+    print(_count(len(parts)), flush=True)
     return status
+
+
+def _run(command: list[str], parts: tuple[str, ...]) -> int:
+    """Run the parts side by side, what the first one says at once and the others afterwards; their exit status."""
+    _CACHE.mkdir(exist_ok=True)
+    for report in _CACHE.glob("tests-*.xml"):
+        report.unlink()
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number, marks in enumerate(parts):
+            words = [*command, "-m", marks, f"--junitxml={_CACHE}/tests-{number}.xml"]
+            said = stack.enter_context((_CACHE / f"tests-{number}.log").open("wb")) if number else None
+            started.append(subprocess.Popen(words, cwd=setup.ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said))
+        ended = [process.wait() for process in started]
+    for number in range(1, len(parts)):
+        print((_CACHE / f"tests-{number}.log").read_text(encoding="utf-8", errors="replace"), flush=True)
+    selected = [status for status in ended if status != _NOTHING_SELECTED]
+    return max(selected, default=_NOTHING_SELECTED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,13 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count() -> str:
-    """The last line: what CI reads. A run that ended without a report is a failure."""
-    if not _REPORT.exists():
-        return "0 passed, 1 failed"
-    suites = list(ET.parse(_REPORT).getroot().iter("testsuite"))
+def _count(parts: int) -> str:
+    """The last line: what CI reads. A part that ended without a report is a failure."""
+    reports = list(_CACHE.glob("tests-*.xml"))
+    suites = [suite for report in reports for suite in ET.parse(report).getroot().iter("testsuite")]
     total, failures, errors, skipped = (
         sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     )
-    failed = failures + errors
-    return f"{total - failed - skipped} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+    passed = total - failures - errors - skipped
+    failed = failures + errors + parts - len(reports)
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")

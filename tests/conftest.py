@@ -19,13 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--picture", metavar="FILE", help="keep the photograph of the wallet's window here")
 
 
-@pytest.hookimpl(tryfirst=True)  # what runs tests side by side looks at their marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap ones first; what needs containers comes last, the parts before the whole, and one after the other."""
-    for item in items:
-        if item.get_closest_marker("containers"):
-            # they share one LXD
-            item.add_marker(pytest.mark.xdist_group("lxd"))
+    """Cheap ones first; what needs containers comes last, the parts before the whole."""
     folders = [ROOT / "tests" / name for name in ("integration", "molecule", "e2e")]
     items.sort(key=lambda item: folders.index(item.path.parent) if item.path.parent in folders else -1)
 
