@@ -49,7 +49,7 @@ def kept(version: str, data: bytes, name: str = "") -> str:
 def declared(kind: str, version: str, url: str, digest: str, signed: dict[str, Any] | None = None) -> dict[str, Any]:
     files = {"x86_64": {"url": url, "algorithm": "sha256", "digest": digest}}
     names = {"stack": "hello", "source": kind, "kind": kind, "name": "hello", "licence": "MIT", "version": version}
-    return {**names, "files": files, "signed": signed, "sha256": None, "lock": None}
+    return {**names, "files": files, "signed": signed, "repository": None, "sha256": None, "lock": None}
 
 
 def archive() -> dict[str, Any]:
