@@ -29,7 +29,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbid
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.support import ROOT, Tools, own_lxd
 
-pytestmark = pytest.mark.containers
+pytestmark = pytest.mark.daemon
 
 DIRECTORY = Path("/tmp/bcm-pki-lxd")
 RESTART = """#!/bin/sh -e
