@@ -18,7 +18,7 @@ from tests.e2e.conftest import Person, ours
 pytestmark = pytest.mark.containers
 
 # Fractions of the time that an undisturbed run takes.
-POINTS = tuple(round(0.04 + 0.92 * n / 11, 2) for n in range(12))
+POINTS = tuple(round(0.04 + 0.92 * n / 7, 2) for n in range(8))
 
 
 @pytest.fixture(scope="module")
