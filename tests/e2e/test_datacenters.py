@@ -22,8 +22,8 @@ from tests.support import LXD_DIR
 
 pytestmark = pytest.mark.containers
 
-# The test network forgets and finds again at its own pace.
-PATIENCE = 120.0
+# The test network forgets and finds again at its own pace, and so does Electrum.
+PATIENCE = 300.0
 VERSION = json.dumps({"id": 0, "method": "server.version", "params": ["test", "1.4"]}).encode() + b"\n"
 DIRECTORY = "/tmp/wallet"
 

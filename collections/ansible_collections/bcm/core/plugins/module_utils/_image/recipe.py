@@ -74,7 +74,7 @@ FILES: dict[str, tuple[int, str]] = {
     # ClientIdentifier: machine ids are new in each instance, addresses belong to the hardware address.
     "etc/systemd/network/10-eth.network": (
         0o644,
-        "[Match]\nName=eth*\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
+        "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
         "[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n",
     ),
     # Names come from the network's own server; a shout to the neighbours would only tell them what is asked for.
