@@ -185,7 +185,7 @@ class Bench:
 def network(client: Client) -> Iterator[None]:
     """A bridge for the instances of a benchmark."""
     bridge = {"kind": "network", "name": NETWORK}
-    config = {"ipv4.address": "203.0.113.1/24", "ipv4.nat": False, "ipv6.address": "none"}
+    config = {"ipv4.address": "198.51.100.1/24", "ipv4.nat": False, "ipv6.address": "none"}
     reconcile(client, [parse({**bridge, "config": config})])
     try:
         yield

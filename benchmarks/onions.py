@@ -21,9 +21,9 @@ _COUNT = 20
 _ADDRESSES = 1000
 _DATACENTER = "bench-t"
 # of the bridge of the benchmarks: the tor of the data center reaches it by its own
-_HOST = "203.0.113.1"
-#: seconds on the way to a relay, and as many back: little, for the public network
-_DELAY = 0.05
+_HOST = "198.51.100.1"
+#: seconds on the way to a relay, and as many back, as between relays of different continents
+_DELAY = 0.075
 
 
 def lines(bench: Bench) -> list[Line]:

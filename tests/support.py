@@ -25,7 +25,7 @@ COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
 # short: the path of a unix socket has at most 107 bytes
 LXD_DIR = Path("/tmp/bcm-test-lxd")
 #: where the tests' relays are: a documentation address, which is nobody's, and public as far as a data center knows
-RELAYS = "203.0.113.77"
+RELAYS = "198.51.100.77"
 
 
 class Tools:
