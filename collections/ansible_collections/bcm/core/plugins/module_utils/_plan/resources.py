@@ -213,14 +213,13 @@ def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
 
 def _ways_in(site: Site, live: Collection[str]) -> list[dict[str, str]]:
     return [
-        {
-            "action": "allow",
-            "state": "enabled",
-            "description": f"The world to {name} {key}",
-            "destination": f"{site.uplinks[name]}/32",
-            "protocol": service.protocol,
-            "destination_port": str(service.ports[site.request.chain]),
-        }
+        _rule(
+            f"The world to {name} {key}",
+            None,
+            f"{site.uplinks[name]}/32",
+            service.protocol,
+            service.ports[site.request.chain],
+        )
         for name in site.catalogue.ordered(live)
         for key, service in site.catalogue[name].services.items()
         if service.published
@@ -261,12 +260,12 @@ def _between(site: Site, consumer: str, provider: str, what: str, protocol: str,
     return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
 
 
-def _rule(description: str, source: IPv4Address, to: str, protocol: str, port: int | str) -> dict[str, str]:
+def _rule(description: str, source: IPv4Address | None, to: str, protocol: str, port: int | str) -> dict[str, str]:
     return {
         "action": "allow",
         "state": "enabled",
         "description": description,
-        "source": f"{source}/32",
+        **({"source": f"{source}/32"} if source else {}),
         "destination": to,
         "protocol": protocol,
         "destination_port": str(port),

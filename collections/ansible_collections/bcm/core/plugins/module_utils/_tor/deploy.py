@@ -79,6 +79,20 @@ class Deployed:
         return done.changed
 
 
+def answered(host: Host, script: str, request: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    """What a script of Python makes of a request, both in JSON, where tor runs. Raises BcmError."""
+    ended = host.run(["python3", "-c", script], stdin=json.dumps(request).encode(), deadline=deadline)
+    try:
+        answer: dict[str, Any] = json.loads(ended.stdout)
+    except ValueError:
+        said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise BcmError(
+            f"tor in instance {host.name} could not be asked, python3 there ended with {ended.returncode}: "
+            f"{''.join(said)}"
+        ) from None
+    return answer
+
+
 def deploy(
     host: Host, services: Iterable[Service], *, check: bool = False, deadline: float, layout: Layout = LAYOUT
 ) -> Deployed:
@@ -254,16 +268,9 @@ class _Work:
             "deadline": deadline,
             "reload": reload,
         }
-        argv = ["python3", "-c", Path(control.__file__).read_text(encoding="utf-8")]
-        ended = self.host.run(argv, stdin=json.dumps(request).encode(), deadline=deadline + _SOON)
+        script = Path(control.__file__).read_text(encoding="utf-8")
+        answer = answered(self.host, script, request, deadline + _SOON)
         where = f"instance {self.host.name}"
-        try:
-            answer = json.loads(ended.stdout)
-        except ValueError:
-            said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise BcmError(
-                f"tor in {where} could not be asked, python3 there ended with {ended.returncode}: {''.join(said)}"
-            ) from None
         if "error" in answer:
             raise BcmError(
                 f"In {where} {answer['error']}: see with systemctl status tor whether it runs, and run again; what was "

@@ -11,7 +11,6 @@ what is seen here is what others see. `look` and what it calls run there, with n
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import socket
 import struct
@@ -70,6 +69,7 @@ def looked(
     A service with clients is tried without a key, and then with that of one of them, which tor has for that moment.
     """
     from .._errors import BcmError
+    from .deploy import answered
     from .services import LAYOUT
 
     folder = Path(__file__).parent
@@ -89,16 +89,7 @@ def looked(
             for service in known
         ],
     }
-    deadline = _SOON + 2 * _CONNECT
-    ended = host.run(["python3", "-c", _LOADER], stdin=json.dumps(request).encode(), deadline=deadline)
-    try:
-        answer: dict[str, Any] = json.loads(ended.stdout)
-    except ValueError:
-        said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise BcmError(
-            f"tor in instance {host.name} could not be asked, python3 there ended with {ended.returncode}: "
-            f"{''.join(said)}"
-        ) from None
+    answer = answered(host, _LOADER, request, _SOON + 2 * _CONNECT)
     if "error" in answer:
         raise BcmError(f"In instance {host.name} {answer['error']}: see with systemctl status tor whether it runs")
     return answer
