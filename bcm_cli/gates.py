@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import subprocess
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 
 from . import setup
 
@@ -21,6 +22,8 @@ _CACHE = setup.ROOT / ".cache"
 _PARTS = ("containers", "not containers")
 _FAST = ("not containers and not daemon",)
 _NOTHING_SELECTED = 5
+#: of a failure that is told once more at the end
+_LAST_LINES, _WIDTH = 12, 300
 _PACKAGES = (
     setup.Package("git", "git", "lists the files the gates read"),
     setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
@@ -53,13 +56,14 @@ def main(args: argparse.Namespace) -> int:
     if options.only:
         command += ["-k", options.only]
     parts = _FAST if options.fast else _PARTS
-    status = _run(command, parts)
-    print(_count(len(parts)), flush=True)
-    return status
+    return _run(command, parts)
 
 
 def _run(command: list[str], parts: tuple[str, ...]) -> int:
-    """Run the parts side by side, what the first one says at once and the others afterwards; their exit status."""
+    """Run the parts side by side, and say what the first one says at once, the others afterwards, what failed in all.
+
+    The exit status is theirs.
+    """
     _CACHE.mkdir(exist_ok=True)
     for report in _CACHE.glob("tests-*.xml"):
         report.unlink()
@@ -72,6 +76,9 @@ def _run(command: list[str], parts: tuple[str, ...]) -> int:
         ended = [process.wait() for process in started]
     for number in range(1, len(parts)):
         print((_CACHE / f"tests-{number}.log").read_text(encoding="utf-8", errors="replace"), flush=True)
+    reports = sorted(_CACHE.glob("tests-*.xml"))
+    suites = [suite for report in reports for suite in ET.parse(report).getroot().iter("testsuite")]
+    print(*_failures(suites), _count(suites, len(parts) - len(reports)), sep="\n", flush=True)
     selected = [status for status in ended if status != _NOTHING_SELECTED]
     return max(selected, default=_NOTHING_SELECTED)
 
@@ -83,13 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(parts: int) -> str:
+def _failures(suites: list[ET.Element]) -> Iterator[str]:
+    """What failed in all parts, and how each ended: together, where CI and people look first."""
+    for case in (case for suite in suites for case in suite.iter("testcase")):
+        for fault in (*case.iter("failure"), *case.iter("error")):
+            yield f"\nFAILED {case.get('classname', '')}::{case.get('name')}"
+            yield from (f"    {line[:_WIDTH]}" for line in (fault.text or "").rstrip().splitlines()[-_LAST_LINES:])
+
+
+def _count(suites: list[ET.Element], lost: int) -> str:
     """The last line: what CI reads. A part that ended without a report is a failure."""
-    reports = list(_CACHE.glob("tests-*.xml"))
-    suites = [suite for report in reports for suite in ET.parse(report).getroot().iter("testsuite")]
     total, failures, errors, skipped = (
         sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     )
     passed = total - failures - errors - skipped
-    failed = failures + errors + parts - len(reports)
-    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+    return f"{passed} passed, {failures + errors + lost} failed" + (f", {skipped} skipped" if skipped else "")

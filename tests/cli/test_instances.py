@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,8 @@ UNIT = """
 [Service]
 ExecStart=sh -c 'for i in 1 2 3 4 5; do echo line $$i; done; exec sleep infinity'
 """
+# until some `sleep 60` runs
+SLEEPS = "until grep -qzx [6]0 /proc/[0-9]*/cmdline; do sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +125,7 @@ def test_logs_that_follow(bcm: Checkout) -> None:
     terminal.types("\x03")
     assert terminal.ends() == 130
     assert "Traceback" not in terminal.output
-    running = "sleep 0.5; for program in /proc/[0-9]*/exe; do readlink $program || true; done"
-    assert "journalctl" not in inside("bitcoind", running)
+    inside("bitcoind", "while readlink /proc/[0-9]*/exe | grep -q journalctl; do sleep 0.1; done")
 
 
 def test_shell(bcm: Checkout) -> None:
@@ -135,7 +135,7 @@ def test_shell(bcm: Checkout) -> None:
     terminal.types("echo $USER-$HOME-$(host''name)\n")
     terminal.reads("root-/root-bitcoind")
     terminal.types("sleep 60\n")
-    time.sleep(0.5)
+    inside("bitcoind", SLEEPS)
     terminal.types("\x03")
     terminal.types("echo al''ive $?\n")
     terminal.reads("alive 130")
@@ -160,7 +160,7 @@ def test_status(bcm: Checkout) -> None:
 
 
 def test_status_of_what_is_not_in_order(bcm: Checkout) -> None:
-    inside("bitcoind", "systemctl kill -s KILL bitcoind; sleep 0.5")
+    inside("bitcoind", "systemctl kill -s KILL bitcoind; until systemctl is-failed -q bitcoind; do sleep 0.1; done")
     done = bcm.bcm("stack", "status", "bitcoind", "tor", "--json")
     assert done.returncode == 3
     rows = json.loads(done.stdout)["stacks"]
@@ -215,7 +215,7 @@ def test_control_c(bcm: Checkout) -> None:
     inside("bitcoind", "mv /usr/local/bin/bitcoin-cli /root; ln -s /bin/sleep /usr/local/bin/bitcoin-cli")
     try:
         terminal = bcm.terminal("bitcoin-cli", "60")
-        time.sleep(3)
+        inside("bitcoind", SLEEPS)
         terminal.types("\x03")
         assert terminal.ends() == 128 + signal.SIGINT
         assert terminal.output.strip().endswith("bcm: interrupted")

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the test command says at its end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcm_cli import gates
+
+TESTS = """
+import pytest
+
+@pytest.mark.containers
+def test_red(): assert 1 == 2, "the fault"
+
+@pytest.fixture
+def broken(): raise ValueError("the other fault")
+
+def test_broken(broken): pass
+def test_green(): pass
+def test_skipped(): pytest.skip("for once")
+"""
+
+
+def test_what_failed_in_any_part_is_told_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gates, "_CACHE", tmp_path / "reports")
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = containers\n")
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", f"--rootdir={tmp_path}", str(tmp_path)]
+    assert gates._run(command, ("containers", "not containers")) == 1
+    said = capfd.readouterr().out
+    assert said.index("test_it.py::test_red FAILED") < said.index("test_it.py::test_broken ERROR")
+    _parts, red, broken = said.rsplit("\nFAILED ", 2)
+    assert red.startswith("test_it::test_red\n") and "AssertionError: the fault" in red
+    assert broken.startswith("test_it::test_broken\n") and "ValueError: the other fault" in broken
+    assert said.splitlines()[-1] == "1 passed, 2 failed, 1 skipped"
+
+
+def test_a_part_that_ends_without_a_report_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gates, "_CACHE", tmp_path)
+    assert gates._run([sys.executable, "-c", "raise SystemExit(3)"], ("containers",)) == 3
+    assert capfd.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
