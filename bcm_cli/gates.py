@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ def _run(command: list[str], parts: tuple[str, ...]) -> int:
     _CACHE.mkdir(exist_ok=True)
     for report in _CACHE.glob("tests-*.xml"):
         report.unlink()
+    # a shell that starts us in the background has us ignore it, and with us the tests, of which some press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         started = []
         for number, marks in enumerate(parts):

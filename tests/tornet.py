@@ -208,13 +208,14 @@ class Client:
     """A tor with a SOCKS port, and the keys it was given."""
 
     def __init__(self, network: TorNetwork, name: str, *lines: str) -> None:
-        given = network.directory / name / "keys"
-        given.mkdir(mode=0o700, parents=True)
-        given.parent.chmod(0o700)
+        # tests that share a network need not know each other's names
+        own = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=network.directory))
+        given = own / "keys"
+        given.mkdir(mode=0o700)
         for number, line in enumerate(lines):
             (given / f"{number}.auth_private").write_text(line)
         self.port = free_port()
-        self.tor = network.tor(name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
+        self.tor = network.tor(own.name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
         self.tor.start()
 
     def connected(self, address: str, port: int = 80, within: float = _PATIENCE) -> socks.socksocket:

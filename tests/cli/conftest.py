@@ -49,9 +49,6 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
-                # as for who sits at a terminal, however the tests were started
-                for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-                    signal.signal(number, signal.SIG_DFL)
                 os.chdir(cwd)
                 os.execve(argv[0], argv, environment)
             finally:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from bcm_cli import gates
 
 TESTS = """
+import signal
 import pytest
 
 @pytest.mark.containers
@@ -22,7 +24,7 @@ def test_red(): assert 1 == 2, "the fault"
 def broken(): raise ValueError("the other fault")
 
 def test_broken(broken): pass
-def test_green(): pass
+def test_control_c(): assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 def test_skipped(): pytest.skip("for once")
 """
 
@@ -34,7 +36,11 @@ def test_what_failed_in_any_part_is_told_last(
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = containers\n")
     command = [sys.executable, "-m", "pytest", "-v", "--tb=short", f"--rootdir={tmp_path}", str(tmp_path)]
-    assert gates._run(command, ("containers", "not containers")) == 1
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        assert gates._run(command, ("containers", "not containers")) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
     said = capfd.readouterr().out
     assert said.index("test_it.py::test_red FAILED") < said.index("test_it.py::test_broken ERROR")
     _parts, red, broken = said.rsplit("\nFAILED ", 2)

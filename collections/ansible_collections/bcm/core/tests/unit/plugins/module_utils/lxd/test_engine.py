@@ -29,7 +29,10 @@ FINGERPRINT = "f" * 64
 
 
 class Memory:
-    """As much of a server as the engine needs. ``log`` holds the writes, ``reads`` the reads, ``broken`` what fails."""
+    """As much of a server as the engine needs. ``log`` holds the writes, ``reads`` the reads, ``broken`` what fails.
+
+    Threads change ``objects``, so what goes through them goes through a copy.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {"/1.0/images/aliases/base": {"name": "base", "target": FINGERPRINT}}
@@ -57,7 +60,7 @@ class Memory:
         if "recursion" not in query:
             return self.read(path)[0]
         self.reads.append(path)
-        return [dict(body) for key, body in self.objects.items() if key.rpartition("/")[0] == path]
+        return [dict(body) for key, body in [*self.objects.items()] if key.rpartition("/")[0] == path]
 
     def find(self, path: str, **_query: Any) -> Any:
         return self.objects.get(path)
@@ -77,14 +80,15 @@ class Memory:
             self.objects[path].update(body)
         elif body is not None:
             new = f"{path}/{body['name']}"
-            missing = self._references(new, body) - {self._reference(key) for key in self.objects}
+            missing = self._references(new, body) - {self._reference(key) for key in [*self.objects]}
             if missing or new in self.objects:
                 raise Conflict(f"{what}: exists, or lacks {missing}")
             made = {"config": {}, "devices": {}, "description": "", **body}
             self.objects[new] = {**made, "status": "Stopped"} if path == "/1.0/instances" else made
 
     def _unused(self, path: str) -> None:
-        users = [key for key, body in self.objects.items() if self._reference(path) in self._references(key, body)]
+        every = [*self.objects.items()]
+        users = [key for key, body in every if self._reference(path) in self._references(key, body)]
         if users:
             raise Conflict(f"{path} is used by {users}")
 
