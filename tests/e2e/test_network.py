@@ -193,6 +193,49 @@ def test_rules_that_are_flushed(person: Person, outside: list[Target]) -> None:
     assert reached("tor", outside) == set()
 
 
+def _nft(*words: str, stdin: str | None = None) -> str:
+    return subprocess.run(["nft", *words], input=stdin, capture_output=True, text=True, check=True).stdout
+
+
+def _chains() -> set[tuple[str, str, str]]:
+    """Of what LXD has made on the host, what is the data center's: families, tables and names."""
+    found = [item["chain"] for item in json.loads(_nft("-j", "list", "chains"))["nftables"] if "chain" in item]
+    ours = (".local-r-net", f".{UPLINK}", ".bcm-local-regtest_tor.eth1")
+    return {(item["family"], item["table"], item["name"]) for item in found if item["name"].endswith(ours)}
+
+
+def test_rules_that_the_host_loses(person: Person, outside: list[Target], host: list[Target]) -> None:
+    """As by `nft flush ruleset` of another program there; a contributor's own rules are left alone."""
+    chains = _chains()
+    assert {name.split(".")[0] for _family, _table, name in chains} >= {"acl", "aclfwd", "aclin", "fwd", "pstrt"}
+    assert {family for family, _table, _name in chains} == {"inet", "bridge"}
+    lose = [f"{verb} chain {' '.join(chain)}" for verb in ("flush", "delete") for chain in chains]
+    settings = person.home / "inventories/local/group_vars/all.yml"
+    before = settings.read_text()
+    try:
+        _nft("-f", "-", stdin="\n".join(lose))
+        assert _chains() == set()
+        # what is not held any more, and what is all the same
+        assert reached("bitcoind", host) == {host[0]}
+        for instance in INSTANCES:
+            assert reached(instance, outside) == reached(instance, outside, "nobody") == set(), instance
+        # LXD cannot change rules that are not there
+        exception = {"stack": "bitcoind", "to": f"{OUTSIDE}/32", "protocol": "tcp", "port": EXCEPTED, "why": "a friend"}
+        settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception])}\n")
+        said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
+    finally:
+        settings.write_text(before)
+    assert said["warnings"][-1] == (
+        f"The host lost the rules that LXD made for local-r-net, {UPLINK}, which a run puts back: "
+        "see which program flushes its firewall"
+    )
+    assert _chains() == chains
+    said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
+    assert said["warnings"] == []
+    assert reached("bitcoind", host) == set()
+    assert reached("tor", outside, "debian-tor") == TORS
+
+
 def test_ipv6_does_not_leave_the_instance(outside: list[Target]) -> None:
     """Even if somebody in it is root, and makes himself an address and a way past nftables."""
     target = [(OUTSIDE6, PORT, "tcp")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
 from ansible_collections.bcm.core.plugins.plugin_utils._preflight import check
 
 
@@ -18,4 +19,5 @@ class ActionModule(BcmAction):
     ARGUMENT_SPEC = {"plan": {"type": "dict", "required": True}}
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        return check(self.client, params["plan"])
+        with client_from({**params, "project": params["plan"]["project"]}) as client:
+            return check(client, params["plan"])

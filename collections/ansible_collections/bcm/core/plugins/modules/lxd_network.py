@@ -25,9 +25,12 @@ options:
     type: str
     required: true
   state:
-    description: Whether the network is to exist.
+    description:
+      - Whether the network is to exist.
+      - V(reloaded) also sets it up anew on its host, after another program has flushed the firewall rules that the
+        server made there. With them come those of the devices of instances on it. This is a change every time.
     type: str
-    choices: [present, absent]
+    choices: [present, reloaded, absent]
     default: present
   type:
     description: The type of a new network, for example V(bridge). The server's default if not given.
@@ -44,6 +47,11 @@ EXAMPLES = r"""
       ipv6.address: none
       security.acls: home-r-net
       security.acls.default.egress.action: reject
+
+- name: The same, and its rules as if the server had been restarted
+  bcm.core.lxd_network:
+    name: home-r-net
+    state: reloaded
 """
 
 RETURN = r"""

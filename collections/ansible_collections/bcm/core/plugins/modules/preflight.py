@@ -16,6 +16,8 @@ description:
     needs.
   - If instances shall come up, checks that the storage pool exists and has room for the volumes and instances that are
     still to be made, and that the subnets of networks that are still to be made are free on the host.
+  - Tries, from an instance that runs, whether the host still has the firewall rules that the server made there, since
+    another program may have flushed them.
 extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.attributes.reads
@@ -41,6 +43,12 @@ server:
   returned: success
   type: dict
   sample: {name: lxd, version: "5.0.2"}
+lost:
+  description: The networks whose firewall rules are no more on the host. M(bcm.core.lxd_network) puts them back.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 pool:
   description: Name of the storage pool, and of its bytes how many are free and how many will be needed at most.
   returned: for plans that bring instances up

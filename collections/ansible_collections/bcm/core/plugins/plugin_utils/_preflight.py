@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from ..module_utils._errors import BcmError
+from ..module_utils._lxd import host_rules
 from ..module_utils._lxd.client import quoted
 from ..module_utils._plan import names
 from ..module_utils._plan.fields import size_in_bytes
@@ -31,25 +32,49 @@ _ROOT_BYTES = 256 * 2**20
 
 
 def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the server and the pool. Raises BcmError or LxdError for what stands in the plan's way."""
+    """Facts of the server, the pool and the host; the client's project is the plan's.
+
+    Raises BcmError or LxdError for what stands in the plan's way.
+    """
     environment = client.server["environment"]
     for extension, what in _NEEDED.items():
         client.require(extension, what)
     facts: dict[str, Any] = {"server": {"name": environment["server"], "version": environment["server_version"]}}
+    # none if there is no such project yet
+    instances = client.find("/1.0/instances", recursion=1) or []
     if plan["state"] in ("present", "restarted"):
-        facts["pool"] = _check_pool(client, plan)
+        facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances})
         _check_subnets(client, plan)
+    facts["lost"] = _lost(client, plan, instances)
+    if facts["lost"]:
+        facts["warnings"] = [
+            f"The host lost the rules that LXD made for {', '.join(facts['lost'])}, which a run puts back: "
+            "see which program flushes its firewall"
+        ]
     return facts
 
 
-def _check_pool(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
+def _lost(client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The networks of the data center whose rules the host has lost; tried from one instance on each member."""
+    network = plan["network"]
+    tried = {
+        item["location"]: item["name"]
+        for item in instances
+        if item["status"] == "Running" and item["devices"].get("eth0", {}).get("network") == network["name"]
+    }
+    if not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
+        return []
+    there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
+    return [plan[key]["name"] for key in ("network", "uplink", "builders") if plan[key]["name"] in there]
+
+
+def _check_pool(client: Client, plan: Mapping[str, Any], instances: Container[str]) -> dict[str, Any]:
     name = plan["storage_pool"]
     pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
     if name not in pools:
         raise BcmError(f"{names.unknown('storage pool', name, pools)} (bcm_storage_pool says which to use)")
     pool = f"/1.0/storage-pools/{quoted(name)}"
-    volumes = _there(client, f"{pool}/volumes/custom", plan["project"])
-    instances = _there(client, "/1.0/instances", plan["project"])
+    volumes = {item["name"] for item in client.find(f"{pool}/volumes/custom", recursion=1) or ()}
     sizes = {
         item["name"]: size_in_bytes(item["config"]["size"])
         for item in plan["resources"]
@@ -68,11 +93,6 @@ def _check_pool(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
             "or ask for less with <stack>_<volume>_size"
         )
     return {"name": name, "free": free, "needed": needed}
-
-
-def _there(client: Client, path: str, project: str) -> set[str]:
-    """Names in a collection of a project; none if there is no such project yet."""
-    return {item["name"] for item in client.find(path, recursion=1, project=project) or ()}
 
 
 def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from . import images
 from .client import CHANGED_MEANWHILE, Client, quoted
@@ -22,6 +23,10 @@ Body = dict[str, Any]
 _RUNNING = ("Running", "Ready", "Thawed")
 # Seconds after which an instance is told again to shut down: before its systemd listens, the signal is lost.
 _SIGNAL = 10
+
+#: Keys of a network whose setting is what it is without them.
+_USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
+_FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering")
 
 #: Beside the fields of the API: the fingerprint of the image an instance ought to have been made from.
 WANTED_IMAGE = "bcm.wanted_image"
@@ -243,6 +248,47 @@ class InstanceHandler(Handler):
             time.sleep(0.1)
 
 
+class NetworkHandler(Handler):
+    """Networks can be set up anew on their host, the filters of the devices on them included.
+
+    The API has no word for it. The server does it when a key changes, so one changes to what it means unset, and back.
+    """
+
+    def steps(self, resource: Resource, body: Body | None) -> list[Step]:
+        result = super().steps(resource, body)
+        if resource.state == "reloaded" and body is not None:
+            result.append(Step("reload", {}, {"on the host": "set up anew"}))
+        return result
+
+    def do_reload(self, client: Client, resource: Resource) -> None:
+        body = self.read(client, resource)[0]
+        if body is None:
+            raise NotFound(f"Failed to reload {resource.label}: somebody deleted it meanwhile; run again")
+        key = next((key for key, usual in _USUAL.items() if body["config"].get(key, usual) == usual), None)
+        if key is None:
+            raise LxdError(
+                f"Failed to reload {resource.label}: unset one of {', '.join(_USUAL)}, or restart the server"
+            )
+        there = body["config"].get(key, "")
+        for value in ("" if there else _USUAL[key], there):
+            self.call(client, resource, "reload", "PATCH", resource.path, {"config": {key: value}})
+        for path in body["used_by"]:
+            if path.startswith("/1.0/instances/"):
+                self._filter_anew(client, resource, path)
+
+    def _filter_anew(self, client: Client, resource: Resource, used_by: str) -> None:
+        url = urlsplit(used_by)
+        project = parse_qs(url.query).get("project", ["default"])[0]
+        devices = client.get(url.path, project=project)["devices"]
+        for name, device in devices.items():
+            key = next((key for key in _FILTERS if device.get(key) == "true"), None)
+            if device.get("network") == resource.name and key:
+                for value in ("false", "true"):
+                    changed = {"devices": {**devices, name: {**device, key: value}}}
+                    what = f"reload the filter of {name} in {url.path.rpartition('/')[2]}"
+                    client.call("PATCH", url.path, changed, what=what, project=project)
+
+
 class ImageHandler(Handler):
     """Images are known by an alias; what is written to is the image behind it."""
 
@@ -310,6 +356,7 @@ def addresses(state: Mapping[str, Any], families: Iterable[str] = ("inet", "inet
 _DEFAULT = Handler()
 HANDLERS: dict[str, Handler] = {
     "instance": InstanceHandler(),
+    "network": NetworkHandler(),
     "image": ImageHandler(),
     "snapshot": SnapshotHandler(),
 }

@@ -254,6 +254,7 @@ KINDS: dict[str, Kind] = {
              extension="network_acl", looked_at=("network", "network_acl")),
         Kind("network", "/1.0/networks",
              {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
+             states=("present", "reloaded", "absent"),
              filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),
              looked_at=("network_acl",), refers=_network_references),
         Kind("profile", "/1.0/profiles",

@@ -67,6 +67,7 @@ def test_facts() -> None:
     assert check(FakeClient({}), PLAN) == {
         "server": {"name": "lxd", "version": "5.0.2"},
         "pool": {"name": "default", "free": 6 * GIB, "needed": 5.5 * GIB},
+        "lost": [],
     }
 
 
@@ -78,7 +79,7 @@ def test_an_extension_is_missing() -> None:
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_the_way_down_needs_no_room(state: str) -> None:
     client = FakeClient({"/1.0/storage-pools": []})
-    assert set(check(client, {**PLAN, "state": state})) == {"server"}
+    assert set(check(client, {**PLAN, "state": state})) == {"server", "lost"}
     assert client.asked == []
 
 
@@ -105,9 +106,38 @@ def test_what_is_there_needs_no_room() -> None:
     there = {
         "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 9.9 * GIB}},
         "/1.0/storage-pools/default/volumes/custom": [{"name": "tor-data"}, {"name": "bitcoind-data"}],
-        "/1.0/instances": [{"name": "tor"}, {"name": "bitcoind"}],
+        "/1.0/instances": [_instance("tor", status="Stopped"), _instance("bitcoind", status="Stopped")],
     }
     assert check(FakeClient(there), PLAN)["pool"]["needed"] == 0
+
+
+def _instance(
+    name: str, status: str = "Running", location: str = "none", network: str = "local-r-net"
+) -> dict[str, Any]:
+    return {"name": name, "status": status, "location": location, "devices": {"eth0": {"network": network}}}
+
+
+@pytest.mark.parametrize("lost", [["two"], ["one", "two"], []])
+def test_rules_that_a_host_has_lost(lost: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of one instance on each member. What an instance is answered is tried on real ones elsewhere."""
+    asked: list[tuple[str, str]] = []
+
+    def tried(_client: FakeClient, instance: str, host: str) -> bool:
+        asked.append((instance, host))
+        return instance in lost
+
+    monkeypatch.setattr(_preflight.host_rules, "lost", tried)
+    instances = [
+        _instance("one", location="a"),
+        _instance("off", status="Stopped", location="c"),
+        _instance("two", location="b"),
+        _instance("elsewhere", location="d", network="other"),
+    ]
+    networks = [_bridge(name, "10.80.16.1/21", **MARKED) for name in ("local-r-net", "local-r-up", "other")]
+    facts = check(FakeClient({"/1.0/instances": instances, "/1.0/networks": networks}), {**PLAN, "state": "absent"})
+    assert facts["lost"] == (["local-r-net", "local-r-up"] if lost else [])
+    assert ("warnings" in facts) == bool(lost)
+    assert set(asked) <= {("one", "10.80.16.1"), ("two", "10.80.16.1")}
 
 
 def test_a_pool_that_cannot_tell_its_size() -> None:

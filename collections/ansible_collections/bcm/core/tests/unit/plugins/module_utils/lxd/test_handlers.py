@@ -85,6 +85,13 @@ def test_auto_is_what_the_server_chose() -> None:
     assert actions(network, {"config": {"ipv4.address": "none"}, "description": ""}) == ["update"]
 
 
+def test_a_network_is_set_up_anew_whenever_that_is_wanted() -> None:
+    network = {"kind": "network", "name": "n", "state": "reloaded"}
+    assert actions(network, None) == ["create"]
+    assert actions(network, {"config": {}, "description": ""}) == ["reload"]
+    assert actions({**network, "description": "new"}, {"config": {}, "description": ""}) == ["update", "reload"]
+
+
 def test_fields_of_a_new_resource_are_neither_compared_nor_sent_again() -> None:
     pool = {"kind": "storage_pool", "name": "p", "driver": "zfs"}
     assert actions(pool, {"driver": "btrfs", "config": {}, "description": ""}) == []
