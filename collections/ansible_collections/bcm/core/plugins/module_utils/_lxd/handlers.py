@@ -272,7 +272,7 @@ class NetworkHandler(Handler):
         there = body["config"].get(key, "")
         for value in ("" if there else _USUAL[key], there):
             self.call(client, resource, "reload", "PATCH", resource.path, {"config": {key: value}})
-        for path in body["used_by"]:
+        for path in body["used_by"] or ():
             if path.startswith("/1.0/instances/"):
                 self._filter_anew(client, resource, path)
 
