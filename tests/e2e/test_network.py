@@ -226,7 +226,7 @@ def test_rules_that_the_host_loses(person: Person, outside: list[Target], host: 
     finally:
         settings.write_text(before)
     assert said["warnings"][-1] == (
-        f"The host lost the rules that LXD made for local-r-net, {UPLINK}, which a run puts back: "
+        f"The host lost the rules that LXD made for {UPLINK}, local-r-net, which a run puts back: "
         "see which program flushes its firewall"
     )
     assert _chains() == chains

@@ -55,7 +55,10 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lost(client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The networks of the data center whose rules the host has lost; tried from one instance on each member."""
+    """The networks of the data center whose rules the host has lost; tried from one instance on each member.
+
+    That on which it is tried comes last, so that a run that is killed in between leaves the next one something to find.
+    """
     network = plan["network"]
     tried = {
         item["location"]: item["name"]
@@ -65,7 +68,7 @@ def _lost(client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[s
     if not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
         return []
     there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
-    return [plan[key]["name"] for key in ("network", "uplink", "builders") if plan[key]["name"] in there]
+    return [plan[key]["name"] for key in ("uplink", "builders", "network") if plan[key]["name"] in there]
 
 
 def _check_pool(client: Client, plan: Mapping[str, Any], instances: Container[str]) -> dict[str, Any]:

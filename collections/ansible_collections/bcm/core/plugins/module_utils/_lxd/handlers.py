@@ -269,12 +269,13 @@ class NetworkHandler(Handler):
             raise LxdError(
                 f"Failed to reload {resource.label}: unset one of {', '.join(_USUAL)}, or restart the server"
             )
-        there = body["config"].get(key, "")
-        for value in ("" if there else _USUAL[key], there):
-            self.call(client, resource, "reload", "PATCH", resource.path, {"config": {key: value}})
+        # Who asks whether this was done asks for the network's own rules, so they come last.
         for path in body["used_by"] or ():
             if path.startswith("/1.0/instances/"):
                 self._filter_anew(client, resource, path)
+        there = body["config"].get(key, "")
+        for value in ("" if there else _USUAL[key], there):
+            self.call(client, resource, "reload", "PATCH", resource.path, {"config": {key: value}})
 
     def _filter_anew(self, client: Client, resource: Resource, used_by: str) -> None:
         url = urlsplit(used_by)
