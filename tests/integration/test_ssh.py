@@ -227,7 +227,7 @@ def test_a_machine_without_lxd(machine: Machine, client: Client) -> None:
 
 
 def test_a_machine_that_does_not_answer(machine: Machine, client: Client) -> None:
-    listen = "import socket, time; s = socket.socket(); s.bind(('', 22)); s.listen(); time.sleep(60)"
+    listen = "import socket, time; s = socket.create_server(('', 22)); time.sleep(60)"
     mute = f'systemd-run --quiet --unit=mute python3 -c "{listen}"'
     listens = "until grep -q ':0016 .* 0A ' /proc/net/tcp; do sleep 0.1; done"
     _commanded(client, f"systemctl stop ssh.socket ssh.service && {mute} && {listens}")
