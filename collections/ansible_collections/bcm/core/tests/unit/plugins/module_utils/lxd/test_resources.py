@@ -60,7 +60,7 @@ def test_a_project_lies_in_no_project() -> None:
         ({"name": "a"}, 'Unknown kind of resource "None"'),
         ({"kind": "network"}, "A resource of kind network has no name"),
         ({"kind": "network", "name": "a", "colour": 1}, 'network a: unknown option "colour"; known: config, desc'),
-        ({"kind": "network", "name": "a", "state": "up"}, 'network a: unknown state "up"; one of present, reloaded, absent'),
+        ({"kind": "profile", "name": "a", "state": "up"}, 'profile a: unknown state "up"; one of present, absent'),
         ({"kind": "snapshot", "name": "s"}, "snapshot s: instance is required"),
         ({"kind": "storage_volume", "name": "v"}, "storage volume v: pool is required"),
         (
