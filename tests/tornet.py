@@ -33,6 +33,7 @@ NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 
 _AUTHORITIES = 4
 _PATIENCE = 90.0  # seconds for what takes less than 10
+_STRANGERS = 3
 # cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
 _RELAY = """\
 AssumeReachable 1
@@ -235,6 +236,26 @@ class Client:
         with self.connected(address, port, within) as connection:
             connection.sendall(say)
             return connection.recv(100)
+
+
+def refusal(network: TorNetwork, address: str, port: int = 80, *keys: str) -> str:
+    """Why a service is not there for somebody new: what his tor answers.
+
+    One that met relays which are gone may say nothing for long; then it is somebody else's turn.
+    """
+    said = ""
+    for _attempt in range(_STRANGERS):
+        stranger = Client(network, "stranger", *keys)
+        stranger.tor.bootstrapped()
+        try:
+            stranger.connected(address, port, within=45).close()
+        except socks.ProxyError as error:
+            said = str(error)
+            if "timed out" not in said:
+                return said
+        else:
+            return "was let in"
+    return said
 
 
 class Bridge:
