@@ -241,7 +241,7 @@ class Client:
 def refusal(network: TorNetwork, address: str, port: int = 80, *keys: str) -> str:
     """Why a service is not there for somebody new: what his tor answers.
 
-    One that met relays which are gone may say nothing for long; then it is somebody else's turn.
+    It may be that a tor says nothing for long, as if the network were not there; then it is somebody else's turn.
     """
     said = ""
     for _attempt in range(_STRANGERS):
