@@ -48,7 +48,7 @@ class ActionModule(BcmAction):
         done = run_commands(
             self.client, params["instance"], commands, check=self.check_mode, deadline=params["deadline"]
         )
-        result: dict[str, t.Any] = {"changed": done.changed, "results": done.results}
+        result: dict[str, t.Any] = {"changed": done.changed, "commands": done.commands}
         if done.failure is not None:
             result.update(failed=True, msg=done.failure)
         return result

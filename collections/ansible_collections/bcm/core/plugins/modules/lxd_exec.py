@@ -159,7 +159,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-results:
+commands:
   description: What became of each command, in order; those after a failure are missing.
   returned: always
   type: list
@@ -169,9 +169,8 @@ results:
       description: The command, unless it is sensitive.
       type: list
       elements: str
-    skipped:
-      description: Whether it was not run, because it was unnecessary or, in check mode, because it would change
-        something.
+    executed:
+      description: Whether it was run. It was not if it was unnecessary or, in check mode, if it would change something.
       type: bool
     rc:
       description: Its exit status, if it was run.

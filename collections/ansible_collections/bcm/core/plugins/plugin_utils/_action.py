@@ -15,6 +15,45 @@ from ..module_utils._errors import BcmError
 if t.TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
 
+#: keys of a result that Ansible acts upon: "results" are the items of a loop, which `no_log` leaves as they are, "rc"
+#: fails the task, "ansible_facts" become variables
+RESERVED = frozenset(
+    {
+        "add_group",
+        "add_host",
+        "ansible_facts",
+        "ansible_index_var",
+        "ansible_job_id",
+        "ansible_loop",
+        "ansible_loop_var",
+        "ansible_stats",
+        "async_result",
+        "attempts",
+        "censored",
+        "deprecations",
+        "exception",
+        "failed_when_result",
+        "finished",
+        "include",
+        "include_args",
+        "invocation",
+        "item",
+        "module_stderr",
+        "module_stdout",
+        "rc",
+        "results",
+        "retries",
+        "skip_reason",
+        "skipped",
+        "started",
+        "stderr",
+        "stderr_lines",
+        "stdout",
+        "stdout_lines",
+        "unreachable",
+    }
+)
+
 
 def plain(value: t.Any) -> t.Any:
     """Copy a value of Ansible (tagged or lazily templated) to plain Python types, which is what YAML and pylxd take."""
@@ -83,13 +122,15 @@ class BcmAction(ActionBase):
         _spec, params = self.validate_argument_spec(argument_spec=self.argument_spec(), **self.CONSTRAINTS)
         self._params = plain(params)
         try:
-            result.update(self.perform(self._params, task_vars or {}))
+            found = self.perform(self._params, task_vars or {})
         except BcmError as exc:
             return {"failed": True, "changed": False, "msg": str(exc)}
         finally:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+        assert not RESERVED & found.keys(), f"{self._task.action} returns what Ansible gives a meaning to"
+        result.update(found)
         if not self.diff_mode:
             result.pop("diff", None)
         result.setdefault("changed", False)

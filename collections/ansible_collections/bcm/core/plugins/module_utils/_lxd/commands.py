@@ -23,7 +23,7 @@ _SHOWN = 2000
 class CommandsResult:
     """What each command did. ``failure`` is the message for the one that failed, after which nothing was run."""
 
-    results: list[dict[str, Any]] = field(default_factory=list)
+    commands: list[dict[str, Any]] = field(default_factory=list)
     changed: bool = False
     failure: str | None = None
 
@@ -52,15 +52,17 @@ def run_commands(
             if item.get("creates"):
                 session = session or stack.enter_context(FileSession(client, instance))
             if _unnecessary(client, instance, item, session, deadline):
-                done.results.append({**shown, "skipped": True})
+                done.commands.append({**shown, "executed": False})
                 continue
             done.changed = done.changed or changes
             if check and changes:
-                done.results.append({**shown, "skipped": True})
+                done.commands.append({**shown, "executed": False})
                 continue
             ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
             stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
-            done.results.append({**shown, "rc": ended.returncode, "stdout": stdout, "stderr": stderr, "skipped": False})
+            done.commands.append(
+                {**shown, "executed": True, "rc": ended.returncode, "stdout": stdout, "stderr": stderr}
+            )
             if ended.returncode not in (item.get("accept") or [0]):
                 name = "A command" if item.get("sensitive") else item["argv"][0]
                 said = (stderr.strip() or stdout.strip())[-_SHOWN:]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._action import RESERVED, BcmAction
 
 PLUGINS = Path(__file__).parents[4] / "plugins"
 ACTIONS = sorted(path.stem for path in (PLUGINS / "action").glob("*.py") if path.stem != "__init__")
@@ -24,16 +24,21 @@ def _imported(kind: str, name: str) -> Any:
     return importlib.import_module(f"ansible_collections.bcm.core.plugins.{kind}.{name}")
 
 
-def _documentation(name: str) -> dict[str, Any]:
-    """Parsed documentation of a module, with its fragments."""
+def _blocks(name: str) -> dict[str, str]:
+    """DOCUMENTATION, EXAMPLES and RETURN of a module."""
     tree = ast.parse((PLUGINS / "modules" / f"{name}.py").read_text(encoding="utf-8"))
-    blocks = {
+    return {
         target.id: ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+def _documentation(name: str) -> dict[str, Any]:
+    """Parsed documentation of a module, with its fragments."""
+    blocks = _blocks(name)
     documentation: dict[str, Any] = yaml.safe_load(blocks["DOCUMENTATION"])
     options, attributes = {}, {}
     for fragment in documentation.get("extends_documentation_fragment", []):
@@ -96,3 +101,10 @@ def test_a_module_is_documentation_only(name: str) -> None:
     tree = ast.parse((PLUGINS / "modules" / f"{name}.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert [getattr(node, "module", None) for node in imports] == ["__future__"]
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_no_return_value_has_a_name_that_ansible_gives_a_meaning_to(name: str) -> None:
+    documented = yaml.safe_load(_blocks(name).get("RETURN", "{}")) or {}
+    # Those that Ansible shows in its own way are shown so on purpose, and documented by Ansible.
+    assert not documented.keys() & (RESERVED | {"changed", "diff", "failed", "msg", "warnings"})

@@ -15,7 +15,7 @@ from ansible.template import trust_as_template
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils import _lxd_options
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, plain
+from ansible_collections.bcm.core.plugins.plugin_utils._action import RESERVED, BcmAction, plain
 
 
 class _Echo(BcmAction):
@@ -81,3 +81,14 @@ def test_options_of_an_endpoint_are_merged() -> None:
     names = set(_Talker.argument_spec())
     assert names == (set(_lxd_options.LXD_ARGUMENT_SPEC) - {"target"}) | {"number", "fail"}
     assert set(_Echo.argument_spec()) == {"number", "fail"}
+
+
+@pytest.mark.parametrize("name", ["results", "skipped", "ansible_facts", "rc"])
+def test_a_result_has_no_name_that_ansible_gives_a_meaning_to(name: str) -> None:
+    class Named(_Echo):
+        def perform(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+            return {name: []}
+
+    assert name in RESERVED
+    with pytest.raises(AssertionError, match="returns what Ansible gives a meaning to"):
+        make(Named, {}).run()

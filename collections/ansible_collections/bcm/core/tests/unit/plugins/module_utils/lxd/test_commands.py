@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +18,8 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.shell import User
+
+from .conftest import Server
 
 
 class Instance:
@@ -43,7 +50,7 @@ def done(*items: dict[str, Any], check: bool = False) -> commands.CommandsResult
 def test_unless(instance: Instance) -> None:
     result = done({"argv": ["make"], "unless": ["true"]}, {"argv": ["paint"], "unless": ["false"]})
     assert instance.ran == [["true"], ["false"], ["paint"]]
-    assert [item["skipped"] for item in result.results] == [True, False]
+    assert [item["executed"] for item in result.commands] == [False, True]
     assert result.changed
 
 
@@ -78,3 +85,27 @@ def test_user_and_environment(instance: Instance) -> None:
         "JOBS": "2",
     }
     assert instance.options["cwd"] == "/"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_no_log_hides_a_result_and_check_mode_shows_what_would_change(
+    tmp_path: Path, unix_server: tuple[Server, str], hidden: bool
+) -> None:
+    server, socket = unix_server
+    server.answers_with("GET", "/1.0", {"api_extensions": [], "auth": "trusted"})
+    # In check mode a command that would change something is not run, so it takes no instance.
+    command = {"endpoint": f"unix://{socket}", "instance": "web", "argv": ["register", "the very token"]}
+    play = {"hosts": "localhost", "gather_facts": False}
+    play["tasks"] = [{"bcm.core.lxd_exec": command, "no_log": hidden}]
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    root = next(path for path in Path(__file__).parents if path.name == "ansible_collections").parent
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(root), "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    words = ["-i", "localhost,", "-e", "ansible_connection=local", "--check", "-vvv", tmp_path / "play.yml"]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), *words],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=1" in done.stdout
+    assert "skipped=0" in done.stdout
+    assert ("the very token" in done.stdout + done.stderr) != hidden
