@@ -100,12 +100,9 @@ def quietly(what: str, argv: list[str]) -> None:
     live = sys.stderr.isatty()
     if not live:
         step(f"{what} …")
-    with (
-        tempfile.TemporaryFile() as output,
-        subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PATH": _PATH}
-        ) as child,
-    ):
+    with tempfile.TemporaryFile() as output, subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PATH": _PATH}
+    ) as child:
         try:
             while child.poll() is None:
                 if live:

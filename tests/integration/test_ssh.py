@@ -74,7 +74,9 @@ def _commanded(client: Client, script: str, stdin: bytes = b"") -> bytes:
 
 
 @pytest.fixture(scope="module")
-def machine(client: Client, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(
+    client: Client, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("ssh")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     network = {"kind": "network", "name": NETWORK}

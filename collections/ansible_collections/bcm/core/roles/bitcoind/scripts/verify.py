@@ -42,7 +42,7 @@ def faults_of_network(expected: dict[str, Any], network: dict[str, Any]) -> list
     for net in network["networks"]:
         direct = expected["direct"] and net["name"] in ("ipv4", "ipv6")
         if net["reachable"] and net["proxy"] != expected["proxy"] and not direct:
-            faults.append(f'{net["name"]} is reachable past the proxy, through "{net["proxy"]}"')
+            faults.append(f"{net['name']} is reachable past the proxy, through \"{net['proxy']}\"")
         if net["reachable"] and expected["networks"] and net["name"] not in expected["networks"]:
             faults.append(f"{net['name']} is reachable, and only {', '.join(expected['networks'])} should be")
     told = [local["address"] for local in network["localaddresses"]]

@@ -58,7 +58,7 @@ def test_https_has_a_port_by_default(written: str, url: str, certificates: Pairs
     ("written", "message"),
     [
         ("ftp://box", 'Endpoint "ftp://box": unknown scheme "ftp", use unix://, https:// or ssh://'),
-        ("https://box:port", "Endpoint \"https://box:port\": Port could not be cast to integer value as 'port'"),
+        ("https://box:port", 'Endpoint "https://box:port": Port could not be cast to integer value as \'port\''),
         ("https://", 'Endpoint "https://" names no host: https://host[:port]'),
         ("ssh:///run/lxd.socket", 'Endpoint "ssh:///run/lxd.socket" names no host: ssh://[user@]host[:port]'),
         ("https://box", "Endpoint https://box needs a client certificate: set client_cert and client_key"),
