@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from .._errors import BcmError
-from .._plan.versions import satisfies
+from .._plan.versions import order, satisfies
 from .declaration import DEBIAN, Pin, Release
 
 _MESSAGE = re.compile(
@@ -27,7 +26,6 @@ _MESSAGE = re.compile(
 )
 _LISTED = re.compile(r"([0-9a-f]{64}) +(\d+) +(\S+)")
 _POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb")
-_CHUNK = re.compile(r"(\D*)(\d*)")
 _LIMIT = 64 << 20
 #: by how much clocks may differ, as apt has it
 _AHEAD = timedelta(seconds=10)
@@ -141,26 +139,12 @@ def newest(packages: bytes, release: Release, where: str) -> Package:
         above = f" that is not below the floor ({', '.join(floor)})" if floor else ""
         there = ", ".join(item.version for item in offered) or "none"
         raise BcmError(f"{where} has {wanted}{above}, only {there}: use another source of {release.stack}")
-    return max(found, key=lambda item: _order(item.version))
+    return max(found, key=lambda item: order(item.version))
 
 
 def upstream(version: str) -> str:
     """A Debian version without epoch and revision."""
     return re.sub(r"-[^-]*\Z", "", version.partition(":")[2] or version)
-
-
-def _order(version: str) -> Any:
-    """What sorts versions as dpkg does (deb-version(7)): "~" before the end of a part, that before letters."""
-    epoch, _unused, rest = version.rpartition(":")
-    main, _unused, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
-    return int(epoch or 0), _parts(main), _parts(revision)
-
-
-def _parts(text: str) -> list[tuple[list[int], int]]:
-    return [
-        ([-1 if char == "~" else ord(char) + (0 if char.isalpha() else 256) for char in word] + [0], int(number or 0))
-        for word, number in _CHUNK.findall(text)
-    ]
 
 
 def _package(fields: Mapping[str, str], url: str) -> Package:

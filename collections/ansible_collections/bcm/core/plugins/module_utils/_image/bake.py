@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 from collections.abc import Mapping
@@ -20,13 +19,12 @@ from .._errors import BcmError
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
 from .._lxd.handlers import addresses
-from .._plan.versions import satisfies
+from .._plan.versions import FOUND, satisfies
 from . import store
 from .base import archive
 from .sources import Mirrors, apt_options, mirrors
 
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
-_VERSION = re.compile(r"\d+(?:\.\d+)+")
 _OWNER = "user.bcm.builder"
 
 # Seconds.
@@ -99,7 +97,7 @@ def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
     # Some programs make a directory in their home for this.
     done = lxd_exec.run(client, name, argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"}, deadline=60.0)
     said = (done.stdout + done.stderr).decode(errors="replace")
-    found = _VERSION.search(said)
+    found = FOUND.search(said)
     if done.returncode or found is None:
         raise BcmError(
             f"Image of {stack}: `{' '.join(argv)}` says no version (status {done.returncode}): {said[-300:].strip()}"

@@ -396,7 +396,7 @@ def _onion(field: Field, protocol: str, tls: str | None) -> Onion:
         when=fields["when"].text() if "when" in fields else None,
         pow="pow" in fields and fields["pow"].flag(),
         intro_defense="intro_defense" in fields and fields["intro_defense"].flag(),
-        max_streams=fields["max_streams"].port() if "max_streams" in fields else 0,
+        max_streams=fields["max_streams"].number(0, 65535) if "max_streams" in fields else 0,
     )
 
 

@@ -94,10 +94,14 @@ class Field:
             self.wrong(f"is {self.shown}", "write true or false")
         return bool(self.value)
 
+    def number(self, least: int, most: int, what: str = "a whole number") -> int:
+        # a boolean is an int, too
+        if type(self.value) is not int or not least <= self.value <= most:
+            self.wrong(f"is {self.shown}", f"write {what} from {least} to {most}")
+        return self.value
+
     def port(self) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or not 0 < self.value < 65536:
-            self.wrong(f"is {self.shown}", "write a port, a whole number from 1 to 65535")
-        return int(self.value)
+        return self.number(1, 65535, "a port, a whole number")
 
     def size(self) -> str:
         try:

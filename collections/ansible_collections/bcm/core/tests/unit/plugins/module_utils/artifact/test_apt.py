@@ -32,6 +32,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.store import St
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.fields import Field
+from ansible_collections.bcm.core.plugins.module_utils._plan.versions import order
 
 from .test_artifacts import Server, server
 from .test_download import Socks, serving
@@ -344,9 +345,12 @@ def test_versions_are_in_dpkg_s_order() -> None:
         "1.2-1",
         "1.10-1",
         "1:0-1",
+        "1:0.1~rc1-1",
+        "1:0.1-1",
+        "10:0-1",
     ]
     shuffled = random.Random(1).sample(versions, len(versions))
-    assert sorted(shuffled, key=apt._order) == versions
+    assert sorted(shuffled, key=order) == versions
     if dpkg := shutil.which("dpkg"):
         for older, newer in itertools.pairwise(versions):
             subprocess.run([dpkg, "--compare-versions", older, "lt", newer], check=True)

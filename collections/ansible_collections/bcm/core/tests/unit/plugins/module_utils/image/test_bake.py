@@ -108,6 +108,8 @@ def test_a_file_that_cannot_be_read() -> None:
     [
         ("v0.11.1\n", "0.11.1"),
         ("Bitcoin Knots daemon version v29.4.knots20260508 bitcoind\nCopyright (C) 2009-2026\n", "29.4"),
+        ("Bitcoin Core daemon version v31.1rc2 bitcoind\n", "31.1rc2"),
+        ("Tor version 0.4.9.15-rc.\n", "0.4.9.15-rc"),
         ("Tor version 0.4.9.15.\nTor is running on Linux with Libevent 2.1.12\n", "0.4.9.15"),
     ],
 )

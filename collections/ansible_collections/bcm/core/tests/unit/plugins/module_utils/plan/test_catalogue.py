@@ -252,6 +252,11 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             "artifact.floor has nothing to compare with: add version_command",
         ),
         ("artifact.floor", {"versions": ["new"], "why": "x"}, 'versions.0 is "new"'),
+        (
+            "services.electrum.onion",
+            {"max_streams": -1},
+            "services.electrum.onion.max_streams is -1: write a whole number from 0 to 65535",
+        ),
         ("image", {"variables": ["a-b"]}, 'image.variables.0 is "a-b": write the name of a variable'),
         ("display", 1, "display is 1: write true or false"),
     ],
@@ -266,6 +271,16 @@ def test_a_wrong_field_is_named_with_file_and_remedy(
     assert complaint in message
     assert "roles/electrs/meta/stack.yml: " in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("count", [0, 65535])
+def test_streams_are_no_ports(documents: dict[str, Any], write: Any, count: int) -> None:
+    documents["tor"]["onions"] = True
+    documents["electrs"]["services"]["electrum"]["onion"] = {"max_streams": count}
+    documents["electrs"]["needs"]["tor"] = []
+    onion = Catalogue.read(roles=write(documents))["electrs"].services["electrum"].onion
+    assert onion
+    assert onion.max_streams == count
 
 
 @pytest.mark.parametrize(
