@@ -12,9 +12,12 @@ version_added: 0.1.0
 description:
   - Writes files as M(bcm.core.lxd_file) does, makes systemd read unit files that changed, then starts, restarts,
     reloads or stops units.
-  - A unit that was started leaves a stamp with the digest of all O(files) in C(/var/lib/bcm/units). A unit whose stamp
-    is another one is restarted. So it does not matter who wrote the files and when, and a run that was killed between
-    writing and restarting is healed by the next.
+  - A unit that was started leaves a stamp in C(/var/lib/bcm/units) that says with which O(files) it was, and which
+    versions of them. A unit whose stamp is another one is restarted. So it does not matter who wrote the files and
+    when. What was changed by hand and taken up by the unit is undone in the unit, too, and a run that was killed
+    between writing and restarting is healed by the next.
+  - A unit whose unit file is among O(files) is defined by them alone. Drop-ins that others have added to it below
+    C(/etc/systemd), C(/run/systemd) and C(/usr/local/lib/systemd) are removed; those of packages and generators stay.
   - When a unit does not start, the end of its journal is in the message.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -83,7 +86,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The paths that were changed, or in check mode would be.
+  description: The paths that were changed or removed, or in check mode would be.
   returned: success
   type: list
   elements: str
@@ -101,7 +104,7 @@ actions:
       type: str
       sample: restart
 digest:
-  description: SHA-256 over the unit files, and over the wanted state of all files; what the stamps hold.
+  description: SHA-256 over the wanted state of all files.
   returned: success
   type: str
 """

@@ -4,15 +4,20 @@
 
 """systemd units of an instance, together with the files they run on.
 
-A unit that runs leaves a stamp: the digests of the unit files and of all files it was started with. A unit whose stamp
-is not that of the files is restarted, whoever wrote them and whenever, so a run that is killed between the two is
-healed by the next. What only reloads is restarted, too, when unit files are not those it was started with.
+A unit that was started leaves a stamp: which contents the unit files and all other files had, and which versions of the
+files they were: their inode numbers and the times of their last change. As long as these are the same, nobody has
+touched a file since, so every start in between, whoever caused it, was one with the same contents. A unit whose stamp
+is another one is restarted; what only reloads is restarted, too, if it is the unit files that differ. Stamps are
+withdrawn before files are written, so a run that is killed in between is healed by the next.
+
+A unit whose unit file is among the files is ours alone: drop-ins that others have added to it are removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,14 +26,18 @@ from typing import Any
 
 from .client import Client
 from .errors import LxdError
-from .files import FileSession, apply_files
+from .files import FileSession, FilesResult, apply_files
 from .shell import Shell
 
 STAMPS = "/var/lib/bcm/units"
 JOURNAL_LINES = 15
 
-_PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload")
+_PROPERTIES = (
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "FragmentPath", "DropInPaths"
+)  # fmt: skip
 _DEFINITIONS = re.compile(r"/(etc|run|usr/lib|usr/local/lib|lib)/systemd/system/")
+# where neither packages nor generators put anything
+_ADDED = re.compile(r"/(etc|run|usr/local/lib)/systemd/(system|system\.control|transient)/")
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 # `timeout` of coreutils when time was up
 _TIMED_OUT = 124
@@ -45,6 +54,10 @@ class UnitsResult:
     actions: list[dict[str, str]] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
+    def add(self, done: FilesResult) -> None:
+        self.files += done.changed
+        self.diff += done.diff
+
 
 @dataclass(frozen=True)
 class _State:
@@ -56,6 +69,8 @@ class _State:
     enabled: str
     stale_definition: bool
     stamp: str
+    #: where its definition was read from
+    paths: tuple[str, ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -86,18 +101,18 @@ def apply_units(
     """
     names = [_checked(unit["name"]) for unit in units]
     with FileSession(client, instance) as session:
-        written = apply_files(session, files, check=check)
-        stamp = f"{_digest_of_definitions(files)} {written.digest}" if files else ""
-        result = UnitsResult(stamp, written.changed, diff=written.diff)
         shell = Shell(client, instance)
         try:
             manager = _Manager(instance, shell, session, deadline)
-            if not check and any(_DEFINITIONS.match(path) for path in written.changed):
-                manager.reload_definitions()
-            states = manager.states(names)
-            if not check and any(state.stale_definition for state in states):
-                manager.reload_definitions()
-                states = manager.states(names)
+            foreseen = apply_files(session, files, check=True)
+            if foreseen.changed and not check:
+                manager.withdraw(names, foreseen.changed)
+                apply_files(session, files)
+                if any(_DEFINITIONS.match(path) for path in foreseen.changed):
+                    manager.reload_definitions()
+            result = UnitsResult(foreseen.digest, foreseen.changed, diff=foreseen.diff)
+            states = manager.current_states(names, files, result, check)
+            stamp = manager.stamp_of(files, result, check) if files else ""
             for unit, name, state in zip(units, names, states, strict=True):
                 verbs = plan_unit(unit, state, stamp)
                 if verbs and not check:
@@ -140,9 +155,26 @@ def plan_unit(unit: Mapping[str, Any], state: _State, stamp: str) -> list[str]:
     return verbs
 
 
-def _digest_of_definitions(files: Sequence[Mapping[str, Any]]) -> str:
-    found = [[item["path"], str(item.get("content"))] for item in files if _DEFINITIONS.match(item["path"])]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+def stamp(files: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> str:
+    """Two digests, of unit files and of all others: what is wanted of each, and which version of it is there."""
+    digests = {True: hashlib.sha256(), False: hashlib.sha256()}
+    for item in files:
+        path, content = item["path"], hashlib.sha256(item.get("content") or b"").hexdigest()
+        wanted = [item.get(key) for key in ("state", "target", "mode", "owner", "group")]
+        own = digests[bool(_DEFINITIONS.match(path))]
+        own.update(json.dumps([path, content, wanted, versions.get(path)]).encode())
+    # what was added to a directory of drop-ins, and removed again
+    for path in sorted(path for path in versions if path not in {item["path"] for item in files}):
+        digests[True].update(json.dumps([path, versions[path]]).encode())
+    return " ".join(digest.hexdigest() for digest in (digests[True], digests[False]))
+
+
+def strangers(files: Sequence[Mapping[str, Any]], states: Mapping[str, _State]) -> list[str]:
+    """What defines units of ours, but is not among the files."""
+    wanted = {item["path"] for item in files if item.get("state") != "absent"}
+    defined = {posixpath.basename(path) for path in wanted if _DEFINITIONS.match(path)}
+    read = {path for name, state in states.items() if _full(name) in defined for path in state.paths}
+    return sorted(path for path in read - wanted if _ADDED.match(path))
 
 
 class _Manager:
@@ -156,6 +188,48 @@ class _Manager:
 
     def reload_definitions(self) -> None:
         self._systemctl("daemon-reload", "reload the unit files")
+
+    def withdraw(self, names: Sequence[str], changed: Sequence[str]) -> None:
+        """Forget with which of the files that are about to change units were started."""
+        for name in names:
+            path = f"{STAMPS}/{name}.digest"
+            before = self._stamped(name).split()[:1]
+            if before and not any(_DEFINITIONS.match(item) for item in changed):
+                self._session.write(path, f"{before[0]}\n".encode(), mode=0o644, uid=0, gid=0)
+            elif before:
+                self._session.remove(path)
+
+    def current_states(
+        self, names: Sequence[str], files: Sequence[Mapping[str, Any]], result: UnitsResult, check: bool
+    ) -> list[_State]:
+        """The states, once systemd knows the definitions as they are on disk, and what others added to them is gone."""
+        units = [posixpath.basename(item["path"]) for item in files if _DEFINITIONS.match(item["path"])]
+        # neither drop-ins nor templates are units
+        defined = [_checked(unit) for unit in units if not unit.endswith(".conf") and "@." not in unit]
+        known = list(dict.fromkeys([*names, *defined]))
+        states = self.states(known)
+        if not check and any(state.stale_definition for state in states):
+            self.reload_definitions()
+            states = self.states(known)
+        if found := strangers(files, dict(zip(known, states, strict=True))):
+            result.add(apply_files(self._session, [{"path": path, "state": "absent"} for path in found], check=True))
+            if not check:
+                self.withdraw(names, found)
+                apply_files(self._session, [{"path": path, "state": "absent"} for path in found])
+                self.reload_definitions()
+                states = self.states(known)
+        return states[: len(names)]
+
+    def stamp_of(self, files: Sequence[Mapping[str, Any]], result: UnitsResult, check: bool) -> str:
+        """The stamp of the files as they are now; in check mode, of what would change, none that was left."""
+        paths = [item["path"] for item in files if item.get("state") != "directory"]
+        paths += {posixpath.dirname(path) for path in paths if _DEFINITIONS.match(path) and path.endswith(".conf")}
+        # a stranger's directory may be gone with him
+        quoted = " ".join(shlex.quote(path) for path in paths)
+        done = self._shell.run(f"stat --printf='%n\\0%i %z\\0' -- {quoted} 2>/dev/null")
+        words = done.stdout.decode(errors="surrogateescape").split("\0")
+        versions = dict(zip(words[::2], words[1::2], strict=False))
+        return stamp(files, {**versions, **dict.fromkeys(result.files, "is to change")} if check else versions)
 
     def states(self, names: Sequence[str]) -> list[_State]:
         if not names:
@@ -174,16 +248,19 @@ class _Manager:
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in _text(done.stdout).split("\n\n")]
         return [self._state(name, block) for name, block in zip(names, blocks, strict=True)]
 
-    def _state(self, name: str, shown: Mapping[str, str]) -> _State:
+    def _stamped(self, name: str) -> str:
         path = f"{STAMPS}/{name}.digest"
-        stamp = self._session.read(path).decode().strip() if self._session.lstat(path) else ""
+        return self._session.read(path).decode(errors="replace").strip() if self._session.lstat(path) else ""
+
+    def _state(self, name: str, shown: Mapping[str, str]) -> _State:
         return _State(
             load=shown["LoadState"],
             active=shown["ActiveState"],
             sub=shown["SubState"],
             enabled=shown["UnitFileState"],
             stale_definition=shown["NeedDaemonReload"] == "yes",
-            stamp=stamp,
+            stamp=self._stamped(name),
+            paths=(shown["FragmentPath"], *shown["DropInPaths"].split()),
         )
 
     def apply(self, name: str, state: _State, verbs: Sequence[str]) -> None:
@@ -191,8 +268,8 @@ class _Manager:
         if starting and state.load in ("not-found", "masked", "bad-setting", "error"):
             reason = {"not-found": "does not exist", "masked": "is masked"}.get(state.load, "has a faulty unit file")
             raise LxdError(f"Failed to start {name} in instance {self._instance}: the unit {reason}")
-        if starting and state.active == "failed":
-            # or the limit on starts would hold
+        if starting and state.active != "inactive":
+            # or the limit on starts would hold, whoever has used it up
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)

@@ -47,6 +47,52 @@ def test_plan(unit: dict[str, Any], found: Any, verbs: list[str]) -> None:
     assert units.plan_unit(unit, found, "unit now") == verbs
 
 
+FILES: list[dict[str, Any]] = [
+    {"path": "/etc/lab/conf", "content": b"word"},
+    {"path": "/etc/systemd/system/lab.service", "content": b"[Service]"},
+    {"path": "/etc/systemd/system/lab.service.d/10-more.conf", "content": b"[Service]"},
+]
+VERSIONS = {item["path"]: f"{number} today" for number, item in enumerate(FILES)}
+
+
+@pytest.mark.parametrize(
+    ("path", "same"),
+    [
+        ("/etc/lab/conf", (True, False)),
+        ("/etc/systemd/system/lab.service", (False, True)),
+        ("/etc/systemd/system/lab.service.d/10-more.conf", (False, True)),
+        ("/etc/systemd/system/lab.service.d", (False, True)),
+    ],
+)
+def test_file_that_was_touched_and_put_back_makes_another_stamp(path: str, same: tuple[bool, bool]) -> None:
+    now, then = (units.stamp(FILES, found).split() for found in (VERSIONS, {**VERSIONS, path: "9 tomorrow"}))
+    assert tuple(one == other for one, other in zip(now, then, strict=True)) == same
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("other", [{"content": b"other"}, {"mode": 0o600}, {"owner": "lab"}, {"state": "absent"}])
+def test_other_wish_makes_another_stamp(number: int, other: dict[str, Any]) -> None:
+    wanted = [{**item, **other} if item is FILES[number] else item for item in FILES]
+    assert units.stamp(wanted, VERSIONS) != units.stamp(FILES, VERSIONS)
+
+
+def test_strangers_are_found_for_own_units_only() -> None:
+    added = (
+        "/etc/systemd/system/lab.service.d/99-extra.conf",
+        "/etc/systemd/system/service.d/all.conf",
+        "/run/systemd/system/lab.service.d/a.conf",
+        "/etc/systemd/system.control/lab.service.d/50-MemoryMax.conf",
+        "/run/systemd/transient/lab.service",
+        "/usr/local/lib/systemd/system/lab.service.d/b.conf",
+    )
+    theirs = ("/usr/lib/systemd/system/service.d/10.conf", "/run/systemd/generator/lab.service.d/x.conf")
+    found = state()
+    ours = units._State("loaded", "active", "running", "enabled", False, "", ("", FILES[1]["path"], *added, *theirs))
+    assert units.strangers(FILES, {"lab": ours, "other": found}) == sorted(added)
+    assert units.strangers(FILES[:1], {"lab": ours}) == []
+    assert units.strangers([], {"lab": ours}) == []
+
+
 def test_names() -> None:
     assert units._checked("tor") == units._checked("tor.service") == "tor"
     assert units._full("tor") == "tor.service"
