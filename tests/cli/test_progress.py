@@ -140,20 +140,21 @@ def test_check_mode_with_differences(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "said", "changed"),
     [
-        ("command", "Failed: b: Break: non-zero return code\n    the reason\n"),
-        ("fail", "Failed: a: Refuse: Pool x is too small\n"),
-        ("loop", "Failed: a: Loop: bad 2\n"),
-        ("template", "Failed: a: Template: "),
-        ("unreachable", "Failed: a: Lost: "),
+        # a command has run before it failed
+        ("command", "Failed: b: Break: non-zero return code\n    the reason\n", 3),
+        ("fail", "Failed: a: Refuse: Pool x is too small\n", 2),
+        ("loop", "Failed: a: Loop: bad 2\n", 2),
+        ("template", "Failed: a: Template: ", 2),
+        ("unreachable", "Failed: a: Lost: ", 2),
     ],
 )
-def test_a_failure_is_one_message(run: Run, fault: str, said: str) -> None:
+def test_a_failure_is_one_message(run: Run, fault: str, said: str, changed: int) -> None:
     done = run.ends(fault=fault)
     assert done.returncode in (2, 4)
     assert said in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("Failed: 2 steps changed")
+    assert done.stdout.splitlines()[-1].endswith(f"Failed: {changed} steps changed")
     assert "chain  regtest" not in done.stdout
     assert not re.search(r"Traceback|fatal:|FAILED|=>|Task failed", done.stdout + done.stderr)
 

@@ -140,6 +140,7 @@ class CallbackModule(CallbackBase):
         self._done: dict[str, set[str]] = {}
         self._report: dict[str, t.Any] = {}
         self._errors: list[dict[str, str]] = []
+        self._changed = 0
         self._check = False
         self._out = 1
         self._live = False
@@ -215,6 +216,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         label = self._over(result)
+        self._changed += bool(result.result.get("changed"))
         if isinstance(facts := result.result.get("bcm_report"), t.Mapping):
             self._report = plain(facts)
         phase = _PHASE.search(result.task.get_path() or "")
@@ -224,17 +226,21 @@ class CallbackModule(CallbackBase):
         # Proofs change nothing, and are what a person waits for.
         if result.result.get("changed") or key == "verify" or self._display.verbosity:
             far = f" ({len(done)} of {self._hosts})" if self._hosts > 1 else ""
-            self._line(f"  {label}{_name(result.task)}{self._summary(result)}{far}")
+            counts = self._counts(result)
+            self._line(f"  {label}{_name(result.task)}{f': {counts}' if counts else ''}{far}")
         if self._display.verbosity > 1:
             self._line(self._dump_results(result.result), stamped=False)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         label = self._over(result)
+        # Ansible's own count leaves out what a step did before it failed.
+        self._changed += bool(result.result.get("changed"))
         if ignore_errors:
             return
         message = self._message(result)
         self._errors.append({"instance": result.host.get_name(), "step": _name(result.task), "message": message})
-        self._line(f"Failed: {label}{_name(result.task)}: {message}")
+        counts = self._counts(result)
+        self._line(f"Failed: {label}{_name(result.task)}: {message}{f' (changed: {counts})' if counts else ''}")
         if self._display.verbosity > 1:
             self._handle_exception(result.result, use_stderr=True)
 
@@ -254,7 +260,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         self._stopped.set()
-        changed = sum(stats.changed.values())
+        changed = self._changed
         word = "would change" if self._check else "changed"
         outcome = f"{changed} step{'s' * (changed != 1)} {word}" if changed else f"nothing {word}"
         if self._report and not self._errors:
@@ -277,14 +283,13 @@ class CallbackModule(CallbackBase):
         self._handle_warnings(result.result)
         return under.host if under else f"{name}: "
 
-    def _summary(self, result: CallbackTaskResult) -> str:
+    def _counts(self, result: CallbackTaskResult) -> str:
         """What a step did, if it says so: "create 4 instances, update 1 network"."""
         counts: dict[tuple[str, str], int] = {}
         for change in result.result.get("changes") or ():
             key = (str(change.get("action")), str(change.get("kind")).replace("_", " "))
             counts[key] = counts.get(key, 0) + 1
-        text = ", ".join(f"{action} {count} {kind}{'s' * (count > 1)}" for (action, kind), count in counts.items())
-        return f": {text}" if text else ""
+        return ", ".join(f"{action} {count} {kind}{'s' * (count > 1)}" for (action, kind), count in counts.items())
 
     def _message(self, result: CallbackTaskResult) -> str:
         """The message of a failure, with what the failed program said where a program failed."""

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import _changes
 from ._errors import BcmError
 
 
@@ -38,6 +39,7 @@ def put(*files: tuple[Path, str | bytes, int]) -> None:
         written = [(drafts.enter_context(draft(*file)), file[0]) for file in files]
         for name, path in written:
             os.replace(name, path)
+            _changes.note()
             sync(path.parent)
 
 

@@ -10,6 +10,7 @@ from abc import abstractmethod
 
 from ansible.plugins.action import ActionBase
 
+from ..module_utils import _changes
 from ..module_utils._errors import BcmError
 
 if t.TYPE_CHECKING:
@@ -121,10 +122,11 @@ class BcmAction(ActionBase):
         result = super().run(tmp, task_vars)
         _spec, params = self.validate_argument_spec(argument_spec=self.argument_spec(), **self.CONSTRAINTS)
         self._params = plain(params)
+        before = _changes.made()
         try:
             found = self.perform(self._params, task_vars or {})
         except BcmError as exc:
-            return {"failed": True, "changed": False, "msg": str(exc)}
+            return {"failed": True, "changed": _changes.made() > before, "msg": str(exc)}
         finally:
             if self._client is not None:
                 self._client.close()

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from .. import _changes
 from .endpoint import Endpoint, resolve
 from .errors import (
     Conflict,
@@ -42,6 +43,9 @@ else:
     IMPORT_ERROR = None
 
 CHANGED_MEANWHILE = "somebody changed it after it was read; nothing was overwritten, run again"
+
+# Of a connection that was not made; TimeoutError is not among them, since an answer may be late.
+_UNSENT = (FileNotFoundError, PermissionError, ConnectionRefusedError, ssl.SSLError)
 
 _BY_STATUS = {403: Forbidden, 404: NotFound, 409: Conflict, 412: PreconditionFailed}
 
@@ -152,7 +156,10 @@ class Client:
         """Send a change. Returns the metadata of a synchronous answer, or the Operation that was started."""
         headers = {"If-Match": etag} if etag else {}
         data = None if body is None else json.dumps(body)
-        return self.decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
+        answer = self.decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
+        if not isinstance(answer, Operation):
+            _changes.note()
+        return answer
 
     def call(
         self,
@@ -178,7 +185,23 @@ class Client:
             raise type(error)(f"Failed to {what}: {error}") from error
 
     def wait(self, operation: Operation, *, what: str, deadline: float = 120.0) -> dict[str, Any]:
-        """Wait for an operation, at most ``deadline`` seconds; its metadata. LxdError if it failed."""
+        """Wait for an operation, at most ``deadline`` seconds; its metadata. LxdError if it failed.
+
+        A failed operation undoes what it did. One of class websocket is a command or a copy of files, which only the
+        caller knows whether it changes anything.
+        """
+        changes = operation.metadata.get("class", "task") == "task"
+        try:
+            metadata = self._wait(operation, what, deadline)
+        except (DeadlineExceeded, Unreachable):
+            if changes:
+                _changes.note()
+            raise
+        if changes:
+            _changes.note()
+        return metadata
+
+    def _wait(self, operation: Operation, what: str, deadline: float) -> dict[str, Any]:
         end = time.monotonic() + deadline
         while True:
             seconds = min(30, math.ceil(max(0.0, end - time.monotonic())))
@@ -205,7 +228,7 @@ class Client:
                 if state["class"] == "task" and state["status_code"] < 200 and not touched.isdisjoint(paths):
                     # How it ended shows in the object.
                     with contextlib.suppress(LxdError):
-                        self.wait(Operation(state["id"], state), what="wait", deadline=deadline)
+                        self._wait(Operation(state["id"], state), "wait", deadline)
 
     def stream(
         self,
@@ -259,6 +282,8 @@ class Client:
                 stream=stream,
             )
         except requests.RequestException as error:
+            if method != "GET" and not any(isinstance(cause, _UNSENT) for cause in _causes(error)):
+                _changes.note()  # the server may have done it
             raise self._unreachable(error) from error
         if response.status_code >= 400:
             if response.status_code == 403:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import _changes
 from . import exec as _exec
 from .client import Client
 from .files import FileSession
@@ -58,6 +59,8 @@ def run_commands(
             if check and changes:
                 done.commands.append({**shown, "executed": False})
                 continue
+            if changes:
+                _changes.note()
             ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
             stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
             done.commands.append(

@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
+from .. import _changes
 from .client import Client
 from .errors import LxdError
 from .handlers import WANTED_IMAGE, Body, Step, handler_of
@@ -30,6 +31,7 @@ class Work:
     resource: Resource
     body: Body | None
     steps: list[Step]
+    #: steps that changed something, of which the last may have failed half-way
     done: list[Step] = field(default_factory=list)
     error: LxdError | None = None
 
@@ -212,7 +214,13 @@ def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], No
         for step in item.steps:
             if progress is not None:
                 progress(item.resource, step)
-            handler.perform(client, item.resource, step)
+            before = _changes.made_here()
+            try:
+                handler.perform(client, item.resource, step)
+            except LxdError:
+                if _changes.made_here() > before:
+                    item.done.append(step)
+                raise
             item.done.append(step)
     finally:
         with contextlib.suppress(LxdError):

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from .. import _changes
 from .client import Client, quoted
 from .errors import LxdError
 
@@ -189,6 +190,8 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
             reason = getattr(error, "strerror", None) or str(error) or "the connection was lost"
             raise LxdError(f"Failed to write {item['path']} in instance {session.instance}: {reason}") from error
         if before != after:
+            if not check:
+                _changes.note()
             result.changed.append(item["path"])
             result.diff.append(
                 {"before_header": item["path"], "after_header": item["path"], "before": before, "after": after}

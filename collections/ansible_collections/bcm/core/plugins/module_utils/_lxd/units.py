@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import _changes
 from .client import Client
 from .errors import LxdError
 from .files import FileSession, FilesResult, apply_files
@@ -273,6 +274,7 @@ class _Manager:
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)
+            _changes.note()
 
     def stamp(self, name: str, state: _State, stamp: str) -> None:
         path = f"{STAMPS}/{name}.digest"

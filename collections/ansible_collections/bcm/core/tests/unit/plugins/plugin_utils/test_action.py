@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.playbook.task import Task
 from ansible.template import trust_as_template
 
+from ansible_collections.bcm.core.plugins.module_utils import _changes
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils import _lxd_options
 from ansible_collections.bcm.core.plugins.plugin_utils._action import RESERVED, BcmAction, plain
@@ -59,6 +60,15 @@ def test_parameters_are_validated_and_completed() -> None:
 
 def test_an_error_of_ours_is_a_message_and_nothing_else() -> None:
     assert make(_Echo, {"fail": True}).run() == {"failed": True, "changed": False, "msg": "Cellar is flooded: pump"}
+
+
+def test_a_failure_says_whether_something_was_changed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(action: BcmAction, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        _changes.note()
+        raise BcmError("Cellar is flooded: pump")
+
+    monkeypatch.setattr(_Echo, "perform", perform)
+    assert make(_Echo, {}).run()["changed"] is True
 
 
 def test_modes() -> None:

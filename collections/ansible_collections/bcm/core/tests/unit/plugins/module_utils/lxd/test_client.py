@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils import _changes
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     Conflict,
@@ -124,6 +125,42 @@ def test_an_operation_is_waited_for(unix_server: Any) -> None:
         assert client.call("POST", "/1.0/instances", {"name": "i"}, what="create instance i") == {"x": 1}
     assert json.loads(server.requests[0][3]) == {"name": "i"}
     assert server.requests[1][2]["timeout"] == "30"
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "changes"),
+    [
+        (operation("Success", 200), 202, 1),
+        (operation("Failure", 400, err="no room"), 202, 0),
+        (operation("Success", 200, **{"class": "websocket"}), 202, 0),  # a command
+        ({}, 200, 1),
+        ({}, 409, 0),
+    ],
+)
+def test_what_the_server_did_counts_as_a_change(unix_server: Any, ended: Any, status: int, changes: int) -> None:
+    server, path = unix_server
+    server.answers_with("GET", "/1.0", SERVER)
+    server.starts("POST", "/1.0/x", {**ended, "id": "42"})
+    if status == 200:
+        server.answers_with("POST", "/1.0/x", {})
+    elif status != 202:
+        server.refuses("POST", "/1.0/x", status, "exists")
+    server.answers_with("GET", "/1.0/operations/42/wait", ended)
+    before = _changes.made()
+    with Client(path) as client, contextlib.suppress(LxdError):
+        client.get("/1.0")
+        client.call("POST", "/1.0/x", {}, what="do it")
+    assert _changes.made() - before == changes
+
+
+def test_what_was_sent_and_not_answered_counts_as_a_change(unix_server: Any, tmp_path: Path) -> None:
+    server, path = unix_server
+    server.answers["POST", "/1.0/x"] = (200, {}, {"Transfer-Encoding": "chunked"})  # ends without an end
+    for endpoint, changes in ((path, 1), (str(tmp_path / "nobody"), 0)):
+        before = _changes.made()
+        with contextlib.suppress(LxdError), Client(endpoint, timeout=0.5) as client:
+            client.call("POST", "/1.0/x", {}, what="do it")
+        assert _changes.made() - before == changes
 
 
 def test_an_operation_that_fails_says_why(unix_server: Any) -> None:

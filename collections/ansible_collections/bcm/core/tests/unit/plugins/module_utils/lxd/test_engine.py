@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.bcm.core.plugins.module_utils import _changes
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Work, order, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     Conflict,
@@ -70,6 +71,7 @@ class Memory:
         self.log.append((method, what))
         if what in self.broken:
             raise LxdError(f"Failed to {what}: it broke")
+        _changes.note()
         if method == "DELETE":
             self._unused(path)
             del self.objects[path]
@@ -278,6 +280,19 @@ def test_a_resource_that_fails_half_way_tells_what_was_done() -> None:
     with pytest.raises(ApplyError, match="^Failed to start instance i: it broke$") as caught:
         apply(server, {"kind": "instance", "name": "i", "image": "base", "state": "started"})
     assert [change["action"] for change in caught.value.outcome.changes] == ["create"]
+
+
+def test_a_step_that_fails_half_way_counts_as_a_change() -> None:
+    server = Memory()
+    apply(server, {"kind": "instance", "name": "i", "image": "base", "state": "started"})
+    server.broken = {"delete instance i"}
+    with pytest.raises(ApplyError) as caught:
+        apply(server, {"kind": "instance", "name": "i", "state": "absent"})
+    assert server.objects["/1.0/instances/i"]["status"] == "Stopped"
+    assert caught.value.outcome.changes == [{"kind": "instance", "name": "i", "action": "delete"}]
+    with pytest.raises(ApplyError) as caught:
+        apply(server, {"kind": "instance", "name": "i", "state": "absent"})
+    assert caught.value.outcome.changes == []
 
 
 def test_what_was_changed_after_the_plan_is_not_written_over() -> None:
