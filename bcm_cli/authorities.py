@@ -37,7 +37,7 @@ class _Public(Store):
 def seen(datacenter: DataCenter) -> Authority:
     """The authority as all may see it, in check mode."""
     made = authority(_options(datacenter), datacenter.secrets, True)
-    made.store = _Public(made.store.directory, datacenter.chain)
+    made.store = _Public(made.store.directory, datacenter.chain, vault=None)
     return made
 
 

@@ -63,20 +63,37 @@ iOS        open {stem}.cer; Settings, General: install it in VPN & Device Manage
 
 
 def init(args: argparse.Namespace) -> int:
-    """The first root, its intermediate and their lists; nothing if they are there."""
+    """The first root, its intermediate and their lists; nothing if they are there.
+
+    If what was issued is lost, it is the root of the next generation.
+    """
     datacenter: DataCenter = args.datacenter
     seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
     book = seen.book()
     if book.root:
         _good_root(book, seen)
+    if book.root and args.generation not in (None, book.root.index):
+        raise UsageError(
+            f"{seen.domain} has root g{book.root.index} already: `bcm ca rotate` begins the next generation"
+        )
     if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
         setup.step(f"{seen.domain} has its authority already: nothing was changed")
         return _summary(args, seen)
-    work = partial(Authority.everything, wants=(), allow_new=True, direct=direct)
-    foretold = work(seen)
-    identity = Identity(seen.domain, book.root.index if book.root else 1)
+
+    def work(authority: Authority) -> Outcome:
+        lost = authority.store.lost_generation()
+        generation = args.generation or (lost + 1 if lost else None)
+        return authority.everything((), generation=generation, allow_new=True, direct=direct)
+
+    foretold, lost = work(seen), seen.store.lost_generation()
     where = "on the Trezor" if seen.provider == "trezor" else f"its key in {seen.store.private}"
-    setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
+    if lost is None and not args.generation:
+        setup.step(f"{seen.store.public} is lost: the root is going to be the next after what the vault knows, {where}")
+    else:
+        identity = Identity(seen.domain, book.root.index if book.root else args.generation or (lost or 0) + 1)
+        setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
+    if book.root is None and lost == 0 and not args.generation and seen.provider == "trezor":
+        setup.step("If it had a root before, put its files back, or add --generation N, one more than any it had")
     setup.step(f"Below it may be certified: {seen.scope}")
     _announce(datacenter, foretold, " twice, since nothing tells a mistyped one yet" * (book.root is None))
     setup.agreed("Make the authority?", args.yes, "Nothing was made")

@@ -89,7 +89,7 @@ def _roots(datacenter: DataCenter) -> list[tuple[Identity, ec.EllipticCurvePubli
 
     found = []
     for path in sorted(datacenter.secrets.glob("*.pki.json")):
-        content = Store(path.parent, path.name.removesuffix(".pki.json")).read()
+        content = Store(path.parent, path.name.removesuffix(".pki.json"), vault=None).read()
         book, _written = from_plain(content or {}, path)
         if book.provider == "trezor" and book.root:
             key = cast("ec.EllipticCurvePublicKey", book.root.certificate.public_key())

@@ -169,7 +169,9 @@ def _parser() -> _Parser:
     verb(secret, "edit", "secret:edit", "change secrets with the editor of VISUAL or EDITOR", "bcm secret edit")
 
     ca = group(verb(verbs, "ca", "", "look after the certificates and who signs them", "bcm ca show"))
-    verb(ca, "init", "ca:init", "make the root, its intermediate and their lists", "bcm ca init", json)
+    init = verb(ca, "init", "ca:init", "make the root, its intermediate and their lists", "bcm ca init", json)
+    text = "the generation of the root, one more than any there was, if the files of an authority are lost"
+    init.add_argument("--generation", type=int, metavar="N", help=text)
     shown = verb(ca, "show", "ca:show", "show the root to compare, and what rests on it", "bcm ca show", json)
     shown.add_argument("certificate", nargs="?", metavar="NAME", help="one certificate in detail")
     listed = verb(ca, "list", "ca:list_all", "list the certificates", "bcm ca list --all", json)

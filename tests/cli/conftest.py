@@ -30,6 +30,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from bcm_cli import images, setup
@@ -170,7 +171,9 @@ class Safe:
         def opener(_keys: object, _where: object, *, first: bool, confirmations: int) -> Trezor:
             return Trezor(self.double.path, first=first)
 
-        store = Store(self.secrets, "signet")
+        with Trezor(self.double.path, first=True) as used:
+            password = used.vault_secret("home")
+        store = Store(self.secrets, "signet", vault=AnsibleVault("home", password.encode()))
         Authority(store, pki.scope(["home-signet.bcm"], []), "trezor", opener).root(None, allow_new=True)
         self.confirmed()
 

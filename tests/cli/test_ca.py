@@ -386,6 +386,49 @@ def test_a_revoked_intermediate(home: Home) -> None:
     assert home.verify("laptop", trust) == "OK"
 
 
+def test_lost_public_file_begins_the_next_generation(home: Home) -> None:
+    """What was revoked is forgotten, so nobody is to trust the root that signed it."""
+    laptop = home.issue("laptop")["serial"]
+    home.does("revoke", "laptop")
+    old = (home.out / "root.crt").read_text()
+    private = (home.secrets / "regtest.keys.json").read_bytes()
+    public = home.secrets / "regtest.pki.json"
+    public.rename(home.out / "lost")
+    refused = home.ca("issue", "laptop", "--usage", "client", "--out", str(home.out))
+    assert (refused.returncode, "type `bcm ca init`" in refused.stderr) == (1, True)
+    assert home.ca("init", "--generation", "1", "--yes").returncode == 1
+    assert (public.exists(), (home.secrets / "regtest.keys.json").read_bytes()) == (False, private)
+    begun = home.ca("init", "--yes")
+    assert (begun.returncode, "root g2: 3650 days" in begun.stdout) == (0, True), begun.stderr
+    assert (home.secrets / "regtest.keys.g1.json").read_bytes() == private
+    assert home.does("show")["roots"][0]["generation"] == 2
+    assert home.issue("laptop", "--usage", "client", "--force")["serial"] != laptop
+    assert "error" in home.verify("laptop", old)
+    assert home.verify("laptop", (home.out / "root.crt").read_text()) == "OK"
+    refused = home.ca("init", "--generation", "3")
+    assert (refused.returncode, "has root g2 already: `bcm ca rotate` begins" in refused.stderr) == (2, True)
+    # the older one is not taken any more
+    (home.out / "lost").rename(public)
+    for words in (("show",), ("renew",), ("export", str(home.out)), ("revoke", "laptop", "--yes")):
+        refused = home.ca(*words)
+        assert (refused.returncode, "is older than regtest.keys.json, so what was revoked" in refused.stderr) == (
+            1,
+            True,
+        )
+
+
+def test_edited_public_file_is_refused(home: Home) -> None:
+    home.issue("laptop")
+    home.does("revoke", "laptop")
+    content = home.book
+    for item in content["serials"].values():
+        item["revoked"] = None
+    (home.secrets / "regtest.pki.json").write_text(json.dumps(content))
+    for words in (("show",), ("renew",), ("init",), ("issue", "laptop", "--out", str(home.out)), ("rotate", "--yes")):
+        refused = home.ca(*words)
+        assert (refused.returncode, "pki.json was changed by something other than" in refused.stderr) == (1, True)
+
+
 def test_what_was_about_to_be_forgotten(bare: Home) -> None:
     """A certificate that expired long ago is there until something is written, and may be wanted again."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -432,7 +475,8 @@ def test_a_lost_key_of_the_intermediate(home: Home) -> None:
     book = home.book
     root = book["roots"][0]["key"]
     vault = home.secrets / "regtest.keys.json"
-    vault.write_text(json.dumps({name: key for name, key in json.loads(vault.read_text()).items() if name == root}))
+    private = json.loads(vault.read_text())
+    vault.write_text(json.dumps({**private, "keys": {root: private["keys"][root]}}))
     refused = home.ca("renew", "--days", "7")
     assert "Nothing is due" in refused.stderr  # as far as all that is public tells
     refused = home.ca("issue", "laptop", "--usage", "client", "--out", str(home.out))
@@ -659,6 +703,24 @@ def test_what_is_lost_is_counted_once_it_is_known(wallet: Wallet) -> None:
     assert "and nothing is signed, unless a key is lost" in done.stderr
     assert re.findall(r'confirm (\d of \d): "(\w+ g1)', done.stderr) == [("1 of 2", "inter g1"), ("2 of 2", "crl g1")]
     assert _kinds(wallet.confirmed()) == ["inter g1", "crl g1"]
+
+
+def test_lost_files_of_a_device_begin_no_generation_that_was(wallet: Wallet) -> None:
+    """Its key would be the same again, and what was revoked would be good."""
+    told = wallet.ca("init", "--yes")
+    assert "If it had a root before, put its files back, or add --generation N" in told.stderr
+    wallet.confirmed()
+    (wallet.secrets / "signet.pki.json").unlink()
+    told = wallet.ca("init", "--yes")
+    assert (told.returncode, "the next after what the vault knows" in told.stderr) == (0, True)
+    assert _kinds(wallet.confirmed()) == ["root g2", "inter g2", "crl g2"]
+    for name in ("signet.pki.json", "signet.keys.json"):
+        (wallet.secrets / name).unlink()
+    (wallet.secrets / "signet.json").touch()
+    refused = wallet.ca("init", "--yes")
+    assert (refused.returncode, "with `bcm ca init --generation N`" in refused.stderr) == (1, True)
+    assert wallet.confirmed() == []
+    assert wallet.does("init", "--generation", "3")["root"] == "g3"
 
 
 def test_a_rotation_that_was_cancelled_is_finished(wallet: Wallet) -> None:

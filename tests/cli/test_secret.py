@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 from pathlib import Path
@@ -235,15 +236,21 @@ def test_another_run_meanwhile(
 # -- in the vault -----------------------------------------------------------------------------------------------------
 
 
-def test_a_plain_file_is_read_and_encrypted_with_the_next_change(safe: Safe, editor: Path) -> None:
-    path = safe.secrets / "signet.json"
-    path.parent.mkdir(mode=0o700)
-    path.write_text(_secrets.formatted(VALUES))
+def test_plain_file_is_refused_until_it_was_encrypted_by_hand(safe: Safe, editor: Path) -> None:
     safe.root()
+    path = safe.secrets / "signet.json"
+    path.write_text(_secrets.formatted(VALUES))
+    for words in (("show", "electrum/wallet"), ("rotate", "electrum/wallet"), ("list",), ("edit",)):
+        refused = safe.bcm("secret", *words)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"{path} is not encrypted, as everything of vault home has to be" in refused.stderr
+    assert path.read_text() == _secrets.formatted(VALUES)
+    command = refused.stderr.partition("`")[2].partition("`")[0]
+    encrypted = safe.runs(*shlex.split(command.replace("home@", f"home@{safe.checkout.home}/")))
+    assert encrypted.returncode == 0, encrypted.stderr
+    safe.confirmed()
     assert safe.bcm("secret", "show", "electrum/wallet").stdout == "secret two\n"
     assert safe.confirmed() == ["Enter passphrase", "bcm vault home"]
-    assert path.read_text().startswith("{")
-    assert safe.bcm("secret", "rotate", "electrum/wallet").returncode == 0
     sealed = path.read_text()
     assert sealed.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
     assert safe.bcm("secret", "edit", **edits(editor, 'grep -q "secret one" "$2"')).returncode == 0

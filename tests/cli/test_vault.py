@@ -184,8 +184,8 @@ WHOLE = """---
     bcm.core.secrets: {chain: signet, vault_id: home}
     group/bcm.core.ca: {chain: signet, domain: home-signet.bcm, vault_id: home}
   tasks:
-    - bcm.core.secrets: {names: [tor/a]}
     - bcm.core.ca_root: {allow_new_root: true}
+    - bcm.core.secrets: {names: [tor/a]}
     - bcm.core.ca_intermediate:
     - bcm.core.ca_certificate: {certificates: [{name: electrs, names: [electrs.home-signet.bcm]}]}
     - bcm.core.ca_crl:

@@ -29,7 +29,7 @@ class ActionModule(BcmAction):
         path = directory / f"{params['chain']}.json"
         found = ensure(path, params["names"], check=self.check_mode, vault=of_run(params["vault_id"]))
         return {
-            "changed": bool(found.made or found.sealed),
+            "changed": bool(found.made),
             "secrets": found.of_stacks(),
             "made": found.made,
             "path": str(path),

@@ -52,7 +52,7 @@ options:
   vault_id:
     description:
       - The name of the Ansible vault in which private keys are kept, whose password the run was given with
-        C(--vault-id). Without it, they are not encrypted. A file that is not, is read, and encrypted when keys change.
+        C(--vault-id). Without it, they are not encrypted. With it, a file that is not encrypted is refused.
     type: str
 attributes:
   action_group:

@@ -27,7 +27,7 @@ options:
   vault_id:
     description:
       - The name of the Ansible vault in which that file is kept, whose password the run was given with
-        C(--vault-id). Without it, it is not encrypted. A file that is not, is read, and encrypted when it changes.
+        C(--vault-id). Without it, it is not encrypted. With it, a file that is not encrypted is refused.
     type: str
 attributes:
   action_group:

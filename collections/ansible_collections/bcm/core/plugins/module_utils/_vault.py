@@ -14,12 +14,12 @@ HEADER = "$ANSIBLE_VAULT"
 
 
 class Vault(Protocol):
-    """Encrypts whole files. What was written before there was a vault is read as it is."""
+    """Encrypts whole files."""
 
     def seal(self, text: str) -> str: ...
 
     def open(self, text: str, where: object) -> str:
-        """``where`` it was read. Raises BcmError if it cannot be decrypted."""
+        """``where`` it was read. Raises BcmError if it cannot be decrypted, or is not as `seal` leaves it."""
 
 
 class _Plain:
@@ -27,7 +27,7 @@ class _Plain:
         return text
 
     def open(self, text: str, where: object) -> str:
-        if not text.startswith(HEADER):
+        if not is_encrypted(text):
             return text
         raise BcmError(f"{where} is encrypted: run it with --vault-id {vault_id(text)}@bcm-vault-client, or use bcm")
 
@@ -42,6 +42,5 @@ def vault_id(text: str) -> str:
     return fields[3] if len(fields) > 3 else "default"
 
 
-def exposed(vault: Vault, text: str) -> bool:
-    """Whether a text is not encrypted that should be."""
-    return vault is not PLAIN and not text.startswith(HEADER)
+def is_encrypted(text: str) -> bool:
+    return text.startswith(HEADER)

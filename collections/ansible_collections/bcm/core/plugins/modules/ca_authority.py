@@ -24,7 +24,9 @@ options:
   certificates:
     default: []
   generation:
-    description: The generation of the root. To rotate, give the next one. Without it, the current one, or V(1).
+    description:
+      - The generation of the root. To rotate, give the next one. Without it, the current one, or V(1).
+      - If what was issued is lost, give the one after the last.
     type: int
   allow_new_root:
     description: Consent to a new root, if one is needed.

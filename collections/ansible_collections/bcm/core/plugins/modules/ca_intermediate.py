@@ -22,7 +22,9 @@ extends_documentation_fragment:
   - bcm.core.attributes.reconciles
 options:
   replace_lost:
-    description: If the key of the intermediate is lost, revoke it and make another one.
+    description:
+      - If the key of the intermediate is lost, revoke it and make another one. If the whole file of private keys is,
+        nothing else tells whether the public one is the newest, and this says that it is.
     type: bool
     default: false
   days:

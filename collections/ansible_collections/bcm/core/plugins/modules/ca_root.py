@@ -23,6 +23,7 @@ options:
   generation:
     description:
       - The generation of the root. To rotate, give the next one. Without it, the current one, or V(1).
+      - If what was issued is lost, give the one after the last.
     type: int
   allow_new_root:
     description: Consent to a new root. A key that nobody has used before is made, or derived by the device.

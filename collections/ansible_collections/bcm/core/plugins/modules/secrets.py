@@ -50,7 +50,7 @@ options:
   vault_id:
     description:
       - The name of the Ansible vault in which they are kept, whose password the run was given with C(--vault-id).
-        Without it, they are not encrypted. A file that is not, is read, and encrypted at once.
+        Without it, they are not encrypted. With it, a file that is not encrypted is refused.
     type: str
 seealso:
   - module: bcm.core.plan

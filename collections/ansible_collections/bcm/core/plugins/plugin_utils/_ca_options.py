@@ -73,7 +73,7 @@ class CaAction(BcmAction):
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or beside_inventory(task_vars))
-        vault = of_run(params["vault_id"]) if self.PRIVATE else PLAIN
+        vault = of_run(params["vault_id"]) if self.PRIVATE else None
         return self.work(authority(params, directory, self.check_mode, vault), params)
 
 
@@ -81,7 +81,7 @@ def authority(
     params: t.Mapping[str, t.Any],
     directory: Path,
     check: bool,
-    vault: Vault = PLAIN,
+    vault: Vault | None = PLAIN,
     say: t.Callable[[str], None] | None = None,
     kept: Path | None = None,
 ) -> Authority:

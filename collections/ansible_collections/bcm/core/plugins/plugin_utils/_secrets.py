@@ -20,7 +20,7 @@ from typing import Any
 from ..module_utils._disk import private, put, remove_drafts
 from ..module_utils._errors import BcmError
 from ..module_utils._tor.relay import new_identity
-from ..module_utils._vault import PLAIN, Vault, exposed
+from ..module_utils._vault import PLAIN, Vault
 from ._action import plain
 
 # 256 bits
@@ -30,11 +30,10 @@ _NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_]+)+")
 
 @dataclass(frozen=True)
 class Secrets:
-    """All secrets by name, the names of those that were just made, and whether the file was encrypted only now."""
+    """All secrets by name, and the names of those that were just made."""
 
     values: dict[str, str]
     made: list[str]
-    sealed: bool = False
 
     def of_stacks(self) -> dict[str, dict[str, str]]:
         """For each stack the secrets it may know."""
@@ -73,7 +72,7 @@ def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PL
             return _completed(path, names, vault)
         with _locked(path.parent):
             result = _completed(path, names, vault)
-            if result.made or result.sealed:
+            if result.made:
                 _write(path, result.values, vault)
             elif path.exists():
                 path.chmod(0o600)
@@ -121,10 +120,9 @@ def formatted(values: Mapping[str, str]) -> str:
 
 
 def _completed(path: Path, names: Collection[str], vault: Vault) -> Secrets:
-    raw = _raw(path)
-    present = _opened(path, raw, vault)
+    present = _opened(path, _raw(path), vault)
     made = sorted(set(names).difference(present))
-    return Secrets({**present, **{name: new(name) for name in made}}, made, raw is not None and exposed(vault, raw))
+    return Secrets({**present, **{name: new(name) for name in made}}, made)
 
 
 def _raw(path: Path) -> str | None:

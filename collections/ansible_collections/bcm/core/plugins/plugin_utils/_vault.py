@@ -23,8 +23,13 @@ class AnsibleVault:
         return str(VaultLib().encrypt(text, secret=self._secret, vault_id=self._id).decode())
 
     def open(self, text: str, where: object) -> str:
-        if not text.startswith(_vault.HEADER):
-            return text
+        if not _vault.is_encrypted(text):
+            vault_id = f"{self._id}@bcm-vault-client"
+            raise BcmError(
+                f"{where} is not encrypted, as everything of vault {self._id} has to be, so somebody may have replaced "
+                "it: put a copy of it back; if what it holds is yours, type "
+                f"`ansible-vault encrypt --vault-id {vault_id} --encrypt-vault-id {self._id} {where}`"
+            )
         found = _vault.vault_id(text)
         try:
             # under the name it has there, for Ansible may be told to try no other

@@ -106,9 +106,9 @@ class Authority:
     def domain(self) -> str:
         return self.scope.domains[0]
 
-    def book(self) -> Book:
-        """What there is."""
-        content = self.store.read()
+    def book(self, *, without_private: bool = False) -> Book:
+        """What there is; ``without_private`` as `Store.read` has it."""
+        content = self.store.read(without_private=without_private)
         if self.now < _EPOCH:
             raise BcmError(f"The clock is wrong, it says {_day(self.now)}: set it, and run again")
         if content is None:
@@ -149,6 +149,7 @@ class Authority:
             lambda work: [] if direct else work.plan_intermediate(replace_lost, INTERMEDIATE),
             lambda work: work.plan_certificates(wants, direct, days),
             lambda work: work.plan_crl({}),
+            replace_lost=replace_lost,
         )
 
     def root(self, generation: int | None, *, allow_new: bool, days: int = ROOT) -> Outcome:
@@ -157,7 +158,7 @@ class Authority:
 
     def intermediate(self, *, replace_lost: bool = False, days: int = INTERMEDIATE) -> Outcome:
         """Have an intermediate that is good for a third of its time."""
-        return self._perform(lambda work: work.plan_intermediate(replace_lost, days))
+        return self._perform(lambda work: work.plan_intermediate(replace_lost, days), replace_lost=replace_lost)
 
     def certificates(self, wants: Sequence[Want] | Wants, *, direct: bool = False, days: int = LEAF) -> Outcome:
         """Have certificates that are good for a third of their time."""
@@ -167,12 +168,14 @@ class Authority:
         """Have current revocation lists that hold these serials, each with its reason, and all there were."""
         return self._perform(lambda work: work.plan_crl(revoke))
 
-    def _perform(self, *plans: Plan) -> Outcome:
-        work = _Work(self, self.book(), self.store.keys)
+    def _perform(self, *plans: Plan, replace_lost: bool = False) -> Outcome:
+        if replace_lost:
+            plans = (_Work.plan_seal, *plans)
+        work = _Work(self, self.book(without_private=replace_lost), self.store.keys)
         jobs = work.rehearsed(plans)
         if jobs and not self.check:
             with self.store.locked():  # what another run did meanwhile is not done again
-                work = _Work(self, self.book(), self.store.keys)
+                work = _Work(self, self.book(without_private=replace_lost), self.store.keys)
                 jobs = work.run(plans)
         before, after = ([getattr(job, side) for job in jobs] for side in ("before", "after"))
         signatures = sum(job.signatures for job in jobs)
@@ -228,7 +231,8 @@ class _Work:
             if done:
                 self.book.forget(self.now)
                 changed = None if self.keys == keys else self.keys
-                self.authority.store.write(self.book.to_plain(self.now), changed)
+                generation = self.book.root.index if self.book.root else 0
+                self.authority.store.write(self.book.to_plain(self.now), changed, generation)
         return done
 
     def _carried_out(self, plan: Plan) -> Iterator[Job]:
@@ -244,6 +248,11 @@ class _Work:
             used |= {pki.key_id(leaf.certificate.public_key()), *_pkcs12(leaf)}
         for name in set(self.keys) - used:
             del self.keys[name]
+
+    def plan_seal(self) -> list[Job]:
+        """Have a private file, whose key seals the public one."""
+        store = self.authority.store
+        return [] if store.private.exists() else [Job(_foretold, "", f"{store.private.name}: a new one")]
 
     def _end(self, days: int) -> datetime:
         check_days(days)
@@ -293,13 +302,17 @@ class _Work:
     def plan_root(self, generation: int | None, allow_new: bool, days: int) -> list[Job]:
         end = self._end(days)
         current = self.book.root
-        last = current.index if current else 0
+        last = current.index if current else self.authority.store.lost_generation() or 0
+        if generation is not None and not 0 < generation < 1 << 32:  # as SLIP-0013 has it
+            raise BcmError(f"A root cannot be of generation {generation}: write the next one, {last + 1}")
         wanted = generation or last or 1
         if current and wanted == last:
             self._refuse_expired(current)
             return []
         domain = self.authority.domain
-        if current and wanted != last + 1:
+        if current is None:
+            self._refuse_forgotten(last, generation)
+        if last and wanted != last + 1:
             raise BcmError(f"Generation {wanted} of the root of {domain} cannot follow {last}: write {last + 1}")
         if not allow_new:
             begun = f"generation {wanted} would follow {last}" if current else "it has none yet"
@@ -312,6 +325,23 @@ class _Work:
         after = f"root g{wanted}: {days} days, {Identity(domain, wanted).uri} at {Identity(domain, wanted).path}"
         before = _line(f"root g{last}", current.certificate) if current else ""
         return [Job(partial(self._make_root, wanted, bridged, end), before, after, 2 if bridged else 1)]
+
+    def _refuse_forgotten(self, last: int, generation: int | None) -> None:
+        """The key of a generation is that of before, by which what was revoked and is forgotten would be good again."""
+        store, provider = self.authority.store, self.authority.provider
+        if last and not generation:
+            raise BcmError(
+                f"{store.public} is lost, and with it what was revoked: put a copy of it back, or type `bcm ca init`, "
+                f"which begins generation {last + 1}, that everybody has to trust anew"
+            )
+        left = [path.name for path in store.others if path.exists()]
+        if left and not store.private.exists() and not generation and provider != "software":
+            raise BcmError(
+                f"{store.directory} has {' and '.join(left)}, but not what the authority of {self.authority.domain} "
+                f"has issued: put {store.public.name} and {store.private.name} back from a backup, or say which "
+                "generation begins, one more than any there was (1 if there was none), with "
+                "`bcm ca init --generation N`"
+            )
 
     def _make_root(self, index: int, former: Root | None, end: datetime) -> None:
         domain = self.authority.domain
@@ -511,7 +541,8 @@ class _Work:
 
     def _make_list(self, issuer: Root | Intermediate, days: int) -> None:
         key = self._key(issuer, "crl", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
-        number = 1 if issuer.crl is None else _number(issuer.crl) + 1
+        # seconds, so that it goes up although the list before may be lost
+        number = max(0 if issuer.crl is None else pki.number(issuer.crl) + 1, int(self.now.timestamp()))
         revoked = self.book.revoked(issuer.key, self.now)
         end = self.now + timedelta(days=days)
         issuer.crl = pki.revocations(issuer.certificate, key, revoked, number, self.begin, end)
@@ -594,10 +625,6 @@ def _public(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise BcmError("A root is on no elliptic curve: it is none of ours")
     return key
-
-
-def _number(crl: x509.CertificateRevocationList) -> int:
-    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
 def _line(what: str, certificate: x509.Certificate) -> str:

@@ -324,6 +324,11 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
+def number(crl: x509.CertificateRevocationList) -> int:
+    """The CRL number of a revocation list."""
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
 def key_id(key: Any) -> str:
     """SHA-256 of a public key as certificates have it, in hexadecimal."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -5,55 +5,128 @@
 """An authority on the controller's disk: one file that anybody may read, and one of private keys.
 
 Each is replaced as a whole, the keys first, so that whatever happens, all certificates are there with their chains and
-their keys.
+their keys. The public file is numbered, and signed with a key that is among the private ones, which know the number of
+the newest. So neither an edited file is taken, nor an older one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
-from .._vault import PLAIN, Vault
+from .._vault import PLAIN, Vault, is_encrypted
+
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+except ImportError:  # the sanity tests import this file without the library
+    pass
 
 FORMAT = 1
 _PATIENCE = 10.0  # seconds
 
 
+@dataclass(frozen=True)
+class _Private:
+    """The private file. ``seal`` is the Ed25519 key that signs the public one, 32 bytes in hexadecimal.
+
+    ``count`` and ``generation`` are those of the newest public file: how many were written, and its newest root.
+    """
+
+    seal: str = field(default_factory=lambda: secrets.token_hex(32))
+    count: int = 0
+    generation: int = 0
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sealing_key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.seal))
+
+
 class Store:
     """The files of one authority below ``directory``, the private one in a vault.
 
-    Raises BcmError if a file is damaged, cannot be decrypted, or the disk fails.
+    ``vault`` None: who only reads what is public, and cannot open what is encrypted. He is told of every change by
+    somebody without the private file who did not put another seal in place, too.
+
+    Raises BcmError if a file is damaged, was changed by somebody else, cannot be decrypted, or the disk fails.
     """
 
-    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault = PLAIN) -> None:
+    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault | None = PLAIN) -> None:
         self.directory = directory
         self.public = directory / f"{chain}.pki.json"
         self.private = directory / f"{chain}.keys.json"
+        #: what a data center that was used has on this chain besides
+        self.others = (directory / f"{chain}.json", directory / f"{chain}.onions.json")
         self._lock = directory / f".{chain}.pki.lock"
         self._patience, self._vault = patience, vault
+        self._decrypted: tuple[str, str] = ("", "")
 
-    def read(self) -> dict[str, Any] | None:
-        """What is public; None if there is nothing yet."""
-        content = self._read(self.public, PLAIN)
-        if content is not None and content.get("format") != FORMAT:
-            raise BcmError(f"{self.public} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+    def read(self, *, without_private: bool = False) -> dict[str, Any] | None:
+        """What is public; None if there is nothing yet, or it is lost.
+
+        ``without_private``: take it although the private file is lost, which would tell whether it is the newest.
+        """
+        content = self._public()
+        known = self._private()
+        if content is None or known is None:
+            if content is not None and self._vault is not None and not without_private:
+                raise BcmError(
+                    f"{self.private} is not there, without which nobody knows whether {self.public.name} is the "
+                    "newest: put the file back from a backup, or set replace_lost (`bcm ca renew --replace-lost`) to "
+                    "go on without it"
+                )
+            return content
+        if content["seal"]["key"] != _public_key(known.sealing_key):
+            raise self._changed()
+        if content["count"] < known.count:
+            raise BcmError(
+                f"{self.public} is older than {self.private.name}, so what was revoked since would be good again: put "
+                f"the newest copy of it back, or move it away and type `bcm ca init`, which begins generation "
+                f"{known.generation + 1}"
+            )
         return content
+
+    def lost_generation(self) -> int | None:
+        """The generation of a public file that is lost; 0 if none is, None if who has no vault cannot know."""
+        if self.public.exists() or not self.private.exists():
+            return 0
+        known = self._private()
+        return None if known is None else known.generation
 
     def keys(self) -> dict[str, str]:
         """Private keys by the identifiers of their public keys, and PKCS#12 by those of their certificates."""
-        return self._read(self.private, self._vault) or {}
+        known = self._private()
+        return dict(known.keys) if known else {}
 
-    def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None) -> None:
-        """Replace what is public, and before that the keys if they changed. Needs the lock."""
+    def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None, generation: int) -> None:
+        """Replace what is public, and before that the keys if they changed. Needs the lock.
+
+        Keys of an authority whose public file is lost are kept beside it, under another name.
+        """
+        found, present = self._private(), self._public()
+        known = found or _Private()
+        count = max(known.count, present["count"] if present else 0) + 1
+        before = known if keys is None else replace(known, keys=keys)
+        after = replace(before, count=count, generation=max(generation, known.generation))
+        signed = {"format": FORMAT, "count": count, **public}
+        sealed = _with_seal(signed, known)
+        files: list[tuple[Path, str, int]] = []
+        if found and present is None and known.count:
+            kept = self.private.with_suffix(f".g{known.generation}.json")
+            files.append((kept, self.private.read_text(encoding="utf-8"), 0o600))
+        if found is None or keys is not None:
+            files.append((self.private, self._sealed(before), 0o600))
         with self._told():
-            wanted = [] if keys is None else [(self.private, self._vault.seal(_text(keys)), 0o600)]
-            put(*wanted, (self.public, _text({"format": FORMAT, **public}), 0o644))
+            put(*files, (self.public, _text(sealed), 0o644), (self.private, self._sealed(after), 0o600))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -71,17 +144,60 @@ class Store:
                     remove_drafts(path)
             yield
 
-    def _read(self, path: Path, vault: Vault) -> dict[str, Any] | None:
+    def _public(self) -> dict[str, Any] | None:
+        """The public file, whole as whoever has its seal wrote it."""
+        text = self._content(self.public)
+        if text is None:
+            return None
+        content = _parsed(text, self.public)
+        if content.get("format") != FORMAT:
+            raise BcmError(f"{self.public} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+        try:
+            signed = {key: value for key, value in content.items() if key != "seal"}
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(content["seal"]["key"]))
+            key.verify(bytes.fromhex(content["seal"]["signature"]), _signed_bytes(signed))
+            if not _is_count(content["count"]):
+                raise ValueError("no number")
+        except (KeyError, TypeError, ValueError, InvalidSignature) as error:
+            raise self._changed() from error
+        return content
+
+    def _changed(self) -> BcmError:
+        return BcmError(
+            f"{self.public} was changed by something other than bcm, its seal is broken: put a copy of it back; if "
+            "there is none, move it away and type `bcm ca init`, which begins the next generation"
+        )
+
+    def _private(self) -> _Private | None:
+        """The private file; None if it is not there, or encrypted for who has no vault."""
+        text = self._content(self.private)
+        if text is None or (self._vault is None and is_encrypted(text)):
+            return None
+        if self._decrypted[0] != text:  # decrypting takes longer than all else
+            self._decrypted = (text, (self._vault or PLAIN).open(text, self.private))
+        content = _parsed(self._decrypted[1], self.private)
+        try:
+            found = _Private(*(content[name] for name in ("seal", "count", "generation", "keys")))
+            _public_key(found.sealing_key)
+            if not (_is_count(found.count) and _is_count(found.generation) and _is_texts(found.keys)):
+                raise ValueError("of another kind")
+        except (KeyError, TypeError, ValueError) as error:
+            raise BcmError(f"{self.private} is damaged, it holds no keys: put a copy of it back") from error
+        return found
+
+    def _sealed(self, content: _Private) -> str:
+        if self._vault is None:
+            raise BcmError(f"{self.private} cannot be written without its vault: give the vault of the data center")
+        return self._vault.seal(_text(asdict(content)))
+
+    def _content(self, path: Path) -> str | None:
         with self._told():
             try:
-                content = json.loads(vault.open(path.read_text(encoding="utf-8"), path))
+                return path.read_text(encoding="utf-8")
             except FileNotFoundError:
                 return None
             except ValueError as error:
-                raise BcmError(f"{path} is damaged, it holds no JSON: put a copy of it back") from error
-        if not isinstance(content, dict):
-            raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")
-        return content
+                raise BcmError(f"{path} is damaged, it holds no text: put a copy of it back") from error
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
         return told(f"Certificates in {self.directory}")
@@ -89,3 +205,34 @@ class Store:
 
 def _text(content: Mapping[str, Any]) -> str:
     return f"{json.dumps(content, indent=1)}\n"
+
+
+def _signed_bytes(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _with_seal(content: Mapping[str, Any], known: _Private) -> dict[str, Any]:
+    key = known.sealing_key
+    return {**content, "seal": {"key": _public_key(key), "signature": key.sign(_signed_bytes(content)).hex()}}
+
+
+def _public_key(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BcmError(f"{path} is damaged, it holds no JSON: put a copy of it back") from error
+    if not isinstance(content, dict):
+        raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")
+    return content
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())

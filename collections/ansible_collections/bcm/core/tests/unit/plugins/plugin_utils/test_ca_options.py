@@ -75,17 +75,15 @@ def test_private_keys_are_kept_in_the_vault_of_the_run(tmp_path: Path, monkeypat
     assert "BEGIN" in (tmp_path / "secrets/regtest.pki.json").read_text()
 
 
-def test_plain_keys_are_read_and_encrypted_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_keys_are_refused_where_there_is_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _begin(tmp_path)
     file = tmp_path / "secrets/regtest.keys.json"
     plain = file.read_text()
     monkeypatch.setattr(VaultSecretsContext, "_current", VaultSecretsContext([("home", VaultSecret(b"x" * 64))]))
-    assert not _run(tmp_path, "ca_intermediate", vault_id="home")["changed"]
+    for module, options in (("ca_intermediate", {}), ("ca_certificate", {"certificates": WANTED}), ("ca_crl", {})):
+        said = _run(tmp_path, module, vault_id="home", **options)["msg"]
+        assert f"{file} is not encrypted, as everything of vault home has to be" in said
     assert file.read_text() == plain
-    assert _run(tmp_path, "ca_certificate", certificates=WANTED, vault_id="home")["changed"]
-    assert file.read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert not _run(tmp_path, "ca_intermediate", vault_id="home")["changed"]
 
 
 def test_a_file_holds_the_root_on_regtest_only(tmp_path: Path) -> None:

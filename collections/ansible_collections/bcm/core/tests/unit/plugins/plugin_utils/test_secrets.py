@@ -130,14 +130,13 @@ def test_they_are_kept_in_a_vault(path: Path) -> None:
     assert (_mode(path), read(path, VAULT)) == (0o600, first.values)
 
 
-def test_a_plain_file_is_encrypted_at_once(path: Path) -> None:
-    first = ensure(path, NAMES, check=False)
+def test_plain_file_is_refused_where_there_is_a_vault(path: Path) -> None:
+    ensure(path, NAMES, check=False)
     plain = path.read_text()
-    assert ensure(path, NAMES, check=True, vault=VAULT) == Secrets(first.values, [], sealed=True)
+    for check in (True, False):
+        with pytest.raises(BcmError, match=r"regtest.json is not encrypted, as everything of vault home has to be, so"):
+            ensure(path, [*NAMES, "tor/new"], check=check, vault=VAULT)
     assert path.read_text() == plain
-    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [], sealed=True)
-    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [])
-    assert VAULT.open(path.read_text(), path) == plain
 
 
 @pytest.mark.parametrize("vault", [PLAIN, AnsibleVault("home", b"wrong")])
@@ -151,10 +150,10 @@ def test_a_vault_that_does_not_open_is_left_alone(path: Path, vault: Any) -> Non
 
 
 def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
-    first = ensure(path, NAMES, check=False)
+    first = ensure(path, NAMES, check=False, vault=VAULT)
     with pytest.raises(ZeroDivisionError), changing(path, VAULT) as values:
         values[NAMES[0]] = str(1 // 0)
-    assert read(path, PLAIN) == first.values
+    assert read(path, VAULT) == first.values
     with changing(path, VAULT) as values:
         values[NAMES[0]] = "x"
     assert read(path, VAULT) == {**first.values, NAMES[0]: "x"}

@@ -44,10 +44,11 @@ def test_its_lines_are_as_ansible_wraps_them() -> None:
     assert VAULT.seal(TEXT) != VAULT.seal(TEXT)
 
 
-def test_what_is_plain_is_read_as_it_is() -> None:
-    for vault in (PLAIN, VAULT):
-        assert vault.open(TEXT, "x.json") == TEXT
-    assert PLAIN.seal(TEXT) == TEXT
+def test_plain_text_is_read_without_a_vault_and_refused_with_one() -> None:
+    assert PLAIN.open(PLAIN.seal(TEXT), "x.json") == TEXT == PLAIN.seal(TEXT)
+    for text in (TEXT, "", f" {VAULT.seal(TEXT)}"):
+        with pytest.raises(BcmError, match=r"^x.json is not encrypted, .* put a copy of it back; .*`ansible-vault e"):
+            VAULT.open(text, "x.json")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, issued, report, want
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store, _with_seal
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DOMAIN = "home-regtest.bcm"
@@ -53,6 +54,24 @@ class Lab:
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.startswith(".")}
+
+    def edit(self, change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> None:
+        """Change the public file by hand; ``seal``: as somebody who has the key of its seal."""
+        store = self.authority.store
+        content = json.loads(store.public.read_text())
+        change(content)
+        if seal:
+            del content["seal"]
+            content = _with_seal(content, store._private())
+        store.public.write_text(json.dumps(content), encoding="utf-8")
+
+    def lose(self, *names: str) -> None:
+        """Take keys out of the private file."""
+        path = self.authority.store.private
+        content = json.loads(path.read_text())
+        for name in names:
+            del content["keys"][name]
+        path.write_text(json.dumps(content), encoding="utf-8")
 
     def verify(self, chain: str, trust: str, crl: str | None = None, purpose: str = "sslserver") -> str:
         """What openssl says of a chain: "OK", or what is wrong."""

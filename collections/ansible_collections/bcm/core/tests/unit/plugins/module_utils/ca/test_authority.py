@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -28,7 +29,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._locks import held
 
-from .conftest import DOMAIN, Lab
+from .conftest import DOMAIN, NOW, Lab
 
 
 class Device:
@@ -413,11 +414,11 @@ def test_a_lost_key_of_the_intermediate(wallet: Lab) -> None:
     wallet.bootstrap()
     wallet.issue("electrs")
     wallet.authority.crl({})
-    wallet.authority.store.private.unlink()
+    wallet.lose(wallet.authority.book().intermediates[0].key)
     with pytest.raises(BcmError, match=r"^The key of .* is not in .*regtest.keys.json: .* or set replace_lost"):
         wallet.authority.intermediate()
     with pytest.raises(BcmError, match=r"^The intermediate of .* has no key in .*: run ca_intermediate first"):
-        wallet.issue("electrs")
+        wallet.issue("lxd")
     assert wallet.authority.intermediate(replace_lost=True).changed
     assert not wallet.authority.intermediate(replace_lost=True).changed
     assert wallet.issue("electrs").after[0].endswith("(another issuer)")
@@ -428,18 +429,158 @@ def test_a_lost_key_of_the_intermediate(wallet: Lab) -> None:
     assert "certificate revoked" in wallet.verify(told["intermediates"][0]["certificate"], told["trust"], told["crl"])
 
 
+def test_lost_private_file(wallet: Lab) -> None:
+    """Nothing tells whether the public file is the newest; somebody has to say that it is."""
+    _everything(wallet)
+    wallet.authority.store.private.unlink()
+    for work in (wallet.authority.intermediate, lambda: wallet.authority.crl({}), lambda: wallet.issue(direct=True)):
+        with pytest.raises(BcmError, match=r"regtest.keys.json is not there, .* set replace_lost .*--replace-lost"):
+            work()
+    assert wallet.authority.intermediate(replace_lost=True).changed
+    assert [row["revoked"] for row in wallet.report()["intermediates"]] == [True, False]
+    wallet.edit(lambda content: content.update(written=f"{NOW.isoformat()}Z"))
+    with pytest.raises(BcmError, match="its seal is broken"):
+        wallet.authority.book()
+
+
+def test_lost_private_file_of_an_authority_without_an_intermediate(wallet: Lab) -> None:
+    everything = partial(wallet.authority.everything, [], allow_new=True, direct=True)
+    everything()
+    wallet.authority.store.private.unlink()
+    assert everything(replace_lost=True).changed
+    assert not everything(replace_lost=True).changed
+    assert not everything().changed
+
+
+def _edits() -> dict[str, Callable[[dict[str, Any]], object]]:
+    def of_serial(content: dict[str, Any], **changes: Any) -> None:
+        for item in content["serials"].values():
+            if item["revoked"]:
+                item.update(changes)
+
+    def forget_serial(content: dict[str, Any]) -> None:
+        content["serials"] = {number: item for number, item in content["serials"].items() if not item["revoked"]}
+
+    return {
+        "not revoked": lambda content: of_serial(content, revoked=None),
+        "revoked later": lambda content: of_serial(content, revoked="2030-01-01T00:00:00+00:00"),
+        "expired": lambda content: of_serial(content, end="2026-01-01T00:00:00+00:00"),
+        "never issued": forget_serial,
+        "no list": lambda content: content["intermediates"][0].update(crl=None),
+        "no root": lambda content: content.update(roots=[], intermediates=[], certificates={}),
+        "another generation": lambda content: content["roots"][0].update(index=2),
+        "another provider": lambda content: content.update(provider="trezor"),
+        "written later": lambda content: content.update(count=99),
+        "no count": lambda content: content.pop("count"),
+        "no seal": lambda content: content.pop("seal"),
+        "a seal without a signature": lambda content: content["seal"].pop("signature"),
+        "a seal that is none": lambda content: content.update(seal="x"),
+        "a key that is none": lambda content: content["seal"].update(key="00"),
+        "one more field": lambda content: content.update(more=1),
+    }
+
+
+@pytest.mark.parametrize("edit", _edits())
+def test_edited_public_file_is_refused(lab: Lab, edit: str) -> None:
+    _everything(lab)
+    leaf = lab.authority.book().leaves["electrs"].certificate
+    lab.authority.crl({leaf.serial_number: "key_compromise"})
+    lab.edit(_edits()[edit])
+    before = lab.files()
+    without_vault = replace(lab.authority, store=Store(lab.folder, "regtest", vault=None))
+    for work in (lab.authority.intermediate, lambda: lab.issue("electrs"), lambda: lab.authority.crl({}),
+                 lambda: lab.authority.root(None, allow_new=True), without_vault.book):  # fmt: skip
+        with pytest.raises(BcmError, match=r"^.*regtest.pki.json was changed by something other than bcm, its seal is"):
+            work()
+    assert lab.files() == before
+
+
+def test_another_seal_is_noticed_by_who_has_the_private_file(lab: Lab) -> None:
+    lab.bootstrap()
+    private = lab.authority.store.private.read_text()
+    lab.authority.store.private.write_text(json.dumps({**json.loads(private), "seal": "11" * 32}))
+    lab.edit(lambda content: content["serials"].clear(), seal=True)
+    lab.authority.store.private.write_text(private)
+    with pytest.raises(BcmError, match="its seal is broken"):
+        lab.authority.book()
+
+
+def test_older_public_file_is_refused(lab: Lab) -> None:
+    _everything(lab)
+    older = lab.authority.store.public.read_bytes()
+    leaf = lab.authority.book().leaves["electrs"].certificate
+    lab.authority.crl({leaf.serial_number: "key_compromise"})
+    lab.authority.store.public.write_bytes(older)
+    with pytest.raises(BcmError, match=r"pki.json is older than regtest.keys.json, .*, which begins generation 2$"):
+        lab.authority.crl({})
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_killed_while_writing_is_no_fault(lab: Lab, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Private file, public file, private file: whatever was written last, the next run goes on."""
+    for work in (lambda: lab.authority.root(None, allow_new=True), lab.authority.intermediate):
+        calls, rename = iter(range(1, 9)), os.replace
+
+        def killed(*names: Any, calls: Any = calls, rename: Any = rename) -> None:
+            if next(calls) == at:
+                raise KeyboardInterrupt
+            rename(*names)
+
+        monkeypatch.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        monkeypatch.undo()
+        assert work().changed == (at < 3)
+        assert not work().changed
+
+
+def test_lost_public_file_begins_the_next_generation(lab: Lab) -> None:
+    _everything(lab)
+    leaf = lab.authority.book().leaves["electrs"].certificate
+    crl = lab.authority.crl({leaf.serial_number: "key_compromise"}).book.intermediates[0].crl
+    assert crl is not None
+    kept = lab.authority.store.private.read_bytes()
+    lab.authority.store.public.unlink()
+    for generation in (None, 1, 3):
+        fault = "is lost, and with it what was revoked" if generation is None else "cannot follow 1: write 2"
+        with pytest.raises(BcmError, match=fault):
+            lab.authority.everything([], generation=generation, allow_new=True)
+        assert lab.authority.store.private.read_bytes() == kept
+    made = lab.authority.everything([], generation=2, allow_new=True).book
+    assert made.root and (made.root.index, made.root.cross) == (2, None)
+    assert all(pki.number(item.crl) > pki.number(crl) - 3 for item in (made.root, *made.intermediates) if item.crl)
+    assert (lab.folder / "regtest.keys.g1.json").read_bytes() == kept
+    assert stat.S_IMODE((lab.folder / "regtest.keys.g1.json").stat().st_mode) == 0o600
+    later = lab.later(days=1)
+    leaf = later.issue("electrs").book.leaves["electrs"].certificate
+    number = pki.number(later.authority.crl({leaf.serial_number: "superseded"}).book.intermediates[0].crl)
+    assert number > pki.number(crl)
+    # once more, and the number is that of the generation that was lost last
+    lab.authority.store.public.unlink()
+    assert lab.authority.store.lost_generation() == 2
+
+
+def test_lost_authority_of_a_data_center_that_was_used(wallet: Lab, device: Device) -> None:
+    """A device makes the same key again, and with it what was revoked would be good."""
+    wallet.folder.mkdir(parents=True)
+    (wallet.folder / "regtest.onions.json").touch()
+    with pytest.raises(BcmError, match=r"has regtest.onions.json, but not what .* with `bcm ca init --generation N`"):
+        wallet.authority.root(None, allow_new=True)
+    assert device.shown == []
+    assert wallet.authority.root(4, allow_new=True).changed
+    assert device.shown[0].startswith("root g4 ")
+
+
 def test_a_lost_key_of_a_leaf(lab: Lab) -> None:
     lab.bootstrap()
     lab.issue("electrs")
-    keys = lab.authority.store.keys()
-    del keys[pki.key_id(lab.authority.book().leaves["electrs"].certificate.public_key())]
-    lab.authority.store.private.write_text(json.dumps(keys), encoding="utf-8")
+    lab.lose(pki.key_id(lab.authority.book().leaves["electrs"].certificate.public_key()))
     assert lab.issue("electrs").after[0].endswith("(its key is lost)")
 
 
 def test_a_lost_root_key(lab: Lab) -> None:
     lab.authority.root(None, allow_new=True)
-    lab.authority.store.private.unlink()
+    lab.lose(lab.authority.book().roots[0].key)
     with pytest.raises(BcmError, match=r"^The key of root g1 of .* is not in .*regtest.keys.json: put the file back"):
         lab.authority.intermediate()
 
@@ -469,11 +610,9 @@ def test_the_root_of_another_data_center(lab: Lab, make: Callable[..., Lab]) -> 
 
 def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[..., Lab]) -> None:
     lab.bootstrap()
-    content = json.loads(lab.authority.store.public.read_text())
     key = pki.new_key()
     other = pki.root(f"{DOMAIN} root g1", key, lab.authority.now, lab.authority.now + timedelta(days=1))
-    content["roots"][0]["certificate"] = pki.pem(other)
-    lab.authority.store.public.write_text(json.dumps(content), encoding="utf-8")
+    lab.edit(lambda content: content["roots"][0].update(certificate=pki.pem(other)), seal=True)
     with pytest.raises(BcmError, match=r"regtest.pki.json is damaged, its certificates do not fit together"):
         lab.authority.intermediate()
 
@@ -483,14 +622,15 @@ def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[
     [
         ("{", "it holds no JSON"),
         ("[]", "it holds no mapping"),
-        ('{"format": 1}', "do not fit"),
+        ("[" * 100000, "it holds no JSON"),
+        ('{"format": 1}', "changed by something other than bcm"),
         ("{}", "of format None"),
     ],
 )
 def test_a_damaged_file(lab: Lab, content: str, fault: str) -> None:
     lab.bootstrap()
     lab.authority.store.public.write_text(content, encoding="utf-8")
-    with pytest.raises(BcmError, match=f"regtest.pki.json is .*{fault}"):
+    with pytest.raises(BcmError, match=f"regtest.pki.json (is|was) .*{fault}"):
         lab.authority.intermediate()
 
 
@@ -499,7 +639,7 @@ def test_a_full_disk_leaves_what_there_was(lab: Lab, monkeypatch: pytest.MonkeyP
     lab.issue("electrs")
     before = lab.files()
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    for number in range(4):  # keys, their flush, public, its flush
+    for number in range(4):  # private, public and private file, the first one's name
         calls = iter([None] * number + [full] * 9)
         monkeypatch.setattr("os.fsync", MagicMock(side_effect=lambda handle, calls=calls: _raise(next(calls))))
         if number == 3:
@@ -526,14 +666,14 @@ def test_private_files_are_private(lab: Lab) -> None:
     assert "PRIVATE" not in lab.authority.store.public.read_text()
 
 
-def test_private_keys_are_not_read_when_nothing_is_to_be_done(lab: Lab) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"seal": "x"}', '{"seal": 1, "keys": {}}', '{"keys": {"a": 1}}',
+                                     '{"seal": "", "count": true}', '{"more": 1}', "[" * 100000])  # fmt: skip
+def test_damaged_private_file(lab: Lab, content: str) -> None:
     lab.bootstrap()
-    lab.authority.crl({})
-    lab.authority.store.private.write_text("{", encoding="ascii")
-    assert not lab.authority.root(None, allow_new=False).changed
-    assert not lab.authority.crl({}).changed
-    with pytest.raises(BcmError, match=r"regtest.keys.json is damaged"):
-        lab.authority.intermediate()
+    lab.authority.store.private.write_text(content, encoding="ascii")
+    for work in (lambda: lab.authority.root(None, allow_new=False), lambda: lab.authority.crl({})):
+        with pytest.raises(BcmError, match=r"regtest.keys.json is damaged"):
+            work()
 
 
 def test_drafts_of_a_killed_run_are_removed(lab: Lab) -> None:
