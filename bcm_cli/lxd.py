@@ -52,7 +52,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
 
 
 def _answers() -> bool:
-    path = _socket()
+    path = find_local()
     if path is None:
         return False
     try:
@@ -61,15 +61,6 @@ def _answers() -> bool:
     except Unreachable:
         return False
     return True
-
-
-def _socket() -> str | None:
-    own = os.environ.get("LXD_DIR") or os.environ.get("INCUS_DIR")
-    if own:
-        # Somebody who names a directory means that LXD, not another one of this machine.
-        path = os.path.join(own, "unix.socket")
-        return path if os.path.exists(path) else None
-    return find_local()
 
 
 def _is_ubuntu() -> bool:

@@ -12,8 +12,8 @@ _ENDPOINT = r"""
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb
-        packages, Incus).
+      - Without it, the socket of this machine is found by itself, below E(LXD_DIR) or E(INCUS_DIR) if one of them is
+        set, otherwise where LXD's snap, LXD's deb package and Incus have it.
       - If unset, E(BCM_ENDPOINT) is used.
     type: str
   client_cert:
@@ -72,8 +72,8 @@ options:
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself (E(LXD_DIR), E(INCUS_DIR), LXD's snap and deb
-        packages, Incus).
+      - Without it, the socket of this machine is found by itself, below E(LXD_DIR) or E(INCUS_DIR) if one of them is
+        set, otherwise where LXD's snap, LXD's deb package and Incus have it.
     type: str
     env:
       - name: BCM_ENDPOINT

@@ -84,9 +84,12 @@ class Endpoint:
 
 
 def local_sockets() -> list[str]:
-    """The places where a LXD or Incus of this machine may listen, best first."""
+    """The places where a LXD or Incus of this machine may listen, best first.
+
+    LXD_DIR and INCUS_DIR replace the places of the packages: a person who names a directory means no other daemon.
+    """
     own = [os.path.join(os.environ[name], "unix.socket") for name in ("LXD_DIR", "INCUS_DIR") if os.environ.get(name)]
-    return own + list(_SOCKETS)
+    return own or list(_SOCKETS)
 
 
 def find_local() -> str | None:

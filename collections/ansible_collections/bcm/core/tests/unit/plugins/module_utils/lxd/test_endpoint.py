@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import endpoint
-from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, local_sockets, resolve
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, resolve
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, Unreachable
 
 Pairs = dict[str, tuple[Path, Path]]
@@ -115,11 +115,17 @@ def test_the_first_socket_that_exists_is_taken(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.usefixtures("nothing_here")
-def test_the_environment_names_a_socket_before_all_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["LXD_DIR", "INCUS_DIR"])
+def test_a_directory_in_the_environment_excludes_all_other_daemons(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     monkeypatch.setattr(endpoint, "_SOCKETS", (listen(tmp_path / "system/unix.socket"),))
+    monkeypatch.setenv(name, str(tmp_path / "own"))
+    assert find_local() is None
+    with pytest.raises(Unreachable, match=r"none of its sockets exists \(.*/own/unix.socket\)\."):
+        resolve(None)
     own = listen(tmp_path / "own/unix.socket")
-    monkeypatch.setenv("LXD_DIR", str(tmp_path / "own"))
-    assert local_sockets()[0] == find_local() == own
+    assert find_local() == own
 
 
 def test_the_places_of_the_packages_are_known() -> None:
