@@ -1,22 +1,39 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Molecule scenarios, each from nothing to nothing: the collection's, one for each role, and those of the whole."""
+"""Molecule scenarios: the collection's, one for each role, in one data center; and those of the whole."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support import COLLECTION, ROOT, Tools
 
-SCENARIOS = {
-    path.parent.name: folder
-    for folder, pattern in ((COLLECTION, "extensions/molecule/*/molecule.yml"), (ROOT, "molecule/*/molecule.yml"))
-    for path in sorted(folder.glob(pattern))
-}
+#: what all other stacks need: without it nothing is left
+FOUNDATION = "tor"
+ROLES, WHOLE = (
+    sorted(path.parent.name for path in folder.glob("molecule/*/molecule.yml"))
+    for folder in (COLLECTION / "extensions", ROOT)
+)
+
+
+@pytest.fixture(scope="module")
+def datacenter(lxd_tools: Tools) -> Iterator[Tools]:
+    """What deploys a role in the data center of all roles, which is removed at the end."""
+    yield lxd_tools
+    lxd_tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
 
 
 @pytest.mark.containers
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_scenario(lxd_tools: Tools, scenario: str) -> None:
-    lxd_tools.run("molecule", "test", "--scenario-name", scenario, cwd=SCENARIOS[scenario], timeout=1800)
+@pytest.mark.parametrize("scenario", ROLES)
+def test_role(datacenter: Tools, scenario: str) -> None:
+    command = ("molecule", "test", "--destroy=never", "--scenario-name", scenario)
+    datacenter.run(*command, cwd=COLLECTION, timeout=1800)
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("scenario", WHOLE)
+def test_whole(lxd_tools: Tools, scenario: str) -> None:
+    lxd_tools.run("molecule", "test", "--scenario-name", scenario, cwd=ROOT, timeout=1800)
