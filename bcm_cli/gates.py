@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import subprocess
 import xml.etree.ElementTree as ET
@@ -19,8 +20,8 @@ from . import setup
 
 _VENV = setup.ROOT / ".venv-dev"
 _CACHE = setup.ROOT / ".cache"
-#: what shares a LXD, and all else beside it
-_PARTS = ("containers", "not containers")
+#: what runs side by side: each part has a LXD and a network of its own
+_PARTS = ("containers and not whole", "whole", "not containers")
 _FAST = ("not containers and not daemon",)
 _NOTHING_SELECTED = 5
 #: of a failure that is told once more at the end
@@ -36,6 +37,7 @@ _PACKAGES = (
         # Debian's would talk to the public network at once
         masked=("tor.service", "tor@default.service"),
     ),
+    setup.Package("slirp4netns", "slirp4netns", "gives the tests a network of their own"),
     setup.Package("obfs4proxy", "obfs4proxy", "hides what the tests' bridge is"),
     setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
 )
@@ -75,7 +77,10 @@ def _run(command: list[str], parts: tuple[str, ...]) -> int:
         for number, marks in enumerate(parts):
             words = [*command, "-m", marks, f"--junitxml={_CACHE}/tests-{number}.xml"]
             said = stack.enter_context((_CACHE / f"tests-{number}.log").open("wb")) if number else None
-            started.append(subprocess.Popen(words, cwd=setup.ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said))
+            own = {**os.environ, "BCM_TEST_PART": str(number)}
+            started.append(
+                subprocess.Popen(words, cwd=setup.ROOT, env=own, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            )
         ended = [process.wait() for process in started]
     for number in range(1, len(parts)):
         print((_CACHE / f"tests-{number}.log").read_text(encoding="utf-8", errors="replace"), flush=True)

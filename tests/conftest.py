@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import tornet
+from tests import isolation, tornet
 from tests.support import RELAYS, ROOT, Tools, own_lxd
 
 
@@ -34,6 +34,7 @@ def tools() -> Tools:
 def lxd_tools() -> Iterator[Tools]:
     with own_lxd() as tools:
         yield tools
+        assert isolation.count_strays() == 0, "packets that tests aimed at the outside were about to leave this machine"
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,12 +19,12 @@ import pytest
 
 from bcm_cli import lxd
 from bcm_cli.datacenter import DataCenter
-from bcm_cli.setup import sudo
+from tests import isolation
 
 ROOT = Path(__file__).parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
-# short: the path of a unix socket has at most 107 bytes
-LXD_DIR = Path("/tmp/bcm-test-lxd")
+# short: the path of a unix socket has at most 107 bytes; each part of `./bcm test` has its own
+LXD_DIR = Path(f"/tmp/bcm-test-lxd{os.environ.get('BCM_TEST_PART', '')}")
 #: where the tests' relays are: a documentation address, which is nobody's, and public as far as a data center knows
 RELAYS = "198.51.100.77"
 
@@ -69,7 +70,8 @@ class Tools:
 
 @contextmanager
 def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
-    """An LXD daemon of the tests' own, and tools that find it; a contributor's stays untouched."""
+    """An LXD daemon and a network of the tests' own, and tools that find it; a contributor's stay untouched."""
+    isolation.enter()
     _stop_lxd(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LXD_DIR", str(directory))
@@ -85,10 +87,11 @@ def _stop_lxd(directory: Path) -> None:
     """End the tests' daemon, also one that a killed run left, and take everything it made."""
     environment = {**os.environ, "LXD_DIR": str(directory)}
     if (directory / "unix.socket").exists():
-        subprocess.run(["lxd", "shutdown", "--timeout=60"], env=environment, capture_output=True, check=False)
+        shutdown = ["lxd", "shutdown", "--force", "--timeout=60"]
+        subprocess.run(shutdown, env=environment, capture_output=True, check=False)
         time.sleep(1)
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
-        subprocess.run([*sudo(), "umount", "--lazy", mount], check=True)
+        subprocess.run(["umount", "--lazy", mount], check=True)
     if directory.exists():
-        subprocess.run([*sudo(), "rm", "-rf", str(directory)], check=True)
+        shutil.rmtree(directory)

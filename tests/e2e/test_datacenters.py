@@ -19,7 +19,7 @@ from tests import tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
 from tests.support import LXD_DIR
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 # The test network forgets and finds again at its own pace, and so does Electrum.
 PATIENCE = 300.0

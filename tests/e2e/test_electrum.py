@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.conftest import INSTANCES, Person, inside, ours, reported, until
 from tests.support import ROOT
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 PAGE = "import urllib.request as r; print(r.urlopen('http://{}:8080/').read().decode())"
 CRATE = "712559c6c6fa94bca189bdb41e4a1d2bd3922521c6e1fbb6735e427c1945dd03"

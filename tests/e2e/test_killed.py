@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Person, ours
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 # Fractions of the time that an undisturbed run takes.
 POINTS = tuple(round(0.04 + 0.92 * n / 7, 2) for n in range(8))

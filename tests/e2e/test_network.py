@@ -22,7 +22,7 @@ import pytest
 
 from tests.e2e.conftest import INSTANCES, Person, client, inside, reported
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 OUTSIDE, OTHER, HOME, OUTSIDE6 = "198.51.100.7", "203.0.113.9", "10.199.99.1", "2001:db8::7"
 NAMESPACE = "bcm-outside"

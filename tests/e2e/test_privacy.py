@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.names import datace
 from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
 from tests.e2e.conftest import INSTANCES, Person, client, inside
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NETWORK = datacenter_names("local", "regtest").network
 

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.e2e.conftest import Person, inside, reported, until
 
-pytestmark = [pytest.mark.containers, pytest.mark.usefixtures("started")]
+pytestmark = [pytest.mark.containers, pytest.mark.whole, pytest.mark.usefixtures("started")]
 
 NAME = "vaulted"
 CHAIN = "signet"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, until
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 MINUTES = 10
 # A documentation address at which nobody is.
