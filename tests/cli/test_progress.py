@@ -47,8 +47,8 @@ PLAYBOOK = [
             {
                 "name": "Loop",
                 "ansible.builtin.fail": {"msg": "bad {{ item }}"},
-                "loop": [1, 2],
-                "when": "fault == 'loop' and item == 2",
+                "loop": ["one", "two"],
+                "when": "fault == 'loop' and item == 'two'",
             },
             {"name": "Hide", "ansible.builtin.fail": {"msg": "s3cret"}, "no_log": True, "when": "fault == 'hidden'"},
             {"name": "Template", "ansible.builtin.debug": {"msg": "{{ nowhere }}"}, "when": "fault == 'template'"},
@@ -145,7 +145,7 @@ def test_check_mode_with_differences(run: Run) -> None:
         # a command has run before it failed
         ("command", "Failed: b: Break: non-zero return code\n    the reason\n", 3),
         ("fail", "Failed: a: Refuse: Pool x is too small\n", 2),
-        ("loop", "Failed: a: Loop: bad 2\n", 2),
+        ("loop", "Failed: a: Loop: two: bad two\n", 2),
         ("template", "Failed: a: Template: ", 2),
         ("unreachable", "Failed: a: Lost: ", 2),
     ],

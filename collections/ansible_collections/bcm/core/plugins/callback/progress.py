@@ -298,6 +298,8 @@ class CallbackModule(CallbackBase):
         for failure in failures:
             words = _NOISE.sub("", str(failure.get("msg") or failure.get("censored") or "it failed without a word"))
             said = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
+            if isinstance(failure.get("item"), str):
+                words = f"{failure['item']}: {words}"
             if "rc" in failure and said:
                 words += "\n" + "\n".join(f"    {line}" for line in said.splitlines()[-15:])
             messages.append(words)
