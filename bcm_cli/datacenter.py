@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from .setup import ROOT
 
 if TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Stack
+    from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+    from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables
 
 CURRENT = ROOT / "bcm.json"
 _INVENTORIES = ROOT / "inventories"
@@ -48,23 +52,28 @@ class DataCenter:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or current()
         self.inventory = _INVENTORIES / self.name
-        #: variables of the command line, which win
-        self.given: dict[str, Any] = {}
+        # Ansible reads it once, as it is imported, and without this that of the directory where a command is typed.
+        os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         if self.name not in names():
             raise UsageError(str(unknown("data center", self.name, names())))
 
     @cached_property
-    def _templar(self) -> Any:
-        os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
-        from ansible.errors import AnsibleError
-        from ansible.inventory.manager import InventoryManager
+    def _loader(self) -> Any:
         from ansible.parsing.dataloader import DataLoader
-        from ansible.template import Templar
-        from ansible.vars.manager import VariableManager
 
         loader = DataLoader()
         # else the variables of another data center count, too, if its folder is the current one
         loader.set_basedir(str(ROOT))
+        return loader
+
+    @cached_property
+    def _templar(self) -> Any:
+        from ansible.errors import AnsibleError
+        from ansible.inventory.manager import InventoryManager
+        from ansible.template import Templar
+        from ansible.vars.manager import VariableManager
+
+        loader = self._loader
         try:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
@@ -80,12 +89,24 @@ class DataCenter:
             )
         return templar
 
+    def give(self, variables: Mapping[str, Any]) -> None:
+        """Take variables of the command line, which win. Raises UsageError for those that mean another data center."""
+        chain = self.chain
+        self._templar.available_variables = {**self._templar.available_variables, **variables}
+        for name, meant in (("bcm_datacenter", self.name), ("bcm_chain", chain), ("chain", chain)):
+            given = str(self.variable(name, "")) if name in variables else meant
+            if given != meant:
+                raise UsageError(
+                    f"{name} is given as {given}, but data center {self.name} ({chain}) is meant: leave it out, and "
+                    "name another data center with -d, or change the setting with `bcm config set`"
+                )
+
     def variable(self, name: str, default: Any = None) -> Any:
-        """The value of an inventory variable, templates resolved."""
+        """The value of a variable of the command line or the inventory, templates resolved."""
         from ansible.errors import AnsibleError
 
         try:
-            value = self.given.get(name, self._templar.available_variables.get(name))
+            value = self._templar.available_variables.get(name)
             return default if value is None else self._templar.template(value)
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}: {name}: {error}") from error
@@ -134,6 +155,18 @@ class DataCenter:
     @property
     def project(self) -> str:
         return datacenter_names(self.name, self.chain).project
+
+    def request(self, stacks: Sequence[str], **more: Any) -> Request:
+        """A request of the planner, with the settings of this data center that say where things are."""
+        from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+
+        return Request(stacks, self.chain, self.name, subnet=self.variable("bcm_subnet"), **more)
+
+    def role_variables(self, stacks: Sequence[Stack]) -> RoleVariables:
+        """The variables of some stacks, as the playbook sees them."""
+        from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables
+
+        return RoleVariables(self._templar, self._loader, stacks, self._templar.available_variables)
 
     def client(self, project: str | None = None) -> Client:
         from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client

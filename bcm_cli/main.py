@@ -80,7 +80,7 @@ def _parser() -> _Parser:
         change.set_defaults(state=name, delete_data=False)
         change.add_argument("stacks", nargs="+", metavar="STACK")
         change.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
-                            help="a variable for the playbook, such as chain=signet")  # fmt: skip
+                            help="a variable for the playbook, such as bitcoind_prune=550")  # fmt: skip
         change.add_argument("--check", action="store_true", help="say what would be done and touch nothing")
         change.add_argument("--diff", action="store_true", help="show each difference")
         change.add_argument("-v", "--verbose", action="count", default=0, help="show each task (-vvv: all of Ansible)")

@@ -13,33 +13,48 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import device, identity, lxd, setup
-from .catalogue import checked
+from .catalogue import catalogue, checked
 from .datacenter import DataCenter, UsageError
 
 _STATES = {"start": "present", "stop": "stopped", "restart": "restarted", "remove": "absent"}
+#: variables that a verb sets, and how a person sets them
+_SAID_BY_VERBS = {
+    "stack": "the words after the verb say",
+    "state": "the verb says",
+    "delete_data": "--delete-data says",
+    "confirmed_volumes": "the answer to --delete-data says",
+}
 _AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 
 
 def change(args: argparse.Namespace) -> int:
     """start, stop, restart, remove."""
     datacenter: DataCenter = args.datacenter
-    datacenter.given = _given(args.extra_vars)
+    extra_vars = [_from_here(text) for text in args.extra_vars]
+    datacenter.give(_given(extra_vars))
     checked(datacenter, args.stacks)
-    extra: dict[str, object] = {"stack": ",".join(args.stacks), "state": _STATES[args.state]}
+    extra: dict[str, object] = {
+        "stack": ",".join(args.stacks),
+        "state": _STATES[args.state],
+        "bcm_datacenter": datacenter.name,
+        "chain": datacenter.chain,
+    }
+    confirms = args.delete_data and not args.check
+    if confirms and not (args.yes or sys.stdin.isatty()):
+        raise BcmError("--delete-data deletes wallets: run it on a terminal, or add --yes")
     if args.delete_data:
         extra["delete_data"] = True
-    if args.delete_data and not args.check:
-        _confirm(datacenter, args)
-    options = [word for value in args.extra_vars for word in ("-e", value)]
+    options = [word for text in extra_vars for word in ("-e", text)]
     options += ["--check"] * args.check + ["--diff"] * args.diff
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
-    # Ours come last, so that nothing given with -e says otherwise.
-    options += ["-e", json.dumps(extra)]
     # What goes down needs no secrets.
     vaulted = args.state in ("start", "restart")
     with contextlib.ExitStack() as stack:
@@ -49,37 +64,91 @@ def change(args: argparse.Namespace) -> int:
         identity.for_endpoint(datacenter, args.yes, environment)
         if not args.check:
             lxd.ready(datacenter, args.yes)
+        if confirms:
+            extra["confirmed_volumes"] = _confirm(datacenter, args)
+        # Ours come last, so that nothing given with -e says otherwise.
+        options += ["-e", json.dumps(extra)]
         return _run(datacenter, options, args.json, environment)
 
 
+def _from_here(text: str) -> str:
+    """A value of -e whose file is found from another directory, too: the playbook runs in that of the repository."""
+    return f"@{Path(text[1:]).expanduser().absolute()}" if text.startswith("@") else text
+
+
 def _given(extra_vars: list[str]) -> dict[str, Any]:
-    """What -e says, but for what files say. Raises BcmError."""
+    """The variables of all -e, as ansible-playbook reads them. Raises UsageError."""
     from ansible.errors import AnsibleError
+    from ansible.parsing.dataloader import DataLoader
     from ansible.parsing.splitter import parse_kv
-    from ansible.parsing.utils.yaml import from_yaml
+    from ansible.template import trust_as_template
 
     given: dict[str, Any] = {}
+    loader = DataLoader()
     for text in extra_vars:
         try:
-            if text[:1] != "@":
-                given.update(from_yaml(text) if text[:1] in ("{", "[") else parse_kv(text))
+            if text.startswith("@"):
+                found = loader.load_from_file(text[1:], trusted_as_template=True)
+            elif text[:1] in ("{", "["):
+                found = loader.load(trust_as_template(text))
+            else:
+                found = parse_kv(trust_as_template(text))
+            if "_raw_params" in found:  # words that set nothing
+                raise ValueError(found["_raw_params"])
+            given.update(found)
         except (AnsibleError, ValueError, TypeError) as error:
-            raise UsageError(f"-e {text}: no variables: write VAR=VALUE, or JSON") from error
+            raise UsageError(f"-e {text}: no variables: write VAR=VALUE, JSON, or @FILE ({_brief(error)})") from error
+    for name, instead in _SAID_BY_VERBS.items():
+        if name in given:
+            raise UsageError(f"-e sets {name}, which {instead}: leave it out")
     return given
 
 
-def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> None:
-    if args.yes:
-        return
-    if not sys.stdin.isatty():
-        raise BcmError("--delete-data deletes wallets: run it on a terminal, or add --yes")
-    print(
-        f"The volumes of {', '.join(args.stacks)} and of what needs them will be gone, with the coins in them.\n"
-        f"Type the name of the data center ({datacenter.name}) to delete them: ",
-        end="", file=sys.stderr, flush=True,
-    )  # fmt: skip
-    if sys.stdin.readline().strip() != datacenter.name:
-        raise BcmError("That is not its name: nothing was deleted")
+def _brief(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
+    """Name the volumes that the run is going to delete, and return them, as POOL/VOLUME, once that is confirmed."""
+    with datacenter.client() as client:
+        doomed = _doomed_volumes(datacenter, client, args.stacks)
+        lines = [_described(client, volume) for volume in doomed]
+        where = f"data center {datacenter.name} ({datacenter.chain}) at {client.endpoint.name}"
+    if not doomed:
+        setup.step(f"No volumes are going to be deleted in {where}")
+        return []
+    setup.step(f"Volumes that are going to be deleted in {where}, with the coins in them:")
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)
+    if not args.yes:
+        question = f"Type the name of the data center ({datacenter.name}) to delete them: "
+        print(question, end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != datacenter.name:
+            raise BcmError("That is not its name: nothing was deleted")
+    return [f"{volume['pool']}/{volume['name']}" for volume in doomed]
+
+
+def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -> list[dict[str, Any]]:
+    """The volumes that the plan of this removal deletes, as its resources."""
+    from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+    from ansible_collections.bcm.core.plugins.plugin_utils._planning import read_found
+
+    request = datacenter.request(stacks, state="absent", delete_data=True)
+    planner = Planner(catalogue(datacenter), request, datacenter.role_variables)
+    planner.check()
+    # on the way down, no image is named
+    plan = planner.plan(read_found(client, planner.site), lambda _stack, _variables: ("", ""))
+    return [item for item in plan["resources"] if item["kind"] == "storage_volume" and item["state"] == "absent"]
+
+
+def _described(client: Client, volume: dict[str, Any]) -> str:
+    """A volume with its pool, how large it may become, and what is in it, if its pool can tell."""
+    path = f"/1.0/storage-pools/{quoted(volume['pool'])}/volumes/custom/{quoted(volume['name'])}"
+    size = client.get(path, project=volume["project"])["config"].get("size")
+    state = client.find(f"{path}/state", project=volume["project"]) or {}
+    used = amount((state.get("usage") or {}).get("used", 0))
+    facts = [f"of {size}" if size else "without a limit", f"{used or 'an unknown part'} used"]
+    return f"{volume['name']} in storage pool {volume['pool']}: {', '.join(facts)}"
 
 
 def _run(datacenter: DataCenter, options: list[str], as_json: bool, more: dict[str, str]) -> int:
@@ -87,7 +156,6 @@ def _run(datacenter: DataCenter, options: list[str], as_json: bool, more: dict[s
     environment = {
         **os.environ,
         **more,
-        "ANSIBLE_CONFIG": str(setup.ROOT / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress",
         "PATH": f"{setup.VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         "BCM_JSON": str(int(as_json)),

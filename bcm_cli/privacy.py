@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request, Site
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
@@ -155,8 +155,7 @@ class Scene:
         self.running = [name for name in self.catalogue.ordered(self.instances)
                         if self.instances[name]["status"] == "Running"]  # fmt: skip
         self.stopped = sorted(set(self.instances) - set(self.running))
-        request = Request([], datacenter.chain, datacenter.name, subnet=datacenter.variable("bcm_subnet"))
-        self.site = Site(self.catalogue, request)
+        self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
 
     @cached_property

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bcm_cli import lxd
-from bcm_cli.datacenter import DataCenter
-from tests.cli.conftest import Checkout, Terminal
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from bcm_cli import lxd, main, playbook
+from bcm_cli.datacenter import DataCenter, UsageError
+from tests.cli.conftest import PROJECT, Checkout, Terminal
 from tests.support import LXD_DIR, Tools
 
-GIVEN = ("stack", "state", "delete_data", "chain", "ansible_check_mode", "inventory_dir", "ansible_diff_mode")
+GIVEN = (
+    "stack", "state", "delete_data", "confirmed_volumes", "chain", "bcm_datacenter",
+    "ansible_check_mode", "inventory_dir", "ansible_diff_mode", "word",
+)  # fmt: skip
 SITE = [
     {
         "name": "Plan",
@@ -56,10 +61,10 @@ def site(deployed: Checkout) -> Checkout:
 def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "site" in request.fixturenames:
-        assert playbooks(request.getfixturevalue("site")) == []
+        assert running_playbooks(request.getfixturevalue("site")) == []
 
 
-def playbooks(checkout: Checkout) -> list[int]:
+def running_playbooks(checkout: Checkout) -> list[int]:
     """Processes of Ansible that work for a checkout."""
     mine = f"{checkout.home}/inventories/".encode()
     found = []
@@ -85,16 +90,101 @@ def given(checkout: Checkout) -> dict[str, object]:
     ("verb", "state"), [("start", "present"), ("stop", "stopped"), ("restart", "restarted"), ("remove", "absent")]
 )
 def test_what_the_playbook_is_given(site: Checkout, verb: str, state: str) -> None:
-    # Nothing that is given with -e turns a verb into another one.
-    done = site.bcm(
-        "stack", verb, "electrum", "tor", "-e", "chain=signet bcm_ca_provider=software", "-e", "state=other"
-    )
+    done = site.bcm("stack", verb, "electrum", "tor", "-e", "chain=regtest word='two words'")
     assert done.returncode == 0, done.stderr
     read = given(site)
-    assert (read["stack"], read["state"], read["chain"], read["delete_data"]) == ("electrum,tor", state, "signet", None)
+    assert (read["stack"], read["state"], read["delete_data"]) == ("electrum,tor", state, None)
+    assert (read["bcm_datacenter"], read["chain"], read["word"]) == ("local", "regtest", "two words")
     assert read["inventory_dir"] == str(site.home / "inventories/local")
     assert "nothing changed" not in done.stdout.splitlines()[-1]
     assert done.stderr == ""
+
+
+#: variable -> another value than the verb and the data center mean, what is said of it
+OTHERS = {
+    "bcm_datacenter": ("two", "bcm_datacenter is given as two, but data center local (regtest) is meant"),
+    "chain": ("signet", "chain is given as signet, but data center local (regtest) is meant"),
+    "bcm_chain": ("mainnet", "bcm_chain is given as mainnet, but data center local (regtest) is meant"),
+    "stack": ("electrs", "-e sets stack, which the words after the verb say"),
+    "state": ("present", "-e sets state, which the verb says"),
+    "delete_data": ("true", "-e sets delete_data, which --delete-data says"),
+    "confirmed_volumes": ("default/tor-data", "-e sets confirmed_volumes, which the answer to --delete-data says"),
+}
+#: how somebody may write it
+FORMS = {
+    "words": ["{name}={value}"],
+    "more words": ["a=1 {name}='{value}' b='2 3'"],
+    "several": ["a=1", "b=2 {name}={value}", "c=3"],
+    "JSON": ['{{"{name}": "{value}"}}'],
+    "YAML": ["{{a: 1, {name}: {value}}}"],
+    "template": ["b={value}", '{{"{name}": "{{{{ b }}}}"}}'],
+}
+
+
+def refused(*words: str) -> str:
+    """What is said of a command that is refused before anything is looked at."""
+
+    def ready(_datacenter: DataCenter, _yes: bool) -> None:
+        pytest.fail("it was not refused")
+
+    args = main.parse(["stack", *words])
+    args.datacenter = DataCenter("local")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError) as caught:
+        patch.setattr(lxd, "ready", ready)
+        playbook.change(args)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_variables_that_contradict_what_is_meant(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, said = OTHERS[name]
+    for form, texts in FORMS.items():
+        options = [word for text in texts for word in ("-e", text.format(name=name, value=value))]
+        assert said in refused("stop", "tor", *options), form
+    (tmp_path / "more.yml").write_text(f"---\n{name}: {value}\n")
+    monkeypatch.chdir(tmp_path)
+    for file in ("more.yml", "./more.yml", str(tmp_path / "more.yml")):
+        assert said in refused("stop", "tor", "-e", f"@{file}"), file
+    for verb in (
+        ["start", "tor"],
+        ["restart", "tor"],
+        ["remove", "tor", "--yes"],
+        ["remove", "tor", "-y", "--delete-data"],
+    ):
+        assert said in refused(*verb, "-e", f"{name}={value}"), verb
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("@no-such-file", "-e @{home}/no-such-file: no variables: write VAR=VALUE, JSON, or @FILE ("),
+        ("{a: [", "-e {a: [: no variables"),
+        ("[1, 2]", "-e [1, 2]: no variables"),
+        ("word", "-e word: no variables"),
+        ("/etc/hostname", "-e /etc/hostname: no variables"),
+    ],
+)
+def test_what_is_no_variable(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said.replace("{home}", str(tmp_path)) in refused("start", "tor", "-e", text)
+
+
+@pytest.mark.parametrize("name", ["site", "lxd_pki"])
+def test_a_setting_with_an_undefined_variable_ends_the_run(checkout: Checkout, name: str) -> None:
+    with checkout.settings().open("a") as file:
+        file.write("bcm_ca_domains: '{{ typo }}'\nbcm_ca_subnets: ['{{ bcm_ca_domains }}']\n")
+        file.write("bcm_ca_device: '{{ typo | default(omit) }}'\n")
+    program = checkout.home / ".venv/bin/ansible-playbook"
+    environment = {**checkout.environment, "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress"}
+    done = subprocess.run(
+        [program, f"bcm.core.{name}", "-i", "inventories/local", "-e", "stack=tor"], cwd=checkout.home,
+        env={**environment, "ANSIBLE_CONFIG": str(checkout.home / "ansible.cfg")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    failed = [line for line in done.stdout.splitlines() if " uses a variable that is not defined" in line]
+    assert [re.search(r"(bcm_\w+): uses", line)[1] for line in failed] == ["bcm_ca_domains", "bcm_ca_subnets"]  # type: ignore[index]
+    assert "bcm_ca_device" not in done.stdout
 
 
 @pytest.mark.containers
@@ -189,7 +279,7 @@ def test_a_signal_to_the_command_alone(site: Checkout, number: int, status: int)
 
 
 @pytest.mark.containers
-def test_control_c_before_the_playbook(site: Checkout) -> None:
+def test_control_c_before_the_playbook(site: Checkout, volume: str) -> None:
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     terminal.reads("to delete them: ")
     terminal.types("\x03")
@@ -200,11 +290,24 @@ def test_control_c_before_the_playbook(site: Checkout) -> None:
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def volume(site: Checkout) -> Iterator[str]:
+    """One with something in it."""
+    with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
+        path = "/1.0/storage-pools/default/volumes/custom"
+        client.call("POST", path, {"name": "tor-data", "config": {"size": "64MiB"}}, what="make a volume")
+        yield "tor-data"
+        client.call("DELETE", f"{path}/tor-data", what="delete the volume")
+
+
 @pytest.mark.containers
-def test_data_is_deleted_by_who_types_the_name(site: Checkout) -> None:
+def test_data_is_deleted_by_who_types_the_name(site: Checkout, volume: str) -> None:
     (site.home / "given.json").unlink(missing_ok=True)
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
-    assert "with the coins in them" in terminal.reads("Type the name of the data center (local) to delete them: ")
+    asked = terminal.reads("Type the name of the data center (local) to delete them: ")
+    where = f"data center local (regtest) at {LXD_DIR}/unix.socket"
+    assert f"Volumes that are going to be deleted in {where}, with the coins in them:" in asked
+    assert re.search(r"^  tor-data in storage pool default: of 64MiB, .* used$", asked, re.M)
     terminal.types("yes\n")
     assert terminal.ends() == 1
     assert "That is not its name: nothing was deleted" in terminal.output
@@ -213,13 +316,24 @@ def test_data_is_deleted_by_who_types_the_name(site: Checkout) -> None:
     terminal.reads("to delete them: ")
     terminal.types("local\n")
     assert terminal.ends(60) == 0
-    assert given(site)["delete_data"] is True
+    read = given(site)
+    assert (read["delete_data"], read["confirmed_volumes"]) == (True, ["default/tor-data"])
 
 
 @pytest.mark.containers
-def test_data_is_deleted_by_machines_that_say_yes(site: Checkout) -> None:
+def test_data_is_deleted_by_machines_that_say_yes(site: Checkout, volume: str) -> None:
     refused = site.bcm("stack", "remove", "tor", "--delete-data")
     assert refused.returncode == 1
     assert "--delete-data deletes wallets: run it on a terminal, or add --yes" in refused.stderr
-    assert site.bcm("stack", "remove", "tor", "--delete-data", "--yes").returncode == 0
-    assert given(site)["delete_data"] is True
+    done = site.bcm("stack", "remove", "tor", "--delete-data", "--yes")
+    assert done.returncode == 0
+    assert "  tor-data in storage pool default: of 64MiB" in done.stderr
+    assert given(site)["confirmed_volumes"] == ["default/tor-data"]
+
+
+@pytest.mark.containers
+def test_there_is_no_data_to_delete(site: Checkout) -> None:
+    done = site.bcm("stack", "remove", "tor", "--delete-data", "--yes")
+    assert done.returncode == 0
+    assert "No volumes are going to be deleted in data center local (regtest)" in done.stderr
+    assert given(site)["confirmed_volumes"] == []

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,24 @@ def test_they_are_listed_without_their_values(checkout: Checkout, kept: Path) ->
     listed = json.loads(checkout.bcm("secret", "list", "--json").stdout)["secrets"]
     assert listed[0] == {"secret": "bitcoind/rpc/electrs", "stacks": ["bitcoind", "electrs"]}
     assert [row["secret"] for row in listed] == sorted(VALUES)
+
+
+@pytest.mark.parametrize("words", ["secret list", "stack list", "info", "config get", "stack start tor --check"])
+def test_no_file_of_secrets_is_read_as_an_inventory(checkout: Checkout, kept: Path, tmp_path: Path, words: str) -> None:
+    """Whatever directory a command is typed in, and whatever ansible.cfg lies there."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "ansible.cfg").write_text("[defaults]\ninventory = nowhere\n")
+    (kept.parent / "hosts.yml").write_text("all: {hosts: {stranger: {}}, vars: {bcm_storage_pool: strange}}\n")
+    site = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}, "changed_when": True}]}]
+    (checkout.home / "site.yml").write_text(json.dumps(site))
+    done = subprocess.run(
+        [checkout.home / "bcm", *words.split()], cwd=elsewhere, env=checkout.environment,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "strange" not in done.stdout
 
 
 def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:

@@ -245,7 +245,8 @@ def test_a_run_takes_the_device_of_the_inventory(site: Safe) -> None:
 
 
 def test_what_a_run_is_given_counts_for_the_vault(site: Safe) -> None:
-    site.checkout.settings("home").write_text("bcm_datacenter: home\nbcm_ca_device: udp:127.0.0.1:1\n")
+    settings = "bcm_datacenter: home\nbcm_chain: signet\nbcm_ca_device: udp:127.0.0.1:1\n"
+    site.checkout.settings("home").write_text(settings)
     more = ("-e", f"chain=signet bcm_ca_device={site.double.path}")
     done = site.bcm("stack", "start", "tor", "--check", *more, TREZOR_PATH="")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -51,6 +51,12 @@ options:
       - Otherwise volumes stay, and the project with them.
     type: bool
     default: false
+  confirmed_volumes:
+    description:
+      - What O(delete_data) may destroy at most, as C(POOL/VOLUME). A plan that would destroy more is refused.
+      - Without it, O(delete_data) is not limited.
+    type: list
+    elements: str
   storage_pool:
     description: The storage pool of instances and volumes.
     type: str

@@ -205,6 +205,7 @@ class Planner:
         else:
             asked.difference_update(acted)
             changes, warnings = resources.removed(self.site, instances, live, carried, found)
+            self._check_confirmed(changes)
         return {
             **self._frame(acted, asked, live),
             "instances": instances,
@@ -216,6 +217,16 @@ class Planner:
             "resources": changes,
             "warnings": warnings,
         }
+
+    def _check_confirmed(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse to delete a volume that nobody was asked about. Raises BcmError."""
+        confirmed = self.request.confirmed_volumes
+        doomed = (f"{item['pool']}/{item['name']}" for item in changes if item["kind"] == "storage_volume")
+        more = [] if confirmed is None else sorted(set(doomed).difference(confirmed))
+        if more:
+            raise BcmError(
+                f"{', '.join(more)} would be deleted, too, and was not confirmed: nothing was deleted, type it again"
+            )
 
     def _taken_down(self, found: Found) -> list[str]:
         """What was named, what needs it, and what nobody needs any more; consumers first."""

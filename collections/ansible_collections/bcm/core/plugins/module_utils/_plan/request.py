@@ -35,6 +35,8 @@ class Request:
     software_ca_chains: Collection[str] = ()
     allow_below_floor: Collection[str] = ()
     delete_data: bool = False
+    #: POOL/VOLUME of all that may be deleted; None for whatever the request means
+    confirmed_volumes: Collection[str] | None = None
     exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
 
     @property

@@ -639,6 +639,16 @@ def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
     assert volumes == [("electrs-data", "fast")]
 
 
+def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) -> None:
+    found = Found(stacks=WITH_LND, volumes=VOLUMES)
+    confirmed = planner("electrum", state="absent", delete_data=True, confirmed_volumes=["fast/electrs-data"])
+    assert confirmed.plan(found, namer)["resources"]
+    for other in ([], ["default/electrs-data"], ["fast/tor-data"]):
+        gone = planner("electrum", state="absent", delete_data=True, confirmed_volumes=other)
+        with pytest.raises(BcmError, match="^fast/electrs-data would be deleted, too, and was not confirmed: nothing"):
+            gone.plan(found, namer)
+
+
 def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> None:
     found = Found(stacks=_running(*ELECTRUM, asked=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES)
     plan = planner("electrum", state="absent").plan(found, namer)
