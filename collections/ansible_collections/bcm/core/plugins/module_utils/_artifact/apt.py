@@ -19,11 +19,8 @@ from .._errors import BcmError
 from .._plan.versions import order, satisfies
 from .declaration import DEBIAN, Pin, Release
 
-_MESSAGE = re.compile(
-    rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*\n(?P<text>.*?)\n"
-    rb"(?P<signature>-----BEGIN PGP SIGNATURE-----\n.*-----END PGP SIGNATURE-----)\s*",
-    re.DOTALL,
-)
+_HASHES = re.compile(rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*(?=\n)")
+_BEGIN, _END = b"\n-----BEGIN", b"-----END PGP SIGNATURE-----"
 _LISTED = re.compile(r"([0-9a-f]{64}) +(\d+) +(\S+)")
 _POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb")
 _LIMIT = 64 << 20
@@ -102,11 +99,15 @@ def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
 
     Whatever stands beside the one message has not been signed, so there may be nothing. Raises BcmError.
     """
-    match = _MESSAGE.fullmatch(message.replace(b"\r\n", b"\n"))
-    if match is None or b"\n-----BEGIN" in match["text"]:
+    message = message.replace(b"\r\n", b"\n")
+    head = _HASHES.match(message)
+    # What is signed has "- " before every dash that a line begins with, so it ends at the first line of a block.
+    text, begin, rest = message[head.end() if head else 0 :].partition(_BEGIN)
+    signature = (begin + rest).strip()
+    if head is None or not rest.startswith(b" PGP SIGNATURE-----\n") or not signature.endswith(_END):
         raise BcmError(f"{where} is no message with a signature: it is no repository, or was damaged on the way")
-    lines = (line.removeprefix(b"- ").rstrip(b" \t\r") for line in match["text"].split(b"\n"))
-    return b"\n".join(lines), match["signature"]
+    lines = (line.removeprefix(b"- ").rstrip(b" \t\r") for line in text[1:].split(b"\n"))
+    return b"\n".join(lines), signature
 
 
 def promise(text: bytes, suite: str, where: str) -> Promise:
@@ -158,17 +159,18 @@ def _package(fields: Mapping[str, str], url: str) -> Package:
 
 def _stanzas(text: bytes) -> Iterator[dict[str, str]]:
     """Paragraphs of `Field: value` lines; lines that begin with a space go on with the field above."""
-    for paragraph in re.split(r"\n\s*\n", text.decode("utf-8", "replace")):
-        fields: dict[str, str] = {}
-        key = ""
-        for line in paragraph.splitlines():
-            if line[:1] in (" ", "\t"):
-                fields[key] = f"{fields.get(key, '')}\n{line}"
-            else:
-                key, _unused, value = line.partition(":")
-                fields[key] = value.strip()
-        if fields:
-            yield fields
+    fields: dict[str, list[str]] = {}
+    key = ""
+    for line in (*text.decode("utf-8", "replace").split("\n"), ""):
+        if not line.strip(" \t\r"):
+            if fields:
+                yield {name: "\n".join(lines) for name, lines in fields.items()}
+            fields, key = {}, ""
+        elif line[0] in " \t":
+            fields.setdefault(key, []).append(line)
+        else:
+            key, _unused, value = line.partition(":")
+            fields[key] = [value.strip()]
 
 
 def _date(text: str, where: str) -> datetime:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, cast
 
 from .._errors import BcmError
@@ -25,7 +25,8 @@ from .._errors import BcmError
 _MEMBERS = 100_000
 _BYTES = 4 << 30
 _LINKS = 40
-_TARGET = 4096
+_PATH = 4096  # characters, as the kernel has it
+_STEPS = 128  # folders below each other
 _BLOCK = 1 << 20
 _BROKEN = (
     tarfile.TarError,
@@ -152,7 +153,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Raw]:
     for info in archive.infolist():
         mode = info.external_attr >> 16
         kind = "folder" if info.is_dir() else kinds.get(stat.S_IFMT(mode), "special")
-        link = archive.open(info).read(_TARGET).decode() if kind == "link" else ""
+        link = archive.open(info).read(_PATH).decode() if kind == "link" else ""
         yield Raw(info.filename, kind, stat.S_IMODE(mode), info.file_size, partial(archive.open, info), link)
     if broken := archive.testzip():
         raise zipfile.BadZipFile(f"{broken} has another checksum")
@@ -172,6 +173,8 @@ def _sane(raws: Iterator[Raw], archive: str, bits: int) -> Iterator[tuple[str, R
         if raw.mode & bits:
             raise refusal(archive, raw.name, "has a set-user-ID, set-group-ID or sticky bit")
         steps = raw.name.split("/")
+        if max(len(raw.name), len(raw.link)) > _PATH or max(len(steps), raw.link.count("/")) > _STEPS:
+            raise refusal(archive, f"{raw.name[:80]}…", "is too long, or in too many folders")
         if raw.name.startswith("/") or ".." in steps:
             raise refusal(archive, raw.name, "leads out of the folder")
         name = "/".join(step for step in steps if step not in {"", "."})
@@ -195,10 +198,16 @@ def _checked(raws: Iterator[Raw], archive: str) -> _Members:
                 raise refusal(archive, raw.name, f"is a link out of the folder, to {raw.link!r}")
         members[name] = Member(name, kind, raw.plain_mode, raw.size, target), raw.open
     top = _top(members)
+    folders = {""}  # those that are below no link or file
     for name, (member, _unused) in members.items():
-        above = (members.get(str(parent)) for parent in PurePosixPath(name).parents)
-        if any(parent and parent[0].kind != "folder" for parent in above):
-            raise refusal(archive, name, "is below a link or file")
+        above = posixpath.dirname(name)
+        found = []
+        while above not in folders:
+            if above in members and members[above][0].kind != "folder":
+                raise refusal(archive, name, "is below a link or file")
+            found.append(above)
+            above = posixpath.dirname(above)
+        folders.update(found)
         if top and member.target and not f"{member.target}/".startswith(f"{top}/"):
             raise refusal(archive, name, f"is a link out of the folder {top}")
     return members

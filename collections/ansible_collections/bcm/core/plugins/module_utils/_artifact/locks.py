@@ -18,7 +18,7 @@ from .declaration import Release
 _INTEGRITY = re.compile(r"(^|\s)sha512-[A-Za-z0-9+/]{86}==(\s|$)")  # the strongest of several is what npm checks
 _COMMENT = re.compile(r"(^|\s)#.*")
 _REQUIREMENT = re.compile(
-    r"(?P<name>\w[\w.-]*)(\[[\w., -]+\])?\s*==\s*(?P<version>[\w.!+]+)\s*(;((?!--).)+)?(\s+--hash=sha256:[0-9a-f]{64})+"
+    r"(?P<name>\w[\w.-]*)(\[[\w., -]+\])? ?== ?(?P<version>[\w.!+]+) ?(;((?!--).)+)?( --hash=sha256:[0-9a-f]{64})+"
 )
 
 
@@ -62,7 +62,7 @@ def _fault(package: Mapping[str, Any]) -> str:
 def _wheels(path: Path, name: str) -> set[str]:
     found = set()
     for line in re.sub(r"\\\n", " ", _text(path)).splitlines():
-        line = _COMMENT.sub("", line).strip()
+        line = " ".join(_COMMENT.sub("", line).split())
         match = _REQUIREMENT.fullmatch(line)
         if match is None and line:
             raise BcmError(f'{path}: "{line[:80]}" is no NAME==VERSION with --hash=sha256:…: lock it again with hashes')

@@ -10,7 +10,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -33,9 +33,10 @@ _LAYERS = (
 #: the kernel's name of an architecture -> that of images
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+_PARAMETER = re.compile(r'(?<!\w)(\w+)="([^"]*)"')
 _WHITEOUT, _AUFS, _OPAQUE = ".wh.", ".wh..wh.", ".wh..wh..opq"
 _LINKS = 40
+_MOST_LAYERS = 127
 
 
 @dataclass
@@ -85,6 +86,8 @@ def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
     if kind not in _MANIFESTS or not isinstance(found.get("config"), dict):
         raise BcmError(f"{name} has no manifest of an image, but {kind}: pin one of OCI, or of Docker's schema 2")
     layers = _objects(found, "layers", name)
+    if len(layers) > _MOST_LAYERS:
+        raise BcmError(f"{name} has {len(layers)} layers: take an image with at most {_MOST_LAYERS}, as engines run")
     for layer in layers:
         if layer.get("mediaType") not in _LAYERS:
             raise BcmError(f"{name} has a layer of type {layer.get('mediaType')}: take an image with layers of gzip")
@@ -114,7 +117,7 @@ def read(layers: Sequence[Path], release: Release) -> Iterator[tuple[Member, byt
     name = _name(release)
     tree = _Tree(name)
     tree.grow(layers)
-    nodes = sorted(tree.nodes.items())
+    nodes = list(tree.nodes.items())
     yield from ((node.member(path), b"") for path, node in nodes if node.kind == "folder")
     wanted: dict[tuple[int, int], list[Member]] = {}
     for path, node in nodes:
@@ -128,9 +131,13 @@ def read(layers: Sequence[Path], release: Release) -> Iterator[tuple[Member, byt
     yield from ((node.member(path), b"") for path, node in nodes if node.kind == "link")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Node:
-    """``layer`` is the last one that had it; ``source`` the layer and position that a file's content is at."""
+    """``layer`` is the last one that had it, and for a folder the last that had anything below it.
+
+    ``source`` is the layer and position that a file's content is at; ``cleared`` the layer that last took away what
+    lower ones had below a folder.
+    """
 
     kind: str
     layer: int
@@ -138,6 +145,8 @@ class _Node:
     size: int = 0
     source: tuple[int, int] = (0, 0)
     target: str = ""
+    children: dict[str, _Node] = field(default_factory=dict)
+    cleared: int = 0
 
     def member(self, path: str) -> Member:
         return Member(path, self.kind, self.mode, self.size, self.target)
@@ -147,9 +156,20 @@ class _Tree:
     """The files of an image, layer upon layer; every path is a real one, with no link above it."""
 
     def __init__(self, name: str) -> None:
-        self.nodes: dict[str, _Node] = {}
+        self._root = _Node("folder", 0)
         self._name = name
         self._at = ""  # the member that is looked at
+
+    @property
+    def nodes(self) -> dict[str, _Node]:
+        """All of them by their paths, in order."""
+        found, todo = {}, [("", self._root)]
+        while todo:
+            path, node = todo.pop()
+            below = {posixpath.join(path, name): child for name, child in node.children.items()}
+            found.update(below)
+            todo += below.items()
+        return dict(sorted(found.items()))
 
     def grow(self, layers: Sequence[Path]) -> None:
         for layer, path in enumerate(layers):
@@ -158,60 +178,66 @@ class _Tree:
                 self._add(name, raw, layer, position)
 
     def _add(self, name: str, raw: archive.Raw, layer: int, position: int) -> None:
-        folder, base = posixpath.split(name)
+        above, base = posixpath.split(name)
+        folder = self._real(above, layer)
         if base.startswith(_WHITEOUT):
-            self._white_out(self._real(folder, layer), base, layer)
+            self._white_out(folder, base, layer)
             return
-        place = posixpath.join(self._real(folder, layer), base)
         node = _Node(raw.kind, layer, raw.plain_mode, raw.size, (layer, position), raw.link)
         if raw.kind == "hard link":
-            target = archive.link_target("", raw.link)
-            above, own = posixpath.split(target)
-            other = self.nodes.get(posixpath.join(self._real(above, layer), own))
+            above, own = posixpath.split(archive.link_target("", raw.link))
+            other = self._real(above, layer).children.get(own)
             if other is None or other.kind == "folder":
                 self._wrong("is a hard link to no file of the image")
             node = replace(other, layer=layer)
-        if node.kind != "folder" and place in self.nodes:
-            self._remove(place, layer + 1)
-        self.nodes[place] = node
+        before = folder.children.get(base)
+        if before and before.kind == node.kind == "folder":
+            node.children, node.cleared = before.children, before.cleared
+        folder.children[base] = node
 
-    def _white_out(self, folder: str, base: str, layer: int) -> None:
+    def _white_out(self, folder: _Node, base: str, layer: int) -> None:
         gone = base.removeprefix(_WHITEOUT)
         if base == _OPAQUE:
-            self._remove(folder, layer, itself=False)
+            self._clear(folder, layer)
         elif base.startswith(_AUFS):
             return  # what a file system left, and of no meaning here
         elif gone in {"", ".", ".."}:
             self._wrong("removes nothing that has a name")
-        else:
-            self._remove(posixpath.join(folder, gone), layer)
+        elif (node := folder.children.get(gone)) and node.layer < layer:
+            del folder.children[gone]
+        elif node:
+            self._clear(node, layer)
 
-    def _remove(self, place: str, before: int, *, itself: bool = True) -> None:
-        """Remove a path, and all below it, as far as layers lower than ``before`` had it last."""
-        below = f"{place}/" if place else ""
-        for path in [path for path in self.nodes if path.startswith(below) or (itself and path == place)]:
-            if self.nodes[path].layer < before:
-                del self.nodes[path]
+    def _clear(self, folder: _Node, layer: int) -> None:
+        """Remove what only lower layers had below a folder. Once in a layer: later on none of it comes back."""
+        todo = [folder]
+        while todo:
+            node = todo.pop()
+            if node.cleared < layer:
+                node.cleared = layer
+                node.children = {name: child for name, child in node.children.items() if child.layer >= layer}
+                todo += node.children.values()
 
-    def _real(self, folder: str, layer: int) -> str:
-        """Where a folder of the image really is, as this layer has it, too."""
-        real, links = "", 0
-        steps = folder.split("/") if folder else []
+    def _real(self, folder: str, layer: int) -> _Node:
+        """What a folder of the image really is, as this layer has it, too."""
+        node, names, links = self._root, list[str](), 0
+        steps = folder.split("/")[::-1] if folder else []
         while steps:
-            at = posixpath.join(real, steps.pop(0))
-            node = self.nodes.get(at)
-            if node and node.kind == "link":
-                links += 1
-                target = archive.link_target(real, node.target)
-                if not target or links > _LINKS:
-                    self._wrong(f"is below {at!r}, a link out of the image, to {node.target!r}")
-                real, steps = "", [*(step for step in target.split("/") if step != "."), *steps]
+            names.append(steps.pop())
+            below = node.children.setdefault(names[-1], _Node("folder", layer))
+            if below.kind == "file":
+                self._wrong(f"is below {'/'.join(names)!r}, a file")
+            if below.kind == "folder":
+                node = below
+                node.layer = layer
                 continue
-            if node and node.kind == "file":
-                self._wrong(f"is below {at!r}, a file")
-            real = at
-            self.nodes[at] = replace(node, layer=layer) if node else _Node("folder", layer)
-        return real
+            links += 1
+            target = archive.link_target("/".join(names[:-1]), below.target)
+            if not target or links > _LINKS:
+                self._wrong(f"is below {'/'.join(names)!r}, a link out of the image, to {below.target!r}")
+            steps += (step for step in reversed(target.split("/")) if step != ".")
+            node, names = self._root, []
+        return node
 
     def _wrong(self, why: str) -> NoReturn:
         raise archive.refusal(self._name, self._at, why)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,8 @@ try:
 except ImportError:  # the sanity tests import this file without the libraries
     pysequoia = None  # type: ignore[assignment]
 
-_BLOCK = re.compile(rb"-----BEGIN PGP SIGNATURE-----.*?(?=-----BEGIN PGP SIGNATURE-----|\Z)", re.DOTALL)
+_BEGIN = b"-----BEGIN PGP SIGNATURE-----"
+_MOST = 100  # signatures of a release; each costs a look at all that was signed
 
 
 class SignatureError(BcmError):
@@ -48,14 +48,20 @@ class Verdict:
 
 
 def split(blob: bytes) -> list[bytes]:
-    """Every signature packet of a file, armored (one block or several) or not; an unreadable block comes as it is."""
+    """Every signature packet of a file, armored (one block or several) or not; an unreadable block comes as it is.
+
+    Raises SignatureError if there are more than a release can have.
+    """
+    blocks = [_BEGIN + block for block in blob.split(_BEGIN, _MOST + 1)[1:]] or [blob]
     found = []
-    for block in _BLOCK.findall(blob) or [blob]:
+    for block in blocks[: _MOST + 1]:
         try:
             packets = [bytes(packet) for packet in PacketPile.from_bytes(block) if packet.tag == Tag.Signature]
         except RuntimeError:
             packets = []
         found += packets or [block]
+    if len(found) > _MOST:
+        raise SignatureError(f"There are more than {_MOST} signatures in one file: refused, it was not made to be read")
     return found
 
 
@@ -101,7 +107,8 @@ def verify(
 
 def reason(error: RuntimeError) -> str:
     """What Sequoia has to say, on one line, and without the stack that some environments make it add."""
-    return re.sub(r":?\s+Caused by:\s+", ": ", str(error).partition("Stack backtrace")[0].strip()).replace("\n", " ")
+    words = " ".join(str(error).partition("Stack backtrace")[0].split())
+    return words.replace(": Caused by:", ":").replace(" Caused by:", ":")
 
 
 def subkeys(cert: pysequoia.Cert) -> dict[str, list[Packet]]:

@@ -27,7 +27,12 @@ _SERVER_KEY = b"Tor safe cookie authentication server-to-controller hash"
 #: what a directory says to a descriptor that is no newer than the one it has, to the second
 REJECTED = "REASON=UPLOAD_REJECTED"
 _ANSWER = 30.0  # seconds tor has for one reply
+_LONGEST = 1 << 16  # bytes of a line
+_MOST = 10_000  # lines of a reply
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_COOKIE = re.compile(rf" COOKIEFILE=({_QUOTED.pattern})")
+_STATUS = re.compile(r"[0-9]{3}[ +-]")
+_PROOF = re.compile(r"AUTHCHALLENGE SERVERHASH=([0-9A-Fa-f]{64}) SERVERNONCE=([0-9A-Fa-f]{64})")
 
 
 class ControlError(Exception):
@@ -68,7 +73,7 @@ class Control:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._buffer = b""
+        self._buffer = bytearray()
         self._events: list[Reply] = []
 
     def close(self) -> None:
@@ -88,20 +93,20 @@ class Control:
         if "NULL" in methods:
             self.command("AUTHENTICATE")
             return
-        path = _QUOTED.search(line)
+        path = _COOKIE.search(line)
         if path is None or not {"SAFECOOKIE", "COOKIE"}.intersection(methods):
             raise ControlError(f"tor offers no cookie on its control socket, but {', '.join(methods)}")
-        secret = cookie(unquoted(path[0]))
+        secret = cookie(unquoted(path[1]))
         self.command(f"AUTHENTICATE {self._proof(secret) if 'SAFECOOKIE' in methods else secret.hex()}")
 
     def _proof(self, cookie: bytes) -> str:
         """Of knowing the cookie; tor proves it first, so that nobody else is told."""
         ours = secrets.token_bytes(32)
-        said = dict(re.findall(r"(\w+)=([0-9A-Fa-f]+)", self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text))
-        message = cookie + ours + bytes.fromhex(said["SERVERNONCE"])
-        if not hmac.compare_digest(
-            hmac.digest(_SERVER_KEY, message, hashlib.sha256), bytes.fromhex(said["SERVERHASH"])
-        ):
+        said = _PROOF.fullmatch(self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text)
+        if said is None:
+            raise ControlError("what answers to AUTHCHALLENGE does not speak tor's control protocol")
+        message = cookie + ours + bytes.fromhex(said[2])
+        if not hmac.compare_digest(hmac.digest(_SERVER_KEY, message, hashlib.sha256), bytes.fromhex(said[1])):
             raise ControlError("the cookie is not the one of the tor that answers")
         return hmac.digest(_CLIENT_KEY, message, hashlib.sha256).hex()
 
@@ -117,7 +122,11 @@ class Control:
         return reply
 
     def getinfo(self, *keys: str) -> dict[str, str]:
-        return self.command(f"GETINFO {' '.join(keys)}").values()
+        found = self.command(f"GETINFO {' '.join(keys)}").values()
+        missing = [key for key in keys if key not in found]
+        if missing:
+            raise ControlError(f"tor does not tell {' and '.join(missing)}")
+        return found
 
     def getconf(self, key: str) -> list[str]:
         """All values of an option, as torrc has them."""
@@ -148,20 +157,33 @@ class Control:
     def _read(self, end: float) -> Reply:
         """One whole reply (control-spec, section 2.3)."""
         lines: list[tuple[str, str]] = []
+        count = 0
+
+        def next_line() -> str:
+            nonlocal count
+            count += 1
+            if count > _MOST:
+                raise ControlError(f"what answers sends more than {_MOST} lines in one reply")
+            return self._line(end)
+
         while True:
-            line = self._line(end)
-            if not re.match(r"\d\d\d[ +-]", line):
+            line = next_line()
+            if not _STATUS.match(line):
                 raise ControlError(f"what answers does not speak tor's control protocol: {line[:40]!r}")
             data = []
             if line[3] == "+":
-                while (more := self._line(end)) != ".":
+                while (more := next_line()) != ".":
                     data.append(more.removeprefix("."))
             lines.append((line[4:], "\n".join(data)))
             if line[3] == " ":
                 return Reply(int(line[:3]), tuple(lines))
 
     def _line(self, end: float) -> str:
-        while b"\r\n" not in self._buffer:
+        searched = 0
+        while (at := self._buffer.find(b"\r\n", searched)) < 0:
+            searched = max(0, len(self._buffer) - 1)
+            if searched > _LONGEST:
+                raise ControlError(f"what answers sends a line of more than {_LONGEST} bytes")
             left = end - time.monotonic()
             if left <= 0:
                 raise TimeoutError("tor did not answer in time")
@@ -170,14 +192,22 @@ class Control:
             if not received:
                 raise ControlError("tor closed the connection")
             self._buffer += received
-        line, _end, self._buffer = self._buffer.partition(b"\r\n")
-        return line.decode(errors="replace")
+        line = self._buffer[:at].decode(errors="replace")
+        del self._buffer[: at + 2]
+        return line
 
 
 def unquoted(text: str) -> str:
     """What a quoted string means (control-spec, section 2.1.1), or the text as it is."""
     found = _QUOTED.fullmatch(text)
     return re.sub(r"\\(.)", r"\1", found[1]) if found else text
+
+
+def number(text: str) -> int:
+    """A number that tor says. Raises ControlError."""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ControlError(f"tor says {text[:40]!r} where a number belongs")
+    return int(text)
 
 
 def connected(path: str) -> Control:

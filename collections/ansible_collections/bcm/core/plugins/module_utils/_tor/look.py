@@ -106,6 +106,8 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
             found["services"] = list(_each(session, request, network=found["network"]))
     except (control.ControlError, TimeoutError) as error:
         return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"tor broke off: {error.strerror or error}"}
     faults = []
     if found["network"] and "PROGRESS=100" not in found["phase"]:
         faults.append(f"it has not reached its network, it is at {found['bootstrap']}")
@@ -124,8 +126,8 @@ def _facts(session: control.Control) -> dict[str, Any]:
         "network": session.getconf("DisableNetwork") == ["0"],
         "phase": phase,
         "bootstrap": f"{fields.get('PROGRESS', 0)} % ({control.unquoted(fields.get('SUMMARY', 'unknown'))})",
-        "read": int(said["traffic/read"]),
-        "written": int(said["traffic/written"]),
+        "read": control.number(said["traffic/read"]),
+        "written": control.number(said["traffic/written"]),
         "circuits": sum(" BUILT " in line for line in said["circuit-status"].splitlines()),
         "guards": [place for guard in guards if (place := _place(session, guard))],
     }
@@ -137,8 +139,8 @@ def _place(session: control.Control, fingerprint: str) -> str | None:
         status = session.getinfo(f"ns/id/{fingerprint}")[f"ns/id/{fingerprint}"]
     except control.ControlError:  # a bridge is not in the consensus
         return None
-    fields = status.splitlines()[0].split()
-    return f"{fields[6]}:{fields[7]}"
+    fields = status.partition("\n")[0].split()
+    return f"{fields[6]}:{fields[7]}" if len(fields) > 7 else None
 
 
 # -- onion services ---------------------------------------------------------------------------------------------------

@@ -405,3 +405,29 @@ def test_apt_takes_the_same(debian: Apt, wanted: Release, tmp_path: Path) -> Non
 def test_apt_complains_of_the_same(debian: Apt, repository: Repository, spoil: Callable[[Repository], None]) -> None:
     spoil(repository)
     assert debian.says()
+
+
+BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"
+SIGNATURE = b"-----BEGIN PGP SIGNATURE-----\n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        BEGIN + (b"x\n" + SIGNATURE) * 131_072,
+        BEGIN + b"x\n" * 2_097_152,
+        BEGIN[:35] + b"Hash: a\n" * 524_288,
+        BEGIN + b"x\n" + SIGNATURE + b"-----END PGP SIGNATURE-----\n" * 131_072 + b"x",
+        SIGNATURE + BEGIN,
+    ],
+    ids=["beginnings", "lines", "hashes", "ends", "backwards"],
+)
+def test_what_is_no_message_is_refused_however_long(message: bytes) -> None:
+    # 4 MiB, as much as is downloaded; were this to take the square of it, the test would not end
+    with pytest.raises(BcmError, match="InRelease is no message with a signature"):
+        apt.cleartext(message, "InRelease")
+
+
+def test_a_field_may_have_many_lines() -> None:
+    text = b"Suite: trixie\nDate: Sat, 01 Nov 2025 00:00:00 UTC\nSHA256:\n" + b" a\n" * 349_525
+    assert apt.promise(text, "trixie", "InRelease").files == {}

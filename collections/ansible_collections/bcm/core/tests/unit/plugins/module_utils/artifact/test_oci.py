@@ -379,6 +379,12 @@ def unpacked(home: Path, layers: Iterable[bytes]) -> list[str]:
         ([[("mtab", link("/proc/mounts")), ("up", link("../.."))]], ["mtab -> /proc/mounts", "up -> ../.."]),
         ([[("a", "1")], [("b", hard("a")), ("a", "2")]], ["b=1", "a=2"]),
         ([[("a", "1")], [("b", hard("a")), (".wh.a", "")]], ["b=1"]),
+        (
+            [[("d/e/a", "1")], [("d/e/b", "2"), ("d/e/.wh..wh..opq", ""), ("d/c", "3"), ("d/.wh..wh..opq", "")]],
+            ["d/", "d/e/", "d/e/b=2", "d/c=3"],
+        ),
+        ([[("d/a", "1")], [("d/b", "2"), (".wh.d", "")], [("d/.wh..wh..opq", "")]], ["d/"]),
+        ([[("d/a", "1")], [(".wh.d", ""), ("d/", "")]], ["d/"]),
         ([[("t", {"type": tarfile.DIRTYPE, "mode": 0o1777})]], ["t/"]),
     ],
 )  # fmt: skip
@@ -416,6 +422,10 @@ def test_modes_are_plain(tmp_path: Path) -> None:
         ([[("a", hard("b")), ("b", "1")]], "is a hard link to no file"),
         ([[("a", "1"), ("a/b", "2")]], "is below 'a', a file"),
         ([[("d/.wh.", "")]], "removes nothing that has a name"),
+        ([[("d/" * 129 + "x", "")]], "is too long, or in too many folders"),
+        ([[("d" * 4097, "")]], "is too long, or in too many folders"),
+        ([[("l", link("d" * 4097))]], "is too long, or in too many folders"),
+        ([[("l", link("d/" * 129 + "x"))]], "is too long, or in too many folders"),
         ([[("d/.wh...", "")]], "removes nothing that has a name"),
     ],
 )

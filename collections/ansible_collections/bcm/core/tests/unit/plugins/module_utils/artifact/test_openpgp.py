@@ -117,6 +117,10 @@ def test_split(alice: Tsk, bob: Tsk) -> None:
     assert len(split(blocks)) == 2
     assert split(b"<html>") == [b"<html>"]
     assert len(split(blocks[:-30])) == 2
+    assert len(split(b"-----BEGIN PGP SIGNATURE-----\n" * 100)) == 100
+    for many in (b"-----BEGIN PGP SIGNATURE-----\n" * 140_000, a * 101):
+        with pytest.raises(SignatureError, match="There are more than 100 signatures in one file: refused"):
+            split(many)
 
 
 @pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580], ids=["v4", "v6"])

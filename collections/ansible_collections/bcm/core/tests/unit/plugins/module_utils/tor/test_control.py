@@ -213,3 +213,52 @@ def test_the_answer_of_the_script(directory: Path) -> None:
     assert control.main(request)["error"].startswith("tor is not running")
     ended = Peer(directory, {"SETEVENTS": "250 OK\n", "SIGNAL": ""})
     assert control.main({**request, "socket": str(ended.path)}) == {"error": "tor closed the connection"}
+
+
+class Stream:
+    """A stream that has this to say, and then hangs up."""
+
+    def __init__(self, said: bytes) -> None:
+        self._left = said
+
+    def sendall(self, data: bytes, /) -> None:
+        pass
+
+    def recv(self, size: int, /) -> bytes:
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
+
+    def settimeout(self, seconds: float, /) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (b"250-" + b"x" * 10_000_000, "what answers sends a line of more than 65536 bytes"),
+        (b"250-x\r\n" * 1_000_000, "what answers sends more than 10000 lines in one reply"),
+        (b"250+x=\r\n" + b"y\r\n" * 1_000_000, "what answers sends more than 10000 lines in one reply"),
+        ("٢٥٠ OK\r\n".encode(), "what answers does not speak tor's control protocol: '٢٥٠ OK'"),
+        (b"250 OK\r\n", "tor does not tell version"),
+    ],
+    ids=["line", "lines", "data", "digits", "nothing"],
+)
+def test_odd_answers(said: bytes, fault: str) -> None:
+    with pytest.raises(ControlError, match=f"^{fault}$"):
+        Control(Stream(said)).getinfo("version")
+
+
+@pytest.mark.parametrize("answer", ["", "SERVERHASH=00 SERVERNONCE=0", f"SERVERHASH={'0' * 64} SERVERNONCE=x"])
+def test_odd_proofs(answer: str) -> None:
+    offer = '250-AUTH METHODS=SAFECOOKIE COOKIEFILE="/x"\r\n250 OK\r\n'
+    with pytest.raises(ControlError, match="what answers to AUTHCHALLENGE does not speak tor's control protocol"):
+        Control(Stream(f"{offer}250 AUTHCHALLENGE {answer}\r\n".encode())).authenticate(lambda _path: COOKIE)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1 ", "1\n", "٣", "9" * 5000])
+def test_what_is_no_number(text: str) -> None:
+    with pytest.raises(ControlError, match="where a number belongs"):
+        control.number(text)
