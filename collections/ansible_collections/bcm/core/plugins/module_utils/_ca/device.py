@@ -216,7 +216,7 @@ class Trezor:
     def _fresh(self) -> protocol_v1.SessionV1:
         if messages.Capability.PassphraseEntry not in self._client.features.capabilities:
             passphrase = self._typed()
-            self._say(f"{self.name}: confirm the passphrase on its screen")
+            self._say(f"{self.name}: press twice on its screen, to use a passphrase and this one")
             return self._client.get_session(passphrase)
         self._say(f"{self.name}: enter the passphrase on its screen")
         session = self._client.get_session(PassphraseSetting.ON_DEVICE)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from .._errors import BcmError
 from .._locks import held
@@ -25,9 +25,12 @@ except ImportError:  # the sanity tests import this file without the library
     pass
 
 _Answer = TypeVar("_Answer")
+_Answers: TypeAlias = "queue.SimpleQueue[tuple[_Answer | None, Exception | None]]"
 
 #: seconds that a device may take to answer when nobody is asked
 ANSWER = 10.0
+# what says which one, the first that is set
+_SETTING = "bcm_ca_device, or TREZOR_PATH if that is not set"
 # how often one at a path is: over UDP, trezorlib waits a tenth of a second for an answer
 _ASKED = 10
 
@@ -48,6 +51,7 @@ class Line:
         self.path = wrapped.get_path()
         self.asks_person = False
         self._wrapped, self._patience = wrapped, patience
+        self._read: _Answers[bytes] | None = None
 
     def __enter__(self) -> Line:
         _within(ANSWER, self._wrapped.__enter__)
@@ -63,10 +67,26 @@ class Line:
     def read_chunk(self, *, timeout: float | None = None) -> bytes:
         if timeout is None:
             timeout = self._patience if self.asks_person else ANSWER
-        with _wired():
-            # which keeps to its time-out by itself, and in a thread would take the next answer too after an interrupt
-            chunk = self._wrapped.read_chunk(timeout=timeout)
+        if self._wrapped.PATH_PREFIX == "bridge":
+            chunk = self._read_bridge(timeout)
+        else:
+            with _wired():
+                # which keeps to its time-out by itself, and in a thread would take the next answer too after an
+                # interrupt
+                chunk = self._wrapped.read_chunk(timeout=timeout)
         self.asks_person = False
+        return chunk
+
+    def _read_bridge(self, timeout: float) -> bytes:
+        """What a bridge has read, by the thread that asked for it.
+
+        A bridge ends the session of whoever gives a read up, as trezorlib's probe does after a tenth of a second. So it
+        is not given up: what comes later is the answer to whatever asked for it later.
+        """
+        if self._read is None:
+            self._read = _started(self._wrapped.read_chunk)
+        chunk = _answer_of(self._read, timeout)
+        self._read = None
         return chunk
 
 
@@ -84,7 +104,12 @@ def _wired() -> Iterator[None]:
 
 def _within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
     """What it returns; a TransportException if it raises anything, or takes longer."""
-    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+    return _answer_of(_started(work), seconds)
+
+
+def _started(work: Callable[[], _Answer]) -> _Answers[_Answer]:
+    """Where its answer, or the TransportException that it raised, is going to be."""
+    answers: _Answers[_Answer] = queue.SimpleQueue()
 
     def run() -> None:
         try:
@@ -94,6 +119,10 @@ def _within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
             answers.put((None, error))
 
     threading.Thread(target=run, daemon=True).start()
+    return answers
+
+
+def _answer_of(answers: _Answers[_Answer], seconds: float) -> _Answer:
     try:
         answer, fault = answers.get(timeout=seconds)
     except queue.Empty:
@@ -115,16 +144,16 @@ def find(path: str | None) -> transport.Transport:
     try:
         every = _within(ANSWER, transport.enumerate_devices)
     except exceptions.TrezorException as error:
-        raise DeviceError(f"Trezor: the search for it failed: {one_line(error)}; set TREZOR_PATH") from error
+        raise DeviceError(f"Trezor: the search for it failed: {one_line(error)}; set {_SETTING}") from error
     found = [one for one in every if one.get_path().startswith(path or "")]
     if not path and any(one.PATH_PREFIX == "bridge" for one in found):  # which has what is on USB, and holds it
         found = [one for one in found if one.PATH_PREFIX in ("bridge", "udp")]
     if not found:
         where, do = (f"is at {path}", "correct") if path else ("is connected", "set")
-        raise DeviceError(f"Trezor: none {where}: plug it in and unlock it, or {do} TREZOR_PATH")
+        raise DeviceError(f"Trezor: none {where}: plug it in and unlock it, or {do} {_SETTING}")
     if len(found) > 1:
         names = ", ".join(one.get_path() for one in found)
-        raise DeviceError(f"Trezor: {len(found)} are connected ({names}): unplug the others, or set TREZOR_PATH to one")
+        raise DeviceError(f"Trezor: {len(found)} are connected ({names}): unplug the others, or set {_SETTING}, to one")
     return found[0]
 
 

@@ -302,16 +302,23 @@ class Double:
             while plugged is self._socket:
                 self._packet(plugged)
 
-    def _packet(self, plugged: socket.socket) -> None:
+    def _received(self, plugged: socket.socket) -> tuple[bytes, Any]:
+        """The next packet; a bridge asks before each one whether anybody is there."""
         packet, caller = plugged.recvfrom(CHUNK)
-        if packet == b"PINGPING" and not self._deaf:
-            plugged.sendto(b"PONGPONG", caller)
+        while packet == b"PINGPING":
+            if not self._deaf:
+                plugged.sendto(b"PONGPONG", caller)
+            packet, caller = plugged.recvfrom(CHUNK)
+        return packet, caller
+
+    def _packet(self, plugged: socket.socket) -> None:
+        packet, caller = self._received(plugged)
         if not packet.startswith(b"?##"):
             return
         kind, length = struct.unpack(">HL", packet[3:9])
         data = packet[9:]
         while len(data) < length:
-            more = plugged.recv(CHUNK)
+            more, _caller = self._received(plugged)
             if not more:
                 return
             data += more[1:]

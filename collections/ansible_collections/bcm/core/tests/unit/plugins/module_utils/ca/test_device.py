@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import logging
@@ -299,6 +300,7 @@ def test_signs_as_the_root(plug: Callable[..., Double], model: str) -> None:
     # one session for all, asked for once, where the model lets it be typed
     assert len(shown(double, "passphrase")) == (2 if model.startswith("T1") else 1)
     assert len(person.asked) == (1 if model.startswith("T1") else 0)
+    assert ("press twice" if model.startswith("T1") else "enter the passphrase") in person.told[0]
 
 
 def test_signs_and_decrypts_for_agents(plug: Callable[..., Double]) -> None:
@@ -524,23 +526,6 @@ def test_plugged_in_again_between_signatures(plug: Callable[..., Double]) -> Non
             root.sign(b"tbs", SHOWN)
 
 
-def test_an_interrupt_clears_the_screen(plug: Callable[..., Double]) -> None:
-    double = plug()
-    pressed = threading.Event()
-    double.told = lambda confirmation: pressed.set() if confirmation["kind"] == "sign" else None
-    double.settings.answers = ["confirm", "confirm", "hang"]
-
-    def interrupt() -> None:
-        pressed.wait(10)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt), trezor(double, patience=10) as used:
-        used.root(IDENTITY, None).sign(b"tbs", SHOWN)
-    assert double._workflow is None
-    assert PASSPHRASE not in double.sessions.values()
-
-
 def test_another_root(plug: Callable[..., Double]) -> None:
     double, other = plug(), plug(mnemonic=" ".join(["abandon"] * 11 + ["about"]), label="other")
     with trezor(double) as used:
@@ -574,7 +559,9 @@ def test_a_signature_that_is_wrong(plug: Callable[..., Double], monkeypatch: pyt
 
 def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "enumerate_devices", list)
-    with pytest.raises(DeviceError, match="^Trezor: none is connected: plug it in and unlock it, or set TREZOR_PATH$"):
+    with pytest.raises(
+        DeviceError, match="^Trezor: none is connected: plug it in and unlock it, or set bcm_ca_device, or TREZOR_PATH"
+    ):
         Trezor().__enter__()
     for path in ("udp:127.0.0.1:9", "webusb", "nonsense"):
         with pytest.raises(DeviceError, match=f"^Trezor: none is at {path}: plug it in and unlock it, or correct"):
@@ -595,17 +582,26 @@ def test_which_device(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPat
 
 
 class Bridge(BaseHTTPRequestHandler):
-    """Trezor's bridge, on whose USB is the double at `port`. A read ends when whoever asked for it is gone."""
+    """Trezor's bridge as trezord 2.0.34 is, on whose USB is the double at `port`.
+
+    It ends the session of whoever gives a read up, and knows no session that has ended. It reads while others write.
+    """
 
     port = 0
     line: socket.socket
+    session: str | None = None
+    sessions = 0
+    lock = threading.Lock()
 
     def do_POST(self) -> None:
         verb, *rest = self.path.strip("/").split("/")
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = getattr(self, f"_{verb}")(data, *rest)
+        try:
+            status, answer = 200, getattr(self, f"_{verb}")(data, *rest)
+        except ValueError as error:
+            status, answer = 400, json.dumps({"error": str(error)}).encode()
         if answer is not None:
-            self.send_response(200)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(answer)
 
@@ -613,28 +609,49 @@ class Bridge(BaseHTTPRequestHandler):
         pass
 
     def _configure(self, _data: bytes) -> bytes:
-        return b'{"version": "2.0.33"}'
+        return b'{"version": "2.0.34"}'
 
     def _enumerate(self, _data: bytes) -> bytes:
-        return b'[{"path": "1", "session": null}]'
+        return json.dumps([{"path": "1", "session": self.session}]).encode()
 
-    def _acquire(self, _data: bytes, *_names: str) -> bytes:
-        type(self).line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.line.connect(("127.0.0.1", self.port))
-        return b'{"session": "1"}'
+    def _acquire(self, _data: bytes, _path: str, previous: str) -> bytes:
+        with self.lock:
+            if previous != (self.session or "null"):
+                raise ValueError("wrong previous session")
+            own = type(self)
+            own.line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            own.line.connect(("127.0.0.1", self.port))
+            own.sessions += 1
+            own.session = str(own.sessions)
+            return json.dumps({"session": own.session}).encode()
 
-    def _release(self, _data: bytes, _session: str) -> bytes:
-        self.line.close()
-        return b"{}"
+    def _release(self, _data: bytes, session: str) -> bytes:
+        with self.lock:
+            self._check(session)
+            type(self).session = None
+            self.line.close()
+        return json.dumps({"session": session}).encode()
 
-    def _post(self, data: bytes, _session: str) -> bytes:
+    def _check(self, session: str) -> None:
+        if session != self.session:
+            raise ValueError("session not found")
+
+    def _post(self, data: bytes, session: str) -> bytes:
+        self._check(session)
         whole = b"##" + bytes.fromhex(data.decode())
         for start in range(0, len(whole), 63):
             self.line.send((b"?" + whole[start : start + 63]).ljust(64, b"\0"))
-        return b"{}"
+        return b""
 
-    def _read(self, _data: bytes, _session: str) -> bytes | None:
-        if self.connection in select.select([self.line, self.connection], [], [])[0]:
+    def _read(self, _data: bytes, session: str) -> bytes | None:
+        self._check(session)
+        ready: list[Any] = []
+        while not ready:
+            self._check(session)
+            ready = select.select([self.line, self.connection], [], [], 0.02)[0]
+        if self.connection in ready:
+            with contextlib.suppress(ValueError):
+                self._release(b"", session)
             return None
         packet = self.line.recv(64)[3:]
         length = 6 + int.from_bytes(packet[2:6], "big")
@@ -643,20 +660,66 @@ class Bridge(BaseHTTPRequestHandler):
         return packet[:length].hex().encode()
 
 
-def test_through_the_bridge(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch) -> None:
-    double, person = plug(answers=["confirm", "confirm", "confirm", "hang"]), Person()
-    monkeypatch.setattr(Bridge, "port", double.port)
+@pytest.fixture
+def bridged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Double], None]]:
+    """Puts a device behind a bridge."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Bridge) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(bridge, "TREZORD_HOST", f"http://127.0.0.1:{server.server_port}")
-        with Trezor("bridge", ask=person.ask, patience=0.5) as used:
-            root = used.root(IDENTITY, None)
-            root.sign(b"tbs", SHOWN)
-            with pytest.raises(DeviceError, match="nobody answered on its screen within 0.5 s"):
-                root.sign(b"tbs", SHOWN)
-            root.sign(b"tbs", SHOWN)
+        monkeypatch.setattr(Bridge, "session", None)
+        yield lambda double: monkeypatch.setattr(Bridge, "port", double.port)
         server.shutdown()
+
+
+def test_through_the_bridge(plug: Callable[..., Double], bridged: Callable[[Double], None]) -> None:
+    double, person = plug(answers=["confirm", "confirm", "confirm", "hang", "cancel"]), Person()
+    bridged(double)
+    with Trezor("bridge", ask=person.ask, patience=0.5) as used:
+        root = used.root(IDENTITY, None)
+        root.sign(b"tbs", SHOWN)
+        with pytest.raises(DeviceError, match="nobody answered on its screen within 0.5 s"):
+            root.sign(b"tbs", SHOWN)
+        with pytest.raises(DeviceError, match="cancelled on the device"):
+            root.sign(b"tbs", SHOWN)
+        root.sign(b"tbs", SHOWN)
     assert set(double.sessions.values()) <= {None}
+    assert Bridge.session is None
+
+
+def test_through_the_bridge_a_run_has_one_session(
+    plug: Callable[..., Double], bridged: Callable[[Double], None], tmp_path: Path
+) -> None:
+    double, person = plug(), Person()
+    bridged(double)
+    kept = tmp_path / "session"
+    for _process in range(2):
+        with Trezor("bridge", ask=person.ask, kept=kept) as used:
+            used.root(IDENTITY, None).sign(b"tbs", SHOWN)
+    assert len(person.asked) == 1
+    Trezor("bridge", kept=kept).end()
+    assert set(double.sessions.values()) <= {None}
+
+
+@pytest.mark.parametrize("through_bridge", [False, True])
+def test_an_interrupt_clears_the_screen(
+    plug: Callable[..., Double], bridged: Callable[[Double], None], through_bridge: bool
+) -> None:
+    double = plug()
+    bridged(double)
+    pressed = threading.Event()
+    double.told = lambda confirmation: pressed.set() if confirmation["kind"] == "sign" else None
+    double.settings.answers = ["confirm", "confirm", "hang"]
+
+    def interrupt() -> None:
+        pressed.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    path = "bridge" if through_bridge else double.path
+    with pytest.raises(KeyboardInterrupt), Trezor(path, ask=Person().ask, patience=10) as used:
+        used.root(IDENTITY, None).sign(b"tbs", SHOWN)
+    assert double._workflow is None
+    assert PASSPHRASE not in double.sessions.values()
 
 
 def test_a_bridge_has_what_is_on_usb(monkeypatch: pytest.MonkeyPatch) -> None:
