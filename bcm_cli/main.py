@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,13 +18,15 @@ from typing import Any, NoReturn
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
 
-from . import setup
+from . import completion, setup
 from .datacenter import DataCenter, UsageError
 
 # What follows these is not ours to read: it goes to the program as it stands.
 _HANDED_ON = ("bitcoin-cli", "electrum-cli", "pass", "ssh", "test")
 # These work, or choose another, while the data center that is meant does not exist.
-_WITHOUT_DATACENTER = ("config:put", "gates:main")
+_WITHOUT_DATACENTER = ("config:put", "gates:main", "completion:main")
+# These need nothing but Python, and wait for nothing to be installed.
+_WITHOUT_ENVIRONMENT = ("completion:main",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +41,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` shows what there is\n")
 
 
-def _parser() -> _Parser:
+def make_parser() -> _Parser:
+    """All that may be typed; ``shown`` of the result is the parser whose help belongs to it."""
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("-d", "--datacenter", metavar="NAME", help="the data center meant, a folder of inventories/")
     common.add_argument("-y", "--yes", action="store_true", help="agree to every question (for machines)")
@@ -56,14 +60,16 @@ def _parser() -> _Parser:
 
     def verb(group: Any, name: str, run: str, text: str, example: str, *parents: _Parser) -> _Parser:
         parser: _Parser = group.add_parser(name, help=text, **described(text, example, *parents))
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, shown=parser)
         return parser
 
     def group(parser: _Parser) -> Any:
-        return parser.add_subparsers(metavar="verb", required=True)
+        return parser.add_subparsers(metavar="verb")
 
     text = "Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD"
     top = _Parser(prog="bcm", **described(text, "bcm stack start electrum"))
+    top.set_defaults(run="", shown=top)
+    top.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     verbs = group(top)
 
     stack = group(verb(verbs, "stack", "", "start, stop, look at and remove stacks", "bcm stack status"))
@@ -215,6 +221,10 @@ def _parser() -> _Parser:
 
     verb(verbs, "privacy", "privacy:prove", "try what leaves the data center, and say it", "bcm privacy", json)
 
+    text = "print what has a shell complete the words of bcm"
+    complete = verb(verbs, "completion", "completion:main", text, "bcm completion bash")
+    complete.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=" or ".join(completion.SHELLS))
+
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")
     test.add_argument("--only", metavar="NAME", help="only what has this in its name")
@@ -222,15 +232,28 @@ def _parser() -> _Parser:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """What was typed; ends the process for --help and for mistakes."""
+    """What was typed; ends the process for help and for mistakes."""
     verb = 0
     while verb < len(argv) and argv[verb].startswith("-"):
         verb += 2 if argv[verb] in ("-d", "--datacenter") else 1
     rest: list[str] = []
     if argv[verb : verb + 1] and argv[verb] in _HANDED_ON and argv[verb + 1 :] not in (["--help"], ["-h"]):
         argv, rest = argv[: verb + 1], argv[verb + 1 :]
+    elif argv[verb : verb + 1] == ["completion"] and "--" in argv:
+        argv, rest = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     defaults = argparse.Namespace(datacenter=None, yes=False, json=False, arguments=rest)
-    return _parser().parse_args(argv, defaults)
+    args = make_parser().parse_args(argv, defaults)
+    if not args.run:
+        args.shown.print_help()
+        sys.exit(0)
+    return args
+
+
+def _version() -> str:
+    """That of the collection."""
+    galaxy = setup.ROOT / "collections/ansible_collections/bcm/core/galaxy.yml"
+    found = re.search(r"^version: (\S+)$", galaxy.read_text(encoding="utf-8"), re.M)
+    return found[1] if found else "unknown"
 
 
 def _end(number: int, _frame: object) -> NoReturn:
@@ -244,7 +267,8 @@ def main(argv: list[str]) -> int:
     def work() -> int:
         if args.run not in _WITHOUT_DATACENTER:
             args.datacenter = DataCenter(args.datacenter)
-        setup.enter("bcm", argv, args.yes)
+        if args.run not in _WITHOUT_ENVIRONMENT:
+            setup.enter("bcm", argv, args.yes)
         module, function = args.run.split(":")
         return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
 

@@ -12,9 +12,11 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from bcm_cli import main
+from bcm_cli import completion, main
 from tests.cli.conftest import Checkout
+from tests.support import ROOT
 
 
 def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -25,7 +27,7 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
                 yield from _verbs(child)
 
 
-VERBS = dict(_verbs(main._parser()))
+VERBS = dict(_verbs(main.make_parser()))
 
 
 def test_every_verb_that_was_promised() -> None:
@@ -37,7 +39,19 @@ def test_every_verb_that_was_promised() -> None:
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
-    plain = ["info", "bitcoin-cli", "electrum-cli", "logs", "shell", "open", "ssh", "pass", "privacy", "test"]
+    plain = [
+        "info",
+        "bitcoin-cli",
+        "electrum-cli",
+        "logs",
+        "shell",
+        "open",
+        "ssh",
+        "pass",
+        "privacy",
+        "completion",
+        "test",
+    ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
     groups |= {"gpg": gpg, "onion": onion}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
@@ -70,7 +84,6 @@ def test_every_verb_is_carried_out_by_something(verb: str) -> None:
         ("ca issue laptop", "required: --out"),
         ("ca issue laptop --usage clint --out .", 'Unknown usage "clint": did you mean "client"?'),
         ("logs bitcoind -n many", "invalid int value: 'many'"),
-        ("", "required: verb"),
     ],
 )
 def test_a_mistake_ends_with_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +93,24 @@ def test_a_mistake_ends_with_one_line(words: str, said: str, capsys: pytest.Capt
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["", "stack", "ca", "-d office onion", "--yes"])
+def test_a_group_alone_shows_its_help(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.parse(words.split())
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.err) == (0, "")
+    with pytest.raises(SystemExit):
+        main.parse([*words.split(), "--help"])
+    assert shown.out == capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_collection(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.parse(["--version"])
+    galaxy = yaml.safe_load((ROOT / "collections/ansible_collections/bcm/core/galaxy.yml").read_text())
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"bcm {galaxy['version']}\n")
 
 
 def test_words_are_handed_on_as_they_stand() -> None:
@@ -148,3 +179,57 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
     done = subprocess.run(["python3", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "bcm: Python 3.9.2 is too old: install Python 3.11 and type `python3.11 bcm …`"
+
+
+# -- completion -------------------------------------------------------------------------------------------------------
+
+PARSER = main.make_parser()
+STACKS = ["bitcoind", "electrs", "electrum", "tor", "torrelay"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_is_completed(verb: str) -> None:
+    *before, last = verb.split()
+    assert last in completion.candidates(PARSER, [*before, last[:1]])
+    assert last in completion.candidates(PARSER, ["-d", "local", "--yes", *before, ""])
+    options = [word for action in VERBS[verb]._actions for word in action.option_strings]
+    assert completion.candidates(PARSER, [*before, last, "-"]) == sorted(options)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["st"], ["stack"]),
+        (["stack", "start", "elec"], ["electrs", "electrum"]),
+        (["stack", "start", "tor", "--check", ""], STACKS),
+        (["stack", "start", "tor", "-e", ""], []),
+        (["stack", "start", "tor", "-e", "a=1", "b"], ["bitcoind"]),
+        (["logs", "tor", ""], []),
+        (["-d", "lo"], ["local"]),
+        (["stack", "status", "--datacenter", "lo"], ["local"]),
+        (["ca", "issue", "x", "--usage", ""], ["server", "client"]),
+        (["completion", ""], ["bash", "zsh"]),
+        (["stck", ""], []),
+        (["bitcoin-cli", "get"], []),
+        ([], sorted({verb.split()[0] for verb in VERBS}, key=list(dict.fromkeys(v.split()[0] for v in VERBS)).index)),
+    ],
+)
+def test_what_may_come_next(words: list[str], found: list[str]) -> None:
+    assert completion.candidates(PARSER, words) == found
+
+
+def test_bash_asks_what_may_come_next(checkout: Checkout) -> None:
+    """Without the virtual environment, which is not made for that."""
+    (checkout.home / ".venv").unlink()
+    script = """
+        source <(./bcm completion bash); complete -p bcm
+        COMP_WORDS=(./bcm stack start torr); COMP_CWORD=3; _bcm; echo "${COMPREPLY[@]}"
+        COMP_WORDS=("~/bcm" -d loc); COMP_CWORD=2; _bcm; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./bcm logs tor x); COMP_CWORD=3; _bcm; echo "${#COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=checkout.home, env={**checkout.environment, "HOME": str(checkout.home)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["complete -o default -F _bcm bcm", "torrelay", "local", "0"], done.stderr
+    assert not (checkout.home / ".venv").exists()

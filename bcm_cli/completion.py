@@ -1,0 +1,109 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Completion of what is typed in a shell, from the parser itself, so that it cannot differ from what there is.
+
+Standard library only, and no virtual environment: the Tab key waits for it, and must not install anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from . import setup
+
+_ROLES = setup.ROOT / "collections/ansible_collections/bcm/core/roles"
+_INVENTORIES = setup.ROOT / "inventories"
+
+# The shell asks the very command that is typed, such as ~/bcm or ./bcm. Where bcm knows no words, there are file names.
+_SCRIPTS = {
+    "bash": """\
+_bcm() {
+    mapfile -t COMPREPLY < <(
+        "${COMP_WORDS[0]/#\\~/$HOME}" completion bash -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null
+    )
+}
+complete -o default -F _bcm bcm
+""",
+    "zsh": """\
+_bcm() {
+    local -a found
+    found=("${(@f)$("${words[1]/#\\~/$HOME}" completion zsh -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    if [[ -n "$found" ]]; then compadd -a found; else _files; fi
+}
+compdef _bcm bcm
+""",
+}
+SHELLS = tuple(_SCRIPTS)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the script for a shell; behind ``--`` follow the words typed so far, which print what may come next."""
+    if not args.arguments:
+        print(_SCRIPTS[args.shell], end="")
+        return 0
+    from .main import make_parser
+
+    for word in candidates(make_parser(), args.arguments):
+        print(word)
+    return 0
+
+
+def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """What the last of some words may become: verbs, options, choices, names of stacks and data centers."""
+    *typed, current = words or [""]
+    place = _Place(parser)
+    for word in typed:
+        place.pass_by(word)
+    return [word for word in place.known(current) if word.startswith(current)]
+
+
+class _Place:
+    """Where in the grammar of a parser the next word stands."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._value_of: argparse.Action | None = None
+        self._options: dict[str, argparse.Action] = {}
+        self._positionals: list[argparse.Action] = []
+        self._enter(parser)
+
+    def pass_by(self, word: str) -> None:
+        """Take a whole word that was typed before."""
+        if self._value_of:
+            self._value_of = None
+        elif word.startswith("-"):
+            action = self._options.get(word)
+            self._value_of = action if action and action.nargs != 0 else None
+        elif self._positionals:
+            action = self._positionals[0]
+            if isinstance(action, argparse._SubParsersAction):
+                if word in action.choices:
+                    self._enter(action.choices[word])
+                else:
+                    self._positionals = []
+            elif action.nargs in (None, "?"):
+                del self._positionals[0]
+
+    def known(self, current: str) -> list[str]:
+        """All words that bcm knows for this place; none where it is for a person to say."""
+        if self._value_of:
+            return _values(self._value_of)
+        if current.startswith("-"):
+            return sorted(self._options)
+        return _values(self._positionals[0]) if self._positionals else []
+
+    def _enter(self, parser: argparse.ArgumentParser) -> None:
+        actions = parser._actions
+        self._options = {word: action for action in actions for word in action.option_strings}
+        self._positionals = [action for action in actions if not action.option_strings]
+
+
+def _values(action: argparse.Action) -> list[str]:
+    if action.choices is not None:
+        return list(action.choices)
+    if action.dest in ("stack", "stacks"):
+        return sorted(path.parent.parent.name for path in _ROLES.glob("*/meta/stack.yml"))
+    if action.dest == "datacenter":
+        return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir())
+    return []
