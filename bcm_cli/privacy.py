@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._plan import network
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
@@ -36,6 +37,7 @@ OUTSIDE6 = "2001:db8::1"
 _HOST_PORTS = (1, 22, 80, 443, 8443)
 _UNLISTED = 22
 _DISCARD = 9
+_DNS = 53
 _REFUSED = 5  # RFC 1035, section 4.1.1
 _SECONDS = 2.0  # for an answer from the same machine
 _SOON = 60.0  # seconds for a script that waits for less
@@ -174,6 +176,10 @@ class Scene:
     def address(self, name: str) -> str:
         return str(self.instances[name]["devices"]["eth0"]["ipv4.address"])
 
+    def addresses(self, name: str) -> set[str]:
+        """All that LXD holds it to."""
+        return {item["ipv4.address"] for item in self.instances[name]["devices"].values() if "ipv4.address" in item}
+
     def nics(self, name: str) -> dict[str, str]:
         """The network devices of an instance, and the bridges that they are on."""
         devices = self.instances[name]["devices"]
@@ -192,14 +198,35 @@ class Scene:
             for item in self.exceptions
         )
 
-    def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
-        """All that is tried from an instance; ``listening`` has the ports where somebody listens, by instances."""
+    def edges(self, name: str) -> set[tuple[str, int]]:
+        """The running instances, and their TCP ports, that an instance may reach."""
         site = self.site
-        ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, site.request.chain))}
         edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
                  if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
         if name == self.catalogue.carrier:
             edges |= {edge for edge in self._onion_targets() if edge[0] in self.running}
+        return edges
+
+    def is_listed(self, name: str, connection: Sequence[Any]) -> bool:
+        """Whether the plan lists a TCP connection of an instance, as the kernel shows it, in one of its directions."""
+        own, port, remote, far_port = connection
+        other = next((key for key in self.running if remote in self.addresses(key)), None)
+        if own == remote or other == name:
+            return True
+        if other:
+            return (other, far_port) in self.edges(name) or (name, port) in self.edges(other)
+        if remote in self.gateways.values() and far_port == _DNS:
+            return True
+        published = {service.ports.get(self.site.request.chain) for service in self.catalogue[name].services.values()
+                     if service.published}  # fmt: skip
+        is_public = any(ipaddress.ip_address(remote) in ipaddress.ip_network(item) for item in network.public())
+        goal = Goal("outside", remote, remote, far_port)
+        return port in published or bool(self.leaves(name) and is_public) or self.excepted(name, goal)
+
+    def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
+        """All that is tried from an instance; ``listening`` has the ports where somebody listens, by instances."""
+        ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, self.site.request.chain))}
+        edges = self.edges(name)
         ports |= {port for other, port in edges}
         goals: list[Goal] = []
         for other in self.running:
@@ -346,6 +373,9 @@ class Found:
             if not (tried.goal.what == onion.TOR and tried.goal.may == "answer" and not self.network)
             for fault in tried.faults()
         ]
+        found += [f"{name} is connected to {remote} tcp {far_port}, from its port {port}, which the plan does not list"
+                  for name, seen in self.seen.items() for own, port, remote, far_port in seen["connections"]
+                  if not self.scene.is_listed(name, (own, port, remote, far_port))]  # fmt: skip
         found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()
                   for address in seen["ipv6"]]  # fmt: skip
         found += [f"{name} has not loaded its rules of what leaves" for name, seen in self.seen.items()
@@ -381,7 +411,7 @@ class Found:
     def left(self) -> list[str]:
         """Where the connections of tor lead that are up, as the kernel has it."""
         own = self.scene.site.subnets.network
-        every = {remote for _local, _port, remote in self.seen[onion.TOR]["connections"]}
+        every = {remote for _local, _port, remote, _far_port in self.seen[onion.TOR]["connections"]}
         return sorted(remote for remote in every if ipaddress.ip_address(remote) not in own)
 
     def clients(self) -> dict[str, int]:
@@ -391,7 +421,7 @@ class Found:
         names = {self.scene.address(name): name for name in self.scene.running}
         port = self.tor["socks"]
         found: dict[str, int] = {}
-        for _local, local_port, remote in self.seen[onion.TOR]["connections"]:
+        for _local, local_port, remote, _far_port in self.seen[onion.TOR]["connections"]:
             if local_port == port:
                 name = names.get(remote, remote)
                 if name == onion.TOR:  # this is us

@@ -56,15 +56,15 @@ def users() -> dict[str, int]:
     return found
 
 
-def _sockets(path: str, state: str) -> list[tuple[str, int, str]]:
-    """Local address and port, and remote address, of the kernel's list of TCP sockets; IPv4 addresses alone."""
+def _sockets(path: str, state: str) -> list[tuple[str, int, str, int]]:
+    """Local address and port, and remote address and port, of the kernel's list of TCP sockets."""
     found = []
     lines = Path(path).read_text(encoding="ascii").splitlines()[1:] if os.path.exists(path) else []
     for fields in map(str.split, lines):
         if fields[3] != state:
             continue
-        (local, port), (remote, _port) = (text.split(":") for text in fields[1:3])
-        found.append((_address(local), int(port, 16), _address(remote)))
+        (local, port), (remote, far_port) = (text.split(":") for text in fields[1:3])
+        found.append((_address(local), int(port, 16), _address(remote), int(far_port, 16)))
     return found
 
 
@@ -78,11 +78,11 @@ def _address(text: str) -> str:
 def listening() -> list[int]:
     """TCP ports that others could reach."""
     every = [*_sockets("/proc/net/tcp", "0A"), *_sockets("/proc/net/tcp6", "0A")]
-    return sorted({port for address, port, _to in every if not address.startswith("127.") and address != "::1"})
+    return sorted({port for address, port, *_to in every if not address.startswith("127.") and address != "::1"})
 
 
-def connections() -> list[tuple[str, int, str]]:
-    """Local address and port, and remote address, of connections that are up."""
+def connections() -> list[tuple[str, int, str, int]]:
+    """Local address and port, and remote address and port, of connections that are up."""
     every = [*_sockets("/proc/net/tcp", "01"), *_sockets("/proc/net/tcp6", "01")]
     return [item for item in every if not item[0].startswith("127.") and item[0] != "::1"]
 

@@ -10,6 +10,7 @@ one, as of a home network.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -74,6 +75,20 @@ for port in sys.argv[1:]:
         pass
 subprocess.run(["systemd-notify", "--ready"], check=True)
 time.sleep(600)
+"""
+
+# Talks all the time, to whom it still can.
+_TALK = """
+import socket, subprocess, sys, time
+talking = {target: socket.create_connection(target.split(":"), 5) for target in sys.argv[1:]}
+subprocess.run(["systemd-notify", "--ready"], check=True)
+while talking:
+    time.sleep(0.1)
+    for target, connection in list(talking.items()):
+        try:
+            connection.send(b"x")
+        except OSError:
+            del talking[target]
 """
 
 _WORLD = """
@@ -294,20 +309,43 @@ def test_an_uplink_that_was_away(outside: list[Target]) -> None:
     assert reached("tor", [target], "nobody") == set()
 
 
+@contextmanager
+def _talking(instance: str, *targets: Target) -> Iterator[Callable[[], bool]]:
+    """Whether somebody in an instance still talks to one of the targets, over connections that he made before."""
+    unit = ("systemd-run", "--quiet", "--unit=talk", "--property=Type=notify", "--property=NotifyAccess=all")
+    inside("local", instance, *unit, "python3", "-c", _TALK, *(f"{address}:{port}" for address, port, _tcp in targets))
+    yield lambda: inside("local", instance, "sh", "-c", "systemctl is-active talk || :") == "active"
+    inside("local", instance, "sh", "-c", "systemctl stop talk || :")
+
+
 def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[Target]) -> None:
     exception = {"stack": "bitcoind", "to": f"{OUTSIDE}/32", "protocol": "tcp", "port": EXCEPTED, "why": "a friend"}
+    other = {**exception, "port": PORT, "why": "another friend"}
+    target = (OUTSIDE, EXCEPTED, "tcp")
     settings = person.home / "inventories/local/group_vars/all.yml"
     before = settings.read_text()
     try:
-        settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception])}\n")
+        settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception, other])}\n")
         said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
-        assert said["exceptions"] == [exception]
+        assert said["exceptions"] == [exception, other]
         assert said["warnings"] == [
-            f"bitcoind reaches {OUTSIDE}/32 tcp {EXCEPTED} without Tor: a friend (bcm_exceptions)"
+            f"bitcoind reaches {OUTSIDE}/32 tcp {item['port']} without Tor: {item['why']} (bcm_exceptions)"
+            for item in (exception, other)
         ]
-        assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == [exception]
-        assert reached("bitcoind", outside) == {(OUTSIDE, EXCEPTED, "tcp")}
+        assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == [exception, other]
+        assert reached("bitcoind", outside) == {target, (OUTSIDE, PORT, "tcp")}
         assert reached("electrs", outside) == set()
+        with _talking("bitcoind", (OUTSIDE, PORT, "tcp")) as talks:
+            assert talks()
+            settings.write_text(f"{before}bcm_exceptions: {json.dumps([exception])}\n")
+            said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
+            # at once, and not when it is done
+            assert not talks()
+        assert re.fullmatch(
+            rf"bitcoind: tcp [\d.:]+ to {OUTSIDE}:{PORT} was not allowed by any rule, and was ended",
+            said["warnings"][-1],
+        )
+        assert reached("bitcoind", outside) == {target}
     finally:
         settings.write_text(before)
     said = json.loads(person.succeeds("stack", "start", "bitcoind", "--json"))
@@ -315,6 +353,24 @@ def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[
     assert json.loads(person.succeeds("stack", "status", "--json"))["exceptions"] == []
     assert reached("bitcoind", outside) == set()
     assert not Path("/sys/class/net/local-r-bld").exists(), "nothing is baked"
+
+
+def test_connection_ends_with_a_rule_that_somebody_made(person: Person, started: dict[str, Any]) -> None:
+    own, provider = (started[name]["address"] for name in ("electrum", "bitcoind"))
+    rule = {"action": "allow", "state": "enabled", "source": f"{own}/32", "destination": f"{provider}/32",
+            "protocol": "tcp", "destination_port": "18444"}  # fmt: skip
+    path = "/1.0/network-acls/local-r-net"
+    with client("local") as lxd:
+        acl = lxd.get(path, project="default")
+        lxd.call("PUT", path, {**acl, "egress": [*acl["egress"], rule]}, what="add a rule", project="default")
+    with _talking("electrum", (provider, 18444, "tcp")) as talks:
+        assert talks()
+        problems = json.loads(person.types("privacy", "--json").stdout)["problems"]
+        assert [item for item in problems if re.match(rf"electrum is connected to {provider} tcp 18444, ", item)]
+        said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
+        assert not talks()
+    assert any(f"{own}" in warning and "was ended" in warning for warning in said["warnings"])
+    assert json.loads(person.succeeds("stack", "start", "electrum", "--json"))["warnings"] == []
 
 
 def _edges(person: Person) -> dict[tuple[str, str], set[int]]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from itertools import islice
@@ -75,12 +75,14 @@ def public() -> list[str]:
     return [str(network) for network in collapse_addresses(left)]
 
 
-def addresses(subnet: IPv4Network, names: Iterable[str]) -> dict[str, IPv4Address]:
-    """An address for each name: its hash says which, and the next free one is taken where two hashes meet."""
+def addresses(
+    subnet: IPv4Network, names: Iterable[str], seed: Callable[[str], str] = lambda name: name
+) -> dict[str, IPv4Address]:
+    """An address for each name: a hash of its seed says which, and the next free one is taken where two hashes meet."""
     first, count = 2, subnet.num_addresses - 3
     taken: dict[int, str] = {}
     for name in sorted(names):
-        slot = _number(name) % count
+        slot = _number(seed(name)) % count
         while slot in taken:
             slot = (slot + 1) % count
         taken[slot] = name

@@ -76,8 +76,17 @@ class Site:
         self.names = names.datacenter_names(request.datacenter, request.chain)
         self.subnets = network.subnets(request.datacenter, request.chain, request.subnet)
         self.addresses: dict[str, IPv4Address] = network.addresses(self.subnets.network, catalogue)
-        self.uplinks: dict[str, IPv4Address] = network.addresses(self.subnets.uplink, catalogue)
         self._exceptions = exceptions.read(list(request.exceptions), catalogue)
+        self.uplinks: dict[str, IPv4Address] = network.addresses(self.subnets.uplink, catalogue, self._way_out)
+
+    def _way_out(self, stack: str) -> str:
+        """What the address on the uplink is a hash of.
+
+        The host lets packets of a connection pass as long as there are any, whatever became of the rule that let it
+        begin; but none from an address that is not the instance's any more.
+        """
+        ways = sorted(f"{item.protocol} {item.to} {item.port}" for item in self.exceptions(stack))
+        return " ".join([stack, *ways])
 
     def service(self, stack: str, key: str) -> dict[str, Any]:
         service = self.catalogue[stack].services[key]

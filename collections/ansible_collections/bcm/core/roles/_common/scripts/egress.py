@@ -38,7 +38,16 @@ def routes_differ(uplink: dict[str, Any]) -> bool:
         if route.get("table") != "local"
     }
     policies = [rule for rule in json.loads(output("ip", "-4", "-j", "rule") or "[]") if rule["table"] == "100"]
-    return found != {(*route, gateway) for route in wanted} or len(policies) != bool(user)
+    own = [
+        item["local"]
+        for device in json.loads(output("ip", "-4", "-j", "address", "show", "dev", "eth1") or "[]")
+        for item in device["addr_info"]
+    ]
+    return (
+        found != {(*route, gateway) for route in wanted}
+        or len(policies) != bool(user)
+        or own != [uplink["address"]]
+    )
 
 
 def _shown(network: str) -> str:

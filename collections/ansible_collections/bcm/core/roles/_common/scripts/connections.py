@@ -1,0 +1,120 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs in the instance: end the connections that no rule of the plan allows.
+
+An access list decides on the first packet of a connection; all others pass, also after its rule is gone. When the
+kernel ends a connection, its reset has the host forget it, too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# TIME_WAIT, CLOSE and LISTEN: nothing passes
+_OVER = ("06", "07", "0A")
+# the resolver of the network, and its DHCP server
+_OF_THE_NETWORK = (53, 67)
+_PATIENCE = 5.0  # seconds for what takes milliseconds
+
+#: protocol, own address and port, the other address and port
+Connection = tuple[str, str, int, str, int]
+
+
+def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
+    """All that are up or about to be; loopback left out."""
+    found = []
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        path = proc / name
+        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
+            _slot, near, far, state = line.split()[:4]
+            (own, port), (other, far_port) = _end(near), _end(far)
+            is_local = ipaddress.ip_address(own).is_loopback or own == other
+            # a state says nothing about UDP; without another end it is no connection
+            if far_port and not is_local and (name.startswith("udp") or state not in _OVER):
+                found.append((name[:3], own, port, other, far_port))
+    return found
+
+
+def _end(text: str) -> tuple[str, int]:
+    """An address and a port as the kernel shows them: words of 32 bits in the machine's own order of bytes."""
+    address, port = text.split(":")
+    raw = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
+    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
+
+
+def is_allowed(connection: Connection, rules: Iterable[Mapping[str, str]], gateways: Iterable[str]) -> bool:
+    """Whether a rule allows it, in the direction in which it was made; which of the two is not known any more."""
+    protocol, own, port, other, far_port = connection
+    if other in gateways and far_port in _OF_THE_NETWORK:
+        return True
+    return any(
+        rule["protocol"] == protocol
+        and (
+            (_within(own, rule.get("source")) and _within(other, rule["destination"]) and _among(far_port, rule))
+            or (_within(other, rule.get("source")) and _within(own, rule["destination"]) and _among(port, rule))
+        )
+        for rule in rules
+    )
+
+
+def _within(address: str, networks: str | None) -> bool:
+    """Whether an address is in one of some networks, separated by commas; in any if there are none."""
+    there = ipaddress.ip_address(address)
+    return not networks or any(there in ipaddress.ip_network(network) for network in networks.split(","))
+
+
+def _among(port: int, rule: Mapping[str, str]) -> bool:
+    """Whether a port is among those of a rule, such as 1-52,54."""
+    ends = [part.partition("-") for part in rule["destination_port"].split(",")]
+    return any(int(first) <= port <= int(last or first) for first, _hyphen, last in ends)
+
+
+def _shown(connection: Connection) -> str:
+    protocol, own, port, other, far_port = connection
+    return f"{protocol} {own}:{port} to {other}:{far_port}"
+
+
+def _kill(connection: Connection) -> None:
+    protocol, own, port, other, far_port = connection
+    near, far = (f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
+                 for address, number in ((own, port), (other, far_port)))  # fmt: skip
+    # It exits with 0 in any case.
+    argv = ["ss", "--kill", "--no-header", f"--{protocol}", "src", near, "and", "dst", far]
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def main() -> None:
+    expected: dict[str, Any] = json.load(sys.stdin)
+
+    def left() -> list[Connection]:
+        return [item for item in connections() if not is_allowed(item, expected["rules"], expected["gateways"])]
+
+    found = left()
+    end = time.monotonic() + _PATIENCE
+    while not expected["check"] and (remaining := left()):
+        if time.monotonic() > end:
+            sys.exit(
+                f"connections: the kernel does not end {', '.join(map(_shown, remaining))}, which no rule allows any "
+                "more: restart the instance (bcm stack restart)"
+            )
+        for connection in remaining:
+            _kill(connection)
+        time.sleep(0.05)
+    print(json.dumps({"ended": sorted(map(_shown, found))}))
+
+
+if __name__ == "__main__":
+    main()
