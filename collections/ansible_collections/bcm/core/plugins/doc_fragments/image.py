@@ -20,14 +20,14 @@ options:
     type: str
   image_sources:
     description:
-      - More sources of packages for installing stacks. Nothing comes from them unless a role asks for a package of
-        theirs by name, or such a package needs it.
+      - More sources of packages for installing stacks, beside the suites that their C(stack.yml) names. Nothing comes
+        from them unless a role asks for a package of theirs by name, or such a package needs it.
     type: list
     elements: dict
     default: []
     suboptions:
       suite:
-        description: The suite, such as V(sid).
+        description: The suite, such as V(trixie-backports).
         type: str
         required: true
       components:
@@ -62,8 +62,8 @@ options:
     type: str
   image_apt_options:
     description:
-      - Options of apt while images are made, as on its command line (C(Acquire::http::Proxy=http://192.0.2.1:3142)).
-        They are in no finished image.
+      - Options of apt while images are made, as on its command line (C(Acquire::http::Proxy=http://192.0.2.1:3142)),
+        over those of the machine's own apt that say how packages are reached. They are in no finished image.
     type: list
     elements: str
     default: []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 from .._errors import BcmError
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
+from .._lxd.endpoint import Endpoint
 from .._lxd.handlers import addresses
 from .._plan.versions import FOUND, satisfies
 from . import store
 from .base import archive
-from .sources import Mirrors, apt_options, mirrors
+from .sources import Mirrors, apt_conf, apt_options, loopback, mirrors, without_passwords
 
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 _OWNER = "user.bcm.builder"
@@ -66,15 +67,20 @@ def start(
     network: str,
     storage_pool: str,
     settings: Mapping[str, Any],
+    suites: Iterable[str] = (),
     *,
     target: str | None,
 ) -> None:
     """Make a builder ``name`` from the base image (an alias), on ``network``, ready for apt.
 
+    ``suites`` are those of Debian that packages come from beside the base's own.
+
     A builder of that name that a killed run left behind is replaced; BcmError if it is another run's at work.
     """
     client.settle([f"/1.0/instances/{quoted(name)}"], client.project)
     _replace(client, name)
+    extra = _extra_sources(suites, settings)
+    near = _near(client.endpoint, name, settings, extra)
     body = {
         "name": name,
         "description": "Bitcoin Cache Machine: builder of an image, gone when it is done",
@@ -84,12 +90,17 @@ def start(
         "devices": {
             "root": {"type": "disk", "path": "/", "pool": storage_pool},
             "eth0": {"type": "nic", "network": network, "name": "eth0"},
+            # What is this machine's loopback is the builder's, too, as far as apt needs it.
+            **{
+                f"near{number}": {"type": "proxy", "bind": "instance", "listen": f"tcp:{at}", "connect": f"tcp:{at}"}
+                for number, at in enumerate(near)
+            },
         },
     }
     client.call("POST", "/1.0/instances", body, what=f"create the builder {name}", deadline=300.0, target=target)
     client.call("PUT", f"/1.0/instances/{quoted(name)}/state", {"action": "start"}, what=f"start the builder {name}")
     _wait_for_address(client, name, network)
-    _prepare(client, name, settings)
+    _prepare(client, name, {**settings, "image_sources": extra})
 
 
 def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
@@ -194,6 +205,30 @@ def _wait_for_address(client: Client, name: str, network: str) -> None:
     )
 
 
+def _extra_sources(suites: Iterable[str], settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sources of the settings, and those of Debian's suites that are not among them."""
+    given = list(settings.get("image_sources") or [])
+    there = {source["suite"] for source in given if not source.get("mirror")}
+    return [*given, *({"suite": suite} for suite in suites if suite not in there)]
+
+
+def _near(
+    endpoint: Endpoint, name: str, settings: Mapping[str, Any], extra: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """ADDRESS:PORT of what apt needs of this machine's loopback. Raises BcmError if the builder is on another one."""
+    found = mirrors(settings)
+    mirrors_of_extra = [item["mirror"] for item in extra if item.get("mirror")]
+    urls = [*apt_options(settings).values(), *(found.urls if found else ()), *mirrors_of_extra]
+    near = sorted({at for url in urls if (at := loopback(url))})
+    if near and not endpoint.is_here:
+        raise BcmError(
+            f"Packages come through {', '.join(near)} of this machine, which the builder {name} on {endpoint.name} "
+            "cannot reach: set bcm_image_mirror or bcm_image_apt_options to what it can, such as "
+            "Acquire::http::Proxy=DIRECT"
+        )
+    return near
+
+
 def _prepare(client: Client, name: str, settings: Mapping[str, Any]) -> None:
     """Give a builder its sources of packages, apt options and certificates, and read the lists of packages."""
     sources = lxd_exec.run(client, name, ["cat", "/etc/apt/sources.list"], deadline=30.0).stdout.decode()
@@ -232,9 +267,8 @@ def _inputs(settings: Mapping[str, Any], found: Mirrors | None, present: str) ->
     if lines:
         files["etc/apt/sources.list.d/bcm.list"] = (0o644, "".join(lines))
         files["etc/apt/preferences.d/bcm"] = (0o644, "\n".join(pins))
-    if settings.get("image_apt_options"):
-        options_text = "".join(f"{option};\n" for option in apt_options(settings))
-        files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o644, options_text)
+    if told := apt_options(settings):
+        files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o600, apt_conf(told))
     for number, path in enumerate(certificates(settings)):
         files[f"usr/local/share/ca-certificates/bcm-{number}.crt"] = (0o644, _read(path, "image_ca_certificates"))
     return files
@@ -260,4 +294,4 @@ def _read(path: str, setting: str) -> bytes:
 def _tail(done: lxd_exec.ExecResult) -> str:
     lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
     told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
-    return "; ".join(told[-6:]) or f"status {done.returncode}"
+    return without_passwords("; ".join(told[-6:])) or f"status {done.returncode}"

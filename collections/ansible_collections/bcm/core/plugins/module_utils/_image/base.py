@@ -22,7 +22,7 @@ from typing import Any
 
 from .._errors import BcmError
 from . import recipe
-from .sources import apt_options, mirrors
+from .sources import apt_conf, apt_options, mirrors, without_passwords
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # LXD's names of architectures and Debian's
@@ -35,8 +35,10 @@ _DEBIAN_ARCHITECTURES = {
     "s390x": "s390x",
     "x86_64": "amd64",
 }
+#: where apt has the machine's options while the base is made; after what mmdebstrap itself writes
+_OPTIONS = "/etc/apt/apt.conf.d/99zz-bcm"
 _FORGET = (
-    'cd "$1/etc" && rm -f apt/apt.conf.d/99mmdebstrap dpkg/dpkg.cfg.d/99mmdebstrap hostname '
+    f'rm -f "$1{_OPTIONS}" && cd "$1/etc" && rm -f apt/apt.conf.d/99mmdebstrap dpkg/dpkg.cfg.d/99mmdebstrap hostname '
     ".resolv.conf.systemd-resolved.bak"
 )
 _STAGES = ("downloading", "extracting", "installing", "creating")
@@ -57,8 +59,13 @@ def build(
     started = time.monotonic()
     ours = directory / "ours.tar"
     ours.write_bytes(archive(recipe.FILES, recipe.LINKS))
-    _run(_command(settings, architecture, ours, directory / "rootfs.tar.zst"), notify)
+    # A proxy may have a password, which no command line shows.
+    options = directory / "apt.conf"
+    options.touch(mode=0o600)
+    options.write_text(apt_conf(apt_options(settings)), encoding="utf-8")
+    _run(_command(settings, architecture, ours, options, directory / "rootfs.tar.zst"), notify)
     ours.unlink()
+    options.unlink()
     _write_metadata(directory / "metadata.tar", architecture, properties)
     seconds = time.monotonic() - started
     notify(f"base image: Debian {recipe.SUITE} by mmdebstrap, {seconds:.0f} s")
@@ -120,7 +127,7 @@ def _has_range(path: Path, user: str) -> bool:
     return any(line.split(":")[0] in (user, str(os.getuid())) and line.count(":") == 2 for line in lines)
 
 
-def _command(settings: Mapping[str, Any], architecture: str, ours: Path, target: Path) -> list[str]:
+def _command(settings: Mapping[str, Any], architecture: str, ours: Path, options: Path, target: Path) -> list[str]:
     if architecture not in _DEBIAN_ARCHITECTURES:
         raise BcmError(f"Base image: there is no Debian {recipe.SUITE} for the architecture {architecture}")
     keyring = str(Path(settings["image_keyring"]).expanduser()) if settings.get("image_keyring") else None
@@ -137,7 +144,7 @@ def _command(settings: Mapping[str, Any], architecture: str, ours: Path, target:
         *([f"--keyring={keyring}"] if keyring else []),
         *(f"--dpkgopt=path-exclude={path}" for path in recipe.EXCLUDED_PATHS),
         *(f"--dpkgopt=path-include={path}" for path in recipe.INCLUDED_PATHS),
-        *(f"--aptopt={option}" for option in apt_options(settings)),
+        f"--setup-hook=upload {shlex.quote(str(options))} {_OPTIONS}",
         # Else it would remove ours at the end, too.
         "--skip=chroot/policy-rc.d",
         f"--customize-hook=tar-in {shlex.quote(str(ours))} /",
@@ -174,7 +181,8 @@ def _run(command: list[str], notify: Callable[[str], None]) -> None:
     if process.returncode:
         told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
         raise BcmError(
-            f"Base image: mmdebstrap failed (status {process.returncode}): {'; '.join(told[-6:]) or 'it said nothing'}"
+            f"Base image: mmdebstrap failed (status {process.returncode}): "
+            f"{without_passwords('; '.join(told[-6:])) or 'it said nothing'}"
         )
 
 

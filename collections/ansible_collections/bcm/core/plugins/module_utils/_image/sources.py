@@ -2,14 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where Debian packages come from: the settings, else the Debian mirrors in the machine's own apt configuration.
+"""Where Debian packages come from, and how: the settings, and the machine's own apt configuration.
 
-Formats: sources.list(5) and its deb822 form.
+Formats: sources.list(5) and its deb822 form, apt.conf(5).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,16 @@ from . import recipe
 
 _APT = Path("/etc/apt")
 _LISTS = Path("/var/lib/apt/lists")
+_OPTION = re.compile(r'(?P<name>[A-Za-z][\w:./+-]*) "(?P<value>[^"\n]+)";')
+# How packages are reached and which dates are accepted. Never whether signatures count: those of Debian always do.
+_REACHES = re.compile(
+    r"Acquire::(https?::.+|(Check-Valid-Until|Check-Date|Max-FutureTime|ForceIPv4|ForceIPv6|Queue-Mode|By-Hash)"
+    r"|(Retries|(Max|Min)-ValidTime)(::.+)?)",
+    re.I,
+)
+# Files and programs of the machine, which a builder has not.
+_OF_MACHINE = re.compile(r".*::(CaInfo|CaPath|CrlFile|IssuerCert|SslCert|SslKey|Proxy-?Auto-?Detect)(::.*)?", re.I)
+_PASSWORD = re.compile(r"//[^/\s@]+@")
 _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+\S+\s*(?P<components>[^#]*)")
 
 
@@ -31,6 +43,10 @@ class Mirrors:
     archive: str
     security: str | None
     snapshot: bool = False
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.archive, *([self.security] if self.security else [])]
 
     def lines(self, keyring: str | None = None) -> list[str]:
         """The one-line sources of the base's suite; ``keyring`` is a path where apt will read them."""
@@ -74,15 +90,56 @@ def mirrors(settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS)
     return Mirrors(archive, security or None, snapshot=bool(snapshot))
 
 
-def apt_options(settings: Mapping[str, Any]) -> list[str]:
-    """The apt options of the settings (``Name=value``, as on apt's command line) in the form of apt.conf(5)."""
-    options = []
+def apt_options(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Options of apt by name: the machine's own that say how packages are reached, and over them those of the settings.
+
+    Raises BcmError if the settings have something else.
+    """
+    options = dict(_options_of_machine(_dump()))
     for option in settings.get("image_apt_options") or []:
         name, equals, value = option.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z][\w:./-]*", name) or '"' in value:
-            raise BcmError(f'image_apt_options: "{option}" is no option of apt: say it as Name::Part=value')
-        options.append(f'{name} "{value}"')
+        if not equals or not re.fullmatch(r"[A-Za-z][\w:./-]*", name) or '"' in value or "\n" in value:
+            shown = without_passwords(option)
+            raise BcmError(f'image_apt_options: "{shown}" is not an option of apt: write it as Name::Part=value')
+        options = {known: kept for known, kept in options.items() if known.lower() != name.lower()}
+        options[name] = value
     return options
+
+
+def apt_conf(options: Mapping[str, str]) -> str:
+    """The options as a file of apt.conf(5). It may hold the password of a proxy."""
+    return "".join(f'{name} "{value}";\n' for name, value in options.items())
+
+
+def loopback(url: str) -> str | None:
+    """ADDRESS:PORT of a URL that leads to the machine itself, such as that of a cache of packages; else None."""
+    try:
+        parts = urlsplit(url)
+        host = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:  # any other name, or no URL
+        return None
+    return f"{f'[{host}]' if host.version == 6 else host}:{port}" if host.is_loopback else None
+
+
+def without_passwords(text: str) -> str:
+    """A text without the user names and passwords of the URLs in it."""
+    return _PASSWORD.sub("//", text)
+
+
+def _dump() -> str:
+    """The machine's apt configuration, an option a line; empty where there is no apt."""
+    try:
+        return subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _options_of_machine(dump: str) -> Iterator[tuple[str, str]]:
+    for line in dump.splitlines():
+        match = _OPTION.fullmatch(line)
+        if match and _REACHES.fullmatch(match["name"]) and not _OF_MACHINE.fullmatch(match["name"]):
+            yield match["name"], match["value"]
 
 
 def _of_machine(apt: Path, lists: Path, security: str | None) -> Mirrors | None:

@@ -58,6 +58,11 @@ class Endpoint:
     server_cert: str | None = None
     server_roots: bool = False
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine."""
+        return self.socket_path is not None and not self.name.startswith("ssh://")
+
     def connect(self, timeout: float) -> socket.socket:
         """A connected stream to the API, for what is not plain HTTP (websockets, SFTP)."""
         if self.socket_path is not None:

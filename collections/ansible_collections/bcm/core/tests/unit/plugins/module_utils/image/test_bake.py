@@ -14,7 +14,9 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import bake
 from ansible_collections.bcm.core.plugins.module_utils._image.sources import Mirrors
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import Endpoint
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.image.conftest import Machine
 
 ARCHIVE = Mirrors("http://192.0.2.1/debian", None)
 NONE: dict[str, Any] = {"image_ca_certificates": []}
@@ -84,6 +86,35 @@ def test_options_and_certificates_of_a_builder(tmp_path: Path, monkeypatch: pyte
     }
     files = bake._inputs({"image_ca_certificates": [str(tmp_path / "c.pem")]}, None, "")
     assert text(files, "usr/local/share/ca-certificates/bcm-0.crt") == "c"
+
+
+def test_suites_that_a_stack_comes_from_are_sources_once() -> None:
+    given = [{"suite": "sid"}, {"suite": "trixie-backports", "mirror": "http://192.0.2.3/own"}]
+    settings = {**NONE, "image_sources": given}
+    files = bake._inputs(
+        {**settings, "image_sources": bake._extra_sources(["sid", "trixie-backports"], settings)}, ARCHIVE, ""
+    )
+    assert text(files, "etc/apt/sources.list.d/bcm.list").splitlines() == [
+        "deb http://192.0.2.1/debian sid main",
+        "deb http://192.0.2.3/own trixie-backports main",
+        "deb http://192.0.2.1/debian trixie-backports main",
+    ]
+
+
+def test_a_builder_reaches_what_apt_has_on_the_loopback_of_its_own_machine_alone(machine: Machine) -> None:
+    machine.set('Acquire::http::Proxy "http://me:secret@localhost:3142";')
+    settings = {"image_mirror": "http://127.0.0.1/debian"}
+    extra = [{"suite": "x", "mirror": "https://[::1]:8443/own"}, {"suite": "sid"}, {"suite": "y", "mirror": None}]
+    here = Endpoint("/run/lxd.socket", "http+unix://x", "/run/lxd.socket")
+    there = Endpoint("ssh://root@box", "http+unix://x", "/run/tunnel.socket")
+    needed = ["127.0.0.1:3142", "127.0.0.1:80", "[::1]:8443"]
+    assert bake._near(here, "build-x", settings, extra) == needed
+    with pytest.raises(
+        BcmError, match=r"127.0.0.1:3142, .* of this machine, which the builder build-x on ssh://root@box"
+    ):
+        bake._near(there, "build-x", settings, extra)
+    machine.set("")
+    assert bake._near(there, "build-x", {"image_mirror": "http://192.0.2.1/debian"}, [{"suite": "sid"}]) == []
 
 
 def test_everything_of_a_builder_is_taken_out_again(tmp_path: Path) -> None:

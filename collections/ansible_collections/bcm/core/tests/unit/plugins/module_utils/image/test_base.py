@@ -14,17 +14,21 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import base, recipe
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.image.conftest import Machine
 
 # Stands in for mmdebstrap: what it is called with, its way of telling, and its two ways to end.
 MMDEBSTRAP = """\
 #!/bin/sh
 printf '%s\\n' "$@" > "$LOG"
+for word; do case $word in
+    "--setup-hook=upload "*) file=${word#* }; cp --preserve=mode "${file% *}" "$LOG.options";;
+esac; done
 echo "I: downloading packages with apt..." >&2
 echo "I: running --customize-hook in shell" >&2
 if [ -n "$BROKEN" ]; then
     echo "Setting up x" >&2
     echo "dpkg: error processing package x" >&2
-    echo "E: apt-get install failed" >&2
+    echo "E: apt-get install failed by http://me:secret@192.0.2.7:3142/" >&2
     exit 25
 fi
 for last; do case $last in *.tar.zst) echo image > "$last";; esac; done
@@ -46,7 +50,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (path / name).chmod(0o755)
     (tmp_path / "keyring.gpg").write_text("keys")
     (tmp_path / "draft").mkdir()
-    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     monkeypatch.setattr(base, "_KEYRING", str(tmp_path / "keyring.gpg"))
     return path
@@ -69,12 +73,30 @@ def test_build(tmp_path: Path) -> None:
     argv = (tmp_path / "log").read_text().splitlines()
     assert "--architectures=amd64" in argv
     assert f"--include={','.join(recipe.PACKAGES)}" in argv
-    assert '--aptopt=Acquire::Check-Valid-Until "false"' in argv
+    assert (tmp_path / "log.options").read_text() == 'Acquire::Check-Valid-Until "false";\n'
     assert argv[-3:] == [
         "deb http://192.0.2.1/debian trixie main",
         "deb http://192.0.2.1/debian trixie-updates main",
         "deb http://192.0.2.1/debian-security trixie-security main",
     ]
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_options_of_the_machine_are_taken_along_and_the_password_of_its_proxy_is_not_told(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.set('Acquire::http::Proxy "http://me:secret@192.0.2.7:3142/";\nAcquire::Check-Date "false";')
+    build(tmp_path, image_apt_options=["Acquire::Check-Date=true"])
+    options = tmp_path / "log.options"
+    assert options.read_text() == (
+        'Acquire::http::Proxy "http://me:secret@192.0.2.7:3142/";\nAcquire::Check-Date "true";\n'
+    )
+    assert options.stat().st_mode & 0o777 == 0o600
+    assert "secret" not in (tmp_path / "log").read_text()
+    monkeypatch.setenv("BROKEN", "1")
+    with pytest.raises(BcmError) as failed:
+        build(tmp_path)
+    assert "failed by http://192.0.2.7:3142/" in str(failed.value)
 
 
 @pytest.mark.usefixtures("tools")

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._image.sources import Mirrors, apt_options, mirrors
+from ansible_collections.bcm.core.plugins.module_utils._image.sources import (
+    Mirrors,
+    apt_conf,
+    apt_options,
+    loopback,
+    mirrors,
+)
+from ansible_collections.bcm.core.tests.unit.plugins.module_utils.image.conftest import Machine
 
 DEB822 = """\
 # a comment
@@ -137,15 +144,93 @@ def test_lines() -> None:
 
 
 def test_apt_options() -> None:
-    assert apt_options(
-        {"image_apt_options": ["Acquire::Check-Valid-Until=false", "Acquire::http::Proxy=http://192.0.2.1:1"]}
-    ) == [
-        'Acquire::Check-Valid-Until "false"',
-        'Acquire::http::Proxy "http://192.0.2.1:1"',
-    ]
+    given = {"image_apt_options": ["Acquire::Check-Valid-Until=false", "Acquire::http::Proxy=http://192.0.2.1:1"]}
+    assert apt_conf(apt_options(given)) == (
+        'Acquire::Check-Valid-Until "false";\nAcquire::http::Proxy "http://192.0.2.1:1";\n'
+    )
 
 
-@pytest.mark.parametrize("option", ["Acquire::Check-Valid-Until", 'A="b"', "=b", 'A "b"; B=c'])
+DUMP = """\
+APT "";
+APT::Architecture "amd64";
+APT::Authentication::TrustCDROM "0";
+APT::Get::AllowUnauthenticated "true";
+Acquire "";
+Acquire::AllowInsecureRepositories "1";
+Acquire::AllowDowngradeToInsecureRepositories "1";
+Acquire::AllowWeakRepositories "1";
+Acquire::Check-Valid-Until "false";
+Acquire::Check-Date "false";
+Acquire::Max-ValidTime "";
+Acquire::Max-ValidTime::Debian "864000";
+Acquire::Retries "7";
+Acquire::ForceIPv4 "true";
+Acquire::http "";
+Acquire::http::Proxy "http://192.0.2.1:3142/";
+Acquire::http::Proxy::deb.example.org "DIRECT";
+Acquire::http::Proxy-Auto-Detect "/usr/local/bin/detect";
+Acquire::http::Timeout "10";
+Acquire::https::Verify-Peer "true";
+Acquire::https::CaInfo "/etc/own.pem";
+Acquire::https::deb.example.org::SslKey "/etc/own.key";
+Acquire::Languages "";
+Acquire::Languages:: "none";
+Acquire::IndexTargets::deb::Packages::Optional "0";
+Acquire::GzipIndexes "true";
+DPkg::Post-Invoke:: "rm -rf /var/cache/apt || true";
+Dir::Etc::sourcelist "/elsewhere";
+"""
+
+
+def test_of_the_machine_what_says_how_packages_are_reached(machine: Machine) -> None:
+    machine.set(DUMP)
+    assert apt_options({}) == {
+        "Acquire::Check-Valid-Until": "false",
+        "Acquire::Check-Date": "false",
+        "Acquire::Max-ValidTime::Debian": "864000",
+        "Acquire::Retries": "7",
+        "Acquire::ForceIPv4": "true",
+        "Acquire::http::Proxy": "http://192.0.2.1:3142/",
+        "Acquire::http::Proxy::deb.example.org": "DIRECT",
+        "Acquire::http::Timeout": "10",
+        "Acquire::https::Verify-Peer": "true",
+    }
+    over = apt_options({"image_apt_options": ["acquire::HTTP::proxy=DIRECT"]})
+    assert (over["acquire::HTTP::proxy"], "Acquire::http::Proxy" in over) == ("DIRECT", False)
+
+
+def test_a_machine_without_apt_has_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert apt_options({}) == {}
+
+
+@pytest.mark.parametrize("option", ["Acquire::Check-Valid-Until", 'A="b"', "=b", 'A "b"; B=c', "A=b\nB=c"])
 def test_apt_options_that_are_none(option: str) -> None:
     with pytest.raises(BcmError, match="Name::Part=value"):
         apt_options({"image_apt_options": [option]})
+
+
+def test_an_option_that_is_refused_does_not_show_its_password() -> None:
+    with pytest.raises(BcmError, match=r'"Acquire::http::Proxy http://192.0.2.1" is not an option') as refused:
+        apt_options({"image_apt_options": ["Acquire::http::Proxy http://me:secret@192.0.2.1"]})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "at"),
+    [
+        ("http://localhost:3142/", "127.0.0.1:3142"),
+        ("http://me:secret@127.0.0.1:3142", "127.0.0.1:3142"),
+        ("http://127.0.1.9/debian", "127.0.1.9:80"),
+        ("https://[::1]/debian", "[::1]:443"),
+        ("socks5h://127.0.0.1:9050", "127.0.0.1:9050"),
+        ("http://192.0.2.1:3142", None),
+        ("http://cache.example.org", None),
+        ("http://127.0.0.1:x", None),
+        ("DIRECT", None),
+        ("false", None),
+        ("", None),
+    ],
+)
+def test_what_leads_to_the_machine_itself(url: str, at: str | None) -> None:
+    assert loopback(url) == at
