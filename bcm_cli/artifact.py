@@ -35,7 +35,10 @@ Wanted = tuple[Release, Path]
 
 @dataclass(frozen=True)
 class _Source:
-    """One source of a stack: as the catalogue has it, or if the data center uses it, as the inventory changed it."""
+    """One source of a stack: as the catalogue has it, or if the data center uses it, as the inventory changed it.
+
+    Of those that are used, the preferred come first.
+    """
 
     release: Release
     used: bool
@@ -70,8 +73,9 @@ def show(args: argparse.Namespace) -> int:
 
 def fetch(args: argparse.Namespace) -> int:
     """Fetch and verify what the stacks, and all that they need, are made of."""
-    wanted = needed(args.datacenter, args.stacks, None if args.all_architectures else platform.machine())
     with working(args) as found:
+        architecture = None if args.all_architectures else platform.machine()
+        wanted = needed(args.datacenter, args.stacks, architecture, found)
         told = found.present(wanted)
     return answer([_row(release, record) for (release, _keys), record in zip(wanted, told, strict=True)], args.json)
 
@@ -106,8 +110,9 @@ def prune(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """A folder that another machine can take everything from."""
-    wanted = needed(args.datacenter, args.stacks, None if args.all_architectures else platform.machine())
     with working(args) as found:
+        architecture = None if args.all_architectures else platform.machine()
+        wanted = needed(args.datacenter, args.stacks, architecture, found)
         found.present(wanted)
         written = found.export(wanted, Path(args.folder).expanduser())
     return answer({"written": written} if args.json else [{"written": name} for name in written], args.json)
@@ -150,26 +155,45 @@ def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
     found = []
     for name in stacks or known:
         stack = known[name]
-        used = datacenter.variable(f"{name}_source") or next(iter(stack.artifact.sources))
-        for source in dict.fromkeys([*stack.artifact.sources, used]):
-            changes = changes_of(name, declared) if source == used else {}
-            release = stack.artifact.release(name, source, changes)
-            found.append(_Source(release, source == used, stack.role_path / "meta/keys"))
+        changes = changes_of(name, declared)
+        used = stack.artifact.preferred(name, datacenter.variable(f"{name}_source"), changes)
+        for source in (*used, *(other for other in stack.artifact.sources if other not in used)):
+            release = stack.artifact.release(name, source, changes if source in used else {})
+            found.append(_Source(release, source in used, stack.role_path / "meta/keys"))
     return found
 
 
-def needed(datacenter: DataCenter, stacks: Iterable[str], architecture: str | None) -> list[Wanted]:
-    """What is fetched for these stacks, or all, and what they need: for an architecture, or each there is."""
+def needed(
+    datacenter: DataCenter, stacks: Iterable[str], architecture: str | None, found: Artifacts | None = None
+) -> list[Wanted]:
+    """What is fetched for these stacks, or all, and what they need: for an architecture, or each there is.
+
+    Where a list of sources is preferred, each of them, or with ``found`` the first that it can reach.
+    """
     known = checked(datacenter, stacks)
     wanted = []
-    for source in sources(datacenter, known.ordered(known.closure(stacks or known))):
-        each = source.each() if source.used else []
-        if each and architecture:
-            source.release.only(architecture)  # raises BcmError if there is none
-        wanted += [one for one in each if architecture in (None, *one[0].architectures)]
+    for name in known.ordered(known.closure(stacks or known)):
+        used = [source for source in sources(datacenter, [name]) if source.used]
+        for source in [_first_in_reach(found, used, architecture)] if found else used:
+            each = source.each()
+            if each and architecture:
+                source.release.only(architecture)  # raises BcmError if there is none
+            wanted += [one for one in each if architecture in (None, *one[0].architectures)]
     if not wanted:
         setup.step("Nothing of this is fetched here: it is fetched, and verified, while an image is baked")
     return wanted
+
+
+def _first_in_reach(found: Artifacts, used: list[_Source], architecture: str | None) -> _Source:
+    for source in used[:-1]:
+        try:
+            fault = found.out_of_reach(source.release.only(architecture) if architecture else source.release)
+        except BcmError as error:
+            fault = str(error)
+        if fault is None:
+            return source
+        found.notify(f"{source.release.stack}: its source {source.release.source} is out of reach: {fault}")
+    return used[-1]
 
 
 # -- how --------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
@@ -16,7 +17,8 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import names
 from ansible_collections.bcm.core.plugins.plugin_utils._text import cell
 
 from . import datacenter as datacenters
-from .catalogue import settings
+from . import setup
+from .catalogue import catalogue, settings
 from .datacenter import DataCenter, UsageError
 from .output import answer
 
@@ -63,10 +65,24 @@ def put(args: argparse.Namespace) -> int:
             raise UsageError(str(names.unknown("setting", key, known)))
     if "chain" in wanted and wanted["chain"] not in names.CHAINS:
         raise UsageError(str(names.unknown("chain", wanted["chain"], names.CHAINS)))
-    _write(datacenter.group_vars, {known[key]: value for key, value in wanted.items()})
+    lines = {known[key]: value for key, value in wanted.items()}
+    if wanted.get("chain", names.TOY_CHAIN) != names.TOY_CHAIN:
+        lines = {**_best_sources(datacenter, lines), **lines}
+    _write(datacenter.group_vars, lines)
     if name and not args.datacenter:
         datacenters.CURRENT.write_text(json.dumps({"datacenter": name}) + "\n", encoding="utf-8")
     return 0
+
+
+def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, str]:
+    """Of each list of sources that is not replaced, the first: other chains than regtest refuse lists."""
+    lines = {}
+    for name in (f"{stack}_source" for stack in catalogue(datacenter)):
+        value = datacenter.variable(name)
+        if isinstance(value, list) and value and name not in given:
+            lines[name] = str(value[0])
+            setup.step(f"{name} is {value[0]} now: a list of sources is for {names.TOY_CHAIN} alone")
+    return lines
 
 
 def _write(path: Path, settings: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from packageurl import PackageURL
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 
 from . import artifact, setup
 from .datacenter import DataCenter
@@ -31,8 +32,13 @@ _ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
 _PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
 
 
-def bill(datacenter: DataCenter, client: Client, instances: Mapping[str, dict[str, Any]]) -> str:
-    """The bill of materials of instances, stack -> LXD's description of it."""
+def bill(
+    datacenter: DataCenter,
+    client: Client,
+    instances: Mapping[str, dict[str, Any]],
+    sources: Mapping[str, Source] | None = None,
+) -> str:
+    """The bill of materials of instances, stack -> LXD's description of it; ``sources`` are those that were chosen."""
     urls = {pin.digest: pin.url for source in artifact.sources(datacenter, []) for pin in source.release.files.values()}
     whole = _component("platform", datacenter.project, bom_ref=datacenter.project)
     bom = Bom(metadata=BomMetaData(component=whole))
@@ -53,7 +59,8 @@ def bill(datacenter: DataCenter, client: Client, instances: Mapping[str, dict[st
         bom.components.add(image)
         parts = [image]
         if made_of:
-            parts.append(_artifact(stack, made_of, urls.get(made_of["digest"]), installed or []))
+            source = (sources or {}).get(stack)
+            parts.append(_artifact(stack, made_of, urls.get(made_of["digest"]), installed or [], source))
             bom.components.add(parts[1])
         else:
             setup.step(f"{stack}: its image does not say what it is made of: `bcm stack start {stack}` makes it anew")
@@ -82,13 +89,17 @@ def _debian(name: str, version: str, architecture: str) -> PackageURL:
     return PackageURL("deb", "debian", name, version, {"arch": architecture})
 
 
-def _artifact(stack: str, made_of: Mapping[str, Any], url: str | None, installed: list[list[str]]) -> Component:
+def _artifact(
+    stack: str, made_of: Mapping[str, Any], url: str | None, installed: list[list[str]], source: Source | None
+) -> Component:
     kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
     purl = next((_debian(*words) for words in installed if kind in ("deb", "apt") and words[0] == name), None)
     if kind in _PURLS:
         exact = f"sha256:{made_of['digest']}" if kind == "oci" else version
         purl = PackageURL(_PURLS[kind], None, name, exact, {"download_url": url} if url else None)
     said = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
+    if source and source.name == made_of["source"]:
+        said.append(("bcm:source-why", source.why))
     said += [("bcm:signer", signer) for signer in made_of["signers"]]
     return _component(
         "application",

@@ -16,6 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup
@@ -139,7 +140,8 @@ def info(args: argparse.Namespace) -> int:
         from .materials import bill
 
         with datacenter.client() as client:
-            print(bill(datacenter, client, deployed(client)))
+            project = client.find(f"/1.0/projects/{datacenter.project}", project=False)
+            print(bill(datacenter, client, deployed(client), Source.read(project["config"]) if project else None))
         return 0
     facts: dict[str, Any] = {
         "datacenter": datacenter.name,

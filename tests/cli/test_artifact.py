@@ -255,6 +255,21 @@ def test_keys_from_elsewhere(published: Published, tmp_path: Path) -> None:
     assert published.bcm("artifact", "fetch", "thing", "--keys", str(tmp_path / "elsewhere")).returncode == 0
 
 
+def test_the_first_source_in_reach_is_fetched(published: Published) -> None:
+    published.set(thing_source="[release, debian]")
+    done = published.bcm("artifact", "fetch", "thing", "--source", f"{published.server.url}/none")
+    assert done.returncode == 0
+    assert "thing: its source release is out of reach: 127.0.0.1: the server answers 404" in done.stderr
+    assert not any(row["in_store"] for row in _used(published))
+    assert published.bcm("artifact", "fetch", "thing").returncode == 0
+    assert [(row["source"], row["in_store"]) for row in _used(published)] == [("release", [MACHINE]), ("debian", None)]
+
+
+def _used(published: Published) -> list[dict[str, Any]]:
+    listed = json.loads(published.bcm("artifact", "list", "--json").stdout)["artifacts"]
+    return [row for row in listed if row["stack"] == "thing" and row["used"]]
+
+
 def test_what_the_inventory_changes(published: Published) -> None:
     published.set(bcm_artifacts="{thing: {name: other}}")
     assert "thing     release     archive  other " in published.bcm("artifact", "list").stdout

@@ -60,6 +60,18 @@ def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
     assert checkout.settings().read_text() == TEXT
 
 
+def test_a_list_of_sources_stays_on_regtest(checkout: Checkout) -> None:
+    checkout.settings().write_text(
+        "bcm_datacenter: local\nbitcoind_source: [release, debian]\ntor_source: [a, b]  # c\n"
+    )
+    assert checkout.bcm("config", "set", "chain=regtest").stderr == ""
+    done = checkout.bcm("config", "set", "chain=signet", "bitcoind_source=debian")
+    assert done.stderr == "bcm: tor_source is a now: a list of sources is for regtest alone\n"
+    read = yaml.safe_load(checkout.settings().read_text())
+    assert (read["bitcoind_source"], read["tor_source"], read["bcm_chain"]) == ("debian", "a", "signet")
+    assert "tor_source: a  # c" in checkout.settings().read_text()
+
+
 def test_no_setting(checkout: Checkout) -> None:
     done = checkout.bcm("config", "set", "chain")
     assert done.returncode == 2

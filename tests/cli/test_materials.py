@@ -15,6 +15,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from bcm_cli import artifact, materials
 from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Checkout
@@ -36,11 +37,16 @@ def made(kind: str, name: str, version: str, digest: str | None = None, *signers
     }  # fmt: skip
 
 
-def bill(monkeypatch: pytest.MonkeyPatch, *instances: dict[str, Any], status: int = 0) -> dict[str, Any]:
+def bill(
+    monkeypatch: pytest.MonkeyPatch,
+    *instances: dict[str, Any],
+    status: int = 0,
+    sources: dict[str, Source] | None = None,
+) -> dict[str, Any]:
     result = ExecResult(status, PACKAGES, b"it is locked\n")
     monkeypatch.setattr(materials.lxd_exec, "run", lambda *words, **more: result)
     with Client("/nowhere/unix.socket") as client:
-        text = materials.bill(DataCenter("local"), client, {found["name"]: found for found in instances})
+        text = materials.bill(DataCenter("local"), client, {found["name"]: found for found in instances}, sources)
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is None
     found: dict[str, Any] = json.loads(text)
     return found
@@ -80,6 +86,15 @@ def test_an_image_and_the_packages_in_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "hashes" not in tor
     (whole,) = (item["dependsOn"] for item in found["dependencies"] if "dependsOn" in item)
     assert whole == ["tor/artifact", "tor/image"]
+
+
+def test_why_a_source_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [instance(name, made("deb", name, "1")) for name in ("tor", "bitcoind")]
+    taken = {"tor": Source("here", "torproject cannot be had"), "bitcoind": Source("elsewhere", "it was so once")}
+    found = components(bill(monkeypatch, *there, sources=taken))
+    why = {"name": "bcm:source-why", "value": "torproject cannot be had"}
+    assert why in found["tor/artifact"]["properties"]
+    assert "bcm:source-why" not in {item["name"] for item in found["bitcoind/artifact"]["properties"]}
 
 
 def test_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

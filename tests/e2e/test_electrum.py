@@ -100,6 +100,8 @@ def test_bill_of_materials(person: Person, started: dict[str, Any]) -> None:
 
 
 def test_the_stack_of_the_documentation(person: Person, started: dict[str, Any]) -> None:
+    with person.settings("local").open("a") as settings:
+        settings.write(f"bcm_stack_path: [{person.home}/docs/examples/stacks]\n")
     found = reported(person.succeeds("stack", "start", "hello", "--json"))
     assert set(found) == {"tor", "bitcoind", "electrs", "hello"}
     page = inside("local", "hello", "python3", "-c", PAGE.format(found["hello"]["address"]))

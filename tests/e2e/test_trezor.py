@@ -79,8 +79,9 @@ def datacenter(person: Person, device: Double) -> Iterator[str]:
     assert "http: {protocol: tcp, port: 8080}" in text
     declaration.write_text(text.replace("port: 8080}", "port: 8080, tls: mutual}"))
     person.datacenter(NAME, chain=CHAIN)
-    settings = person.home / "inventories" / NAME / "group_vars/all.yml"
-    text = re.sub(r"^bcm_stack_path: .*$", f"bcm_stack_path: [{stacks}]", settings.read_text(), flags=re.M)
+    settings = person.settings(NAME)
+    text = re.sub(r"^bcm_stack_path: .*\n", "", settings.read_text(), flags=re.M)
+    text += f"bcm_stack_path: [{stacks}]\n"
     # what the tests send stays on this machine
     text += "tor_network: false\n"
     text += f"bcm_ca_device: {device.path}\n"

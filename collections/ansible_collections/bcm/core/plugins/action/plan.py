@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.utils.display import Display
+
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import ARTIFACT_SPEC, artifacts
 from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_NAMING_SPEC
-from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, image_namer, read_found
+from ansible_collections.bcm.core.plugins.plugin_utils._planning import (
+    RoleVariables,
+    image_namer,
+    out_of_reach,
+    read_found,
+)
 
 _REQUEST_FIELDS = (
     "datacenter",
@@ -36,6 +44,7 @@ class ActionModule(BcmAction):
     LXD_WITHOUT = ("project", "target")
     ARGUMENT_SPEC = {
         **IMAGE_NAMING_SPEC,
+        **{name: ARTIFACT_SPEC[name] for name in ("artifact_source", "artifact_proxy")},
         "stacks": {"type": "list", "elements": "str", "required": True},
         "datacenter": {"type": "str", "required": True},
         "chain": {"type": "str", "required": True},
@@ -65,5 +74,6 @@ class ActionModule(BcmAction):
         )
         planner.check()
         found = read_found(self.client, planner.site)
-        plan = planner.plan(found, image_namer(params, found.architecture))
+        ways = artifacts(params, request.chain, Display().display)
+        plan = planner.plan(found, image_namer(params, found.architecture), out_of_reach(self.client, ways))
         return {"plan": plan, "warnings": plan["warnings"]}

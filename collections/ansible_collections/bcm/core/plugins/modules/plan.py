@@ -89,6 +89,14 @@ options:
     type: list
     elements: dict
     default: []
+  artifact_source:
+    description:
+      - A directory, or the address of a server, that has releases in place of upstream, as M(bcm.core.artifact) takes
+        it. Tells which source of a list can be reached.
+    type: str
+  artifact_proxy:
+    description: A SOCKS proxy for asking what can be reached, as M(bcm.core.artifact) takes it.
+    type: str
   stack_path:
     description: Directories with stacks of one's own, each in a folder that is an Ansible role with C(meta/stack.yml).
     type: list
@@ -172,6 +180,14 @@ plan:
       description: Stacks that this plan is about, in order of need; for V(stopped) and V(absent) the other way round.
       type: list
       elements: str
+    sources:
+      description:
+        - For each of RV(plan.stacks) that has several sources, which one is taken, and why. The variable
+          C(<stack>_source) names one; on V(regtest) it may be a list, of which the first is taken that can be reached.
+        - What was taken is remembered in the data center's project; as long as the list has it, nothing else is taken.
+      type: list
+      elements: dict
+      sample: [{stack: bitcoind, source: debian, why: "release cannot be had (bitcoincore.org: no connection)"}]
     exceptions:
       description: Those of O(exceptions) that are about stacks which run.
       type: list
@@ -296,8 +312,12 @@ plan:
           description: Hash of all that goes into the base image.
           type: str
         artifact:
-          description: Name of the artifact.
+          description: The release that it is made of, as M(bcm.core.artifact) takes it.
+          type: dict
+        package:
+          description: What C(apt-get install) is given for it, if it is Debian's.
           type: str
+          sample: electrum/trixie-backports
         version:
           description: Its version, if it is known before the image is made.
           type: str

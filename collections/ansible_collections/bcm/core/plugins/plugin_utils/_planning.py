@@ -14,10 +14,15 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.template import trust_as_template
 
+from ..module_utils._artifact.artifacts import Artifacts
+from ..module_utils._artifact.declaration import Release
 from ..module_utils._errors import BcmError
+from ..module_utils._image.cache import Cache
 from ..module_utils._image.hash import base_hash, image_hash
+from ..module_utils._image.store import stored
 from ..module_utils._plan.catalogue import ROLES, Stack
-from ..module_utils._plan.request import Deployed, Found, Site
+from ..module_utils._plan.plan import OutOfReach
+from ..module_utils._plan.request import Deployed, Found, Site, Source
 from ._action import plain
 
 if TYPE_CHECKING:
@@ -99,6 +104,20 @@ def image_namer(
     return name
 
 
+def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
+    """What keeps a release from being had, if its image has to be baked; nothing if the image is there already."""
+
+    def fault(release: Release, image: str) -> str | None:
+        if image in stored(client) or Cache().get(image) is not None:
+            return None
+        found = artifacts.out_of_reach(release)
+        if found:
+            artifacts.notify(f"{release.stack}: its source {release.source} is out of reach: {found}")
+        return found
+
+    return fault
+
+
 def read_found(client: Client, site: Site) -> Found:
     """What the data center's project holds; nothing if there is no such project yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
@@ -122,8 +141,14 @@ def read_found(client: Client, site: Site) -> Found:
             stacks[name] = Deployed(asked=asked, running=running)
         else:
             strangers.append(name)
-    volumes = _volumes(client, project) if request.state == "absent" else {}
-    return Found(stacks=stacks, builders=builders, strangers=strangers, volumes=volumes, architecture=architecture)
+    return Found(
+        stacks=stacks,
+        builders=builders,
+        strangers=strangers,
+        volumes=_volumes(client, project) if request.state == "absent" else {},
+        sources=Source.read(there["config"]),
+        architecture=architecture,
+    )
 
 
 def _volumes(client: Client, project: str) -> dict[str, str]:

@@ -88,6 +88,22 @@ class Artifacts:
         self.store.write_record(identity(release), record)
         return {**record, "changed": True}
 
+    def out_of_reach(self, release: Release) -> str | None:
+        """Why a release cannot be fetched now, by one try of a few seconds; None if it can. Nothing is verified.
+
+        What a package manager fetches always can: images are made of Debian's packages, and which registry is asked is
+        a matter of the machine.
+        """
+        if release.leads is None:
+            return None
+        there = self.recorded(release)
+        if there is not None and _counts(there.get("until")):
+            return None
+        where = self.locate(release, release.leads)
+        if "://" in where:
+            return self.downloader.out_of_reach(where)
+        return None if Path(where).expanduser().exists() else f"{where} is not there"
+
     def recorded(self, release: Release) -> dict[str, Any] | None:
         """What is known of a release whose files are all there; None if it has to be fetched or verified."""
         record = self.store.read_record(identity(release))

@@ -18,7 +18,7 @@ from .._plan.fields import Field
 #: kind -> its fields, beside those of every kind: required ones, optional ones
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "archive": (("version", "files"), ("signed",)),  # a release of the authors, unpacked
-    "deb": ((), ("version",)),  # a package of Debian, which the archive's own keyring vouches for
+    "deb": ((), ("version", "suite")),  # a package of Debian, which the archive's own keyring vouches for
     "apt": (("repository", "signers"), ("version",)),  # the newest package of another signed repository
     "crate": (("version", "sha256"), ()),  # cargo checks all that a crate needs against the crate's own lock file
     "npm": (("version", "lock"), ()),  # package-lock.json with integrity
@@ -94,6 +94,7 @@ class Release:
     sha256: str | None = None  # of a crate
     lock: str | None = None  # of npm and wheels: a path in the role; `locks` looks what is in it
     repository: Repository | None = None  # of apt
+    suite: str | None = None  # of deb: that of the base image if None
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -106,6 +107,20 @@ class Release:
         if self.repository:
             return f"{self.repository.url}/dists/{self.repository.suite}/main/binary-{DEBIAN[self.architectures[0]]}"
         return next(iter(self.files.values())).url
+
+    @property
+    def package(self) -> str:
+        """What apt-get is asked to install, if the kind is deb."""
+        return "/".join(filter(None, (self.name, self.suite)))
+
+    @property
+    def leads(self) -> str | None:
+        """The address of what leads to its files, and is asked for first; None if a package manager knows it alone."""
+        if self.repository:
+            return self.repository.inrelease
+        if self.signed and self.signed.sums:
+            return self.signed.sums
+        return next((pin.url for pin in self.files.values()), None)
 
     def only(self, architecture: str) -> Release:
         """The same for one architecture of a kernel. Raises BcmError if there is none."""
@@ -134,6 +149,8 @@ class Release:
         pins = {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
         if self.repository:
             pins |= {"suite": self.repository.suite, "floor": list(self.repository.floor)}
+        if self.suite:
+            pins["suite"] = self.suite
         return pins
 
     def plain(self) -> dict[str, Any]:
@@ -184,6 +201,7 @@ def release(declared: Field, stack: str, source: str) -> Release:
         if "lock" in fields
         else None,
         repository=_repository(fields["repository"]) if "repository" in fields else None,
+        suite=_suite(fields["suite"]) if "suite" in fields else None,
     )
 
 
@@ -192,8 +210,11 @@ def _repository(declared: Field) -> Repository:
     onion = ""
     if "onion" in parts:
         onion = parts["onion"].match(_ONION, "write the host of an onion service of version 3")
-    suite = parts["suite"].match(_SUITE, "write the name of a suite, such as trixie")
-    return Repository(_url(parts["url"], ""), suite, onion or None)
+    return Repository(_url(parts["url"], ""), _suite(parts["suite"]), onion or None)
+
+
+def _suite(declared: Field) -> str:
+    return declared.match(_SUITE, "write the name of a suite, such as trixie")
 
 
 def _files(declared: Field, version: str, kind: str) -> dict[str, Pin]:

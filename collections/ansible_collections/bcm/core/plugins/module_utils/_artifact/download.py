@@ -38,6 +38,8 @@ _CHUNK = 1 << 18
 _SMALL = 4 << 20
 _LARGE = 4 << 30
 _REDIRECTS = 5
+#: seconds of the one try that tells whether something can be reached
+_TRY = 5.0
 _WORKERS = 4
 
 _T = TypeVar("_T")
@@ -96,6 +98,30 @@ class Downloader:
             file.seek(0)
             return hashlib.file_digest(file, algorithm).hexdigest()
 
+    def out_of_reach(self, url: str) -> str | None:
+        """What keeps a file from being downloaded, by one try that ends after `_TRY` seconds; None if nothing does."""
+        future: Future[str | None] = Future()
+
+        part = _Part(url, io.BytesIO())
+
+        def run() -> None:
+            try:
+                with self._faults(part), self._open(part) as response:
+                    status = response.status_code
+                    # a registry first wants to know who asks
+                    fits = status < 400 or status == 401
+                    future.set_result(None if fits else f"the server answers {status} {response.reason}")
+            except Exception as error:
+                future.set_result(str(error))
+
+        # Looking up a name, and addresses one after the other, have no deadline of their own.
+        Thread(target=run, daemon=True).start()
+        try:
+            fault = future.result(_TRY)
+        except TimeoutError:
+            fault = f"no answer within {_TRY:g} s"
+        return fault and f"{urlsplit(url).hostname}: {fault.removeprefix(f'{part.shown}: ')}"
+
     def _fetch(self, part: _Part, limit: int) -> None:
         failures, furthest = 0, part.size
         while True:
@@ -113,7 +139,7 @@ class Downloader:
                 time.sleep(self.pause * 2 ** (failures - 1))
 
     def _attempt(self, part: _Part, limit: int) -> None:
-        try:
+        with self._faults(part):
             with self._open(part) as response:
                 total = part.begin(response)
                 if total is not None and total > limit:
@@ -126,6 +152,12 @@ class Downloader:
                     self.progress(part.name, part.size, total)
             if total is not None and part.size != total:
                 raise _Again(f"cut off after {part.size} bytes")
+
+    @contextlib.contextmanager
+    def _faults(self, part: _Part) -> Iterator[None]:
+        """Say what went wrong for people; raises _Again if it may be over the next time, else DownloadError."""
+        try:
+            yield
         except requests.exceptions.ConnectTimeout as error:
             self._check_proxy()
             raise _Again(f"no connection within {self.connect_timeout:g} s") from error

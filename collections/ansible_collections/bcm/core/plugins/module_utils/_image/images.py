@@ -129,7 +129,8 @@ class Images:
         """Start the builder of an image; its name."""
         name = bake.builder_name(image["stack"], image["hash"])
         started = time.monotonic()
-        bake.start(self.client, name, self.base_alias, network, storage_pool, self.settings, target=target)
+        suites = filter(None, [image["artifact"]["suite"]])
+        bake.start(self.client, name, self.base_alias, network, storage_pool, self.settings, suites, target=target)
         self.notify(f"image {image['stack']}: builder ready, {time.monotonic() - started:.1f} s")
         return name
 

@@ -100,11 +100,27 @@ class Floor:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names another."""
+    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names others."""
 
     version_command: tuple[str, ...]
     floor: Floor | None
     sources: Mapping[str, Field]
+
+    def preferred(self, stack: str, value: Any, changes: Mapping[str, Any]) -> tuple[str, ...]:
+        """The sources that a value of ``<stack>_source`` names, a name or a list, the best first. Raises BcmError.
+
+        What an inventory changes of an artifact is the first one's, and then there is no other.
+        """
+        named = value if isinstance(value, list) else [next(iter(self.sources)) if value in (None, "") else value]
+        if not named or not all(isinstance(source, str) for source in named) or len(set(named)) < len(named):
+            raise BcmError(
+                f"Variable {stack}_source is {value}: write one of {', '.join(self.sources)}, or a list of them, "
+                "each once and the best first"
+            )
+        for source in named:
+            if source not in self.sources:
+                raise names.unknown(f"source of {stack}", source, self.sources)
+        return tuple(named[:1] if changes else named)
 
     def release(
         self, stack: str, source: str | None, changes: Mapping[str, Any], allow_below_floor: bool = False

@@ -10,16 +10,19 @@ A pure function of the catalogue, the request and what was found on the endpoint
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
 from .._artifact import locks
 from .._artifact.declaration import Release
+from .._artifact.download import side_by_side
 from .._errors import BcmError
 from . import names, network, onions, resources
 from .catalogue import Catalogue, Service, Stack, changes_of
 from .fields import size_in_bytes
-from .request import Found, Request, Site
+from .request import Found, Request, Site, Source
 
 
 class Variables(Protocol):
@@ -40,6 +43,18 @@ class Variables(Protocol):
 
 #: stack, its image variables and pins -> hash of the base image, hash of the image
 ImageNames = Callable[[Stack, Mapping[str, Any]], tuple[str, str]]
+#: release, hash of the image that it would go into -> why it cannot be had now; None if it can
+OutOfReach = Callable[[Release, str], str | None]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A source of a stack, and the image that it would make; or the fault because of which it makes none."""
+
+    release: Release
+    image: Mapping[str, Any]
+    fault: str | None = None
+    why: str = ""
 
 
 class Planner:
@@ -74,13 +89,14 @@ class Planner:
         names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
         self._check_chains(closure)
         variables = self._variables(closure)
+        self._check_preferences(closure, variables)
         for stack in map(self.catalogue.named, closure):
             variables.check(stack)
         self._check_refusals(closure, variables)
         for stack in map(self.catalogue.named, closure):
-            release = self._release(stack, variables)
-            self._check_floor(stack, release)
-            locks.check(release, stack.role_path)
+            for release in self._releases(stack, variables):
+                self._check_floor(stack, release)
+                locks.check(release, stack.role_path)
 
     def _acted(self) -> list[str]:
         """The stacks that are named, those that join, and all that these need, in order."""
@@ -136,6 +152,20 @@ class Planner:
                 if why is not None:
                     raise BcmError(f"Stack {name} refuses {refusal.when}: {why}; {refusal.remedy}")
 
+    def _check_preferences(self, stacks: Sequence[str], variables: Variables) -> None:
+        """Where coins are worth something, nobody who can cut a line chooses what runs."""
+        if self.request.chain == names.TOY_CHAIN:
+            return
+        lists = {name: value for name in stacks if isinstance(value := variables.value(f"{name}_source"), list)}
+        if lists:
+            first = {name: next(iter(self.catalogue[name].artifact.sources)) for name in lists}
+            remedy = " and ".join(f"{name}_source: {source}" for name, source in first.items())
+            raise BcmError(
+                f"{' and '.join(f'{name}_source' for name in lists)}: a list of sources is for {names.TOY_CHAIN} "
+                f"alone, on {self.request.chain} whoever cuts a connection would choose what runs: name one in the "
+                f"inventory, such as {remedy}"
+            )
+
     def _check_floor(self, stack: Stack, release: Release) -> None:
         floor = stack.artifact.floor
         fault = floor.fault(release.name, release.version) if floor and release.version else None
@@ -147,17 +177,22 @@ class Planner:
 
     # -- the plan -----------------------------------------------------------------------------------------------------
 
-    def plan(self, found: Found, image_names: ImageNames) -> dict[str, Any]:
-        """The whole plan, of plain types, for a request that `check` let through. Raises BcmError."""
+    def plan(
+        self, found: Found, image_names: ImageNames, out_of_reach: OutOfReach = lambda _release, _image: None
+    ) -> dict[str, Any]:
+        """The whole plan, of plain types, for a request that `check` let through. Raises BcmError.
+
+        ``out_of_reach`` decides between the sources of a list, if none was taken before.
+        """
         for name in found.stacks:
             if name not in self.catalogue:
                 raise BcmError(
                     f"Stack {name} runs in data center {self.request.datacenter} but is not in the catalogue, so its "
                     "network rules would be lost: add the directory of its folder to bcm_stack_path"
                 )
-        return self._up(found, image_names) if self.request.brings_up else self._down(found)
+        return self._up(found, image_names, out_of_reach) if self.request.brings_up else self._down(found)
 
-    def _up(self, found: Found, image_names: ImageNames) -> dict[str, Any]:
+    def _up(self, found: Found, image_names: ImageNames, out_of_reach: OutOfReach) -> dict[str, Any]:
         acted = self._acted()
         leaving = self._leaving(acted, found)
         live = self.catalogue.ordered({*acted, *found.stacks}.difference(leaving))
@@ -169,7 +204,15 @@ class Planner:
         asked = {*self.request.stacks, *joined, *before}
         self._warnings += [f"Stack {name} joins no longer, and is taken away; its volumes stay" for name in leaving]
         carried = onions.carried(self.site, live, variables.holds)
-        images = {name: self._image(name, variables, found.architecture, image_names) for name in acted}
+        candidates = [self._candidates(name, variables, found, image_names) for name in acted]
+        # Each try may take seconds.
+        taken = side_by_side([partial(_first_in_reach, items, out_of_reach) for items in candidates])
+        images = {name: item.image for name, item in zip(acted, taken, strict=True)}
+        sources = {
+            name: Source(item.release.source, item.why)
+            for name, item in zip(acted, taken, strict=True)
+            if len(self.catalogue[name].artifact.sources) > 1
+        }
         instances = {
             name: {
                 **self._instance(name, live, name in asked, carried, variables),
@@ -185,10 +228,11 @@ class Planner:
             "secrets": self._secrets(acted, live),
             "certificates": self._certificates(acted),
             "onions": self._onions(carried, {*acted, *_running(found)}),
-            "foundation": resources.foundation(self.site),
+            "foundation": resources.foundation(self.site, sources),
+            "sources": [{"stack": name, "source": source.name, "why": source.why} for name, source in sources.items()],
             "resources": [
                 *resources.instances_gone(self.site, leaving),
-                *resources.wanted(self.site, instances, live, carried, found),
+                *resources.wanted(self.site, instances, live, carried, found, sources),
             ],
             "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*live))],
         }
@@ -214,6 +258,7 @@ class Planner:
             "certificates": [],
             "onions": self._onions(carried, _running(found).difference(acted)),
             "foundation": [],
+            "sources": [],
             "resources": changes,
             "warnings": warnings,
         }
@@ -368,7 +413,29 @@ class Planner:
             "rules": rules,
         }
 
-    def _image(self, name: str, variables: Variables, architecture: str, image_names: ImageNames) -> dict[str, Any]:
+    def _candidates(self, name: str, variables: Variables, found: Found, image_names: ImageNames) -> list[_Candidate]:
+        """What a stack's image may be made of, the best first; if one was taken before, that one alone."""
+        releases = self._releases(self.catalogue[name], variables)
+        why = f"the first of {', '.join(release.source for release in releases)}"
+        if len(releases) == 1:
+            why = f"{name}_source says so"
+        elif (kept := found.sources.get(name)) and (same := [item for item in releases if item.source == kept.name]):
+            releases, why = same, kept.why
+        candidates = []
+        for release in releases:
+            try:
+                image = self._image(name, release, variables, found.architecture, image_names)
+            except BcmError as error:
+                if release is releases[-1]:
+                    raise
+                candidates.append(_Candidate(release, {}, str(error)))
+            else:
+                candidates.append(_Candidate(release, image, why=why))
+        return candidates
+
+    def _image(
+        self, name: str, release: Release, variables: Variables, architecture: str, image_names: ImageNames
+    ) -> dict[str, Any]:
         stack = self.catalogue[name]
         values = {}
         for key in stack.image_variables:
@@ -378,7 +445,6 @@ class Planner:
                     f"{stack.source}: image.variables: {key} is not set: give it a value in "
                     f"{stack.role_path}/defaults/main.yml or in the inventory"
                 )
-        release = self._release(stack, variables)
         shows = self.site.shows(name)
         base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture), "shows": shows})
         return {
@@ -390,6 +456,7 @@ class Planner:
             "base_alias": names.image_alias("base", base_hash),
             "base_hash": base_hash,
             "artifact": release.only(architecture).plain(),
+            "package": release.package,
             "version_command": list(stack.artifact.version_command),
             "shows": shows,
             "floor": _floor(stack),
@@ -407,10 +474,12 @@ class Planner:
             raise BcmError(f"Variable {variable}: {error}") from error
         return str(size)
 
-    def _release(self, stack: Stack, variables: Variables) -> Release:
+    def _releases(self, stack: Stack, variables: Variables) -> list[Release]:
+        """What a stack may be made of, the best first."""
         changes = changes_of(stack.name, variables.value("bcm_artifacts"))
-        source = variables.value(f"{stack.name}_source")
-        return stack.artifact.release(stack.name, source, changes, stack.name in self.request.allow_below_floor)
+        below = stack.name in self.request.allow_below_floor
+        preferred = stack.artifact.preferred(stack.name, variables.value(f"{stack.name}_source"), changes)
+        return [stack.artifact.release(stack.name, source, changes, below) for source in preferred]
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
@@ -436,6 +505,18 @@ class Planner:
             if consumer in acted or provider in acted
         )
         return sorted((*shared, *(f"{name}/{own}" for name in acted for own in self.catalogue[name].secrets)))
+
+
+def _first_in_reach(candidates: Sequence[_Candidate], out_of_reach: OutOfReach) -> _Candidate:
+    """The first that can be had. The last needs no try: if it cannot, baking it says why."""
+    *others, last = candidates
+    faults = []
+    for item in others:
+        fault = item.fault or out_of_reach(item.release, item.image["hash"])
+        if fault is None:
+            return item
+        faults.append(f"{item.release.source} cannot be had ({fault})")
+    return replace(last, why="; ".join(faults)) if faults else last
 
 
 def _running(found: Found) -> set[str]:

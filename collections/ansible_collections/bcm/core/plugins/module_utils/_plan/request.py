@@ -17,6 +17,8 @@ from .catalogue import Catalogue
 # all but 53: no question for a name leaves
 _WORLD = "1-52,54-65535"
 
+_SOURCE, _WHY = "user.bcm.source.", "user.bcm.why."
+
 STATES = ("present", "stopped", "restarted", "absent")
 
 
@@ -57,6 +59,23 @@ class Deployed:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Which source of a stack was taken, and why, for people."""
+
+    name: str
+    why: str
+
+    @staticmethod
+    def read(config: Mapping[str, str]) -> dict[str, Source]:
+        """Those that the configuration of a data center's project remembers, by stack."""
+        taken = {key.removeprefix(_SOURCE): value for key, value in config.items() if key.startswith(_SOURCE)}
+        return {stack: Source(name, config.get(f"{_WHY}{stack}", "")) for stack, name in taken.items()}
+
+    def config(self, stack: str) -> dict[str, str]:
+        return {f"{_SOURCE}{stack}": self.name, f"{_WHY}{stack}": self.why}
+
+
+@dataclass(frozen=True)
 class Found:
     """What the data center's project holds before anything is done."""
 
@@ -64,6 +83,7 @@ class Found:
     builders: Sequence[str] = ()
     strangers: Sequence[str] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)  # name -> pool
+    sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
     architecture: str = "x86_64"  # the kernel's name of it
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import names, network
 from .onions import Carried
-from .request import Found, Site
+from .request import Found, Site, Source
 
 Resource = dict[str, Any]
 Instances = Mapping[str, Mapping[str, Any]]
@@ -21,8 +21,8 @@ Instances = Mapping[str, Mapping[str, Any]]
 _SHARED = "default"
 
 
-def foundation(site: Site) -> list[Resource]:
-    """What a builder needs, and everything else stands on."""
+def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
+    """What a builder needs, and everything else stands on; it remembers where stacks come from."""
     return [
         {
             "kind": "project",
@@ -36,6 +36,7 @@ def foundation(site: Site) -> list[Resource]:
                 "features.profiles": "true",
                 "features.storage.volumes": "true",
                 **_marks(site),
+                **{key: value for stack, source in sources.items() for key, value in source.config(stack).items()},
             },
         },
         {
@@ -56,10 +57,15 @@ def foundation(site: Site) -> list[Resource]:
 
 
 def wanted(
-    site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried], found: Found
+    site: Site,
+    instances: Instances,
+    live: Collection[str],
+    carried: Collection[Carried],
+    found: Found,
+    sources: Mapping[str, Source],
 ) -> list[Resource]:
     """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
-    project, builders = foundation(site)
+    project, builders = foundation(site, sources)
     volumes = [
         {
             "kind": "storage_volume",

@@ -16,10 +16,14 @@ from ansible.playbook.task import Task
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.bcm.core.plugins.action.plan import ActionModule
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release
+from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
+from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site
-from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, read_found
+from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, out_of_reach, read_found
 
 
 class FakeClient:
@@ -95,6 +99,22 @@ def _variables(roles: Path, **play: Any) -> RoleVariables:
     loader = DataLoader()
     stacks = list(catalogue.Catalogue.read(roles=roles).values())
     return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, play)
+
+
+# -- sources ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_is_there_needs_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+    ways = Artifacts(Store(tmp_path / "store"), Downloader(), said.append, source=str(tmp_path / "none"))
+    pin = Pin("https://example.org/x-1.tar.gz", "sha256", "1" * 64)
+    release = Release("web", "release", "archive", "x", "MIT", "1", {"x86_64": pin})
+    image = {"fingerprint": "f", "size": 1, "created_at": "", "properties": {"bcm.hash": "a" * 64}}
+    fault = out_of_reach(FakeClient({"/1.0/images": [image]}), ways)  # type: ignore[arg-type]
+    assert fault(release, "a" * 64) is None
+    assert fault(release, "b" * 64) == f"{tmp_path}/none/web/1/x-1.tar.gz is not there"
+    assert said == [f"web: its source release is out of reach: {tmp_path}/none/web/1/x-1.tar.gz is not there"]
 
 
 # -- variables ---------------------------------------------------------------------------------------------------------

@@ -264,6 +264,24 @@ def test_what_nobody_signs_is_pinned(project: Project, server: Server, tmp_path:
     assert {path.rpartition(".")[2] for path in server.asked} == {"gz"}
 
 
+def test_what_can_be_had_now(project: Project, server: Server, tmp_path: Path) -> None:
+    release = project.release("1.0", "x86_64")
+    found = having(tmp_path / "store")
+    assert found.out_of_reach(release) is None
+    assert server.asked == ["/up/1.0/SHA256SUMS"], "what leads to it is asked for, and nothing is fetched"
+    assert having(tmp_path / "store", source=f"{server.url}/mirror").out_of_reach(release) == (
+        "127.0.0.1: the server answers 404 File not found"
+    )
+    away = having(tmp_path / "store", source=str(tmp_path / "folder")).out_of_reach(release)
+    assert away == f"{tmp_path}/folder/thing/1.0/SHA256SUMS is not there"
+    assert having(tmp_path / "store").out_of_reach(replace(release, kind="deb", files={}, signed=None)) is None
+    found.present([(release, project.keys)])
+    server.shutdown()
+    server.server_close()
+    assert found.out_of_reach(release) is None, "it is in the store"
+    assert "127.0.0.1: no connection" in str(found.out_of_reach(project.release("0.9", "x86_64")))
+
+
 def test_two_runs_at_once(project: Project, server: Server, tmp_path: Path) -> None:
     release = project.release()
     runs = [having(tmp_path / "store") for _unused in range(4)]

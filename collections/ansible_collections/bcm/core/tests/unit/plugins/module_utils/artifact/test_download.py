@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ansible_collections.bcm.core.plugins.module_utils._artifact import download
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import (
     Downloader,
     DownloadError,
@@ -629,3 +630,31 @@ def test_an_error_side_by_side_lets_the_others_end() -> None:
     with pytest.raises(DownloadError, match="no"):
         side_by_side([fails, *(lambda: done.append(1) for _unused in range(9))])
     assert len(done) == 9
+
+
+def test_what_is_in_reach_is_asked_for_once_and_not_read(server: Server) -> None:
+    assert downloader().out_of_reach(server.url("/x", server.hang)) is None
+    assert downloader().out_of_reach(server.url("/x", sends(status=401, Content_Length="0"))) is None
+    target = server.url("/x", sends(b"z"))
+    assert downloader().out_of_reach(server.url("/y", sends(status=302, Location=target))) is None
+    assert len(server.asked) == 4
+    server.ended.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [(404, "the server answers 404 Not Found"), (503, "the server answers 503 Service Unavailable")],
+)
+def test_what_a_server_does_not_give_is_out_of_reach(server: Server, status: int, fault: str) -> None:
+    url = server.url("/x", sends(status=status, Content_Length="0"))
+    assert downloader().out_of_reach(url) == f"127.0.0.1: {fault}"
+    assert len(server.asked) == 1
+
+
+def test_who_does_not_answer_is_out_of_reach_after_one_try(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = downloader().out_of_reach(f"http://me:secret@127.0.0.1:{closed_port()}/x")
+    assert said == "127.0.0.1: no connection: Connection refused"
+    monkeypatch.setattr(download, "_TRY", 0.2)
+    silent = server.url("/x", lambda request: server.ended.wait(30) and None)
+    assert downloader().out_of_reach(silent) == "127.0.0.1: no answer within 0.2 s"
+    server.ended.set()

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source
 
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
 
@@ -352,6 +353,116 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
     values, artifact = told(bcm_artifacts={"bitcoind": {"version": "32.0", "files": other}})
     assert values["artifact"] == {**pins, "version": "32.0", "digest": "2" * 128}
     assert artifact["files"]["x86_64"]["url"] == "https://example.org/32.0.tgz"
+
+
+# -- sources that are preferred to others ------------------------------------------------------------------------------
+
+BEST = {"bitcoind_source": ["release", "debian"]}
+CUT = "example.org: no connection"
+
+
+def _nothing_but_debian(release: Any, _image: str) -> str | None:
+    return CUT if release.kind != "deb" else None
+
+
+def _sources(plan: dict[str, Any]) -> dict[str, str]:
+    return {item["stack"]: item["source"] for item in plan["sources"]}
+
+
+def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None:
+    asked = []
+
+    def remember(stack: Any, values: Any) -> tuple[str, str]:
+        return "b" * 64, hashlib.sha256(json.dumps([stack.name, values], sort_keys=True).encode()).hexdigest()
+
+    def within_reach(release: Any, image: str) -> None:
+        asked.append((release.stack, release.source, image))
+
+    best = planner("bitcoind", variables=BEST)
+    best.check()
+    plan = best.plan(Found(), remember, within_reach)
+    assert plan["sources"] == [{"stack": "bitcoind", "source": "release", "why": "the first of release, debian"}]
+    assert plan["images"][1]["artifact"]["source"] == plan["instances"]["bitcoind"]["artifact"]["source"] == "release"
+    assert asked == [("bitcoind", "release", plan["images"][1]["hash"])]
+
+    cut = planner("bitcoind", variables=BEST).plan(Found(), remember, _nothing_but_debian)
+    why = f"release cannot be had ({CUT})"
+    assert cut["sources"] == [{"stack": "bitcoind", "source": "debian", "why": why}]
+    assert cut["images"][1]["hash"] != plan["images"][1]["hash"]
+    assert cut["images"][1]["package"] == "bitcoin-knots"
+    # before anything is baked
+    project = cut["foundation"][0]
+    assert project == cut["resources"][0]
+    found = Found(sources=Source.read(project["config"]))
+
+    again = planner("bitcoind", variables=BEST).plan(found, remember, within_reach)
+    assert len(asked) == 1, "what was taken before needs no try"
+    assert (again["sources"], again["foundation"]) == (cut["sources"], cut["foundation"])
+    # unless it is not wanted any more
+    other = planner("bitcoind", variables={"bitcoind_source": "release"}).plan(found, remember, within_reach)
+    assert other["sources"] == [{"stack": "bitcoind", "source": "release", "why": "bitcoind_source says so"}]
+
+
+def test_a_source_that_the_machine_cannot_run_is_passed_over(planner: Any, namer: Any) -> None:
+    plan = planner("bitcoind", variables=BEST).plan(Found(architecture="s390x"), namer)
+    assert _sources(plan) == {"bitcoind": "debian"}
+    assert "bitcoin-core 31.1 is not made for s390x" in plan["sources"][0]["why"]
+
+
+def test_the_last_source_needs_no_try(planner: Any, namer: Any) -> None:
+    plan = planner("bitcoind", variables={"bitcoind_source": ["debian", "release"]}).plan(
+        Found(), namer, lambda _release, _image: CUT
+    )
+    assert _sources(plan) == {"bitcoind": "release"}
+
+
+def test_what_the_inventory_changes_is_the_first_source(planner: Any, namer: Any) -> None:
+    changed = {**BEST, "bcm_artifacts": {"bitcoind": {"version": "32.0"}}}
+    plan = planner("bitcoind", variables=changed).plan(Found(), namer, _nothing_but_debian)
+    assert (_sources(plan), plan["images"][1]["artifact"]["version"]) == ({"bitcoind": "release"}, "32.0")
+
+
+@pytest.mark.parametrize("chain", ["mainnet", "testnet3", "testnet4", "signet"])
+@pytest.mark.parametrize("sources", [["release", "debian"], ["release"], []])
+def test_on_other_chains_one_source_is_named(planner: Any, chain: str, sources: list[str]) -> None:
+    strict = planner("bitcoind", chain=chain, variables={"bitcoind_source": sources})
+    with pytest.raises(
+        BcmError, match=f"bitcoind_source: a list of sources is for regtest alone, on {chain} .*: name "
+    ):
+        strict.check()
+    planner("bitcoind", chain=chain, variables={"bitcoind_source": "debian"}).check()
+
+
+@pytest.mark.parametrize(
+    ("sources", "complaint"),
+    [
+        ([], r"bitcoind_source is \[\]: write one of release, debian"),
+        (["release", "release"], "each once and the best first"),
+        (["debian", 1], "each once and the best first"),
+        ({"release": "debian"}, "each once and the best first"),
+        (True, "each once and the best first"),
+        (["debian", "git"], 'Unknown source of bitcoind "git"'),
+        ("release,debian", 'Unknown source of bitcoind "release,debian"'),
+    ],
+)
+def test_no_sources(planner: Any, sources: Any, complaint: str) -> None:
+    with pytest.raises(BcmError, match=complaint):
+        planner("bitcoind", variables={"bitcoind_source": sources}).check()
+
+
+def test_a_package_of_another_suite(documents: Any, request: pytest.FixtureRequest) -> None:
+    documents["electrum"]["artifact"]["sources"]["debian"]["suite"] = "trixie-backports"
+    asked = {}
+
+    def remember(stack: Any, values: Any) -> tuple[str, str]:
+        asked[stack.name] = values["artifact"]
+        return "b" * 64, "c" * 64
+
+    plan = request.getfixturevalue("planner")("electrum").plan(Found(), remember)
+    image = plan["images"][-1]
+    assert (image["package"], image["artifact"]["suite"]) == ("electrum/trixie-backports", "trixie-backports")
+    assert asked["electrum"]["suite"] == "trixie-backports"
+    assert "suite" not in asked["electrs"]
 
 
 def test_a_release_that_is_not_made_for_the_machine(planner: Any, namer: Any) -> None:
