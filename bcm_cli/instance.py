@@ -54,8 +54,8 @@ def shell(args: argparse.Namespace) -> int:
 
 
 def _piped(client: Client, instance: str, command: list[str], stdin: bytes = b"") -> int:
-    result = lxd_exec.run(client, instance, command, stdin=stdin)
-    for stream, data in ((sys.stdout, result.stdout), (sys.stderr, result.stderr)):
-        stream.buffer.write(data)
+    sinks = (sys.stdout.buffer, sys.stderr.buffer)
+    result = lxd_exec.run(client, instance, command, stdin=stdin, sinks=sinks)
+    for stream in sinks:
         stream.flush()
     return result.returncode

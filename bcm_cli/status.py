@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +25,7 @@ from .catalogue import catalogue, checked
 from .datacenter import DataCenter
 from .output import answer
 
+_MOST = 64 * 1024  # bytes of the states of all units
 _STATES = """
 cd /var/lib/bcm/units 2>/dev/null || exit 0
 for stamp in *.digest; do
@@ -129,8 +131,9 @@ def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str
 
 def _units(client: Client, instance: str) -> dict[str, str]:
     """State of each unit of a stack; "window" if its window took its place."""
-    result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10)
-    return dict(line.split(" ", 1) for line in result.stdout.decode().splitlines())
+    result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10, most=_MOST)
+    # whatever the instance says: a name and a state
+    return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
 
 
 def info(args: argparse.Namespace) -> int:

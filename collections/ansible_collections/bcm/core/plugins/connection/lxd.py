@@ -65,10 +65,19 @@ options:
     default: 30.0
     vars:
       - name: bcm_become_timeout
+  command_timeout:
+    description:
+      - Seconds that a command, or the transfer of a file, may take. A command that builds something takes long.
+    type: float
+    default: 7200.0
+    vars:
+      - name: bcm_command_timeout
 notes:
+  - Of what a command writes, 64 MiB to each output are taken. One that writes more makes the host unreachable.
   - The instance has to run. One that is missing or stopped, and an endpoint where nobody answers, make the host
     unreachable and say which it was.
   - An instance needs C(sh) and C(dd); all of Debian, Ubuntu, Fedora and Alpine have them.
+  - What a command leaves running may go on, but what it writes later belongs to no task.
   - Become methods that insist on a terminal (C(machinectl)) do not work.
 seealso:
   - plugin: bcm.core.lxd
@@ -105,6 +114,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 
 _CHUNK = 1024 * 1024
+_MOST = 64 * 1024 * 1024
 
 _ENDPOINT_OPTIONS = ("endpoint", "project", "client_cert", "client_key", "server_cert", "server_timeout")
 
@@ -202,7 +212,8 @@ class Connection(ConnectionBase):
     def _run(self, command: str, **options: t.Any) -> ExecResult:
         self._connect()
         try:
-            return t.cast(_shell.Shell, self._session).run(command, **options)
+            seconds = self.get_option("command_timeout")
+            return t.cast(_shell.Shell, self._session).run(command, deadline=seconds, most=_MOST, **options)
         except BaseException as error:
             self.close()
             if isinstance(error, LxdError):

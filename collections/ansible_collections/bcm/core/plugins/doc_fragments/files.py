@@ -27,6 +27,7 @@ options:
         description:
           - What it is to be.
           - V(absent) removes a directory with all that is in it. No other state removes a directory that is in the way.
+          - V(file) takes the place of a link. V(directory) may be a link to one, if V(root) or its owner made the link.
         type: str
         choices: [file, directory, link, absent]
         default: file
@@ -42,6 +43,8 @@ options:
       mode:
         description:
           - The mode, octal, best as a string V("0640").
+          - A number that reads like a mode without its leading zero, such as 644, is refused.
+          - Set-id and sticky bits need an instance that runs.
           - Left alone if not given; what is new gets V(0644), a directory V(0755).
         type: raw
       owner:

@@ -11,6 +11,9 @@ short_description: Run commands in LXD instances
 version_added: 0.1.0
 description:
   - Runs one command, or several in order up to the first that fails, over the API.
+  - A command is over when it ends itself. What it leaves running goes on, and what that writes later is not read.
+  - A command that writes more than 16 MiB to one output is killed.
+  - Needs C(setpriv) in the instance (Debian has it in C(util-linux)).
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 extends_documentation_fragment:
@@ -44,7 +47,7 @@ options:
     type: list
     elements: str
   creates:
-    description: A path whose existence makes O(argv) unnecessary.
+    description: An absolute path whose existence makes O(argv) unnecessary.
     type: path
   stdin:
     description: What it reads on its standard input. Never shown.
@@ -55,13 +58,14 @@ options:
   user:
     description:
       - The user that runs it, with all its groups and with C(HOME) and C(USER) set. V(root) if not given.
-      - Needs C(setpriv) in the instance (Debian has it in C(util-linux)).
     type: str
   group:
     description: The group it runs as, instead of the user's own.
     type: str
   chdir:
-    description: Where it runs. If not given, the home of V(root), or V(/) with O(user).
+    description:
+      - Where it runs, an absolute path. If not given, the home of V(root), or V(/) with O(user).
+      - It is not run if that is no directory.
     type: path
   changed:
     description: V(false) says that it only reads. It then counts as no change, and is run in check mode too.
@@ -93,7 +97,7 @@ options:
         type: list
         elements: str
       creates:
-        description: A path whose existence makes this one unnecessary.
+        description: An absolute path whose existence makes this one unnecessary.
         type: path
       stdin:
         description: What it reads on its standard input. Never shown.
@@ -104,13 +108,14 @@ options:
       user:
         description:
           - The user that runs it, with all its groups and with C(HOME) and C(USER) set. V(root) if not given.
-          - Needs C(setpriv) in the instance (Debian has it in C(util-linux)).
         type: str
       group:
         description: The group it runs as, instead of the user's own.
         type: str
       chdir:
-        description: Where it runs. If not given, the home of V(root), or V(/) with O(commands[].user).
+        description:
+          - Where it runs, an absolute path. If not given, the home of V(root), or V(/) with O(commands[].user).
+          - It is not run if that is no directory.
         type: path
       changed:
         description: V(false) says that it only reads. It then counts as no change, and is run in check mode too.

@@ -29,7 +29,8 @@ FILES_ARGUMENT: dict[str, t.Any] = {
     },
 }
 
-_OCTAL = re.compile(r"[0-7]{3,5}")
+_OCTAL = re.compile(r"(?:0o)?[0-7]{3,5}")
+_HIGHEST = 0o7777
 
 
 def wanted_files(files: t.Sequence[t.Mapping[str, t.Any]], find: t.Callable[[str], str]) -> list[dict[str, t.Any]]:
@@ -54,14 +55,34 @@ def _wanted(item: t.Mapping[str, t.Any], find: t.Callable[[str], str]) -> dict[s
     if item.get("content") is not None:
         wanted["content"] = item["content"].encode(errors="surrogateescape")
     elif item.get("src") is not None:
-        wanted["content"] = Path(find(item["src"])).read_bytes()
+        wanted["content"] = Path(find(item["src"]))
     return wanted
 
 
 def _mode(path: str, mode: t.Any) -> int | None:
     """YAML has made a number of 0640 already; a string is octal."""
-    if mode is None or (isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o7777):
-        return mode
-    if isinstance(mode, str) and _OCTAL.fullmatch(mode) and int(mode, 8) <= 0o7777:
+    if mode is None:
+        return None
+    if isinstance(mode, str) and _OCTAL.fullmatch(mode) and int(mode, 8) <= _HIGHEST:
         return int(mode, 8)
-    raise LxdError(f'files: {path} has the mode {mode}, which is not octal, such as "0640"')
+    if isinstance(mode, int) and not isinstance(mode, bool) and _is_meant(mode):
+        return mode
+    raise LxdError(f'files: {path} has the mode {mode!r}, which is not octal: write it in quotes, such as "0640"')
+
+
+def _is_meant(number: int) -> bool:
+    """Whether a number is the mode that somebody wrote with a leading zero, and not one whose zero was forgotten.
+
+    644 is a number, too: 01204, which nobody wants. 511 reads both ways, and is 0777.
+    """
+    digits = str(number)
+    read_as_octal = _OCTAL.fullmatch(digits) and _is_usual(int(digits, 8))
+    return _is_usual(number) and (number in (0, 0o777) or not read_as_octal)
+
+
+def _is_usual(mode: int) -> bool:
+    """Whether no class of users may do more than the one before it, and set-id and sticky bits have a meaning."""
+    if not 0 <= mode <= _HIGHEST:
+        return False
+    user, group, other = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    return not group & ~user and not other & ~group and (mode <= 0o777 or user & 1 == 1)

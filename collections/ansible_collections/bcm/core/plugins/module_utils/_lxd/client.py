@@ -30,6 +30,7 @@ from .errors import (
     LxdError,
     NotFound,
     PreconditionFailed,
+    TooMuchOutput,
     Unreachable,
     Unsupported,
 )
@@ -46,6 +47,14 @@ CHANGED_MEANWHILE = "somebody changed it after it was read; nothing was overwrit
 
 # Of a connection that was not made; TimeoutError is not among them, since an answer may be late.
 _UNSENT = (FileNotFoundError, PermissionError, ConnectionRefusedError, ssl.SSLError)
+
+# Bytes of an answer, in which much may come from instances (names, addresses, the end of a journal).
+_MOST = 64 * 2**20
+# bytes of a file of an instance that is read for what it says
+_MOST_OF_A_FILE = 2**20
+_CHUNK = 64 * 1024
+# seconds that the server is asked to wait for something at a time
+_LONGEST_WAIT = 30
 
 _BY_STATUS = {403: Forbidden, 404: NotFound, 409: Conflict, 412: PreconditionFailed}
 
@@ -128,7 +137,7 @@ class Client:
     def read(self, path: str, *, project: str | bool = True, **params: Any) -> tuple[Any, str | None]:
         """Metadata and ETag of an object."""
         response = self._send("GET", path, project=project, params=params)
-        return _decode(response)["metadata"], response.headers.get("ETag")
+        return self._decode(response)["metadata"], response.headers.get("ETag")
 
     def find(self, path: str, *, project: str | bool = True, **params: Any) -> Any | None:
         """Metadata of an object, None if it does not exist."""
@@ -204,7 +213,7 @@ class Client:
     def _wait(self, operation: Operation, what: str, deadline: float) -> dict[str, Any]:
         end = time.monotonic() + deadline
         while True:
-            seconds = min(30, math.ceil(max(0.0, end - time.monotonic())))
+            seconds = min(_LONGEST_WAIT, math.ceil(max(0.0, end - time.monotonic())))
             state = self.get(f"/1.0/operations/{operation.id}/wait", timeout=seconds)
             if state["status_code"] in (200, 400, 401):
                 break
@@ -241,11 +250,16 @@ class Client:
         **params: Any,
     ) -> requests.Response:
         """A request whose body or answer is not JSON; the answer is not read yet (images, backups)."""
-        return self._send(method, path, project=project, params=params, data=data, headers=headers or {}, stream=True)
+        return self._send(method, path, project=project, params=params, data=data, headers=headers or {}, endless=True)
+
+    def download(self, path: str, *, most: int = _MOST_OF_A_FILE, **params: Any) -> bytes:
+        """The whole of an answer that is not JSON. Raises TooMuchOutput if it is longer than ``most`` bytes."""
+        with self._send("GET", path, project=True, params=params) as response:
+            return self._content(response, most)
 
     def decode(self, response: requests.Response) -> Any:
         """What ``send`` returns, from the answer of ``stream``."""
-        answer = _decode(response)
+        answer = self._decode(response)
         metadata = answer["metadata"]
         return Operation(metadata["id"], metadata) if answer["type"] == "async" else metadata
 
@@ -265,8 +279,9 @@ class Client:
         params: dict[str, Any],
         data: Any = None,
         headers: dict[str, str] | None = None,
-        stream: bool = False,
+        endless: bool = False,
     ) -> requests.Response:
+        """The answer, whose body is not read yet; to ``endless`` requests it comes when it comes."""
         query = {key: value for key, value in params.items() if value is not None}
         if project is not False:
             query["project"] = self.project if project is True else project
@@ -278,8 +293,8 @@ class Client:
                 params=query,
                 data=data,
                 headers=headers,
-                timeout=(self.timeout, None if stream else timeout),
-                stream=stream,
+                timeout=(self.timeout, None if endless else timeout),
+                stream=True,
             )
         except requests.RequestException as error:
             if method != "GET" and not any(isinstance(cause, _UNSENT) for cause in _causes(error)):
@@ -289,11 +304,44 @@ class Client:
             if response.status_code == 403:
                 self.server  # noqa: B018  says so if it does not trust us at all
             try:
-                message = response.json()["error"]
-            except (ValueError, KeyError):
+                message = self._json(response)["error"]
+            except (ValueError, KeyError, TypeError):
                 message = f"HTTP {response.status_code} {response.reason}"
             raise _BY_STATUS.get(response.status_code, LxdError)(message)
         return response
+
+    def _content(self, response: requests.Response, most: int) -> bytes:
+        """What an answer holds, up to ``most`` bytes. It has some time to come, whatever trickles in meanwhile."""
+        seconds = self.timeout + _LONGEST_WAIT
+        end = time.monotonic() + seconds
+        content = bytearray()
+        try:
+            for chunk in response.iter_content(_CHUNK):
+                content += chunk
+                if len(content) > most:
+                    raise TooMuchOutput(f"{response.url}: the answer is longer than {most} bytes")
+                if time.monotonic() > end:
+                    raise DeadlineExceeded(f"{response.url}: the answer did not come within {seconds:g} s")
+        except requests.RequestException as error:
+            if response.request.method != "GET":
+                _changes.note()  # it was done, whatever the rest of the answer says
+            raise self._unreachable(error) from error
+        return bytes(content)
+
+    def _json(self, response: requests.Response) -> Any:
+        with response:
+            return json.loads(self._content(response, _MOST))
+
+    def _decode(self, response: requests.Response) -> dict[str, Any]:
+        try:
+            answer = self._json(response)
+            if not isinstance(answer, dict):
+                raise ValueError
+        except (ValueError, RecursionError) as error:
+            raise LxdError(f"{response.url}: not an answer of LXD's API") from error
+        if answer.get("type") == "error":
+            raise _BY_STATUS.get(answer.get("error_code", 0), LxdError)(answer.get("error", "unknown error"))
+        return answer
 
     def _unreachable(self, error: Exception) -> LxdError:
         """What lies at the bottom of a failed connection, in words."""
@@ -338,13 +386,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def quoted(name: str) -> str:
     """A name as one segment of a path."""
     return quote(name, safe="")
-
-
-def _decode(response: requests.Response) -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError as error:
-        raise LxdError(f"{response.url}: not an answer of LXD's API") from error
-    if answer.get("type") == "error":
-        raise _BY_STATUS.get(answer.get("error_code", 0), LxdError)(answer.get("error", "unknown error"))
-    return answer

@@ -14,8 +14,9 @@ from typing import Any
 from .. import _changes
 from . import exec as _exec
 from .client import Client
+from .errors import Forbidden, LxdError, NotFound, NotRun
 from .files import FileSession
-from .shell import become, user
+from .shell import become, group_id, user
 
 _SHOWN = 2000
 
@@ -44,6 +45,10 @@ def run_commands(
     reads, and is therefore run in check mode too; ``accept``, exit statuses that are no failure; ``sensitive`` keeps
     argv out of results and messages. Each has ``deadline`` seconds.
     """
+    for item in commands:
+        for option in ("chdir", "creates"):
+            if item.get(option) and not item[option].startswith("/"):
+                raise LxdError(f'{option}: "{item[option]}" is not an absolute path')
     done = CommandsResult()
     with contextlib.ExitStack() as stack:
         session: FileSession | None = None
@@ -59,9 +64,16 @@ def run_commands(
             if check and changes:
                 done.commands.append({**shown, "executed": False})
                 continue
+            try:
+                ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
+            except (NotRun, NotFound, Forbidden):
+                raise
+            except LxdError:
+                if changes:
+                    _changes.note()
+                raise
             if changes:
                 _changes.note()
-            ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
             stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
             done.commands.append(
                 {**shown, "executed": True, "rc": ended.returncode, "stdout": stdout, "stderr": stderr}
@@ -95,14 +107,23 @@ def _run(
 ) -> _exec.ExecResult:
     environment = {key: str(value) for key, value in (item.get("environment") or {}).items()}
     cwd = item.get("chdir")
-    prefix: list[str] = []
+    privileges: list[str] = []
+    group = group_id(client, instance, item["group"]) if item.get("group") else None
     if item.get("user"):
-        prefix, own = become(user(client, instance, item["user"]), item.get("group"))
+        privileges, own = become(user(client, instance, item["user"]), group)
         environment = {**own, **environment}
         # the home of root, where a command starts otherwise, is closed to others
         cwd = cwd or "/"
-    elif item.get("group"):
-        prefix = ["setpriv", f"--regid={item['group']}", "--keep-groups"]
+    elif group is not None:
+        privileges = [f"--regid={group}", "--keep-groups"]
     return _exec.run(
-        client, instance, [*prefix, *argv], stdin=stdin, environment=environment, cwd=cwd, deadline=deadline
+        client,
+        instance,
+        argv,
+        stdin=stdin,
+        environment=environment,
+        privileges=privileges,
+        cwd=cwd,
+        deadline=deadline,
+        name="A command" if item.get("sensitive") else argv[0],
     )

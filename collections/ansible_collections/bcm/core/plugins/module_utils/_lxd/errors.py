@@ -39,3 +39,11 @@ class Unsupported(LxdError):
 
 class DeadlineExceeded(LxdError):
     """Something did not happen in time; the message says what was waited for and how far it was."""
+
+
+class NotRun(LxdError):
+    """A command was not begun, since something that it needs is missing in the instance."""
+
+
+class TooMuchOutput(LxdError):
+    """An instance wrote, or holds, more than is read of it."""

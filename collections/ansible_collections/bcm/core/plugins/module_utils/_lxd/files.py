@@ -16,13 +16,16 @@ import posixpath
 import secrets
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import _changes
+from . import exec as _exec
 from .client import Client, quoted
-from .errors import LxdError
+from .errors import DeadlineExceeded, LxdError, TooMuchOutput
 
 try:
     from paramiko.sftp_client import SFTPClient
@@ -32,6 +35,39 @@ except ImportError:  # the sanity tests import this file without the libraries
 
 if TYPE_CHECKING:
     from paramiko import Channel
+
+_CHUNK = 256 * 1024
+# bytes of a file of an instance that is read for what it says
+_MOST = 2**20
+# bytes of a file that are shown as they are
+_MOST_SHOWN = 256 * 1024
+_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+_SOON = 30.0  # seconds for what takes milliseconds
+
+
+# what a file is to hold: bytes, or a file of the controller
+Content = bytes | Path
+
+
+def _pieces(content: Content) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def digest_of(content: Content) -> bytes:
+    """SHA-256 of what a file is to hold."""
+    return _digest(_pieces(content))
+
+
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
 
 
 class _Channel:
@@ -58,6 +94,7 @@ class FileSession:
 
     def __init__(self, client: Client, instance: str) -> None:
         self.instance = instance
+        self._client = client
         self._ids: dict[str, dict[str, int]] = {}
         raw = client.connect()
         path = f"/1.0/instances/{quoted(instance)}/sftp?project={quoted(client.project)}"
@@ -80,6 +117,7 @@ class FileSession:
             if " 404 " in status:
                 raise client.no_instance(instance)
             raise LxdError(f"Failed to open the files of instance {instance}: {_error_in(head) or status or 'closed'}")
+        raw.settimeout(client.timeout)
         self.sftp = SFTPClient(cast("Channel", _Channel(raw)))
 
     def close(self) -> None:
@@ -100,9 +138,26 @@ class FileSession:
         except FileNotFoundError:
             return None
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, most: int = _MOST) -> bytes:
+        """The content of a regular file, for what it says. Raises TooMuchOutput if it is longer than ``most`` bytes."""
+        content = bytearray()
+        for chunk in self.chunks(path):
+            content += chunk
+            if len(content) > most:
+                raise TooMuchOutput(f"{path} in instance {self.instance} is longer than {most} bytes")
+        return bytes(content)
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The content of a regular file, in pieces; it has a minute and a second for each MiB of its size."""
+        # a pipe or a device would be opened by LXD, and nothing might ever come from it
+        if not stat.S_ISREG((found := self.sftp.stat(path)).st_mode or 0):
+            raise LxdError(f"{path} in instance {self.instance} is not a file")
+        end = time.monotonic() + 60 + (found.st_size or 0) / 2**20
         with self.sftp.open(path, "rb") as file:
-            return file.read()
+            while chunk := file.read(_CHUNK):
+                yield chunk
+                if time.monotonic() > end:
+                    raise DeadlineExceeded(f"{path} in instance {self.instance} could not be read in time")
 
     def uid(self, name: str | int) -> int:
         return self._id("/etc/passwd", "user", name)
@@ -114,29 +169,40 @@ class FileSession:
         if isinstance(name, int) or name.isdigit():
             return int(name)
         if database not in self._ids:
-            lines = self.read(database).decode().splitlines()
-            self._ids[database] = {f[0]: int(f[2]) for f in (line.split(":") for line in lines) if len(f) > 2}
+            lines = self.read(database).decode(errors="replace").splitlines()
+            fields = (line.split(":") for line in lines)
+            self._ids[database] = {f[0]: int(f[2]) for f in fields if len(f) > 2 and f[2].isdecimal()}
         if name not in self._ids[database]:
             raise LxdError(f'Instance {self.instance} has no {what} "{name}"')
         return self._ids[database][name]
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str, content: bytes, *, mode: int, uid: int, gid: int) -> None:
+    def write(self, path: str, content: Content, *, mode: int, uid: int, gid: int) -> None:
         """Replace a file in one step: no reader ever sees a part of it, or the content under a wider mode."""
         temporary = posixpath.join(posixpath.dirname(path), f".bcm-{secrets.token_hex(6)}")
         try:
             with self.sftp.open(temporary, "wbx") as file:
                 file.chmod(0o600)
                 # Not pipelined: paramiko then loses the error of a disk that is full.
-                file.write(content)
+                for piece in _pieces(content):
+                    file.write(piece)
             self.sftp.chown(temporary, uid, gid)
-            self.sftp.chmod(temporary, mode)
+            self.chmod(temporary, mode)
             self.sftp.posix_rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 self.sftp.remove(temporary)
             raise
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Set a mode. Set-id and sticky bits, which LXD's SFTP drops, are set by chmod in the instance."""
+        self.sftp.chmod(path, mode)
+        if mode & _SPECIAL and stat.S_IMODE(self.sftp.lstat(path).st_mode or 0) != mode:
+            done = _exec.run(self._client, self.instance, ["chmod", f"{mode:04o}", path], cwd="/", deadline=_SOON)
+            if done.returncode:
+                reason = done.stderr.decode(errors="replace").strip()
+                raise LxdError(f"Failed to set the mode of {path} in instance {self.instance}: {reason}")
 
     def make_parents(self, path: str) -> None:
         """Make the directories above a path that are missing, as root's and for all to read."""
@@ -168,22 +234,21 @@ class FilesResult:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-_KINDS = {"file": stat.S_ISREG, "directory": stat.S_ISDIR, "link": stat.S_ISLNK}
-
-
 def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, check: bool = False) -> FilesResult:
     """Make files, directories and links be as they are wanted, in the order given; change only what differs.
 
-    Each item: ``path``; ``state`` file, directory, link or absent; ``content`` (bytes) of a file, ``target`` of a link;
-    ``mode`` (int), ``owner``, ``group`` (names or ids) of files and directories, None to leave alone (what is new is
-    0644 or 0755 root:root); ``sensitive`` keeps the content out of the diff. Missing directories above are made.
+    Each item: ``path``; ``state`` file, directory, link or absent; ``content`` of a file (bytes, or the Path of a file
+    of the controller), ``target`` of a link; ``mode`` (int), ``owner``, ``group`` (names or ids) of files and
+    directories, None to leave alone (what is new is 0644 or 0755 root:root); ``sensitive`` keeps the content out of the
+    diff. Missing directories above are made. A file takes the place of a link; a directory may be a link to one that
+    root, or who is to own the directory, has made.
     """
     digest = hashlib.sha256()
     result = FilesResult("")
     for item in files:
         wanted = {key: item.get(key) for key in ("path", "state", "target", "mode", "owner", "group")}
         content = item.get("content") or b""
-        digest.update(json.dumps(wanted, sort_keys=True).encode() + hashlib.sha256(content).digest())
+        digest.update(json.dumps(wanted, sort_keys=True).encode() + digest_of(content))
         try:
             before, after = _apply_one(session, item, content, check)
         except (OSError, EOFError) as error:
@@ -200,7 +265,7 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
     return result
 
 
-def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, check: bool) -> tuple[str, str]:
+def _apply_one(session: FileSession, item: Mapping[str, Any], content: Content, check: bool) -> tuple[str, str]:
     """Bring one path to its wanted state; descriptions of what was and what is to be, equal if nothing is done."""
     path, state = item["path"], item.get("state") or "file"
     found = session.lstat(path)
@@ -211,19 +276,20 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, ch
             session.remove(path)
         return _describe(found, "") + "\n", ""
 
-    kept = found if found is not None and _KINDS[state](found.st_mode) else None
-    if found is not None and kept is None and stat.S_ISDIR(found.st_mode):
-        raise LxdError(f"{path} in instance {session.instance} is a directory, a {state} is wanted: remove it first")
+    if state == "directory" and found is not None and stat.S_ISLNK(found.st_mode):
+        path, found = _linked_directory(session, path, found, item.get("owner"))
+    if found is not None and (kind := _kind(found)) != state and kind in ("directory", "file"):
+        raise LxdError(f"{path} in instance {session.instance} is a {kind}, a {state} is wanted: remove it first")
     if state == "link":
         return _apply_link(session, path, item["target"], found, check)
 
+    kept = found if found is not None and _kind(found) == state else None
     mode = item.get("mode")
     if mode is None:
         mode = stat.S_IMODE(kept.st_mode) if kept else {"file": 0o644, "directory": 0o755}[state]
     uid = _owner(session.uid, item.get("owner"), kept.st_uid if kept else 0)
     gid = _owner(session.gid, item.get("group"), kept.st_gid if kept else 0)
-    old_content = session.read(path) if kept and state == "file" else b""
-    same_content = kept is not None and old_content == content
+    same_content = kept is not None and (state == "directory" or _holds(session, path, kept, content))
     if kept and same_content and (stat.S_IMODE(kept.st_mode), kept.st_uid, kept.st_gid) == (mode, uid, gid):
         return "", ""
 
@@ -233,7 +299,8 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, ch
         if item.get("sensitive"):
             before, after = before + "(content not shown)\n", after + "(other content, not shown)\n"
         else:
-            before, after = before + _text(old_content), after + _text(content)
+            before += _shown(lambda: session.chunks(path), kept.st_size or 0) if kept else ""
+            after += _shown(lambda: _pieces(content), _size(content))
     if check:
         return before, after
 
@@ -243,12 +310,36 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: bytes, ch
         session.write(path, content, mode=mode, uid=uid, gid=gid)  # its rename replaces whatever is there
         return before, after
     if not kept:
-        if found is not None:
-            session.remove(path)
+        session.remove(path)
         session.sftp.mkdir(path, 0o700)
     session.sftp.chown(path, uid, gid)
-    session.sftp.chmod(path, mode)  # after chown, which clears set-id bits
+    session.chmod(path, mode)  # after chown, which clears set-id bits
     return before, after
+
+
+def _linked_directory(session: FileSession, path: str, link: Any, owner: str | int | None) -> tuple[str, Any | None]:
+    """Where a link leads that stands where a directory is wanted, and what is there.
+
+    A service may own the directory that the link is in, and must not choose what is given to it.
+    """
+    if link.st_uid not in (0, _owner(session.uid, owner, 0)):
+        raise LxdError(
+            f"{path} in instance {session.instance} is a link that user {link.st_uid} has made, a directory is wanted: "
+            "remove it first"
+        )
+    real = session.sftp.normalize(path)
+    if not real or real == path:
+        raise LxdError(f"{path} in instance {session.instance} is a link that leads nowhere: remove it first")
+    return real, session.lstat(real)
+
+
+def _holds(session: FileSession, path: str, found: Any, content: Content) -> bool:
+    """Whether a file has a content; what has another size is not read."""
+    return (found.st_size or 0) == _size(content) and _digest(session.chunks(path)) == digest_of(content)
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _apply_link(session: FileSession, path: str, target: str, found: Any | None, check: bool) -> tuple[str, str]:
@@ -268,18 +359,28 @@ def _owner(resolve: Any, wanted: str | int | None, present: int) -> int:
     return present if wanted is None else resolve(wanted)
 
 
+def _kind(attributes: Any) -> str:
+    for kind, holds in (("link", stat.S_ISLNK), ("directory", stat.S_ISDIR), ("file", stat.S_ISREG)):
+        if holds(attributes.st_mode):
+            return kind
+    return "special file"
+
+
 def _describe(attributes: Any, target: str) -> str:
     if stat.S_ISLNK(attributes.st_mode):
         return f"link -> {target}" if target else "link"
-    kind = "directory" if stat.S_ISDIR(attributes.st_mode) else "file"
-    return f"{kind} {stat.S_IMODE(attributes.st_mode):04o} {attributes.st_uid}:{attributes.st_gid}"
+    return f"{_kind(attributes)} {stat.S_IMODE(attributes.st_mode):04o} {attributes.st_uid}:{attributes.st_gid}"
 
 
-def _text(content: bytes) -> str:
+def _shown(pieces: Callable[[], Iterable[bytes]], size: int) -> str:
+    """A content in a diff: text if it is short; of what is long, nothing is read."""
+    if size > _MOST_SHOWN:
+        return f"(long, {size} bytes)\n"
+    content = b"".join(pieces())
     try:
         return content.decode()
     except UnicodeDecodeError:
-        return f"(binary, {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()})\n"
+        return f"(binary, {size} bytes, SHA-256 {hashlib.sha256(content).hexdigest()})\n"
 
 
 def _error_in(head: bytes) -> str:

@@ -10,28 +10,41 @@ runs 1 ms. What an Ansible module needs is half a dozen commands, so this is wha
 
 from __future__ import annotations
 
-import contextlib
-import re
 import secrets
-import select
 import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from . import exec as _exec
 from .client import Client, quoted
-from .errors import DeadlineExceeded, LxdError, NotFound
+from .errors import DeadlineExceeded, LxdError, NotFound, NotRun, TooMuchOutput
+from .streams import MOST, Output, Streams
 
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
 # line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
-# them or not, so that the next line is a command again. POSIX's sh and the dd of GNU or busybox are enough.
+# them or not, so that the next line is a command again. A command may leave something running that holds the outputs:
+# what that writes would be the next command's, so it is looked for among the processes that are younger than the shell.
+# A POSIX sh whose test knows -ef (dash, bash and busybox do) and the dd of GNU or busybox are enough.
 _LOOP = """\
 nl='
 '
 feed() {
-  while read -r size && [ "$size" -gt 0 ]; do dd bs="$size" count=1 iflag=fullblock 2>/dev/null; done
+  exec 2>/dev/null
+  while read -r size && [ "$size" -gt 0 ]; do dd bs="$size" count=1 iflag=fullblock; done
+}
+end() {
+  held=free
+  for process in /proc/[0-9]*; do
+    if [ "${process#/proc/}" -gt $$ ] && ! [ "$process" -ef /proc/self ]; then
+      for file in "$process"/fd/*; do
+        if [ "$file" -ef /proc/$$/fd/1 ] || [ "$file" -ef /proc/$$/fd/2 ]; then held=held; fi
+      done
+    fi
+  done
+  printf '%s %d-%s\\n' "$1" "$2" $held
+  printf '%s %d-%s\\n' "$1" "$2" $held >&2
 }
 cd 2>/dev/null || cd /
 while IFS= read -r line; do eval "$line"; done
@@ -50,46 +63,64 @@ class User:
 
 
 def user(client: Client, instance: str, name: str) -> User:
-    """Look a user up in the instance; LxdError if there is none."""
+    """Look a user up in the instance; NotRun if there is none."""
+    for fields in _entries(client, instance, "/etc/passwd"):
+        if fields[0] == name and len(fields) == 7 and fields[2].isdecimal() and fields[3].isdecimal():
+            return User(name, int(fields[2]), int(fields[3]), fields[5] or "/", fields[6] or "/bin/sh")
+    raise NotRun(f'Instance "{instance}" has no user "{name}" in /etc/passwd')
+
+
+def group_id(client: Client, instance: str, name: str) -> int:
+    """The id of a group of the instance, by its name or as a number; NotRun if there is none."""
+    if name.isdecimal():
+        return int(name)
+    for fields in _entries(client, instance, "/etc/group"):
+        if fields[0] == name and len(fields) == 4 and fields[2].isdecimal():
+            return int(fields[2])
+    raise NotRun(f'Instance "{instance}" has no group "{name}" in /etc/group')
+
+
+def _entries(client: Client, instance: str, database: str) -> list[list[str]]:
     try:
-        database = client.stream("GET", f"/1.0/instances/{quoted(instance)}/files?path=/etc/passwd").text
+        content = client.download(f"/1.0/instances/{quoted(instance)}/files?path={database}")
     except NotFound as error:
         if client.find(f"/1.0/instances/{quoted(instance)}") is None:
             raise client.no_instance(instance) from error
-        database = ""
-    for line in database.splitlines():
-        fields = line.split(":")
-        if fields[0] == name and len(fields) == 7:
-            return User(name, int(fields[2]), int(fields[3]), fields[5] or "/", fields[6] or "/bin/sh")
-    raise LxdError(f'Instance "{instance}" has no user "{name}" in /etc/passwd')
+        return []
+    return [line.split(":") for line in content.decode(errors="replace").splitlines()]
 
 
-def become(person: User, group: str | None = None) -> tuple[list[str], dict[str, str]]:
-    """What to put before a command of root's to run it as somebody else, and the environment that goes with it.
+def become(person: User, group: int | None = None) -> tuple[list[str], dict[str, str]]:
+    """Options of setpriv that make a command of root's somebody else's, and the environment that goes with it.
 
     The API itself sets a user and one group only; sudo's rules and files want the others too.
     """
-    argv = ["setpriv", f"--reuid={person.uid}", f"--regid={group or person.gid}", "--init-groups"]
-    return argv, {"HOME": person.home, "USER": person.name, "LOGNAME": person.name, "SHELL": person.shell}
+    options = [f"--reuid={person.uid}", f"--regid={person.gid if group is None else group}", "--init-groups"]
+    return options, {"HOME": person.home, "USER": person.name, "LOGNAME": person.name, "SHELL": person.shell}
 
 
 class Shell:
-    """A ``/bin/sh`` in an instance, as ``user`` (root if None) in its home directory, with all its groups."""
+    """A ``/bin/sh`` in an instance, as ``user`` (root if None) in its home directory, with all its groups.
+
+    When a command has left something running that can still write, the next one gets a shell of its own.
+    """
 
     def __init__(self, client: Client, instance: str, *, user: User | None = None) -> None:
         self._client = client
         self._instance = instance
         self._mark = secrets.token_hex(16)
-        prefix, environment = become(user) if user else ([], {})
-        argv = [*prefix, "/bin/sh", "-c", _LOOP]
-        self._argv = argv
-        self._stack = contextlib.ExitStack()
-        self._operation = _exec.start(client, instance, argv, environment=environment)
-        self._sockets = _exec.sockets(client, self._operation, self._stack)
+        options, self._environment = become(user) if user else ([], {})
+        self._argv = [*(["setpriv", *options] if user else []), "/bin/sh", "-c", _LOOP]
+        self._is_spent = False
+        self._open()
+
+    def _open(self) -> None:
+        self._operation = _exec.start(self._client, self._instance, self._argv, environment=self._environment)
+        self._streams = Streams(self._client, self._operation)
 
     def close(self) -> None:
         """Let go: the shell ends when its standard input does."""
-        self._stack.close()
+        self._streams.close()
 
     def run(
         self,
@@ -99,76 +130,76 @@ class Shell:
         converse: Callable[[bytes, bytes], bytes | None] | None = None,
         patience: float = 30.0,
         sink: BinaryIO | None = None,
+        deadline: float | None = None,
+        most: int = MOST,
     ) -> _exec.ExecResult:
-        """Run a shell command, fed with the chunks of ``stdin``.
-
-        Only a command that writes little may be fed more than one chunk: nothing is read while feeding.
+        """Run a shell command, fed with the chunks of ``stdin``, for ``deadline`` seconds (None: as long as it takes).
 
         ``converse`` is called with all output so far whenever there is more of it, before ``stdin`` is fed: it answers
         None to see more, bytes to feed them at once, and no bytes when the talk is over. It has ``patience`` seconds.
 
-        ``sink`` takes the standard output instead of the result.
+        ``sink`` takes the standard output instead of the result, which holds ``most`` bytes of each output: raises
+        TooMuchOutput for more.
         """
+        if self._is_spent:
+            self.close()
+            self._open()
+            self._is_spent = False
         feeding = converse is not None or bool(stdin)
         # Newlines end the line that is read, so quoting has to do without them.
         quoted_command = shlex.quote(command).replace("\n", "'\"$nl\"'")
         # The mark comes when the command ends, even if it would get more input.
-        line = f"{{ /bin/sh -c {quoted_command}; printf '{self._mark} %d\\n' $?; printf '{self._mark} 0\\n' >&2; }}"
+        line = f"{{ /bin/sh -c {quoted_command}; end {self._mark} $?; }}"
         line = f"feed | {line}\n" if feeding else f"{line} </dev/null\n"
+        end = None if deadline is None else time.monotonic() + deadline
+        output = Output(self._mark, sink, most=most)
         try:
-            self._send(line.encode(errors="surrogateescape"))
-            output = _Output(self._mark, sink)
+            self._streams.feed(line.encode(errors="surrogateescape"))
             if converse is not None:
-                self._talk(output, converse, patience)
+                self._talk(output, converse, time.monotonic() + patience)
             if feeding:
                 for chunk in stdin:
                     if chunk and not output.ended:
                         self._feed(chunk)
-                self._send(b"0\n")
-            while not output.ended:
-                self._receive(output, None)
+                        while self._streams.is_sending:
+                            self._take(output, end, "it did not end within the time that it has")
+                self._streams.feed(b"0\n")
+            while self._streams.is_sending or not output.ended:
+                self._take(output, end, "it did not end within the time that it has")
         except BaseException:
             self.close()  # it stands in the middle of a command: no further one can be given to it
             raise
-        return _exec.ExecResult(output.returncode, bytes(output.streams["1"].data), bytes(output.streams["2"].data))
+        status, _dash, outputs = output.status.partition("-")
+        self._is_spent = outputs != "free"
+        return _exec.ExecResult(int(status), output.stdout, output.stderr)
 
-    def _talk(self, output: _Output, converse: Callable[[bytes, bytes], bytes | None], patience: float) -> None:
-        end = time.monotonic() + patience
+    def _talk(self, output: Output, converse: Callable[[bytes, bytes], bytes | None], end: float) -> None:
+        seen = None
         while not output.ended:
-            answer = converse(bytes(output.streams["1"].data), bytes(output.streams["2"].data))
-            if answer == b"":
-                return
-            if answer:
-                self._feed(answer)
-            self._receive(output, end)
+            written = (output.stdout, output.stderr)
+            if written != seen:
+                seen = written
+                answer = converse(*written)
+                if answer == b"":
+                    return
+                if answer:
+                    self._feed(answer)
+            self._take(output, end, "neither a prompt nor success in time")
 
     def _feed(self, chunk: bytes) -> None:
-        self._send(b"%d\n" % len(chunk) + chunk)
+        self._streams.feed(b"%d\n" % len(chunk) + chunk)
 
-    def _send(self, data: bytes) -> None:
+    def _take(self, output: Output, end: float | None, fault: str) -> None:
+        """Serve the streams once something can be done; ``fault`` is what it is if that is not before ``end``."""
         try:
-            self._sockets["0"].send_binary(data)
-        except _exec.BROKEN as error:
-            raise self._lost() from error
-
-    def _receive(self, output: _Output, end: float | None) -> None:
-        """Take what there is on either stream, once there is something."""
-        sockets = {self._sockets[fd].sock: fd for fd in output.streams}
-        # TLS may hold a whole frame that select() on the socket cannot see.
-        ready = [sock for sock in sockets if getattr(sock, "pending", int)()]
-        if not ready:
-            ready = select.select(list(sockets), [], [], None if end is None else max(0.0, end - time.monotonic()))[0]
-        if not ready:
-            written = bytes(output.streams["2"].data)[-2000:].decode(errors="replace").strip()
-            raise DeadlineExceeded(
-                f"Instance {self._instance}: neither a prompt nor success in time"
-                + (f", but: {written}" if written else "")
-            )
-        for sock in ready:
-            data = _exec.receive(self._sockets[sockets[sock]])
-            if data is None:
-                raise self._lost(bytes(output.streams["2"].data))
-            output.streams[sockets[sock]].add(data)
+            served = self._streams.take(output, end)
+        except TooMuchOutput as error:
+            raise TooMuchOutput(f"A command in instance {self._instance} {error}") from None
+        if not served:
+            said = output.stderr[-2000:].decode(errors="replace").strip()
+            raise DeadlineExceeded(f"Instance {self._instance}: {fault}" + (f", but: {said}" if said else ""))
+        if not self._streams.is_whole and not output.ended:
+            raise self._lost(output.stderr)
 
     def _lost(self, written: bytes = b"") -> LxdError:
         """Why the shell is gone, as far as anybody knows."""
@@ -182,44 +213,3 @@ class Shell:
                 code = status.get("return")
                 reason = f"{self._argv[0]} is not there" if code == 127 else f"exit status {code}"
         return LxdError(f'The shell in instance "{self._instance}" ended: {reason}')
-
-
-class _Stream:
-    """One output stream up to its mark; what comes behind it belongs to nobody."""
-
-    def __init__(self, mark: str, sink: BinaryIO | None = None) -> None:
-        self._end = re.compile(rb"%s (\d+)\n" % mark.encode())
-        self._keep = len(mark) + 8
-        self._sink = sink
-        self.data = bytearray()
-        self.status: int | None = None
-
-    def add(self, data: bytes) -> None:
-        if self.status is not None:
-            return
-        seen = max(0, len(self.data) - self._keep)
-        self.data += data
-        if found := self._end.search(self.data, seen):
-            self.status = int(found[1])
-            del self.data[found.start() :]
-        if self._sink is not None:
-            size = len(self.data) - (0 if found else self._keep)
-            if size > 0:
-                self._sink.write(self.data[:size])
-                del self.data[:size]
-
-
-class _Output:
-    """Both output streams of a command."""
-
-    def __init__(self, mark: str, sink: BinaryIO | None) -> None:
-        self.streams: dict[str, _Stream] = {"1": _Stream(mark, sink), "2": _Stream(mark)}
-
-    @property
-    def ended(self) -> bool:
-        return all(stream.status is not None for stream in self.streams.values())
-
-    @property
-    def returncode(self) -> int:
-        status: Any = self.streams["1"].status
-        return int(status)

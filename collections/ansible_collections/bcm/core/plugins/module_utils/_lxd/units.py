@@ -27,7 +27,8 @@ from typing import Any
 from .. import _changes
 from .client import Client
 from .errors import LxdError
-from .files import FileSession, FilesResult, apply_files
+from .exec import ExecResult
+from .files import FileSession, FilesResult, apply_files, digest_of
 from .shell import Shell
 
 STAMPS = "/var/lib/bcm/units"
@@ -42,6 +43,9 @@ _ADDED = re.compile(r"/(etc|run|usr/local/lib)/systemd/(system|system\.control|t
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 # `timeout` of coreutils when time was up
 _TIMED_OUT = 124
+# seconds that `timeout` has to end what is late, and bytes that systemctl and the end of a journal may have
+_GRACE = 15.0
+_MOST = 2**20
 # a shell's, when there is no such command
 _NO_COMMAND = 127
 
@@ -160,7 +164,7 @@ def stamp(files: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> st
     """Two digests, of unit files and of all others: what is wanted of each, and which version of it is there."""
     digests = {True: hashlib.sha256(), False: hashlib.sha256()}
     for item in files:
-        path, content = item["path"], hashlib.sha256(item.get("content") or b"").hexdigest()
+        path, content = item["path"], digest_of(item.get("content") or b"").hex()
         wanted = [item.get(key) for key in ("state", "target", "mode", "owner", "group")]
         own = digests[bool(_DEFINITIONS.match(path))]
         own.update(json.dumps([path, content, wanted, versions.get(path)]).encode())
@@ -227,7 +231,7 @@ class _Manager:
         paths += {posixpath.dirname(path) for path in paths if _DEFINITIONS.match(path) and path.endswith(".conf")}
         # a stranger's directory may be gone with him
         quoted = " ".join(shlex.quote(path) for path in paths)
-        done = self._shell.run(f"stat --printf='%n\\0%i %z\\0' -- {quoted} 2>/dev/null")
+        done = self._run(f"stat --printf='%n\\0%i %z\\0' -- {quoted} 2>/dev/null")
         words = done.stdout.decode(errors="surrogateescape").split("\0")
         versions = dict(zip(words[::2], words[1::2], strict=False))
         return stamp(files, {**versions, **dict.fromkeys(result.files, "is to change")} if check else versions)
@@ -237,13 +241,11 @@ class _Manager:
             return []
         units = " ".join(shlex.quote(_full(name)) for name in names)
         show = f"systemctl show --property={','.join(_PROPERTIES)} -- {units}"
-        done = self._shell.run(show)
+        done = self._run(show)
         if done.returncode not in (0, _NO_COMMAND):
             # An instance that has just been started: its systemd does not answer yet.
-            self._shell.run(
-                f"timeout {self._deadline:g} sh -c 'until systemctl show; do sleep 0.1; done' >/dev/null 2>&1"
-            )
-            done = self._shell.run(show)
+            self._run(f"timeout {self._deadline:g} sh -c 'until systemctl show; do sleep 0.1; done' >/dev/null 2>&1")
+            done = self._run(show)
         if done.returncode:
             raise LxdError(f"Failed to read the units of instance {self._instance}: {_text(done.stderr)}")
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in _text(done.stdout).split("\n\n")]
@@ -292,8 +294,12 @@ class _Manager:
             if state.failed:
                 raise LxdError(f"{name} in instance {self._instance} failed after its start{self._journal(name)}")
 
+    def _run(self, command: str) -> ExecResult:
+        # a deadline of its own: what keeps the other is a program of the instance
+        return self._shell.run(command, deadline=self._deadline + _GRACE, most=_MOST)
+
     def _systemctl(self, words: str, what: str, *, journal_of: str | None = None) -> None:
-        done = self._shell.run(f"timeout {self._deadline:g} systemctl --quiet {words}")
+        done = self._run(f"timeout {self._deadline:g} systemctl --quiet {words}")
         if not done.returncode:
             return
         if done.returncode == _TIMED_OUT:
@@ -306,7 +312,7 @@ class _Manager:
 
     def _journal(self, name: str) -> str:
         unit = shlex.quote(_full(name))
-        done = self._shell.run(f"journalctl --no-pager --quiet --output=cat --lines={JOURNAL_LINES} --unit={unit}")
+        done = self._run(f"journalctl --no-pager --quiet --output=cat --lines={JOURNAL_LINES} --unit={unit}")
         lines = _text(done.stdout)
         return f". The end of its journal:\n{lines}" if lines else ""
 

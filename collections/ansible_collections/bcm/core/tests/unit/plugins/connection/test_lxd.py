@@ -69,7 +69,8 @@ def test_lost_shell_makes_the_host_unreachable_and_is_not_used_again(monkeypatch
         def close(self) -> None:
             self.closed = True
 
-    options = {**dict.fromkeys(lxd._ENDPOINT_OPTIONS), "instance": "one", "remote_user": "root", "become_timeout": 1.0}
+    options = {**dict.fromkeys(lxd._ENDPOINT_OPTIONS), "instance": "one", "remote_user": "root"}
+    options |= {"become_timeout": 1.0, "command_timeout": 1.0}
     connection = lxd.Connection(PlayContext(), shell=shell_loader.get("sh"))
     monkeypatch.setattr(connection, "get_option", options.__getitem__)
     lost = Lost()

@@ -22,18 +22,29 @@ def wanted(**item: Any) -> dict[str, Any]:
 def test_content_and_source(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff")
     assert wanted(content="ü")["content"] == "ü".encode()
-    assert wanted(src=str(tmp_path / "file"))["content"] == b"\xff"
+    assert wanted(src=str(tmp_path / "file"))["content"] == tmp_path / "file"
     assert wanted(path="/a/", state="directory")["path"] == "/a"
 
 
 @pytest.mark.parametrize(
-    ("mode", "number"), [("0640", 0o640), ("640", 0o640), (0o640, 0o640), ("4755", 0o4755), (None, None)]
+    ("mode", "number"),
+    [
+        *(("0640", 0o640), ("640", 0o640), ("0o640", 0o640), ("4755", 0o4755), ("0070", 0o70), (None, None)),
+        *((mode, mode) for mode in (0, 0o400, 0o600, 0o640, 0o644, 0o700, 0o711, 0o744, 0o750, 0o755, 0o775, 0o777)),
+        *((mode, mode) for mode in (0o1777, 0o2750, 0o2775, 0o4755, 0o6711)),
+    ],
 )
 def test_mode(mode: Any, number: int | None) -> None:
     assert wanted(content="", mode=mode)["mode"] == number
 
 
-@pytest.mark.parametrize("mode", ["u+x", "999", "", -1, 0o20000, True, 1.5])
+@pytest.mark.parametrize("mode", [
+    *("u+x", "u=rw,g=r", "999", "0999", "", "64", "rw-r--r--", " 0644", "0644\n", "0b110", "77777", "64_4"),
+    *(-1, 0o20000, True, 1.5, [], 999, 888, 12, 8, 7),
+    # decimal: somebody forgot the zero
+    *(400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 666, 700, 710, 711, 744, 750, 755, 770, 775, 777),
+    *(1777, 2750, 2755, 2775, 4755, 6755),
+])  # fmt: skip
 def test_wrong_mode(mode: Any) -> None:
     with pytest.raises(LxdError, match="/a has the mode .*, which is not octal"):
         wanted(content="", mode=mode)

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils import _changes
 from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError, NotRun
 from ansible_collections.bcm.core.plugins.module_utils._lxd.shell import User
 
 from .conftest import Server
@@ -32,6 +34,10 @@ class Instance:
     def run(self, _client: Any, _instance: str, argv: list[str], **options: Any) -> lxd_exec.ExecResult:
         self.ran.append(argv)
         self.options = options
+        if argv[0] == "late":
+            raise DeadlineExceeded("late")
+        if argv[0] == "missing":
+            raise NotRun("missing")
         return lxd_exec.ExecResult(int(argv[-1] == "false"), b"out", b"err")
 
 
@@ -68,6 +74,32 @@ def test_nothing_after_a_failure(instance: Instance) -> None:
     assert done({"argv": ["false"], "accept": [1]}).failure is None
 
 
+def test_what_ran_until_it_was_killed_counts(instance: Instance) -> None:
+    before = _changes.made()
+    with pytest.raises(DeadlineExceeded):
+        done({"argv": ["late"], "changed": False})
+    assert _changes.made() == before
+    with pytest.raises(DeadlineExceeded):
+        done({"argv": ["late"]}, {"argv": ["never"]})
+    assert _changes.made() > before
+
+
+def test_what_was_not_run_changed_nothing(instance: Instance) -> None:
+    before = _changes.made()
+    # a condition that cannot be tried is none that does not hold
+    for item in ({"argv": ["missing"]}, {"argv": ["make"], "unless": ["missing"]}):
+        with pytest.raises(NotRun):
+            done(item)
+    assert _changes.made() == before
+
+
+@pytest.mark.parametrize("item", [{"chdir": "srv"}, {"creates": "made"}])
+def test_relative_paths_are_refused_before_anything_runs(instance: Instance, item: dict[str, str]) -> None:
+    with pytest.raises(LxdError, match="is not an absolute path"):
+        done({"argv": ["first"]}, {"argv": ["make"], **item})
+    assert instance.ran == []
+
+
 def test_sensitive(instance: Instance) -> None:
     result = done({"argv": ["hidden", "false"], "sensitive": True, "stdin": "hidden"})
     assert "hidden" not in str(result)
@@ -76,7 +108,8 @@ def test_sensitive(instance: Instance) -> None:
 
 def test_user_and_environment(instance: Instance) -> None:
     done({"argv": ["make"], "user": "alice", "environment": {"JOBS": 2, "HOME": "/srv"}})
-    assert instance.ran == [["setpriv", "--reuid=7", "--regid=8", "--init-groups", "make"]]
+    assert instance.ran == [["make"]]
+    assert instance.options["privileges"] == ["--reuid=7", "--regid=8", "--init-groups"]
     assert instance.options["environment"] == {
         "HOME": "/srv",
         "USER": "alice",

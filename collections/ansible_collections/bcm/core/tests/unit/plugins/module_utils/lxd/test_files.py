@@ -9,13 +9,16 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, TooMuchOutput
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, FilesResult, apply_files
+
+from .instance import as_instance
 
 
 class _File(io.FileIO):
@@ -29,7 +32,8 @@ class Sftp:
     """What paramiko's client does over the wire, with the functions of this machine; owners are left alone."""
 
     lstat = staticmethod(os.lstat)
-    chmod = staticmethod(os.chmod)
+    stat = staticmethod(os.stat)
+    normalize = staticmethod(os.path.realpath)
     remove = staticmethod(os.remove)
     mkdir = staticmethod(os.mkdir)
     rmdir = staticmethod(os.rmdir)
@@ -37,6 +41,10 @@ class Sftp:
     symlink = staticmethod(os.symlink)
     listdir = staticmethod(os.listdir)
     posix_rename = staticmethod(os.rename)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """As LXD's, which drops what is beyond rwx."""
+        os.chmod(path, mode & 0o777)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         pass
@@ -123,6 +131,76 @@ def test_directory(here: Here) -> None:
     assert stat.S_IMODE((here.root / "d").stat().st_mode) == 0o700
     with pytest.raises(LxdError, match="is a directory, a file is wanted: remove it first"):
         here.apply({"path": "d", "content": b""}, check=True)
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2750, 0o1777, 0o6711])
+@pytest.mark.parametrize("state", ["file", "directory"])
+def test_special_bits(here: Here, monkeypatch: pytest.MonkeyPatch, mode: int, state: str) -> None:
+    with as_instance(monkeypatch) as here.session._client:  # type: ignore[assignment]
+        here.apply({"path": "x", "state": state, "mode": mode})
+        assert stat.S_IMODE((here.root / "x").stat().st_mode) == mode
+        if state == "file":
+            here.apply({"path": "x", "content": b"the mode is kept"})
+            assert stat.S_IMODE((here.root / "x").stat().st_mode) == mode
+
+
+def test_directory_may_be_a_link_to_one(here: Here) -> None:
+    (here.root / "real/deep").mkdir(parents=True)
+    (here.root / "real/deep/file").touch()
+    (here.root / "link").symlink_to("real/deep")
+    here.apply({"path": "link", "state": "directory", "mode": 0o700})
+    assert (here.root / "link").is_symlink()
+    assert stat.S_IMODE((here.root / "real/deep").stat().st_mode) == 0o700
+    assert (here.root / "real/deep/file").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to others")
+def test_link_of_somebody_else_is_not_followed(here: Here) -> None:
+    (here.root / "etc").mkdir(mode=0o755)
+    (here.root / "link").symlink_to("etc")
+    os.lchown(here.root / "link", 7, 7)
+    with pytest.raises(LxdError, match="is a link that user 7 has made, a directory is wanted: remove it first"):
+        here.apply({"path": "link", "state": "directory", "mode": 0o777})
+    assert stat.S_IMODE((here.root / "etc").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("state", ["directory", "link"])
+def test_a_file_is_not_thrown_away(here: Here, state: str) -> None:
+    (here.root / "file").write_text("dear")
+    (here.root / "link").symlink_to("file")
+    with pytest.raises(LxdError, match=f"file in instance one is a file, a {state} is wanted: remove it first"):
+        here.apply({"path": "file", "state": state, "target": "x"})
+    with pytest.raises(LxdError, match="file in instance one is a file, a directory is wanted: remove it first"):
+        here.apply({"path": "link", "state": "directory"})
+    assert (here.root / "file").read_text() == "dear"
+
+
+def test_what_is_no_file_is_not_read(here: Here) -> None:
+    os.mkfifo(here.root / "pipe")
+    with pytest.raises(LxdError, match="pipe in instance one is not a file"):
+        here.session.read(str(here.root / "pipe"))
+    here.apply({"path": "pipe", "content": b"now it is"})
+
+
+def test_what_is_read_has_a_bound(here: Here) -> None:
+    with (here.root / "large").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(TooMuchOutput, match="large in instance one is longer than 1048576 bytes"):
+        here.session.read(str(here.root / "large"))
+    (here.root / "same").write_bytes(b"x")
+    assert here.apply({"path": "large", "content": b"small"}).diff[0]["before"].startswith("file")
+
+
+def test_large_files_are_not_held(here: Here, tmp_path_factory: pytest.TempPathFactory) -> None:
+    source = tmp_path_factory.mktemp("controller") / "source"
+    with source.open("wb") as file:
+        file.truncate(64 * 2**20)
+    tracemalloc.start()
+    diff = here.apply({"path": "copy", "content": source}).diff[0]
+    here.apply({"path": "copy", "content": b"other"})
+    assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    tracemalloc.stop()
+    assert "(long, 67108864 bytes)" in diff["after"]
 
 
 def test_absent(here: Here) -> None:

@@ -6,65 +6,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError, TooMuchOutput
 
-
-class Pipe:
-    """A websocket as far as the shell looks."""
-
-    def __init__(self, file: Any) -> None:
-        self.sock = file
-
-    def send_binary(self, data: bytes) -> None:
-        self.sock.write(data)
-        self.sock.flush()
-
-
-class Server:
-    """A client whose instance is this machine."""
-
-    ended = 0
-
-    def wait(self, *_args: Any, **_kwargs: Any) -> dict[str, int]:
-        return {"return": self.ended}
+from .instance import Instance, as_instance
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(_client: Any, _instance: str, argv: list[str], **_options: Any) -> subprocess.Popen[bytes]:
-        pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0))
-        return processes[-1]
-
-    def sockets(_client: Any, process: Any, stack: contextlib.ExitStack) -> dict[str, Pipe]:
-        for file in (process.stdin, process.stdout, process.stderr):
-            stack.callback(file.close)
-        return {"0": Pipe(process.stdin), "1": Pipe(process.stdout), "2": Pipe(process.stderr)}
-
-    monkeypatch.setattr(lxd_exec, "start", start)
-    monkeypatch.setattr(lxd_exec, "sockets", sockets)
-    # Few bytes at a time: marks come in pieces.
-    monkeypatch.setattr(lxd_exec, "receive", lambda pipe: pipe.sock.read(7) or None)
-    yield Server()
-    for process in processes:
-        process.stdin.close()  # type: ignore[union-attr]
-        process.wait(10)
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
+    with as_instance(monkeypatch) as instance:
+        yield instance
 
 
 @pytest.fixture
-def sh(client: Server) -> shell.Shell:
+def sh(client: Instance) -> shell.Shell:
     return shell.Shell(client, "one")  # type: ignore[arg-type]
 
 
@@ -107,6 +70,47 @@ def test_what_runs_on_holds_nothing_up(sh: shell.Shell) -> None:
     assert ran(sh, f"kill {int(out)}")[0] == 0
 
 
+@pytest.mark.parametrize("held", ["exec 2>/dev/null", "exec >/dev/null", "exec 7>&1 >/dev/null 2>&1"])
+def test_late_output_is_not_that_of_the_next_command(sh: shell.Shell, held: str, tmp_path: Path) -> None:
+    late = "while :; do for fd in 1 2 7; do echo late >&$fd; done; done"
+    command = f"({held}; {late}) & echo $! >{tmp_path}/pid"
+    assert ran(sh, command)[0] == 0
+    assert ran(sh, "sleep 0.1; echo mine; echo my error >&2") == (0, b"mine\n", b"my error\n")
+    ran(sh, f"kill $(cat {tmp_path}/pid)")
+
+
+def test_one_shell_is_enough(sh: shell.Shell, client: Instance) -> None:
+    ran(sh, "cat", stdin=[b"one"])
+    ran(sh, "sleep 60 >/dev/null 2>&1 &")
+    ran(sh, "echo two")
+    assert len(client.processes) == 1
+
+
+def test_output_has_a_bound(sh: shell.Shell) -> None:
+    with pytest.raises(TooMuchOutput, match="A command in instance one wrote more than 1000 bytes"):
+        sh.run("yes", most=1000)
+
+
+def test_deadline_fires_while_data_comes(sh: shell.Shell) -> None:
+    begin = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="it did not end within the time that it has"):
+        sh.run("while :; do echo on; done", deadline=0.5)
+    with pytest.raises(DeadlineExceeded, match="neither a prompt nor success in time"):
+        shell.Shell(sh._client, "one").run("while :; do echo on; done", converse=lambda *_out: None, patience=0.5)
+    assert time.monotonic() - begin < 10
+
+
+def test_who_reads_nothing_holds_nobody_up(sh: shell.Shell) -> None:
+    with pytest.raises(DeadlineExceeded):
+        sh.run("exec sleep 60", stdin=[bytes(1 << 20)] * 4, deadline=0.5)
+
+
+def test_what_comes_while_feeding_is_read(sh: shell.Shell, client: Instance) -> None:
+    client.chunk = 65536
+    data = bytes(1 << 20)
+    assert sh.run("cat", stdin=[data] * 4).stdout == data * 4
+
+
 def test_sink(sh: shell.Shell) -> None:
     sink = io.BytesIO()
     assert ran(sh, "seq 1000", sink=sink) == (0, b"", b"")
@@ -133,16 +137,16 @@ def test_conversation_without_end(sh: shell.Shell) -> None:
         sh.run("echo hm >&2; cat", converse=lambda *_output: None, patience=0.3)
 
 
-def test_end_of_the_shell(sh: shell.Shell, client: Server) -> None:
+def test_end_of_the_shell(sh: shell.Shell, client: Instance) -> None:
     with pytest.raises(LxdError, match='The shell in instance "one" ended: exit status 0'):
         sh.run("kill -9 $PPID")
 
 
-def test_missing_command(client: Server) -> None:
+def test_missing_command(client: Instance) -> None:
     client.ended = 127
     person = shell.User("alice", 1000, 1000, "/home/alice", "/bin/sh")
-    argv, environment = shell.become(person, "games")
-    assert argv == ["setpriv", "--reuid=1000", "--regid=games", "--init-groups"]
+    argv, environment = shell.become(person, 60)
+    assert argv == ["--reuid=1000", "--regid=60", "--init-groups"]
     assert environment["HOME"] == "/home/alice"
     sh = shell.Shell(client, "one")  # type: ignore[arg-type]
     with pytest.raises(LxdError, match="ended: /bin/sh is not there"):
