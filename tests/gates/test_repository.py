@@ -78,6 +78,12 @@ def test_a_role_is_complete(role: str) -> None:
     assert defaults <= {option for spec in specs.values() for option in spec.get("options", {})}
 
 
+def test_every_stack_has_a_floor_or_says_why_none_is_known() -> None:
+    examples = (ROOT / "docs/examples/stacks").glob("*/meta/stack.yml")
+    stacks = {**STACKS, **{path.parts[-3]: yaml.safe_load(path.read_text()) for path in examples}}
+    assert [name for name, stack in stacks.items() if "floor" not in stack["artifact"]] == []
+
+
 def test_every_role_has_a_molecule_scenario() -> None:
     scenarios = {path.parent.name for path in SCENARIOS.glob("*/molecule.yml")} - {"default"}
     assert scenarios == set(ROLES)

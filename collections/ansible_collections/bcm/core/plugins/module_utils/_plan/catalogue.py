@@ -437,18 +437,24 @@ def _refusal(field: Field) -> Refusal:
     return Refusal(**{key: fields[key].text() for key in ("when", "why", "remedy")})
 
 
+def _floor(field: Field) -> Floor | None:
+    """The floor of an artifact; None if it says why none is known."""
+    if "none" in field.entries():
+        field.mapping(required=("none",))["none"].text()
+        return None
+    parts = field.mapping(required=("versions", "why"))
+    return Floor(tuple(item.version() for item in parts["versions"].items(least=1)), parts["why"].text())
+
+
 def _artifact(field: Field, name: str) -> Artifact:
     fields = field.mapping(required=("sources",), optional=("version_command", "floor"))
     sources = fields["sources"].entries()
     if not sources:
         fields["sources"].wrong("is empty", "say where it comes from, such as debian: {kind: deb, ...}")
     releases = [release(source, name, key) for key, source in sources.items()]
-    floor = None
-    if "floor" in fields:
-        parts = fields["floor"].mapping(required=("versions", "why"))
-        floor = Floor(tuple(item.version() for item in parts["versions"].items(least=1)), parts["why"].text())
-        if "version_command" not in fields and not all(found.version for found in releases):
-            fields["floor"].wrong("has nothing to compare with", "add version_command, or a version to each source")
+    floor = _floor(fields["floor"]) if "floor" in fields else None
+    if floor and "version_command" not in fields and not all(found.version for found in releases):
+        fields["floor"].wrong("has nothing to compare with", "add version_command, or a version to each source")
     command = fields.get("version_command")
     return Artifact(
         version_command=tuple(item.text() for item in command.items(least=1, repeated=True)) if command else (),

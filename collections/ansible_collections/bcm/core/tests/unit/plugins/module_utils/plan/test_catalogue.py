@@ -252,6 +252,10 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             "artifact.floor has nothing to compare with: add version_command",
         ),
         ("artifact.floor", {"versions": ["new"], "why": "x"}, 'versions.0 is "new"'),
+        ("artifact.floor", {"none": True}, "artifact.floor.none is True: put it in quotes"),
+        ("artifact.floor", {"none": ""}, 'artifact.floor.none is "": write some text'),
+        ("artifact.floor", {"none": "x", "why": "y"}, 'artifact.floor.why: Unknown field "why": Known fields: none'),
+        ("artifact.sources.debian.suite", "../x", 'debian.suite is "../x": write the name of a suite, such as trixie'),
         (
             "services.electrum.onion",
             {"max_streams": -1},
@@ -332,3 +336,8 @@ def test_one_stack_carries_onion_services(documents: dict[str, Any], write: Any)
     message = r"tor/meta/stack.yml: onions is true, but stack lnd carries onion services already: leave it out"
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents, "others"))
+
+
+def test_a_stack_says_why_no_floor_is_known(documents: dict[str, Any], write: Any) -> None:
+    documents["electrs"]["artifact"]["floor"] = {"none": "nobody has found a fault in it"}
+    assert Catalogue.read(roles=write(documents))["electrs"].artifact.floor is None
