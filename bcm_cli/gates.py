@@ -32,6 +32,7 @@ _PACKAGES = (
     *dict.fromkeys((*setup.SSH_AGENT_PACKAGES, *setup.PASS_PACKAGES)),
     setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),
     setup.Package("openssl", "openssl", "judges certificates as others will"),
+    setup.Package("gnutls-bin", "certtool", "judges them, too"),
     setup.Package(
         *("tor", "tor", "is the network in which the tests publish onion services"),
         # Debian's would talk to the public network at once

@@ -20,7 +20,10 @@ options:
         type: str
         required: true
       common_name:
-        description: The common name. Without it, the first host name, or O(certificates[].name).
+        description:
+          - The common name. Without it, the first host name, or O(certificates[].name).
+          - A server with addresses only has one in the domain, O(certificates[].name) below it if that is a host name.
+            Another one has to be there, too, since some clients take it for a host.
         type: str
       names:
         description: Host names and addresses. A server needs one.

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import copy
 import secrets
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -43,12 +43,12 @@ _NAME_LENGTH = 64  # RFC 5280: of a common name
 class Want:
     """A certificate that has to be: its names as they are compared, and the CSR if its key is elsewhere.
 
-    ``anew`` although it is good; ``kept``: its key is elsewhere and stays, no CSR tells it again; ``direct``: the root
-    signs it, whoever signs others.
+    ``common_name`` None: one in the domain. ``anew`` although it is good; ``kept``: its key is elsewhere and
+    stays, no CSR tells it again; ``direct``: the root signs it, whoever signs others.
     """
 
     name: str
-    common_name: str
+    common_name: str | None
     names: tuple[str, ...]
     usage: tuple[str, ...]
     csr: str | None = None
@@ -414,7 +414,8 @@ class _Work:
             by_root = direct or want.direct
             issuer: Root | Intermediate | None = root if by_root else found[0] if found else None
             allowed = self.authority.scope if by_root else limits
-            for name in (*want.names, *_as_host(want)):
+            common_name = want.common_name or self._common_name(want.name)
+            for name in (*want.names, *_as_host(want, common_name)):
                 if not allowed.covers(name):
                     raise BcmError(
                         f'"{name}" of certificate {want.name} is outside of what may be certified ({allowed}): '
@@ -424,13 +425,13 @@ class _Work:
             leaf = self.book.leaves.get(want.name)
             if leaf and want.kept:
                 key = leaf.certificate.public_key()
-            why = self._fault(want, key, leaf, {root.key} if by_root and root else below)
+            why = self._fault(want, common_name, key, leaf, {root.key} if by_root and root else below)
             if why:
                 lacking = lacking or issuer is None
                 before = _leaf_line(want.name, leaf.certificate) if leaf else ""
-                names = ", ".join(want.names) or want.common_name
+                names = ", ".join(want.names) or common_name
                 after = f"{want.name}: {days} days, {names}, {' and '.join(want.usage)} ({why})"
-                run = partial(self._make_leaf, want, key, issuer, end) if issuer else _foretold
+                run = partial(self._make_leaf, want, common_name, key, issuer, end) if issuer else _foretold
                 jobs.append(Job(run, before, after, int(by_root)))
             if want.pkcs12 and (why or not leaf or _pkcs12(leaf)[0] not in self.keys):
                 jobs.append(Job(partial(self._make_pkcs12, want), "", f"{want.name}: PKCS#12"))
@@ -440,7 +441,16 @@ class _Work:
             raise BcmError(f"The intermediate of {self.authority.domain} {state}: run ca_intermediate first")
         return jobs
 
-    def _fault(self, want: Want, key: Any, leaf: Leaf | None, usable: set[str]) -> str | None:
+    def _common_name(self, name: str) -> str:
+        """The common name of a server that has addresses only, for which GnuTLS takes it for a host name.
+
+        So it has to be in the domain: name constraints count for it.
+        """
+        domain = self.authority.domain
+        found = pki.normal(f"{name}.{domain}")
+        return found if found and len(found) <= _NAME_LENGTH else domain
+
+    def _fault(self, want: Want, common_name: str, key: Any, leaf: Leaf | None, usable: set[str]) -> str | None:
         """Why a certificate has to be issued."""
         if leaf is None:
             return "new"
@@ -452,20 +462,20 @@ class _Work:
             "due": self._due(certificate),
             "another issuer": leaf.issuer not in usable,
             "other names": sorted(pki.names_of(certificate)) != sorted(want.names)
-            or pki.common_name(certificate) != want.common_name,
+            or pki.common_name(certificate) != common_name,
             "other usage": pki.usage_of(certificate) != list(want.usage),
             "another key": key is not None and pki.key_id(key) != own,
             "its key is lost": key is None and own not in self.keys,
         }
         return next((why for why, is_so in faults.items() if is_so), None)
 
-    def _make_leaf(self, want: Want, public: Any, issuer: Root | Intermediate, end: datetime) -> None:
+    def _make_leaf(self, want: Want, common_name: str, public: Any, issuer: Root | Intermediate, end: datetime) -> None:
         key = None if public else pki.new_key()
         if key:
             public = key.public_key()
             self.keys[pki.key_id(public)] = pki.key_pem(key)
         signing = self._key(issuer, "leaf", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
-        made = pki.leaf(want.common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
+        made = pki.leaf(common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
         self.book.leaves[want.name] = Leaf(made, issuer.key)
         self.book.register(made, want.name, issuer.key)
 
@@ -571,7 +581,10 @@ def again(name: str, book: Book, keys: Container[str]) -> Want:
     kept = pki.key_id(certificate.public_key()) not in keys
     by_root = leaf.issuer in {root.key for root in book.roots}  # some ask for that, such as LXD
     pkcs12 = _pkcs12(leaf)[0] in keys
-    return Want(name, pki.common_name(certificate), names, usage, pkcs12=pkcs12, kept=kept, direct=by_root)
+    common: str | None = pki.common_name(certificate)
+    if _has_no_host(names, usage) and not f".{common}".endswith(f".{book.domain}"):  # as it was issued before
+        common = None
+    return Want(name, common, names, usage, pkcs12=pkcs12, kept=kept, direct=by_root)
 
 
 def want(
@@ -597,16 +610,23 @@ def want(
             f"Certificate {name} cannot be had as PKCS#12, whose key is where its CSR is from: leave out one"
         )
     hosts = (text for text in found if len(text) <= _NAME_LENGTH and not pki.as_address(text))
-    common = common_name or next(hosts, name)
-    if not 0 < len(common) <= _NAME_LENGTH:
+    common = common_name or (None if _has_no_host(found, usage) else next(hosts, name))
+    if common is not None and not 0 < len(common) <= _NAME_LENGTH:
         raise BcmError(f'Certificate {name} cannot be called "{common}": 64 characters are the most')
     ordered = tuple(kind for kind in pki.USAGES if kind in usage)
     return Want(name, common, tuple(dict.fromkeys(found)), ordered, csr, pkcs12)
 
 
-def _as_host(want: Want) -> list[str]:
-    """The common name, if clients take it for a host, as they may where there is no other."""
-    name = pki.normal(want.common_name)
+def _has_no_host(names: Iterable[str], usage: Container[str]) -> bool:
+    """Whether it is for a server that has addresses only."""
+    return "server" in usage and all(map(pki.as_address, names))
+
+
+def _as_host(want: Want, common_name: str) -> list[str]:
+    """The common name, if others take it for a host: GnuTLS that of any server without one, OpenSSL what looks so."""
+    name = pki.normal(common_name)
+    if _has_no_host(want.names, want.usage):
+        return [name or common_name]
     return [name] if name and "." in name and all(map(pki.as_address, want.names)) else []
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pkilint.bin import lint_crl, lint_pkix_cert
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import again, issued, want
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 from .conftest import DOMAIN, NOW, Lab
@@ -67,6 +68,80 @@ def test_a_server_is_no_client(lab: Lab) -> None:
 def test_a_client_needs_no_names(lab: Lab) -> None:
     one = lab.bootstrap().one(want("wallet", [], ["client"]))
     assert lab.verify(one["chain"], lab.report()["trust"], purpose="sslclient") == "OK"
+
+
+def _gnutls(lab: Lab, chain: str, trust: str, crl: str, purpose: str = "1.3.6.1.5.5.7.3.1") -> str:
+    """What GnuTLS says of a chain: "OK", or what is wrong. It knows no time but now."""
+    place = lab.folder.parent
+    for name, text in {"chain": chain, "trust": trust, "crl": crl}.items():
+        (place / name).write_text(text, encoding="ascii")
+    command = ["certtool", "--verify", "--infile", "chain", "--load-ca-certificate", "trust", "--load-crl", "crl"]
+    command += ["--verify-purpose", purpose, "--verify-profile", "medium"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    return "OK" if done.returncode == 0 else done.stdout
+
+
+_IPV6, _EXTRA = "fd00:1::/64", "lan.example"
+#: what a person may ask for: its names, what for, and what else
+ISSUED: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
+    "stack": ([f"electrs.{DOMAIN}", "10.1.2.3"], ["server", "client"], {}),
+    "addresses only": (["10.1.2.3", "fd00:1::3"], ["server"], {}),
+    "addresses only, for both": (["10.1.2.3"], ["server", "client"], {}),
+    "addresses only, with a name that is no host": (["10.1.2.3"], ["server"], {"name": "My box!"}),
+    "addresses only, with a long name": (["10.1.2.3"], ["server"], {"name": "x" * 64}),
+    "addresses only, with a common name": (["10.1.2.3"], ["server"], {"common_name": f"nas.{DOMAIN}"}),
+    "wildcard": ([f"*.{DOMAIN}"], ["server"], {}),
+    "domain": ([DOMAIN], ["server"], {}),
+    "another domain": ([f"nas.{_EXTRA}"], ["server"], {}),
+    "long name": ([f"{'x' * 60}.{DOMAIN}"], ["server"], {}),
+    "client": ([], ["client"], {}),
+    "client with an address": (["10.1.2.3"], ["client"], {"name": "My phone"}),
+    "common name": ([f"electrs.{DOMAIN}"], ["server"], {"common_name": "electrs"}),
+}
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("what", ISSUED)
+def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], what: str, direct: bool) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    lab = make(domains=[DOMAIN, _EXTRA], subnets=["10.1.2.0/24", _IPV6], now=now).bootstrap()
+    names, usage, more = ISSUED[what]
+    asked = want(more.get("name", "box"), names, usage, common_name=more.get("common_name"))
+    for _time in range(2):  # once more, as it is renewed
+        one = lab.one(asked, direct=direct)
+        lab.authority.crl({})
+        told = lab.report()
+        for kind in usage:
+            assert lab.verify(one["chain"], told["trust"], told["crl"], f"ssl{kind}") == "OK"
+            purpose = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}[kind]
+            assert _gnutls(lab, one["chain"], told["trust"], told["crl"], purpose) == "OK"
+        asked = replace(again(asked.name, lab.authority.book(), lab.authority.store.keys()), anew=True)
+    serial = int(one["serial"], 16)
+    crl = lab.authority.crl({serial: "key_compromise"}).book
+    lists = "".join(pki.pem(item.crl) for item in (*crl.roots, *crl.intermediates) if item.crl)
+    assert "revoked" in _gnutls(lab, one["chain"], told["trust"], lists, purpose)
+
+
+def test_gnutls_accepts_without_networks_and_after_a_rotation(make: Callable[..., Lab]) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    lab = make(subnets=(), now=now)
+    asked = want("electrs", [f"electrs.{DOMAIN}"], ["server"])
+    old = lab.authority.everything([asked], allow_new=True).book.roots[0].certificate
+    outcome = lab.authority.everything([asked], generation=2, allow_new=True)
+    chain = issued(outcome, asked, now, private=False)["chain"]
+    for trust in (pki.pem(old), lab.report()["trust"]):
+        assert lab.verify(chain, trust, lab.report()["crl"]) == "OK"
+        assert _gnutls(lab, chain, trust, lab.report()["crl"]) == "OK"
+
+
+def test_a_server_without_host_names_has_a_common_name_in_the_domain(lab: Lab) -> None:
+    """For which clients take it, so that name constraints count for it, too."""
+    lab.bootstrap()
+    lab.issue(want("box", ["10.1.2.3"], ["server"]))
+    assert pki.common_name(lab.authority.book().leaves["box"].certificate) == f"box.{DOMAIN}"
+    for name in ("box", "box.example.org", f"not{DOMAIN}"):
+        with pytest.raises(BcmError, match=f'^"{name}" of certificate box is outside of what may be certified'):
+            lab.issue(want("box", ["10.1.2.3"], ["server"], common_name=name))
 
 
 @pytest.mark.parametrize("subnets", [("10.1.2.0/24",), ()])
