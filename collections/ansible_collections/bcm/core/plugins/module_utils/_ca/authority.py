@@ -547,13 +547,13 @@ class _Work:
         held = {entry.serial_number for entry in found}
         third = (found.next_update_utc - found.last_update_utc) / 3
         due = found.next_update_utc - self.now <= third
-        return due or not held >= set(self.book.revoked(issuer.key, self.now))
+        return due or not held >= set(self.book.revoked(issuer.key))
 
     def _make_list(self, issuer: Root | Intermediate, days: int) -> None:
         key = self._key(issuer, "crl", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
         # seconds, so that it goes up although the list before may be lost
         number = max(0 if issuer.crl is None else pki.number(issuer.crl) + 1, int(self.now.timestamp()))
-        revoked = self.book.revoked(issuer.key, self.now)
+        revoked = self.book.revoked(issuer.key)
         end = self.now + timedelta(days=days)
         issuer.crl = pki.revocations(issuer.certificate, key, revoked, number, self.begin, end)
 

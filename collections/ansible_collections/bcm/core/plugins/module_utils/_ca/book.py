@@ -123,23 +123,26 @@ class Book:
         return [i for i in reversed(self.intermediates) if i.root == current and self.good(i.certificate, now)]
 
     def chain(self, leaf: Leaf, now: datetime) -> list[x509.Certificate]:
-        """A leaf and all that leads to a root which is trusted, roots left out."""
+        """A leaf and all that leads to each root that may be trusted, roots left out."""
         found = [leaf.certificate]
-        roots = {root.key: root for root in self.roots}
         key = leaf.issuer
         for item in self.intermediates:
             if item.key == key:
                 found.append(item.certificate)
                 key = next(root.key for root in self.roots if root.index == item.root)
-        cross = roots[key].cross
-        return [*found, cross] if cross is not None and self.good(cross, now) else found
+        position = next(index for index, root in enumerate(self.roots) if root.key == key)
+        for root in reversed(self.roots[: position + 1]):  # each may have been signed by the one before
+            if root.cross is None or not self.good(root.cross, now):
+                break
+            found.append(root.cross)
+        return found
 
-    def revoked(self, issuer: str, now: datetime) -> dict[int, tuple[datetime, str]]:
+    def revoked(self, issuer: str) -> dict[int, tuple[datetime, str]]:
         """What a list of an issuer has to hold: serials, when, and why."""
         return {
             number: (item.revoked, item.reason)
             for number, item in self.serials.items()
-            if item.issuer == issuer and item.revoked and item.end > now
+            if item.issuer == issuer and item.revoked
         }
 
     def register(self, certificate: x509.Certificate, name: str, issuer: str) -> None:
@@ -149,11 +152,22 @@ class Book:
 
     def forget(self, now: datetime) -> None:
         """Leave out what has no use any more."""
-        self.serials = {number: item for number, item in self.serials.items() if item.end > now}
+        self.serials = {number: item for number, item in self.serials.items() if self._has_use(number, item, now)}
         self.intermediates = [i for i in self.intermediates if i.certificate.not_valid_after_utc > now or self._used(i)]
         self.leaves = {
             name: leaf for name, leaf in self.leaves.items() if leaf.certificate.not_valid_after_utc + _REMEMBERED > now
         }
+
+    def _has_use(self, number: int, item: Serial, now: datetime) -> bool:
+        """Whether a serial may have to be revoked yet, or listed: RFC 5280, 3.3 wants it in one made after its end."""
+        if item.end > now or not item.revoked:
+            return item.end > now
+        issuers: list[Root | Intermediate] = [*self.roots, *self.intermediates]
+        issuer = next((one for one in issuers if one.key == item.issuer), None)
+        if issuer is None or not self.good(issuer.certificate, now):
+            return False  # it signs no lists any more
+        crl = issuer.crl
+        return not (crl and crl.last_update_utc > item.end and crl.get_revoked_certificate_by_serial_number(number))
 
     def _used(self, intermediate: Intermediate) -> bool:
         return any(leaf.issuer == intermediate.key for leaf in self.leaves.values())

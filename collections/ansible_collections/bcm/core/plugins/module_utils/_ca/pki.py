@@ -175,9 +175,9 @@ def root(name: str, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datet
 def cross(
     new: x509.Certificate, old: x509.Certificate, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datetime
 ) -> x509.Certificate:
-    """A new root, signed by the old one, for who trusts only that."""
+    """A new root, signed by the old one, for who trusts only that. The next one may be signed below it."""
     builder = _builder(new.subject, old.subject, new.public_key(), begin, min(end, old.not_valid_after_utc))
-    return _signed(_authority(builder, new.public_key(), 1), key)
+    return _signed(_authority(builder, new.public_key(), None), key)
 
 
 def intermediate(

@@ -22,7 +22,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import again, issued, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Outcome, again, issued, want
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
@@ -244,6 +244,44 @@ def test_a_new_intermediate_leaves_leaves_alone(lab: Lab) -> None:
     assert now.verify(fresh["chain"], told["trust"], told["crl"]) == "OK"
 
 
+def test_an_expired_certificate_is_in_one_more_list(lab: Lab) -> None:
+    """RFC 5280, 3.3: in one that was made after its end, and until then in all."""
+    lab.bootstrap()
+    short = want("short", [], ["client"])
+    serial = int(lab.one(short, days=3)["serial"], 16)
+    lab.issue(want("good", [], ["client"]), days=3)
+
+    def listed(now: Lab, **revoke: Any) -> tuple[bool, bool]:
+        changed = now.authority.crl(revoke.get("serials", {})).changed
+        crl = now.authority.book().intermediates[0].crl
+        assert crl is not None
+        return changed, crl.get_revoked_certificate_by_serial_number(serial) is not None
+
+    assert listed(lab, serials={serial: "superseded"}) == (True, True)
+    # something else is issued, and revoked, before its end: that list does not count
+    day = lab.later(days=2)
+    other = int(day.one(want("other", [], ["client"]))["serial"], 16)
+    assert listed(day, serials={other: "superseded"}) == (True, True)
+    assert listed(lab.later(days=4)) == (False, True)
+    assert listed(lab.later(days=24)) == (True, True)  # regularly, and after its end
+    assert serial not in lab.later(days=24).authority.book().serials
+    assert listed(lab.later(days=25)) == (False, True)
+    assert listed(lab.later(days=45)) == (True, False)
+    assert all(item.name != "good" for item in lab.later(days=45).authority.book().serials.values())
+
+
+def test_what_no_list_can_hold_any_more_is_forgotten(lab: Lab) -> None:
+    """A certificate that ends with its issuer, and one whose issuer was revoked."""
+    lab.bootstrap()
+    last = lab.later(days=60)
+    serial = int(last.one("electrs")["serial"], 16)
+    last.authority.crl({serial: "superseded"})
+    assert serial in last.authority.book().serials
+    late = lab.later(days=91)
+    late.bootstrap()
+    assert serial not in late.authority.book().serials
+
+
 def test_lists_are_renewed(lab: Lab) -> None:
     lab.bootstrap().authority.crl({})
     assert not lab.later(days=19).authority.crl({}).changed
@@ -310,6 +348,32 @@ def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: D
     assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["crl g2"]
     assert late.report()["trust"] == new_trust
     assert late.verify(late.one()["chain"], new_trust, late.report()["crl"]) == "OK"
+
+
+def test_rotations_within_the_time_of_a_bridge_keep_who_trusts_any_root(lab: Lab) -> None:
+    """Each root is reached from each one before it, as long as the bridges in between are good."""
+    everything = partial(_of_electrs, allow_new=True)
+    trust = []
+    for generation, days in ((1, 0), (2, 5), (3, 40), (4, 80)):
+        now = lab.later(days=days)
+        everything(now, generation=generation)
+        told = now.report()
+        trust.append(told["roots"][-1]["certificate"])
+        assert told["trust"] == "".join(reversed(trust))
+        for root in trust:
+            assert now.verify(now.one()["chain"], root, told["crl"]) == "OK"
+    # the bridge from the first to the second root ended after 90 days, and nobody has to keep the first one
+    now = lab.later(days=96)
+    everything(now)
+    told = now.report()
+    assert told["trust"] == "".join(reversed(trust[1:]))
+    assert "unable to get" in now.verify(now.one()["chain"], trust[0], told["crl"])
+    for root in trust[1:]:
+        assert now.verify(now.one()["chain"], root, told["crl"]) == "OK"
+
+
+def _of_electrs(lab: Lab, **options: Any) -> Outcome:
+    return lab.authority.everything([lab.want("electrs")], **options)
 
 
 def test_a_new_root_needs_consent(lab: Lab) -> None:
