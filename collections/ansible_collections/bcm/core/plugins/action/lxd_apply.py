@@ -14,7 +14,8 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdErr
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import kind_of, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._resource_action import ReconcileAction
 
-_EVERYWHERE = {"kind": {"type": "str"}, "project": {"type": "str"}, "target": {"type": "str"}}
+_TEXT = {"type": "str"}
+_EVERYWHERE = {"kind": _TEXT, "project": _TEXT, "target": _TEXT, "owner": {"type": "dict"}}
 
 
 class ActionModule(ReconcileAction):

@@ -29,6 +29,8 @@ options:
         V(network), V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of
         that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each, else
         O(project) and O(target) are taken.
+      - With C(owner), configuration keys and their values, what exists without these is somebody else's. It is neither
+        changed, which fails before anything is done, nor deleted.
     type: list
     elements: dict
     required: true
@@ -77,6 +79,11 @@ changes:
     action:
       description: What was done, for example V(create), V(update), V(start) or V(delete).
       type: str
+left:
+  description: What was to be absent, and is left alone because it does not have what C(owner) says.
+  returned: always
+  type: list
+  elements: str
 resources:
   description: The resources as the API gives them after the change, by kind and name as in C(instance/tor).
   returned: always

@@ -32,7 +32,12 @@ options:
     type: str
     required: true
   state:
-    description: V(present) means that it exists, whether it runs or not. V(restarted) always restarts it.
+    description:
+      - V(present) means that it exists, whether it runs or not. V(restarted) always restarts it.
+      - With V(started), an instance that runs is restarted if it was started with other settings than those given, of
+        those that take effect at a start only, whoever changed them meanwhile; also if what it was started with is not
+        known, because something else started it first. C(user.bcm.started) of the instance keeps what it was started
+        with. It is restarted, too, if it is not connected to its networks any more.
     type: str
     choices: [present, started, stopped, restarted, absent]
     default: present
@@ -51,8 +56,11 @@ options:
     description: Whether it is deleted when it stops.
     type: bool
   replace:
-    description: Delete it and make it anew when it was made from another image than O(image). Custom volumes are not
-      touched.
+    description:
+      - Replace it when it was made from another image than O(image), or its root disk lies in another storage pool.
+        Custom volumes are not touched.
+      - The former instance is stopped, called by its name with C(-replaced) at the end, and deleted when the new one
+        exists, and with O(state=started) runs. If that fails, it is back as it was.
     type: bool
     default: false
   force_stop:
@@ -60,7 +68,7 @@ options:
     type: bool
     default: false
   wait_for:
-    description: What a start waits for; V(address) is a global IP address.
+    description: What is waited for with O(state=started) or O(state=restarted); V(address) is a global IP address.
     type: str
     choices: [none, address]
     default: none

@@ -37,6 +37,22 @@ options:
     description: The content of a new volume.
     type: str
     choices: [filesystem, block]
+  source:
+    description:
+      - What is on a new volume. Without it, a new volume is empty.
+      - The copy gets its name when it is complete, and the former volume C(user.bcm.moved_to) with the name of the pool
+        then. It is not deleted.
+      - Stop what uses the former volume first.
+    type: dict
+    suboptions:
+      pool:
+        description: The storage pool in which the volume of the same name lies that is copied.
+        type: str
+        required: true
+  deadline:
+    description: Seconds until each operation has to be done.
+    type: float
+    default: 120.0
 """
 
 EXAMPLES = r"""
@@ -47,6 +63,15 @@ EXAMPLES = r"""
     name: bitcoind-data
     config:
       size: 20GiB
+
+- name: The same volume in another pool
+  bcm.core.lxd_storage_volume:
+    project: bcm-home-regtest
+    pool: fast
+    name: bitcoind-data
+    source:
+      pool: default
+    deadline: 86400
 """
 
 RETURN = r"""

@@ -45,12 +45,15 @@ class ResourceAction(ReconcileAction):
         item = {key: params[key] for key in KINDS[self.KIND].argument_spec() if params.get(key) is not None}
         item["kind"] = self.KIND
         result = self.apply([parse(item, project=params["project"], target=params["target"])])
-        changes, resources = result.pop("changes"), result.pop("resources")
+        changes, resources, _left = (result.pop(key) for key in ("changes", "resources", "left"))
         return {**result, "actions": [c["action"] for c in changes], "resource": next(iter(resources.values()))}
 
 
 def _told(outcome: Outcome) -> dict[str, t.Any]:
+    left = [f"{label} is left alone, since it does not bear our marks" for label in outcome.left]
     return {
+        **({"warnings": left} if left else {}),
+        "left": outcome.left,
         "changed": bool(outcome.changes),
         "diff": outcome.diff,
         "changes": outcome.changes,

@@ -147,10 +147,15 @@ class Client:
             return None
 
     def no_instance(self, name: str) -> NotFound:
-        """The error for an instance that the server does not find, which may be because it lacks the project."""
-        if self.find(f"/1.0/projects/{quoted(self.project)}", project=False) is None:
-            return NotFound(f'Project "{self.project}" does not exist at {self.endpoint.name}')
-        return NotFound(f'Instance "{name}" does not exist in project {self.project}')
+        """The error for an instance that the server does not find."""
+        return self.not_found(f'Instance "{name}" does not exist in project {self.project}')
+
+    def not_found(self, message: str, project: str | bool = True) -> NotFound:
+        """The error for what the server does not find, which may be because it lacks the project."""
+        name = self.project if project is True else project
+        if name and self.find(f"/1.0/projects/{quoted(name)}", project=False) is None:
+            return NotFound(f'Project "{name}" does not exist at {self.endpoint.name}')
+        return NotFound(message)
 
     def send(
         self,
@@ -190,6 +195,8 @@ class Client:
             raise
         except PreconditionFailed as error:
             raise PreconditionFailed(f"Failed to {what}: {CHANGED_MEANWHILE}") from error
+        except NotFound as error:
+            raise NotFound(f"Failed to {what}: {self.not_found(str(error), project)}") from error
         except LxdError as error:
             raise type(error)(f"Failed to {what}: {error}") from error
 

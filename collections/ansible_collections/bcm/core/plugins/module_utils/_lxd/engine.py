@@ -17,7 +17,7 @@ from typing import Any
 from .. import _changes
 from .client import Client
 from .errors import LxdError
-from .handlers import WANTED_IMAGE, Body, Step, handler_of
+from .handlers import Body, Step, handler_of, told
 from .resources import KINDS, Reference, Resource
 
 # A host's LXD works on several instances at once; more than this only queues in it.
@@ -35,6 +35,10 @@ class Work:
     done: list[Step] = field(default_factory=list)
     error: LxdError | None = None
 
+    @property
+    def foreign(self) -> bool:
+        return self.body is not None and self.resource.is_foreign(self.body)
+
 
 @dataclass
 class Outcome:
@@ -45,7 +49,12 @@ class Outcome:
 
     @property
     def steps(self) -> list[tuple[Resource, Step]]:
-        return [(item.resource, step) for item in self.work for step in (item.steps if self.check else item.done)]
+        return [
+            (item.resource, step)
+            for item in self.work
+            for step in (item.steps if self.check else item.done)
+            if step.changes
+        ]
 
     @property
     def changes(self) -> list[dict[str, str]]:
@@ -66,10 +75,13 @@ class Outcome:
     @property
     def resources(self) -> dict[str, Body | None]:
         return {
-            f"{item.resource.kind.name}/{item.resource.full_name}": item.body
-            and {key: value for key, value in item.body.items() if key != WANTED_IMAGE}
-            for item in self.work
+            f"{item.resource.kind.name}/{item.resource.full_name}": told(item.body) for item in self.work
         }
+
+    @property
+    def left(self) -> list[str]:
+        """What was to be deleted, and is left alone since it is somebody else's."""
+        return [item.resource.label for item in self.work if item.foreign]
 
 
 class ApplyError(LxdError):
@@ -101,8 +113,10 @@ def reconcile(
                 client.settle([item.path for item in resources if item.project == project], project)
         bodies = _read(client, resources, pool)
         work = [Work(r, bodies[r.project, r.reference], []) for r in resources]
+        check_owners(work)
         for item in work:
-            item.steps = handler_of(item.resource).steps(item.resource, item.body)
+            if not item.foreign:
+                item.steps = handler_of(item.resource).steps(item.resource, item.body)
         before = order(work)
         outcome = Outcome(work, check)
         if not check and any(item.steps for item in work):
@@ -111,6 +125,26 @@ def reconcile(
     if failed:
         raise ApplyError("; ".join(str(item.error) for item in failed), outcome)
     return outcome
+
+
+def observe(client: Client, resources: Sequence[Resource]) -> list[Work]:
+    """Read what is there of some resources."""
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="bcm") as pool:
+        bodies = _read(client, resources, pool)
+    return [Work(resource, bodies[resource.project, resource.reference], []) for resource in resources]
+
+
+def check_owners(work: Iterable[Work]) -> None:
+    """Refuse to take over what is somebody else's. Raises LxdError, which names all of it and how it is adopted."""
+    refused = [item for item in work if item.foreign and item.resource.state != "absent"]
+    if refused:
+        names = ", ".join(item.resource.label for item in refused)
+        commands = "; ".join(f"`{item.resource.adoption}`" for item in refused)
+        marks = ", ".join(f"{key}={value}" for key, value in refused[0].resource.owner.items())
+        raise LxdError(
+            f"{names}: there already, without the marks {marks}, and left alone: rename or remove what is not yours, "
+            f"or say that it is: {commands}"
+        )
 
 
 def _no_doubles(resources: Iterable[Resource]) -> None:

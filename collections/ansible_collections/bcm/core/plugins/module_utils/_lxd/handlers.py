@@ -6,21 +6,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from . import images
-from .client import CHANGED_MEANWHILE, Client, quoted
-from .errors import DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
-from .resources import Resource
+from .client import CHANGED_MEANWHILE, Client, Operation, quoted
+from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
+from .resources import STARTED_WITH, Resource
 
 Body = dict[str, Any]
 
 #: "Ready" is said by the instance itself, "Thawed" is what follows "Frozen".
 _RUNNING = ("Running", "Ready", "Thawed")
+_FROZEN = ("Freezing", "Frozen")
+_ALIVE = (*_RUNNING, *_FROZEN)
 # Seconds after which an instance is told again to shut down: before its systemd listens, the signal is lost.
 _SIGNAL = 10
 
@@ -28,8 +34,37 @@ _SIGNAL = 10
 _USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
 _FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering")
 
-#: Beside the fields of the API: the fingerprint of the image an instance ought to have been made from.
-WANTED_IMAGE = "bcm.wanted_image"
+# What is read of a resource beside the fields of the API has names with this prefix.
+_READ = "bcm."
+#: The fingerprint of the image an instance ought to have been made from.
+WANTED_IMAGE = f"{_READ}wanted_image"
+#: The digest of what liblxc was given when a running instance was started.
+LIBLXC = f"{_READ}liblxc"
+#: Those of a running instance's network devices that are not connected to their bridge.
+UNPLUGGED = f"{_READ}unplugged"
+#: True if an instance waits for an address that it does not have.
+NO_ADDRESS = f"{_READ}no_address"
+#: The instance that a replacement put aside: it runs no more, and the one that takes its place does not run yet.
+FORMER = f"{_READ}former"
+#: True for a network whose interface does not exist on its host.
+VANISHED = f"{_READ}vanished"
+
+#: An instance that was put aside keeps here, as JSON, what it had: its devices, and boot.autostart.
+REPLACED = "user.bcm.replaced"
+_HOST_NAME = 63
+
+#: Set on a volume of which a whole copy lies in another pool: the name of that pool.
+MOVED_TO = "user.bcm.moved_to"
+#: Ends the name of a copy that is not complete. No volume of a stack is called so: their names have no dots.
+COPY_SUFFIX = ".copy"
+
+# Configuration that takes effect when an instance is started, and not before.
+_AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limits\.kernel\.|nvidia\.)")
+# Of what liblxc is given, that which differs with each start or can be changed while an instance runs.
+_PASSING = re.compile(
+    r"lxc\.(log|console)\.|lxc\.environment |lxc\.cgroup2?\.(?!devices\.)|lxc\.mount\.entry = \S*/devices/"
+    r"|lxc\.hook\.\S+ = \S+ callhook |lxc\.net\.\d+\.link = veth"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +74,13 @@ class Step:
     action: str
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    #: False for what only waits.
+    changes: bool = True
+
+
+def told(body: Body | None) -> Body | None:
+    """What the API tells of a resource."""
+    return body and {key: value for key, value in body.items() if not key.startswith(_READ)}
 
 
 class Handler:
@@ -66,8 +108,20 @@ class Handler:
             return [] if body is None else [Step("delete", self.seen(resource, body), {})]
         if body is None:
             return [Step("create", {}, dict(resource.given))]
+        self._check_fixed(resource, body)
         before, after = self.difference(resource, body)
         return [Step("update", before, after)] if before != after else []
+
+    def _check_fixed(self, resource: Resource, body: Body) -> None:
+        """Refuse what differs and cannot be changed. Raises LxdError."""
+        for name, wanted in resource.given.items():
+            item = resource.kind.fields[name]
+            if item.mutable or not item.told or body.get(name) in (None, wanted):
+                continue
+            raise LxdError(
+                f"Failed to update {resource.label}: its {name} is {body[name]} and cannot become {wanted}: "
+                "delete it first, or choose another name"
+            )
 
     def seen(self, resource: Resource, body: Body) -> dict[str, Any]:
         """Of what is there, what a person would recognise."""
@@ -114,7 +168,15 @@ class Handler:
     ) -> Any:
         deadline = float(resource.options.get("deadline") or 120.0)
         what = f"{verb} {resource.label}"
-        return client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest)
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                return client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest)
+            except LxdError as error:
+                # The server clears up after a start that failed, and takes no other order meanwhile.
+                if "is busy running a" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
 
     def do_create(self, client: Client, resource: Resource) -> None:
         body = {"name": resource.name, **resource.given}
@@ -146,40 +208,127 @@ class Handler:
 
 
 class InstanceHandler(Handler):
-    """Instances also run or do not, and come from an image."""
+    """Instances also run or do not, and come from an image.
+
+    One that is replaced is put aside under another name, and deleted when the new one runs. What a run that was killed
+    left of that is completed, or undone, by the next one.
+    """
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
-        bodies = super().read_all(client, resources)
-        replacing = [r for r in resources if r.options["replace"] and r.name in bodies and "image" in r.given]
+        project = resources[0].project
+        if len(resources) == 1:
+            names = resources[0].name, _aside(resources[0].name)
+            paths = [f"{resources[0].collection}/{quoted(name)}" for name in names]
+            found = [body for path in paths if (body := client.find(path, project=project))]
+        else:
+            found = client.find(resources[0].collection, project=project, recursion=1) or []
+        there = {body["name"]: dict(body) for body in found}
+        bodies: dict[str, Body] = {}
+        for resource in resources:
+            body, former = there.get(resource.name), there.get(_aside(resource.name))
+            if body and REPLACED in body["config"]:
+                former = body  # it was not renamed yet
+            if former and REPLACED not in former["config"]:
+                former = None  # somebody else's, with a similar name
+            if former:
+                body = {**(body or _as_it_was(former)), FORMER: former}
+            if body:
+                bodies[resource.name] = body
+        self._read_images(client, [r for r in resources if r.name in bodies], bodies)
+        running = [r for r in resources if r.state == "started" and bodies.get(r.name, {}).get("status") in _ALIVE]
+        ports: dict[str, list[str]] = {}
+        for resource in running:
+            self._read_running(client, resource, bodies[resource.name], ports)
+        return bodies
+
+    def _read_images(self, client: Client, resources: list[Resource], bodies: dict[str, Body]) -> None:
+        replacing = [r for r in resources if r.options["replace"] and "image" in r.given]
         if replacing:
-            aliases = client.get("/1.0/images/aliases", project=resources[0].project, recursion=1)
+            aliases = client.get("/1.0/images/aliases", project=replacing[0].project, recursion=1)
             targets = {alias["name"]: alias["target"] for alias in aliases}
             for resource in replacing:
                 image = resource.given["image"]
                 bodies[resource.name][WANTED_IMAGE] = targets.get(image, image)
-        return bodies
+
+    def _read_running(self, client: Client, resource: Resource, body: Body, ports: dict[str, list[str]]) -> None:
+        body[LIBLXC] = self._liblxc(client, resource)
+        body[UNPLUGGED] = []
+        for name, device in (body.get("expanded_devices") or {}).items():
+            network, port = device.get("network"), body["config"].get(f"volatile.{name}.host_name")
+            if device.get("type") != "nic" or not network or not port:
+                continue
+            if network not in ports:
+                where = {"target": body["location"]} if body.get("location", "none") != "none" else {}
+                state = client.find(f"/1.0/networks/{quoted(network)}/state", project=resource.project, **where) or {}
+                ports[network] = (state.get("bridge") or {}).get("upper_devices") or []
+            if port not in ports[network]:
+                body[UNPLUGGED].append(name)
+        if resource.options["wait_for"] == "address":
+            state = client.find(f"{resource.path}/state", project=resource.project)
+            body[NO_ADDRESS] = state is not None and not addresses(state)
+
+    def _liblxc(self, client: Client, resource: Resource) -> str:
+        """Digest of what liblxc was given for a container; empty if the server does not tell."""
+        try:
+            text = client.stream("GET", f"{resource.path}/logs/lxc.conf", project=resource.project).text
+        except NotFound:
+            return ""
+        return _digest(line for line in text.splitlines() if not _PASSING.match(line))
 
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         if resource.state == "absent":
             return super().steps(resource, body)
         if body is None and "image" not in resource.given:
             raise LxdError(f"Failed to create {resource.label}: it does not exist yet, so an image has to be given")
-        result: list[Step] = []
+        former = (body or {}).get(FORMER)
+        if body and former and (
+            body["name"] != resource.name or REPLACED in body["config"] or not _is_of_image(body)
+        ):
+            # There is nothing in its place, or what must be replaced itself.
+            image = {key: body[key] for key in (WANTED_IMAGE,) if key in body}
+            restored = {**_as_it_was(former), **image, "name": resource.name}
+            return [Step("restore", {"name": former["name"]}, {"name": resource.name}), *self.steps(resource, restored)]
+        if body and (difference := self._replacement(resource, body)):
+            return [Step("replace", *difference)]
+        result = super().steps(resource, body)
         status = body["status"] if body else "Stopped"
-        base = (body or {}).get("config", {}).get("volatile.base_image", "")
-        image = (body or {}).get(WANTED_IMAGE, base)
-        if not base.startswith(image):
-            result.append(Step("replace", {"image": base[:12]}, {"image": image[:12]}))
-            status = "Stopped"
-        else:
-            result += super().steps(resource, body)
-        if resource.state in ("started", "restarted") and status not in _RUNNING:
-            result.append(Step("start", {"status": status}, {"status": "Running"}))
-        elif resource.state == "restarted":
+        stale = self._stale(resource, body) if body and resource.state == "started" and status in _ALIVE else None
+        if stale:
+            result.append(Step("restart", *stale))
+        elif resource.state == "restarted" and status in _ALIVE:
             result.append(Step("restart", {"status": status}, {"status": "Running, started anew"}))
+        elif resource.state in ("started", "restarted") and status not in _RUNNING:
+            result.append(Step("start", {"status": status}, {"status": "Running"}))
         elif resource.state == "stopped" and status != "Stopped":
             result.append(Step("stop", {"status": status}, {"status": "Stopped"}))
+        elif body and body.get(NO_ADDRESS):
+            result.append(Step("wait", {}, {}, changes=False))
+        if former:
+            result.append(Step("discard", {"name": former["name"]}, {}))
         return result
+
+    def _replacement(self, resource: Resource, body: Body) -> tuple[dict[str, str], dict[str, str]] | None:
+        """What an instance has, and another one is to have: the image, or the pool of the root disk."""
+        if not resource.options["replace"]:
+            return None
+        if not _is_of_image(body):
+            return {"image": _base(body)[:12]}, {"image": body[WANTED_IMAGE][:12]}
+        pools = _root_pool(body.get("devices")), _root_pool(resource.given.get("devices"))
+        return ({"pool": pools[0]}, {"pool": pools[1]}) if all(pools) and pools[0] != pools[1] else None
+
+    def _stale(self, resource: Resource, body: Body) -> tuple[dict[str, str], dict[str, str]] | None:
+        """In what an instance that runs differs from one that would be started now."""
+        if body.get(UNPLUGGED):
+            cut = dict.fromkeys(body[UNPLUGGED], "not connected to its network")
+            return cut, dict.fromkeys(cut, "connected")
+        given = {"config", "devices", "profiles"} & resource.given.keys()
+        if given and body.get(LIBLXC):
+            config = resource.kind.fields["config"].canonical(body.get("config"))
+            profiles = {k: v for k, v in (body.get("expanded_config") or {}).items() if k not in config}
+            wanted = _started_with({**profiles, **self.wanted(resource, body, "config")}, body[LIBLXC])
+            if config.get(STARTED_WITH) != wanted:
+                return {"started with": "other settings, or unknown ones"}, {"started with": "these settings"}
+        return None
 
     def do_create(self, client: Client, resource: Resource) -> None:
         body = {"name": resource.name, **resource.given}
@@ -188,31 +337,131 @@ class InstanceHandler(Handler):
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
     def do_replace(self, client: Client, resource: Resource) -> None:
-        # What cannot be made anew must not be deleted first.
+        # What cannot be made anew must not be stopped first.
         images.fingerprint_of(client, resource.given["image"], resource.project)
-        self.do_delete(client, resource)
-        self.do_create(client, resource)
+        other = client.find(f"{resource.collection}/{quoted(_aside(resource.name))}", project=resource.project)
+        if other is not None and REPLACED not in other["config"]:
+            raise Conflict(
+                f"Failed to replace {resource.label}: while that is done it is called {other['name']}, and there is "
+                "another instance of that name: rename it"
+            )
+        former = self.read(client, resource)[0]
+        running = former is not None and former["status"] != "Stopped"
+        try:
+            self._put_aside(client, resource)
+            self.do_create(client, resource)
+            if resource.state in ("started", "restarted"):
+                self.do_start(client, resource)
+        except LxdError as error:
+            try:
+                self.do_restore(client, resource)
+                if running and (self.read(client, resource)[0] or {}).get("status") == "Stopped":
+                    self._begin(client, resource)
+            except LxdError as second:
+                raise type(error)(
+                    f"{error}; the former instance is kept as {_aside(resource.name)}, run again ({second})"
+                ) from error
+            raise type(error)(f"{error}; the former instance is back") from error
+        self.do_discard(client, resource)
+
+    def _put_aside(self, client: Client, resource: Resource) -> None:
+        """Stop an instance, and rename it; without devices, so that none of its addresses is in the way."""
+        former = self.read(client, resource)[0]
+        if former is None:
+            return
+        if former["status"] != "Stopped":
+            self.do_stop(client, resource)
+            if former.get("ephemeral"):
+                return
+        former, etag = self.read(client, resource)
+        if former is None:
+            return
+        had = {"devices": former["devices"], "autostart": former["config"].get("boot.autostart")}
+        config = {**former["config"], "boot.autostart": "false", REPLACED: json.dumps(had)}
+        devices = {name: device for name, device in former["devices"].items() if _is_root(device)}
+        self._rewrite(client, resource, "put aside", former, {"config": config, "devices": devices}, etag)
+        self._rename(client, resource, resource.name, _aside(resource.name))
+
+    def do_restore(self, client: Client, resource: Resource) -> None:
+        """Bring back an instance that was put aside, in place of what there is by now."""
+        aside = f"{resource.collection}/{quoted(_aside(resource.name))}"
+        body, former = self.read(client, resource)[0], client.find(aside, project=resource.project)
+        if former is not None and REPLACED in former["config"]:
+            if body is not None:
+                self._remove(client, resource, body, force=True)
+            self._rename(client, resource, _aside(resource.name), resource.name)
+        former, etag = self.read(client, resource)
+        if former is None or REPLACED not in former["config"]:
+            return
+        was = _as_it_was(former)
+        self._rewrite(client, resource, "restore", former, {"config": was["config"], "devices": was["devices"]}, etag)
+
+    def do_discard(self, client: Client, resource: Resource) -> None:
+        path = f"{resource.collection}/{quoted(_aside(resource.name))}"
+        former = client.find(path, project=resource.project)
+        if former is not None and REPLACED in former["config"]:
+            self.call(client, resource, "delete what was replaced by", "DELETE", path)
+
+    def _rewrite(
+        self, client: Client, resource: Resource, verb: str, body: Body, changed: Body, etag: str | None
+    ) -> None:
+        fields = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
+        wanted = {**{name: body.get(name) for name in fields}, **changed}
+        self.call(client, resource, verb, "PUT", resource.path, wanted, etag=etag)
+
+    def _rename(self, client: Client, resource: Resource, old: str, new: str) -> None:
+        self.call(client, resource, "rename", "POST", f"{resource.collection}/{quoted(old)}", {"name": new})
 
     def do_delete(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
-        if body is not None and body["status"] != "Stopped":
-            self.do_stop(client, resource)
+        if body is not None:
+            self._remove(client, resource, body)
+        self.do_discard(client, resource)
+
+    def _remove(self, client: Client, resource: Resource, body: Body, *, force: bool = False) -> None:
+        if body["status"] != "Stopped":
+            if force:
+                self._state(client, resource, "stop", {"action": "stop", "force": True, "timeout": -1})
+            else:
+                self.do_stop(client, resource)
             if body.get("ephemeral"):
                 return
         super().do_delete(client, resource)
 
     def do_start(self, client: Client, resource: Resource) -> None:
+        self._begin(client, resource)
+        self.do_wait(client, resource)
+
+    def _begin(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
-        action = "unfreeze" if body and body["status"] in ("Freezing", "Frozen") else "start"
-        self._state(client, resource, "start", {"action": action})
-        self._wait_for(client, resource)
+        frozen = body is not None and body["status"] in _FROZEN
+        self._state(client, resource, "start", {"action": "unfreeze" if frozen else "start"})
+        if not frozen:
+            self._write_down(client, resource)
 
     def do_stop(self, client: Client, resource: Resource) -> None:
         self._shut_down(client, resource, "stop")
 
     def do_restart(self, client: Client, resource: Resource) -> None:
+        body = self.read(client, resource)[0]
+        if body is not None and body["status"] in _FROZEN:
+            self._state(client, resource, "restart", {"action": "unfreeze"})
         self._shut_down(client, resource, "restart")
-        self._wait_for(client, resource)
+        self._write_down(client, resource)
+        self.do_wait(client, resource)
+
+    def _write_down(self, client: Client, resource: Resource) -> None:
+        """Keep in the instance what it was started with: a later run compares that with what runs then."""
+        # If this fails, that run restarts it.
+        with contextlib.suppress(LxdError):
+            body = self.read(client, resource)[0]
+            liblxc = self._liblxc(client, resource)
+            if body is None or not liblxc:
+                return
+            stamp = _started_with(body.get("expanded_config") or body["config"], liblxc)
+            if body["config"].get(STARTED_WITH) != stamp:
+                client.call("PATCH", resource.path, {"config": {STARTED_WITH: stamp}}, what=f"mark {resource.label}",
+                            project=resource.project)  # fmt: skip
 
     def _shut_down(self, client: Client, resource: Resource, action: str) -> None:
         force = bool(resource.options["force_stop"])
@@ -232,7 +481,7 @@ class InstanceHandler(Handler):
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
         self.call(client, resource, verb, "PUT", f"{resource.path}/state", body)
 
-    def _wait_for(self, client: Client, resource: Resource) -> None:
+    def do_wait(self, client: Client, resource: Resource) -> None:
         if resource.options["wait_for"] != "address":
             return
         deadline = float(resource.options["deadline"])
@@ -248,16 +497,64 @@ class InstanceHandler(Handler):
             time.sleep(0.1)
 
 
+def _aside(name: str) -> str:
+    """What an instance is called while another one takes its place."""
+    suffix = "-replaced"
+    return name[: _HOST_NAME - len(suffix)] + suffix
+
+
+def _as_it_was(former: Body) -> Body:
+    """An instance that was put aside, as it was before."""
+    had = json.loads(former["config"][REPLACED])
+    config = {k: v for k, v in former["config"].items() if k not in (REPLACED, "boot.autostart")}
+    autostart = {} if had["autostart"] is None else {"boot.autostart": had["autostart"]}
+    return {**former, "config": {**config, **autostart}, "devices": had["devices"]}
+
+
+def _base(body: Body) -> str:
+    return body["config"].get("volatile.base_image", "")
+
+
+def _is_of_image(body: Body) -> bool:
+    """Whether an instance was made from the image that is wanted, if one is."""
+    return _base(body).startswith(body.get(WANTED_IMAGE, ""))
+
+
+def _is_root(device: Mapping[str, str]) -> bool:
+    return device.get("type") == "disk" and device.get("path") == "/"
+
+
+def _root_pool(devices: Mapping[str, Mapping[str, str]] | None) -> str:
+    return next((device.get("pool", "") for device in (devices or {}).values() if _is_root(device)), "")
+
+
+def _started_with(config: Mapping[str, Any], liblxc: str) -> str:
+    """What is compared to know whether a running instance was started with some configuration."""
+    return f"{_digest(f'{key}={config[key]}' for key in sorted(config) if _AT_START.match(key))} {liblxc}"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
 class NetworkHandler(Handler):
     """Networks can be set up anew on their host, the filters of the devices on them included.
 
     The API has no word for it. The server does it when a key changes, so one changes to what it means unset, and back.
     """
 
+    def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
+        bodies = super().read_all(client, resources)
+        for resource in resources:
+            if resource.name in bodies and resource.state == "present":
+                bodies[resource.name][VANISHED] = _has_vanished(client, resource, bodies[resource.name])
+        return bodies
+
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         result = super().steps(resource, body)
-        if resource.state == "reloaded" and body is not None:
-            result.append(Step("reload", {}, {"on the host": "set up anew"}))
+        if body is not None and (resource.state == "reloaded" or (resource.state == "present" and body.get(VANISHED))):
+            lost = {"on the host": "gone"} if body.get(VANISHED) else {}
+            result.append(Step("reload", lost, {"on the host": "set up anew"}))
         return result
 
     def do_reload(self, client: Client, resource: Resource) -> None:
@@ -269,8 +566,9 @@ class NetworkHandler(Handler):
             raise LxdError(
                 f"Failed to reload {resource.label}: unset one of {', '.join(_USUAL)}, or restart the server"
             )
-        # Who asks whether this was done asks for the network's own rules, so they come last.
-        for path in body["used_by"] or ():
+        # Who asks whether this was done asks for the network's own rules, so they come last. What was connected to an
+        # interface that is gone is connected again when it is restarted.
+        for path in [] if _has_vanished(client, resource, body) else body["used_by"] or ():
             if path.startswith("/1.0/instances/"):
                 self._filter_anew(client, resource, path)
         there = body["config"].get(key, "")
@@ -288,6 +586,92 @@ class NetworkHandler(Handler):
                     changed = {"devices": {**devices, name: {**device, key: value}}}
                     what = f"reload the filter of {name} in {url.path.rpartition('/')[2]}"
                     client.call("PATCH", url.path, changed, what=what, project=project)
+
+
+def _has_vanished(client: Client, resource: Resource, body: Body) -> bool:
+    """Whether the interface of a bridge does not exist on its host, whatever the server believes."""
+    if not body.get("managed") or body.get("type") != "bridge" or body.get("status") != "Created":
+        return False
+    where = {"target": resource.target} if resource.target else {}
+    return client.find(f"{resource.path}/state", project=resource.project, **where) is None
+
+
+class ProjectHandler(Handler):
+    """LXD 5.0 deletes a project that holds volumes, and then nobody finds them any more."""
+
+    def do_delete(self, client: Client, resource: Resource) -> None:
+        body = self.read(client, resource)[0]
+        held = [] if body is None else sorted({*_users(resource, body), *_volumes(client, resource, body)})
+        if held:
+            raise Conflict(f"Failed to delete {resource.label}: it holds {', '.join(held)}: delete these first")
+        super().do_delete(client, resource)
+
+
+def _users(resource: Resource, body: Body) -> Iterator[str]:
+    for path in body.get("used_by") or ():
+        parts = urlsplit(path).path.removeprefix("/1.0/").split("/")
+        if parts[0] == "storage-pools" or (parts[0] == "profiles" and parts[-1] == "default"):
+            continue
+        yield f"{parts[0].removesuffix('s').replace('-', ' ')} {'/'.join(parts[1:])}"
+
+
+def _volumes(client: Client, resource: Resource, body: Body) -> Iterator[str]:
+    for feature, what, path in (
+        ("features.storage.volumes", "storage volume", "volumes/custom"),
+        ("features.storage.buckets", "storage bucket", "buckets"),
+    ):
+        if body["config"].get(feature) != "true":
+            continue
+        for pool in client.get("/1.0/storage-pools", project=False, recursion=1):
+            with contextlib.suppress(NotFound):
+                for item in client.get(f"/1.0/storage-pools/{quoted(pool['name'])}/{path}", project=resource.name,
+                                       recursion=1):  # fmt: skip
+                    if "/" not in item["name"]:
+                        yield f"{what} {pool['name']}/{item['name']}"
+
+
+class VolumeHandler(Handler):
+    """A volume can be moved here from another pool.
+
+    It is copied under another name first, and the former volume is marked when the copy is complete. So whatever is
+    killed meanwhile, a volume that has the name is whole, and one that has the mark is not the newest.
+    """
+
+    def do_create(self, client: Client, resource: Resource) -> None:
+        source = resource.given.get("source")
+        if source is None:
+            super().do_create(client, resource)
+            return
+        former = f"/1.0/storage-pools/{quoted(source['pool'])}/volumes/custom/{quoted(resource.name)}"
+        copy = f"{resource.path}{COPY_SUFFIX}"
+        body = client.find(former, project=resource.project)
+        if body is None:
+            raise client.not_found(
+                f"Failed to copy {resource.label}: there is none in storage pool {source['pool']}", resource.project
+            )
+        pool = resource.parents["pool"]
+        self._settle_copies(client, resource)
+        found = client.find(copy, project=resource.project)
+        if found is None or body["config"].get(MOVED_TO) != pool:
+            if found is not None:
+                self.call(client, resource, "delete an incomplete copy of", "DELETE", copy)
+            origin = {"type": "copy", "pool": source["pool"], "name": resource.name}
+            wanted = {"name": resource.name + COPY_SUFFIX, "type": "custom", "source": origin}
+            self.call(client, resource, "copy", "POST", resource.collection, wanted, target=resource.target)
+            self.call(client, resource, "mark the former", "PATCH", former, {"config": {MOVED_TO: pool}})
+        self.call(client, resource, "rename the copy of", "POST", copy, {"name": resource.name})
+        made = self.read(client, resource)[0] or {}
+        before, after = self.difference(resource, made)
+        if before != after:
+            self.update(client, resource, Step("update", before, after))
+
+    def _settle_copies(self, client: Client, resource: Resource) -> None:
+        """Wait for copies of volumes that a run which was killed began; such an operation names no resource."""
+        for states in client.get("/1.0/operations", recursion=1, project=resource.project).values():
+            for state in states:
+                if state["description"] == "Copying storage volume" and state["status_code"] < 200:
+                    with contextlib.suppress(LxdError):
+                        client.wait(Operation(state["id"], state), what="wait", deadline=resource.options["deadline"])
 
 
 class ImageHandler(Handler):
@@ -356,6 +740,8 @@ def addresses(state: Mapping[str, Any], families: Iterable[str] = ("inet", "inet
 
 _DEFAULT = Handler()
 HANDLERS: dict[str, Handler] = {
+    "project": ProjectHandler(),
+    "storage_volume": VolumeHandler(),
     "instance": InstanceHandler(),
     "network": NetworkHandler(),
     "image": ImageHandler(),

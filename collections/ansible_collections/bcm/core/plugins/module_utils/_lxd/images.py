@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
 from .client import Client, Operation, quoted
-from .errors import LxdError, NotFound
+from .errors import LxdError
 
 if TYPE_CHECKING:
     from .resources import Resource
@@ -37,7 +37,7 @@ def fingerprint_of(client: Client, image: str, project: str | bool = True) -> st
         found = client.find(f"/1.0/images/{image}", project=project)
         if found is not None:
             return found["fingerprint"]
-    raise NotFound(f'Image "{image}" does not exist at {client.endpoint.name}')
+    raise client.not_found(f'Image "{image}" does not exist at {client.endpoint.name}', project)
 
 
 def create(client: Client, resource: Resource) -> str:

@@ -20,6 +20,9 @@ from .errors import LxdError
 # Whatever the kind, these configuration keys are the server's own.
 _SERVER_PREFIXES = ("volatile.", "image.")
 
+#: What an instance was started with, which the engine writes down whenever it starts one.
+STARTED_WITH = "user.bcm.started"
+
 Reference = tuple[str, str]
 
 
@@ -87,8 +90,10 @@ class Field:
 
     spec: dict[str, Any]
     canonical: Callable[[Any], Any] = _same
-    #: False: said when the resource is made, and neither compared nor changed afterwards.
+    #: False: said when the resource is made, and not changed afterwards.
     mutable: bool = True
+    #: False for what the API does not tell of a resource that exists.
+    told: bool = True
 
 
 _DESCRIPTION = Field({"type": "str"}, _text)
@@ -100,6 +105,10 @@ _STATES = ("present", "absent")
 
 def _fixed(**spec: Any) -> Field:
     return Field(spec, mutable=False)
+
+
+def _origin(**spec: Any) -> Field:
+    return Field(spec, mutable=False, told=False)
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Kind:
         }
 
     def owned_by_server(self, key: str) -> bool:
-        return key.startswith(_SERVER_PREFIXES) or key in self.filled
+        return key.startswith(_SERVER_PREFIXES) or key == STARTED_WITH or key in self.filled
 
     def merged_config(self, present: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
         """``wanted`` in full, and of what is there only what belongs to the server."""
@@ -161,6 +170,8 @@ class Resource:
     given: Mapping[str, Any]
     options: Mapping[str, Any]
     target: str | None = None
+    #: Configuration keys and values without which it is somebody else's, and left alone.
+    owner: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -184,12 +195,36 @@ class Resource:
     def path(self) -> str:
         return f"{self.collection}/{quoted(self.name)}"
 
+    def is_foreign(self, body: Mapping[str, Any]) -> bool:
+        """Whether what is there belongs to somebody else."""
+        config = body.get("config") or {}
+        return any(config.get(key) != value for key, value in self.owner.items())
+
+    @property
+    def adoption(self) -> str:
+        """The command that makes it ours."""
+        words = [*_COMMANDS[self.kind.name], *self.parents.values(), self.name]
+        project = ["--project", self.project] if self.project != "default" else []
+        return " ".join([*words, *(f"{key}={value}" for key, value in self.owner.items()), *project])
+
     def references(self, body: Mapping[str, Any]) -> set[Reference]:
         """What a body of this resource (as it is, or as it is wanted) needs to exist."""
         found = set(self.kind.refers({**self.parents, **body}))
         if self.project != "default":
             found.add(("project", self.project))
         return found
+
+
+#: How a configuration key of a kind is set.
+_COMMANDS = {
+    "project": ("lxc", "project", "set"),
+    "storage_pool": ("lxc", "storage", "set"),
+    "storage_volume": ("lxc", "storage", "volume", "set"),
+    "network_acl": ("lxc", "network", "acl", "set"),
+    "network": ("lxc", "network", "set"),
+    "profile": ("lxc", "profile", "set"),
+    "instance": ("lxc", "config", "set"),
+}
 
 
 def _device_references(body: Mapping[str, Any]) -> Iterator[Reference]:
@@ -245,8 +280,10 @@ KINDS: dict[str, Kind] = {
              filled=("source", "size", "btrfs.mount_options", "lvm.vg_name", "lvm.thinpool_name", "zfs.pool_name")),
         Kind("storage_volume", "/1.0/storage-pools/{pool}/volumes/custom",
              {"description": _DESCRIPTION, "config": _CONFIG,
-              "content_type": _fixed(type="str", choices=["filesystem", "block"])},
+              "content_type": _fixed(type="str", choices=["filesystem", "block"]),
+              "source": _origin(type="dict", options={"pool": {"type": "str", "required": True}})},
              parents={"pool": {"type": "str", "required": True}},
+             options=_DEADLINE,
              filled=("size", "block.filesystem", "block.mount_options", "lvm.stripes", "zfs.blocksize"),
              refers=lambda body: iter([("storage_pool", body["pool"])])),
         Kind("network_acl", "/1.0/network-acls",
@@ -262,7 +299,7 @@ KINDS: dict[str, Kind] = {
         Kind("image", "/1.0/images/aliases",
              {"properties": Field({"type": "dict"}, _config), "public": Field({"type": "bool"}),
               "auto_update": Field({"type": "bool"}),
-              "source": _fixed(type="dict", options={
+              "source": _origin(type="dict", options={
                   "metadata": {"type": "path"}, "rootfs": {"type": "path"},
                   "instance": {"type": "str"}, "compression": {"type": "str"},
                   "server": {"type": "str"}, "protocol": {"type": "str", "choices": ["lxd", "simplestreams"]},
@@ -275,7 +312,7 @@ KINDS: dict[str, Kind] = {
              {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES,
               "profiles": Field({"type": "list", "elements": "str"}, lambda value: list(value or ())),
               "ephemeral": Field({"type": "bool"}),
-              "image": _fixed(type="str"), "type": _fixed(type="str", choices=["container", "virtual-machine"])},
+              "image": _origin(type="str"), "type": _fixed(type="str", choices=["container", "virtual-machine"])},
              states=("present", "started", "stopped", "restarted", "absent"),
              options={"replace": {"type": "bool", "default": False}, "force_stop": {"type": "bool", "default": False},
                       "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
@@ -297,7 +334,7 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
     kind = KINDS[str(name)]
     if not item.get("name"):
         raise LxdError(f"A resource of kind {kind.noun} has no name")
-    known = {"kind", "project", "target", *kind.argument_spec()}
+    known = {"kind", "project", "target", "owner", *kind.argument_spec()}
     for key in item:
         if key not in known:
             raise LxdError(f'{kind.noun} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
@@ -331,4 +368,5 @@ def parse(item: Mapping[str, Any], *, project: str = "default", target: str | No
         given=given,
         options={**defaults, **{key: item[key] for key in kind.options if item.get(key) is not None}},
         target=item.get("target") or target,
+        owner=_config(item.get("owner")),
     )

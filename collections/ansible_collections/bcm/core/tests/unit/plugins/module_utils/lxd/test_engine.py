@@ -42,6 +42,10 @@ class Memory:
         self.broken: set[str] = set()
         self.extensions = {"projects", "network_acl"}
         self.before_write: Callable[[str], object] = lambda path: None
+        #: what liblxc is given for a container that is started now, and what running ones were given
+        self.liblxc: Callable[[str, dict[str, Any]], str] | None = None
+        self.given: dict[str, str] = {}
+        self.states: dict[str, Any] = {}
         self.endpoint = SimpleNamespace(name="memory")
 
     def require(self, extension: str, what: str) -> None:
@@ -58,13 +62,26 @@ class Memory:
         return dict(self.objects[path]), "etag"
 
     def get(self, path: str, **query: Any) -> Any:
+        if path == "/1.0/operations":
+            return {}
         if "recursion" not in query:
-            return self.read(path)[0]
+            return self.states[path] if path in self.states else self.read(path)[0]
         self.reads.append(path)
         return [dict(body) for key, body in [*self.objects.items()] if key.rpartition("/")[0] == path]
 
-    def find(self, path: str, **_query: Any) -> Any:
-        return self.objects.get(path)
+    def find(self, path: str, **query: Any) -> Any:
+        if path.endswith("/state"):
+            return self.states.get(path)
+        return self.get(path, **query) if "recursion" in query else self.objects.get(path)
+
+    def not_found(self, message: str, _project: str) -> NotFound:
+        return NotFound(message)
+
+    def stream(self, _method: str, path: str, **_query: Any) -> Any:
+        name = path.removesuffix("/logs/lxc.conf")
+        if name not in self.given:
+            raise NotFound("Not found")
+        return SimpleNamespace(text=self.given[name])
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str, **_query: Any) -> None:
         self.before_write(path)
@@ -76,17 +93,36 @@ class Memory:
             self._unused(path)
             del self.objects[path]
         elif path.endswith("/state") and body is not None:
-            name = path.removesuffix("/state")
-            self.objects[name]["status"] = "Running" if body["action"] == "start" else "Stopped"
+            self._act(path.removesuffix("/state"), body["action"])
         elif method == "PUT" and body is not None:
             self.objects[path].update(body)
+        elif method == "PATCH" and body is not None:
+            self.objects[path]["config"] = {**self.objects[path]["config"], **body["config"]}
+        elif path in self.objects and body is not None:
+            new = f"{path.rpartition('/')[0]}/{body['name']}"
+            self.objects[new] = {**self.objects.pop(path), "name": body["name"]}
         elif body is not None:
             new = f"{path}/{body['name']}"
             missing = self._references(new, body) - {self._reference(key) for key in [*self.objects]}
             if missing or new in self.objects:
                 raise Conflict(f"{what}: exists, or lacks {missing}")
             made = {"config": {}, "devices": {}, "description": "", **body}
-            self.objects[new] = {**made, "status": "Stopped"} if path == "/1.0/instances" else made
+            source = made.pop("source", None) or {}
+            if source.get("type") == "copy":
+                origin = f"/1.0/storage-pools/{source['pool']}/volumes/custom/{source['name']}"
+                made["config"] = dict(self.objects[origin]["config"])
+            if path == "/1.0/instances":
+                made["config"] = {**made["config"], "volatile.base_image": source["fingerprint"]}
+                made["status"] = "Stopped"
+            self.objects[new] = made
+
+    def _act(self, path: str, action: str) -> None:
+        body = self.objects[path]
+        if action == "restart" and body["status"] == "Frozen":
+            raise LxdError("Instance is not running")
+        if action in ("start", "restart") and self.liblxc:
+            self.given[path] = self.liblxc(path, body)
+        body["status"] = "Stopped" if action == "stop" else "Running"
 
     def _unused(self, path: str) -> None:
         every = [*self.objects.items()]
@@ -282,6 +318,18 @@ def test_a_resource_that_fails_half_way_tells_what_was_done() -> None:
     assert [change["action"] for change in caught.value.outcome.changes] == ["create"]
 
 
+def test_an_instance_that_is_busy_is_waited_for() -> None:
+    server, answers = Memory(), ['Instance is busy running a "stop" operation'] * 2
+    apply(server, {"kind": "instance", "name": "i", "image": "base"})
+
+    def busy(_path: str) -> None:
+        if answers:
+            raise LxdError(answers.pop())
+
+    server.before_write = busy
+    assert apply(server, {"kind": "instance", "name": "i", "state": "absent"}) == ["delete instance i"]
+
+
 def test_a_step_that_fails_half_way_counts_as_a_change() -> None:
     server = Memory()
     apply(server, {"kind": "instance", "name": "i", "image": "base", "state": "started"})
@@ -323,13 +371,303 @@ def test_what_was_deleted_after_the_plan() -> None:
     reconcile(server, [gone], progress=lambda *_: server.objects.pop("/1.0/profiles/q"))  # type: ignore[arg-type]
 
 
-def test_nothing_is_deleted_that_cannot_be_made_anew() -> None:
+# -- what is somebody else's -------------------------------------------------------------------------------------------
+
+OURS = {"user.bcm.datacenter": "local"}
+OWNED: list[dict[str, Any]] = [
+    {"kind": "project", "name": "p"},
+    {"kind": "storage_pool", "name": "x", "driver": "dir"},
+    {"kind": "storage_volume", "pool": "pool", "name": "v", "project": "p"},
+    {"kind": "network_acl", "name": "a"},
+    {"kind": "network", "name": "n"},
+    {"kind": "profile", "name": "f", "project": "p"},
+    {"kind": "instance", "name": "j", "image": "base"},
+]
+
+
+@pytest.mark.parametrize("item", OWNED, ids=lambda item: item["kind"])
+@pytest.mark.parametrize("marks", [{}, {"user.bcm.datacenter": "other"}], ids=["none", "another's"])
+def test_what_does_not_bear_our_mark_is_left_alone(item: dict[str, Any], marks: dict[str, str]) -> None:
     server = Memory()
-    item = {"kind": "instance", "name": "i", "image": "base"}
-    apply(server, item)
-    server.objects["/1.0/instances/i"]["config"] = {"volatile.base_image": FINGERPRINT}
-    assert apply(server, {**item, "replace": True}) == []
-    with pytest.raises(ApplyError, match='^Image "other" does not exist at memory$'):
-        apply(server, {**item, "image": "other", "replace": True})
-    assert "/1.0/instances/i" in server.objects
-    assert all("wanted_image" not in key for key in server.objects["/1.0/instances/i"])
+    apply(server, POOL)
+    apply(server, {**item, "config": marks})
+    log = list(server.log)
+    owned = {**item, "owner": OURS, "description": "new"}
+    with pytest.raises(LxdError) as caught:
+        apply(server, {"kind": "profile", "name": "first"}, owned)
+    assert f"{item['kind'].replace('_', ' ')} " in str(caught.value)
+    project = " --project p" if item.get("project") else ""
+    assert f"set {item['pool'] + ' ' if 'pool' in item else ''}{item['name']} user.bcm.datacenter=local{project}`" in (
+        str(caught.value)
+    )
+    outcome = reconcile(server, [parse({**absent(item), "owner": OURS, "project": item.get("project")})])  # type: ignore[arg-type]
+    assert (outcome.changes, len(outcome.left)) == ([], 1)
+    assert server.log == log
+
+
+@pytest.mark.parametrize("item", OWNED, ids=lambda item: item["kind"])
+def test_what_bears_our_mark_is_changed_and_deleted(item: dict[str, Any]) -> None:
+    server = Memory()
+    apply(server, POOL)
+    marked = {**item, "owner": OURS, "config": OURS}
+    assert len(apply(server, marked)) == 1
+    assert len(apply(server, {**marked, "description": "new"})) == 1
+    assert len(apply(server, {**absent(item), "owner": OURS, "project": item.get("project")})) == 1
+
+
+# -- replacing --------------------------------------------------------------------------------------------------------
+
+ROOT = {"root": {"type": "disk", "path": "/", "pool": "pool"}}
+NIC = {"eth0": {"type": "nic", "network": "net", "ipv4.address": "10.0.0.5"}}
+OLD, NEW = "a" * 64, "b" * 64
+REPLACED: dict[str, Any] = {
+    "kind": "instance", "name": "i", "image": "bcm/new", "state": "started", "replace": True, "profiles": [],
+    "config": {"user.x": "new", "boot.autostart": "true"}, "devices": {**ROOT, **NIC},
+}  # fmt: skip
+
+
+def deployed() -> Memory:
+    """A server with an instance that runs, of an image that is not the newest."""
+    server = Memory()
+    server.objects["/1.0/images/aliases/bcm/new"] = {"name": "bcm/new", "target": NEW}
+    server.objects["/1.0/images/aliases/bcm%2Fnew"] = {"name": "bcm/new", "target": NEW}
+    apply(server, POOL, {"kind": "network", "name": "net"})
+    server.objects["/1.0/instances/i"] = {
+        "name": "i", "status": "Running", "description": "", "profiles": [],
+        "config": {"volatile.base_image": OLD, "user.x": "old", "boot.autostart": "true"},
+        "devices": {**ROOT, **NIC},
+    }  # fmt: skip
+    server.log.clear()
+    return server
+
+
+def instances(server: Memory) -> dict[str, tuple[str, str, str]]:
+    """Image, status and a setting of each instance."""
+    return {
+        path.rpartition("/")[2]: (
+            body["config"].get("volatile.base_image", "")[:1], body["status"], body["config"].get("user.x", "")
+        )
+        for path, body in server.objects.items()
+        if path.startswith("/1.0/instances/")
+    }  # fmt: skip
+
+
+class Killed(BaseException):
+    """The run was killed."""
+
+
+def killed_at(server: Memory, write: int) -> bool:
+    """Run up to the write of that number; whether there was one."""
+    count = 0
+
+    def count_down(_path: str) -> None:
+        nonlocal count
+        count += 1
+        if count == write:
+            raise Killed
+
+    server.before_write = count_down
+    try:
+        apply(server, REPLACED)
+    except Killed:
+        return True
+    finally:
+        server.before_write = lambda path: None
+    return False
+
+
+def test_an_instance_is_put_aside_until_the_new_one_runs() -> None:
+    server = deployed()
+    assert apply(server, REPLACED, check=True) == ["replace instance i"]
+    assert server.log == []
+    assert apply(server, REPLACED) == ["replace instance i"]
+    assert instances(server) == {"i": ("b", "Running", "new")}
+    what = [what for _method, what in server.log]
+    assert what.index("start instance i") < what.index("delete what was replaced by instance i")
+    assert apply(server, REPLACED) == []
+
+
+@pytest.mark.parametrize("fault", ["create instance i", "start instance i", "put aside instance i"])
+def test_an_instance_is_back_if_the_new_one_cannot_be_made(fault: str) -> None:
+    server = deployed()
+    before = dict(server.objects["/1.0/instances/i"])
+    server.broken = {fault}
+    if fault.startswith("start"):  # the former one can be started
+        server.before_write = lambda path: server.broken.clear() if path.endswith("-replaced") else None
+    with pytest.raises(ApplyError, match=f"^Failed to {fault}: it broke; the former instance is back$") as caught:
+        apply(server, REPLACED)
+    assert caught.value.outcome.changes != []
+    assert {key: server.objects["/1.0/instances/i"][key] for key in before} == before
+    assert list(instances(server)) == ["i"]
+
+
+def test_a_replacement_that_was_killed_anywhere_is_completed() -> None:
+    write = 1
+    while killed_at(server := deployed(), write):
+        planned = apply(server, REPLACED, check=True)
+        assert apply(server, REPLACED) == planned
+        assert instances(server) == {"i": ("b", "Running", "new")}
+        assert server.objects["/1.0/instances/i"]["devices"] == {**ROOT, **NIC}
+        assert apply(server, REPLACED) == []
+        write += 1
+    assert write > 6
+
+
+def test_a_replacement_that_was_killed_anywhere_is_undone_if_the_old_image_is_wanted_again() -> None:
+    write = 1
+    while killed_at(server := deployed(), write):
+        server.objects["/1.0/images/aliases/bcm/new"]["target"] = OLD
+        server.objects["/1.0/images/aliases/bcm%2Fnew"]["target"] = OLD
+        apply(server, REPLACED)
+        assert instances(server) == {"i": ("a", "Running", "new")}
+        assert server.objects["/1.0/instances/i"]["devices"] == {**ROOT, **NIC}
+        assert "user.bcm.replaced" not in server.objects["/1.0/instances/i"]["config"]
+        assert apply(server, REPLACED) == []
+        write += 1
+    assert write > 6
+
+
+def test_what_a_killed_replacement_left_goes_with_the_instance() -> None:
+    write = 1
+    while killed_at(server := deployed(), write):
+        assert apply(server, {"kind": "instance", "name": "i", "state": "absent"}) == ["delete instance i"]
+        assert instances(server) == {}
+        write += 1
+
+
+def test_an_instance_of_somebody_elses_with_a_similar_name_is_left_alone() -> None:
+    server = deployed()
+    server.objects["/1.0/instances/i-replaced"] = {"name": "i-replaced", "config": {}, "status": "Stopped"}
+    with pytest.raises(ApplyError, match="^Failed to replace instance i: .* i-replaced, .*another .* name: rename it$"):
+        apply(server, REPLACED)
+    assert server.log == []
+    assert instances(server) == {"i": ("a", "Running", "old"), "i-replaced": ("", "Stopped", "")}
+    apply(server, {"kind": "instance", "name": "i", "state": "absent"})
+    assert list(instances(server)) == ["i-replaced"]
+
+
+# -- what takes effect at start ----------------------------------------------------------------------------------------
+
+STARTED: dict[str, Any] = {
+    "kind": "instance", "name": "i", "image": "base", "state": "started", "config": {"user.x": "1"},
+}  # fmt: skip
+
+
+def started() -> Memory:
+    server = Memory()
+    server.liblxc = lambda path, body: (
+        f"lxc.log.file = {len(server.log)}\n"
+        f"lxc.hook.pre-start = /proc/{len(server.log)}/exe callhook /var/lib/lxd default i start\n"
+        f"lxc.net.0.link = veth{len(server.log):08x}\n"
+        f"lxc.idmap = {body['config'].get('security.privileged', 'false')}\n"
+    )
+    apply(server, STARTED)
+    return server
+
+
+def test_an_instance_that_runs_as_it_was_started_is_left_alone() -> None:
+    server = started()
+    assert apply(server, STARTED) == []
+    body = server.objects["/1.0/instances/i"]
+    server._act("/1.0/instances/i", "restart")  # by hand, or with the machine
+    assert apply(server, STARTED) == []
+    assert apply(server, {**STARTED, "config": {"user.x": "2"}}) == ["update instance i"]
+    assert body["config"]["user.bcm.started"]
+
+
+def test_an_instance_that_somebody_started_with_other_settings_is_restarted() -> None:
+    """Even if he put them back, so that what the server says does not differ."""
+    server = started()
+    config = server.objects["/1.0/instances/i"]["config"]
+    config["security.privileged"] = "true"
+    server._act("/1.0/instances/i", "restart")
+    del config["security.privileged"]
+    assert apply(server, STARTED) == ["restart instance i"]
+    assert server.given["/1.0/instances/i"].endswith("lxc.idmap = false\n")
+    assert apply(server, STARTED) == []
+
+
+def test_settings_that_somebody_changed_and_did_not_use_are_put_back_without_a_restart() -> None:
+    server = started()
+    server.objects["/1.0/instances/i"]["config"]["security.privileged"] = "true"
+    assert apply(server, STARTED) == ["update instance i"]
+    assert apply(server, STARTED) == []
+
+
+@pytest.mark.parametrize("key", ["security.nesting", "raw.lxc", "linux.sysctl.net.x", "limits.kernel.nofile"])
+def test_what_takes_effect_at_start_only_restarts(key: str) -> None:
+    server = started()
+    changed = {**STARTED, "config": {"user.x": "1", key: "1"}}
+    assert apply(server, changed) == ["update instance i", "restart instance i"]
+    assert apply(server, changed) == []
+
+
+def test_an_instance_that_somebody_else_started_is_restarted_if_its_settings_are_given() -> None:
+    server = started()
+    del server.objects["/1.0/instances/i"]["config"]["user.bcm.started"]
+    assert apply(server, {"kind": "instance", "name": "i", "state": "started"}) == []
+    assert apply(server, STARTED) == ["restart instance i"]
+
+
+def test_a_paused_instance_is_started_anew() -> None:
+    server = started()
+    server.objects["/1.0/instances/i"]["status"] = "Frozen"
+    starts: list[str] = []
+    server.liblxc = lambda path, body: starts.append(path) or "lxc.idmap = false"  # type: ignore[func-returns-value]
+    assert apply(server, {**STARTED, "state": "restarted"}) == ["restart instance i"]
+    assert starts == ["/1.0/instances/i"]
+    assert server.objects["/1.0/instances/i"]["status"] == "Running"
+
+
+# -- volumes and projects ---------------------------------------------------------------------------------------------
+
+MOVED: dict[str, Any] = {
+    "kind": "storage_volume", "pool": "new", "name": "v", "source": {"pool": "pool"}, "config": {"size": "2GiB"},
+}  # fmt: skip
+
+
+def with_volume() -> Memory:
+    server = Memory()
+    apply(server, POOL, {**POOL, "name": "new"}, {**VOLUME, "name": "v", "config": {"size": "1GiB", "user.data": "1"}})
+    server.log.clear()
+    return server
+
+
+def test_a_volume_is_moved_from_another_pool_whatever_is_killed() -> None:
+    write = 1
+    while True:
+        server, count = with_volume(), 0
+
+        def count_down(_path: str) -> None:
+            nonlocal count
+            count += 1
+            if count == write:  # noqa: B023
+                raise Killed
+
+        server.before_write = count_down
+        try:
+            apply(server, MOVED)
+            break
+        except Killed:
+            server.before_write = lambda path: None
+        assert "/1.0/storage-pools/new/volumes/custom/v" not in server.objects or write == 4
+        apply(server, MOVED)
+        assert [path for path in server.objects if "/volumes/" in path] == [
+            "/1.0/storage-pools/pool/volumes/custom/v", "/1.0/storage-pools/new/volumes/custom/v",
+        ]  # fmt: skip
+        assert server.objects["/1.0/storage-pools/pool/volumes/custom/v"]["config"]["user.bcm.moved_to"] == "new"
+        assert server.objects["/1.0/storage-pools/new/volumes/custom/v"]["config"]["size"] == "2GiB"
+        write += 1
+    assert write == 5
+
+
+def test_a_project_with_volumes_is_not_deleted() -> None:
+    server = Memory()
+    apply(server, POOL, {"kind": "project", "name": "p", "config": {"features.storage.volumes": True}}, VOLUME)
+    server.objects["/1.0/projects/p"]["used_by"] = ["/1.0/profiles/default?project=p", "/1.0/instances/i?project=p"]
+    message = "Failed to delete project p: it holds instance i, storage volume pool/vol: delete these first"
+    with pytest.raises(ApplyError, match=f"^{message}$"):
+        apply(server, {"kind": "project", "name": "p", "state": "absent"})
+    server.objects["/1.0/projects/p"]["used_by"].pop()
+    apply(server, absent(VOLUME), {"kind": "project", "name": "p", "state": "absent"})
+    assert "/1.0/projects/p" not in server.objects

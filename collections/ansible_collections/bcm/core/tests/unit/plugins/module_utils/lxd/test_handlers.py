@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
-from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import WANTED_IMAGE, Step, addresses, handler_of
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import (
+    NO_ADDRESS,
+    UNPLUGGED,
+    VANISHED,
+    WANTED_IMAGE,
+    Step,
+    addresses,
+    handler_of,
+)
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
 
 
@@ -92,11 +100,24 @@ def test_a_network_is_set_up_anew_whenever_that_is_wanted() -> None:
     assert actions({**network, "description": "new"}, {"config": {}, "description": ""}) == ["update", "reload"]
 
 
-def test_fields_of_a_new_resource_are_neither_compared_nor_sent_again() -> None:
-    pool = {"kind": "storage_pool", "name": "p", "driver": "zfs"}
-    assert actions(pool, {"driver": "btrfs", "config": {}, "description": ""}) == []
-    resource = parse(pool)
-    assert "driver" not in handler_of(resource).merged(resource, {"driver": "btrfs", "config": {}, "description": ""})
+@pytest.mark.parametrize(
+    ("item", "name", "there"),
+    [
+        ({"kind": "storage_pool", "name": "p", "driver": "zfs"}, "driver", "btrfs"),
+        ({"kind": "storage_volume", "name": "v", "pool": "p", "content_type": "block"}, "content_type", "filesystem"),
+        ({"kind": "network", "name": "n", "type": "ovn"}, "type", "bridge"),
+        ({"kind": "instance", "name": "i", "type": "virtual-machine"}, "type", "container"),
+        ({"kind": "snapshot", "instance": "i", "name": "s", "stateful": True}, "stateful", False),
+    ],
+)
+def test_what_cannot_be_changed_is_refused_if_it_differs(item: dict[str, Any], name: str, there: Any) -> None:
+    body = {"name": item["name"], "config": {}, "description": "", "devices": {}, "status": "Stopped"}
+    with pytest.raises(LxdError, match=f"its {name} is {there} and cannot become {item[name]}: delete it first"):
+        steps(item, {**body, name: there})
+    assert actions(item, {**body, name: item[name]}) == []
+    assert actions({**item, "state": "absent"}, {**body, name: there}) == ["delete"]
+    resource = parse(item)
+    assert name not in handler_of(resource).merged(resource, {**body, name: item[name]})
 
 
 KEYS = st.sampled_from(["user.a", "user.b", "limits.cpu", "volatile.x", "image.os", "ipv4.address", "size", "source"])
@@ -201,8 +222,8 @@ OLD, NEW = "a" * 64, "b" * 64
     [
         (OLD, []),
         (OLD[:12], []),  # an abbreviated fingerprint
-        (NEW, ["replace", "start"]),
-        ("bcm/tor/new", ["replace", "start"]),  # an alias that the same run makes
+        (NEW, ["replace"]),
+        ("bcm/tor/new", ["replace"]),  # an alias that the same run makes
     ],
 )
 def test_an_instance_of_another_image_is_replaced_when_asked(wanted_image: str, planned: list[str]) -> None:
@@ -216,6 +237,34 @@ def test_an_instance_that_is_replaced_is_not_changed_first() -> None:
     item = {**INSTANCE, "replace": True, "description": "new"}
     body = instance("Running", config={"volatile.base_image": OLD}, **{WANTED_IMAGE: NEW})
     assert steps(item, body) == [Step("replace", {"image": OLD[:12]}, {"image": NEW[:12]})]
+
+
+def test_an_instance_is_replaced_to_move_to_another_pool() -> None:
+    def root(pool: str) -> dict[str, Any]:
+        return {"root": {"type": "disk", "path": "/", "pool": pool}}
+
+    item = {**INSTANCE, "state": "started", "replace": True, "devices": root("new")}
+    body = instance("Running", devices=root("old"), **{WANTED_IMAGE: ""})
+    assert steps(item, body) == [Step("replace", {"pool": "old"}, {"pool": "new"})]
+    assert actions(item, {**body, "devices": root("new")}) == []
+
+
+def test_an_instance_without_an_address_is_waited_for_and_that_is_no_change() -> None:
+    item = {**INSTANCE, "state": "started", "wait_for": "address"}
+    assert steps(item, instance("Running", **{NO_ADDRESS: True})) == [Step("wait", {}, {}, changes=False)]
+    assert steps(item, instance("Running", **{NO_ADDRESS: False})) == []
+
+
+def test_an_instance_that_lost_its_network_is_restarted() -> None:
+    item = {**INSTANCE, "state": "started"}
+    assert actions(item, instance("Running", **{UNPLUGGED: ["eth0"]})) == ["restart"]
+    assert actions({**item, "state": "present"}, instance("Running", **{UNPLUGGED: ["eth0"]})) == []
+
+
+def test_a_network_whose_interface_vanished_is_set_up_again() -> None:
+    body = {"config": {}, "description": "", VANISHED: True}
+    assert actions({"kind": "network", "name": "n"}, body) == ["reload"]
+    assert actions({"kind": "network", "name": "n", "state": "absent"}, body) == ["delete"]
 
 
 def test_only_global_addresses_count() -> None:
