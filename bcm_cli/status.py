@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
@@ -165,7 +165,7 @@ def info(args: argparse.Namespace) -> int:
             facts["server"] = f"{environment['server']} {environment['server_version']} on {environment['server_name']}"
             facts["storage_pool"] = _pool(client, datacenter.storage_pool)
             facts["stacks"] = sorted(deployed(client))
-            facts["volumes"] = _volumes(client, datacenter.storage_pool)
+            facts["volumes"] = _volumes(client)
     except LxdError as error:
         facts["server"] = f"does not answer: {error}"
     return answer(facts, args.json)
@@ -180,12 +180,14 @@ def _pool(client: Client, name: str) -> str:
     return f"{name} ({pool['driver']}, {amount(space.get('used', 0))} of {amount(space['total'])} used)"
 
 
-def _volumes(client: Client, pool: str) -> list[dict[str, Any]]:
-    try:
-        volumes = client.get(f"/1.0/storage-pools/{pool}/volumes/custom", recursion=1)
-    except NotFound:
-        return []
+def _volumes(client: Client) -> list[dict[str, Any]]:
+    """The volumes of the project in all pools; none if there is no such project."""
     return [
-        {"volume": volume["name"], "size": volume["config"].get("size"), "used_by": len(volume["used_by"])}
-        for volume in volumes
+        {
+            "volume": f"{pool['name']}/{volume['name']}",
+            "size": volume["config"].get("size"),
+            "used_by": len(volume["used_by"]),
+        }
+        for pool in client.get("/1.0/storage-pools", project=False, recursion=1)
+        for volume in client.find(f"/1.0/storage-pools/{quoted(pool['name'])}/volumes/custom", recursion=1) or ()
     ]

@@ -295,7 +295,8 @@ def volume(site: Checkout) -> Iterator[str]:
     """One with something in it."""
     with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
         path = "/1.0/storage-pools/default/volumes/custom"
-        client.call("POST", path, {"name": "tor-data", "config": {"size": "64MiB"}}, what="make a volume")
+        config = {"size": "64MiB", "user.bcm.datacenter": "local", "user.bcm.chain": "regtest"}
+        client.call("POST", path, {"name": "tor-data", "config": config}, what="make a volume")
         yield "tor-data"
         client.call("DELETE", f"{path}/tor-data", what="delete the volume")
 

@@ -58,9 +58,18 @@ options:
     type: list
     elements: str
   storage_pool:
-    description: The storage pool of instances and volumes.
+    description:
+      - The storage pool of instances and volumes.
+      - What would start with an empty volume because its data lies in another pool is refused.
     type: str
     default: default
+  move_volumes:
+    description:
+      - Moves the volumes of O(stacks) and of what they need to O(storage_pool), when they lie in another one.
+      - Instances are stopped, volumes copied, and the former ones deleted once the stacks are verified with the copies.
+        What is killed meanwhile is completed by the same command.
+    type: bool
+    default: false
   subnet:
     description:
       - The private IPv4 network of the data center on this chain, with prefix /20.
@@ -358,6 +367,18 @@ plan:
             pow: false
             intro_defense: false
             max_streams: 0
+    moves:
+      description: What brings the volumes to O(storage_pool), for M(bcm.core.lxd_apply).
+      type: dict
+      contains:
+        instances:
+          description: The instances that are stopped before.
+          type: list
+          elements: dict
+        volumes:
+          description: The volumes that are copied.
+          type: list
+          elements: dict
     foundation:
       description: The resources that builders need, for M(bcm.core.lxd_apply).
       type: list

@@ -20,9 +20,11 @@ from ..module_utils._errors import BcmError
 from ..module_utils._image.cache import Cache
 from ..module_utils._image.hash import base_hash, image_hash
 from ..module_utils._image.store import stored
+from ..module_utils._lxd.client import quoted
+from ..module_utils._lxd.resources import MOVED_TO, REPLACED
 from ..module_utils._plan.catalogue import ROLES, Stack
 from ..module_utils._plan.plan import OutOfReach
-from ..module_utils._plan.request import Deployed, Found, Site, Source
+from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
 from ._action import plain
 
 if TYPE_CHECKING:
@@ -134,10 +136,13 @@ def read_found(client: Client, site: Site) -> Found:
     builders, strangers = [], []
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
+        stack = config.get("user.bcm.stack")
+        asked, running = config.get("user.bcm.asked") == "true", instance["status"] == "Running"
         if "user.bcm.builder" in config:
             builders.append(name)
-        elif config.get("user.bcm.stack") == name:
-            asked, running = config.get("user.bcm.asked") == "true", instance["status"] == "Running"
+        elif stack and REPLACED in config:
+            stacks.setdefault(stack, Deployed(asked=asked, running=running))
+        elif stack == name:
             stacks[name] = Deployed(asked=asked, running=running)
         else:
             strangers.append(name)
@@ -145,18 +150,25 @@ def read_found(client: Client, site: Site) -> Found:
         stacks=stacks,
         builders=builders,
         strangers=strangers,
-        volumes=_volumes(client, project) if request.state == "absent" else {},
+        volumes=_volumes(client, site),
         sources=Source.read(there["config"]),
         architecture=architecture,
     )
 
 
-def _volumes(client: Client, project: str) -> dict[str, str]:
-    """Custom volumes of a project and their pools: in all pools, for the setting may have changed since."""
+def _volumes(client: Client, site: Site) -> list[Volume]:
+    """Custom volumes of the project, in all pools, for the setting may have changed since."""
     pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
-    return {
-        volume["name"]: pool
+    return [
+        Volume(
+            pool,
+            volume["name"],
+            tuple(f"{key}={value}" for key, value in site.owner.items() if volume["config"].get(key) != value),
+            volume["config"].get(MOVED_TO),
+        )
         for pool in pools
-        for volume in client.get(f"/1.0/storage-pools/{pool}/volumes/custom", recursion=1, project=project)
+        for volume in client.get(
+            f"/1.0/storage-pools/{quoted(pool)}/volumes/custom", recursion=1, project=site.names.project
+        )
         if "/" not in volume["name"]  # a snapshot goes with its volume
-    }
+    ]

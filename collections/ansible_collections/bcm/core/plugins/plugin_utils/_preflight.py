@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..module_utils._errors import BcmError
 from ..module_utils._lxd import host_rules
 from ..module_utils._lxd.client import quoted
+from ..module_utils._lxd.engine import check_owners, observe
+from ..module_utils._lxd.resources import parse
 from ..module_utils._plan import names
 from ..module_utils._plan.fields import size_in_bytes
 
@@ -43,10 +45,16 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
     # none if there is no such project yet
     instances = client.find("/1.0/instances", recursion=1) or []
     if plan["state"] in ("present", "restarted"):
+        _check_owners(client, plan)
         facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances})
         _check_subnets(client, plan)
-    facts["lost"] = _lost(client, plan, instances)
-    if facts["lost"]:
+    vanished, facts["lost"] = _lost(client, plan, instances)
+    if vanished:
+        facts["warnings"] = [
+            f"The host lost the bridge {', '.join(vanished)}, which a run sets up again, and restarts the instances on "
+            "it: see which program deletes its network interfaces"
+        ]
+    elif facts["lost"]:
         facts["warnings"] = [
             f"The host lost the rules that LXD made for {', '.join(facts['lost'])}, which a run puts back: "
             "see which program flushes its firewall"
@@ -54,10 +62,24 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _lost(client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The networks of the data center whose rules the host has lost; tried from one instance on each member.
+def _check_owners(client: Client, plan: Mapping[str, Any]) -> None:
+    """Refuse to take over what bears the plan's names and is somebody else's. Raises LxdError."""
+    named = {"kind", "name", "project", "pool", "owner"}
+    items = {}
+    for item in (*plan["foundation"], *plan["resources"]):
+        if item["state"] != "absent":
+            wanted = parse({key: value for key, value in item.items() if key in named})
+            items[wanted.project, wanted.reference] = wanted
+    check_owners(observe(client, list(items.values())))
 
-    That on which it is tried comes last, so that a run that is killed in between leaves the next one something to find.
+
+def _lost(
+    client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """The bridges that do not exist on the host, and all networks that have to be set up again.
+
+    Whether the host has the rules of the networks is tried from one instance on each member. The network on which that
+    is tried comes last, so that a run that is killed in between leaves the next one something to find.
     """
     network = plan["network"]
     tried = {
@@ -65,10 +87,14 @@ def _lost(client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[s
         for item in instances
         if item["status"] == "Running" and item["devices"].get("eth0", {}).get("network") == network["name"]
     }
-    if not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
-        return []
+    if not tried:
+        return [], []
     there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
-    return [plan[key]["name"] for key in ("uplink", "builders", "network") if plan[key]["name"] in there]
+    ours = [plan[key]["name"] for key in ("uplink", "builders", "network") if plan[key]["name"] in there]
+    vanished = [name for name in ours if client.find(f"/1.0/networks/{quoted(name)}/state", project="default") is None]
+    if not vanished and not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
+        return [], []
+    return vanished, ours
 
 
 def _check_pool(client: Client, plan: Mapping[str, Any], instances: Container[str]) -> dict[str, Any]:
@@ -104,11 +130,6 @@ def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
     for wanted in (plan["network"], plan["uplink"], plan["builders"]):
         subnet = IPv4Network(wanted["subnet"])
         config = networks[wanted["name"]]["config"] if wanted["name"] in networks else None
-        if config is not None and config.get("user.bcm.datacenter") != plan["datacenter"]:
-            raise BcmError(
-                f'Network "{wanted["name"]}" exists on {client.endpoint.name} but was not made by BCM: '
-                "rename it, or choose another name for the data center"
-            )
         if wanted is plan["builders"] and not new:
             # it comes and goes within the /20 of the others
             continue

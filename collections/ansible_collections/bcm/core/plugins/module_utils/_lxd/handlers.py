@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from . import images
 from .client import CHANGED_MEANWHILE, Client, Operation, quoted
 from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
-from .resources import STARTED_WITH, Resource
+from .resources import COPY_SUFFIX, MOVED_TO, REPLACED, STARTED_WITH, Resource
 
 Body = dict[str, Any]
 
@@ -49,14 +49,7 @@ FORMER = f"{_READ}former"
 #: True for a network whose interface does not exist on its host.
 VANISHED = f"{_READ}vanished"
 
-#: An instance that was put aside keeps here, as JSON, what it had: its devices, and boot.autostart.
-REPLACED = "user.bcm.replaced"
 _HOST_NAME = 63
-
-#: Set on a volume of which a whole copy lies in another pool: the name of that pool.
-MOVED_TO = "user.bcm.moved_to"
-#: Ends the name of a copy that is not complete. No volume of a stack is called so: their names have no dots.
-COPY_SUFFIX = ".copy"
 
 # Configuration that takes effect when an instance is started, and not before.
 _AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limits\.kernel\.|nvidia\.)")
@@ -405,8 +398,7 @@ class InstanceHandler(Handler):
     def _rewrite(
         self, client: Client, resource: Resource, verb: str, body: Body, changed: Body, etag: str | None
     ) -> None:
-        fields = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
-        wanted = {**{name: body.get(name) for name in fields}, **changed}
+        wanted = {**_writable(body), **changed}
         self.call(client, resource, verb, "PUT", resource.path, wanted, etag=etag)
 
     def _rename(self, client: Client, resource: Resource, old: str, new: str) -> None:
@@ -454,14 +446,13 @@ class InstanceHandler(Handler):
         """Keep in the instance what it was started with: a later run compares that with what runs then."""
         # If this fails, that run restarts it.
         with contextlib.suppress(LxdError):
-            body = self.read(client, resource)[0]
+            body, etag = self.read(client, resource)
             liblxc = self._liblxc(client, resource)
             if body is None or not liblxc:
                 return
             stamp = _started_with(body.get("expanded_config") or body["config"], liblxc)
             if body["config"].get(STARTED_WITH) != stamp:
-                client.call("PATCH", resource.path, {"config": {STARTED_WITH: stamp}}, what=f"mark {resource.label}",
-                            project=resource.project)  # fmt: skip
+                self._rewrite(client, resource, "mark", body, {"config": {**body["config"], STARTED_WITH: stamp}}, etag)
 
     def _shut_down(self, client: Client, resource: Resource, action: str) -> None:
         force = bool(resource.options["force_stop"])
@@ -495,6 +486,13 @@ class InstanceHandler(Handler):
                     f"Failed to start {resource.label}: it runs, but got no address within {deadline:g} s"
                 )
             time.sleep(0.1)
+
+
+def _writable(body: Body) -> Body:
+    """What a PUT has to carry of an instance. A PATCH of LXD 5.0 forgets the description."""
+    return {
+        key: body.get(key) for key in ("architecture", "config", "description", "devices", "ephemeral", "profiles")
+    }
 
 
 def _aside(name: str) -> str:
@@ -573,19 +571,22 @@ class NetworkHandler(Handler):
                 self._filter_anew(client, resource, path)
         there = body["config"].get(key, "")
         for value in ("" if there else _USUAL[key], there):
-            self.call(client, resource, "reload", "PATCH", resource.path, {"config": {key: value}})
+            # A PATCH of LXD 5.0 forgets the description.
+            wanted = {"description": body.get("description", ""), "config": {**body["config"], key: value}}
+            self.call(client, resource, "reload", "PUT", resource.path, wanted)
 
     def _filter_anew(self, client: Client, resource: Resource, used_by: str) -> None:
         url = urlsplit(used_by)
         project = parse_qs(url.query).get("project", ["default"])[0]
-        devices = client.get(url.path, project=project)["devices"]
+        body = client.get(url.path, project=project)
+        devices = body["devices"]
         for name, device in devices.items():
             key = next((key for key in _FILTERS if device.get(key) == "true"), None)
             if device.get("network") == resource.name and key:
                 for value in ("false", "true"):
-                    changed = {"devices": {**devices, name: {**device, key: value}}}
+                    changed = {**_writable(body), "devices": {**devices, name: {**device, key: value}}}
                     what = f"reload the filter of {name} in {url.path.rpartition('/')[2]}"
-                    client.call("PATCH", url.path, changed, what=what, project=project)
+                    client.call("PUT", url.path, changed, what=what, project=project)
 
 
 def _has_vanished(client: Client, resource: Resource, body: Body) -> bool:
@@ -658,7 +659,8 @@ class VolumeHandler(Handler):
             origin = {"type": "copy", "pool": source["pool"], "name": resource.name}
             wanted = {"name": resource.name + COPY_SUFFIX, "type": "custom", "source": origin}
             self.call(client, resource, "copy", "POST", resource.collection, wanted, target=resource.target)
-            self.call(client, resource, "mark the former", "PATCH", former, {"config": {MOVED_TO: pool}})
+            marked = {"description": body["description"], "config": {**body["config"], MOVED_TO: pool}}
+            self.call(client, resource, "mark the former", "PUT", former, marked)
         self.call(client, resource, "rename the copy of", "POST", copy, {"name": resource.name})
         made = self.read(client, resource)[0] or {}
         before, after = self.difference(resource, made)

@@ -22,6 +22,12 @@ _SERVER_PREFIXES = ("volatile.", "image.")
 
 #: What an instance was started with, which the engine writes down whenever it starts one.
 STARTED_WITH = "user.bcm.started"
+#: An instance that was put aside keeps here, as JSON, what it had: its devices, and boot.autostart.
+REPLACED = "user.bcm.replaced"
+#: Set on a volume of which a whole copy lies in another pool: the name of that pool.
+MOVED_TO = "user.bcm.moved_to"
+#: Ends the name of a copy that is not complete. No volume of a stack is called so: their names have no dots.
+COPY_SUFFIX = ".copy"
 
 Reference = tuple[str, str]
 

@@ -19,7 +19,7 @@ from .._artifact import locks
 from .._artifact.declaration import Release
 from .._artifact.download import side_by_side
 from .._errors import BcmError
-from . import names, network, onions, resources
+from . import names, network, onions, resources, volumes
 from .catalogue import Catalogue, Service, Stack, changes_of
 from .fields import size_in_bytes
 from .request import Found, Request, Site, Source
@@ -221,8 +221,18 @@ class Planner:
             }
             for name in acted
         }
+        moves = volumes.moves(self.request, instances, found)
+        for instance in instances.values():
+            behind = volumes.left_behind(self.request, instance, found, moves)
+            instance["left_behind"] = resources.volumes_gone(self.site, behind) if self.request.move_volumes else []
+            self._warnings += [
+                f"Volume {volume} was moved and is still there: run again with -e move_volumes=true to delete it"
+                for volume in behind
+                if not self.request.move_volumes
+            ]
         return {
             **self._frame(acted, asked, live),
+            "moves": resources.moved(self.site, instances, moves, found),
             "instances": instances,
             "images": list(images.values()),
             "secrets": self._secrets(acted, live),
@@ -303,6 +313,7 @@ class Planner:
             "builders": _subnet(site.names.builders, site.subnets.builders),
             "asked": self.catalogue.ordered(asked),
             "stacks": list(acted),
+            "moves": {"instances": [], "volumes": []},
             "exceptions": [exemption.plain() for exemption in site.exceptions(*live)],
         }
 

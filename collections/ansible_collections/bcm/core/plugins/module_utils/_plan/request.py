@@ -39,6 +39,7 @@ class Request:
     delete_data: bool = False
     #: POOL/VOLUME of all that may be deleted; None for whatever the request means
     confirmed_volumes: Collection[str] | None = None
+    move_volumes: bool = False
     exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
 
     @property
@@ -76,13 +77,32 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A custom volume as it was found."""
+
+    pool: str
+    name: str
+    #: the marks of this data center that it does not bear
+    missing_marks: Sequence[str] = ()
+    #: the pool in which a whole copy of it lies
+    moved_to: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        return not self.missing_marks
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Found:
     """What the data center's project holds before anything is done."""
 
     stacks: Mapping[str, Deployed] = field(default_factory=dict)
     builders: Sequence[str] = ()
     strangers: Sequence[str] = ()
-    volumes: Mapping[str, str] = field(default_factory=dict)  # name -> pool
+    volumes: Sequence[Volume] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
     architecture: str = "x86_64"  # the kernel's name of it
 
@@ -107,6 +127,11 @@ class Site:
         """
         ways = sorted(f"{item.protocol} {item.to} {item.port}" for item in self.exceptions(stack))
         return " ".join([stack, *ways])
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """The marks that everything of the data center bears, and nothing else does."""
+        return {"user.bcm.datacenter": self.request.datacenter, "user.bcm.chain": self.request.chain}
 
     def service(self, stack: str, key: str) -> dict[str, Any]:
         service = self.catalogue[stack].services[key]

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
+from .._lxd.resources import COPY_SUFFIX
 from . import names, network
 from .onions import Carried
-from .request import Found, Site, Source
+from .request import Found, Site, Source, Volume
 
 Resource = dict[str, Any]
 Instances = Mapping[str, Mapping[str, Any]]
@@ -30,6 +31,7 @@ def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
             "name": site.names.project,
             "state": "present",
             "description": _description(site, "Instances"),
+            "owner": site.owner,
             "config": {
                 "features.images": "false",
                 "features.networks": "false",
@@ -46,6 +48,7 @@ def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
             "state": "present",
             "type": "bridge",
             "description": _description(site, "Builders"),
+            "owner": site.owner,
             "config": {
                 "ipv4.address": network.with_prefix(site.subnets.builders),
                 "ipv4.nat": "true",
@@ -67,20 +70,12 @@ def wanted(
     """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
     project, builders = foundation(site, sources)
     volumes = [
-        {
-            "kind": "storage_volume",
-            "pool": site.request.storage_pool,
-            "project": site.names.project,
-            "content_type": "filesystem",
-            "name": volume["volume"],
-            "state": "present",
-            "config": {"size": volume["size"], **_marks(site, stack=name)},
-        }
+        _volume(site, name, volume["volume"], volume["size"])
         for name, instance in instances.items()
         for volume in instance["volumes"].values()
     ]
     # Nobody has a resolver that asks the world when nothing is baked.
-    done = [] if found.builders else _absent("network", _SHARED, builders["name"])
+    done = [] if found.builders else _absent(site, "network", _SHARED, builders["name"])
     return [
         project,
         *done,
@@ -92,57 +87,122 @@ def wanted(
 
 
 def instances_gone(site: Site, stacks: Collection[str]) -> list[Resource]:
-    return _absent("instance", site.names.project, *stacks)
+    return _absent(site, "instance", site.names.project, *stacks)
 
 
 def stopped(site: Site, instances: Instances) -> list[Resource]:
-    return [{"kind": "instance", "name": name, "state": "stopped", "project": site.names.project} for name in instances]
+    project = site.names.project
+    return [
+        {"kind": "instance", "name": name, "state": "stopped", "project": project, "owner": site.owner}
+        for name in instances
+    ]
 
 
 def removed(
     site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried], found: Found
 ) -> tuple[list[Resource], list[str]]:
     """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
-    doomed = _doomed_volumes(site, live, found) if site.request.delete_data else {}
+    named = _named_volumes(site, live, found)
+    doomed = [volume for volume in named if volume.is_ours] if site.request.delete_data else []
+    foreign = [volume for volume in named if not volume.is_ours] if site.request.delete_data else []
+    warnings = _left_alone(site, foreign)
     project = site.names.project
-    gone = _absent("instance", project, *instances)
-    volumes = [{**item, "pool": doomed[item["name"]]} for item in _absent("storage_volume", project, *doomed)]
+    gone = _absent(site, "instance", project, *instances)
+    volumes = volumes_gone(site, doomed)
     if live:
-        return [*gone, *volumes, *_network(site, live, carried), *_uplink(site, live)], []
-    gone += [*_absent("instance", project, *found.builders), *volumes]
+        return [*gone, *volumes, *_network(site, live, carried), *_uplink(site, live)], warnings
+    # of builders, there is another mark, and who is at work
+    gone += [{**item, "owner": {}} for item in _absent(site, "instance", project, *found.builders)]
+    gone += volumes
     if found.strangers:
         return gone, [
+            *warnings,
             f"Project {project} and its networks stay, because of instances that are none of ours: "
-            f"{', '.join(found.strangers)}"
+            f"{', '.join(found.strangers)}",
         ]
-    gone += _absent("network", _SHARED, site.names.network, site.names.uplink, site.names.builders)
-    gone += _absent("network_acl", _SHARED, site.names.network, site.names.uplink)
-    left = sorted(set(found.volumes).difference(doomed))
+    gone += _absent(site, "network", _SHARED, site.names.network, site.names.uplink, site.names.builders)
+    gone += _absent(site, "network_acl", _SHARED, site.names.network, site.names.uplink)
+    left = sorted(str(volume) for volume in found.volumes if volume not in doomed and volume not in foreign)
     if left:
-        return gone, [
+        warnings.append(
             f"Project {project} stays, with the data in it: {', '.join(left)}; "
             "run again with delete_data=true to destroy it"
-        ]
-    return gone + _absent("project", _SHARED, project), []
+        )
+    return gone + ([] if left or foreign else _absent(site, "project", _SHARED, project)), warnings
 
 
-def _absent(kind: str, project: str, *gone: str) -> list[Resource]:
-    return [{"kind": kind, "name": name, "state": "absent", "project": project} for name in gone]
+def _left_alone(site: Site, foreign: Collection[Volume]) -> list[str]:
+    if not foreign:
+        return []
+    project, marks = site.names.project, " ".join(f"{key}={value}" for key, value in site.owner.items())
+    return [
+        f"Project {project} stays, with volumes that do not bear our marks: {', '.join(map(str, foreign))}; if one is "
+        f"yours, say so with `lxc storage volume set POOL VOLUME {marks} --project {project}`"
+    ]
 
 
-def _doomed_volumes(site: Site, live: Collection[str], found: Found) -> dict[str, str]:
+def volumes_gone(site: Site, volumes: Collection[Volume]) -> list[Resource]:
+    return [
+        {**item, "pool": volume.pool}
+        for volume in volumes
+        for item in _absent(site, "storage_volume", site.names.project, volume.name)
+    ]
+
+
+def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Found) -> dict[str, list[Resource]]:
+    """The instances that are stopped while their volumes are copied to the data center's pool, and the copies."""
+    volumes = {
+        volume["volume"]: (name, volume["size"])
+        for name, instance in instances.items()
+        for volume in instance["volumes"].values()
+        if volume["volume"] in moves
+    }
+    stopping = {name: instances[name] for name, _size in volumes.values() if name in found.stacks}
+    return {
+        "instances": stopped(site, stopping),
+        "volumes": [
+            {
+                **_volume(site, name, volume, size),
+                "source": {"pool": moves[volume]},
+                # hundreds of gigabytes
+                "deadline": 7 * 86400.0,
+            }
+            for volume, (name, size) in volumes.items()
+        ],
+    }
+
+
+def _absent(site: Site, kind: str, project: str, *gone: str) -> list[Resource]:
+    return [
+        {"kind": kind, "name": name, "state": "absent", "project": project, "owner": site.owner} for name in gone
+    ]
+
+
+def _named_volumes(site: Site, live: Collection[str], found: Found) -> list[Volume]:
     """All volumes if nothing stays, else those of what was named and of what only that needs."""
     if not live:
-        return dict(found.volumes)
+        return list(found.volumes)
     catalogue = site.catalogue
     named = catalogue.closure(catalogue.dependents(site.request.stacks)).difference(live)
     own = {names.volume_name(name, key) for name in named for key in catalogue[name].volumes}
-    return {name: pool for name, pool in found.volumes.items() if name in own}
+    return [volume for volume in found.volumes if volume.name.removesuffix(COPY_SUFFIX) in own]
+
+
+def _volume(site: Site, stack: str, name: str, size: str) -> Resource:
+    return {
+        "kind": "storage_volume",
+        "pool": site.request.storage_pool,
+        "project": site.names.project,
+        "content_type": "filesystem",
+        "name": name,
+        "state": "present",
+        "owner": site.owner,
+        "config": {"size": size, **_marks(site, stack=stack)},
+    }
 
 
 def _marks(site: Site, **more: str) -> dict[str, str]:
-    marks = {"datacenter": site.request.datacenter, "chain": site.request.chain, **more}
-    return {f"user.bcm.{key}": value for key, value in marks.items()}
+    return {**site.owner, **{f"user.bcm.{key}": value for key, value in more.items()}}
 
 
 def _description(site: Site, what: str) -> str:
@@ -169,6 +229,7 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
             "state": "present",
             "type": "bridge",
             "description": _description(site, "Network"),
+            "owner": site.owner,
             "config": {
                 "dns.domain": site.names.domain,
                 "ipv4.address": network.with_prefix(subnet),
@@ -202,6 +263,7 @@ def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
             "state": "present",
             "type": "bridge",
             "description": _description(site, "Way out"),
+            "owner": site.owner,
             "config": {
                 "ipv4.address": network.with_prefix(site.subnets.uplink),
                 # Instances give themselves the address of the plan, and the routes that they shall have.
@@ -241,6 +303,7 @@ def _acl(
         "name": name,
         "state": "present",
         "description": _description(site, what),
+        "owner": site.owner,
         "config": _marks(site),
         "ingress": list(ingress),
         "egress": egress,
@@ -304,6 +367,7 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         "name": name,
         "state": "restarted" if restarted else "started",
         "description": site.catalogue[name].description,
+        "owner": site.owner,
         "image": instance["image"]["alias"],
         "replace": True,
         "config": {

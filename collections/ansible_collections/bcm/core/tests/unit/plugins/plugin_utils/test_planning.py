@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.download import
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site, Volume
 from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, out_of_reach, read_found
 
 
@@ -47,6 +47,7 @@ class FakeClient:
         self.asked.append("closed")
 
 
+MARKS = {"user.bcm.datacenter": "local", "user.bcm.chain": "regtest"}
 PROJECT = {"name": "bcm-local-regtest", "config": {"user.bcm.datacenter": "local"}}
 
 
@@ -61,10 +62,17 @@ ENDPOINT = {
         _instance("web", "Stopped", stack="web", asked="true"),
         _instance("build-web-01234567", builder="me:1:2"),
         _instance("guest"),
+        _instance("tor-replaced", "Stopped", stack="tor", replaced="{}"),
     ],
     "/1.0/storage-pools": [{"name": "default"}, {"name": "fast"}],
-    "/1.0/storage-pools/default/volumes/custom": [{"name": "tor-data"}, {"name": "tor-data/before"}],
-    "/1.0/storage-pools/fast/volumes/custom": [{"name": "web-data"}],
+    "/1.0/storage-pools/default/volumes/custom": [
+        {"name": "tor-data", "config": MARKS},
+        {"name": "tor-data/before", "config": MARKS},
+        {"name": "guest", "config": {"user.bcm.datacenter": "local"}},
+    ],
+    "/1.0/storage-pools/fast/volumes/custom": [
+        {"name": "tor-data", "config": {**MARKS, "user.bcm.moved_to": "default"}}
+    ],
 }
 
 
@@ -199,15 +207,24 @@ def test_nothing_is_there_yet(roles: Path) -> None:
 def test_what_is_there_is_told_apart(roles: Path) -> None:
     found = read_found(FakeClient(ENDPOINT), _site(roles))
     assert found == Found(
-        stacks={"tor": Deployed(asked=False, running=True), "web": Deployed(asked=True, running=False)},
+        stacks={
+            "tor": Deployed(asked=False, running=True),
+            "web": Deployed(asked=True, running=False),
+        },
         builders=["build-web-01234567"],
         strangers=["guest"],
+        volumes=[
+            Volume("default", "tor-data"),
+            Volume("default", "guest", ("user.bcm.chain=regtest",)),
+            Volume("fast", "tor-data", moved_to="default"),
+        ],
     )
 
 
-def test_volumes_of_all_pools_matter_for_removal_only(roles: Path) -> None:
-    found = read_found(FakeClient(ENDPOINT), _site(roles, "absent"))
-    assert found.volumes == {"tor-data": "default", "web-data": "fast"}
+def test_a_stack_whose_replacement_was_killed_is_there(roles: Path) -> None:
+    aside = _instance("tor-replaced", "Stopped", stack="tor", replaced="{}")
+    found = read_found(FakeClient({**ENDPOINT, "/1.0/instances": [aside]}), _site(roles))
+    assert (found.stacks, found.strangers) == ({"tor": Deployed(asked=False, running=False)}, [])
 
 
 def test_somebody_elses_project(roles: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unsupported
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound, Unsupported
 from ansible_collections.bcm.core.plugins.plugin_utils import _preflight
 from ansible_collections.bcm.core.plugins.plugin_utils._preflight import check
 
@@ -34,7 +34,12 @@ class FakeClient:
 
     def get(self, path: str, **_params: Any) -> Any:
         self.asked.append(path)
+        if path not in self.answers:
+            raise NotFound("Not found")
         return self.answers[path]
+
+    def read(self, path: str, **params: Any) -> tuple[Any, None]:
+        return self.get(path, **params), None
 
     def find(self, path: str, **params: Any) -> Any:
         return self.get(path, **params) if path in self.answers else None
@@ -46,6 +51,12 @@ ENDPOINT: dict[str, Any] = {
     "/1.0/networks": [],
 }
 
+
+
+def _wanted(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "state": "present", "project": "p", "owner": MARKED, **more}
+
+
 PLAN: dict[str, Any] = {
     "datacenter": "local",
     "state": "present",
@@ -55,10 +66,15 @@ PLAN: dict[str, Any] = {
     "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
     "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},
     "instances": {"tor": {}, "bitcoind": {}},
+    "foundation": [_wanted("network", "local-r-bld", project="default")],
     "resources": [
-        {"kind": "storage_volume", "name": "tor-data", "config": {"size": "1GiB"}},
-        {"kind": "storage_volume", "name": "bitcoind-data", "config": {"size": "4GiB"}},
-        {"kind": "instance", "name": "tor"},
+        _wanted("storage_volume", "tor-data", pool="default", config={"size": "1GiB"}),
+        _wanted("storage_volume", "bitcoind-data", pool="default", config={"size": "4GiB"}),
+        _wanted("instance", "tor"),
+        _wanted("network_acl", "local-r-net", project="default"),
+        _wanted("network", "local-r-net", project="default"),
+        _wanted("network", "local-r-up", project="default"),
+        {**_wanted("network", "local-r-bld", project="default"), "state": "absent"},
     ],
 }
 
@@ -105,7 +121,9 @@ def test_a_pool_that_is_too_small() -> None:
 def test_what_is_there_needs_no_room() -> None:
     there = {
         "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 9.9 * GIB}},
-        "/1.0/storage-pools/default/volumes/custom": [{"name": "tor-data"}, {"name": "bitcoind-data"}],
+        "/1.0/storage-pools/default/volumes/custom": [
+            {"name": "tor-data", "config": MARKED}, {"name": "bitcoind-data", "config": MARKED},
+        ],
         "/1.0/instances": [_instance("tor", status="Stopped"), _instance("bitcoind", status="Stopped")],
     }
     assert check(FakeClient(there), PLAN)["pool"]["needed"] == 0
@@ -114,7 +132,8 @@ def test_what_is_there_needs_no_room() -> None:
 def _instance(
     name: str, status: str = "Running", location: str = "none", network: str = "local-r-net"
 ) -> dict[str, Any]:
-    return {"name": name, "status": status, "location": location, "devices": {"eth0": {"network": network}}}
+    devices = {"eth0": {"network": network}}
+    return {"name": name, "status": status, "location": location, "devices": devices, "config": MARKED}
 
 
 @pytest.mark.parametrize("lost", [["two"], ["one", "two"], []])
@@ -134,10 +153,40 @@ def test_rules_that_a_host_has_lost(lost: list[str], monkeypatch: pytest.MonkeyP
         _instance("elsewhere", location="d", network="other"),
     ]
     networks = [_bridge(name, "10.80.16.1/21", **MARKED) for name in ("local-r-net", "local-r-up", "other")]
-    facts = check(FakeClient({"/1.0/instances": instances, "/1.0/networks": networks}), {**PLAN, "state": "absent"})
+    states = {f"/1.0/networks/{item['name']}/state": {} for item in networks}
+    there = {"/1.0/instances": instances, "/1.0/networks": networks, **states}
+    facts = check(FakeClient(there), {**PLAN, "state": "absent"})
     assert facts["lost"] == (["local-r-up", "local-r-net"] if lost else [])
     assert ("warnings" in facts) == bool(lost)
     assert set(asked) <= {("one", "10.80.16.1"), ("two", "10.80.16.1")}
+
+
+def test_a_bridge_that_the_host_has_lost() -> None:
+    """All networks are set up again: what an instance without its bridge is answered says nothing of the rules."""
+    there = {
+        "/1.0/instances": [_instance("one")],
+        "/1.0/networks": [_bridge(name, "10.80.16.1/21", **MARKED) for name in ("local-r-net", "local-r-up")],
+        "/1.0/networks/local-r-up/state": {},
+    }
+    facts = check(FakeClient(there), {**PLAN, "state": "absent"})
+    assert facts["lost"] == ["local-r-up", "local-r-net"]
+    assert facts["warnings"][0].startswith("The host lost the bridge local-r-net, which a run sets up again, and ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "label"),
+    [
+        ("/1.0/network-acls/local-r-net", {}, "network acl local-r-net"),
+        ("/1.0/storage-pools/default/volumes/custom", {"name": "tor-data"}, "storage volume default/tor-data"),
+        ("/1.0/instances/tor", {"name": "tor", "status": "Running"}, "instance tor"),
+    ],
+)
+def test_what_is_somebody_elses_is_refused_before_anything_is_changed(path: str, body: Any, label: str) -> None:
+    for config in ({}, {"user.bcm.datacenter": "other"}):
+        theirs = {**body, "config": config}
+        answers = {path: [theirs] if path.endswith("custom") else theirs}
+        with pytest.raises(LxdError, match=f"^{label}: there already, without the marks user.bcm.datacenter=local"):
+            check(FakeClient(answers), PLAN)
 
 
 def test_a_pool_that_cannot_tell_its_size() -> None:
@@ -159,9 +208,9 @@ def _bridge(name: str, address: str, **config: str) -> dict[str, Any]:
         ([_bridge("wide", "10.80.0.1/16")], '"wide" has 10.80.0.0/16; set bcm_subnet to a free private /20'),
         ([_bridge("up", "10.80.24.9/30")], "Subnet 10.80.24.0/24 of data center local is taken"),
         ([_bridge("bld", "10.80.25.9/30")], "Subnet 10.80.25.0/24 of data center local is taken"),
-        ([_bridge("local-r-bld", "10.80.25.1/24")], 'Network "local-r-bld" exists on /run/x but was not made by BCM'),
+        ([_bridge("local-r-bld", "10.80.25.1/24")], "network local-r-bld: there already, without the marks"),
         ([{"name": "tun0", "managed": False, "type": "unknown", "config": {}}], '"tun0" has 10.80.16.8/29'),
-        ([_bridge("local-r-net", "10.80.16.1/21")], 'Network "local-r-net" exists on /run/x but was not made by BCM'),
+        ([_bridge("local-r-net", "10.80.16.1/21")], "network local-r-net: there already, without the marks"),
         (
             [_bridge("local-r-up", "10.1.0.1/24", **MARKED), _bridge("x", "10.80.24.1/24")],
             'Subnet 10.80.24.0/24 .* "x" has',

@@ -96,8 +96,6 @@ class Memory:
             self._act(path.removesuffix("/state"), body["action"])
         elif method == "PUT" and body is not None:
             self.objects[path].update(body)
-        elif method == "PATCH" and body is not None:
-            self.objects[path]["config"] = {**self.objects[path]["config"], **body["config"]}
         elif path in self.objects and body is not None:
             new = f"{path.rpartition('/')[0]}/{body['name']}"
             self.objects[new] = {**self.objects.pop(path), "name": body["name"]}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source, Volume
 
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
 
@@ -695,7 +695,7 @@ def test_restarting(planner: Any, namer: Any, by_kind: Any) -> None:
 # -- the way down ------------------------------------------------------------------------------------------------------
 
 WITH_LND = _running(*ELECTRUM, "lnd", asked=("electrum", "lnd"))
-VOLUMES = {"tor-data": "default", "bitcoind-data": "default", "electrs-data": "fast"}
+VOLUMES = [Volume("default", "tor-data"), Volume("default", "bitcoind-data"), Volume("fast", "electrs-data")]
 
 
 @pytest.mark.parametrize(
@@ -773,7 +773,8 @@ def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> 
         ("network_acl", "local-r-up", "absent"),
     ]
     assert plan["warnings"] == [
-        "Project bcm-local-regtest stays, with the data in it: bitcoind-data, electrs-data, tor-data; "
+        "Project bcm-local-regtest stays, with the data in it: default/bitcoind-data, default/tor-data, "
+        "fast/electrs-data; "
         "run again with delete_data=true to destroy it"
     ]
 
@@ -781,12 +782,107 @@ def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> 
 @pytest.mark.parametrize("stacks", [_running(*ELECTRUM, asked=("electrum",)), {}], ids=["running", "gone-already"])
 def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, stacks: Any, by_kind: Any) -> None:
     gone = planner("electrum", state="absent", delete_data=True)
-    plan = gone.plan(Found(stacks=stacks, volumes={**VOLUMES, "old-data": "default"}), namer)
+    plan = gone.plan(Found(stacks=stacks, volumes=[*VOLUMES, Volume("fast", "tor-data")]), namer)
     resources = by_kind(plan["resources"])
-    assert {name for kind, name, _state in resources if kind == "storage_volume"} == {*VOLUMES, "old-data"}
+    doomed = [f"{item['pool']}/{item['name']}" for item in plan["resources"] if item["kind"] == "storage_volume"]
+    assert doomed == ["default/tor-data", "default/bitcoind-data", "fast/electrs-data", "fast/tor-data"]
     assert resources[-1] == ("project", "bcm-local-regtest", "absent")
     assert {state for _kind, _name, state in resources} == {"absent"}
     assert plan["warnings"] == []
+
+
+def test_volumes_of_somebody_else_stay_and_are_named(planner: Any, namer: Any, by_kind: Any) -> None:
+    theirs = Volume("default", "tor-data", ["user.bcm.chain=regtest"])
+    gone = planner("tor", state="absent", delete_data=True)
+    plan = gone.plan(Found(stacks=_running("tor"), volumes=[theirs, Volume("fast", "tor-data")]), namer)
+    kinds = by_kind(plan["resources"])
+    assert [name for kind, name, _state in kinds if kind == "storage_volume"] == ["tor-data"]
+    assert not [name for kind, name, _state in kinds if kind == "project"]
+    assert plan["warnings"] == [
+        "Project bcm-local-regtest stays, with volumes that do not bear our marks: default/tor-data; if one is yours, "
+        "say so with `lxc storage volume set POOL VOLUME user.bcm.datacenter=local user.bcm.chain=regtest "
+        "--project bcm-local-regtest`"
+    ]
+
+
+def test_everything_bears_the_marks_by_which_it_is_known(planner: Any, namer: Any) -> None:
+    """Builders apart, which say who is at work in them."""
+    marks = {"user.bcm.datacenter": "local", "user.bcm.chain": "regtest"}
+    plan = planner("electrum").plan(Found(), namer)
+    for item in (*plan["foundation"], *plan["resources"]):
+        assert item["owner"] == marks
+        assert item["state"] == "absent" or item["config"].items() >= marks.items()
+    found = Found(stacks=_running("tor"), volumes=VOLUMES, builders=["build-x-01234567"])
+    for item in planner("tor", state="absent", delete_data=True).plan(found, namer)["resources"]:
+        assert item["owner"] == ({} if item["name"].startswith("build-") else marks)
+
+
+# -- pools -------------------------------------------------------------------------------------------------------------
+
+
+def _moved(planner: Any, namer: Any, *volumes: Volume, **more: Any) -> dict[str, Any]:
+    request = planner("tor", storage_pool="new", move_volumes=True, **more)
+    return dict(request.plan(Found(stacks=_running("tor"), volumes=volumes), namer))
+
+
+def test_a_start_without_the_data_is_refused(planner: Any, namer: Any) -> None:
+    found = Found(stacks=_running("tor"), volumes=[Volume("old", "tor-data")])
+    with pytest.raises(BcmError) as caught:
+        planner("tor", storage_pool="new").plan(found, namer)
+    assert str(caught.value) == (
+        "A start would begin with empty volumes in storage pool new, but there is old/tor-data: "
+        "set bcm_storage_pool to old, or move the volumes with -e move_volumes=true"
+    )
+    assert planner("tor", storage_pool="old").plan(found, namer)["moves"] == {"instances": [], "volumes": []}
+
+
+def test_volumes_are_moved_and_deleted_afterwards(planner: Any, namer: Any) -> None:
+    plan = _moved(planner, namer, Volume("old", "tor-data"))
+    assert [(item["name"], item["state"]) for item in plan["moves"]["instances"]] == [("tor", "stopped")]
+    (volume,) = plan["moves"]["volumes"]
+    assert (volume["pool"], volume["name"], volume["source"]) == ("new", "tor-data", {"pool": "old"})
+    (behind,) = plan["instances"]["tor"]["left_behind"]
+    assert (behind["pool"], behind["name"], behind["state"]) == ("old", "tor-data", "absent")
+    assert {item["pool"] for item in plan["resources"] if item["kind"] == "storage_volume"} == {"new"}
+
+
+def test_a_move_that_was_killed_is_completed(planner: Any, namer: Any) -> None:
+    # before the copy had its name
+    plan = _moved(planner, namer, Volume("old", "tor-data", moved_to="new"), Volume("new", "tor-data.copy"))
+    assert len(plan["moves"]["volumes"]) == len(plan["instances"]["tor"]["left_behind"]) == 1
+    # before the former one was deleted
+    both = Volume("old", "tor-data", moved_to="new"), Volume("new", "tor-data")
+    plan = _moved(planner, namer, *both)
+    assert plan["moves"]["volumes"] == []
+    assert len(plan["instances"]["tor"]["left_behind"]) == 1
+    # without saying so again
+    plan = planner("tor", storage_pool="new").plan(Found(stacks=_running("tor"), volumes=both), namer)
+    assert plan["instances"]["tor"]["left_behind"] == []
+    assert plan["warnings"] == [
+        "Volume old/tor-data was moved and is still there: run again with -e move_volumes=true to delete it"
+    ]
+    # to a third pool
+    plan = _moved(planner, namer, Volume("old", "tor-data", moved_to="b"), Volume("b", "tor-data"))
+    assert [item["source"] for item in plan["moves"]["volumes"]] == [{"pool": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "complaint"),
+    [
+        (
+            [Volume("new", "tor-data", moved_to="b"), Volume("b", "tor-data")],
+            "^Volume new/tor-data was moved to storage pool b, which has the newer data: set bcm_storage_pool to b",
+        ),
+        ([Volume("a", "tor-data"), Volume("b", "tor-data")], "^Which volume is the newest of a/tor-data, b/tor-data "),
+        (
+            [Volume("a", "tor-data", ["user.bcm.chain=regtest"])],
+            "there is a/tor-data: rename what is not yours, or mark it with user.bcm.chain=regtest$",
+        ),
+    ],
+)
+def test_data_that_cannot_be_moved(planner: Any, namer: Any, volumes: list[Volume], complaint: str) -> None:
+    with pytest.raises(BcmError, match=complaint):
+        _moved(planner, namer, *volumes)
 
 
 def test_removing_all_where_somebody_else_lives_too(planner: Any, namer: Any, by_kind: Any) -> None:

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the volumes of a data center lie: its pool may change, and no data must get lost by that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._errors import BcmError
+from .request import Found, Request, Volume
+
+Instances = Mapping[str, Mapping[str, Any]]
+
+
+def moves(request: Request, instances: Instances, found: Found) -> dict[str, str]:
+    """The volumes that are to be moved to the data center's pool, and the pools where they lie.
+
+    Raises BcmError if an instance would start with an empty volume, or with one that is not the newest.
+    """
+    pool = request.storage_pool
+    outdated: list[Volume] = []
+    elsewhere: dict[str, Volume] = {}
+    for name in _names(instances):
+        lies = {volume.pool: volume for volume in found.volumes if volume.name == name}
+        if pool in lies:
+            if lies[pool].moved_to:
+                outdated.append(lies[pool])
+            continue
+        newest = [volume for volume in lies.values() if volume.moved_to not in lies]
+        if len(newest) > 1:
+            raise BcmError(
+                f"Which volume is the newest of {', '.join(map(str, newest))} is not known: look into them, and rename "
+                "or delete the others"
+            )
+        elsewhere.update((volume.name, volume) for volume in newest)
+    if outdated:
+        raise BcmError(
+            f"Volume {outdated[0]} was moved to storage pool {outdated[0].moved_to}, which has the newer data: set "
+            f"bcm_storage_pool to {outdated[0].moved_to}, and type the command that moves the data center again"
+        )
+    foreign = [volume for volume in elsewhere.values() if not volume.is_ours]
+    if foreign or (elsewhere and not request.move_volumes):
+        shown = ", ".join(map(str, foreign or elsewhere.values()))
+        pools = " or ".join(sorted({volume.pool for volume in elsewhere.values()}))
+        way = (
+            f"rename what is not yours, or mark it with {', '.join(foreign[0].missing_marks)}"
+            if foreign
+            else f"set bcm_storage_pool to {pools}, or move the volumes with -e move_volumes=true"
+        )
+        raise BcmError(f"A start would begin with empty volumes in storage pool {pool}, but there is {shown}: {way}")
+    return {name: volume.pool for name, volume in elsewhere.items()}
+
+
+def left_behind(request: Request, instance: Mapping[str, Any], found: Found, moving: Mapping[str, str]) -> list[Volume]:
+    """Volumes of an instance of which a newer copy lies in the data center's pool, or will."""
+    return [
+        volume
+        for volume in found.volumes
+        for wanted in instance["volumes"].values()
+        if volume.name == wanted["volume"] and volume.pool != request.storage_pool
+        if volume.moved_to == request.storage_pool or moving.get(volume.name) == volume.pool
+    ]
+
+
+def _names(instances: Instances) -> Sequence[str]:
+    return [volume["volume"] for instance in instances.values() for volume in instance["volumes"].values()]
