@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import INSTANCES, Person, client, inside, reported
+from tests.support import LXD_DIR
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -101,6 +102,36 @@ print("ready", flush=True)
 while True:
     asked, who = names.recvfrom(512)
     names.sendto(asked, who)
+"""
+
+
+# Asks for addresses as root can: from many that do not exist, with many names of one's own and that of a neighbour.
+_ASK = """
+import os, socket, struct, sys, time
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+link.bind(("eth0", 0))
+own = link.getsockname()[4]
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+
+def ask(hardware, kind, client, name, *more):
+    options = [(53, bytes([kind])), (61, client), (12, name), *more]
+    body = b"".join(bytes([code, len(value)]) + value for code, value in options) + b"\\xff"
+    head = struct.pack("!BBBBIHH16x16s192xI", 1, 1, 6, 0, 7, 0, 0x8000, hardware, 0x63825363)
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(head + body), 0) + head + body
+    ip = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\\xff" * 4)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    link.send(b"\\xff" * 6 + own + b"\\x08\\x00" + ip + udp)
+
+for number in range(600):
+    client, name = os.urandom(8), f"rogue{number}".encode()
+    for hardware in (own, b"\\x02" + os.urandom(5)):
+        ask(hardware, 1, client, name)
+        # what the server offers is taken at once
+        ask(hardware, 1, client, sys.argv[1].encode(), (80, b""))
+    time.sleep(0.002)
 """
 
 
@@ -186,6 +217,26 @@ def test_no_other_way_out(outside: list[Target], host: list[Target], instance: s
     assert reached(instance, outside + host) == set()
     assert inside("local", instance, "sh", "-c", "getent hosts example.com || echo unknown") == "unknown"
     assert inside("local", instance, "ip", "-6", "route", "show", "default") == ""
+
+
+def test_addresses_and_names_are_those_of_the_plan(started: dict[str, Any]) -> None:
+    """Root in an instance asks for all addresses, by all names; then the others still have theirs."""
+    domain = "local-regtest.bcm"
+
+    def leases() -> set[tuple[str, str]]:
+        lines = (LXD_DIR / "networks/local-r-net/dnsmasq.leases").read_text().splitlines()
+        return {(name, address) for _end, _hardware, address, name, _client in map(str.split, lines)}
+
+    before = leases()
+    assert before == {(name, started[name]["address"]) for name in INSTANCES}
+    inside("local", "electrum", "python3", "-c", _ASK, "bitcoind")
+    inside("local", "electrs", "networkctl", "renew", "eth0")
+    for name in INSTANCES:
+        assert inside("local", "tor", "getent", "hosts", f"{name}.{domain}").split()[0] == started[name]["address"]
+    rogues = "getent hosts rogue1." + domain + " rogue599." + domain + " || echo unknown"
+    assert inside("local", "tor", "sh", "-c", rogues) == "unknown"
+    # the file is written in place
+    _becomes(True, lambda: leases() == before)
 
 
 def test_rules_that_are_flushed(person: Person, outside: list[Target]) -> None:

@@ -89,7 +89,14 @@ def start(
         "config": {_OWNER: _me()},
         "devices": {
             "root": {"type": "disk", "path": "/", "pool": storage_pool},
-            "eth0": {"type": "nic", "network": network, "name": "eth0"},
+            # LXD chooses an address for a NIC that it filters, and the network gives none to anybody else.
+            "eth0": {
+                "type": "nic",
+                "network": network,
+                "name": "eth0",
+                "security.ipv4_filtering": "true",
+                "security.mac_filtering": "true",
+            },
             # What is this machine's loopback is the builder's, too, as far as apt needs it.
             **{
                 f"near{number}": {"type": "proxy", "bind": "instance", "listen": f"tcp:{at}", "connect": f"tcp:{at}"}

@@ -21,6 +21,9 @@ Instances = Mapping[str, Mapping[str, Any]]
 # The project that holds what a project of its own could not: bridges and ACLs exist but once on a host.
 _SHARED = "default"
 
+# No lease but for a NIC of LXD's, and no name that a client gives itself.
+_KNOWN_ALONE = ("dhcp-ignore=tag:!known", "dhcp-ignore-names")
+
 
 def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
     """What a builder needs, and everything else stands on; it remembers where stacks come from."""
@@ -53,6 +56,7 @@ def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
                 "ipv4.address": network.with_prefix(site.subnets.builders),
                 "ipv4.nat": "true",
                 "ipv6.address": "none",
+                "raw.dnsmasq": "\n".join(_KNOWN_ALONE),
                 **_marks(site),
             },
         },
@@ -235,12 +239,21 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
                 "ipv4.address": network.with_prefix(subnet),
                 "ipv4.nat": "false",
                 "ipv6.address": "none",
+                # Addresses are those of the NICs alone: no other is left to be handed out than the host's own.
+                "ipv4.dhcp.ranges": f"{gateway}-{gateway}",
                 # Ports are isolated and the mask is /32, so every packet goes through the host and meets the ACL.
                 # There is no default route: an instance with an uplink must not find one here too, and what runs in
                 # the others must not reach the resolver of the uplink, since LXD lets port 53 of the host through.
-                "raw.dnsmasq": "no-resolv\n"
-                "dhcp-option=1,255.255.255.255\n"
-                f"dhcp-option=121,{gateway}/32,0.0.0.0,{subnet},{gateway}",
+                # Names are the plan's, whatever an instance calls itself or says in another's name.
+                "raw.dnsmasq": "\n".join(
+                    [
+                        "no-resolv",
+                        "dhcp-option=1,255.255.255.255",
+                        f"dhcp-option=121,{gateway}/32,0.0.0.0,{subnet},{gateway}",
+                        *_KNOWN_ALONE,
+                        *(f"host-record={name}.{site.names.domain},{site.addresses[name]}" for name in site.catalogue),
+                    ]
+                ),
                 **_guarded_by(site.names.network),
                 **_marks(site),
             },

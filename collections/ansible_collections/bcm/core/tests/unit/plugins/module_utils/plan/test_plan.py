@@ -570,6 +570,18 @@ def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) ->
     assert "dhcp-option=121,10.80.16.1/32,0.0.0.0,10.80.16.0/21,10.80.16.1" in config["raw.dnsmasq"].splitlines()
 
 
+def test_addresses_and_names_are_the_plans_alone(fresh: dict[str, Any]) -> None:
+    resources = {item["name"]: item for item in [*fresh["resources"], *fresh["foundation"]]}
+    network = resources["local-r-net"]["config"]
+    # no address to choose is left but the host's own, which it keeps
+    assert network["ipv4.dhcp.ranges"] == "10.80.16.1-10.80.16.1"
+    lines = network["raw.dnsmasq"].splitlines()
+    address = fresh["instances"]["electrs"]["address"]
+    assert f"host-record=electrs.local-regtest.bcm,{address}" in lines
+    for config in (network, resources["local-r-bld"]["config"]):
+        assert {"dhcp-ignore=tag:!known", "dhcp-ignore-names"} <= set(config["raw.dnsmasq"].splitlines())
+
+
 def test_what_may_leave(fresh: dict[str, Any]) -> None:
     acl, uplink = fresh["resources"][4:6]
     tor = fresh["instances"]["tor"]["uplink"]
