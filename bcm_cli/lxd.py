@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
@@ -23,6 +25,15 @@ from .datacenter import DataCenter
 _OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
+#: At start and every day, the daemon asks images.linuxcontainers.org for the names of clouds' machine types, and every
+#: six hours the servers of images that it has fetched for newer ones. With a proxy at which nobody listens, it asks
+#: nobody, and looks up no name.
+PROXY = "http://127.0.0.1:9"
+QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
+# Until it has these settings, its environment says the same; a drop-in that is gone when the machine starts again.
+_DROP_IN = """[Service]
+Environment=HTTP_PROXY={proxy} HTTPS_PROXY={proxy}
+"""
 # Of LXD's package: without it, the kernel lets systemd start in about ten instances of a host and in no more.
 _KERNEL_SETTINGS = "/etc/sysctl.d/10-lxd-inotify.conf"
 
@@ -38,17 +49,46 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
             client.server  # noqa: B018  reading it says whether it answers and trusts us
         return
     runs = _answers()
+    is_new = False
     if not runs:
         program = _program()
+        is_new = program is None
         if program is None:
             wanted += setup.LXD_SNAPS if _is_ubuntu() else setup.LXD_PACKAGES
         elif "/snap/" not in program:
             wanted += setup.LXD_TOOLS
-    setup.packages(wanted, yes)
-    if not runs and not _answers():
-        _start()
-    with datacenter.client() as client:
-        _initialise(client, datacenter.storage_pool)
+    # What installs it may start it, too.
+    with _silenced("snap.lxd.daemon" if _is_ubuntu() else "lxd", is_new):
+        setup.packages(wanted, yes)
+        if not runs and not _answers():
+            _start()
+        with datacenter.client() as client:
+            _initialise(client, datacenter.storage_pool)
+
+
+@contextlib.contextmanager
+def _silenced(unit: str, is_new: bool) -> Iterator[None]:
+    """Have systemd start a daemon that is to be installed with a proxy at which nobody listens."""
+    if not (is_new and _uses_systemd()):
+        yield
+        return
+    root = setup.sudo()
+    directory = f"/run/systemd/system/{unit}.service.d"
+
+    def reload(*change: str, stdin: str = "") -> None:
+        subprocess.run([*root, *change], input=stdin.encode(), stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*root, "systemctl", "daemon-reload"], check=True)
+
+    subprocess.run([*root, "mkdir", "-p", directory], check=True)
+    reload("tee", f"{directory}/bcm.conf", stdin=_DROP_IN.format(proxy=PROXY))
+    try:
+        yield
+    finally:
+        reload("rm", "-f", f"{directory}/bcm.conf")
+
+
+def _uses_systemd() -> bool:
+    return os.path.isdir("/run/systemd/system") and not os.environ.get("LXD_DIR")
 
 
 def _answers() -> bool:
@@ -80,7 +120,7 @@ def _start() -> None:
     name = os.path.basename(program)
     root = setup.sudo()
     log = None
-    if os.path.isdir("/run/systemd/system") and not os.environ.get("LXD_DIR"):
+    if _uses_systemd():
         unit = "snap.lxd.daemon" if "/snap/" in program else {"lxd": "lxd", "incusd": "incus"}[name]
         setup.quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
     else:
@@ -92,7 +132,8 @@ def _start() -> None:
             subprocess.run([*root, sysctl, "--quiet", f"--load={_KERNEL_SETTINGS}"], capture_output=True, check=False)
         subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
         command = [program, "--group", _group(), "--logfile", log]
-        environment = ["env", f"LXD_DIR={directory}"] if name == "lxd" else []
+        environment = ["env", f"HTTP_PROXY={PROXY}", f"HTTPS_PROXY={PROXY}"]
+        environment += [f"LXD_DIR={directory}"] if name == "lxd" else []
         setup.step(f"Start {name} (log: {log})")
         subprocess.run(
             [*root, *environment, "setsid", "--fork", *command],
@@ -127,6 +168,7 @@ def _sub_ids(root: list[str]) -> None:
 def _initialise(client: Client, pool: str) -> None:
     if client.get("/1.0/storage-pools"):
         return
+    client.call("PATCH", "/1.0", {"config": QUIET}, what="keep the daemon from calling out by itself", project=False)
     drivers = {driver["Name"] for driver in client.server["environment"].get("storage_supported_drivers", ())}
     driver, config = "dir", {}
     if "btrfs" in drivers and client.endpoint.socket_path:
@@ -139,3 +181,21 @@ def _initialise(client: Client, pool: str) -> None:
     setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}
     client.call("POST", "/1.0/storage-pools", body, what=f"make the storage pool {pool}", project=False)
+
+
+def calls_out(client: Client) -> str | None:
+    """What the daemon of an endpoint sends by itself, past Tor, and how to stop that; None if nothing."""
+    server = client.server
+    config = server["config"]
+    if config.get("core.proxy_https") == PROXY:
+        return None
+    name = server["environment"]["server"]
+    command = "incus" if name == "incus" else "lxc"
+    settings = " ".join(f"{key}={value}" for key, value in QUIET.items())
+    proxy = config.get("core.proxy_https")
+    way = f"through the proxy {proxy}" if proxy else "from the address of the host"
+    return (
+        f"{name} itself asks images.linuxcontainers.org for machine types at start and every day, {way}, and the "
+        f"servers of images that it has fetched for newer ones: `{command} config set {settings}` ends that, and it "
+        "fetches no images any more"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
 
-from . import onion, probe
+from . import lxd, onion, probe
 from .catalogue import catalogue
 from .datacenter import DataCenter
 from .output import answer
@@ -35,12 +35,14 @@ OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
 OUTSIDE6 = "2001:db8::1"
 #: of a host; one answer, even that nobody listens, shows that it can be reached
 _HOST_PORTS = (1, 22, 80, 443, 8443)
+#: of a host, which its rules refuse
+_REFUSED_PORT = 1
 _UNLISTED = 22
 _DISCARD = 9
 _DNS = 53
 _REFUSED = 5  # RFC 1035, section 4.1.1
 _SECONDS = 2.0  # for an answer from the same machine
-_SOON = 60.0  # seconds for a script that waits for less
+_SOON = 300.0  # seconds for a script that waits for less
 #: what is tried, and what a table calls it
 KINDS = {
     "others": "other instances",
@@ -72,7 +74,8 @@ class Goal:
 
     @property
     def attempt(self) -> dict[str, Any]:
-        return {"to": self.to, "port": self.port, "protocol": self.protocol, "refused": self.refused}
+        needed = self.may == "answer"
+        return {"to": self.to, "port": self.port, "protocol": self.protocol, "refused": self.refused, "needed": needed}
 
     @property
     def of_tor(self) -> bool:
@@ -98,18 +101,25 @@ class Tried:
 
     def faults(self) -> list[str]:
         """What is wrong with it, without the name of the instance."""
+        return self._said(judged)
+
+    def undecided(self) -> list[str]:
+        """What could not be decided of it, without the name of the instance."""
+        return self._said(unclear)
+
+    def _said(self, judge: Callable[[Goal, Verdict], str | None]) -> list[str]:
         found: dict[str, list[str]] = {}
         for user, verdict in self.users.items():
-            if fault := judged(self.goal, verdict):
-                found.setdefault(fault, []).append(user)
-        return [f"(as {' and '.join(users)}) {fault}" for fault, users in found.items()]
+            if said := judge(self.goal, verdict):
+                found.setdefault(said, []).append(user)
+        return [f"(as {' and '.join(users)}) {said}" for said, users in found.items()]
 
 
 def judged(goal: Goal, verdict: Verdict) -> str | None:
     """What is wrong with what became of an attempt; None if nothing is."""
     state = verdict["state"]
     if goal.may == "answer":
-        if state == "open":
+        if state in ("open", "left"):
             return None
         if state == "closed":
             return f"reaches {goal.what}, but nothing answers at {goal.protocol} {goal.port}"
@@ -124,11 +134,23 @@ def judged(goal: Goal, verdict: Verdict) -> str | None:
     return None
 
 
+def unclear(goal: Goal, verdict: Verdict) -> str | None:
+    """What could not be decided of an attempt: silence says neither that something was reached nor that it was not."""
+    if goal.may == "answer" and verdict["state"] == "left":
+        return f"got neither an answer nor a refusal from {goal.said}, which the plan lists"
+    if verdict["state"] == "unheard":
+        return f"sends packets to {goal.said}, by {verdict['on']}, where the host does not say what it refuses"
+    return None
+
+
 # -- the verb ---------------------------------------------------------------------------------------------------------
 
 
 def prove(args: argparse.Namespace) -> int:
-    """Try everything, and say it: exit status 1 if something is reached that should not be, or should and is not."""
+    """Try everything, and say it.
+
+    Exit status 1 if something is reached that should not be, or should and is not; 3 if that could not be decided.
+    """
     datacenter: DataCenter = args.datacenter
     services = onion.read(datacenter)
     with datacenter.client() as client:
@@ -159,6 +181,8 @@ class Scene:
         self.stopped = sorted(set(self.instances) - set(self.running))
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
+        daemon = lxd.calls_out(client)
+        self.notes = [daemon] if daemon else []
 
     @cached_property
     def gateways(self) -> dict[str, str]:
@@ -308,8 +332,13 @@ class Scene:
                 for device, some in past.items()
                 for goal in some
             ],
+            "controls": {
+                device: {**Goal("host", "", self.gateways[bridge], _REFUSED_PORT).attempt, "refused": True,
+                         "device": device, "mac": self._mac(bridge)}
+                for device, bridge in self.nics(name).items() if bridge in self.gateways
+            },
             "seconds": _SECONDS,
-        }
+        }  # fmt: skip
         said = self._probed(name, request)
         found = [
             Tried(goal, {
@@ -387,6 +416,15 @@ class Found:
             found += [f"{item['service']} {item['fault']}" for item in self.tor["services"] if item["fault"]]
         return found
 
+    def undecided(self) -> list[str]:
+        return [
+            f"{name} {said}"
+            for name, every in self.tried.items()
+            for tried in every
+            if not (tried.goal.what == onion.TOR and tried.goal.may == "answer" and not self.network)
+            for said in tried.undecided()
+        ]
+
     def rows(self) -> list[dict[str, Any]]:
         """For each instance what it reaches of what the plan lists, and how what it must not reach was tried."""
         rows = []
@@ -431,7 +469,8 @@ class Found:
 
 
 def _tell(args: argparse.Namespace, found: Found) -> int:
-    problems, scene = found.problems(), found.scene
+    problems, undecided, scene = found.problems(), found.undecided(), found.scene
+    status = 1 if problems else 3 if undecided else 0
     onions = list(found.tor["services"]) if found.tor else []
     public = {item["service"]: scene.why(item["service"]) for item in onions if not item["authorization"]}
     facts: dict[str, Any] = {
@@ -442,10 +481,12 @@ def _tell(args: argparse.Namespace, found: Found) -> int:
         "exceptions": scene.exceptions,
         "public_services": public,
         "problems": problems,
+        "undecided": undecided,
+        "notes": scene.notes,
     }
     if args.json:
         answer(facts, True)
-        return int(bool(problems))
+        return status
     answer([_row(row) for row in facts["instances"]], False)
     print()
     answer(_tor_facts(found), False)
@@ -460,10 +501,14 @@ def _tell(args: argparse.Namespace, found: Found) -> int:
     print()
     for name in scene.stopped:
         print(f"{name} does not run: nothing was tried from there, or to it")
+    for note in scene.notes:
+        print(f"Beside the data center: {note}")
     for problem in problems:
         print(f"NOT IN ORDER: {problem}")
-    print(f"\n{_last(found, problems)}")
-    return int(bool(problems))
+    for said in undecided:
+        print(f"NOT DECIDED: {said}")
+    print(f"\n{_last(found, problems, undecided)}")
+    return status
 
 
 def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -475,9 +520,11 @@ def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **{KINDS[kind]: cell(**counts) for kind, counts in kept.items()}}
 
 
-def _last(found: Found, problems: Sequence[str]) -> str:
+def _last(found: Found, problems: Sequence[str], undecided: Sequence[str]) -> str:
     if problems:
         return f"Not in order: {len(problems)} of what is said above"
+    if undecided:
+        return f"Nothing was found to leave, but {len(undecided)} of what was tried could not be decided: run it again"
     kept = [
         " ".join(str(part) for part in (item["stack"], "to", item["to"], item["protocol"], item["port"]) if part)
         for item in found.scene.exceptions

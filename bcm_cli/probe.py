@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pwd
+import random
 import resource
 import select
 import socket
@@ -31,9 +32,13 @@ _UNITS = Path("/var/lib/bcm/units")
 _IPV4, _IPV6, _ALL = 0x0800, 0x86DD, 0x0003
 _OUTGOING = 4  # PACKET_OUTGOING
 _DRAIN = 0.1  # seconds for answers to what was sent last
-# A kernel says once a second and address that it refuses something (icmp_ratelimit of icmp(7)), after six in a row.
-_PAUSE, _AGAIN = 1.1, 6
-_PORTS = 40000  # from which on forged packets say to come
+# A kernel says once a second and address that it refuses something (icmp_ratelimit of icmp(7)), after six in a row; and
+# not of everything that it refuses to anybody (icmp_msgs_per_sec). So what is silent is tried again, as long as that
+# decides something.
+_PAUSE, _SILENT = 1.1, 4
+#: How often something that is refused for sure has to be heard of, in turn with what stays silent, until that silence
+#: means something; and for how many seconds this is tried.
+_HEARD, _BUDGET = 5, 150.0
 
 Attempt = dict[str, Any]
 Verdict = dict[str, Any]
@@ -270,74 +275,121 @@ def verdict(item: Attempt, port: int, status: int, watch: Watch) -> Verdict:
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """What the script answers to ``users`` and ``attempts``, or without them what there is to be tried."""
+    """What the script answers to ``users``, ``attempts`` and ``forged``, or without them what there is to be tried.
+
+    ``forged`` are put on a device as they are. ``controls`` has for each device a forged packet that the host refuses.
+    """
     if "attempts" not in request:
         found = {"users": users(), "listening": listening(), "connections": connections()}
         return {**found, "ipv6": ipv6(), "rules": rules()}
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    watch = Watch()
-    past_routes = _forge(request["forged"], watch)
-    return {"forged": past_routes, "users": _as(request["users"], request["attempts"], watch, request["seconds"])}
-
-
-def _as(ids: dict[str, int], items: list[Attempt], watch: Watch, seconds: float) -> dict[str, list[Verdict]]:
-    """What becomes of the attempts of each user; those that have to be refused, and seem not to be, are made again."""
-    every = list(range(len(items)))
-    found = {name: [Verdict()] * len(items) for name in ids}
-    waiting = {name: [number for number in every if items[number]["but_as"] != name] for name in ids}
-    for again in range(_AGAIN + 1):
-        if again:
-            time.sleep(_PAUSE)
-        work = {name: [items[number] for number in numbers] for name, numbers in waiting.items() if numbers}
-        for name, ends in _once(ids, work, watch, _PAUSE if again else seconds).items():
-            for number, end in zip(waiting[name], ends, strict=True):
-                found[name][number] = end
-        waiting = {
-            name: [number for number in every if items[number]["refused"] and ends[number].get("state") == "left"]
-            for name, ends in found.items()
-        }
-        if not any(waiting.values()):
-            break
-    return found
-
-
-def _once(
-    ids: dict[str, int], work: dict[str, list[Attempt]], watch: Watch, seconds: float
-) -> dict[str, list[Verdict]]:
-    """What becomes of attempts, all users' side by side."""
-    begun = {
-        name: as_user(ids[name], ids[name] and pwd.getpwuid(ids[name]).pw_gid, items, seconds)
-        for name, items in work.items()
+    trials = [Trial(None, item) for item in request["forged"]]
+    by_user = {
+        name: [Trial(name, item) if item["but_as"] != name else None for item in request["attempts"]]
+        for name in request["users"]
     }
-    said = _gathered([pipe for _child, pipe in begun.values()], watch, seconds + 10)
-    found = {}
-    for name, (child, pipe) in begun.items():
-        os.waitpid(child, 0)
-        ends = zip(work[name], json.loads(said[pipe]), strict=True)
-        found[name] = [verdict(item, port, status, watch) for item, (port, status) in ends]
-    return found
+    trials += [trial for some in by_user.values() for trial in some if trial]
+    Trials(request, trials).run()
+    return {
+        "forged": [trial.verdict for trial in trials if trial.user is None],
+        "users": {name: [trial.verdict if trial else {} for trial in some] for name, some in by_user.items()},
+    }
 
 
-def _forge(items: list[Attempt], watch: Watch) -> list[Verdict]:
-    """What becomes of packets that are put on a device as they are; a packet that nobody refuses has left."""
-    found: list[Verdict] = [{"state": "left", "on": item["device"]} for item in items]
-    for again in range(_AGAIN + 1):
-        ports = {number: _PORTS + again * len(items) + number for number, end in enumerate(found)
-                 if end["state"] == "left"}  # fmt: skip
-        for number, port in ports.items():
-            try:
-                with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-                    raw.bind((items[number]["device"], 0))
-                    raw.send(forged(items[number], port))
-            except OSError as error:  # the device is down, or has no address
-                found[number] = {"state": "kept", "why": error.strerror}
-        end = time.monotonic() + _PAUSE
-        while any(found[number]["state"] == "left" for number in ports) and (left := end - time.monotonic()) > 0:
-            select.select([watch.fileno()], [], [], left)
-            watch.read()
-            for number, port in ports.items():
-                found[number] = watch.seen.get(_key(items[number], port), found[number])
-    return found
+class Trial:
+    """Something that is tried by a user, or put on a device if there is none; and what became of it."""
+
+    def __init__(self, user: str | None, item: Attempt) -> None:
+        self.user, self.item = user, item
+        self.verdict: Verdict = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there was nothing but silence where somebody has to speak."""
+        return not self.verdict or (
+            self.verdict["state"] == "left" and bool(self.item.get("refused") or self.item.get("needed"))
+        )
+
+
+class Trials:
+    """All that is tried, again and again until it is decided or nobody says anything any more."""
+
+    def __init__(self, request: dict[str, Any], trials: list[Trial]) -> None:
+        self._ids: dict[str, int] = request["users"]
+        self._controls: dict[str, Attempt] = request["controls"]
+        self._seconds: float = request["seconds"]
+        self._trials = trials
+        self._watch = Watch()
+        # No connection of an earlier time has them, of which the host may still know.
+        self._ports = iter(random.sample(range(20000, 32000), 10000))
+
+    def run(self) -> None:
+        # Others are refused as well, and nobody waits to hear of that: they come last.
+        awaited = [trial for trial in self._trials if trial.item["refused"]]
+        for trials in (awaited, [trial for trial in self._trials if not trial.item["refused"]]):
+            self._decide(trials)
+
+    def _decide(self, trials: list[Trial]) -> None:
+        seconds, silent = self._seconds, 0
+        while trials and silent < _SILENT:
+            self._once(trials, seconds)
+            left = [trial for trial in trials if trial.is_open]
+            silent = silent + 1 if len(left) == len(trials) else 0
+            trials, seconds = left, _PAUSE
+        end = time.monotonic() + _BUDGET
+        for trial in trials:
+            if trial.item["refused"]:
+                self._compare(trial, end)
+
+    def _compare(self, trial: Trial, end: float) -> None:
+        """Try something in turn with what is refused for sure: an instance may use up what the host has to say."""
+        control, heard = Trial(None, self._controls.get(trial.verdict["on"], {})), 0
+        while control.item and trial.is_open and heard < _HEARD and time.monotonic() < end:
+            self._once([control], _PAUSE)
+            if control.verdict["state"] == "rejected":
+                heard += 1
+                time.sleep(_PAUSE)
+            self._once([trial], _PAUSE)
+        if trial.is_open and heard < _HEARD:
+            trial.verdict = {**trial.verdict, "state": "unheard"}
+
+    def _once(self, trials: list[Trial], seconds: float) -> None:
+        """Try them side by side, for some seconds or until all are decided."""
+        ports = {trial: self._forge(trial) for trial in trials if trial.user is None}
+        begun = {}
+        for name, uid in self._ids.items():
+            items = [trial.item for trial in trials if trial.user == name]
+            if items:
+                begun[name] = as_user(uid, uid and pwd.getpwuid(uid).pw_gid, items, seconds)
+        said = _gathered([pipe for _child, pipe in begun.values()], self._watch, seconds + 10)
+        for name, (child, pipe) in begun.items():
+            os.waitpid(child, 0)
+            own = [trial for trial in trials if trial.user == name]
+            for trial, (port, status) in zip(own, json.loads(said[pipe]), strict=True):
+                trial.verdict = verdict(trial.item, port, status, self._watch)
+        end = time.monotonic() + (0 if begun else seconds)
+        while True:
+            self._watch.read()
+            for trial, port in ports.items():
+                if port:
+                    left_by = {"state": "left", "on": trial.item["device"]}
+                    trial.verdict = self._watch.seen.get(_key(trial.item, port), left_by)
+            left = end - time.monotonic()
+            if left <= 0 or not any(trial.is_open for trial in ports):
+                break
+            select.select([self._watch.fileno()], [], [], left)
+
+    def _forge(self, trial: Trial) -> int | None:
+        """The port that a packet says to come from, which is put on a device as it is; None if that cannot be."""
+        port = next(self._ports)
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+                raw.bind((trial.item["device"], 0))
+                raw.send(forged(trial.item, port))
+        except OSError as error:  # the device is down, or has no address
+            trial.verdict = {"state": "kept", "why": error.strerror}
+            return None
+        return port
 
 
 def _gathered(pipes: list[int], watch: Watch, seconds: float) -> dict[int, bytes]:

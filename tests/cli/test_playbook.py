@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,6 +238,27 @@ def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.Ca
     capsys.readouterr()
     lxd.ready(DataCenter("local"), yes=False)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.containers
+def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
+    """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
+    with DataCenter("local").client("default") as client:
+        config = client.server["config"]
+        assert lxd.calls_out(client) is None
+    assert {key: config[key] for key in lxd.QUIET} == lxd.QUIET
+    tried = [line for line in (LXD_DIR / "bcm.log").read_text().splitlines() if "instance types" in line]
+    assert tried
+    assert [line for line in tried if "connection refused" not in line or "lookup" in line] == []
+
+
+@pytest.mark.parametrize("config", [{}, {"core.proxy_https": "http://192.0.2.1:3128"}])
+def test_what_a_daemon_asks_that_was_found(config: dict[str, str]) -> None:
+    client = types.SimpleNamespace(server={"config": config, "environment": {"server": "incus"}})
+    said = lxd.calls_out(client)  # type: ignore[arg-type]
+    assert said and said.startswith("incus itself asks images.linuxcontainers.org")
+    assert "`incus config set core.proxy_http=http://127.0.0.1:9 " in said
+    assert config.get("core.proxy_https", "from the address of the host") in said
 
 
 @pytest.mark.containers

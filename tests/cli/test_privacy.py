@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ OUTSIDE = Goal("outside", "192.0.2.1", "192.0.2.1", 443)
 NAMES = Goal("dns", "203.0.113.1", "203.0.113.1", 53, "udp")
 
 OPEN, CLOSED, LEFT = {"state": "open"}, {"state": "closed"}, {"state": "left", "on": "eth0"}
+UNHEARD = {"state": "unheard", "on": "eth0"}
 KEPT, REJECTED = {"state": "kept", "why": "Network is unreachable"}, {"state": "rejected", "by": "10.0.0.1"}
 
 
@@ -34,6 +36,7 @@ def answered(code: int) -> dict[str, Any]:
     [
         (LISTED, OPEN, None),
         (LISTED, CLOSED, "reaches bitcoind, but nothing answers at tcp 8332"),
+        (LISTED, LEFT, None),
         (LISTED, REJECTED, "cannot reach bitcoind tcp 8332, which the plan lists"),
         (LISTED, KEPT, "cannot reach bitcoind tcp 8332, which the plan lists"),
         (OTHER, OPEN, "reaches bitcoind tcp 22, which the plan does not list"),
@@ -59,6 +62,7 @@ def answered(code: int) -> dict[str, Any]:
         (OUTSIDE, CLOSED, "reaches 192.0.2.1 tcp 443, which the plan does not list"),
         (NAMES, LEFT, "sends packets to 203.0.113.1 udp 53, by eth0, that nothing refuses"),
         (NAMES, KEPT, None),
+        (NAMES, UNHEARD, None),
     ],
 )
 def test_what_is_wrong(goal: Goal, verdict: dict[str, Any], fault: str | None) -> None:
@@ -69,9 +73,59 @@ def test_who_did_it_is_said() -> None:
     assert Tried(OTHER, {"root": OPEN, "electrs": CLOSED, "tls": REJECTED}).faults() == [
         "(as root and electrs) reaches bitcoind tcp 22, which the plan does not list"
     ]
-    assert Tried(LISTED, {"root": OPEN, "electrs": LEFT}).faults() == [
+    assert Tried(LISTED, {"root": OPEN, "electrs": KEPT}).faults() == [
         "(as electrs) cannot reach bitcoind tcp 8332, which the plan lists"
     ]
+
+
+def test_silence_is_no_verdict() -> None:
+    assert Tried(LISTED, {"root": OPEN, "electrs": LEFT}).undecided() == [
+        "(as electrs) got neither an answer nor a refusal from bitcoind tcp 8332, which the plan lists"
+    ]
+    assert Tried(NAMES, {"root": KEPT, "electrs": UNHEARD}).undecided() == [
+        "(as electrs) sends packets to 203.0.113.1 udp 53, by eth0, where the host does not say what it refuses"
+    ]
+    for verdict in (OPEN, CLOSED, KEPT, REJECTED, LEFT):
+        assert Tried(NAMES, {"root": verdict}).undecided() == []
+
+
+class Host(probe.Trials):
+    """A host that says only now and then what it refuses, and nothing of what it lets out."""
+
+    def __init__(self, trials: list[probe.Trial], tells: Callable[[int], bool], lets_out: str = "") -> None:
+        controls = {"eth0": {"to": "10.0.0.1", "port": 1, "protocol": "tcp", "refused": True, "device": "eth0"}}
+        super().__init__({"users": {}, "controls": controls, "seconds": 0}, trials)
+        self._tells, self._lets_out, self._count = tells, lets_out, 0
+
+    def _once(self, trials: list[probe.Trial], seconds: float) -> None:
+        self._count += 1
+        told = self._tells(self._count)
+        for trial in trials:
+            trial.verdict = dict(LEFT)
+            if told and trial.item["to"] != self._lets_out:
+                trial.verdict, told = dict(REJECTED), False
+
+
+@pytest.mark.parametrize(
+    ("tells", "lets_out", "states"),
+    [
+        # one a second, and not each second
+        (lambda count: True, "", ["rejected"] * 20),
+        (lambda count: count % 3 == 0, "", ["rejected"] * 20),
+        (lambda count: False, "", ["unheard"] * 20),
+        (lambda count: True, "192.0.2.7", ["rejected"] * 7 + ["left"] + ["rejected"] * 12),
+    ],
+)
+def test_host_that_says_little_is_asked_again(
+    tells: Callable[[int], bool], lets_out: str, states: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(probe, "_BUDGET", 0.5)
+    monkeypatch.setattr(probe.Watch, "__init__", lambda self: None)
+    items = [{"to": f"192.0.2.{number}", "port": 80, "protocol": "tcp", "refused": True} for number in range(20)]
+    trials = [probe.Trial(None, item) for item in items]
+    Host(trials, tells, lets_out).run()
+    assert [trial.verdict["state"] for trial in trials] == states
 
 
 # -- what the packets say ---------------------------------------------------------------------------------------------
