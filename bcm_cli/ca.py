@@ -219,9 +219,15 @@ def rotate(args: argparse.Namespace) -> int:
     book = seen.book()
     root = _there(book, seen)
     begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
+    if args.compromised and not all(item.distrusted for item in book.roots[:-1]):
+        begun = False
     generation = root.index + (not begun)
     wanted = authorities.present(())
-    work = partial(Authority.everything, wants=wanted, generation=generation, allow_new=True, direct=direct)
+
+    def work(authority: Authority) -> Outcome:
+        own = {"direct": direct, "compromised": args.compromised}
+        return authority.everything(wanted, generation=generation, allow_new=True, **own)
+
     foretold = work(seen)
     if begun:
         setup.step(f"Generation {generation} was begun, and is going to be finished")
@@ -234,7 +240,11 @@ def rotate(args: argparse.Namespace) -> int:
     setup.agreed("Go on?", args.yes, "Nothing was changed")
     outcome = authorities.carry_out(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
-    setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
+    if args.compromised:
+        setup.step("Until then, and until they are told, clients trust whoever has the old root's key")
+        setup.step("Remove the old root from browsers, wallets and phones now, and give them `bcm ca export FOLDER`")
+    else:
+        setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
     return _summary(args, seen, outcome)
 
 

@@ -200,7 +200,9 @@ def make_parser() -> _Parser:
     revoke = verb(ca, "revoke", "ca:revoke", "have a certificate refused from now on", "bcm ca revoke laptop", json)
     revoke.add_argument("certificate", metavar="NAME|SERIAL", help="all that bear a name, or the one of a serial")
     revoke.add_argument("--reason", default="unspecified", help="key_compromise, superseded … (unspecified)")
-    verb(ca, "rotate", "ca:rotate", "begin the next generation of the root", "bcm ca rotate", json)
+    rotate = verb(ca, "rotate", "ca:rotate", "begin the next generation of the root", "bcm ca rotate", json)
+    text = "nobody is to trust the roots before: they do not sign the new one"
+    rotate.add_argument("--compromised", action="store_true", help=text)
     exported = verb(ca, "export", "ca:export", "write the root for who has to trust it", "bcm ca export ~/root", json)
     exported.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="where the files go (here)")
 

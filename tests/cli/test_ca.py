@@ -417,6 +417,18 @@ def test_lost_public_file_begins_the_next_generation(home: Home) -> None:
         )
 
 
+def test_compromised_root(home: Home) -> None:
+    home.issue("laptop")
+    old = (home.out / "root.crt").read_text()
+    told = home.ca("rotate", "--compromised", "--yes")
+    assert "Remove the old root from browsers, wallets and phones now" in told.stderr
+    home.issue("laptop", "--out", str(home.out), "--force")
+    new = (home.out / "root.crt").read_text()
+    assert old not in new
+    assert home.verify("laptop", new) == "OK"
+    assert "unable to get" in home.verify("laptop", old)
+
+
 def test_edited_public_file_is_refused(home: Home) -> None:
     home.issue("laptop")
     home.does("revoke", "laptop")

@@ -139,13 +139,17 @@ class Authority:
         *,
         generation: int | None = None,
         allow_new: bool = False,
+        compromised: bool = False,
         replace_lost: bool = False,
         direct: bool = False,
         days: int = LEAF,
     ) -> Outcome:
-        """Have root, intermediate, certificates and lists, whatever the device has to sign for them in one session."""
+        """Have root, intermediate, certificates and lists, whatever the device has to sign for them in one session.
+
+        ``compromised``: nobody is to trust the roots before a new one.
+        """
         return self._perform(
-            lambda work: work.plan_root(generation, allow_new, ROOT),
+            lambda work: work.plan_root(generation, allow_new, ROOT, compromised),
             lambda work: [] if direct else work.plan_intermediate(replace_lost, INTERMEDIATE),
             lambda work: work.plan_certificates(wants, direct, days),
             lambda work: work.plan_crl({}),
@@ -299,7 +303,7 @@ class _Work:
 
     # -- root ---------------------------------------------------------------------------------------------------------
 
-    def plan_root(self, generation: int | None, allow_new: bool, days: int) -> list[Job]:
+    def plan_root(self, generation: int | None, allow_new: bool, days: int, compromised: bool = False) -> list[Job]:
         end = self._end(days)
         current = self.book.root
         last = current.index if current else self.authority.store.lost_generation() or 0
@@ -321,10 +325,12 @@ class _Work:
                 f"A new root of {domain} needs your consent, {begun}: type `bcm ca {verb}`, or set allow_new_root for "
                 "this once"
             )
-        bridged = current if current and current.certificate.not_valid_after_utc > self.now else None
+        good = current and current.certificate.not_valid_after_utc > self.now and not compromised
+        bridged = current if good else None
         after = f"root g{wanted}: {days} days, {Identity(domain, wanted).uri} at {Identity(domain, wanted).path}"
         before = _line(f"root g{last}", current.certificate) if current else ""
-        return [Job(partial(self._make_root, wanted, bridged, end), before, after, 2 if bridged else 1)]
+        run = partial(self._make_root, wanted, bridged, end, compromised)
+        return [Job(run, before, after, 2 if bridged else 1)]
 
     def _refuse_forgotten(self, last: int, generation: int | None) -> None:
         """The key of a generation is that of before, by which what was revoked and is forgotten would be good again."""
@@ -343,7 +349,7 @@ class _Work:
                 "`bcm ca init --generation N`"
             )
 
-    def _make_root(self, index: int, former: Root | None, end: datetime) -> None:
+    def _make_root(self, index: int, former: Root | None, end: datetime, compromised: bool) -> None:
         domain = self.authority.domain
         if self.book.root:  # whose key tells a mistyped passphrase before a new root rests on it
             self._key(self.book.root, "cross", self.book.root.index)
@@ -354,6 +360,8 @@ class _Work:
             end = min(self.now + timedelta(days=_CROSS), made.not_valid_after_utc)
             cross = pki.cross(made, former.certificate, self._key(former, "cross", former.index), self.begin, end)
             self.book.register(cross, f"cross g{index}", former.key)
+        for root in self.book.roots if compromised else ():
+            root.distrusted = True
         self.book.roots.append(Root(index, made, cross))
 
     # -- intermediate -------------------------------------------------------------------------------------------------

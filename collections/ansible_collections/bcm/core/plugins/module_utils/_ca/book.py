@@ -26,12 +26,16 @@ _REMEMBERED = timedelta(days=30)
 
 @dataclass
 class Root:
-    """One generation; ``cross`` is the same root, signed by the one before."""
+    """One generation; ``cross`` is the same root, signed by the one before.
+
+    ``distrusted``: somebody else has its key, or had something signed with it.
+    """
 
     index: int
     certificate: x509.Certificate
     cross: x509.Certificate | None = None
     crl: x509.CertificateRevocationList | None = None
+    distrusted: bool = False
 
     @property
     def key(self) -> str:
@@ -113,7 +117,8 @@ class Book:
             issued = [item.certificate for item in self.intermediates if item.root == root.index]
             issued += [leaf.certificate for leaf in self.leaves.values() if leaf.issuer == root.key]
             issued += [below.cross] if below.cross else []
-            if root.certificate.not_valid_after_utc > now and any(item.not_valid_after_utc > now for item in issued):
+            alive = root.certificate.not_valid_after_utc > now and not root.distrusted
+            if alive and any(item.not_valid_after_utc > now for item in issued):
                 found.append(root)
         return found
 
@@ -186,6 +191,7 @@ class Book:
                     "certificate": pki.pem(root.certificate),
                     "cross": _text(root.cross),
                     "crl": _text(root.crl),
+                    "distrusted": root.distrusted,
                 }
                 for root in self.roots
             ],
@@ -215,7 +221,8 @@ def from_plain(content: Mapping[str, Any], where: object) -> tuple[Book, datetim
     try:
         book = Book(content["domain"], content["provider"])
         for item in content["roots"]:
-            book.roots.append(Root(item["index"], _load(item["certificate"]), _maybe(item["cross"]), _crl(item["crl"])))
+            certificate, cross, crl = _load(item["certificate"]), _maybe(item["cross"]), _crl(item["crl"])
+            book.roots.append(Root(item["index"], certificate, cross, crl, item["distrusted"]))
         for item in content["intermediates"]:
             book.intermediates.append(Intermediate(item["root"], _load(item["certificate"]), _crl(item["crl"])))
         for name, item in content["certificates"].items():

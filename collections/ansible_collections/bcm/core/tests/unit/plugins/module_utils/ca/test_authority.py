@@ -376,6 +376,29 @@ def _of_electrs(lab: Lab, **options: Any) -> Outcome:
     return lab.authority.everything([lab.want("electrs")], **options)
 
 
+def test_after_a_compromise_nothing_rests_on_the_roots_before(wallet: Lab, device: Device) -> None:
+    for generation in (1, 2):
+        _of_electrs(wallet, generation=generation, allow_new=True)
+    old = wallet.report()
+    device.shown.clear()
+    options: dict[str, Any] = {"generation": 3, "allow_new": True, "compromised": True}
+    foretold = _of_electrs(replace(wallet, authority=replace(wallet.authority, check=True)), **options)
+    done = _of_electrs(wallet, **options)
+    assert (foretold.after, foretold.signatures) == (done.after, 3)
+    assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["root g3", "inter g3", "crl g3"]
+    told = wallet.report()
+    assert [root["trusted"] for root in told["roots"]] == [False, False, True]
+    assert told["trust"] == told["roots"][2]["certificate"]
+    chain = wallet.one()["chain"]
+    assert wallet.verify(chain, told["trust"], told["crl"]) == "OK"
+    for root in old["roots"]:
+        assert "unable to get" in wallet.verify(chain, root["certificate"])
+    assert not _of_electrs(wallet).changed
+    # the next rotation is one as any other
+    _of_electrs(wallet, generation=4, allow_new=True)
+    assert [root["trusted"] for root in wallet.report()["roots"]] == [False, False, True, True]
+
+
 def test_a_new_root_needs_consent(lab: Lab) -> None:
     consent = f"^A new root of {DOMAIN} needs your consent, it has none yet: type `bcm ca init`, or set allow_new_root"
     with pytest.raises(BcmError, match=consent):
