@@ -58,7 +58,7 @@ def put(args: argparse.Namespace) -> int:
         raise UsageError(f'Data center {datacenter.name} is called as its folder: rename that to "{name}" first')
     if name:
         # First of all, for nothing can be read from a folder that says it is another one.
-        _write(datacenter.group_vars, {"bcm_datacenter": wanted.pop("datacenter")})
+        write(datacenter.group_vars, {"bcm_datacenter": wanted.pop("datacenter")})
     known = settings(datacenter)
     for key in wanted:
         if key not in known:
@@ -68,7 +68,7 @@ def put(args: argparse.Namespace) -> int:
     lines = {known[key]: value for key, value in wanted.items()}
     if wanted.get("chain", names.TOY_CHAIN) != names.TOY_CHAIN:
         lines = {**_best_sources(datacenter, lines), **lines}
-    _write(datacenter.group_vars, lines)
+    write(datacenter.group_vars, lines)
     if name and not args.datacenter:
         datacenters.CURRENT.write_text(json.dumps({"datacenter": name}) + "\n", encoding="utf-8")
     return 0
@@ -85,7 +85,7 @@ def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, st
     return lines
 
 
-def _write(path: Path, settings: dict[str, str]) -> None:
+def write(path: Path, settings: dict[str, str]) -> None:
     """Change lines of a YAML file and leave all others, with their comments, as they are."""
     text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
     for key, value in settings.items():

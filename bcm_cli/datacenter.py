@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -146,6 +147,14 @@ class DataCenter:
         """Which device, if there are several, as trezorlib calls it."""
         said = self.variable("bcm_ca_device")
         return str(said) if said else None
+
+    @property
+    def vault_generation(self) -> int:
+        """Which password of the vault: another one is in use after each `bcm secret rekey`."""
+        said = str(self.variable("bcm_vault_generation", 1))
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", said):
+            raise BcmError(f"{self.inventory}: bcm_vault_generation is {said}: write a whole number from 1 up")
+        return int(said)
 
     @property
     def secrets(self) -> Path:

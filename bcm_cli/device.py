@@ -49,11 +49,15 @@ def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
             Trezor(path, kept=kept).end()
 
 
-def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None) -> Vault:
-    """The vault of private files; ``environment`` is what `session` gave, if there is one. Raises BcmError."""
+def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, generation: int | None = None) -> Vault:
+    """The vault of private files; ``environment`` is what `session` gave, if there is one. Raises BcmError.
+
+    ``generation`` of its password, without it that which is in use.
+    """
     if datacenter.ca_provider != "trezor":
         return PLAIN
-    return AnsibleVault(datacenter.name, password(datacenter, setup.step, kept(environment or {})).encode())
+    word = password(datacenter, setup.step, kept(environment or {}), generation)
+    return AnsibleVault(datacenter.name, word.encode())
 
 
 def kept(environment: Mapping[str, str]) -> Path | None:
@@ -61,10 +65,12 @@ def kept(environment: Mapping[str, str]) -> Path | None:
     return Path(environment[SESSION]) if environment else None
 
 
-def password(datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None) -> str:
+def password(
+    datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None, generation: int | None = None
+) -> str:
     """The password of the vault, after one confirmation. Raises BcmError."""
     with _opened(datacenter, kept, say) as device:
-        return device.vault_secret(datacenter.name)
+        return device.vault_secret(datacenter.name, generation or datacenter.vault_generation)
 
 
 @contextmanager

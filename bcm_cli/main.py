@@ -172,6 +172,7 @@ def make_parser() -> _Parser:
         secret, "rotate", "secret:rotate", "make new values for secrets", "bcm secret rotate bitcoind/rpc/electrs"
     )
     rotate.add_argument("names", nargs="+", metavar="NAME")
+    verb(secret, "rekey", "secret:rekey", "have the vault use another password", "bcm secret rekey")
     verb(secret, "edit", "secret:edit", "change secrets with the editor of VISUAL or EDITOR", "bcm secret edit")
 
     ca = group(verb(verbs, "ca", "", "look after the certificates and who signs them", "bcm ca show"))

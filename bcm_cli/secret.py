@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -15,13 +16,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store as Authorities
+from ansible_collections.bcm.core.plugins.module_utils._disk import put, told
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
+from ansible_collections.bcm.core.plugins.module_utils._plan.names import CHAINS, unknown
+from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store as Onions
+from ansible_collections.bcm.core.plugins.module_utils._vault import Vault, is_encrypted
 from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
 
 from . import setup
+from .config import write
 from .datacenter import DataCenter, UsageError
-from .device import vault
+from .device import session, vault
 from .output import answer
 
 _EDITORS = ("editor", "nano", "vi")
@@ -74,6 +80,41 @@ def edit(args: argparse.Namespace) -> int:
         values.update({name: after[name] for name in changed if name in after})
     _tell(changed)
     return 0
+
+
+def rekey(args: argparse.Namespace) -> int:
+    """Another password for the vault, with which all that is in it is encrypted again; or the rest of that."""
+    datacenter: DataCenter = args.datacenter
+    if datacenter.ca_provider != "trezor":
+        raise UsageError(f"Data center {datacenter.name} has no vault, as bcm_ca_provider is not trezor")
+    former = datacenter.vault_generation
+    setting = "bcm_vault_generation"
+    write(datacenter.group_vars, {setting: str(former)})  # whether it can be written, before anything is encrypted
+    with session(datacenter) as environment:
+        old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
+    with told(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
+        stack.enter_context(_secrets.locked(datacenter.secrets))
+        for chain in CHAINS:
+            if (datacenter.secrets / f"{chain}.pki.json").exists():
+                stack.enter_context(Authorities(datacenter.secrets, chain).locked())
+            if (datacenter.secrets / f"{chain}.onions.json").exists():
+                stack.enter_context(Onions(datacenter.secrets, chain).locked())
+        files = [(path, path.read_text(encoding="utf-8")) for path in sorted(datacenter.secrets.glob("*.json"))]
+        encrypted = {path: text for path, text in files if is_encrypted(text)}
+        put(*((path, new.seal(_opened(path, text, new, old)), 0o600) for path, text in encrypted.items()))
+        write(datacenter.group_vars, {setting: str(former + 1)})
+    setup.step(f"Encrypted again: {', '.join(path.name for path in encrypted) or 'nothing, as there was nothing yet'}")
+    setup.step(
+        f"{datacenter.group_vars} says {setting}: {former + 1} now; copies from before open with the old password"
+    )
+    return 0
+
+
+def _opened(path: Path, text: str, new: Vault, old: Vault) -> str:
+    try:
+        return new.open(text, path)  # as a run that was interrupted left it
+    except BcmError:
+        return old.open(text, path)
 
 
 def _path(datacenter: DataCenter) -> Path:

@@ -42,7 +42,7 @@ def test_a_value_is_read_as_it_was_written(tmp_path: Path, value: str) -> None:
     file = tmp_path / "all.yml"
     file.write_text(TEXT)
     for _turn in range(2):
-        config._write(file, {"bcm_subnet": value})
+        config.write(file, {"bcm_subnet": value})
         assert yaml.safe_load(file.read_text()) == {**yaml.safe_load(TEXT), "bcm_subnet": value}
 
 

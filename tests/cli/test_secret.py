@@ -94,6 +94,8 @@ def test_no_file_of_secrets_is_read_as_an_inventory(checkout: Checkout, kept: Pa
 def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
     assert checkout.bcm("secret", "list").stdout == "none\n"
     assert json.loads(checkout.bcm("secret", "list", "--json").stdout) == {"secrets": []}
+    refused = checkout.bcm("secret", "rekey")
+    assert (refused.returncode, "Data center local has no vault, as bcm_ca_provider" in refused.stderr) == (2, True)
     # nobody is asked to open what is not there
     assert safe.bcm("secret", "list").stdout == "none\n"
     for words in (["show", "a/b"], ["rotate", "a/b"], ["edit"]):

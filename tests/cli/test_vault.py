@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
@@ -340,6 +341,58 @@ def _answers(port: int, seconds: float = 20) -> None:
             except (TimeoutError, ConnectionRefusedError):
                 time.sleep(0.02)
     pytest.fail("the device does not answer", pytrace=False)
+
+
+def test_another_password_for_the_vault(safe: Safe) -> None:
+    assert safe.bcm("ca", "init", "--yes").returncode == 0
+    keep(safe, {NAME: VALUE})
+    former = password(safe.double)
+    files = [safe.secrets / "signet.json", safe.secrets / "signet.keys.json"]
+    before = [path.read_text() for path in files]
+    safe.confirmed()
+    done = safe.bcm("secret", "rekey")
+    assert (done.returncode, safe.confirmed()) == (0, [TYPED, OPENED, f"{OPENED} 2"]), done.stderr
+    assert "Encrypted again: signet.json, signet.keys.json" in done.stderr
+    assert "bcm_vault_generation: 2\n" in safe.checkout.settings("home").read_text()
+    for path in files:
+        with pytest.raises(BcmError, match="cannot be decrypted"):
+            AnsibleVault("home", former.encode()).open(path.read_text(), path)
+    # killed before it was all done
+    safe.checkout.settings("home").write_text("bcm_datacenter: home\nbcm_chain: signet\n")
+    files[0].write_text(before[0])
+    assert safe.bcm("secret", "rekey").returncode == 0
+    safe.confirmed()
+    assert safe.bcm("secret", "show", NAME).stdout == f"{VALUE}\n"
+    assert safe.confirmed() == [TYPED, f"{OPENED} 2"]
+    assert client(safe).stdout.strip() not in ("", former)
+    done = safe.bcm("ca", "issue", "laptop", "--usage", "client", "--out", str(safe.checkout.home / "out"))
+    assert done.returncode == 0, done.stderr
+    # what somebody encrypts with the password that he knows is not taken
+    files[0].write_text(before[0])
+    refused = safe.bcm("secret", "show", NAME)
+    assert (refused.returncode, "cannot be decrypted" in refused.stderr) == (1, True)
+
+
+def test_another_wallet_after_the_passphrase_was_compromised(safe: Safe) -> None:
+    """As the documentation has it."""
+    assert safe.bcm("ca", "init", "--yes").returncode == 0
+    keep(safe, {NAME: VALUE})
+    files = ["signet.json", "signet.keys.json"]
+    client_id = "home@../../../bcm-vault-client"
+    done = safe.runs("ansible-vault", "decrypt", "--vault-id", client_id, *files, cwd=safe.secrets)
+    assert done.returncode == 0, done.stderr
+    (safe.secrets / "signet.pki.json").unlink()
+    safe.double.settings.typed = ["a new passphrase"]
+    encrypt = ("ansible-vault", "encrypt", "--vault-id", client_id, "--encrypt-vault-id", "home")
+    done = safe.runs(*encrypt, *files, cwd=safe.secrets)
+    assert done.returncode == 0, done.stderr
+    safe.confirmed()
+    done = safe.bcm("ca", "init", "--yes")
+    assert (done.returncode, "root g2: 3650 days" in done.stdout) == (0, True), done.stderr
+    assert safe.bcm("secret", "show", NAME).stdout == f"{VALUE}\n"
+    safe.double.settings.typed = ["dc1 passphrase"]
+    refused = safe.bcm("secret", "show", NAME)
+    assert (refused.returncode, "has another key than the root" in refused.stderr) == (1, True)
 
 
 def test_the_recovery_sheet_opens_the_vault_on_another_device(site: Safe, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_every_verb_that_was_promised() -> None:
     image = ["image list", "image prune"]
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
-    secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "edit")]
+    secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "rekey", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [

@@ -70,7 +70,7 @@ def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PL
     with _told(path):
         if check:
             return _completed(path, names, vault)
-        with _locked(path.parent):
+        with locked(path.parent):
             result = _completed(path, names, vault)
             if result.made:
                 _write(path, result.values, vault)
@@ -97,7 +97,7 @@ def read(path: Path, vault: Vault) -> dict[str, str]:
 @contextlib.contextmanager
 def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
     """All secrets, to be changed while other runs wait, and written if nothing is raised. Raises BcmError."""
-    with _told(path), _locked(path.parent):
+    with _told(path), locked(path.parent):
         values = read(path, vault)
         yield values
         _write(path, values, vault)
@@ -159,8 +159,8 @@ def _told(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Two runs must not each make a secret of the same name."""
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other runs from changing secrets meanwhile: two must not each make one of the same name. Raises OSError."""
     private(directory)
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -123,16 +123,17 @@ class Trezor:
             )
         return root
 
-    def vault_secret(self, domain: str) -> str:
+    def vault_secret(self, domain: str, generation: int = 1) -> str:
         """The password of a data center's vault, the same for ever from the same seed and passphrase. One confirmation.
 
         A wrong passphrase gives another one, so ask for the root first if it is known.
         """
         self._session()  # which asks for more than this
-        self._announce(f"bcm vault {domain}")
+        key = f"bcm vault {domain}" if generation == 1 else f"bcm vault {domain} {generation}"
+        self._announce(key)
         asked = messages.CipherKeyValue(
             address_n=_CIPHER_PATH,
-            key=f"bcm vault {domain}",
+            key=key,
             value=bytes(32),
             encrypt=True,
             ask_on_encrypt=True,
