@@ -57,6 +57,9 @@ options:
       - Without it, O(delete_data) is not limited.
     type: list
     elements: str
+  identity:
+    description: The identity of the data center, of M(bcm.core.claim), which its project is to bear.
+    type: str
   storage_pool:
     description:
       - The storage pool of instances and volumes.

@@ -26,6 +26,7 @@ from ..module_utils._plan.catalogue import ROLES, Stack
 from ..module_utils._plan.plan import OutOfReach
 from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
 from ._action import plain
+from ._identity import IDENTITY_MARK, KEPT_MARK
 
 if TYPE_CHECKING:
     from ansible.parsing.dataloader import DataLoader
@@ -146,12 +147,14 @@ def read_found(client: Client, site: Site) -> Found:
             stacks[name] = Deployed(asked=asked, running=running)
         else:
             strangers.append(name)
+    own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}
     return Found(
         stacks=stacks,
         builders=builders,
         strangers=strangers,
         volumes=_volumes(client, site),
         sources=Source.read(there["config"]),
+        kept=own[KEPT_MARK].split(",") if KEPT_MARK in own else (),
         architecture=architecture,
     )
 

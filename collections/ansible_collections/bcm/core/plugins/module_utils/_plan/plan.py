@@ -230,19 +230,23 @@ class Planner:
                 for volume in behind
                 if not self.request.move_volumes
             ]
+        secrets, certificates = self._secrets(acted, live), self._certificates(acted)
+        made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": carried}
+        kept = {*found.kept, *(name for name, content in made.items() if content)}
+        remembered = resources.project_marks(self.site, sources, kept)
         return {
             **self._frame(acted, asked, live),
             "moves": resources.moved(self.site, instances, moves, found),
             "instances": instances,
             "images": list(images.values()),
-            "secrets": self._secrets(acted, live),
-            "certificates": self._certificates(acted),
+            "secrets": secrets,
+            "certificates": certificates,
             "onions": self._onions(carried, {*acted, *_running(found)}),
-            "foundation": resources.foundation(self.site, sources),
+            "foundation": resources.foundation(self.site, remembered),
             "sources": [{"stack": name, "source": source.name, "why": source.why} for name, source in sources.items()],
             "resources": [
                 *resources.instances_gone(self.site, leaving),
-                *resources.wanted(self.site, instances, live, carried, found, sources),
+                *resources.wanted(self.site, instances, live, carried, found, remembered),
             ],
             "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*live))],
         }

@@ -40,6 +40,7 @@ class Request:
     #: POOL/VOLUME of all that may be deleted; None for whatever the request means
     confirmed_volumes: Collection[str] | None = None
     move_volumes: bool = False
+    identity: str | None = None  # the mark of the data center at its endpoint
     exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
 
     @property
@@ -104,6 +105,7 @@ class Found:
     strangers: Sequence[str] = ()
     volumes: Sequence[Volume] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
+    kept: Collection[str] = ()  # files of secrets that were made for it
     architecture: str = "x86_64"  # the kernel's name of it
 
 

@@ -25,8 +25,8 @@ _SHARED = "default"
 _KNOWN_ALONE = ("dhcp-ignore=tag:!known", "dhcp-ignore-names")
 
 
-def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
-    """What a builder needs, and everything else stands on; it remembers where stacks come from."""
+def foundation(site: Site, remembered: Mapping[str, str]) -> list[Resource]:
+    """What a builder needs, and everything else stands on; ``remembered`` are further marks of the project."""
     return [
         {
             "kind": "project",
@@ -41,7 +41,7 @@ def foundation(site: Site, sources: Mapping[str, Source]) -> list[Resource]:
                 "features.profiles": "true",
                 "features.storage.volumes": "true",
                 **_marks(site),
-                **{key: value for stack, source in sources.items() for key, value in source.config(stack).items()},
+                **remembered,
             },
         },
         {
@@ -69,10 +69,10 @@ def wanted(
     live: Collection[str],
     carried: Collection[Carried],
     found: Found,
-    sources: Mapping[str, Source],
+    remembered: Mapping[str, str],
 ) -> list[Resource]:
     """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
-    project, builders = foundation(site, sources)
+    project, builders = foundation(site, remembered)
     volumes = [
         _volume(site, name, volume["volume"], volume["size"])
         for name, instance in instances.items()
@@ -207,6 +207,16 @@ def _volume(site: Site, stack: str, name: str, size: str) -> Resource:
 
 def _marks(site: Site, **more: str) -> dict[str, str]:
     return {**site.owner, **{f"user.bcm.{key}": value for key, value in more.items()}}
+
+
+def project_marks(site: Site, sources: Mapping[str, Source], kept: Collection[str]) -> dict[str, str]:
+    """What the project remembers: where stacks come from, the data center's identity, its files of secrets."""
+    marks = {key: value for stack, source in sources.items() for key, value in source.config(stack).items()}
+    if site.request.identity:
+        marks["user.bcm.identity"] = site.request.identity
+        if kept:
+            marks["user.bcm.kept"] = ",".join(sorted(kept))
+    return marks
 
 
 def _description(site: Site, what: str) -> str:

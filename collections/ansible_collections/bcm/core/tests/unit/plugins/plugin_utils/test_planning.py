@@ -204,6 +204,24 @@ def test_nothing_is_there_yet(roles: Path) -> None:
     assert client.asked == ["/1.0/projects/bcm-local-regtest"]
 
 
+@pytest.mark.parametrize(
+    ("marks", "kept"),
+    [
+        ({}, ()),
+        ({"user.bcm.identity": "a1"}, ()),
+        ({"user.bcm.identity": "a1", "user.bcm.kept": "keys,onions"}, ["keys", "onions"]),
+        ({"user.bcm.identity": "b2", "user.bcm.kept": "keys,onions"}, ()),
+    ],
+)
+def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, str], kept: Any) -> None:
+    project = {**ENDPOINT["/1.0/projects/bcm-local-regtest"]}
+    project["config"] = {**project["config"], **marks}
+    request = Request(["web"], "regtest", "local", identity="a1")
+    site = Site(catalogue.Catalogue.read(roles=roles), request)
+    found = read_found(FakeClient({**ENDPOINT, "/1.0/projects/bcm-local-regtest": project}), site)
+    assert found.kept == kept
+
+
 def test_what_is_there_is_told_apart(roles: Path) -> None:
     found = read_found(FakeClient(ENDPOINT), _site(roles))
     assert found == Found(

@@ -762,6 +762,17 @@ def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
     assert volumes == [("electrs-data", "fast")]
 
 
+def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(planner: Any, namer: Any) -> None:
+    plain, first = planner("tor"), planner("electrum", identity="a1")
+    assert not {"user.bcm.identity", "user.bcm.kept"} & set(plain.plan(Found(), namer)["foundation"][0]["config"])
+    plan = first.plan(Found(), namer)
+    for project in (plan["foundation"][0], next(item for item in plan["resources"] if item["kind"] == "project")):
+        assert project["config"]["user.bcm.identity"] == "a1"
+        assert "secrets" in project["config"]["user.bcm.kept"].split(",")
+    later = planner("tor", identity="a1").plan(Found(stacks=_running("tor"), kept=["onions", "secrets"]), namer)
+    assert set(later["foundation"][0]["config"]["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
+
+
 def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) -> None:
     found = Found(stacks=WITH_LND, volumes=VOLUMES)
     confirmed = planner("electrum", state="absent", delete_data=True, confirmed_volumes=["fast/electrs-data"])

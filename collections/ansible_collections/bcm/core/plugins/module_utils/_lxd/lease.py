@@ -1,0 +1,278 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lock of a data center at its endpoint: one run at a time, from whatever controller.
+
+It is a profile of the default project, since the server keeps the names of profiles unique: of two that make it at
+once, one is told that it exists. It says who holds it and until when, by the clock of the server, so that no two
+controllers need to have the same time. A keeper, a process beside the run, renews it, and deletes it when the run has
+ended, however it ended. A run on the same machine that has died with its keeper holds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from .._errors import BcmError
+from .client import Client, quoted
+from .errors import LxdError, NotFound, PreconditionFailed
+
+_KEY = "user.bcm.lock"
+_PROJECT = "default"
+# Seconds that a lock lives without being renewed, and how often it is.
+LEASE = 60.0
+_BEAT = 15.0
+# Seconds to wait for a keeper whose run has ended.
+_PATIENCE = 20.0
+# The server compares an ETag some moments before it writes: after so many seconds it shows who of two was the last.
+_SETTLED = 0.5
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: a run and its keeper, as processes of a place, which is a boot of a machine."""
+
+    nonce: str
+    user: str
+    host: str
+    place: str
+    run: int
+    run_started: str
+    keeper: int
+    keeper_started: str
+    since: float  # seconds since 1970, by the server's clock
+    until: float
+
+    def is_run(self, other: Holder) -> bool:
+        return (self.place, self.run, self.run_started) == (other.place, other.run, other.run_started)
+
+
+class Lease:
+    """The lock ``name`` of what people know as ``title``, on behalf of the process ``run``."""
+
+    def __init__(self, client: Client, name: str, title: str, run: int) -> None:
+        self._client, self._name, self._title = client, name, title
+        self._path = f"/1.0/profiles/{quoted(name)}"
+        self._own = Holder(
+            nonce=secrets.token_hex(16),
+            user=getpass.getuser(),
+            host=socket.gethostname(),
+            place=_place(),
+            run=run,
+            run_started=_started(run) or "",
+            keeper=os.getpid(),
+            keeper_started=_started(os.getpid()) or "",
+            since=0.0,
+            until=0.0,
+        )
+
+    def acquire(self) -> bool:
+        """Take the lock; False if this very run has it already. Raises BcmError if another one holds it."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            holder, etag = self._read()
+            now = self._now()
+            wanted = replace(self._own, since=now, until=now + LEASE)
+            if holder is None:
+                if self._made(wanted):
+                    self._own = wanted
+                    return True
+            elif holder.is_run(self._own):
+                return False
+            elif not _is_held(holder, now):
+                if self._taken_over(wanted, etag):
+                    self._own = wanted
+                    return True
+            elif not _is_ending(holder) or time.monotonic() > end:
+                raise self._busy(holder)
+            if time.monotonic() > end + _PATIENCE:
+                raise LxdError(f"{self._title}: its lock changes hands again and again: run again later")
+            time.sleep(0.05)
+
+    def renew(self) -> bool:
+        """Hold it for another while; False if somebody else has taken it over."""
+        holder, etag = self._read()
+        if holder is None or holder.nonce != self._own.nonce:
+            return False
+        with contextlib.suppress(PreconditionFailed):  # the next one reads what it is then
+            self._write(replace(self._own, until=self._now() + LEASE), etag)
+        return True
+
+    def release(self) -> None:
+        """Give it up, if it is still ours."""
+        holder, _etag = self._read()
+        if holder is not None and holder.nonce == self._own.nonce:
+            self._client.call("DELETE", self._path, what=f"delete the lock {self._name}", project=_PROJECT)
+
+    def _made(self, holder: Holder) -> bool:
+        try:
+            body = {"name": self._name, **self._body(holder)}
+            self._client.call("POST", "/1.0/profiles", body, what=f"make the lock {self._name}", project=_PROJECT)
+        except LxdError:
+            if self._read()[0] is None:
+                raise
+            return False
+        return True
+
+    def _taken_over(self, holder: Holder, etag: str | None) -> bool:
+        try:
+            self._write(holder, etag)
+        except (PreconditionFailed, NotFound):
+            return False
+        time.sleep(_SETTLED)
+        there = self._read()[0]
+        return there is not None and there.nonce == holder.nonce
+
+    def _write(self, holder: Holder, etag: str | None) -> None:
+        what = f"renew the lock {self._name}"
+        self._client.call("PUT", self._path, self._body(holder), what=what, etag=etag, project=_PROJECT)
+
+    def _body(self, holder: Holder) -> dict[str, Any]:
+        return {
+            "description": f"Lock of {self._title}, deleted when the run has ended",
+            "config": {_KEY: json.dumps(asdict(holder), sort_keys=True)},
+            "devices": {},
+        }
+
+    def _read(self) -> tuple[Holder | None, str | None]:
+        try:
+            body, etag = self._client.read(self._path, project=_PROJECT)
+        except NotFound:
+            return None, None
+        try:
+            return Holder(**json.loads(body["config"][_KEY])), etag
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            raise LxdError(
+                f"Profile {self._name} of project {_PROJECT} at {self._client.endpoint.name} has the name of a lock "
+                "but is not one: rename it"
+            ) from error
+
+    def _now(self) -> float:
+        """The time of the server."""
+        with self._client.stream("GET", "/1.0", project=False) as response:
+            return parsedate_to_datetime(response.headers["Date"]).timestamp()
+
+    def _busy(self, holder: Holder) -> BcmError:
+        who = f"{_shown(holder.user)} on {_shown(holder.host)} (process {holder.run})"
+        return BcmError(
+            f"{self._title} is being changed by {who} since {_time(holder.since)}, and this run has changed nothing: "
+            f"wait until that one has ended, or end it there, and run again (if that machine is gone, its lock ends at "
+            f"{_time(holder.until)} by the clock of the server)"
+        )
+
+
+def hold(options: Mapping[str, Any], name: str, title: str, run: int) -> None:
+    """Start a keeper, which has the lock when this returns; ``options`` are those of `Client`. Raises BcmError."""
+    root = str(Path(__file__).resolve().parents[6])
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import keep; keep()"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the run
+    )
+    assert keeper.stdin and keeper.stdout
+    with keeper.stdin, keeper.stdout:
+        keeper.stdin.write(json.dumps({"options": options, "name": name, "title": title, "run": run}).encode())
+        keeper.stdin.close()
+        answer = keeper.stdout.readline()
+    fault = json.loads(answer) if answer else "its keeper ended at once: run again, with -vvv to see more"
+    if fault:
+        raise BcmError(str(fault))
+
+
+def keep() -> None:
+    """Be the keeper: take the lock, say so on standard output, and hold it as long as the run lives."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    asked = json.load(sys.stdin)
+    try:
+        run = os.pidfd_open(asked["run"])
+        client = Client(**asked["options"])
+        lease = Lease(client, asked["name"], asked["title"], asked["run"])
+        had = not lease.acquire()
+    except (BcmError, OSError) as error:
+        _answer(str(error))
+        return
+    _answer("")
+    if not had:
+        _keep(lease, run)
+
+
+def _keep(lease: Lease, run: int) -> None:
+    while not select.select([run], [], [], _BEAT)[0]:
+        # The server may be away for a while. Who comes later than that, and finds another holder, ends the run.
+        with contextlib.suppress(LxdError):
+            if not lease.renew():
+                signal.pidfd_send_signal(run, signal.SIGINT)
+                return
+    with contextlib.suppress(LxdError):
+        lease.release()
+
+
+def _answer(fault: str) -> None:
+    print(json.dumps(fault), flush=True)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+
+
+def _is_held(holder: Holder, now: float) -> bool:
+    """Whether the lock counts: on this machine by its processes, elsewhere by its time."""
+    if holder.place == _place():
+        return any(_is_alive(*process) for process in _processes(holder))
+    return holder.until > now
+
+
+def _is_ending(holder: Holder) -> bool:
+    """Whether its run has ended on this machine, so that its keeper is about to give it up."""
+    return holder.place == _place() and not _is_alive(*_processes(holder)[0])
+
+
+def _processes(holder: Holder) -> tuple[tuple[int, str], tuple[int, str]]:
+    return (holder.run, holder.run_started), (holder.keeper, holder.keeper_started)
+
+
+def _is_alive(process: int, started: str) -> bool:
+    return _started(process) == started
+
+
+def _started(process: int) -> str | None:
+    """When a process started, in ticks since the machine did; None if it has ended."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # from the third on; a name may hold anything
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _place() -> str:
+    """This boot of this machine, and the namespace in which its processes have their numbers."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _shown(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,78 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: claim
+short_description: Claim a data center for a run
+version_added: 0.1.0
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+description:
+  - Takes the lock of a data center at its endpoint, until the process of C(ansible-playbook) ends, however it ends.
+    It is refused while another run holds it, on this controller or on another one, with who that is. A controller that
+    vanished holds it for another minute. In check mode, it is not taken.
+  - Refuses a data center that exists at the endpoint with other secrets than those of the controller, or whose secrets
+    are gone from the controller. Nothing is overwritten then.
+  - With O(identity), does none of that, and keeps the identity beside the secrets.
+extends_documentation_fragment:
+  - bcm.core.attributes
+  - bcm.core.lxd.endpoint
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The lock is not taken, and no identity is kept.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  datacenter:
+    description: The data center's name, at most 9 lower-case letters, digits and inner hyphens.
+    type: str
+    required: true
+  chain:
+    description: The chain, one of V(mainnet), V(testnet3), V(testnet4), V(signet) and V(regtest).
+    type: str
+    required: true
+  abandoned_identity:
+    description:
+      - The identity that the data center has at the endpoint, or at least its first 8 digits, to give up all secrets
+        that belong to it. Its onion addresses, its root and its passwords are replaced by new ones then.
+    type: str
+  identity:
+    description: An identity that this module returned, to be kept in the file C(<chain>.identity).
+    type: str
+  directory:
+    description: Where the secrets are. Without it, in C(secrets) beside the first file of the inventory.
+    type: path
+seealso:
+  - module: bcm.core.plan
+  - module: bcm.core.secrets
+"""
+
+EXAMPLES = r"""
+- name: Claim the data center
+  bcm.core.claim:
+    datacenter: local
+    chain: regtest
+  register: claimed
+
+- name: Keep its identity
+  bcm.core.claim:
+    datacenter: local
+    chain: regtest
+    identity: "{{ claimed.identity }}"
+"""
+
+RETURN = r"""
+identity:
+  description: The identity of the data center, a random number of 32 hexadecimal digits. It is new if none was kept.
+  returned: success
+  type: str
+  sample: 5f1c0e9a2b7d4c3e8f6a1b2c3d4e5f60
+"""
