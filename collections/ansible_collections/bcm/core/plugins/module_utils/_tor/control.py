@@ -246,6 +246,8 @@ class Published:
     uploaded: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    #: directories of onion services that tor has, and was not asked for
+    foreign: list[str] = field(default_factory=list)
 
 
 def publish(
@@ -262,6 +264,7 @@ def publish(
     has = [line.rstrip("/") for line in control.getconf("HiddenServiceDir")]
     result = Published(control.getconf("DisableNetwork") == ["0"])
     result.unknown = [path for path in directories if path not in has]
+    result.foreign = [path for path in has if path and path not in directories]
     waiting = {address.removesuffix(".onion") for address in addresses}
     begun = set()
     try:

@@ -13,6 +13,7 @@ introduction points he knows.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ from . import control
 from .services import LAYOUT, Layout, Service, include
 
 _SOON = 60.0  # seconds for what waits for nothing
+_DIRECTORY = re.compile(r"^\s*HiddenServiceDir\s+(\S+)", re.MULTILINE)
 _NOTES = re.compile(r"^\w{3} \d\d [\d:.]+ \[(?:warn|err)\] ", re.MULTILINE)
 
 
@@ -101,10 +103,14 @@ def deploy(
     ``deadline`` is in seconds until all are published.
     """
     wanted = {service.name: service for service in services if not service.parked}
-    if not wanted and host.files.lstat(layout.include) is None and host.files.lstat(layout.root) is None:
-        return Deployed()
     work = _Work(host, wanted, check, layout)
+    strangers = work.strangers()
+    unused = host.files.lstat(layout.include) is None and host.files.lstat(layout.root) is None
+    if not wanted and not strangers and unused:
+        return Deployed()
     before = work.present()
+    is_foreign = bool(strangers or work.foreign())
+    work.remove(strangers)
     seen = work.seen()
     proven = {name for name, service in wanted.items() if seen.services.get(name) == service.digest}
     if wanted and proven == set(wanted) and not seen.network and work.ask().network:
@@ -115,7 +121,7 @@ def deploy(
         work.write(wanted)
         work.take_away(cut)
     work.leftovers()
-    work.done.changed = bool(work.done.files or awaited)
+    work.done.changed = bool(work.done.files or awaited or is_foreign)
     if work.done.changed and not check:
         work.publish(sorted(awaited), deadline)
         work.record()
@@ -159,6 +165,23 @@ class _Work:
             if lines:
                 result[lines[0].rpartition("/")[2]] = lines
         return result
+
+    def strangers(self) -> list[str]:
+        """What others have put where torrc includes it."""
+        layout = self.layout
+        return self._others(posixpath.dirname(layout.include), {layout.include, layout.published})
+
+    def remove(self, strangers: Sequence[str]) -> None:
+        if strangers and not self.check:
+            # so that a run that is killed from here on leaves the next one something to do
+            apply_files(self.host.files, [{"path": self.layout.published, "state": "absent"}])
+        self.apply([{"path": path, "state": "absent"} for path in strangers])
+
+    def foreign(self) -> list[str]:
+        """Directories of services that tor has in memory, and that neither its torrc nor the included lines have."""
+        torrc = self.host.files.read(self.layout.torrc) if self.host.files.lstat(self.layout.torrc) is not None else b""
+        own = {path.rstrip("/") for path in _DIRECTORY.findall(torrc.decode(errors="replace"))}
+        return [path for path in self.ask().foreign if path not in own]
 
     def apply(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
         return self.done.add(apply_files(self.host.files, items, check=self.check))
