@@ -206,3 +206,12 @@ def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
 )
 def test_differences(difference: dict[str, object], shown: list[str]) -> None:
     assert progress._difference(difference) == shown
+
+
+def test_how_far_a_step_is_stands_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = progress.CallbackModule()
+    step = progress._Under("build-electrs: ", "Build it", 0.0)
+    shown._running = {("build-electrs", "1"): step, ("build-tor", "2"): step}
+    for far in ("crate 56 of 213", "crate 57 of 213"):
+        shown._say(f"build-electrs: {far}", screen_only=True)
+    assert [under.what for under in shown._running.values()] == ["Build it, crate 57 of 213", "Build it"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.utils.display import Display
+
 from ansible_collections.bcm.core.plugins.module_utils._lxd.commands import run_commands
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 
@@ -23,6 +25,10 @@ _COMMAND: dict[str, dict[str, t.Any]] = {
     "changed": {"type": "bool", "default": True},
     "accept": {"type": "list", "elements": "int", "default": [0]},
     "sensitive": {"type": "bool", "default": False},
+    "progress": {
+        "type": "dict",
+        "options": {"pattern": {"type": "str", "required": True}, "words": {"type": "str", "required": True}},
+    },
 }
 
 
@@ -46,7 +52,13 @@ class ActionModule(BcmAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         commands = params["commands"] or [{name: params[name] for name in _COMMAND}]
         done = run_commands(
-            self.client, params["instance"], commands, check=self.check_mode, deadline=params["deadline"]
+            self.client,
+            params["instance"],
+            commands,
+            check=self.check_mode,
+            deadline=params["deadline"],
+            # for the screen alone, where it takes the place of what it said before
+            notify=lambda text: Display().display(f"{task_vars['inventory_hostname']}: {text}", screen_only=True),
         )
         result: dict[str, t.Any] = {"changed": done.changed, "commands": done.commands}
         if done.failure is not None:

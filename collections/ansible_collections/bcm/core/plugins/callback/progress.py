@@ -99,8 +99,13 @@ class _Under(t.NamedTuple):
     """A step that is under way."""
 
     host: str
-    what: str
+    name: str
     since: float
+    far: str = ""
+
+    @property
+    def what(self) -> str:
+        return f"{self.name}, {self.far}" if self.far else self.name
 
 
 def _name(task: Task) -> str:
@@ -184,6 +189,13 @@ class CallbackModule(CallbackBase):
         """What actions and Ansible itself display while the line of what is under way may stand there."""
         if os.getpid() != self._main or kwargs.get("log_only"):
             self._plain_display(msg, *args, **kwargs)
+        elif kwargs.get("screen_only"):
+            # how far a step is: the line of what is under way has it from now on
+            host, _colon, far = str(msg).partition(": ")
+            with self._lock:
+                for key, under in self._running.items():
+                    if key[0] == host:
+                        self._running[key] = under._replace(far=far)
         elif kwargs.get("stderr"):
             with self._lock:
                 self._write("\r\033[K" if self._live else "")

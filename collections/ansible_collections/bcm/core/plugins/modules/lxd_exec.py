@@ -80,6 +80,20 @@ options:
     description: Keep O(argv) out of results and messages. What the command writes is still returned.
     type: bool
     default: false
+  progress:
+    description:
+      - How far the command is, by what it writes. That is shown while it runs, and such lines are in no result.
+      - A carriage return ends a line, too.
+    type: dict
+    suboptions:
+      pattern:
+        description: A regular expression that such a line fits.
+        type: str
+        required: true
+      words:
+        description: What is shown, with the groups of the expression as C(\1).
+        type: str
+        required: true
   commands:
     description: Several commands, instead of one with the options above.
     type: list
@@ -130,6 +144,20 @@ options:
         description: Keep O(commands[].argv) out of results and messages. What the command writes is still returned.
         type: bool
         default: false
+      progress:
+        description:
+          - How far the command is, by what it writes. That is shown while it runs, and such lines are in no result.
+          - A carriage return ends a line, too.
+        type: dict
+        suboptions:
+          pattern:
+            description: A regular expression that such a line fits.
+            type: str
+            required: true
+          words:
+            description: What is shown, with the groups of the expression as C(\1).
+            type: str
+            required: true
   deadline:
     description: Seconds that each command has. It is killed when they are over.
     type: float

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from . import exec as _exec
 from .client import Client
 from .errors import Forbidden, LxdError, NotFound, NotRun
 from .files import FileSession
+from .progress import Progress
 from .shell import become, group_id, user
 
 _SHOWN = 2000
@@ -37,13 +38,15 @@ def run_commands(
     *,
     check: bool = False,
     deadline: float = 600.0,
+    notify: Callable[[str], None] = lambda _text: None,
 ) -> CommandsResult:
     """Run commands in order, up to the first that fails.
 
     Each item: ``argv``; ``unless`` (argv of a command whose success makes this one unnecessary), ``creates`` (a path
     whose existence does); ``stdin``, ``environment``, ``user``, ``group``, ``chdir``; ``changed`` False for what only
     reads, and is therefore run in check mode too; ``accept``, exit statuses that are no failure; ``sensitive`` keeps
-    argv out of results and messages. Each has ``deadline`` seconds.
+    argv out of results and messages; ``progress``, how far it is, by what it writes, as `Progress.both` takes it, which
+    ``notify`` is told. Each has ``deadline`` seconds.
     """
     for item in commands:
         for option in ("chdir", "creates"):
@@ -65,7 +68,9 @@ def run_commands(
                 done.commands.append({**shown, "executed": False})
                 continue
             try:
-                ended = _run(client, instance, item["argv"], item, deadline, stdin=(item.get("stdin") or "").encode())
+                sinks = Progress.both(item["progress"], notify) if item.get("progress") else None
+                stdin = (item.get("stdin") or "").encode()
+                ended = _run(client, instance, item["argv"], item, deadline, stdin=stdin, sinks=sinks)
             except (NotRun, NotFound, Forbidden):
                 raise
             except LxdError:
@@ -104,6 +109,7 @@ def _run(
     deadline: float,
     *,
     stdin: bytes = b"",
+    sinks: tuple[Progress, Progress] | None = None,
 ) -> _exec.ExecResult:
     environment = {key: str(value) for key, value in (item.get("environment") or {}).items()}
     cwd = item.get("chdir")
@@ -116,7 +122,7 @@ def _run(
         cwd = cwd or "/"
     elif group is not None:
         privileges = [f"--regid={group}", "--keep-groups"]
-    return _exec.run(
+    ended = _exec.run(
         client,
         instance,
         argv,
@@ -125,5 +131,7 @@ def _run(
         privileges=privileges,
         cwd=cwd,
         deadline=deadline,
+        sinks=sinks,
         name="A command" if item.get("sensitive") else argv[0],
     )
+    return _exec.ExecResult(ended.returncode, *(sink.getvalue() for sink in sinks)) if sinks else ended

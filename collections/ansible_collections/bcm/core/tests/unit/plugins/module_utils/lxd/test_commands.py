@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,17 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils import _changes
 from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError, NotRun
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+    DeadlineExceeded,
+    LxdError,
+    NotRun,
+    TooMuchOutput,
+)
+from ansible_collections.bcm.core.plugins.module_utils._lxd.progress import Progress
 from ansible_collections.bcm.core.plugins.module_utils._lxd.shell import User
 
 from .conftest import Server
+from .instance import as_instance
 
 
 class Instance:
@@ -142,3 +150,36 @@ def test_no_log_hides_a_result_and_check_mode_shows_what_would_change(
     assert "changed=1" in done.stdout
     assert "skipped=0" in done.stdout
     assert ("the very token" in done.stdout + done.stderr) != hidden
+
+
+CARGO = {"pattern": r"Building \[.*\] (\d+)/(\d+)", "words": r"crate \1 of \2"}
+DRAWN = (
+    r"printf '   Compiling syn v2\n    Building [=>     ] 1/213: syn\r    Building [=>     ] 1/213: quote\r' >&2; "
+    r"printf '    Building [=======>] 57/213: electrs\r    Finished\n' >&2; printf 'error: no\nlast' >&2; echo out"
+)
+
+
+def test_how_far_a_command_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with as_instance(monkeypatch) as instance:
+        item = {"argv": ["sh", "-c", DRAWN], "progress": CARGO}
+        (ran,) = commands.run_commands(instance, "one", [item], notify=told.append).commands  # type: ignore[arg-type]
+    assert told == ["crate 1 of 213", "crate 57 of 213"]
+    assert (ran["stdout"], ran["stderr"]) == ("out\n", "   Compiling syn v2\n    Finished\nerror: no\nlast")
+
+
+@pytest.mark.parametrize("wrong", [{"pattern": "("}, {"words": r"\3"}, {"words": "\\"}])
+def test_progress_that_cannot_be_read(instance: Instance, wrong: dict[str, str]) -> None:
+    with pytest.raises(LxdError, match="progress: .*: write a regular expression, and words with its groups"):
+        done({"argv": ["make"], "progress": {**CARGO, **wrong}})
+    assert instance.ran == []
+
+
+def test_what_is_kept_of_a_command_that_tells_how_far_it_is_has_a_bound() -> None:
+    sink = Progress(re.compile(b"(x)"), rb"\1", lambda _text: None, most=100_000)
+    for _turn in range(1000):
+        sink.write(b"x" * 1000 + b"\r")
+    assert sink.getvalue() == b""
+    with pytest.raises(TooMuchOutput):
+        for _turn in range(1000):
+            sink.write(b"y" * 1000)
