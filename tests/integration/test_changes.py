@@ -75,6 +75,29 @@ def test_what_somebody_changed_after_the_plan_is_not_written_over(client: Client
     assert client.get(wanted.path)["description"] == "theirs"
 
 
+class Later(Client):
+    """A client that is always a little late: just before it makes something, somebody else does."""
+
+    def call(self, method: str, path: str, body: Any = None, **rest: Any) -> Any:
+        if method == "POST":
+            super().call(method, path, {**body, "description": "theirs"}, **rest)
+        return super().call(method, path, body, **rest)
+
+
+@pytest.mark.parametrize("item", RESOURCES, ids=KINDS)
+def test_what_somebody_makes_first_is_read_again(
+    client: Client, item: dict[str, Any], variables: dict[str, str]
+) -> None:
+    wanted = parse({**item, "description": "ours"})
+    try:
+        with Later(variables["bcm_test_endpoint"]) as later:
+            assert [change["action"] for change in reconcile(later, [wanted]).changes] == ["update"]
+        assert client.get(wanted.path)["description"] == "ours"
+    finally:
+        known = {key: item[key] for key in ("kind", "name", "pool") if key in item}
+        reconcile(client, [parse({**known, "state": "absent"})])
+
+
 def test_the_deadline_of_an_operation(client: Client, instance: str) -> None:
     body = {"command": ["sleep", "600"], "environment": {}, "wait-for-websocket": False, "interactive": False}
     operation = client.send("POST", f"/1.0/instances/{instance}/exec", body)

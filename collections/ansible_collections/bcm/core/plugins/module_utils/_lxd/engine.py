@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import _changes
 from .client import Client
-from .errors import LxdError
+from .errors import Conflict, LxdError
 from .handlers import Body, Step, handler_of, told
 from .resources import KINDS, Reference, Resource
 
@@ -242,16 +242,31 @@ def _apply(
                 work[index].error = error
 
 
+def _made_meanwhile(client: Client, resource: Resource, step: Step, error: LxdError) -> Body | None:
+    """What somebody else made between our look and our creation of it. Raises LxdError if it is not ours to change."""
+    if step.action != "create" or not (isinstance(error, Conflict) or "already exists" in str(error)):
+        return None
+    body = handler_of(resource).read(client, resource)[0]
+    check_owners([Work(resource, body, [])])
+    return body
+
+
 def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], None] | None) -> None:
     handler = handler_of(item.resource)
     try:
-        for step in item.steps:
+        steps = [*item.steps]
+        while steps:
+            step = steps.pop(0)
             if progress is not None:
                 progress(item.resource, step)
             before = _changes.made_here()
             try:
                 handler.perform(client, item.resource, step)
-            except LxdError:
+            except LxdError as error:
+                body = _made_meanwhile(client, item.resource, step, error)
+                if body is not None:
+                    steps = handler.steps(item.resource, body)
+                    continue
                 if _changes.made_here() > before:
                     item.done.append(step)
                 raise

@@ -196,6 +196,38 @@ def test_what_is_unwanted_goes_after_what_no_longer_needs_it() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("item", [ACL, {**NETWORK, "config": {}}, POOL, {"kind": "project", "name": "p"}, INSTANCE])
+@pytest.mark.parametrize("other", ["the same", "another"])
+def test_what_somebody_makes_at_the_same_time_is_brought_to_the_state_wanted(item: dict[str, Any], other: str) -> None:
+    server = Memory()
+    apply(server, *(thing for thing in ALL if item is INSTANCE and thing is not INSTANCE))
+    wanted = {**item, "description": "ours"}
+    theirs = wanted if other == "the same" else {**wanted, "description": "theirs"}
+
+    def meanwhile(_path: str) -> None:
+        server.before_write = lambda path: None
+        apply(server, theirs)
+
+    server.before_write = meanwhile
+    assert apply(server, wanted) == ([] if other == "the same" else [f"update {item['kind']} {item['name']}"])
+    assert server.objects[parse(wanted).path]["description"] == "ours"
+    assert apply(server, wanted) == []
+
+
+def test_what_a_stranger_makes_at_the_same_time_is_left_alone() -> None:
+    server = Memory()
+    wanted = {**ACL, "config": {"user.mark": "ours"}, "owner": {"user.mark": "ours"}}
+
+    def meanwhile(_path: str) -> None:
+        server.before_write = lambda path: None
+        apply(server, {**ACL, "description": "theirs"})
+
+    server.before_write = meanwhile
+    with pytest.raises(ApplyError, match="there already, without the marks user.mark=ours, and left alone"):
+        apply(server, wanted)
+    assert server.objects["/1.0/network-acls/acl"]["description"] == "theirs"
+
+
 def works(*items: dict[str, Any]) -> list[Work]:
     return [Work(parse(item), None, []) for item in items]
 
