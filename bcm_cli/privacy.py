@@ -19,6 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan import network
+from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
@@ -28,7 +29,7 @@ from . import lxd, onion, probe
 from .catalogue import catalogue
 from .datacenter import DataCenter
 from .output import answer
-from .status import deployed, exceptions
+from .status import deployed, exceptions, foreign
 
 #: documentation addresses (RFC 5737, RFC 3849): nobody is there, and no route of the internet leads to them
 OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
@@ -181,6 +182,7 @@ class Scene:
         self.stopped = sorted(set(self.instances) - set(self.running))
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
+        self.rules = self.strange_rules()
         daemon = lxd.calls_out(client)
         self.notes = [daemon] if daemon else []
 
@@ -316,8 +318,45 @@ class Scene:
         return [service.ports[chain] for service in services if service.protocol == "tcp" and chain in service.ports]
 
     def look(self, name: str) -> dict[str, Any]:
-        """Who works in an instance, and where it listens."""
-        return self._probed(name, {})
+        """Who works in an instance, where it listens, and what nobody of us has put there."""
+        return {**self._probed(name, {}), "strangers": foreign(self.client, name, packages=True)}
+
+    def strange_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
+        """TCP ports at which an instance listens, and the plan has nobody listening."""
+        services = self.catalogue[name].services.values()
+        onions = [onion.listen for service in services if (onion := service.onion)]
+        listed = {*self._ports(name, self.site.request.chain), *onions}
+        listed |= {port for other, port in self._onion_targets() if other == name}
+        return sorted(set(ports) - listed)
+
+    def strange_rules(self) -> list[str]:
+        """What the access lists allow, and neither the plan nor an exception does."""
+        site, found = self.site, []
+        listed = {
+            (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service["protocol"], str(service["port"]))
+            for name, other, key in site.edges(self.instances) for service in [site.service(other, key)]
+        }  # fmt: skip
+        if self.catalogue.carrier in self.instances:
+            carrier = f"{site.addresses[self.catalogue.carrier]}/32"
+            listed |= {(carrier, f"{site.addresses[other]}/32", "tcp", str(port))
+                       for other, port in self._onion_targets()}  # fmt: skip
+        ways = {(way["to"], way["protocol"], way["port"]) for name in self.instances for way in site.ways_out(name)}
+        ways |= {(None, service.protocol, str(service.ports.get(site.request.chain))) for name in self.instances
+                 for service in self.catalogue[name].services.values() if service.published}  # fmt: skip
+        for acl in (site.names.network, site.names.uplink):
+            there = self.client.find(f"/1.0/network-acls/{acl}", project="default") or {}
+            for rule in [*there.get("egress", ()), *there.get("ingress", ())]:
+                source, to = rule.get("source"), rule.get("destination")
+                what = (rule.get("protocol"), rule.get("destination_port"))
+                is_known = (source, to, *what) in listed if acl == site.names.network else (
+                    BY_EXCEPTION in rule.get("description", "") or (to if source else None, *what) in ways
+                )  # fmt: skip
+                if rule["action"].startswith("allow") and not is_known:
+                    how = " ".join(filter(None, what)) or "by any protocol"
+                    found.append(
+                        f"{acl} lets {source or 'anybody'} reach {to or 'anything'} {how}, which the plan does not list"
+                    )
+        return found
 
     def tried(self, name: str, seen: Mapping[str, Mapping[str, Any]]) -> list[Tried]:
         users = seen[name]["users"]
@@ -405,6 +444,10 @@ class Found:
         found += [f"{name} is connected to {remote} tcp {far_port}, from its port {port}, which the plan does not list"
                   for name, seen in self.seen.items() for own, port, remote, far_port in seen["connections"]
                   if not self.scene.is_listed(name, (own, port, remote, far_port))]  # fmt: skip
+        found += [f"{name} listens on tcp {port}, which the plan does not list" for name, seen in self.seen.items()
+                  for port in self.scene.strange_listeners(name, seen["listening"])]  # fmt: skip
+        found += [f"{name}: {said}" for name, seen in self.seen.items() for said in seen["strangers"]]
+        found += self.scene.rules
         found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()
                   for address in seen["ipv6"]]  # fmt: skip
         found += [f"{name} has not loaded its rules of what leaves" for name, seen in self.seen.items()

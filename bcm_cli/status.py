@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
@@ -20,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.names import datace
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
-from . import setup
+from . import setup, strangers
 from .catalogue import catalogue, checked
 from .datacenter import DataCenter
 from .output import answer
@@ -77,7 +79,10 @@ def status(args: argparse.Namespace) -> int:
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
-    answer({"stacks": rows, "exceptions": found} if args.json else rows, args.json)
+    shown = [{key: value for key, value in row.items() if key != "strangers"} for row in rows]
+    answer({"stacks": rows, "exceptions": found} if args.json else shown, args.json)
+    for name, said in () if args.json else ((row["stack"], said) for row in rows for said in row["strangers"]):
+        print(f"\n{name}: {said}")
     for item in () if args.json else found:
         where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
         print(f"\nException: {item['stack']} reaches {where} without Tor: {item['why']}")
@@ -105,23 +110,26 @@ def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
             "why": said[1],
         }
         for rule in there["egress"]
-        if len(said := rule["description"].split(BY_EXCEPTION, 1)) == 2
+        if len(said := rule.get("description", "").split(BY_EXCEPTION, 1)) == 2
     ]
 
 
 def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str, Any]:
     if instance is None:
-        return {"stack": name, "status": "not deployed", "address": None, "version": None, "units": {}}
-    row = {
+        empty: dict[str, Any] = {"units": {}, "strangers": []}
+        return {"stack": name, "status": "not deployed", "address": None, "version": None, **empty}
+    row: dict[str, Any] = {
         "stack": name,
         "status": instance["status"].lower(),
         "address": instance["devices"].get("eth0", {}).get("ipv4.address"),
         "version": instance["config"].get("image.bcm.version"),
         "units": {},
+        "strangers": [],
     }
     if row["status"] == "running":
         try:
             row["units"] = _units(client, instance["name"])
+            row["strangers"] = foreign(client, instance["name"])
         except LxdError as error:
             row["status"] = f"error: {error}"
         if not set(row["units"].values()) <= {"active", "activating", "window"}:
@@ -134,6 +142,20 @@ def _units(client: Client, instance: str) -> dict[str, str]:
     result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10, most=_MOST)
     # whatever the instance says: a name and a state
     return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
+
+
+def foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
+    """What no run has put into an instance; with ``packages``, which files differ from these as well."""
+    argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
+    request = json.dumps({"packages": packages}).encode()
+    deadline = 120 if packages else 20
+    done = lxd_exec.run(client, instance, argv, stdin=request, cwd="/", deadline=deadline, most=_MOST)
+    try:
+        found = [str(said) for said in json.loads(done.stdout)]
+    except (ValueError, TypeError, RecursionError):
+        return [f"nobody can say what is foreign in it: python3 there ended with {done.returncode}"]
+    # Names of files may hold anything, and a terminal takes it at its word.
+    return ["".join(letter if letter.isprintable() else "?" for letter in said) for said in found]
 
 
 def info(args: argparse.Namespace) -> int:

@@ -21,6 +21,14 @@ pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NETWORK = datacenter_names("local", "regtest").network
 
+FOREIGN = "unit foreign.service has /run/systemd/transient/foreign.service, which is of no package and of no run"
+_LISTEN = """
+import socket, subprocess, time
+listening = socket.create_server(("", 4444))
+subprocess.run(["systemd-notify", "--ready"], check=True)
+time.sleep(600)
+"""
+
 
 def proved(person: Person) -> dict[str, Any]:
     """What `bcm privacy` says of a data center with which nothing is wrong."""
@@ -72,13 +80,17 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
     resolver = f"{network['config']['raw.dnsmasq']}\naddress=/example/192.0.2.1"
     inside("local", "tor", "nft", "delete", "table", "inet", "bcm")
     inside("local", "electrs", "systemctl", "stop", "tls")
+    inside("local", "bitcoind", "systemd-run", "--quiet", "--unit=foreign", "--service-type=notify",
+           "--property=NotifyAccess=all", "python3", "-c", _LISTEN)  # fmt: skip
     try:
         with (
             changed(f"/1.0/network-acls/{NETWORK}", egress=[*acl["egress"], rule]),
             changed(f"/1.0/networks/{NETWORK}", config={**network["config"], "raw.dnsmasq": resolver}),
         ):
             done = person.types("privacy")
+            shown = person.types("stack", "status").stdout
     finally:
+        inside("local", "bitcoind", "systemctl", "stop", "foreign")
         inside("local", "tor", "systemctl", "reload", "egress")
         inside("local", "electrs", "systemctl", "start", "tls")
     asked = f"can ask the resolver of {NETWORK} udp 53 for outside names"
@@ -95,11 +107,15 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
         f"electrum (as root and electrum) {asked}",
         f"tor (as root and debian-tor) {asked}",
         "tor has not loaded its rules of what leaves",
+        "bitcoind listens on tcp 4444, which the plan does not list",
+        f"bitcoind: {FOREIGN}",
+        f"{NETWORK} lets {rule['source']} reach {rule['destination']} tcp 22,18443, which the plan does not list",
     }
     assert expected <= problems
     # without those rules nobody keeps tor's user from the resolvers of other data centers
     more = problems - expected
     assert all(re.match(r"tor \(as debian-tor\) .* (tcp|udp) 53,", problem) for problem in more), more
+    assert f"\nbitcoind: {FOREIGN}\n" in shown
     assert done.returncode == 1
     assert done.stdout.endswith(f"\nNot in order: {len(problems)} of what is said above\n")
     assert proved(person)["problems"] == []

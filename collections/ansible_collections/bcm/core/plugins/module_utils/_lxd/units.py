@@ -126,7 +126,7 @@ def apply_units(
                     result.actions += [{"unit": name, "action": verb} for verb in verbs]
                     result.diff.append(_diff(name, state, verbs))
                 if not check:
-                    manager.stamp(name, state, stamp if unit.get("state") != "stopped" else "")
+                    manager.stamp(name, state, stamp if unit.get("state") != "stopped" else "", files)
             if not check and result.actions:
                 manager.require_health(names)
         finally:
@@ -200,7 +200,7 @@ class _Manager:
             path = f"{STAMPS}/{name}.digest"
             before = self._stamped(name).split()[:1]
             if before and not any(_DEFINITIONS.match(item) for item in changed):
-                self._session.write(path, f"{before[0]}\n".encode(), mode=0o644, uid=0, gid=0)
+                self._session.write(path, f"{before[0]}\n".encode(), mode=0o600, uid=0, gid=0)
             elif before:
                 self._session.remove(path)
 
@@ -253,7 +253,8 @@ class _Manager:
 
     def _stamped(self, name: str) -> str:
         path = f"{STAMPS}/{name}.digest"
-        return self._session.read(path).decode(errors="replace").strip() if self._session.lstat(path) else ""
+        lines = self._session.read(path).decode(errors="replace").splitlines() if self._session.lstat(path) else []
+        return lines[0] if lines else ""
 
     def _state(self, name: str, shown: Mapping[str, str]) -> _State:
         return _State(
@@ -278,15 +279,19 @@ class _Manager:
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)
             _changes.note()
 
-    def stamp(self, name: str, state: _State, stamp: str) -> None:
+    def stamp(self, name: str, state: _State, stamp: str, files: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a stamp, and below it what was written where, as sha256sum has it."""
         path = f"{STAMPS}/{name}.digest"
         if state.stamp == stamp:
             return
         if not stamp:
             self._session.remove(path)
             return
+        lines = [stamp, *(f"{hashlib.sha256(item.get('content') or b'').hexdigest()}  {item['path']}" for item in files
+                          if item.get("state") in (None, "file"))]  # fmt: skip
         self._session.make_parents(path)
-        self._session.write(path, f"{stamp}\n".encode(), mode=0o644, uid=0, gid=0)
+        # A digest may tell what it is of: who may not read the file is not to guess.
+        self._session.write(path, "".join(f"{line}\n" for line in lines).encode(), mode=0o600, uid=0, gid=0)
 
     def require_health(self, names: Sequence[str]) -> None:
         """A service that dies at once was started all the same, says systemd, if it does not tell when it is ready."""

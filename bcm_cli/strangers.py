@@ -1,0 +1,92 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs in an instance, as root: says what neither its packages nor a run of ours have put there. Standard library only.
+
+What somebody who is root there hides with care, this does not find: it looks with programs that he may have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+_STAMPS = Path("/var/lib/bcm/units")
+_LISTS = Path("/var/lib/dpkg/info")
+_GENERATED = ("/run/systemd/generator",)
+# of an image without them, and what is a program's own affair
+_LEFT_OUT = ("/var/", "/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian")
+_SECONDS = 60.0  # for the digests of all files of all packages
+_MOST = 20  # of a kind: who finds more has something else to do than to read on
+
+
+def written() -> dict[str, str]:
+    """The digests of the files that the last run wrote, by their paths: what stamps hold after their first line."""
+    found = {}
+    for path in sorted(_STAMPS.glob("*.digest")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+            digest, _space, name = line.partition("  ")
+            found[name] = digest
+    return found
+
+
+def changed(files: dict[str, str]) -> list[str]:
+    """Files that a run wrote, and that are others now."""
+    found = []
+    for name, digest in files.items():
+        try:
+            content = Path(name).read_bytes()
+        except OSError:
+            content = None
+        if content is None or hashlib.sha256(content).hexdigest() != digest:
+            found.append(f"{name} is not as the last run wrote it")
+    return found
+
+
+def packaged() -> set[str]:
+    """The files of packages that define units; /lib and /usr/lib are one."""
+    lines = (line for path in _LISTS.glob("*.list") for line in path.read_text(encoding="utf-8").splitlines())
+    return {line.removeprefix("/usr") for line in lines if "/systemd/" in line}
+
+
+def units(files: dict[str, str]) -> list[str]:
+    """Units, and what is added to units, that are neither of a package nor of a run."""
+    argv = ["systemctl", "show", "--all", "--property=Id,FragmentPath,DropInPaths", "*"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    known, found = packaged(), []
+    for block in shown.strip().split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for path in (unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()):
+            foreign = path and path not in files and path.removeprefix("/usr") not in known
+            # a masked one does nothing
+            if foreign and not path.startswith(_GENERATED) and Path(path).resolve() != Path("/dev/null"):
+                found.append(f"unit {unit['Id']} has {path}, which is of no package and of no run")
+    return found
+
+
+def differing() -> list[str]:
+    """Files of packages that differ from these, configuration left out."""
+    try:
+        done = subprocess.run(["dpkg", "--verify"], capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        return [f"packages could not be compared with their files within {_SECONDS:g} s"]
+    found = re.findall(r"^(?:[?.5]{9}|missing)\s+(?!c )(/.*)$", done.stdout, re.MULTILINE)
+    return [f"{path} is not as its package has it" for path in found if not path.startswith(_LEFT_OUT)]
+
+
+def main(request: dict[str, bool]) -> list[str]:
+    files = written()
+    kinds = [changed(files), units(files), differing() if request["packages"] else []]
+    return [said for found in kinds for said in _first(found)]
+
+
+def _first(found: list[str]) -> list[str]:
+    return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more of this kind"]
+
+
+if __name__ == "__main__":
+    json.dump(main(json.load(sys.stdin)), sys.stdout)

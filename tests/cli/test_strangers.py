@@ -1,0 +1,72 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an instance has that no run and no package has put there; tests/e2e asks a real one."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bcm_cli import strangers
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("units", "info"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(strangers, "_STAMPS", tmp_path / "units")
+    monkeypatch.setattr(strangers, "_LISTS", tmp_path / "info")
+    return tmp_path
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, stdout: str) -> None:
+    done = subprocess.CompletedProcess([], 0, stdout, "")
+    monkeypatch.setattr(strangers.subprocess, "run", lambda *_args, **_more: done)
+
+
+def test_file_that_is_not_as_it_was_written(root: Path) -> None:
+    kept, other, gone = (root / name for name in ("kept", "other  file", "gone"))
+    lines = [f"{hashlib.sha256(b'word').hexdigest()}  {path}" for path in (kept, other, gone)]
+    (root / "units/lab.digest").write_text("\n".join(["stamp stamp", *lines, ""]))
+    kept.write_text("word")
+    other.write_text("another")
+    expected = [f"{path} is not as the last run wrote it" for path in (other, gone)]
+    assert strangers.changed(strangers.written()) == expected
+
+
+def test_unit_of_no_package_and_of_no_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, masked = root / "own.service", root / "masked.service"
+    masked.symlink_to("/dev/null")
+    (root / "info/tor.list").write_text("/lib/systemd/system/tor.service\n/usr/bin/tor\n")
+    shown = [
+        ("a.service", own, ""),
+        ("b.service", "/usr/lib/systemd/system/tor.service", "/run/systemd/generator/b.service.d/x.conf"),
+        ("c.service", masked, ""),
+        ("d.service", "", ""),
+        ("e.service", root / "e.service", ""),
+        ("f.service", own, f"{root}/f.conf {root}/g.conf"),
+    ]
+    blocks = [f"Id={name}\nFragmentPath={path}\nDropInPaths={added}" for name, path, added in shown]
+    answers(monkeypatch, "\n\n".join(blocks) + "\n")
+    expected = [("e", "e.service"), ("f", "f.conf"), ("f", "g.conf")]
+    assert strangers.units({str(own): ""}) == [
+        f"unit {name}.service has {root}/{path}, which is of no package and of no run" for name, path in expected
+    ]
+
+
+def test_file_that_differs_from_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, "??5?????? c /etc/tor/torrc\n??5??????   /usr/bin/tor\nmissing     /usr/share/doc/tor/NEWS\n"
+            "missing     /usr/sbin/a b\nmissing   c /etc/motd\n??5??????   /var/lib/x\n")  # fmt: skip
+    expected = [f"{path} is not as its package has it" for path in ("/usr/bin/tor", "/usr/sbin/a b")]
+    assert strangers.differing() == expected
+
+
+def test_it_says_no_more_than_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, "".join(f"??5??????   /usr/bin/{number}\n" for number in range(1000)))
+    said = strangers.main({"packages": True})
+    assert len(said) == strangers._MOST + 1
+    assert said[-1] == f"and {1000 - strangers._MOST} more of this kind"
