@@ -17,6 +17,7 @@ from .signer import Identity
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 except ImportError:  # the sanity tests import this file without the library
     pass
 
@@ -228,16 +229,20 @@ def from_plain(content: Mapping[str, Any], where: object) -> tuple[Book, datetim
         for name, item in content["certificates"].items():
             book.leaves[name] = Leaf(_load(item["certificate"]), item["issuer"])
         for number, item in content["serials"].items():
-            end, revoked = (item[key] and datetime.fromisoformat(item[key]) for key in ("end", "revoked"))
-            book.serials[int(number, 16)] = Serial(item["name"], item["issuer"], end, revoked, item["reason"])
+            revoked = None if item["revoked"] is None else _moment(item["revoked"])
+            serial = Serial(item["name"], item["issuer"], _moment(item["end"]), revoked, item["reason"])
+            book.serials[int(number, 16)] = serial
         _check(book)
-        return book, datetime.fromisoformat(content["written"])
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        return book, _moment(content["written"])
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration),
+        *(UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension),
+    ) as error:
         raise BcmError(f"{where} is damaged, its certificates do not fit together: put a copy of it back") from error
 
 
 def _check(book: Book) -> None:
-    """Every certificate is signed by whom it should be. Raises ValueError."""
+    """Every certificate is signed by whom it should be, and says what it has to. Raises what `from_plain` expects."""
     roots = {root.index: root for root in book.roots}
     keys = {root.key: root.certificate.public_key() for root in book.roots}
     pairs = [(root.certificate, root.certificate.public_key()) for root in book.roots]
@@ -252,6 +257,23 @@ def _check(book: Book) -> None:
     pairs += [(leaf.certificate, keys[leaf.issuer]) for leaf in book.leaves.values()]
     if not all(pki.is_signed_by(certificate, key) for certificate, key in pairs):
         raise ValueError("a signature is wrong")
+    for certificate, _key in pairs:
+        pki.common_name(certificate)
+    for item in book.intermediates:
+        pki.scope_of(item.certificate)
+    for leaf in book.leaves.values():
+        pki.usage_of(leaf.certificate)
+    issuers: list[Root | Intermediate] = [*book.roots, *book.intermediates]
+    for issuer in issuers:
+        if issuer.crl is not None:
+            pki.number(issuer.crl)
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return found
 
 
 def _text(item: x509.Certificate | x509.CertificateRevocationList | None) -> str | None:

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, issued, report, want
@@ -87,6 +90,19 @@ class Lab:
         command += ["-crl_check_all", "-CRLfile", "crl"] if crl else []
         done = subprocess.run([*command, "leaf"], cwd=place, capture_output=True, text=True, check=False)
         return done.stdout.strip().removeprefix("leaf: ") if done.returncode == 0 else done.stderr
+
+
+def foreign() -> list[x509.Certificate]:
+    """Certificates that none of ours can be: without a name, and of other kinds of keys."""
+    keys = [
+        (rsa.generate_private_key(65537, 2048), hashes.SHA256()),
+        (ed25519.Ed25519PrivateKey.generate(), None),
+        (ec.generate_private_key(ec.BrainpoolP256R1()), hashes.SHA256()),
+    ]
+    nobody = x509.Name([])
+    builder = x509.CertificateBuilder().subject_name(nobody).issuer_name(nobody).serial_number(5)
+    builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=9))
+    return [builder.public_key(key.public_key()).sign(key, algorithm) for key, algorithm in keys]
 
 
 def _seconds(moment: datetime) -> str:

@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import json
 import os
+import ssl
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -25,11 +28,11 @@ from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Outcome, again, issued, want
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store, _with_seal
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._locks import held
 
-from .conftest import DOMAIN, NOW, Lab
+from .conftest import DOMAIN, NOW, Lab, foreign
 
 
 class Device:
@@ -710,6 +713,7 @@ def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[
         ("{", "it holds no JSON"),
         ("[]", "it holds no mapping"),
         ("[" * 100000, "it holds no JSON"),
+        (f'{{"format": {"9" * 5000}}}', "it holds no JSON"),
         ('{"format": 1}', "changed by something other than bcm"),
         ("{}", "of format None"),
     ],
@@ -719,6 +723,91 @@ def test_a_damaged_file(lab: Lab, content: str, fault: str) -> None:
     lab.authority.store.public.write_text(content, encoding="utf-8")
     with pytest.raises(BcmError, match=f"regtest.pki.json (is|was) .*{fault}"):
         lab.authority.intermediate()
+
+
+#: what a value may be replaced by
+_ODD: list[Any] = [None, True, -1, 0, 2**70, 1.5, "", "x", "\n", "é", [], {}, [1], {"a": 1}, "2026-01-01T00:00:00",
+                   "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", *map(pki.pem, foreign()),
+                   "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]  # fmt: skip
+
+
+def _twisted() -> dict[str, Callable[[dict[str, Any]], object]]:
+    """What fits together, but is nothing that an authority writes."""
+
+    def of_serial(content: dict[str, Any], **changes: Any) -> None:
+        next(iter(content["serials"].values())).update(changes)
+
+    return {
+        "time without a zone": lambda content: content.update(written="2026-01-01T00:00:00"),
+        "end without a zone": lambda content: of_serial(content, end="2026-01-01T00:00:00"),
+        "revoked without a zone": lambda content: of_serial(content, revoked="2026-01-01T00:00:00"),
+        "revoked in no time": lambda content: of_serial(content, revoked=""),
+        "root for an intermediate": lambda content: content["intermediates"].append(
+            {**content["roots"][0], "root": content["roots"][0]["index"]}
+        ),
+        "unknown kind of key": lambda content: content["roots"][0].update(
+            certificate=_of_unknown_kind(content["roots"][0]["certificate"])
+        ),
+    }
+
+
+def _of_unknown_kind(text: str) -> str:
+    """A certificate whose key is of a kind that nobody knows."""
+    der = ssl.PEM_cert_to_DER_cert(text)
+    return ssl.DER_cert_to_PEM_cert(der.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0269")))
+
+
+@pytest.mark.parametrize("twist", _twisted())
+def test_what_no_authority_writes_is_refused(lab: Lab, twist: str) -> None:
+    _everything(lab)
+    lab.edit(_twisted()[twist], seal=True)
+    with pytest.raises(BcmError, match=r"regtest.pki.json is damaged, its certificates do not fit together"):
+        lab.report()
+
+
+def _mutated(content: Any, random: Random) -> Any:
+    """With one value less, or another one in its place, somewhere."""
+    content = copy.deepcopy(content)
+    places = [(content, key) for key in _keys(content)]
+    for holder, key in places:
+        places += [(holder[key], inner) for inner in _keys(holder[key])]
+    holder, key = random.choice(places)
+    if random.random() < 0.2:
+        del holder[key]
+    elif random.random() < 0.3 and isinstance(holder[key], str) and holder[key]:
+        at = random.randrange(len(holder[key]))
+        holder[key] = holder[key][:at] + random.choice("Aa0=\n-é") + holder[key][at + 1 :]
+    else:
+        holder[key] = random.choice(_ODD)
+    return content
+
+
+def _keys(content: Any) -> Sequence[Any]:
+    return list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()
+
+
+def test_whatever_is_in_the_files_is_read_or_refused(lab: Lab) -> None:
+    """Even of somebody who has the key of the seal."""
+    _everything(lab)
+    _of_electrs(lab, generation=2, allow_new=True)
+    store, random = lab.authority.store, Random(1)
+    texts = {path: path.read_text() for path in (store.public, store.private)}
+    content = json.loads(texts[store.public])
+    del content["seal"]
+    refused = 0
+    for number in range(200):
+        for path, text in texts.items():
+            path.write_text(text)
+        if number % 4:
+            store.public.write_text(json.dumps(_with_seal(_mutated(content, random), store._private())))
+        else:
+            store.private.write_text(json.dumps(_mutated(json.loads(texts[store.private]), random)))
+        try:
+            lab.report()
+            lab.authority.store.keys()
+        except BcmError:
+            refused += 1
+    assert refused > 50
 
 
 def test_a_full_disk_leaves_what_there_was(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
