@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, PreconditionFailed
@@ -45,7 +47,13 @@ class Raced(Client):
     def call(self, method: str, path: str, body: Any = None, **rest: Any) -> Any:
         if method == "PUT":
             theirs = {**body, "config": {**body["config"], "user.theirs": "1"}}
-            super().call(method, path, theirs, what="be first", project=rest.get("project", True))
+            project = rest.get("project", True)
+            # in another thread, or it would count as a change of ours
+            somebody = threading.Thread(
+                target=super().call, args=(method, path, theirs), kwargs={"what": "be first", "project": project}
+            )
+            somebody.start()
+            somebody.join()
         return super().call(method, path, body, **rest)
 
 
@@ -127,3 +135,34 @@ def test_what_a_killed_run_began_is_waited_for(client: Client, variables: dict[s
         reconcile(client, [parse({**one, "state": "absent"})])
     assert client.find(path) is None
     assert time.monotonic() - began < 60
+
+
+def test_what_is_on_a_volume_moves_to_another_pool_with_it(client: Client, variables: dict[str, str]) -> None:
+    def devices(pool: str) -> dict[str, dict[str, str]]:
+        return {
+            "root": {"type": "disk", "pool": pool, "path": "/"},
+            "data": {"type": "disk", "pool": pool, "source": NAME, "path": "/data"},
+        }
+
+    first, second = variables["bcm_test_pool"], NAME
+    one = {"kind": "instance", "name": NAME, "image": variables["bcm_test_image"], "replace": True, "profiles": []}
+    volume = {"kind": "storage_volume", "name": NAME}
+    pool = {"kind": "storage_pool", "name": second, "driver": "dir"}
+    try:
+        before = {**one, "state": "started", "devices": devices(first)}
+        reconcile(client, [parse(item) for item in (pool, {**volume, "pool": first}, before)])
+        written = "echo coins >/data/wallet; chown 801:801 /data/wallet; chmod 600 /data/wallet; sync"
+        lxd_exec.run(client, NAME, ["sh", "-c", written], deadline=30)
+        reconcile(client, [parse({**one, "state": "stopped"})])
+        reconcile(client, [parse({**volume, "pool": second, "source": {"pool": first}})])
+        path = f"/1.0/storage-pools/{first}/volumes/custom/{NAME}"
+        assert client.get(path)["config"]["user.bcm.moved_to"] == second
+        moved = reconcile(client, [parse({**one, "state": "started", "devices": devices(second)})])
+        assert [change["action"] for change in moved.changes] == ["replace"]
+        reconcile(client, [parse({**volume, "pool": first, "state": "absent"})])
+        found = lxd_exec.run(client, NAME, ["stat", "--format=%u:%g %a %s", "/data/wallet"], deadline=30)
+        assert found.stdout == b"801:801 600 6\n"
+    finally:
+        gone = [{"kind": "instance", "name": NAME, "force_stop": True}, {**volume, "pool": first}]
+        gone += [{**volume, "pool": second}, pool]
+        reconcile(client, [parse({**item, "state": "absent"}) for item in gone])
