@@ -276,6 +276,13 @@ plan:
         volumes:
           description: Volume, path, size and C(backup) of each volume.
           type: dict
+        limits:
+          description:
+            - What it may take of the host, C(memory), C(processors), C(processes), and C(root) for the size of its root
+              disk. Sizes are written as LXD takes them.
+            - Not for V(stopped) and V(absent).
+          type: dict
+          sample: {memory: 2GiB, processors: 2, processes: 500, root: 4GiB}
         version:
           description: The version of the artifact, if it is known before the image is made.
           type: str

@@ -23,6 +23,7 @@ from ..module_utils._image.store import stored
 from ..module_utils._lxd.client import quoted
 from ..module_utils._lxd.resources import MOVED_TO, REPLACED
 from ..module_utils._plan.catalogue import ROLES, Stack
+from ..module_utils._plan.limits import Host
 from ..module_utils._plan.plan import OutOfReach
 from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
 from ._action import plain
@@ -121,13 +122,20 @@ def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
     return fault
 
 
+def _host(client: Client) -> Host:
+    found = client.find("/1.0/resources", project=False) or {}
+    memory, processors = (found.get(key, {}).get("total", 0) for key in ("memory", "cpu"))
+    return Host(memory=memory, processors=processors)
+
+
 def read_found(client: Client, site: Site) -> Found:
     """What the data center's project holds; nothing if there is no such project yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
     architecture: str = client.server["environment"]["kernel_architecture"]
     there = client.find(f"/1.0/projects/{project}", project=False)
+    host = _host(client) if request.brings_up else Host()
     if there is None:
-        return Found(architecture=architecture)
+        return Found(architecture=architecture, host=host)
     if there["config"].get("user.bcm.datacenter") != request.datacenter:
         raise BcmError(
             f"Project {project} exists on {client.endpoint.name} but was not made by BCM: "
@@ -149,6 +157,7 @@ def read_found(client: Client, site: Site) -> Found:
             strangers.append(name)
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}
     return Found(
+        host=host,
         stacks=stacks,
         builders=builders,
         strangers=strangers,

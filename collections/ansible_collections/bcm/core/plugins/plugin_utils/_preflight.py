@@ -42,24 +42,25 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
     for extension, what in _NEEDED.items():
         client.require(extension, what)
     facts: dict[str, Any] = {"server": {"name": environment["server"], "version": environment["server_version"]}}
+    warnings: list[str] = []
     # none if there is no such project yet
     instances = client.find("/1.0/instances", recursion=1) or []
     if plan["state"] in ("present", "restarted"):
         _check_owners(client, plan)
-        facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances})
+        facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
         _check_subnets(client, plan)
     vanished, facts["lost"] = _lost(client, plan, instances)
     if vanished:
-        facts["warnings"] = [
+        warnings.append(
             f"The host lost the bridge {', '.join(vanished)}, which a run sets up again, and restarts the instances on "
             "it: see which program deletes its network interfaces"
-        ]
+        )
     elif facts["lost"]:
-        facts["warnings"] = [
+        warnings.append(
             f"The host lost the rules that LXD made for {', '.join(facts['lost'])}, which a run puts back: "
             "see which program flushes its firewall"
-        ]
-    return facts
+        )
+    return {**facts, "warnings": warnings} if warnings else facts
 
 
 def _check_owners(client: Client, plan: Mapping[str, Any]) -> None:
@@ -97,11 +98,18 @@ def _lost(
     return vanished, ours
 
 
-def _check_pool(client: Client, plan: Mapping[str, Any], instances: Container[str]) -> dict[str, Any]:
+def _check_pool(
+    client: Client, plan: Mapping[str, Any], instances: Container[str], warnings: list[str]
+) -> dict[str, Any]:
     name = plan["storage_pool"]
-    pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
+    pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=False)}
     if name not in pools:
-        raise BcmError(f"{names.unknown('storage pool', name, pools)} (bcm_storage_pool says which to use)")
+        raise BcmError(f"{names.unknown('storage pool', name, list(pools))} (bcm_storage_pool says which to use)")
+    if pools[name].get("driver") == "dir":
+        warnings.append(
+            f'Storage pool "{name}" is a directory, where LXD may not be able to hold anybody to a size: one instance '
+            "could fill it for all; choose one of zfs, btrfs or lvm with bcm_storage_pool"
+        )
     pool = f"/1.0/storage-pools/{quoted(name)}"
     volumes = {item["name"] for item in client.find(f"{pool}/volumes/custom", recursion=1) or ()}
     sizes = {

@@ -27,6 +27,8 @@ from .sources import Mirrors, apt_conf, apt_options, loopback, mirrors, without_
 
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 _OWNER = "user.bcm.builder"
+# room for a compiler, what it compiles, and what comes of that
+_ROOT_SIZE = "20GiB"
 
 # Seconds.
 _ADDRESS_DEADLINE = 30.0
@@ -86,9 +88,10 @@ def start(
         "description": "Bitcoin Cache Machine: builder of an image, gone when it is done",
         "source": {"type": "image", "alias": base},
         "profiles": [],
-        "config": {_OWNER: _me()},
+        # It may build, with all processors, and leave the others something.
+        "config": {_OWNER: _me(), "limits.memory": "75%", "limits.processes": "5000", "limits.cpu.priority": "5"},
         "devices": {
-            "root": {"type": "disk", "path": "/", "pool": storage_pool},
+            "root": {"type": "disk", "path": "/", "pool": storage_pool, "size": _ROOT_SIZE},
             # LXD chooses an address for a NIC that it filters, and the network gives none to anybody else.
             "eth0": {
                 "type": "nic",

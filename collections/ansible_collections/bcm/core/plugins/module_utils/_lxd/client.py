@@ -259,9 +259,11 @@ class Client:
         """A request whose body or answer is not JSON; the answer is not read yet (images, backups)."""
         return self._send(method, path, project=project, params=params, data=data, headers=headers or {}, endless=True)
 
-    def download(self, path: str, *, most: int = _MOST_OF_A_FILE, **params: Any) -> bytes:
+    def download(
+        self, path: str, *, project: str | bool = True, most: int = _MOST_OF_A_FILE, **params: Any
+    ) -> bytes:
         """The whole of an answer that is not JSON. Raises TooMuchOutput if it is longer than ``most`` bytes."""
-        with self._send("GET", path, project=True, params=params) as response:
+        with self._send("GET", path, project=project, params=params) as response:
             return self._content(response, most)
 
     def decode(self, response: requests.Response) -> Any:

@@ -263,7 +263,8 @@ class InstanceHandler(Handler):
     def _liblxc(self, client: Client, resource: Resource) -> str:
         """Digest of what liblxc was given for a container; empty if the server does not tell."""
         try:
-            text = client.stream("GET", f"{resource.path}/logs/lxc.conf", project=resource.project).text
+            path = f"{resource.path}/logs/lxc.conf"
+            text = client.download(path, project=resource.project).decode(errors="replace")
         except NotFound:
             return ""
         return _digest(line for line in text.splitlines() if not _PASSING.match(line))

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._artifact.declaration import Release, release
 from .._errors import BcmError
-from . import names, versions
+from . import limits, names, versions
 from .fields import CatalogueError, Field
 
 try:
@@ -36,6 +36,7 @@ OPTIONAL = (
     "joins",
     "services",
     "volumes",
+    "limits",
     "secrets",
     "uplink",
     "onions",
@@ -155,6 +156,7 @@ class Stack:
     joins: Mapping[str, str]  # stack of `needs` -> condition under which a plan with that stack has this one, too
     services: Mapping[str, Service]
     volumes: Mapping[str, Volume]
+    limits: Mapping[str, Mapping[str, str | int]]  # as `limits.read` has them
     secrets: tuple[str, ...]
     uplink: str | None  # the user whose packets may leave
     onions: bool
@@ -341,6 +343,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         joins={other: field.text() for other, field in _entries(top, "joins")},
         services=_services(top, chains),
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
+        limits=limits.read(top.get("limits"), chains),
         secrets=tuple(_part(item) for item in top["secrets"].items()) if "secrets" in top else (),
         uplink=top["uplink"].mapping(required=("user",))["user"].text() if "uplink" in top else None,
         onions="onions" in top and top["onions"].flag(),
@@ -421,14 +424,7 @@ def _volume(field: Field, chains: Sequence[str]) -> Volume:
     path = fields["path"].text()
     if not path.startswith("/") or path == "/" or ".." in path.split("/"):
         fields["path"].wrong(f'is "{path}"', "write an absolute path, such as /var/lib/electrs")
-    size = fields["size"]
-    if isinstance(size.value, dict):
-        by_chain = size.mapping(optional=(*chains, "default"))
-        if "default" not in by_chain and set(by_chain) != set(chains):
-            size.wrong("leaves out chains", "add default")
-        sizes = {chain: entry.size() for chain, entry in by_chain.items()}
-    else:
-        sizes = {"default": size.size()}
+    sizes = limits.by_chain(fields["size"], chains, Field.size)
     return Volume(path, sizes, fields["backup"].text() if "backup" in fields else "none")
 
 

@@ -19,7 +19,7 @@ from .._artifact import locks
 from .._artifact.declaration import Release
 from .._artifact.download import side_by_side
 from .._errors import BcmError
-from . import names, network, onions, resources, volumes
+from . import limits, names, network, onions, resources, volumes
 from .catalogue import Catalogue, Service, Stack, changes_of
 from .fields import size_in_bytes
 from .request import Found, Request, Site, Source
@@ -216,6 +216,7 @@ class Planner:
         instances = {
             name: {
                 **self._instance(name, live, name in asked, carried, variables),
+                "limits": self._limits(self.catalogue[name], variables, found),
                 "image": {key: images[name][key] for key in ("alias", "hash")},
                 "artifact": {key: images[name]["artifact"][key] for key in ("source", "kind", "name", "version")},
             }
@@ -488,6 +489,11 @@ class Planner:
         except BcmError as error:
             raise BcmError(f"Variable {variable}: {error}") from error
         return str(size)
+
+    def _limits(self, stack: Stack, variables: Variables, found: Found) -> dict[str, Any]:
+        chosen, warnings = limits.chosen(stack.name, stack.limits, self.request.chain, found.host, variables.value)
+        self._warnings += warnings
+        return chosen
 
     def _releases(self, stack: Stack, variables: Variables) -> list[Release]:
         """What a stack may be made of, the best first."""

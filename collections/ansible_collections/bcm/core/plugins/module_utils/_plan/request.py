@@ -13,6 +13,7 @@ from typing import Any
 
 from . import exceptions, names, network
 from .catalogue import Catalogue
+from .limits import Host
 
 # all but 53: no question for a name leaves
 _WORLD = "1-52,54-65535"
@@ -107,6 +108,7 @@ class Found:
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
     kept: Collection[str] = ()  # files of secrets that were made for it
     architecture: str = "x86_64"  # the kernel's name of it
+    host: Host = Host()
 
 
 class Site:

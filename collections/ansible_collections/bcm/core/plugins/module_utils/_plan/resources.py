@@ -367,7 +367,7 @@ def _rule(description: str, source: IPv4Address | None, to: str, protocol: str, 
 def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     pool = site.request.storage_pool
     devices = {
-        "root": {"type": "disk", "path": "/", "pool": pool},
+        "root": {"type": "disk", "path": "/", "pool": pool, "size": instance["limits"]["root"]},
         "eth0": _nic("eth0", site.names.network, instance["address"]),
     }
     if instance["uplink"]:
@@ -395,6 +395,9 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         "replace": True,
         "config": {
             "boot.autostart": "true",
+            "limits.memory": instance["limits"]["memory"],
+            "limits.cpu": str(instance["limits"]["processors"]),
+            "limits.processes": str(instance["limits"]["processes"]),
             **_marks(site, stack=name, tier=instance["tier"], asked=str(instance["asked"]).lower()),
         },
         "profiles": [],

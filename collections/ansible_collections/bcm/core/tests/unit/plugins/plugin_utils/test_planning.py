@@ -22,6 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.download import
 from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site, Volume
 from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, out_of_reach, read_found
 
@@ -201,7 +202,12 @@ def _site(roles: Path, state: str = "present") -> Site:
 def test_nothing_is_there_yet(roles: Path) -> None:
     client = FakeClient({})
     assert read_found(client, _site(roles)) == Found()
-    assert client.asked == ["/1.0/projects/bcm-local-regtest"]
+    assert client.asked == ["/1.0/projects/bcm-local-regtest", "/1.0/resources"]
+
+
+def test_what_the_host_has(roles: Path) -> None:
+    client = FakeClient({"/1.0/resources": {"memory": {"total": 2**33}, "cpu": {"total": 4}}})
+    assert read_found(client, _site(roles)).host == Host(memory=2**33, processors=4)
 
 
 @pytest.mark.parametrize(

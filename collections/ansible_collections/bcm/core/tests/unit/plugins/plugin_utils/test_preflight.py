@@ -87,6 +87,13 @@ def test_facts() -> None:
     }
 
 
+def test_a_pool_that_may_hold_nobody_to_a_size() -> None:
+    pools = {"/1.0/storage-pools": [{"name": "default", "driver": "dir"}]}
+    (warning,) = check(FakeClient(pools), PLAN)["warnings"]
+    assert warning.startswith('Storage pool "default" is a directory, where LXD may not be able to hold anybody')
+    assert "warnings" not in check(FakeClient({"/1.0/storage-pools": [{"name": "default", "driver": "zfs"}]}), PLAN)
+
+
 def test_an_extension_is_missing() -> None:
     with pytest.raises(Unsupported, match="An access list on a bridge needs network_bridge_acl"):
         check(FakeClient({}, [name for name in _preflight._NEEDED if name != "network_bridge_acl"]), PLAN)

@@ -64,6 +64,35 @@ def test_a_size_depends_on_the_chain_or_not(catalogue: Catalogue) -> None:
     assert (bitcoind.size("mainnet"), bitcoind.size("regtest"), electrs.size("signet")) == ("900GiB", "1GiB", "1GiB")
 
 
+def test_limits_depend_on_the_chain_or_not(documents: dict[str, Any], write: Any) -> None:
+    documents["electrs"]["limits"] = {"memory": {"mainnet": "8GiB", "default": "2 GiB"}, "processes": 300}
+    catalogue = Catalogue.read(roles=write(documents))
+    electrs, tor = catalogue["electrs"].limits, catalogue["tor"].limits
+    assert electrs["memory"] == {"mainnet": "8GiB", "default": "2GiB"}
+    assert (electrs["processes"], electrs["root"]) == ({"default": 300}, {"default": "4GiB"})
+    # a stack that says nothing has limits, too
+    assert tor["memory"] == {"default": "1GiB"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"disk": "1GiB"}, 'limits.disk: Unknown field "disk"'),
+        ({"memory": 5}, "limits.memory is 5"),
+        ({"memory": {"regtest": "1GiB"}}, "limits.memory leaves out chains"),
+        ({"root": "50%"}, "limits.root is"),
+        ({"processors": 0}, "limits.processors is 0"),
+        ({"processors": True}, "limits.processors is True"),
+        ({"processes": 99}, "limits.processes is 99"),
+        ([], "limits is no mapping"),
+    ],
+)
+def test_limits_that_cannot_be(documents: dict[str, Any], write: Any, limits: Any, message: str) -> None:
+    documents["tor"]["limits"] = limits
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.read(roles=write(documents))
+
+
 def test_folders_without_a_stack_yml_are_roles_only(documents: dict[str, Any], write: Any) -> None:
     roles = write(documents)
     (roles / "_common/tasks").mkdir(parents=True)

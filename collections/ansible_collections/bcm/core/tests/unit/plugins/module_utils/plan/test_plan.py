@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source, Volume
 
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
@@ -560,6 +561,49 @@ def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
     }
     assert instances["electrum"]["config"]["user.bcm.asked"] == "true"
     assert instances["electrs"]["config"]["user.bcm.asked"] == "false"
+
+
+def test_every_instance_has_limits(fresh: dict[str, Any]) -> None:
+    for item in fresh["resources"]:
+        if item["kind"] == "instance":
+            limits = fresh["instances"][item["name"]]["limits"]
+            assert item["config"]["limits.memory"] == limits["memory"]
+            assert item["config"]["limits.cpu"] == str(limits["processors"])
+            assert item["config"]["limits.processes"] == str(limits["processes"])
+            assert item["devices"]["root"]["size"] == limits["root"]
+
+
+def test_limits_of_the_inventory(planner: Any, namer: Any) -> None:
+    given = {"bitcoind_memory": "3 GiB", "bitcoind_processors": "1", "bitcoind_processes": 700}
+    given["bitcoind_root_size"] = "9GiB"
+    plan = planner("bitcoind", variables=given).plan(Found(), namer)
+    wanted = {"memory": "3GiB", "processors": 1, "processes": 700, "root": "9GiB"}
+    assert plan["instances"]["bitcoind"]["limits"] == wanted
+    assert plan["warnings"] == []
+
+
+def test_no_instance_gets_more_than_the_host_has(planner: Any, namer: Any) -> None:
+    small = Found(host=Host(memory=2 * 2**30, processors=1))
+    plan = planner("bitcoind", variables={"bitcoind_memory": "64GiB"}).plan(small, namer)
+    limits = plan["instances"]["bitcoind"]["limits"]
+    assert (limits["memory"], limits["processors"]) == ("1536MiB", 1)
+    assert plan["warnings"] == [
+        "bitcoind is to have memory 64GiB, and gets 1536MiB: the host has no more to give"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("memory", value) for value in ("lots", 5, "0GiB", "-1GiB", "1.5GiB", "50%")),
+        *(("root_size", value) for value in ("", True, "1 GB")),
+        *(("processors", value) for value in (0, -1, 1.5, True, "two", "", "1" * 5000)),
+        *(("processes", value) for value in (99, "many", [500])),
+    ],
+)
+def test_limits_that_say_nothing(planner: Any, namer: Any, variable: str, value: Any) -> None:
+    with pytest.raises(BcmError, match=f"^Variable bitcoind_{variable}"):
+        planner("bitcoind", variables={f"bitcoind_{variable}": value}).plan(Found(), namer)
 
 
 def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) -> None:
