@@ -77,11 +77,11 @@ class Memory:
     def not_found(self, message: str, _project: str) -> NotFound:
         return NotFound(message)
 
-    def stream(self, _method: str, path: str, **_query: Any) -> Any:
+    def download(self, path: str, **_query: Any) -> bytes:
         name = path.removesuffix("/logs/lxc.conf")
         if name not in self.given:
             raise NotFound("Not found")
-        return SimpleNamespace(text=self.given[name])
+        return self.given[name].encode()
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str, **_query: Any) -> None:
         self.before_write(path)

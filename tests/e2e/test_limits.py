@@ -1,0 +1,80 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An instance that takes all it can does not disturb the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Person, client, inside
+
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
+
+GREEDY, OTHER = "tor", "bitcoind"
+GIB = 2**30
+
+# Each as root of the instance, and each says how far it came.
+_DISK = "cd /var/tmp; for n in 1 2 3 4 5 6; do fallocate -l 1G greedy$n || break; echo $n; done"
+_FORKS = """
+import os, time
+children = []
+try:
+    while len(children) < 5000:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+except OSError:
+    pass
+print(len(children))
+for child in children:
+    os.kill(child, 9)
+"""
+_MEMORY = """
+import subprocess, sys
+hog = "x = []\\nwhile True:\\n    x.append(b'x' * 2**24)\\n    print(len(x), flush=True)"
+print(subprocess.run([sys.executable, "-c", hog], stdout=subprocess.PIPE).stdout.split()[-1].decode())
+"""
+
+
+@pytest.fixture
+def answers(started: dict[str, Any]) -> Iterator[None]:
+    """The greedy one still runs afterwards, and the other one has never noticed."""
+    before = inside("local", OTHER, "systemctl", "show", "--property=MainPID,NRestarts", "bitcoind")
+    yield
+    assert inside("local", OTHER, "bitcoin-cli", "getblockcount", deadline=20).isdigit()
+    assert inside("local", OTHER, "systemctl", "show", "--property=MainPID,NRestarts", "bitcoind") == before
+    assert inside("local", GREEDY, "systemctl", "is-active", "tor") == "active"
+
+
+def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
+    said = json.loads(person.succeeds("stack", "start", GREEDY, "--json"))
+    limits = {item["stack"]: item["limits"] for item in said["stacks"]}
+    assert limits[GREEDY] == ["memory 1GiB", "processors 2", "processes 500", "root 4GiB"]
+
+
+def test_a_full_disk_is_its_own(answers: None) -> None:
+    with client("local") as lxd:
+        space = lxd.get("/1.0/storage-pools/default/resources", project=False)["space"]
+    assert space["total"] - space["used"] > 8 * GIB, "the pool has to have room for more than the limit"
+    try:
+        written = inside("local", GREEDY, "sh", "-c", _DISK).split()
+        assert written[-1] == "3", "4 GiB, of which the image takes some"
+        inside("local", OTHER, "sh", "-c", "fallocate -l 64M /var/tmp/room && rm /var/tmp/room")
+    finally:
+        inside("local", GREEDY, "sh", "-c", "rm -f /var/tmp/greedy*")
+
+
+def test_processes_have_an_end(answers: None) -> None:
+    assert 100 < int(inside("local", GREEDY, "python3", "-c", _FORKS)) < 500
+    assert int(inside("local", OTHER, "python3", "-c", _FORKS.replace("5000", "100"))) == 100
+
+
+def test_memory_has_an_end(answers: None) -> None:
+    assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY)) <= 64
