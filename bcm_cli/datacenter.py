@@ -177,12 +177,21 @@ class DataCenter:
 
         return RoleVariables(self._templar, self._loader, stacks, self._templar.available_variables)
 
+    def claim(self, client: Client) -> None:
+        """Let nobody else change it until this process ends. Raises BcmError if somebody does, or it is another's."""
+        from ansible_collections.bcm.core.plugins.plugin_utils._identity import claim
+
+        claim(client, self._connection, self.name, self.chain, self.secrets, run=os.getpid())
+
+    @property
+    def _connection(self) -> dict[str, Any]:
+        keys = ("client_cert", "client_key", "server_cert")
+        return {"endpoint": self.endpoint or None, **{key: self.variable(f"bcm_{key}") for key in keys}}
+
     def client(self, project: str | None = None) -> Client:
         from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
         from .identity import for_endpoint
 
         for_endpoint(self)
-        keys = ("client_cert", "client_key", "server_cert")
-        options = {key: self.variable(f"bcm_{key}") for key in keys}
-        return Client(self.endpoint or None, project=project or self.project, **options)
+        return Client(project=project or self.project, **self._connection)

@@ -176,6 +176,7 @@ def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted
     with datacenter.client() as client:
         # it would be noticed half-way, since the files of an instance can be written while it does not run
         _check_running(client)
+        datacenter.claim(client)
         with Instance(client, TOR) as host:
             done = brought_about(host, store, present, wanted, deadline=DEADLINE_ARGUMENT["default"])
     if done.changed and done.network is False:

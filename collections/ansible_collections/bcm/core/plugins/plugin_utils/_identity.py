@@ -14,15 +14,55 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..module_utils._ca.store import Store as Certificates
 from ..module_utils._disk import private, put, told
 from ..module_utils._errors import BcmError
+from ..module_utils._lxd import lease
+from ..module_utils._plan import names
 from ..module_utils._tor.store import Store as Onions
+
+if TYPE_CHECKING:
+    from ..module_utils._lxd.client import Client
 
 IDENTITY_MARK, KEPT_MARK = "user.bcm.identity", "user.bcm.kept"
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
 _SHORT = 8
+
+
+def identity_of(datacenter: str, chain: str, directory: Path) -> Identity:
+    """That of a data center whose secrets are in a directory."""
+    return Identity(directory, chain, f"Data center {datacenter} ({chain})")
+
+
+def claim(
+    client: Client,
+    options: Mapping[str, Any],
+    datacenter: str,
+    chain: str,
+    directory: Path,
+    *,
+    run: int | None,
+    abandoned: str | None = None,
+) -> str:
+    """Hold the lock of a data center for as long as the process ``run`` lives, if there is one; its identity.
+
+    ``options`` are those that ``client`` was made with. Raises BcmError if another run holds it, or if it was made with
+    other secrets.
+    """
+    identity = identity_of(datacenter, chain, directory)
+    project = names.datacenter_names(datacenter, chain).project
+
+    def known() -> str:
+        found = client.find(f"/1.0/projects/{project}", project=False) or {"config": {}}
+        return identity.known(found["config"], abandoned, client.endpoint.name)
+
+    result = known()
+    if run is not None:
+        lease.hold(options, f"{project}-lock", identity.title, run)
+        known()  # whoever held it until now may have made the data center
+    return result
 
 
 class Identity:
@@ -30,7 +70,7 @@ class Identity:
 
     def __init__(self, directory: Path, chain: str, title: str) -> None:
         self.path = directory / f"{chain}.identity"
-        self._title = title
+        self.title = title
         certificates = Certificates(directory, chain)
         #: what is kept -> its file
         self._files = {
@@ -61,7 +101,7 @@ class Identity:
         if other and abandoned:
             if len(abandoned) < _SHORT or not other.startswith(abandoned):
                 raise BcmError(
-                    f"abandoned_identity is {abandoned}, but the identity of {self._title} at {where} begins with "
+                    f"abandoned_identity is {abandoned}, but the identity of {self.title} at {where} begins with "
                     f"{other[:_SHORT]}: nothing was changed, correct it or leave it out"
                 )
             return secrets.token_hex(16) if own in (None, other) else own
@@ -82,7 +122,7 @@ class Identity:
 
     def _fault(self, where: str, fault: str, identity: str) -> BcmError:
         return BcmError(
-            f"{self._title} exists at {where} with other secrets than those here: {fault}. "
+            f"{self.title} exists at {where} with other secrets than those here: {fault}. "
             f"Copy the folder {self.path.parent} from the machine that has it, or restore it from a backup; or give "
             "the data center another name. To give up for ever its onion addresses, its root and its passwords, add "
             f"-e abandoned_identity={identity[:_SHORT]}. Nothing was changed"
