@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration imp
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import changes_of
 from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import artifacts
-from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, duration
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, duration, harmless, shown
 
 from . import setup
 from .catalogue import checked
@@ -264,7 +264,7 @@ class _Live:
 
     def say(self, text: str) -> None:
         with self._lock:
-            self._draw([f"bcm: {text}"])
+            self._draw([f"bcm: {shown(text)}"])
 
     def end(self) -> None:
         with self._lock:
@@ -276,7 +276,7 @@ class _Live:
         if self._ended:
             return
         width = shutil.get_terminal_size().columns - 1
-        lines = [*above, *(text[:width] for text in self._texts.values())]
+        lines = [*above, *(harmless(text)[:width] for text in self._texts.values())]
         up = f"\033[{self._shown}A\r\033[J" if self._shown else ""
         print(up + "".join(f"{line}\n" for line in lines), end="", file=sys.stderr, flush=True)
         self._shown, self._drawn = len(self._texts), time.monotonic()

@@ -42,7 +42,7 @@ from . import authorities, certificates, setup
 from .catalogue import catalogue
 from .certificates import day
 from .datacenter import DataCenter, UsageError
-from .output import answer
+from .output import answer, say
 
 #: path -> content and mode
 Files = Mapping[Path, tuple[str | bytes, int]]
@@ -440,7 +440,7 @@ def _done(args: argparse.Namespace, *outcomes: Outcome) -> int:
     if args.json:
         return answer(changes, True)
     for line in changes["done"]:
-        print(line)
+        say(line)
     return 0
 
 

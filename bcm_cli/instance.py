@@ -12,6 +12,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
 from .catalogue import checked
+from .output import Lines, sink
 
 # The units that a stack's role manages leave their stamps there; electrum-window belongs to electrum.
 _JOURNAL = """
@@ -40,7 +41,11 @@ def logs(args: argparse.Namespace) -> int:
     options = [f"--lines={args.lines}", f"--unit={args.stack}-window.service", *["--follow"] * args.follow]
     command = ["sh", "-c", _JOURNAL, "sh", *options]
     with args.datacenter.client() as client:
-        return (lxd_exec.interactive if args.follow else _piped)(client, args.stack, command)
+        if not args.follow:
+            return _piped(client, args.stack, command, as_text=True)
+        # whoever wrote to the journal shall not write to the terminal
+        plain = {"SYSTEMD_COLORS": "0"}
+        return lxd_exec.interactive(client, args.stack, command, environment=plain, show=Lines("\r\n"))
 
 
 def shell(args: argparse.Namespace) -> int:
@@ -53,8 +58,8 @@ def shell(args: argparse.Namespace) -> int:
         return _piped(client, args.stack, ["bash", "-l"], sys.stdin.buffer.read())
 
 
-def _piped(client: Client, instance: str, command: list[str], stdin: bytes = b"") -> int:
-    sinks = (sys.stdout.buffer, sys.stderr.buffer)
+def _piped(client: Client, instance: str, command: list[str], stdin: bytes = b"", *, as_text: bool = False) -> int:
+    sinks = (sink(sys.stdout, as_text=as_text), sink(sys.stderr, as_text=as_text))
     result = lxd_exec.run(client, instance, command, stdin=stdin, sinks=sinks)
     for stream in sinks:
         stream.flush()

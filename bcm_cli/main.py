@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 from . import completion, setup
 from .datacenter import DataCenter, UsageError
@@ -286,10 +287,10 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except UsageError as error:
-        print(f"bcm: {error}", file=sys.stderr)
+        print(f"bcm: {shown(str(error))}", file=sys.stderr)
         return 2
     except BcmError as error:
-        print(f"bcm: {error}", file=sys.stderr)
+        print(f"bcm: {shown(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bcm: interrupted", file=sys.stderr)
@@ -300,6 +301,6 @@ def guarded(work: Callable[[], int]) -> int:
         return 0
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        print(f"bcm: {type(error).__name__} in {where.filename}:{where.lineno}: {error}. "
+        print(f"bcm: {type(error).__name__} in {where.filename}:{where.lineno}: {shown(str(error))}. "
               "This is a fault of bcm: please report it", file=sys.stderr)  # fmt: skip
         return 1

@@ -30,7 +30,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
 from . import setup
 from .datacenter import DataCenter, UsageError
 from .device import vault
-from .output import answer
+from .output import answer, say
 
 #: the instance whose tor publishes them
 TOR = "tor"
@@ -208,7 +208,8 @@ def _left(left: dict[str, list[str]]) -> list[dict[str, Any]]:
 
 def _explain(service: Service) -> None:
     for program, text in instructions(service).items():
-        print(f"\n{program.replace('_', ' ').title()}: {text}")
+        say()
+        say(f"{program.replace('_', ' ').title()}: {text}")
 
 
 def _draw(what: str, text: str, args: argparse.Namespace) -> None:

@@ -1,22 +1,61 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers on stdout: for people, or in JSON for programs."""
+"""Answers on stdout: for people, or in JSON for programs. Nothing of them moves the cursor of a terminal."""
 
 from __future__ import annotations
 
-import json
+import codecs
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from ansible_collections.bcm.core.plugins.plugin_utils._text import report, table
+from ansible_collections.bcm.core.plugins.plugin_utils._text import harmless, json_text, report, shown, table
 
 
 def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool) -> int:
     """Print a mapping, or rows of a table; the exit status."""
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json_text(facts))
     else:
         for line in report(facts) if isinstance(facts, Mapping) else table(facts) or ["none"]:
             print(line)
     return 0
+
+
+def say(text: str = "") -> None:
+    """Print a line; if what others wrote made it several, the others are indented."""
+    print(shown(text))
+
+
+class Lines:
+    """What comes from an instance piece by piece, each line of it harmless, with ``end`` between them."""
+
+    def __init__(self, end: str = "\n") -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._end = end
+        self._held = ""
+
+    def __call__(self, data: bytes) -> bytes:
+        text = self._held + self._decoder.decode(data)
+        self._held = "\r" if text.endswith("\r") else ""  # it may be half of a line's end
+        lines = text[: len(text) - len(self._held)].replace("\r\n", "\n").split("\n")
+        return self._end.join(map(harmless, lines)).encode()
+
+
+class _Sink(io.RawIOBase):
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines = Lines()
+
+    def write(self, data: Any, /) -> int:
+        self._stream.buffer.write(self._lines(bytes(data)))
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def sink(stream: TextIO, *, as_text: bool = False) -> Any:
+    """Where what a program in an instance writes goes: to ``stream`` as it is, unless people read it there."""
+    return _Sink(stream) if as_text or stream.isatty() else stream.buffer

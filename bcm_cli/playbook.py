@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import IO, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
-from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
+from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, harmless
 
 from . import device, identity, lxd, setup
 from .catalogue import catalogue, checked
@@ -32,6 +33,8 @@ _SAID_BY_VERBS = {
     "delete_data": "--delete-data says",
     "confirmed_volumes": "the answer to --delete-data says",
 }
+#: the colours of Ansible's own words
+_COLOUR = re.compile(r"(\x1b\[(?:[01];3[0-7]|0)m)")
 _AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 
 
@@ -119,7 +122,7 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
         return []
     setup.step(f"Volumes that are going to be deleted in {where}, with the coins in them:")
     for line in lines:
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {harmless(line)}", file=sys.stderr)
     if not args.yes:
         question = f"Type the name of the data center ({datacenter.name}) to delete them: "
         print(question, end="", file=sys.stderr, flush=True)
@@ -189,5 +192,7 @@ def _pass_on(stream: IO[bytes]) -> None:
     """Ansible's words, but for its own remark on Ctrl-C: there is ours."""
     for line in stream:
         if b"User interrupted execution" not in line:
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
+            # what Ansible shows itself has gone through progress; its colours are all that may come from elsewhere
+            parts = _COLOUR.split(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+            sys.stderr.write("".join(text if index % 2 else harmless(text) for index, text in enumerate(parts)) + "\n")
+            sys.stderr.flush()

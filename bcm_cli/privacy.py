@@ -28,7 +28,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Ser
 from . import lxd, onion, probe
 from .catalogue import catalogue
 from .datacenter import DataCenter
-from .output import answer
+from .output import answer, say
 from .status import deployed, exceptions, foreign
 
 #: documentation addresses (RFC 5737, RFC 3849): nobody is there, and no route of the internet leads to them
@@ -531,26 +531,28 @@ def _tell(args: argparse.Namespace, found: Found) -> int:
         answer(facts, True)
         return status
     answer([_row(row) for row in facts["instances"]], False)
-    print()
+    say()
     answer(_tor_facts(found), False)
     if onions:
-        print()
+        say()
         answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
         for service, why in public.items():
-            print(f"{service} is for everybody: {why}")
+            say(f"{service} is for everybody: {why}")
     if scene.exceptions:
-        print("\nExceptions:")
+        say()
+        say("Exceptions:")
         answer(scene.exceptions, False)
-    print()
+    say()
     for name in scene.stopped:
-        print(f"{name} does not run: nothing was tried from there, or to it")
+        say(f"{name} does not run: nothing was tried from there, or to it")
     for note in scene.notes:
-        print(f"Beside the data center: {note}")
+        say(f"Beside the data center: {note}")
     for problem in problems:
-        print(f"NOT IN ORDER: {problem}")
+        say(f"NOT IN ORDER: {problem}")
     for said in undecided:
-        print(f"NOT DECIDED: {said}")
-    print(f"\n{_last(found, problems, undecided)}")
+        say(f"NOT DECIDED: {said}")
+    say()
+    say(_last(found, problems, undecided))
     return status
 
 

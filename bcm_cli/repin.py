@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import names
 from . import artifact, setup
 from .catalogue import checked
 from .datacenter import UsageError
+from .output import say
 
 _VERSION = re.compile(r"[\w.+~-]*\d[\w.+~-]*")
 _Path = tuple[str, ...]
@@ -41,7 +42,7 @@ def repin(args: argparse.Namespace) -> int:
     with artifact.working(args) as found:
         found.source = None  # what a mirror has was pinned before
         pins, explained = found.published(release, stack.role_path / "meta/keys")
-    print(f"{release.name} {args.version}: {explained}")
+    say(f"{release.name} {args.version}: {explained}")
     changes: dict[_Path, str] = {("version",): args.version}
     changes |= {("files", name, pin.algorithm): pin.digest for name, pin in pins.items()}
     text = stack.source.read_text(encoding="utf-8")

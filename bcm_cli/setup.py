@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -76,7 +77,7 @@ WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto y
 
 def step(text: str) -> None:
     """One line about what is being done; on stderr, because stdout belongs to the answer."""
-    print(f"bcm: {text}", file=sys.stderr, flush=True)
+    print(f"bcm: {shown(text)}", file=sys.stderr, flush=True)
 
 
 def which(program: str) -> str | None:

@@ -25,7 +25,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 from . import setup, strangers
 from .catalogue import catalogue, checked
 from .datacenter import DataCenter
-from .output import answer
+from .output import answer, say
 
 _MOST = 64 * 1024  # bytes of the states of all units
 _STATES = """
@@ -85,7 +85,8 @@ def status(args: argparse.Namespace) -> int:
         print(f"\n{name}: {said}")
     for item in () if args.json else found:
         where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
-        print(f"\nException: {item['stack']} reaches {where} without Tor: {item['why']}")
+        say()
+        say(f"Exception: {item['stack']} reaches {where} without Tor: {item['why']}")
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
 

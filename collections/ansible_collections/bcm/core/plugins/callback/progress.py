@@ -62,7 +62,6 @@ ansible.cfg: |
 """
 
 import difflib
-import json
 import os
 import re
 import threading
@@ -75,7 +74,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.utils.color import stringc
 
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
-from ansible_collections.bcm.core.plugins.plugin_utils._text import duration, report
+from ansible_collections.bcm.core.plugins.plugin_utils._text import duration, harmless, json_text, report, shown
 
 if t.TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -162,7 +161,8 @@ class CallbackModule(CallbackBase):
         while data:
             data = data[os.write(self._out, data) :]
 
-    def _line(self, text: str = "", stamped: bool = True) -> None:
+    def _line(self, text: str = "", stamped: bool = True, colour: str | None = None) -> None:
+        text = stringc(shown(text), colour) if colour else shown(text)
         stamp = f"{duration(time.monotonic() - self._begun):>7}  " if stamped else ""
         with self._lock:
             self._write(("\r\033[K" if self._live else "") + stamp + text + "\n")
@@ -175,8 +175,9 @@ class CallbackModule(CallbackBase):
                 under = sorted(self._running.values(), key=lambda step: step.since)
                 if not under:
                     continue
-                text = f"{duration(now - self._begun):>7}  {self._phase}: " + "; ".join(
-                    f"{step.host}{step.what} ({duration(now - step.since)})" for step in under
+                text = f"{duration(now - self._begun):>7}  " + harmless(
+                    f"{self._phase}: "
+                    + "; ".join(f"{step.host}{step.what} ({duration(now - step.since)})" for step in under)
                 )
                 if self._live:
                     width = os.get_terminal_size(self._out).columns or 80
@@ -199,7 +200,7 @@ class CallbackModule(CallbackBase):
         elif kwargs.get("stderr"):
             with self._lock:
                 self._write("\r\033[K" if self._live else "")
-            self._plain_display(msg, *args, **kwargs)
+            self._plain_display(shown(str(msg)), *args, **kwargs)
         else:
             self._line(f"  {msg}")
 
@@ -268,7 +269,7 @@ class CallbackModule(CallbackBase):
                 for difference in found if isinstance(found, list) else [found]:
                     for line in _difference(difference):
                         colour = {"+": C.COLOR_DIFF_ADD, "-": C.COLOR_DIFF_REMOVE}.get(line[:1])
-                        self._line(" " * 11 + stringc(line, colour) if colour else " " * 11 + line, stamped=False)
+                        self._line(" " * 11 + line, stamped=False, colour=colour)
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         self._stopped.set()
@@ -283,7 +284,7 @@ class CallbackModule(CallbackBase):
         self._line(f"{'Failed' if self._errors else 'Done'}: {outcome}")
         if self.get_option("json"):
             answer = {"failed": True, "errors": self._errors} if self._errors else self._report
-            os.write(1, json.dumps(answer, indent=2).encode() + b"\n")
+            os.write(1, json_text(answer).encode() + b"\n")
 
     # -- words --------------------------------------------------------------------------------------------------------
 
@@ -313,6 +314,6 @@ class CallbackModule(CallbackBase):
             if isinstance(failure.get("item"), str):
                 words = f"{failure['item']}: {words}"
             if "rc" in failure and said:
-                words += "\n" + "\n".join(f"    {line}" for line in said.splitlines()[-15:])
+                words += "\n" + "\n".join(said.splitlines()[-15:])
             messages.append(words)
         return "\n".join(messages)

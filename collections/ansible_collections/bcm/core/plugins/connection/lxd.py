@@ -107,6 +107,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import shell as _she
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +161,7 @@ class Connection(ConnectionBase):
                 entry = None if user == "root" else _shell.user(client, self._instance, user)
                 self._session = _shell.Shell(client, self._instance, user=entry)
             except LxdError as error:  # its message is whole; Ansible would append those of what caused it
-                raise AnsibleConnectionFailure(str(error)) from None
+                raise AnsibleConnectionFailure(shown(str(error))) from None
             self._session_of = wanted
             self._connected = True
         return self
@@ -197,7 +198,7 @@ class Connection(ConnectionBase):
         result = self._run(f"cat >{shlex.quote(out_path)}", stdin=_chunks(in_path))
         if result.returncode:
             raise AnsibleError(
-                f"Failed to write {out_path} in instance {self._instance}: {to_text(result.stderr).strip()}"
+                shown(f"Failed to write {out_path} in instance {self._instance}: {to_text(result.stderr).strip()}")
             )
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
@@ -206,7 +207,7 @@ class Connection(ConnectionBase):
             result = self._run(f"cat <{shlex.quote(in_path)}", sink=sink)
         if result.returncode:
             raise AnsibleError(
-                f"Failed to read {in_path} in instance {self._instance}: {to_text(result.stderr).strip()}"
+                shown(f"Failed to read {in_path} in instance {self._instance}: {to_text(result.stderr).strip()}")
             )
 
     def _run(self, command: str, **options: t.Any) -> ExecResult:
@@ -217,7 +218,7 @@ class Connection(ConnectionBase):
         except BaseException as error:
             self.close()
             if isinstance(error, LxdError):
-                raise AnsibleConnectionFailure(str(error)) from None
+                raise AnsibleConnectionFailure(shown(str(error))) from None
             raise
 
 

@@ -46,6 +46,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 
 def relay_identity(secret: t.Any) -> dict[str, str]:
@@ -53,7 +54,7 @@ def relay_identity(secret: t.Any) -> dict[str, str]:
     try:
         identity = parse_identity(str(secret))
     except BcmError as error:
-        raise AnsibleFilterError(str(error)) from None
+        raise AnsibleFilterError(shown(str(error))) from None
     return {
         "ed25519": identity.master_file.decode(errors="surrogateescape"),
         "rsa": identity.rsa,

@@ -87,6 +87,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 if t.TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
@@ -120,7 +121,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             try:
                 instances = self._fetch()
             except LxdError as error:
-                raise AnsibleParserError(f"Inventory {path}: {error}") from None
+                raise AnsibleParserError(shown(f"Inventory {path}: {error}")) from None
             if self.get_option("cache"):
                 self._cache[key] = instances
         self._populate(instances)

@@ -60,6 +60,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import key_
 from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
+from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import of_run
 
 
@@ -71,7 +72,7 @@ class LookupModule(LookupBase):
             store = Store(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
             keys = {name: key_of(store, name) for name in terms}
         except BcmError as error:
-            raise AnsibleError(str(error)) from error
+            raise AnsibleError(shown(str(error))) from error
         lost = [name for name, key in keys.items() if key is None]
         if lost and not (variables or {}).get("ansible_check_mode"):
             raise AnsibleError(f"{store.private} has no key of certificate {', '.join(lost)}: run ca_authority first")

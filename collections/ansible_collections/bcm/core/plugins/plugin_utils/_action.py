@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils import _changes
 from ..module_utils._errors import BcmError
+from ._text import harmless, shown
 
 if t.TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
@@ -126,12 +127,17 @@ class BcmAction(ActionBase):
         try:
             found = self.perform(self._params, task_vars or {})
         except BcmError as exc:
-            return {"failed": True, "changed": _changes.made() > before, "msg": str(exc)}
+            return {"failed": True, "changed": _changes.made() > before, "msg": shown(str(exc))}
         finally:
             if self._client is not None:
                 self._client.close()
                 self._client = None
         assert not RESERVED & found.keys(), f"{self._task.action} returns what Ansible gives a meaning to"
+        # What an instance or a server said is part of messages, and Ansible shows them as they are.
+        if isinstance(found.get("msg"), str):
+            found["msg"] = shown(found["msg"])
+        if "warnings" in found:
+            found["warnings"] = [harmless(str(warning)) for warning in found["warnings"]]
         result.update(found)
         if not self.diff_mode:
             result.pop("diff", None)

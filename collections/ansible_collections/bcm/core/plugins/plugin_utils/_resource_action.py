@@ -15,6 +15,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyE
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import Step
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._text import harmless
 
 _display = Display()
 
@@ -62,4 +63,4 @@ def _told(outcome: Outcome) -> dict[str, t.Any]:
 
 
 def _tell(resource: Resource, step: Step) -> None:
-    _display.v(f"{step.action} {resource.label}")
+    _display.v(harmless(f"{step.action} {resource.label}"))

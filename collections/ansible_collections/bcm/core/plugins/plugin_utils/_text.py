@@ -1,11 +1,35 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text for people: durations, sizes, tables, reports."""
+"""Text for people: durations, sizes, tables, reports; and what others wrote, made harmless for a terminal."""
 
 from __future__ import annotations
 
+import json
 import typing as t
+
+
+def harmless(text: str) -> str:
+    """One line of a text that somebody else may have written.
+
+    What is no printable character (escape sequences, line breaks, marks that turn the direction of writing) is shown as
+    an escape of Python, so that a terminal does nothing but print it.
+    """
+    text = text.expandtabs(4)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(text: str) -> str:
+    """Harmless lines of a message, all but the first indented, so that none passes for a line of its own."""
+    first, *more = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    return "\n".join([harmless(first), *(f"    {harmless(line)}" for line in more)])
+
+
+def json_text(value: t.Any) -> str:
+    """JSON that a terminal may show: in ASCII, without DEL, which JSON lets through."""
+    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
 
 
 def duration(seconds: float) -> str:
@@ -27,10 +51,10 @@ def cell(value: t.Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, t.Mapping):
-        return ", ".join(f"{key} {cell(item)}" for key, item in value.items()) or "-"
+        return ", ".join(f"{harmless(str(key))} {cell(item)}" for key, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value) or "-"
-    return str(value)
+    return harmless(str(value))
 
 
 def table(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
@@ -38,7 +62,10 @@ def table(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     if not rows:
         return []
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
+    lines = [
+        [harmless(str(column)) for column in columns],
+        *([cell(row.get(column)) for column in columns] for row in rows),
+    ]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines)
     return ["  ".join(texts).rstrip() for texts in padded]
@@ -46,7 +73,7 @@ def table(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 def report(facts: t.Mapping[str, t.Any]) -> list[str]:
     """A mapping as lines: what is a list of mappings, or a mapping of them, becomes a table under its key."""
-    plain = {key: value for key, value in facts.items() if not _rows(value)}
+    plain = {harmless(str(key)): value for key, value in facts.items() if not _rows(value)}
     width = max((len(key) for key in plain), default=0)
     lines = [f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in plain.items()]
     for value in facts.values():

@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -146,8 +146,12 @@ def interactive(
     user: int | None = None,
     group: int | None = None,
     cwd: str | None = None,
+    show: Callable[[bytes], bytes] = bytes,
 ) -> int:
-    """Run a command on the caller's terminal (a PTY in the instance), which is always restored; its exit status."""
+    """Run a command on the caller's terminal (a PTY in the instance), which is always restored; its exit status.
+
+    ``show`` makes of each piece of its output what the terminal gets.
+    """
     size = shutil.get_terminal_size()
     mark = f"\033]{secrets.token_hex(8)}\a"
     environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
@@ -193,7 +197,7 @@ def interactive(
                     fds["0"].send_binary(b"\x04")
             if fds["0"].sock in ready:
                 output = receive(fds["0"])
-                shown = said.rest() if output is None else said.of(output)
+                shown = show(said.rest() if output is None else said.of(output))
                 while shown:
                     shown = shown[os.write(stdout, shown) :]
                 if output is None:
