@@ -96,7 +96,8 @@ def deployed(client: Client) -> dict[str, dict[str, Any]]:
         instances = client.get("/1.0/instances", recursion=2)
     except NotFound:  # no project yet
         return {}
-    return {found["config"]["user.bcm.stack"]: found for found in instances if "user.bcm.stack" in found["config"]}
+    # one that is being replaced has another name
+    return {found["name"]: found for found in instances if found["config"].get("user.bcm.stack") == found["name"]}
 
 
 def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:

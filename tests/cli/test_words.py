@@ -10,11 +10,12 @@ import importlib
 import shlex
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from bcm_cli import completion, main
+from bcm_cli import completion, main, status
 from tests.cli.conftest import Checkout
 from tests.support import ROOT
 
@@ -233,3 +234,10 @@ def test_bash_asks_what_may_come_next(checkout: Checkout) -> None:
     )  # fmt: skip
     assert done.stdout.splitlines() == ["complete -o default -F _bcm bcm", "torrelay", "local", "0"], done.stderr
     assert not (checkout.home / ".venv").exists()
+
+
+def test_an_instance_that_is_being_replaced_is_not_taken_for_its_stack() -> None:
+    config = {"user.bcm.stack": "tor"}
+    found = [{"name": "tor", "config": config}, {"name": "tor-replaced", "config": config}, {"name": "x", "config": {}}]
+    client = SimpleNamespace(get=lambda *_path, **_query: found)
+    assert status.deployed(client) == {"tor": found[0]}  # type: ignore[arg-type]

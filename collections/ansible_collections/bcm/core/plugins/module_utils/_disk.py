@@ -46,12 +46,13 @@ def put(*files: tuple[Path, str | bytes, int]) -> None:
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
     """Make one message of a fault of the disk; ``what`` is being written, and where. Raises BcmError."""
+    before = _changes.made()
     try:
         yield
     except OSError as error:
+        changed = "not all was written" if _changes.made() > before else "nothing was changed"
         raise BcmError(
-            f"{what}: {error.strerror or error}; nothing was changed: make it writable with room on its disk, and run "
-            "again"
+            f"{what}: {error.strerror or error}; {changed}: make it writable with room on its disk, and run again"
         ) from error
 
 

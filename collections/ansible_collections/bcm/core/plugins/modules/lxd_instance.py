@@ -34,7 +34,7 @@ options:
   state:
     description:
       - V(present) means that it exists, whether it runs or not. V(restarted) always restarts it.
-      - With V(started), an instance that runs is restarted if it was started with other settings than those given, of
+      - With V(started), a container that runs is restarted if it was started with other settings than those given, of
         those that take effect at a start only, whoever changed them meanwhile; also if what it was started with is not
         known, because something else started it first. C(user.bcm.started) of the instance keeps what it was started
         with. It is restarted, too, if it is not connected to its networks any more.

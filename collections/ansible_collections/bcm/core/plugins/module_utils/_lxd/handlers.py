@@ -56,7 +56,7 @@ _AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limit
 # Of what liblxc is given, that which differs with each start or can be changed while an instance runs.
 _PASSING = re.compile(
     r"lxc\.(log|console)\.|lxc\.environment |lxc\.cgroup2?\.(?!devices\.)|lxc\.mount\.entry = \S*/devices/"
-    r"|lxc\.hook\.\S+ = \S+ callhook |lxc\.net\.\d+\.link = veth"
+    r"|lxc\.hook\.\S+ = \S+ callhook |lxc\.net\.\d+\.(type|name|flags|link|hwaddr|mtu) = "
 )
 
 
