@@ -275,10 +275,14 @@ class InstanceHandler(Handler):
         if body is None and "image" not in resource.given:
             raise LxdError(f"Failed to create {resource.label}: it does not exist yet, so an image has to be given")
         former = (body or {}).get(FORMER)
+        if body and former and body["status"] in _ALIVE and not _is_of_image(body):
+            # What took its place has run since, and is the one that is replaced now.
+            rest = {key: value for key, value in body.items() if key != FORMER}
+            return [Step("discard", {"name": former["name"]}, {}), *self.steps(resource, rest)]
         if body and former and (
             body["name"] != resource.name or REPLACED in body["config"] or not _is_of_image(body)
         ):
-            # There is nothing in its place, or what must be replaced itself.
+            # There is nothing in its place, or what never ran.
             image = {key: body[key] for key in (WANTED_IMAGE,) if key in body}
             restored = {**_as_it_was(former), **image, "name": resource.name}
             return [Step("restore", {"name": former["name"]}, {"name": resource.name}), *self.steps(resource, restored)]

@@ -557,6 +557,22 @@ def test_a_replacement_that_was_killed_anywhere_is_undone_if_the_old_image_is_wa
     assert write > 6
 
 
+def test_an_instance_that_has_run_since_is_the_one_that_is_replaced() -> None:
+    """It is shut down, not killed, and is what comes back if the next one cannot be made."""
+    write = 1
+    while killed_at(server := deployed(), write) and instances(server).get("i") != ("b", "Running", "new"):
+        write += 1
+    assert "i-replaced" in instances(server)
+    server.objects["/1.0/images/aliases/bcm/new"]["target"] = "c" * 64
+    server.objects["/1.0/images/aliases/bcm%2Fnew"]["target"] = "c" * 64
+    server.broken = {"create instance i"}
+    with pytest.raises(ApplyError, match="the former instance is back$"):
+        apply(server, REPLACED)
+    assert instances(server) == {"i": ("b", "Running", "new")}
+    server.broken.clear()
+    assert apply(server, REPLACED) == ["replace instance i"]
+
+
 def test_what_a_killed_replacement_left_goes_with_the_instance() -> None:
     write = 1
     while killed_at(server := deployed(), write):
