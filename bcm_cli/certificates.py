@@ -36,10 +36,10 @@ def rows(book: Book, now: datetime, everything: bool = False) -> list[dict[str, 
     found = []
     trusted = book.trusted(now)
     for root in book.roots:
-        if everything or root in trusted:
-            found.append(row(f"root g{root.index}", root.certificate, "root"))
+        of_root = [row(f"root g{root.index}", root.certificate, "root")] if everything or root in trusted else []
         if root.cross is not None and (everything or root.cross.not_valid_after_utc > now):
-            found.append(row(f"cross g{root.index}", root.cross, "cross"))
+            of_root.append(row(f"cross g{root.index}", root.cross, "cross"))
+        found += [{**item, "state": "distrusted"} if root.distrusted else item for item in of_root]
     found += [row(pki.common_name(item.certificate), item.certificate, "intermediate") for item in book.intermediates]
     for name, leaf in book.leaves.items():
         found.append(row(name, leaf.certificate, ", ".join(pki.usage_of(leaf.certificate))))

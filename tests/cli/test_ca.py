@@ -427,6 +427,8 @@ def test_compromised_root(home: Home) -> None:
     assert old not in new
     assert home.verify("laptop", new) == "OK"
     assert "unable to get" in home.verify("laptop", old)
+    states = {row["name"]: row["state"] for row in home.does("list", "--all")["certificates"]}
+    assert (states["root g1"], states["root g2"]) == ("distrusted", "good")
 
 
 def test_edited_public_file_is_refused(home: Home) -> None:

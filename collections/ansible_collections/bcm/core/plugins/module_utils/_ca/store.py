@@ -65,7 +65,7 @@ class Store:
         self.public = directory / f"{chain}.pki.json"
         self.private = directory / f"{chain}.keys.json"
         #: what a data center that was used has on this chain besides
-        self.others = (directory / f"{chain}.json", directory / f"{chain}.onions.json")
+        self.others = [directory / f"{chain}.{suffix}" for suffix in ("identity", "json", "onions.json")]
         self._lock = directory / f".{chain}.pki.lock"
         self._patience, self._vault = patience, vault
         self._decrypted: tuple[str, str] = ("", "")

@@ -650,11 +650,12 @@ def test_lost_public_file_begins_the_next_generation(lab: Lab) -> None:
     assert lab.authority.store.lost_generation() == 2
 
 
-def test_lost_authority_of_a_data_center_that_was_used(wallet: Lab, device: Device) -> None:
+@pytest.mark.parametrize("left", ["regtest.identity", "regtest.json", "regtest.onions.json"])
+def test_lost_authority_of_a_data_center_that_was_used(wallet: Lab, device: Device, left: str) -> None:
     """A device makes the same key again, and with it what was revoked would be good."""
     wallet.folder.mkdir(parents=True)
-    (wallet.folder / "regtest.onions.json").touch()
-    with pytest.raises(BcmError, match=r"has regtest.onions.json, but not what .* with `bcm ca init --generation N`"):
+    (wallet.folder / left).touch()
+    with pytest.raises(BcmError, match=rf"has {left}, but not what .* with `bcm ca init --generation N`"):
         wallet.authority.root(None, allow_new=True)
     assert device.shown == []
     assert wallet.authority.root(4, allow_new=True).changed
