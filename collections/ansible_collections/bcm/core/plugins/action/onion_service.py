@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange, Services, reconciled
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
+    OnionChange,
+    Services,
+    check_known,
+    reconciled,
+)
 
 
 class ActionModule(OnionChange):
     OWN_SPEC = {
         "exclusive": {"type": "bool", "default": False},
+        "known": {"type": "list", "elements": "str", "default": []},
         "publish": {"type": "bool", "default": True},
         "services": {
             "type": "list",
@@ -41,6 +47,7 @@ class ActionModule(OnionChange):
     }
 
     def wanted(self, present: Services, params: dict[str, t.Any]) -> Services:
+        check_known(present, params["services"], params["known"])
         return reconciled(present, params["services"], exclusive=params["exclusive"])
 
     def told(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:

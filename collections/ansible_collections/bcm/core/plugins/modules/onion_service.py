@@ -32,6 +32,13 @@ options:
         for when they are in the list again.
     type: bool
     default: false
+  known:
+    description:
+      - Names of services that have keys already, such as those that the endpoint remembers. If one of O(services) is
+        among them and its key is gone, it gets no other one, which is an error.
+    type: list
+    elements: str
+    default: []
   publish:
     description:
       - Whether the instance of tor is given them. Without it keys are made and kept, so that addresses are known before

@@ -365,11 +365,12 @@ plan:
       sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
     onions:
       description:
-        - The onion services that are to be, as M(bcm.core.onion_service) takes them, and the stack that carries them,
-          null if it does not run.
+        - The onion services that are to be, as M(bcm.core.onion_service) takes them, the stack that carries them,
+          null if it does not run, and the names of those that the project remembers.
       type: dict
       sample:
         carrier: tor
+        known: [electrs-electrum]
         services:
           - name: electrs-electrum
             ports: [{port: 50001, targets: ["10.80.16.7:50001"]}]

@@ -26,7 +26,7 @@ from ..module_utils._tor.store import Store as Onions
 if TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
 
-IDENTITY_MARK, KEPT_MARK = "user.bcm.identity", "user.bcm.kept"
+IDENTITY_MARK, KEPT_MARK, ONIONS_MARK = "user.bcm.identity", "user.bcm.kept", "user.bcm.onions"
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
 _SHORT = 8
 

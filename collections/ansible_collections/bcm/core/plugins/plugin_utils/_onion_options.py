@@ -112,6 +112,18 @@ def brought_about(
     return deploy(host, wanted.values(), check=check, deadline=deadline) if host else Deployed()
 
 
+def check_known(present: Services, items: t.Sequence[Mapping[str, t.Any]], known: Iterable[str]) -> None:
+    """Refuse to make another key for a service that has one somewhere. Raises BcmError."""
+    wanted = {item["name"] for item in items if item["state"] == "present" and not item["key"]}
+    gone = sorted(wanted.intersection(known).difference(present))
+    if gone:
+        raise BcmError(
+            f"The keys of {', '.join(gone)} are gone from the file of onion services, and others would have other "
+            "addresses: put a newer copy of the file back, give the keys, or give the old addresses up with the "
+            "identity of the data center (abandoned_identity)"
+        )
+
+
 def reconciled(present: Services, items: t.Sequence[Mapping[str, t.Any]], *, exclusive: bool = False) -> Services:
     """All services, as the items of onion_service have them; others parked if those are exclusive. Raises BcmError."""
     check_once("Onion service", (item["name"] for item in items))

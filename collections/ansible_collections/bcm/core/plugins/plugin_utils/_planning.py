@@ -27,7 +27,7 @@ from ..module_utils._plan.limits import Host
 from ..module_utils._plan.plan import OutOfReach
 from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
 from ._action import plain
-from ._identity import IDENTITY_MARK, KEPT_MARK
+from ._identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
 
 if TYPE_CHECKING:
     from ansible.parsing.dataloader import DataLoader
@@ -164,6 +164,7 @@ def read_found(client: Client, site: Site) -> Found:
         volumes=_volumes(client, site),
         sources=Source.read(there["config"]),
         kept=own[KEPT_MARK].split(",") if KEPT_MARK in own else (),
+        onions=own[ONIONS_MARK].split(",") if ONIONS_MARK in own else (),
         architecture=architecture,
     )
 

@@ -234,7 +234,8 @@ class Planner:
         secrets, certificates = self._secrets(acted, live), self._certificates(acted)
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": carried}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
-        remembered = resources.project_marks(self.site, sources, kept)
+        named = {*found.onions, *(service.name for service in carried)}
+        remembered = resources.project_marks(self.site, sources, kept, named)
         return {
             **self._frame(acted, asked, live),
             "moves": resources.moved(self.site, instances, moves, found),
@@ -242,7 +243,7 @@ class Planner:
             "images": list(images.values()),
             "secrets": secrets,
             "certificates": certificates,
-            "onions": self._onions(carried, {*acted, *_running(found)}),
+            "onions": self._onions(carried, {*acted, *_running(found)}, found),
             "foundation": resources.foundation(self.site, remembered),
             "sources": [{"stack": name, "source": source.name, "why": source.why} for name, source in sources.items()],
             "resources": [
@@ -271,7 +272,7 @@ class Planner:
             "images": [],
             "secrets": [],
             "certificates": [],
-            "onions": self._onions(carried, _running(found).difference(acted)),
+            "onions": self._onions(carried, _running(found).difference(acted), found),
             "foundation": [],
             "sources": [],
             "resources": changes,
@@ -322,12 +323,13 @@ class Planner:
             "exceptions": [exemption.plain() for exemption in site.exceptions(*live)],
         }
 
-    def _onions(self, carried: Sequence[onions.Carried], running: Collection[str]) -> dict[str, Any]:
-        """The onion services there are to be, and who carries them; None if he does not run."""
+    def _onions(self, carried: Sequence[onions.Carried], running: Collection[str], found: Found) -> dict[str, Any]:
+        """The onion services there are to be, those that have addresses, and who carries them if he runs."""
         carrier = self.catalogue.carrier
         return {
             "carrier": carrier if carrier in running else None,
             "services": [service.item() for service in carried],
+            "known": sorted(found.onions),
         }
 
     def _instance(

@@ -209,13 +209,15 @@ def _marks(site: Site, **more: str) -> dict[str, str]:
     return {**site.owner, **{f"user.bcm.{key}": value for key, value in more.items()}}
 
 
-def project_marks(site: Site, sources: Mapping[str, Source], kept: Collection[str]) -> dict[str, str]:
-    """What the project remembers: where stacks come from, the data center's identity, its files of secrets."""
+def project_marks(
+    site: Site, sources: Mapping[str, Source], kept: Collection[str], onions: Collection[str]
+) -> dict[str, str]:
+    """What the project remembers: where stacks come from, whose it is, its files of secrets, its onion services."""
     marks = {key: value for stack, source in sources.items() for key, value in source.config(stack).items()}
     if site.request.identity:
         marks["user.bcm.identity"] = site.request.identity
-        if kept:
-            marks["user.bcm.kept"] = ",".join(sorted(kept))
+        lists = {"kept": kept, "onions": onions}
+        marks |= {f"user.bcm.{key}": ",".join(sorted(names)) for key, names in lists.items() if names}
     return marks
 
 

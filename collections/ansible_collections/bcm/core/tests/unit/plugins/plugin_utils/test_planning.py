@@ -213,10 +213,13 @@ def test_what_the_host_has(roles: Path) -> None:
 @pytest.mark.parametrize(
     ("marks", "kept"),
     [
-        ({}, ()),
-        ({"user.bcm.identity": "a1"}, ()),
-        ({"user.bcm.identity": "a1", "user.bcm.kept": "keys,onions"}, ["keys", "onions"]),
-        ({"user.bcm.identity": "b2", "user.bcm.kept": "keys,onions"}, ()),
+        ({}, ((), ())),
+        ({"user.bcm.identity": "a1"}, ((), ())),
+        (
+            {"user.bcm.identity": "a1", "user.bcm.kept": "keys,onions", "user.bcm.onions": "a-web,b-web"},
+            (["keys", "onions"], ["a-web", "b-web"]),
+        ),
+        ({"user.bcm.identity": "b2", "user.bcm.kept": "keys,onions", "user.bcm.onions": "a-web"}, ((), ())),
     ],
 )
 def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, str], kept: Any) -> None:
@@ -225,7 +228,7 @@ def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, st
     request = Request(["web"], "regtest", "local", identity="a1")
     site = Site(catalogue.Catalogue.read(roles=roles), request)
     found = read_found(FakeClient({**ENDPOINT, "/1.0/projects/bcm-local-regtest": project}), site)
-    assert found.kept == kept
+    assert (found.kept, found.onions) == kept
 
 
 def test_what_is_there_is_told_apart(roles: Path) -> None:

@@ -269,7 +269,7 @@ def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) 
         "ports": [{"port": 50001, "targets": [f"{electrs['address']}:50002"]}],
         "authorization": True, "pow": False, "intro_defense": False, "max_streams": 0,
     }  # fmt: skip
-    assert plan["onions"] == {"carrier": "tor", "services": [*[served] * serves, kept]}
+    assert plan["onions"] == {"carrier": "tor", "services": [*[served] * serves, kept], "known": []}
     fact = {"name": "electrs-electrum", "port": 50001, "listen": 50002, "public": None}
     assert electrs["onions"] == {"electrum": fact}
     assert list(bitcoind["onions"]) == ["p2p"] * serves
@@ -289,7 +289,7 @@ def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer:
         assert plan["onions"]["carrier"] == "tor"
         assert [item["name"] for item in plan["onions"]["services"]] == ["bitcoind-p2p"]
         plan = planner("tor", state=state, variables=serves).plan(found, namer)
-        assert plan["onions"] == {"carrier": None, "services": []}
+        assert plan["onions"] == {"carrier": None, "services": [], "known": []}
     idle = Found(stacks={**found.stacks, "tor": Deployed(asked=False, running=False)})
     assert planner("electrum", state="absent", variables=serves).plan(idle, namer)["onions"]["carrier"] is None
 
@@ -813,8 +813,11 @@ def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(plan
     for project in (plan["foundation"][0], next(item for item in plan["resources"] if item["kind"] == "project")):
         assert project["config"]["user.bcm.identity"] == "a1"
         assert "secrets" in project["config"]["user.bcm.kept"].split(",")
-    later = planner("tor", identity="a1").plan(Found(stacks=_running("tor"), kept=["onions", "secrets"]), namer)
-    assert set(later["foundation"][0]["config"]["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
+    found = Found(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"])
+    later = planner("tor", identity="a1").plan(found, namer)
+    config = later["foundation"][0]["config"]
+    assert set(config["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
+    assert (config["user.bcm.onions"], later["onions"]["known"]) == ("a-web,b-web", ["a-web", "b-web"])
 
 
 def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) -> None:

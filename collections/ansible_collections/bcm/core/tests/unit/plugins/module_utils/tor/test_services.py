@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._tor import keys, services
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
 from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import reconciled, with_clients
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import check_known, reconciled, with_clients
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 
 KEY = keys.new_key(bytes(32))
@@ -33,6 +33,14 @@ ITEM: dict[str, Any] = {
     "key": None,
     "address": None,
 }
+
+
+def test_a_key_that_is_gone_is_not_replaced() -> None:
+    check_known({"web": WEB}, [ITEM], ["web", "other"])
+    check_known({}, [ITEM], ["other"])
+    check_known({}, [{**ITEM, "key": "a key"}, {**ITEM, "name": "other", "state": "absent"}], ["web", "other"])
+    with pytest.raises(BcmError, match="^The keys of other, web are gone .*, and others would have other addresses: "):
+        check_known({"third": WEB}, [ITEM, {**ITEM, "name": "other"}], ["web", "other", "third"])
 
 
 def test_lines_of_torrc() -> None:
