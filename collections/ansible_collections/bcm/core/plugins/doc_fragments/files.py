@@ -57,4 +57,8 @@ options:
         description: Keep the content out of the difference that is shown.
         type: bool
         default: false
+      exclusive:
+        description: Whether all that is in the directory, and that O(files) does not list, is removed from it.
+        type: bool
+        default: false
 """

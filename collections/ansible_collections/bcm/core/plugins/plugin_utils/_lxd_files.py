@@ -26,6 +26,7 @@ FILES_ARGUMENT: dict[str, t.Any] = {
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "sensitive": {"type": "bool", "default": False},
+        "exclusive": {"type": "bool", "default": False},
     },
 }
 
@@ -49,7 +50,9 @@ def _wanted(item: t.Mapping[str, t.Any], find: t.Callable[[str], str]) -> dict[s
         raise LxdError(f"files: {path} is to be {state}, which has no {sources[0]}")
     if (state == "link") != (item.get("target") is not None):
         raise LxdError(f"files: {path} is to be {state}: a target belongs to a link, and only there")
-    wanted = {name: item.get(name) for name in ("state", "target", "owner", "group", "sensitive")}
+    if item.get("exclusive") and state != "directory":
+        raise LxdError(f"files: {path} is to be {state}: only a directory can be exclusive")
+    wanted = {name: item.get(name) for name in ("state", "target", "owner", "group", "sensitive", "exclusive")}
     wanted["path"] = path.rstrip("/")
     wanted["mode"] = _mode(path, item.get("mode"))
     if item.get("content") is not None:

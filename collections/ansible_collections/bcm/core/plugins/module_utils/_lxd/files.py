@@ -17,7 +17,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -240,17 +240,18 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
     Each item: ``path``; ``state`` file, directory, link or absent; ``content`` of a file (bytes, or the Path of a file
     of the controller), ``target`` of a link; ``mode`` (int), ``owner``, ``group`` (names or ids) of files and
     directories, None to leave alone (what is new is 0644 or 0755 root:root); ``sensitive`` keeps the content out of the
-    diff. Missing directories above are made. A file takes the place of a link; a directory may be a link to one that
-    root, or who is to own the directory, has made.
+    diff; ``exclusive`` removes from a directory what none of the items is. Missing directories above are made. A file
+    takes the place of a link; a directory may be a link to one that root, or who is to own the directory, has made.
     """
     digest = hashlib.sha256()
     result = FilesResult("")
+    files = list(files)
     for item in files:
         wanted = {key: item.get(key) for key in ("path", "state", "target", "mode", "owner", "group")}
-        content = item.get("content") or b""
-        digest.update(json.dumps(wanted, sort_keys=True).encode() + digest_of(content))
+        digest.update(json.dumps(wanted, sort_keys=True).encode() + digest_of(item.get("content") or b""))
+    for item in [*files, *_strangers(session, files)]:
         try:
-            before, after = _apply_one(session, item, content, check)
+            before, after = _apply_one(session, item, item.get("content") or b"", check)
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "the connection was lost"
             raise LxdError(f"Failed to write {item['path']} in instance {session.instance}: {reason}") from error
@@ -263,6 +264,15 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
             )
     result.digest = digest.hexdigest()
     return result
+
+
+def _strangers(session: FileSession, files: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """What is in exclusive directories beside the items."""
+    for directory in (item["path"] for item in files if item.get("exclusive")):
+        wanted = {item["path"].removeprefix(f"{directory}/").partition("/")[0] for item in files
+                  if item.get("state") != "absent" and item["path"].startswith(f"{directory}/")}  # fmt: skip
+        there = sorted(session.sftp.listdir(directory)) if session.lstat(directory) is not None else []
+        yield from ({"path": f"{directory}/{name}", "state": "absent"} for name in there if name not in wanted)
 
 
 def _apply_one(session: FileSession, item: Mapping[str, Any], content: Content, check: bool) -> tuple[str, str]:

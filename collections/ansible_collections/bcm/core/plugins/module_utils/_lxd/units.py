@@ -227,7 +227,7 @@ class _Manager:
 
     def stamp_of(self, files: Sequence[Mapping[str, Any]], result: UnitsResult, check: bool) -> str:
         """The stamp of the files as they are now; in check mode, of what would change, none that was left."""
-        paths = [item["path"] for item in files if item.get("state") != "directory"]
+        paths = [item["path"] for item in files if item.get("state") != "directory" or item.get("exclusive")]
         paths += {posixpath.dirname(path) for path in paths if _DEFINITIONS.match(path) and path.endswith(".conf")}
         # a stranger's directory may be gone with him
         quoted = " ".join(shlex.quote(path) for path in paths)
@@ -287,7 +287,7 @@ class _Manager:
         if not stamp:
             self._session.remove(path)
             return
-        lines = [stamp, *(f"{hashlib.sha256(item.get('content') or b'').hexdigest()}  {item['path']}" for item in files
+        lines = [stamp, *(f"{digest_of(item.get('content') or b'').hex()}  {item['path']}" for item in files
                           if item.get("state") in (None, "file"))]  # fmt: skip
         self._session.make_parents(path)
         # A digest may tell what it is of: who may not read the file is not to guess.

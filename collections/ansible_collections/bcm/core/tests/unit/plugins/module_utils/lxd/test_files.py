@@ -227,3 +227,30 @@ def test_digest_is_of_what_is_wanted(here: Here) -> None:
         )
     }
     assert len(digests) == 4
+
+
+def test_exclusive_directory_holds_nothing_else(here: Here) -> None:
+    own = here.root / "own"
+    (own / "below").mkdir(parents=True)
+    for name in ("kept", "stranger", ".kept.left", "below/kept", "below/other"):
+        (own / name).write_text("x")
+    (own / "rogue").mkdir()
+    (own / "rogue/file").write_text("x")
+    (own / "link").symlink_to("/etc")
+    items: list[dict[str, Any]] = [
+        {"path": "own", "state": "directory", "exclusive": True},
+        {"path": "own/kept", "content": b"x"},
+        {"path": "own/below/kept", "content": b"x"},
+    ]
+    before = here.apply(*items, check=True)
+    assert before.changed == [str(own / name) for name in (".kept.left", "link", "rogue", "stranger")]
+    assert (own / "stranger").exists()
+    done = here.apply(*items)
+    assert (done.changed, done.digest) == (before.changed, before.digest)
+    assert sorted(path.name for path in own.iterdir()) == ["below", "kept"]
+    assert (own / "below/other").exists()
+
+
+def test_exclusive_directory_that_is_not_there_yet(here: Here) -> None:
+    here.apply({"path": "own", "state": "directory", "exclusive": True}, {"path": "own/kept", "content": b"x"})
+    assert [path.name for path in (here.root / "own").iterdir()] == ["kept"]
