@@ -41,6 +41,7 @@ _CHUNK = 256 * 1024
 _MOST = 2**20
 # bytes of a file that are shown as they are
 _MOST_SHOWN = 256 * 1024
+_MOST_LINKS = 40  # that the kernel follows (path_resolution(7))
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SOON = 30.0  # seconds for what takes milliseconds
 
@@ -213,16 +214,18 @@ class FileSession:
             self.sftp.chmod(parent, 0o755)  # whatever the server's umask is
 
     def remove(self, path: str) -> None:
-        """Remove a file, a link, or a directory with all that is in it."""
-        found = self.lstat(path)
-        if found is None:
-            return
-        if not stat.S_ISDIR(found.st_mode):
-            self.sftp.remove(path)
-            return
-        for name in self.sftp.listdir(path):
-            self.remove(posixpath.join(path, name))
-        self.sftp.rmdir(path)
+        """Remove a file, a link, or a directory with all that is in it, however deep that is."""
+        ahead = [path]
+        while ahead:
+            found = self.lstat(ahead[-1])
+            if found is None:
+                ahead.pop()
+            elif not stat.S_ISDIR(found.st_mode):
+                self.sftp.remove(ahead.pop())
+            elif names := self.sftp.listdir(ahead[-1]):
+                ahead += [posixpath.join(ahead[-1], name) for name in names]
+            else:
+                self.sftp.rmdir(ahead.pop())
 
 
 @dataclass
@@ -246,6 +249,10 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
     digest = hashlib.sha256()
     result = FilesResult("")
     files = list(files)
+    for item in files:
+        # who is not there is missed before anything is written
+        _owner(session.uid, item.get("owner"), 0)
+        _owner(session.gid, item.get("group"), 0)
     for item in files:
         wanted = {key: item.get(key) for key in ("path", "state", "target", "mode", "owner", "group")}
         digest.update(json.dumps(wanted, sort_keys=True).encode() + digest_of(item.get("content") or b""))
@@ -327,20 +334,26 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: Content, 
     return before, after
 
 
-def _linked_directory(session: FileSession, path: str, link: Any, owner: str | int | None) -> tuple[str, Any | None]:
+def _linked_directory(session: FileSession, path: str, link: Any, owner: str | int | None) -> tuple[str, Any]:
     """Where a link leads that stands where a directory is wanted, and what is there.
 
     A service may own the directory that the link is in, and must not choose what is given to it.
     """
-    if link.st_uid not in (0, _owner(session.uid, owner, 0)):
-        raise LxdError(
-            f"{path} in instance {session.instance} is a link that user {link.st_uid} has made, a directory is wanted: "
-            "remove it first"
-        )
-    real = session.sftp.normalize(path)
-    if not real or real == path:
+    real, found = path, link
+    for _link in range(_MOST_LINKS):
+        if found.st_uid not in (0, _owner(session.uid, owner, 0)):
+            raise LxdError(
+                f"{real} in instance {session.instance} is a link that user {found.st_uid} has made, a directory is "
+                "wanted: remove it first"
+            )
+        # LXD's SFTP follows no links when it is asked for a real path
+        real = posixpath.join(posixpath.dirname(real), session.sftp.readlink(real) or "")
+        found = session.lstat(real)
+        if found is None or not stat.S_ISLNK(found.st_mode):
+            break
+    if found is None or stat.S_ISLNK(found.st_mode):
         raise LxdError(f"{path} in instance {session.instance} is a link that leads nowhere: remove it first")
-    return real, session.lstat(real)
+    return real, found
 
 
 def _holds(session: FileSession, path: str, found: Any, content: Content) -> bool:

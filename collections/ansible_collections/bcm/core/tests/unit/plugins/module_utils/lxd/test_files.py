@@ -33,7 +33,6 @@ class Sftp:
 
     lstat = staticmethod(os.lstat)
     stat = staticmethod(os.stat)
-    normalize = staticmethod(os.path.realpath)
     remove = staticmethod(os.remove)
     mkdir = staticmethod(os.mkdir)
     rmdir = staticmethod(os.rmdir)
@@ -147,7 +146,8 @@ def test_special_bits(here: Here, monkeypatch: pytest.MonkeyPatch, mode: int, st
 def test_directory_may_be_a_link_to_one(here: Here) -> None:
     (here.root / "real/deep").mkdir(parents=True)
     (here.root / "real/deep/file").touch()
-    (here.root / "link").symlink_to("real/deep")
+    (here.root / "link").symlink_to("second")
+    (here.root / "second").symlink_to(here.root / "real/deep")
     here.apply({"path": "link", "state": "directory", "mode": 0o700})
     assert (here.root / "link").is_symlink()
     assert stat.S_IMODE((here.root / "real/deep").stat().st_mode) == 0o700
@@ -162,6 +162,13 @@ def test_link_of_somebody_else_is_not_followed(here: Here) -> None:
     with pytest.raises(LxdError, match="is a link that user 7 has made, a directory is wanted: remove it first"):
         here.apply({"path": "link", "state": "directory", "mode": 0o777})
     assert stat.S_IMODE((here.root / "etc").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("target", ["nowhere", "link"])
+def test_link_that_leads_nowhere(here: Here, target: str) -> None:
+    (here.root / "link").symlink_to(target)
+    with pytest.raises(LxdError, match="link in instance one is a link that leads nowhere: remove it first"):
+        here.apply({"path": "link", "state": "directory"})
 
 
 @pytest.mark.parametrize("state", ["directory", "link"])
@@ -208,6 +215,24 @@ def test_absent(here: Here) -> None:
     (here.root / "d/e/file").touch()
     assert here.apply({"path": "d", "state": "absent"}).diff[0]["after"] == ""
     assert os.listdir(here.root) == []
+
+
+def test_what_is_removed_may_be_deep(here: Here) -> None:
+    path = str(here.root)
+    for _level in range(1500):
+        path += "/d"
+        os.mkdir(path)
+    (here.root / "d/link").symlink_to("/etc")
+    (here.root / "d/file").touch()
+    here.apply({"path": "d", "state": "absent"})
+    assert os.listdir(here.root) == []
+
+
+def test_who_is_not_there_is_missed_before_anything_is_written(here: Here) -> None:
+    here.session._ids = {"/etc/passwd": {"root": 0}, "/etc/group": {"root": 0}}
+    with pytest.raises(LxdError, match='Instance one has no user "who"'):
+        here.apply({"path": "first", "content": b""}, {"path": "second", "content": b"", "owner": "who"})
+    assert not (here.root / "first").exists()
 
 
 def test_error_names_the_path(here: Here) -> None:
