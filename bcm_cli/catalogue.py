@@ -36,11 +36,11 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
 
 
 def settings(datacenter: DataCenter) -> dict[str, str]:
-    """What may be set, key -> variable: what site.yml reads from the inventory, and the variables of the stacks."""
+    """What may be set, key -> variable: what playbooks read from the inventory, and the variables of the stacks."""
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
 
-    playbook = (ROLES.parent / "playbooks" / "site.yml").read_text(encoding="utf-8")
-    found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbook)))}
+    playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROLES.parent / "playbooks").glob("*.yml"))
+    found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbooks)))}
     found["ssh_identity"] = "bcm_ssh_identity"  # which the playbook need not know
     for stack in catalogue(datacenter).values():
         defaults = stack.role_path / "defaults" / "main.yml"

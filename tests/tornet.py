@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 
 import socks
@@ -43,7 +44,6 @@ ExitPolicy accept *:*
 ExitPolicyRejectPrivate 0
 ServerDNSAllowBrokenConfig 1
 ServerDNSDetectHijacking 0
-ServerDNSResolvConfFile /dev/null
 ServerDNSTestAddresses
 SocksPort 0
 AuthoritativeDirectory 1
@@ -153,6 +153,9 @@ class TorNetwork:
         directory = self.directory / f"authority{number}"
         own = [f"Nickname authority{number}", f"Address {address}"]
         own += [f"DirPort {address}:{dirport}", *_RELAY.splitlines()]
+        if not ip_address(address).is_loopback:
+            # What an exit fetches is told by it from what this machine does.
+            own.append(f"OutboundBindAddressExit {address}")
         if self.delay:
             port = free_port(address)
             own += [f"ORPort {address}:{orport} NoListen", f"ORPort {address}:{port} NoAdvertise"]

@@ -83,7 +83,7 @@ def datacenter(person: Person, device: Double) -> Iterator[str]:
     text = re.sub(r"^bcm_stack_path: .*\n", "", settings.read_text(), flags=re.M)
     text += f"bcm_stack_path: [{stacks}]\n"
     # what the tests send stays on this machine
-    text += "tor_network: false\n"
+    text += "tor_network: false\nbcm_downloads_through_tor: false\n"
     text += f"bcm_ca_device: {device.path}\n"
     text += f"bitcoind_options: {{signetchallenge: '{CHALLENGE}'}}\nelectrs_magic: '{MAGIC}'\n"
     text += "electrum_network: mutinynet\nbitcoind_data_size: 2GiB\nelectrs_data_size: 2GiB\n"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from pathlib import Path
 
@@ -16,8 +17,14 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts impor
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, apply_files
+from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import forwarded
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import ARTIFACT_SPEC, artifacts
+from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import (
+    ARTIFACT_SPEC,
+    TOR,
+    artifacts,
+    is_listening,
+)
 
 
 class ActionModule(BcmAction):
@@ -27,6 +34,7 @@ class ActionModule(BcmAction):
         "artifact": {"type": "dict", "required": True},
         "role_path": {"type": "path", "required": True},
         "chain": {"type": "str", "required": True},
+        "downloads": {"type": "dict"},
         "instance": {"type": "str"},
         "dest": {"type": "str"},
         "members": {"type": "list", "elements": "str"},
@@ -36,14 +44,27 @@ class ActionModule(BcmAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         release = from_plain(params["artifact"])
         _check(release, params)
-        found = artifacts(params, params["chain"], Display().display)
-        told = found.present([(release, Path(params["role_path"]) / "meta/keys")], check=self.check_mode)
+        with self._way(params["downloads"], params["artifact_proxy"]) as proxy:
+            found = artifacts({**params, "artifact_proxy": proxy}, params["chain"], Display().display)
+            told = found.present([(release, Path(params["role_path"]) / "meta/keys")], check=self.check_mode)
         result: dict[str, t.Any] = {"changed": any(item["changed"] for item in told), "releases": told}
         if params["instance"] and all("files" in item for item in told):
             files = _files(found, release, params["members"], params["dest"].rstrip("/"))
             with FileSession(self.client, params["instance"]) as session:
                 result["changed"] |= bool(apply_files(session, files, check=self.check_mode).changed)
         return result
+
+    @contextlib.contextmanager
+    def _way(self, downloads: dict[str, t.Any] | None, proxy: str | None) -> t.Iterator[str | None]:
+        """The proxy of the options, or else the one that carries what an image of the plan is made of."""
+        if downloads is None or proxy is not None:
+            yield proxy
+        elif downloads["carrier"] is None:
+            # There is no tor yet but, maybe, one of this machine.
+            yield TOR if is_listening(TOR) else ""
+        else:
+            with forwarded(self.client, downloads["carrier"], downloads["socks"]) as port:
+                yield f"socks5h://127.0.0.1:{port}"
 
 
 def _check(release: Release, params: dict[str, t.Any]) -> None:

@@ -51,6 +51,9 @@ class ActionModule(BcmAction):
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         commands = params["commands"] or [{name: params[name] for name in _COMMAND}]
+        inherited: dict[str, t.Any] = {}
+        self._compute_environment_string(inherited)
+        commands = [{**item, "environment": {**inherited, **(item["environment"] or {})}} for item in commands]
         done = run_commands(
             self.client,
             params["instance"],

@@ -38,6 +38,7 @@ _REQUEST_FIELDS = (
     "software_ca_chains",
     "allow_below_floor",
     "exceptions",
+    "downloads_through_tor",
 )
 
 
@@ -61,6 +62,7 @@ class ActionModule(BcmAction):
         "software_ca_chains": {"type": "list", "elements": "str", "default": []},
         "allow_below_floor": {"type": "list", "elements": "str", "default": []},
         "exceptions": {"type": "list", "elements": "dict", "default": []},
+        "downloads_through_tor": {"type": "bool"},
         "stack_path": {"type": "list", "elements": "path", "default": []},
         "variables": {"type": "dict", "default": {}},
     }

@@ -42,6 +42,14 @@ options:
     description: The chain. On each but V(regtest), Tor carries downloads unless O(artifact_proxy) says otherwise.
     type: str
     required: true
+  downloads:
+    description:
+      - How the release is fetched if O(artifact_proxy) is not set, as RV(bcm.core.plan#module:plan) has it for an
+        image.
+      - With a C(carrier), through C(socks) as that instance of O(project) reaches it, by a port of this machine that is
+        there as long as it takes.
+      - Without one, through the Tor of this machine if it has one, and directly if not.
+    type: dict
   instance:
     description: The instance to unpack in.
     type: str
@@ -65,7 +73,8 @@ options:
   artifact_proxy:
     description:
       - A SOCKS proxy, such as V(socks5h://127.0.0.1:9050), or an empty string for none.
-      - Without it, Tor at V(socks5h://127.0.0.1:9050) on each chain but regtest, and none on regtest.
+      - Without it, what O(downloads) says, or else Tor at V(socks5h://127.0.0.1:9050) on each chain but regtest, and
+        none on regtest.
       - An address of a private network is asked directly, since Tor leads to none.
     type: str
   artifact_keys:

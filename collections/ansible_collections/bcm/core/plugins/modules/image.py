@@ -58,7 +58,9 @@ options:
     type: bool
     default: false
   network:
-    description: The network of the builder, with a way to the archive.
+    description:
+      - The network of the builder, with a way to the archive.
+      - A builder whose C(downloads) come through Tor has the interface that the plan says instead.
     type: str
   storage_pool:
     description: The storage pool of the builder.

@@ -53,7 +53,7 @@ options:
     description: What it reads on its standard input. Never shown.
     type: str
   environment:
-    description: Variables of its environment.
+    description: Variables of its environment, over those of the keyword C(environment) of the task and its play.
     type: dict
   user:
     description:
@@ -117,7 +117,7 @@ options:
         description: What it reads on its standard input. Never shown.
         type: str
       environment:
-        description: Variables of its environment.
+        description: Variables of its environment, over those of the keyword C(environment) of the task and its play.
         type: dict
       user:
         description:

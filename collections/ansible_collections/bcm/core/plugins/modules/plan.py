@@ -101,6 +101,11 @@ options:
     type: list
     elements: dict
     default: []
+  downloads_through_tor:
+    description:
+      - Whether all that images are made of is fetched through Tor, apart from Debian's base and tor itself.
+      - Without it, V(true) on each chain but regtest.
+    type: bool
   artifact_source:
     description:
       - A directory, or the address of a server, that has releases in place of upstream, as M(bcm.core.artifact) takes
@@ -296,6 +301,9 @@ plan:
               commas.
             - None if it has no way out. Without C(user), it has exceptions alone.
           type: dict
+        builders:
+          description: The network of builders whose downloads it carries, if it does.
+          type: str
         exceptions:
           description: What it may reach past Tor.
           type: list
@@ -344,6 +352,13 @@ plan:
           description: The command that says the version of what is installed.
           type: list
           elements: str
+        downloads:
+          description:
+            - How what goes into the image is fetched. None if that is a matter of the machine.
+            - C(carrier) is the stack through which it comes, C(socks) where that speaks SOCKS, C(environment) what
+              tells programs of it, and C(nic) the interface of the builder. C(carrier) is null for that stack itself,
+              and for what it needs.
+          type: dict
         shows:
           description: Whether the stack has a certificate, and needs what speaks TLS.
           type: bool
@@ -390,6 +405,11 @@ plan:
           description: The volumes that are copied.
           type: list
           elements: dict
+    downloads:
+      description:
+        - What has to be there before images are made that are fetched through it, or none. C(carrier) is the stack,
+          C(stacks) are that one and those it needs, C(resources) are for M(bcm.core.lxd_apply).
+      type: dict
     foundation:
       description: The resources that builders need, for M(bcm.core.lxd_apply).
       type: list

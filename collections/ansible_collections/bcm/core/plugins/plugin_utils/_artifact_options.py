@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..module_utils._artifact.artifacts import Artifacts
 from ..module_utils._artifact.download import Downloader
@@ -26,6 +28,7 @@ ARTIFACT_SPEC: dict[str, dict[str, Any]] = {
 #: where Tor's own packages let it listen
 TOR = "socks5h://127.0.0.1:9050"
 _EVERY = 10.0
+_PATIENCE = 5.0  # seconds
 
 
 def artifacts(
@@ -42,6 +45,16 @@ def artifacts(
         source=settings.get("artifact_source"),
         keys=settings.get("artifact_keys") or [],
     )
+
+
+def is_listening(proxy: str) -> bool:
+    """Whether somebody listens where a proxy (socks5h://HOST:PORT) is said to be."""
+    where = urlsplit(proxy)
+    try:
+        socket.create_connection((where.hostname, where.port), _PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 Progress = Callable[[str, int, int | None], None]

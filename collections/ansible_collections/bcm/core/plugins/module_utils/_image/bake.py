@@ -32,7 +32,7 @@ _ROOT_SIZE = "20GiB"
 
 # Seconds.
 _ADDRESS_DEADLINE = 30.0
-_PREPARE_DEADLINE = 300.0
+_PREPARE_DEADLINE = 900.0  # through Tor, lists of packages take their time
 _FINISH_DEADLINE = 120.0
 _STOP_DEADLINE = 60.0
 _BAKE_LIMIT = 3 * 3600.0
@@ -62,27 +62,41 @@ def builder_name(stack: str, image_hash: str) -> str:
     return f"build-{stack}-{image_hash[:8]}"
 
 
+def plain_nic(network: str) -> dict[str, str]:
+    """The interface of a builder on a network with a way out."""
+    return {
+        "type": "nic",
+        "network": network,
+        "name": "eth0",
+        # LXD chooses an address for a NIC that it filters, and the network gives none to anybody else.
+        "security.ipv4_filtering": "true",
+        "security.mac_filtering": "true",
+    }
+
+
 def start(
     client: Client,
     name: str,
     base: str,
-    network: str,
+    nic: Mapping[str, str],
     storage_pool: str,
     settings: Mapping[str, Any],
     suites: Iterable[str] = (),
     *,
+    socks: str | None = None,
     target: str | None,
 ) -> None:
-    """Make a builder ``name`` from the base image (an alias), on ``network``, ready for apt.
+    """Make a builder ``name`` from the base image (an alias), with the interface ``nic``, ready for apt.
 
-    ``suites`` are those of Debian that packages come from beside the base's own.
+    ``suites`` are those of Debian that packages come from beside the base's own. ``socks`` is ADDRESS:PORT of the tor
+    that they come through, if they do.
 
     A builder of that name that a killed run left behind is replaced; BcmError if it is another run's at work.
     """
     client.settle([f"/1.0/instances/{quoted(name)}"], client.project)
     _replace(client, name)
     extra = _extra_sources(suites, settings)
-    near = _near(client.endpoint, name, settings, extra)
+    near = _near(client.endpoint, name, settings, extra, socks)
     body = {
         "name": name,
         "description": "Bitcoin Cache Machine: builder of an image, gone when it is done",
@@ -92,14 +106,7 @@ def start(
         "config": {_OWNER: _me(), "limits.memory": "75%", "limits.processes": "5000", "limits.cpu.priority": "5"},
         "devices": {
             "root": {"type": "disk", "path": "/", "pool": storage_pool, "size": _ROOT_SIZE},
-            # LXD chooses an address for a NIC that it filters, and the network gives none to anybody else.
-            "eth0": {
-                "type": "nic",
-                "network": network,
-                "name": "eth0",
-                "security.ipv4_filtering": "true",
-                "security.mac_filtering": "true",
-            },
+            "eth0": dict(nic),
             # What is this machine's loopback is the builder's, too, as far as apt needs it.
             **{
                 f"near{number}": {"type": "proxy", "bind": "instance", "listen": f"tcp:{at}", "connect": f"tcp:{at}"}
@@ -109,8 +116,8 @@ def start(
     }
     client.call("POST", "/1.0/instances", body, what=f"create the builder {name}", deadline=300.0, target=target)
     client.call("PUT", f"/1.0/instances/{quoted(name)}/state", {"action": "start"}, what=f"start the builder {name}")
-    _wait_for_address(client, name, network)
-    _prepare(client, name, {**settings, "image_sources": extra})
+    _wait_for_address(client, name, nic["network"])
+    _prepare(client, name, {**settings, "image_sources": extra}, socks)
 
 
 def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
@@ -223,12 +230,16 @@ def _extra_sources(suites: Iterable[str], settings: Mapping[str, Any]) -> list[M
 
 
 def _near(
-    endpoint: Endpoint, name: str, settings: Mapping[str, Any], extra: Iterable[Mapping[str, Any]]
+    endpoint: Endpoint,
+    name: str,
+    settings: Mapping[str, Any],
+    extra: Iterable[Mapping[str, Any]],
+    socks: str | None = None,
 ) -> list[str]:
     """ADDRESS:PORT of what apt needs of this machine's loopback. Raises BcmError if the builder is on another one."""
-    found = mirrors(settings)
+    found = mirrors(settings, through_tor=socks is not None)
     mirrors_of_extra = [item["mirror"] for item in extra if item.get("mirror")]
-    urls = [*apt_options(settings).values(), *(found.urls if found else ()), *mirrors_of_extra]
+    urls = [*apt_options(settings, socks).values(), *(found.urls if found else ()), *mirrors_of_extra]
     near = sorted({at for url in urls if (at := loopback(url))})
     if near and not endpoint.is_here:
         raise BcmError(
@@ -239,10 +250,10 @@ def _near(
     return near
 
 
-def _prepare(client: Client, name: str, settings: Mapping[str, Any]) -> None:
+def _prepare(client: Client, name: str, settings: Mapping[str, Any], socks: str | None) -> None:
     """Give a builder its sources of packages, apt options and certificates, and read the lists of packages."""
     sources = lxd_exec.run(client, name, ["cat", "/etc/apt/sources.list"], deadline=30.0).stdout.decode()
-    files = archive(_inputs(settings, mirrors(settings), sources))
+    files = archive(_inputs(settings, mirrors(settings, through_tor=socks is not None), sources, socks))
     unpacked = lxd_exec.run(client, name, ["tar", "-x", "-C", "/"], stdin=files, deadline=60.0)
     if unpacked.returncode:
         raise BcmError(f"Failed to prepare the builder {name}: {_tail(unpacked)}")
@@ -252,7 +263,9 @@ def _prepare(client: Client, name: str, settings: Mapping[str, Any]) -> None:
         raise BcmError(f"Failed to read the lists of packages in the builder {name}: {_tail(done)}")
 
 
-def _inputs(settings: Mapping[str, Any], found: Mirrors | None, present: str) -> dict[str, tuple[int, str | bytes]]:
+def _inputs(
+    settings: Mapping[str, Any], found: Mirrors | None, present: str, socks: str | None = None
+) -> dict[str, tuple[int, str | bytes]]:
     """Files of a builder, path -> (mode, content); ``present`` are the sources it has from the base."""
     files: dict[str, tuple[int, str | bytes]] = {}
     keyring = None
@@ -277,7 +290,7 @@ def _inputs(settings: Mapping[str, Any], found: Mirrors | None, present: str) ->
     if lines:
         files["etc/apt/sources.list.d/bcm.list"] = (0o644, "".join(lines))
         files["etc/apt/preferences.d/bcm"] = (0o644, "\n".join(pins))
-    if told := apt_options(settings):
+    if told := apt_options(settings, socks):
         files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o600, apt_conf(told))
     for number, path in enumerate(certificates(settings)):
         files[f"usr/local/share/ca-certificates/bcm-{number}.crt"] = (0o644, _read(path, "image_ca_certificates"))

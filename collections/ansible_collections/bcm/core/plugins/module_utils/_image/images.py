@@ -20,6 +20,7 @@ from .._lxd.client import Client
 from . import bake, base, store
 from .cache import Cache, Entry
 from .hash import base_hash
+from .sources import check_in_reach_of_tor
 from .store import Stored
 
 Image = Mapping[str, Any]
@@ -58,6 +59,8 @@ class Images:
                 raise BcmError(
                     f"Image of {image['stack']}: planned over another base; plan and image need the same image_*"
                 )
+        if any((image.get("downloads") or {}).get("carrier") for image in images):
+            check_in_reach_of_tor(self.settings)
         there = store.stored(self.client)
         warnings = self._check_floors(images, there)
         cached = {image["hash"]: self.cache.get(image["hash"]) for image in images}
@@ -130,7 +133,11 @@ class Images:
         name = bake.builder_name(image["stack"], image["hash"])
         started = time.monotonic()
         suites = filter(None, [image["artifact"]["suite"]])
-        bake.start(self.client, name, self.base_alias, network, storage_pool, self.settings, suites, target=target)
+        # Without a way out but Tor, its place in a network is the plan's.
+        way = image.get("downloads") or {}
+        nic = way.get("nic") or bake.plain_nic(network)
+        options = {"socks": way.get("socks"), "target": target}
+        bake.start(self.client, name, self.base_alias, nic, storage_pool, self.settings, suites, **options)
         self.notify(f"image {image['stack']}: builder ready, {time.monotonic() - started:.1f} s")
         return name
 

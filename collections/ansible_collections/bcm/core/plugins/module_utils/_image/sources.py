@@ -9,16 +9,18 @@ Formats: sources.list(5) and its deb822 form, apt.conf(5).
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .._errors import BcmError
+from .._plan import network
 from . import recipe
 
 _APT = Path("/etc/apt")
@@ -33,6 +35,7 @@ _REACHES = re.compile(
 # Files and programs of the machine, which a builder has not.
 _OF_MACHINE = re.compile(r".*::(CaInfo|CaPath|CrlFile|IssuerCert|SslCert|SslKey|Proxy-?Auto-?Detect)(::.*)?", re.I)
 _PASSWORD = re.compile(r"//[^/\s@]+@")
+_PROXY = re.compile(r"Acquire::https?::(.+::)?Proxy\b", re.I)
 _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+\S+\s*(?P<components>[^#]*)")
 
 
@@ -62,6 +65,13 @@ class Mirrors:
         return f"[{' '.join(given)}] " if given else ""
 
 
+#: the archive's onion services, as onion.debian.org lists them
+ONION = Mirrors(
+    "http://2s4yqjx5ul6okpp3f2gaunr2syex5jgbfpfvhxxbbjwnrsvbk5v3qbid.onion/debian",
+    "http://5ajw6aqf3ep7sijnscdzw77t7xq4xjpsy335yb2wiwgouo7yfxtjlmid.onion/debian-security",
+)
+
+
 @dataclass(frozen=True)
 class _Source:
     uri: str
@@ -69,9 +79,12 @@ class _Source:
     signed_by: str
 
 
-def mirrors(settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS) -> Mirrors | None:
+def mirrors(
+    settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS, *, through_tor: bool = False
+) -> Mirrors | None:
     """The mirrors to use; None leaves them to mmdebstrap, which knows Debian's own.
 
+    ``through_tor`` is for those who have no other way: the archive's onion services, unless the settings name others.
     Raises BcmError if the settings contradict each other.
     """
     snapshot, archive = settings.get("image_snapshot"), settings.get("image_mirror")
@@ -81,6 +94,8 @@ def mirrors(settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS)
             f'image_snapshot is "{snapshot}", but image_mirror has no place for it: set image_mirror to the address of '
             "an archive of snapshots, with {snapshot} where the date stands"
         )
+    if not archive and through_tor:
+        return ONION if security is None else replace(ONION, security=security.rstrip("/") or None)
     if not archive:
         return _of_machine(apt, lists, security)
     if security is None:
@@ -90,10 +105,25 @@ def mirrors(settings: Mapping[str, Any], apt: Path = _APT, lists: Path = _LISTS)
     return Mirrors(archive, security or None, snapshot=bool(snapshot))
 
 
-def apt_options(settings: Mapping[str, Any]) -> dict[str, str]:
+def check_in_reach_of_tor(settings: Mapping[str, Any]) -> None:
+    """Refuse mirrors at addresses of private networks, since Tor leads to none. Raises BcmError."""
+    given = [(name, settings.get(name)) for name in ("image_mirror", "image_security_mirror")]
+    given += [("image_sources", source.get("mirror")) for source in settings.get("image_sources") or []]
+    for name, uri in given:
+        with contextlib.suppress(ValueError):  # a name, or none
+            address = ip_address(urlsplit(uri or "").hostname or "")
+            if not any(address in IPv4Network(public) for public in network.public()):
+                raise BcmError(
+                    f"{name} has {address}, and Tor leads to no private network: leave it out, or have all images made "
+                    "without Tor, by setting bcm_downloads_through_tor to false"
+                )
+
+
+def apt_options(settings: Mapping[str, Any], socks: str | None = None) -> dict[str, str]:
     """Options of apt by name: the machine's own that say how packages are reached, and over them those of the settings.
 
-    Raises BcmError if the settings have something else.
+    With ``socks``, ADDRESS:PORT of a tor, that one is the proxy, and no other. Raises BcmError if the settings have
+    something else.
     """
     options = dict(_options_of_machine(_dump()))
     for option in settings.get("image_apt_options") or []:
@@ -103,7 +133,10 @@ def apt_options(settings: Mapping[str, Any]) -> dict[str, str]:
             raise BcmError(f'image_apt_options: "{shown}" is not an option of apt: write it as Name::Part=value')
         options = {known: kept for known, kept in options.items() if known.lower() != name.lower()}
         options[name] = value
-    return options
+    if socks is None:
+        return options
+    others = {name: value for name, value in options.items() if not _PROXY.match(name)}
+    return others | {f"Acquire::{scheme}::Proxy": f"socks5h://{socks}" for scheme in ("http", "https")}
 
 
 def apt_conf(options: Mapping[str, str]) -> str:
@@ -115,7 +148,7 @@ def loopback(url: str) -> str | None:
     """ADDRESS:PORT of a URL that leads to the machine itself, such as that of a cache of packages; else None."""
     try:
         parts = urlsplit(url)
-        host = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
+        host = ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
     except ValueError:  # any other name, or no URL
         return None

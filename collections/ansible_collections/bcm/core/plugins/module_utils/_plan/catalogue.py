@@ -40,6 +40,7 @@ OPTIONAL = (
     "secrets",
     "uplink",
     "onions",
+    "downloads",
     "refuses",
     "image",
     "display",
@@ -160,6 +161,7 @@ class Stack:
     secrets: tuple[str, ...]
     uplink: str | None  # the user whose packets may leave
     onions: bool
+    downloads: Mapping[str, str]  # socks (SOCKS5) and tunnel (HTTP CONNECT) -> service; empty if it carries none
     refuses: tuple[Refusal, ...]
     artifact: Artifact
     image_variables: tuple[str, ...]
@@ -189,7 +191,8 @@ class Catalogue(Mapping[str, Stack]):
                     f'Two folders define the stack "{stack.name}": {twin.role_path} and {stack.role_path}; rename one'
                 )
             self._stacks[stack.name] = stack
-        self.carrier = self._carrier()
+        self.carrier = self._only("onions", "carries onion services")
+        self.downloader = self._only("downloads", "carries downloads")
         for stack in self._stacks.values():
             self._check_needs(stack)
             self._check_onions(stack)
@@ -249,15 +252,15 @@ class Catalogue(Mapping[str, Stack]):
         if not stack.uplink and any(service.published for service in stack.services.values()):
             raise CatalogueError(f"{stack.source}: what is published needs uplink: add it, or publish nothing")
 
-    def _carrier(self) -> str | None:
-        """The stack that carries the onion services of all."""
-        carriers = [stack for stack in self._stacks.values() if stack.onions]
-        if len(carriers) > 1:
-            first, second = carriers[:2]
+    def _only(self, field: str, what: str) -> str | None:
+        """The one stack that has a field, for all others."""
+        found = [stack for stack in self._stacks.values() if getattr(stack, field)]
+        if len(found) > 1:
+            first, second = found[:2]
             raise CatalogueError(
-                f"{second.source}: onions is true, but stack {first.name} carries onion services already: leave it out"
+                f"{second.source}: {field} is set, but stack {first.name} {what} already: leave it out"
             )
-        return carriers[0].name if carriers else None
+        return found[0].name if found else None
 
     def _check_onions(self, stack: Stack) -> None:
         for key, service in stack.services.items():
@@ -329,6 +332,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
     image = top["image"].mapping(optional=("variables",)) if "image" in top else {}
+    services = _services(top, chains)
     return Stack(
         name=name,
         source=source,
@@ -341,12 +345,13 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
         asks={other: field.plain() for other, field in _entries(top, "asks")},
         joins={other: field.text() for other, field in _entries(top, "joins")},
-        services=_services(top, chains),
+        services=services,
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         limits=limits.read(top.get("limits"), chains),
         secrets=tuple(_part(item) for item in top["secrets"].items()) if "secrets" in top else (),
         uplink=top["uplink"].mapping(required=("user",))["user"].text() if "uplink" in top else None,
         onions="onions" in top and top["onions"].flag(),
+        downloads=_downloads(top["downloads"], services) if "downloads" in top else {},
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
         artifact=_artifact(top["artifact"], name),
         image_variables=tuple(item.variable() for item in image["variables"].items()) if "variables" in image else (),
@@ -374,6 +379,11 @@ def _services(top: Mapping[str, Field], chains: Sequence[str]) -> dict[str, Serv
         if listen and other:
             entries[key].sub("onion.listen", listen).wrong(f"is {listen}, a port of {other}", "choose another port")
     return services
+
+
+def _downloads(field: Field, services: Mapping[str, Service]) -> dict[str, str]:
+    fields = field.mapping(required=("socks", "tunnel"))
+    return {key: service.choice(tuple(services)) for key, service in fields.items()}
 
 
 def _part(field: Field) -> str:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from itertools import islice
@@ -63,6 +63,11 @@ def subnets(datacenter: str, chain: str, subnet: str | None) -> Subnets:
     return Subnets(network=lower, uplink=uplink, builders=builders)
 
 
+def builders(network: IPv4Network) -> IPv4Network:
+    """The last /24 of a data center's network, for builders that have no way out but through one of its stacks."""
+    return list(network.subnets(new_prefix=24))[-1]
+
+
 def public() -> list[str]:
     """All that is neither private nor of the link: what a program may reach that goes where the world is."""
     left = [IPv4Network("0.0.0.0/0")]
@@ -76,17 +81,23 @@ def public() -> list[str]:
 
 
 def addresses(
-    subnet: IPv4Network, names: Iterable[str], seed: Callable[[str], str] = lambda name: name
+    subnet: IPv4Network,
+    names: Iterable[str],
+    seed: Callable[[str], str] = lambda name: name,
+    others: Collection[IPv4Address] = (),
 ) -> dict[str, IPv4Address]:
-    """An address for each name: a hash of its seed says which, and the next free one is taken where two hashes meet."""
+    """An address for each name: a hash of its seed says which, and the next free one is taken where two hashes meet.
+
+    ``others`` are addresses of the subnet that are taken already.
+    """
     first, count = 2, subnet.num_addresses - 3
-    taken: dict[int, str] = {}
+    found: dict[str, IPv4Address] = {}
     for name in sorted(names):
         slot = _number(seed(name)) % count
-        while slot in taken:
+        while subnet[first + slot] in {*others, *found.values()}:
             slot = (slot + 1) % count
-        taken[slot] = name
-    return {name: subnet[first + slot] for slot, name in taken.items()}
+        found[name] = subnet[first + slot]
+    return found
 
 
 def _derived(datacenter: str, chain: str) -> IPv4Network:

@@ -100,7 +100,8 @@ class Planner:
 
     def _acted(self) -> list[str]:
         """The stacks that are named, those that join, and all that these need, in order."""
-        acted = self.catalogue.closure(self.request.stacks)
+        carrier = self.site.downloader
+        acted = self.catalogue.closure((*self.request.stacks, *([carrier] if carrier else ())))
         for name in acted:
             joins = self.catalogue[name].joins
             if joins and not self._joins(name, acted):
@@ -153,17 +154,25 @@ class Planner:
                     raise BcmError(f"Stack {name} refuses {refusal.when}: {why}; {refusal.remedy}")
 
     def _check_preferences(self, stacks: Sequence[str], variables: Variables) -> None:
-        """Where coins are worth something, nobody who can cut a line chooses what runs."""
-        if self.request.chain == names.TOY_CHAIN:
+        """Where coins are worth something, nobody who can cut a line chooses what runs.
+
+        Where downloads go through Tor, nobody who can read it learns what is asked for, and so nothing is tried.
+        """
+        is_toy = self.request.chain == names.TOY_CHAIN
+        if is_toy and not self.site.downloader:
             return
         lists = {name: value for name in stacks if isinstance(value := variables.value(f"{name}_source"), list)}
         if lists:
             first = {name: next(iter(self.catalogue[name].artifact.sources)) for name in lists}
             remedy = " and ".join(f"{name}_source: {source}" for name, source in first.items())
+            why = (
+                f"alone, on {self.request.chain} whoever cuts a connection would choose what runs"
+                if not is_toy
+                else "without bcm_downloads_through_tor, trying them would tell what is asked for"
+            )
             raise BcmError(
                 f"{' and '.join(f'{name}_source' for name in lists)}: a list of sources is for {names.TOY_CHAIN} "
-                f"alone, on {self.request.chain} whoever cuts a connection would choose what runs: name one in the "
-                f"inventory, such as {remedy}"
+                f"{why}: name one in the inventory, such as {remedy}"
             )
 
     def _check_floor(self, stack: Stack, release: Release) -> None:
@@ -194,6 +203,10 @@ class Planner:
 
     def _up(self, found: Found, image_names: ImageNames, out_of_reach: OutOfReach) -> dict[str, Any]:
         acted = self._acted()
+        if not self.request.carries_downloads and self.request.chain != names.TOY_CHAIN:
+            self._warnings.append(
+                "What images are made of is fetched without Tor, since bcm_downloads_through_tor is false"
+            )
         leaving = self._leaving(acted, found)
         live = self.catalogue.ordered({*acted, *found.stacks}.difference(leaving))
         variables = self._variables(live)
@@ -246,6 +259,7 @@ class Planner:
             "onions": self._onions(carried, {*acted, *_running(found)}, found),
             "foundation": resources.foundation(self.site, remembered),
             "sources": [{"stack": name, "source": source.name, "why": source.why} for name, source in sources.items()],
+            "downloads": self._downloads(instances, live, carried, found, remembered),
             "resources": [
                 *resources.instances_gone(self.site, leaving),
                 *resources.wanted(self.site, instances, live, carried, found, remembered),
@@ -275,6 +289,7 @@ class Planner:
             "onions": self._onions(carried, _running(found).difference(acted), found),
             "foundation": [],
             "sources": [],
+            "downloads": None,
             "resources": changes,
             "warnings": warnings,
         }
@@ -321,6 +336,59 @@ class Planner:
             "stacks": list(acted),
             "moves": {"instances": [], "volumes": []},
             "exceptions": [exemption.plain() for exemption in site.exceptions(*live)],
+        }
+
+    def _downloads(
+        self,
+        instances: Mapping[str, Mapping[str, Any]],
+        live: Collection[str],
+        carried: Sequence[onions.Carried],
+        found: Found,
+        remembered: Mapping[str, str],
+    ) -> dict[str, Any] | None:
+        """What is to be there before images are baked that are fetched through it; None if they come directly."""
+        carrier = self.site.downloader
+        if carrier is None:
+            return None
+        first = self._first()
+        wanted = resources.wanted(
+            self.site,
+            {name: instance for name, instance in instances.items() if name in first},
+            live,
+            carried,
+            found,
+            remembered,
+            builders_of=[name for name in instances if name not in first],
+        )
+        return {
+            "carrier": carrier,
+            "stacks": first,
+            # What is to be restarted is restarted once, with all the others.
+            "resources": [{**item, "state": "started"} if item["kind"] == "instance" else item for item in wanted],
+        }
+
+    def _first(self) -> list[str]:
+        """The stacks that are there before others are baked: the one that carries downloads, and what it needs."""
+        carrier = self.site.downloader
+        return self.catalogue.ordered(self.catalogue.closure([carrier])) if carrier else []
+
+    def _way_of_downloads(self, name: str) -> dict[str, Any] | None:
+        """How the builder of a stack, and the controller for it, fetch what goes into an image.
+
+        None for directly; ``carrier`` is None for what is there before the one that carries the others.
+        """
+        site = self.site
+        carrier = site.downloader
+        if carrier is None:
+            return None
+        if name in self._first():
+            return {"carrier": None}
+        socks, tunnel = (f"{site.addresses[carrier]}:{site.download_ports[key]}" for key in ("socks", "tunnel"))
+        return {
+            "carrier": carrier,
+            "socks": socks,
+            "environment": dict.fromkeys(("https_proxy", "HTTPS_PROXY"), f"http://{tunnel}"),
+            "nic": resources.nic("eth0", site.names.network, site.builders[name]),
         }
 
     def _onions(self, carried: Sequence[onions.Carried], running: Collection[str], found: Found) -> dict[str, Any]:
@@ -394,6 +462,7 @@ class Planner:
             "trusts": site.trusts(name),
             "shows": site.shows(name),
             "uplink": self._uplink(name),
+            "builders": str(network.builders(site.subnets.network)) if name == site.downloader else None,
             "exceptions": [exemption.plain() for exemption in site.exceptions(name)],
             "display": stack.display,
         }
@@ -475,6 +544,7 @@ class Planner:
             "base_hash": base_hash,
             "artifact": release.only(architecture).plain(),
             "package": release.package,
+            "downloads": self._way_of_downloads(name),
             "version_command": list(stack.artifact.version_command),
             "shows": shows,
             "floor": _floor(stack),

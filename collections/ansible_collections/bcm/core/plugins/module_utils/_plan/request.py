@@ -43,10 +43,16 @@ class Request:
     move_volumes: bool = False
     identity: str | None = None  # the mark of the data center at its endpoint
     exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
+    downloads_through_tor: bool | None = None  # on all chains but regtest
 
     @property
     def provider(self) -> str:
         return self.ca_provider or names.ca_provider(self.chain)
+
+    @property
+    def carries_downloads(self) -> bool:
+        asked = self.downloads_through_tor
+        return self.chain != names.TOY_CHAIN if asked is None else asked
 
     @property
     def brings_up(self) -> bool:
@@ -121,6 +127,9 @@ class Site:
         self.names = names.datacenter_names(request.datacenter, request.chain)
         self.subnets = network.subnets(request.datacenter, request.chain, request.subnet)
         self.addresses: dict[str, IPv4Address] = network.addresses(self.subnets.network, catalogue)
+        self.builders: dict[str, IPv4Address] = network.addresses(
+            network.builders(self.subnets.network), catalogue, others=self.addresses.values()
+        )
         self._exceptions = exceptions.read(list(request.exceptions), catalogue)
         self.uplinks: dict[str, IPv4Address] = network.addresses(self.subnets.uplink, catalogue, self._way_out)
 
@@ -146,6 +155,17 @@ class Site:
     def exceptions(self, *stacks: str) -> list[exceptions.Exemption]:
         """What some stacks may reach past Tor."""
         return [exemption for exemption in self._exceptions if exemption.stack in stacks]
+
+    @property
+    def downloader(self) -> str | None:
+        """The stack that carries downloads; None if they come directly."""
+        return self.catalogue.downloader if self.request.carries_downloads else None
+
+    @property
+    def download_ports(self) -> dict[str, int]:
+        """Ports of the stack that carries downloads, by what they speak: ``socks`` and ``tunnel``."""
+        stack = self.catalogue[str(self.downloader)]
+        return {key: stack.services[name].ports[self.request.chain] for key, name in stack.downloads.items()}
 
     def ways_out(self, stack: str) -> list[dict[str, Any]]:
         """All that a stack may reach outside: ``to`` are networks and ``port`` are ports, separated by commas."""

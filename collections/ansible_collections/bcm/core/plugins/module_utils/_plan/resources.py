@@ -70,8 +70,12 @@ def wanted(
     carried: Collection[Carried],
     found: Found,
     remembered: Mapping[str, str],
+    builders_of: Collection[str] = (),
 ) -> list[Resource]:
-    """Everything of the instances given; ``live`` are all stacks that may talk afterwards."""
+    """Everything of the instances given; ``live`` are all stacks that may talk afterwards.
+
+    ``builders_of`` are stacks whose builders fetch through the one that carries downloads.
+    """
     project, builders = foundation(site, remembered)
     volumes = [
         _volume(site, name, volume["volume"], volume["size"])
@@ -83,7 +87,7 @@ def wanted(
     return [
         project,
         *done,
-        *_network(site, live, carried),
+        *_network(site, live, carried, builders_of),
         *_uplink(site, live),
         *volumes,
         *(_instance(site, name, instance) for name, instance in instances.items()),
@@ -225,7 +229,9 @@ def _description(site: Site, what: str) -> str:
     return f"{what} of data center {site.request.datacenter} on {site.request.chain}"
 
 
-def _network(site: Site, live: Collection[str], carried: Collection[Carried]) -> list[Resource]:
+def _network(
+    site: Site, live: Collection[str], carried: Collection[Carried], builders_of: Collection[str] = ()
+) -> list[Resource]:
     subnet = site.subnets.network
     gateway = network.gateway(subnet)
     return [
@@ -236,6 +242,7 @@ def _network(site: Site, live: Collection[str], carried: Collection[Carried]) ->
             [
                 *(_used(site, *edge) for edge in site.edges(live)),
                 *(_connected(site, onion) for onion in carried),
+                *(rule for name in site.catalogue.ordered(builders_of) for rule in _fetched(site, name)),
             ],
         ),
         {
@@ -349,6 +356,16 @@ def _connected(site: Site, onion: Carried) -> dict[str, str]:
     return _between(site, str(site.catalogue.carrier), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen)
 
 
+def _fetched(site: Site, name: str) -> list[dict[str, str]]:
+    """Rules with which the builder of a stack reaches what carries its downloads."""
+    downloader = str(site.downloader)
+    address = f"{site.addresses[downloader]}/32"
+    return [
+        _rule(f"Builder of {name} to {downloader} {key}", site.builders[name], address, "tcp", port)
+        for key, port in site.download_ports.items()
+    ]
+
+
 def _between(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int) -> dict[str, str]:
     to = f"{site.addresses[provider]}/32"
     return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
@@ -370,10 +387,10 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     pool = site.request.storage_pool
     devices = {
         "root": {"type": "disk", "path": "/", "pool": pool, "size": instance["limits"]["root"]},
-        "eth0": _nic("eth0", site.names.network, instance["address"]),
+        "eth0": nic("eth0", site.names.network, instance["address"]),
     }
     if instance["uplink"]:
-        devices["eth1"] = _nic("eth1", site.names.uplink, instance["uplink"]["address"])
+        devices["eth1"] = nic("eth1", site.names.uplink, instance["uplink"]["address"])
     for key, volume in instance["volumes"].items():
         devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
     for key, service in instance["services"].items():
@@ -408,12 +425,13 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     }
 
 
-def _nic(name: str, bridge: str, address: str) -> dict[str, str]:
+def nic(name: str, bridge: str, address: object) -> dict[str, str]:
+    """An interface with the address of the plan, which reaches what the access list of the bridge says."""
     return {
         "type": "nic",
         "name": name,
         "network": bridge,
-        "ipv4.address": address,
+        "ipv4.address": str(address),
         "security.ipv4_filtering": "true",
         # on a bridge without IPv6, all of it
         "security.ipv6_filtering": "true",

@@ -49,3 +49,10 @@ def test_progress_is_a_line_now_and_then() -> None:
     lines("bitcoin.tar.gz", 20_000_000, 50_000_000)
     lines("bitcoin.tar.gz", 21_000_000, 50_000_000)
     assert said == ["bitcoin.tar.gz: 20 MB of 50 MB"]
+
+
+def test_whether_this_machine_has_a_tor() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        proxy = f"socks5h://127.0.0.1:{taken.getsockname()[1]}"
+        assert options.is_listening(proxy)
+    assert not options.is_listening(proxy)

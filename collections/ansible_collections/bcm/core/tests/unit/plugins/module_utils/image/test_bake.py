@@ -113,6 +113,7 @@ def test_a_builder_reaches_what_apt_has_on_the_loopback_of_its_own_machine_alone
         BcmError, match=r"127.0.0.1:3142, .* of this machine, which the builder build-x on ssh://root@box"
     ):
         bake._near(there, "build-x", settings, extra)
+    assert bake._near(there, "build-x", {}, [], socks="10.80.16.9:9050") == [], "Tor is the only way"
     machine.set("")
     assert bake._near(there, "build-x", {"image_mirror": "http://192.0.2.1/debian"}, [{"suite": "sid"}]) == []
 

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,6 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._image.sources import (
     Mirrors,
     apt_conf,
     apt_options,
+    check_in_reach_of_tor,
     loopback,
     mirrors,
 )
@@ -202,6 +206,49 @@ def test_of_the_machine_what_says_how_packages_are_reached(machine: Machine) -> 
 def test_a_machine_without_apt_has_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert apt_options({}) == {}
+
+
+def test_through_tor_debian_is_reached_at_its_onion_services(apt: Path) -> None:
+    (apt / "sources.list.d/debian.sources").write_text(DEB822)
+    onions = mirrors({}, apt, through_tor=True)
+    assert onions is not None and onions.security is not None
+    assert [urlsplit(uri).hostname or "" for uri in (onions.archive, onions.security)] == [
+        "2s4yqjx5ul6okpp3f2gaunr2syex5jgbfpfvhxxbbjwnrsvbk5v3qbid.onion",
+        "5ajw6aqf3ep7sijnscdzw77t7xq4xjpsy335yb2wiwgouo7yfxtjlmid.onion",
+    ]
+    # the machine's own do not count, what a person says does
+    assert mirrors({"image_security_mirror": ""}, apt, through_tor=True) == Mirrors(onions.archive, None)
+    told = {"image_mirror": "http://192.0.2.5/own"}
+    assert mirrors(told, apt, through_tor=True) == Mirrors("http://192.0.2.5/own", None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"image_mirror": "http://192.168.1.5/debian"}, "image_mirror has 192.168.1.5, and Tor leads to no private"),
+        ({"image_mirror": "http://[fd00::1]:80/debian"}, "image_mirror has fd00::1"),
+        ({"image_security_mirror": "http://127.0.0.1:3142/s"}, "image_security_mirror has 127.0.0.1"),
+        ({"image_sources": [{"suite": "x", "mirror": "http://10.1.2.3/own"}]}, "image_sources has 10.1.2.3"),
+    ],
+)
+def test_mirrors_where_tor_does_not_lead(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BcmError, match=re.escape(complaint)):
+        check_in_reach_of_tor(settings)
+
+
+def test_mirrors_where_tor_leads() -> None:
+    check_in_reach_of_tor({"image_mirror": "http://mirror.example.org/debian", "image_security_mirror": ""})
+    check_in_reach_of_tor({"image_mirror": "http://192.0.2.5/debian", "image_sources": [{"suite": "x"}]})
+
+
+def test_tor_is_the_only_proxy_of_those_who_have_no_other_way() -> None:
+    given = ["Acquire::Check-Valid-Until=false", "Acquire::http::Proxy=http://192.0.2.1:1"]
+    given += ["Acquire::https::Proxy::deb.example.org=DIRECT", "acquire::HTTP::proxy-auto-detect=/bin/x"]
+    assert apt_options({"image_apt_options": given}, "10.80.16.9:9050") == {
+        "Acquire::Check-Valid-Until": "false",
+        "Acquire::http::Proxy": "socks5h://10.80.16.9:9050",
+        "Acquire::https::Proxy": "socks5h://10.80.16.9:9050",
+    }
 
 
 @pytest.mark.parametrize("option", ["Acquire::Check-Valid-Until", 'A="b"', "=b", 'A "b"; B=c', "A=b\nB=c"])

@@ -362,7 +362,19 @@ def test_one_stack_carries_onion_services(documents: dict[str, Any], write: Any)
     with pytest.raises(CatalogueError, match=r"electrum.onion has nobody to carry it: add tor: \[\] to needs"):
         Catalogue.read(roles=write(documents))
     documents["lnd"]["onions"] = True
-    message = r"tor/meta/stack.yml: onions is true, but stack lnd carries onion services already: leave it out"
+    message = r"tor/meta/stack.yml: onions is set, but stack lnd carries onion services already: leave it out"
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.read(roles=write(documents, "others"))
+
+
+def test_one_stack_carries_downloads(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "sock"}
+    with pytest.raises(CatalogueError, match='downloads.tunnel is "sock": write one of socks'):
+        Catalogue.read(roles=write(documents))
+    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "socks"}
+    assert Catalogue.read(roles=write(documents, "good")).downloader == "tor"
+    documents["electrs"]["downloads"] = {"socks": "electrum", "tunnel": "electrum"}
+    message = "tor/meta/stack.yml: downloads is set, but stack electrs carries downloads already: leave it out"
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents, "others"))
 

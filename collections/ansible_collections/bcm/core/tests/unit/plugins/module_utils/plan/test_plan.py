@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
@@ -541,6 +543,78 @@ def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[s
     assert {(rule["action"], rule["state"], rule["protocol"]) for rule in acl["egress"]} == {
         ("allow", "enabled", "tcp")
     }
+
+
+@pytest.fixture
+def through_tor(documents: dict[str, Any], planner: Any) -> Any:
+    """A planner whose tor carries downloads."""
+    documents["tor"]["services"]["tunnel"] = {"protocol": "tcp", "port": 9080}
+    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "tunnel"}
+    return partial(planner, subnet="10.80.16.0/20")
+
+
+def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: Any, namer: Any, by_kind: Any) -> None:
+    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    assert (plan["downloads"]["carrier"], plan["downloads"]["stacks"]) == ("tor", ["tor"])
+    first = plan["downloads"]["resources"]
+    assert [item for item in by_kind(first) if item[0] == "instance"] == [("instance", "tor", "started")]
+    tor, bitcoind = plan["images"]
+    assert tor["downloads"] == {"carrier": None}
+    way, address = bitcoind["downloads"], plan["instances"]["tor"]["address"]
+    assert (way["carrier"], way["socks"]) == ("tor", f"{address}:9050")
+    assert way["environment"] == {"https_proxy": f"http://{address}:9080", "HTTPS_PROXY": f"http://{address}:9080"}
+    assert way["nic"].items() >= {"network": "local-m-net", "security.port_isolation": "true"}.items()
+    assert plan["instances"]["tor"]["builders"] == "10.80.23.0/24"
+    assert IPv4Address(way["nic"]["ipv4.address"]) in IPv4Network("10.80.23.0/24")
+
+
+def test_a_builder_reaches_tor_while_it_is_there_and_nothing_else(through_tor: Any, namer: Any) -> None:
+    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    builder = f"{plan['images'][1]['downloads']['nic']['ipv4.address']}/32"
+    tor = f"{plan['instances']['tor']['address']}/32"
+    first, later = (
+        next(item for item in found if (item["kind"], item["name"]) == ("network_acl", "local-m-net"))
+        for found in (plan["downloads"]["resources"], plan["resources"])
+    )
+    of_builder = [rule for rule in first["egress"] if rule["source"] == builder]
+    assert [(rule["destination"], rule["destination_port"]) for rule in of_builder] == [(tor, "9050"), (tor, "9080")]
+    assert [rule for rule in first["egress"] if rule not in of_builder] == later["egress"]
+    network = next(item for item in plan["downloads"]["resources"] if item["name"] == "local-m-net" and "type" in item)
+    assert network["config"]["ipv4.nat"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("chain", "asked", "carried"),
+    [("regtest", None, False), ("regtest", True, True), ("mainnet", None, True), ("mainnet", False, False)],
+)
+def test_when_tor_carries_downloads(
+    through_tor: Any, namer: Any, chain: str, asked: bool | None, carried: bool
+) -> None:
+    plan = through_tor("bitcoind", chain=chain, downloads_through_tor=asked).plan(Found(), namer)
+    assert (plan["downloads"] is not None) == carried
+    assert {image["downloads"] is not None for image in plan["images"]} == {carried}
+    assert (plan["instances"]["tor"]["builders"] is not None) == carried
+    warned = chain != "regtest" and not carried
+    assert any("bcm_downloads_through_tor" in warning for warning in plan["warnings"]) == warned
+
+
+def test_where_tor_carries_downloads_nothing_is_tried_past_it(through_tor: Any) -> None:
+    asked = through_tor("bitcoind", downloads_through_tor=True, variables={"bitcoind_source": ["release", "debian"]})
+    with pytest.raises(BcmError, match="without bcm_downloads_through_tor, .*: name one in the inventory, such as"):
+        asked.check()
+
+
+def test_who_needs_no_tor_is_fetched_through_it_too(documents: Any, through_tor: Any, namer: Any) -> None:
+    documents["bitcoind"]["needs"] = {}
+    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    assert set(plan["stacks"]) == {"tor", "bitcoind"}
+    assert plan["asked"] == ["bitcoind"]
+
+
+def test_what_is_restarted_is_restarted_once(through_tor: Any, namer: Any, by_kind: Any) -> None:
+    plan = through_tor("tor", chain="mainnet", state="restarted").plan(Found(), namer)
+    assert ("instance", "tor", "started") in by_kind(plan["downloads"]["resources"])
+    assert ("instance", "tor", "restarted") in by_kind(plan["resources"])
 
 
 def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
