@@ -64,6 +64,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
 
 
 @pytest.fixture
+def pool(lxd_tools: Tools) -> Iterator[str]:
+    """A second storage pool. It can only go if nothing is left in it."""
+    name = "bcm-test-second"
+    with Client(str(LXD_DIR / "unix.socket")) as lxd:
+        lxd.call("POST", "/1.0/storage-pools", {"name": name, "driver": "dir"}, what="make a pool", project=False)
+        yield name
+        lxd.call("DELETE", f"/1.0/storage-pools/{name}", what="delete the pool", project=False)
+
+
+@pytest.fixture
 def site(lxd_tools: Tools, tmp_path: Path, relays: tornet.TorNetwork, published: Published) -> Iterator[Site]:
     repository = {"url": "https://deb.example.org/torproject.org", "suite": "trixie"}
     site = Site(
@@ -79,7 +89,7 @@ def site(lxd_tools: Tools, tmp_path: Path, relays: tornet.TorNetwork, published:
 
 
 def test_from_a_repository_and_through_a_bridge(
-    site: Site, relays: tornet.TorNetwork, published: Published, tmp_path: Path
+    pool: str, site: Site, relays: tornet.TorNetwork, published: Published, tmp_path: Path
 ) -> None:
     bridge = tornet.Bridge(relays, "bridge", RELAYS)
     done = site.attempt(tor_bridges=[bridge.line.replace(":", "", 1)])
@@ -98,6 +108,16 @@ def test_from_a_repository_and_through_a_bridge(
     assert (made_of["kind"], made_of["signers"]) == ("apt", ["test"]) and made_of["digest"] in package
     assert f"{RELAYS}:{bridge.port}" in outside
     assert outside.count(RELAYS) == outside.count(f"{RELAYS}:{bridge.port}"), "more than the bridge was connected to"
+
+    # Another pool: nothing begins without the data, which moves if that is said, and is found there when it goes.
+    refused = site.attempt(tor_bridges=[bridge.line], bcm_storage_pool=pool)
+    assert "there is default/tor-data: set bcm_storage_pool to default, or move the volumes with" in refused.stdout
+    site.inside("touch", "/var/lib/tor/kept")
+    site.run(tor_bridges=[bridge.line], bcm_storage_pool=pool, move_volumes=True)
+    assert site.inside("ls", "/var/lib/tor/kept").returncode == 0
+    with Client(str(LXD_DIR / "unix.socket"), project=site.project) as lxd:
+        assert lxd.get("/1.0/storage-pools/default/volumes/custom") == []
+        assert lxd.get("/1.0/instances/tor")["devices"]["root"]["pool"] == pool
 
     key = published.repository.root / f"{published.repository.fingerprint}.asc"
     line = f"deb [signed-by={key}] {published.address}/tor trixie main"
