@@ -409,18 +409,21 @@ def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[
 def test_connection_ends_with_a_rule_that_somebody_made(person: Person, started: dict[str, Any]) -> None:
     own, provider = (started[name]["address"] for name in ("electrum", "bitcoind"))
     rule = {"action": "allow", "state": "enabled", "source": f"{own}/32", "destination": f"{provider}/32",
-            "protocol": "tcp", "destination_port": "18444"}  # fmt: skip
+            "protocol": "tcp", "destination_port": "22"}  # fmt: skip
     path = "/1.0/network-acls/local-r-net"
+    unit = ("systemd-run", "--quiet", "--unit=listen", "--property=Type=notify", "--property=NotifyAccess=all")
+    inside("local", "bitcoind", *unit, "python3", "-c", _LISTEN, "22")
     with client("local") as lxd:
         acl = lxd.get(path, project="default")
         lxd.call("PUT", path, {**acl, "egress": [*acl["egress"], rule]}, what="add a rule", project="default")
-    with _talking("electrum", (provider, 18444, "tcp")) as talks:
+    with _talking("electrum", (provider, 22, "tcp")) as talks:
         assert talks()
         problems = json.loads(person.types("privacy", "--json").stdout)["problems"]
-        assert [item for item in problems if re.match(rf"electrum is connected to {provider} tcp 18444, ", item)]
+        assert [item for item in problems if re.match(rf"electrum is connected to {provider} tcp 22, ", item)]
         said = json.loads(person.succeeds("stack", "start", "electrum", "--json"))
         assert not talks()
-    assert any(f"{own}" in warning and "was ended" in warning for warning in said["warnings"])
+    inside("local", "bitcoind", "systemctl", "stop", "listen")
+    assert any(own in warning and "was ended" in warning for warning in said["warnings"])
     assert json.loads(person.succeeds("stack", "start", "electrum", "--json"))["warnings"] == []
 
 
