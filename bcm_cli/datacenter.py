@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import ca_provider, datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._read import read_json, texts_of
 
 from .setup import ROOT
 
@@ -36,10 +36,10 @@ class UsageError(BcmError):
 def current() -> str:
     """The name of the data center that is meant when none is given."""
     try:
-        return str(json.loads(CURRENT.read_text(encoding="utf-8"))["datacenter"])
+        return texts_of(read_json(CURRENT.read_text(encoding="utf-8")))["datacenter"]
     except FileNotFoundError:
         return "local"
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise BcmError(f"{CURRENT} is damaged: type `bcm config set datacenter=NAME`") from error
 
 

@@ -21,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan import network
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
+from ansible_collections.bcm.core.plugins.module_utils._read import read_object
 from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
@@ -397,7 +398,7 @@ class Scene:
         argv = ["python3", "-c", Path(probe.__file__).read_text(encoding="utf-8")]
         done = lxd_exec.run(self.client, name, argv, stdin=json.dumps(request).encode(), cwd="/", deadline=_SOON)
         try:
-            found: dict[str, Any] = json.loads(done.stdout)
+            found = read_object(done.stdout)
         except ValueError:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise BcmError(

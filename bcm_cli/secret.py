@@ -146,11 +146,7 @@ def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
     while True:
         _editor(file)
         try:
-            after = _secrets.parsed(file.read_text(encoding="utf-8"))
-            _secrets.check_names(after)
-            if not all(after.values()):
-                raise ValueError("a secret is empty")
-            return after
+            return _secrets.parsed(file.read_text(encoding="utf-8"))
         except (ValueError, BcmError, OSError) as error:
             fault = f"That cannot be kept, {error}"
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdErr
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
+from ansible_collections.bcm.core.plugins.module_utils._read import read_number
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup, strangers
@@ -108,12 +109,19 @@ def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
             "stack": said[0],
             "to": rule["destination"],
             "protocol": rule["protocol"],
-            "port": int(rule["destination_port"]) if rule["destination_port"].isdigit() else None,
+            "port": _port(rule["destination_port"]),
             "why": said[1],
         }
         for rule in there["egress"]
         if len(said := rule.get("description", "").split(BY_EXCEPTION, 1)) == 2
     ]
+
+
+def _port(text: str) -> int | None:
+    try:
+        return read_number(text, 1, 65535)
+    except ValueError:  # several, or a range
+        return None
 
 
 def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str, Any]:

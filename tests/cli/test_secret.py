@@ -177,7 +177,7 @@ def test_nothing_was_changed(checkout: Checkout, kept: Path, editor: Path) -> No
         ('echo "{" >"$2"', "That cannot be kept, it holds no JSON (line 2): nothing was changed"),
         ('echo "[1]" >"$2"', "it holds no mapping of names to secrets: nothing was changed"),
         ('sed -i s,electrum/wallet,wallet, "$2"', 'Secret "wallet" cannot be called that: write <stack>/<what>'),
-        ('sed -i "s/secret two//" "$2"', "a secret is empty: nothing was changed"),
+        ('sed -i "s/secret two//" "$2"', "electrum/wallet needs 8 to 1000 letters"),
         ('rm "$2"', "No such file or directory"),
         ("exit 3", "ended with 3: nothing was changed"),
     ],
@@ -198,13 +198,13 @@ def test_an_editor_that_is_not_there(checkout: Checkout, kept: Path) -> None:
 
 
 def test_on_a_terminal_a_mistake_is_mended(checkout: Checkout, kept: Path, editor: Path) -> None:
-    script = 'if grep -q two "$2"; then echo "{" >"$2"; else echo "{\\"tor/x\\": \\"y\\"}" >"$2"; fi'
+    script = 'if grep -q two "$2"; then echo "{" >"$2"; else echo "{\\"tor/x\\": \\"12345678\\"}" >"$2"; fi'
     terminal = checkout.terminal("secret", "edit", **edits(editor, script))
     terminal.reads("That cannot be kept, it holds no JSON (line 2). Edit it again? [Y/n] ")
     assert read(kept) == VALUES
     terminal.types("\n")
     assert terminal.ends() == 0
-    assert read(kept) == {"tor/x": "y"}
+    assert read(kept) == {"tor/x": "12345678"}
     nothing_is_left(editor)
 
 
@@ -238,7 +238,7 @@ def test_who_is_ended_leaves_nothing(checkout: Checkout, kept: Path, editor: Pat
 
 
 @pytest.mark.parametrize(
-    ("other", "status"), [({"electrum/wallet": "theirs"}, 1), ({"tor/new": "theirs"}, 0)], ids=["same", "another"]
+    ("other", "status"), [({"electrum/wallet": "not ours"}, 1), ({"tor/new": "not ours"}, 0)], ids=["same", "another"]
 )
 def test_another_run_meanwhile(
     checkout: Checkout, kept: Path, editor: Path, other: dict[str, str], status: int

@@ -19,13 +19,15 @@ from typing import Any
 
 from ..module_utils._disk import private, put, remove_drafts
 from ..module_utils._errors import BcmError
-from ..module_utils._tor.relay import new_identity
+from ..module_utils._read import read_json, texts_of
+from ..module_utils._tor.relay import new_identity, parse_identity
 from ..module_utils._vault import PLAIN, Vault
 from ._action import plain
 
 # 256 bits
 _BYTES = 32
 _NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_]+)+")
+_VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,25 @@ def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The secrets in a text. Raises ValueError, which says what else is in it."""
+    """The secrets in a text. Raises ValueError, which says what else is in it; BcmError for a wrong name."""
     try:
-        content = json.loads(text)
+        content = read_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"it holds no JSON (line {error.lineno})") from error
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise ValueError("it holds no mapping of names to secrets")
-    return content
+    try:
+        found = texts_of(content)
+    except ValueError:
+        raise ValueError("it holds no mapping of names to secrets") from None
+    check_names(found)
+    for name, value in found.items():
+        # They become part of files, where a line break or a quote would begin something else.
+        if name.endswith("/relay_identity"):
+            parse_identity(value)
+        elif not _VALUE.fullmatch(value):
+            raise ValueError(
+                f"{name} needs 8 to 1000 letters, digits and signs of ASCII, without quotes, backslashes, line breaks"
+            )
+    return dict(found)
 
 
 def formatted(values: Mapping[str, str]) -> str:

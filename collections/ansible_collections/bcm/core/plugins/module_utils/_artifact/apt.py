@@ -21,9 +21,12 @@ from .declaration import DEBIAN, Pin, Release
 
 _HASHES = re.compile(rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*(?=\n)")
 _BEGIN, _END = b"\n-----BEGIN", b"-----END PGP SIGNATURE-----"
-_LISTED = re.compile(r"([0-9a-f]{64}) +(\d+) +(\S+)")
-_POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb")
+_LISTED = re.compile(r"([0-9a-f]{64}) +([0-9]{1,18}) +(\S+)")
+_SIZE = re.compile(r"[0-9]{1,18}")
+_POOL = re.compile(r"(?!.*\.\.)\w[\w./+~-]*\.deb", re.ASCII)
+_VERSION = re.compile(r"(\d{1,9}:)?\d[\w.+~-]{0,120}", re.ASCII)
 _LIMIT = 64 << 20
+_MEMORY = 256 << 20  # more than xz -9 needs
 #: by how much clocks may differ, as apt has it
 _AHEAD = timedelta(seconds=10)
 
@@ -75,10 +78,10 @@ class Promise:
             )
         try:
             if name.endswith(".xz"):
-                data = lzma.LZMADecompressor().decompress(data, _LIMIT)
+                data = lzma.LZMADecompressor(memlimit=_MEMORY).decompress(data, _LIMIT)
             elif name.endswith(".gz"):
                 data = zlib.decompressobj(wbits=31).decompress(data, _LIMIT)
-        except (lzma.LZMAError, zlib.error) as error:
+        except (lzma.LZMAError, zlib.error, EOFError) as error:
             raise BcmError(f"{name} of {self.where} is damaged: {error}; tell those who publish it") from error
         if len(data) == _LIMIT:
             raise BcmError(f"{name} of {self.where} is longer than {_LIMIT >> 20} MiB: refused")
@@ -150,9 +153,9 @@ def upstream(version: str) -> str:
 
 def _package(fields: Mapping[str, str], url: str) -> Package:
     version, path, digest, size = (fields.get(key, "") for key in ("Version", "Filename", "SHA256", "Size"))
-    if not _POOL.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest) or not size.isdecimal():
+    if not _POOL.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest) or not _SIZE.fullmatch(size):
         raise BcmError(f"{url}: {fields['Package']} {version} has no path, size and SHA-256 that make sense: refused")
-    if not re.fullmatch(r"(\d+:)?\d[\w.+~-]*", version):
+    if not _VERSION.fullmatch(version):
         raise BcmError(f'{url}: {fields["Package"]} has a version "{version}", which is none: refused')
     return Package(version, Pin(f"{url}/{path}", "sha256", digest), int(size))
 
@@ -176,6 +179,6 @@ def _stanzas(text: bytes) -> Iterator[dict[str, str]]:
 def _date(text: str, where: str) -> datetime:
     try:
         found = parsedate_to_datetime(text)
-    except ValueError as error:
-        raise BcmError(f'{where} has the date "{text}", which is none: refused') from error
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise BcmError(f'{where} has the date "{text[:80]}", which is none: refused') from error

@@ -11,6 +11,7 @@ import fnmatch
 import lzma
 import posixpath
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -36,6 +37,9 @@ _BROKEN = (
     EOFError,
     OSError,
     ValueError,
+    IndexError,  # of zipfile, for a member without a name
+    OverflowError,
+    struct.error,
     RuntimeError,  # of zipfile, if a password or an unknown method is needed
 )
 

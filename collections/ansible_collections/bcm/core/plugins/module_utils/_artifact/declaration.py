@@ -31,10 +31,10 @@ DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
-_SUITE = re.compile(r"\w[\w.-]*")
+_SUITE = re.compile(r"\w[\w.-]*", re.ASCII)
 _ONION = re.compile(r"[a-z2-7]{56}\.onion")
-_URL = re.compile(r"https?://[^/\s]+/\S*[^/\s]")
-_PATH = re.compile(r"files/(?!.*\.\.)\w[\w./-]*")  # the image is named by what is there
+_URL = re.compile(r"https?://[!-.0-~]+/[!-~]*[!-.0-~]")
+_PATH = re.compile(r"files/(?!.*\.\.)\w[\w./-]*", re.ASCII)  # the image is named by what is there
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _signing(declared: Field, version: str) -> Signing:
     parts = declared.mapping(("signatures", "signers", "threshold"), ("sums",))
     signers, wkd = _signers(parts["signers"])
     threshold = parts["threshold"]
-    if isinstance(threshold.value, bool) or threshold.value not in range(1, len(signers) + 1):
+    if type(threshold.value) is not int or threshold.value not in range(1, len(signers) + 1):
         threshold.wrong(f"is {threshold.shown}", f"write how many of the {len(signers)} signers must have signed")
     pattern = _url(parts["signatures"], version)
     each = [pattern.replace("{signer}", name) for name in signers]

@@ -26,6 +26,7 @@ from typing import IO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .._errors import BcmError
+from .._read import read_number, read_object
 
 try:
     import requests
@@ -272,7 +273,7 @@ class _Part:
             self._start_over({})
             raise _Again("the server cannot go on where it was cut off")
         if status == 206:
-            return int(length) if length.isdecimal() else None
+            return _length(length)
         if status == 429 or status >= 500:
             raise _Again(f"the server answers {status} {response.reason}")
         if status != 200:
@@ -283,8 +284,7 @@ class _Part:
             error.challenge = headers.get("WWW-Authenticate", "")
             raise error
         self._start_over(headers)
-        length = headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
+        return _length(headers.get("Content-Length", ""))
 
     def write(self, chunk: bytes, total: int | None) -> None:
         left = memoryview(chunk)
@@ -317,7 +317,7 @@ class _Part:
     def _known(self) -> str | None:
         """The validator of what is there; without one, it is not gone on with."""
         try:
-            known = json.loads(self._state.read_text(encoding="utf-8")) if self._state else {}
+            known = read_object(self._state.read_text(encoding="utf-8")) if self._state else {}
             if known["url"] == self.url and known["validator"]:
                 return str(known["validator"])
         except (OSError, ValueError, TypeError, KeyError):
@@ -363,6 +363,12 @@ def side_by_side(work: Sequence[Callable[[], _T]]) -> list[_T]:
     finally:
         todo.clear()
     return [future.result() for future in futures]
+
+
+def _length(text: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        return read_number(text)
+    return None
 
 
 def _is_near(url: str) -> bool:

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .._errors import BcmError
+from .._read import read_object
 from .declaration import Release
 
 _INTEGRITY = re.compile(r"(^|\s)sha512-[A-Za-z0-9+/]{86}==(\s|$)")  # the strongest of several is what npm checks
@@ -77,12 +77,9 @@ def _normal(name: str) -> str:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        read = json.loads(_text(path))
+        return read_object(_text(path))
     except ValueError as error:
-        raise BcmError(f"{path} is no JSON: {error}; lock it again") from error
-    if not isinstance(read, dict):
-        raise BcmError(f"{path} holds no object: lock it again")
-    return read
+        raise BcmError(f"{path} is no object in JSON: {error}; lock it again") from error
 
 
 def _text(path: Path) -> str:

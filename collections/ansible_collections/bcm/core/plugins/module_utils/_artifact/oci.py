@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from .._errors import BcmError
+from .._read import read_object
 from . import archive
 from .archive import Member
 from .declaration import Pin, Release
@@ -77,7 +77,7 @@ class Registry:
 def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
     """What an image is made of: its configuration, and its layers from the lowest up. Raises BcmError."""
     name = _name(release)
-    found = _object(manifest.read_bytes(), f"The manifest of {name}")
+    found = _object(manifest, f"The manifest of {name}")
     kind = found.get("mediaType", _OCI)  # which OCI lets a manifest leave out
     if kind in _INDEXES or "manifests" in found:
         there = {_platform(item): item.get("digest") for item in _objects(found, "manifests", name)}
@@ -103,7 +103,7 @@ def check(found: Sequence[Path], release: Release, architecture: str) -> None:
     """Look at all of an image: paths are those of `parts`. Raises BcmError for what belongs in none."""
     name = _name(release)
     config, *layers = found
-    made_for = _object(config.read_bytes(), f"The configuration of {name}").get("architecture")
+    made_for = _object(config, f"The configuration of {name}").get("architecture")
     if made_for != _ARCHITECTURES[architecture]:
         raise BcmError(f"{name} is made for {made_for}, and pinned for {architecture}: pin the manifest of that one")
     _Tree(name).grow(layers)
@@ -257,14 +257,11 @@ def _objects(found: Mapping[str, Any], key: str, name: str) -> list[dict[str, An
     return items
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
+def _object(data: bytes | Path, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BcmError(f"{what} is no JSON: {error}; take another image") from error
-    if not isinstance(found, dict):
-        raise BcmError(f"{what} holds no object: take another image")
-    return found
+        return read_object(data.read_bytes() if isinstance(data, Path) else data)
+    except (OSError, ValueError) as error:
+        raise BcmError(f"{what} is no object in JSON: {error}; take another image") from error
 
 
 def _name(release: Release) -> str:

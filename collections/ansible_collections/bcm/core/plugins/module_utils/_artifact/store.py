@@ -26,6 +26,7 @@ from typing import Any
 from .._disk import sync
 from .._errors import BcmError
 from .._locks import Busy, busy, held
+from .._read import read_object
 
 _ALGORITHMS = ("sha256", "sha512")
 _DIGEST = re.compile(r"^\w+")
@@ -122,10 +123,9 @@ class Store:
 
     def read_record(self, name: str) -> dict[str, Any] | None:
         try:
-            record = json.loads(self._record(name).read_text(encoding="utf-8"))
+            return read_object(self._record(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return record if isinstance(record, dict) else None
 
     def write_record(self, name: str, record: Mapping[str, Any]) -> None:
         self._folder("releases")

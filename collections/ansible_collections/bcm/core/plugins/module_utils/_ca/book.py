@@ -236,7 +236,7 @@ def from_plain(content: Mapping[str, Any], where: object) -> tuple[Book, datetim
         return book, _moment(content["written"])
     except (
         *(KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration),
-        *(UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension),
+        *(UnsupportedAlgorithm, x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension),
     ) as error:
         raise BcmError(f"{where} is damaged, its certificates do not fit together: put a copy of it back") from error
 

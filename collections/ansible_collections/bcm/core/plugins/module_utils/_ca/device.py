@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._errors import BcmError
+from .._read import read_object
 from . import pinentry
 from .line import ANSWER, DeviceError, InUse, Line, alone, find, one_line
 
@@ -344,7 +345,7 @@ class Trezor:
     def _resumed(self) -> protocol_v1.SessionV1 | None:
         """The session that another process of this run left, if the device still knows it."""
         try:
-            kept = json.loads(self._kept.read_text(encoding="ascii")) if self._kept else {}
+            kept = read_object(self._kept.read_text(encoding="ascii")) if self._kept else {}
             if kept.get("path") != self._line.path or self._first > kept["first"]:
                 return None
             session = protocol_v1.SessionV1(self._client, id=bytes.fromhex(kept["id"]))

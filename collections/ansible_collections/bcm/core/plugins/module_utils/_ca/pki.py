@@ -369,7 +369,7 @@ def requested_key(text: str, name: str) -> Any:
         csr = x509.load_pem_x509_csr(text.encode())
         key = csr.public_key()
         valid = csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BcmError(f"The CSR of {name} cannot be read, it is no PEM or of an unknown kind: {remedy}") from error
     if not valid:
         raise BcmError(f"The CSR of {name} has a bad signature, so who sent it may not have its key: {remedy}")

@@ -22,6 +22,7 @@ from typing import Any
 from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
+from .._read import read_json
 from .._vault import PLAIN, Vault, is_encrypted
 
 try:
@@ -222,8 +223,8 @@ def _public_key(key: Ed25519PrivateKey) -> str:
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = read_json(text)
+    except ValueError as error:
         raise BcmError(f"{path} is damaged, it holds no JSON: put a copy of it back") from error
     if not isinstance(content, dict):
         raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .._locks import held
+from .._read import read_object
 
 _INDEX = "image.json"
 
@@ -55,7 +56,7 @@ class Cache:
         """The entry of a hash; None if there is none that is whole."""
         directory = self.root / image_hash
         try:
-            entry = Entry(**json.loads((directory / _INDEX).read_text(encoding="utf-8")))
+            entry = Entry(**read_object((directory / _INDEX).read_text(encoding="utf-8")))
             whole = entry.hash == image_hash and all(
                 (directory / name).stat().st_size == entry.sizes[name] for name in entry.files.values()
             )

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from .. import _changes
+from .._read import read_json
 from .endpoint import Endpoint, resolve
 from .errors import (
     Conflict,
@@ -339,18 +340,21 @@ class Client:
 
     def _json(self, response: requests.Response) -> Any:
         with response:
-            return json.loads(self._content(response, _MOST))
+            return read_json(self._content(response, _MOST))
 
     def _decode(self, response: requests.Response) -> dict[str, Any]:
         try:
             answer = self._json(response)
-            if not isinstance(answer, dict):
+            kind, metadata = answer["type"], answer.get("metadata")
+            if kind == "error":
+                fault = _BY_STATUS.get(int(answer.get("error_code", 0)), LxdError)(str(answer.get("error", "unknown")))
+            elif kind == "async" and not isinstance(metadata["id"], str):
                 raise ValueError
-        except (ValueError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LxdError(f"{response.url}: not an answer of LXD's API") from error
-        if answer.get("type") == "error":
-            raise _BY_STATUS.get(answer.get("error_code", 0), LxdError)(answer.get("error", "unknown error"))
-        return answer
+        if kind == "error":
+            raise fault
+        return {"metadata": None, **answer}
 
     def _unreachable(self, error: Exception) -> LxdError:
         """What lies at the bottom of a failed connection, in words."""

@@ -125,6 +125,11 @@ def resolve(
                 f"({', '.join(local_sockets())}). Install LXD, or set bcm_endpoint to a machine that runs it."
             )
         endpoint = found
+    for what, text in (
+        ("Endpoint", endpoint), ("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)
+    ):  # fmt: skip
+        if text and not text.isprintable():
+            raise LxdError(f"{what} {ascii(text)} holds what is no text: correct it")
     try:
         parts = urlsplit(endpoint)
         port = parts.port
@@ -152,13 +157,13 @@ def _check_certificates(name: str, client_cert: str | None, client_key: str | No
             raise LxdError(f"Endpoint {name}: {option} {path} does not exist, or you may not read it")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(client_cert, client_key, password="")
-    except ssl.SSLError as error:
+    except (OSError, ValueError) as error:
         raise LxdError(f"Endpoint {name}: {client_cert} is no certificate in PEM with its unencrypted key") from error
     if not server_cert:
         return False
     try:
         found = ssl.create_default_context(cafile=server_cert).cert_store_stats()
-    except ssl.SSLError as error:
+    except (OSError, ValueError) as error:
         raise LxdError(f"Endpoint {name}: server_cert {server_cert} is no certificate in PEM") from error
     # with a server's own among them, that is what is meant
     return found["x509"] == found["x509_ca"]

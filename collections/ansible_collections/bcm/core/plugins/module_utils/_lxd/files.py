@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import _changes
+from .._read import read_object
 from . import exec as _exec
 from .client import Client, quoted
 from .errors import DeadlineExceeded, LxdError, TooMuchOutput
@@ -408,5 +409,5 @@ def _shown(pieces: Callable[[], Iterable[bytes]], size: int) -> str:
 
 def _error_in(head: bytes) -> str:
     with contextlib.suppress(ValueError, KeyError, IndexError):
-        return json.loads(head.split(b"\r\n\r\n", 1)[1])["error"]
+        return str(read_object(head.split(b"\r\n\r\n", 1)[1])["error"])
     return ""

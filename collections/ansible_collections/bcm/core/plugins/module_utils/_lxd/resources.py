@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from .._read import read_moment
 from .client import quoted
 from .errors import LxdError
 
@@ -61,6 +61,8 @@ _RULE_KEYS = (
 
 def _rules(value: list[Any] | None) -> list[dict[str, str]]:
     """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
+    if value is not None and not isinstance(value, list):
+        raise LxdError(f"{value!r} is no list of rules")
     rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
     for rule in rules:
         for key in sorted(rule.keys() - set(_RULE_KEYS)):  # LXD would pass over it in silence
@@ -79,10 +81,9 @@ def _moment(value: Any) -> str:
     if not value:
         return ""
     try:
-        moment = datetime.fromisoformat(str(value))
+        moment = read_moment(str(value))
     except ValueError as error:
         raise LxdError(f"{value} is no point in time: write it as 2026-12-31T00:00:00Z") from error
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return "" if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -335,11 +336,11 @@ KINDS: dict[str, Kind] = {
 def kind_of(item: Mapping[str, Any]) -> Kind:
     """The kind that a mapping of options is of. LxdError if it has none, or no name, or an option the kind lacks."""
     name = item.get("kind")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise LxdError(f'Unknown kind of resource "{name}": one of {", ".join(sorted(KINDS))}')
-    kind = KINDS[str(name)]
-    if not item.get("name"):
-        raise LxdError(f"A resource of kind {kind.noun} has no name")
+    kind = KINDS[name]
+    if not item.get("name") or not str(item["name"]).isprintable():
+        raise LxdError(f"A resource of kind {kind.noun} has no name, or one that is no text")
     known = {"kind", "project", "target", "owner", *kind.argument_spec()}
     for key in item:
         if key not in known:

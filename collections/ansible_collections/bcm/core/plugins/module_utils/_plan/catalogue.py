@@ -317,7 +317,7 @@ def _read(folder: Path, role: str) -> Stack:
         document = yaml.load(source.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise CatalogueError(f"{source} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that are none; a list in a list in a list
         raise CatalogueError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     return parse(document, folder.name, source, role, folder)
 
@@ -328,7 +328,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     if fault:
         raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
     top = Field(source, "", document).mapping(REQUIRED, OPTIONAL)
-    if top["schema"].value != SCHEMA:
+    if type(top["schema"].value) is not int or top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
     image = top["image"].mapping(optional=("variables",)) if "image" in top else {}
@@ -349,7 +349,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         limits=limits.read(top.get("limits"), chains),
         secrets=tuple(_part(item) for item in top["secrets"].items()) if "secrets" in top else (),
-        uplink=top["uplink"].mapping(required=("user",))["user"].text() if "uplink" in top else None,
+        uplink=top["uplink"].mapping(required=("user",))["user"].user() if "uplink" in top else None,
         onions="onions" in top and top["onions"].flag(),
         downloads=_downloads(top["downloads"], services) if "downloads" in top else {},
         refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
@@ -431,9 +431,7 @@ def _onion(field: Field, protocol: str, tls: str | None) -> Onion:
 
 def _volume(field: Field, chains: Sequence[str]) -> Volume:
     fields = field.mapping(required=("path", "size"), optional=("backup",))
-    path = fields["path"].text()
-    if not path.startswith("/") or path == "/" or ".." in path.split("/"):
-        fields["path"].wrong(f'is "{path}"', "write an absolute path, such as /var/lib/electrs")
+    path = fields["path"].folder()
     sizes = limits.by_chain(fields["size"], chains, Field.size)
     return Volume(path, sizes, fields["backup"].text() if "backup" in fields else "none")
 

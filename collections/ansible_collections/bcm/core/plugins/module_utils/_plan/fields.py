@@ -15,7 +15,10 @@ from .._errors import BcmError
 from . import names, versions
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_SIZE = re.compile(r"([1-9]\d*) ?(MiB|GiB|TiB)")
+_SIZE = re.compile(r"([1-9][0-9]{0,8}) ?(MiB|GiB|TiB)")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_FOLDER = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,16}")
+_SHOWN = 80
 _VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -27,7 +30,7 @@ def size_in_bytes(size: str) -> int:
     """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
     match = _SIZE.fullmatch(size)
     if match is None:
-        raise BcmError(f'"{size}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
+        raise BcmError(f'"{size[:_SHOWN]}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -41,7 +44,13 @@ class Field:
 
     @property
     def shown(self) -> str:
-        return f'"{self.value}"' if isinstance(self.value, str) else str(self.value)
+        try:
+            text = str(self.value)
+        except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list
+            return "something too large to be shown"
+        text = text if text.isprintable() else ascii(text)[1:-1]
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        return f'"{text}"' if isinstance(self.value, str) else text
 
     def wrong(self, fault: str, remedy: str) -> NoReturn:
         raise CatalogueError(f"{self.source}: {self.path or 'the file'} {fault}: {remedy}")
@@ -78,10 +87,17 @@ class Field:
         return fields
 
     def text(self) -> str:
-        if not isinstance(self.value, str) or not self.value.strip():
-            remedy = "put it in quotes" if isinstance(self.value, (int, float)) else "write some text"
+        """Some text on one line."""
+        if not isinstance(self.value, str) or not self.value.strip() or not self.value.isprintable():
+            remedy = "put it in quotes" if isinstance(self.value, (int, float)) else "write some text, on one line"
             self.wrong(f"is {self.shown}", remedy)
         return self.value
+
+    def user(self) -> str:
+        return self.match(_USER, "write the name of a user, in lower-case letters and digits")
+
+    def folder(self) -> str:
+        return self.match(_FOLDER, "write an absolute path, such as /var/lib/electrs")
 
     def choice(self, known: Iterable[str]) -> str:
         known = list(known)

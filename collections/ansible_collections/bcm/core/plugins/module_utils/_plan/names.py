@@ -88,6 +88,7 @@ def part_fault(name: str) -> str | None:
 def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
     """The error for a name that does not exist: with the nearest one that does, and all there are."""
     names = list(known)
+    name = name[:80]
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
     return BcmError(f'Unknown {what} "{name}": {hint}Known {what}s: {", ".join(names) or "none"}')

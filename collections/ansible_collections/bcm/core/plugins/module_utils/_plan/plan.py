@@ -19,6 +19,7 @@ from .._artifact import locks
 from .._artifact.declaration import Release
 from .._artifact.download import side_by_side
 from .._errors import BcmError
+from .._read import read_number
 from . import limits, names, network, onions, resources, volumes
 from .catalogue import Catalogue, Service, Stack, changes_of
 from .fields import size_in_bytes
@@ -478,13 +479,13 @@ class Planner:
             return None
         address, _colon, port = where.rpartition(":")
         try:
-            if IPv4Address(address).is_unspecified or not 0 < int(port) < 65536:
+            if IPv4Address(address).is_unspecified:
                 raise ValueError
+            return {"address": address, "port": read_number(port, 1, 65535)}
         except ValueError:
             raise BcmError(
                 f'Variable {variable} is "{where}": write an IPv4 address of the host and a port, such as 192.0.2.1:443'
             ) from None
-        return {"address": address, "port": int(port)}
 
     def _uplink(self, name: str) -> dict[str, Any] | None:
         """Its second network, and what it may reach there; None if it has none."""

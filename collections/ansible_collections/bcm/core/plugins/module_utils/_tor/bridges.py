@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 TRANSPORTS = ("obfs4", "snowflake")
 
 _LINE = re.compile(r"[!-~]+( [!-~]+)*")
-_ADDRESS = re.compile(r"(?P<host>\[[^]]*\]|[^:]*):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(?P<host>\[[^]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{40}")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 #: node id and public key, 52 bytes
@@ -80,7 +80,7 @@ def _snowflake(given: Mapping[str, str], hosts: Mapping[str, str]) -> Iterator[s
         yield "Debian's snowflake knows no fronts=; write front= with one of them"
     asked = [given.get("front") or urlsplit(given.get("ampcache") or given["url"]).hostname or ""]
     for server in given["ice"].split(","):
-        match = re.fullmatch(r"stun:([^:]+)(:\d+)?", server)
+        match = re.fullmatch(r"stun:([^:]+)(:[0-9]{1,5})?", server)
         if match is None:
             yield f'"{server}" of ice= is no stun:HOST:PORT'
         else:

@@ -25,6 +25,7 @@ from .._errors import BcmError
 from .._lxd import exec as _exec
 from .._lxd.client import Client
 from .._lxd.files import FileSession, FilesResult, apply_files
+from .._read import read_object
 from . import control
 from .services import LAYOUT, Layout, Service, include
 
@@ -85,7 +86,7 @@ def answered(host: Host, script: str, request: Mapping[str, Any], deadline: floa
     """What a script of Python makes of a request, both in JSON, where tor runs. Raises BcmError."""
     ended = host.run(["python3", "-c", script], stdin=json.dumps(request).encode(), deadline=deadline)
     try:
-        answer: dict[str, Any] = json.loads(ended.stdout)
+        answer = read_object(ended.stdout)
     except ValueError:
         said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise BcmError(
@@ -140,7 +141,7 @@ def seen(files: FileSession, layout: Layout = LAYOUT) -> Seen:
     """What is kept of it in an instance; nothing if that is damaged, for then it is proved anew."""
     if files.lstat(layout.published) is not None:
         try:
-            content = json.loads(files.read(layout.published))
+            content = read_object(files.read(layout.published))
             return Seen(dict(content["services"]), bool(content["network"]))
         except (KeyError, TypeError, ValueError):
             pass

@@ -11,7 +11,6 @@ seed. `cryptography` takes seeds only, so the public half of such a key is libso
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ def parse_key(text: str, what: str) -> OnionKey:
     remedy = f"give hs_ed25519_secret_key of tor in Base64, or {_CONTROL}…"
     try:
         raw = base64.b64decode("".join(encoded.removeprefix(_CONTROL).split()), validate=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise BcmError(f"The key of {what} is not Base64: {remedy}") from None
     return _secret(raw if encoded.startswith(_CONTROL) else _content(raw, _SECRET_HEADER, what, remedy), what, remedy)
 
@@ -114,7 +113,7 @@ def public_of(address: str, what: str) -> bytes:
     if len(bare) == 56:
         try:
             raw = base64.b32decode(bare.upper())
-        except binascii.Error:
+        except ValueError:
             raw = b""
         fault = "its version is not 3" if raw[34:] != _VERSION else "its checksum is wrong"
         if raw and raw[32:] == _checksum(raw[:32]) + _VERSION:
@@ -167,7 +166,7 @@ def parse_client(text: str, what: str) -> ClientKey:
     padded = text.strip().upper()
     try:
         raw = base64.b32decode(padded + "=" * (-len(padded) % 8))
-    except binascii.Error:
+    except ValueError:
         raw = b""
     if len(raw) != 32:
         raise BcmError(f"The key of {what} is not an x25519 key in Base32: revoke the client, and make another")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import BcmError
+from .._read import read_number
 from .keys import ClientKey, OnionKey, new_client, parse_client, parse_key
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -133,12 +134,15 @@ def recalled(name: str, record: Mapping[str, Any]) -> Service:
         return Service(
             name=name,
             key=parse_key(record["key"], f"onion service {name}"),
-            ports={int(port): tuple(targets) for port, targets in record["ports"].items()},
-            authorization=record["authorization"],
-            pow=record["pow"],
-            intro_defense=record["intro_defense"],
-            max_streams=record["max_streams"],
-            parked=record["parked"],
+            ports=parse_ports(
+                name,
+                [{"port": read_number(port), "targets": targets} for port, targets in record["ports"].items()],
+            ),
+            authorization=_flag(record["authorization"]),
+            pow=_flag(record["pow"]),
+            intro_defense=_flag(record["intro_defense"]),
+            max_streams=read_number(str(record["max_streams"]), 0, 65535),
+            parked=_flag(record["parked"]),
             clients={
                 client: parse_client(text, f"client {client} of onion service {name}")
                 for client, text in record["clients"].items()
@@ -146,6 +150,12 @@ def recalled(name: str, record: Mapping[str, Any]) -> Service:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BcmError(f"What is kept of onion service {name} is damaged: put a copy of the file back") from error
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
 
 
 def check_name(kind: str, name: str) -> None:

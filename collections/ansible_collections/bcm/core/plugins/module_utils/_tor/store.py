@@ -14,6 +14,7 @@ from pathlib import Path
 from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
+from .._read import read_json
 from .._vault import PLAIN, Vault
 from .services import Service, check_keys, recalled
 
@@ -36,7 +37,7 @@ class Store:
         """All services by name, each key checked."""
         with self._told():
             try:
-                content = json.loads(self._vault.open(self.path.read_text(encoding="utf-8"), self.path))
+                content = read_json(self._vault.open(self.path.read_text(encoding="utf-8"), self.path))
             except FileNotFoundError:
                 return {}
             except ValueError as error:

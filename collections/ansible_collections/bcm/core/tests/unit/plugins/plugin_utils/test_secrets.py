@@ -86,6 +86,13 @@ def test_check_mode_writes_nothing(path: Path) -> None:
         (b"[]", "no mapping of names"),
         (b'{"a": 1}', "no mapping of"),
         (b'{"a/b": "\xff"}', "it holds no text"),
+        (b'{"a/b": ""}', "a/b needs 8 to 1000 letters"),
+        (b'{"a/b": "short"}', "a/b needs 8 to 1000 letters"),
+        (b'{"a/b": "a line\\nauth = 1"}', "a/b needs 8 to 1000 letters"),
+        (b'{"a/b": "12345678\\n"}', "a/b needs 8 to 1000 letters"),
+        (b'{"a/b": "12345678\\" x"}', "a/b needs 8 to 1000 letters"),
+        (b'{"a/b": "12345678\\\\"}', "a/b needs 8 to 1000 letters"),
+        (b"[" * 5000, "nested too deep"),
     ],
 )
 def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str) -> None:
@@ -155,8 +162,8 @@ def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
         values[NAMES[0]] = str(1 // 0)
     assert read(path, VAULT) == first.values
     with changing(path, VAULT) as values:
-        values[NAMES[0]] = "x"
-    assert read(path, VAULT) == {**first.values, NAMES[0]: "x"}
+        values[NAMES[0]] = "12345678"
+    assert read(path, VAULT) == {**first.values, NAMES[0]: "12345678"}
 
 
 def test_two_runs_at_once_agree(path: Path) -> None:

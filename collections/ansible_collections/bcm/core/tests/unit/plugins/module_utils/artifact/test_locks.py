@@ -90,8 +90,8 @@ def test_npm_packages_that_are_left_open(tmp_path: Path, place: str, change: Any
     [
         ({"lock": {**LOCK, "lockfileVersion": 1}}, "package-lock.json is no lock file of version 2 or 3"),
         ({"lock": {"lockfileVersion": 3}}, "package-lock.json is no lock file of version 2 or 3"),
-        ({"lock": []}, "package-lock.json holds no object"),
-        ({"package": "{"}, "package.json is no JSON: Expecting"),
+        ({"lock": []}, "package-lock.json is no object in JSON: it holds no mapping"),
+        ({"package": "{"}, "package.json is no object in JSON: Expecting"),
         ({"version": "0.15.5"}, "locks rtl 0.15.4, pinned is 0.15.5"),
     ],
 )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings of hypothesis, and servers for the client to talk to."""
+"""Servers for the client to talk to."""
 
 from __future__ import annotations
 
@@ -23,13 +23,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import settings
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-
-# The same examples on every machine, and no folder of its own in the repository.
-settings.register_profile("bcm", database=None, derandomize=True, deadline=None)
-settings.load_profile("bcm")
 
 _NOT_FOUND: Any = (404, {"type": "error", "error_code": 404, "error": "Not found"}, {})
 

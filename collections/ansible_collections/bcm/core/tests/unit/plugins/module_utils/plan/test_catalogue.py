@@ -292,6 +292,16 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ),
         ("image", {"variables": ["a-b"]}, 'image.variables.0 is "a-b": write the name of a variable'),
         ("display", 1, "display is 1: write true or false"),
+        ("description", "a\nb", "write some text, on one line"),
+        ("uplink", {"user": "$(id)"}, 'uplink.user is "$(id)": write the name of a user'),
+        ("uplink", {"user": "electrs\n"}, "write some text, on one line"),
+        ("volumes.data.path", "/srv/a b", "write an absolute path"),
+        ("volumes.data.path", "/srv/$(id)", "write an absolute path"),
+        ("services.electrum.port", "60401", 'services.electrum.port is "60401": write a port'),
+        ("services.electrum.port", 2**63, "write a port"),
+        ("services.electrum.port", True, "services.electrum.port is True: write a port"),
+        ("schema", True, "schema is True"),
+        ("kind", ["datacenter"], "kind is ['datacenter']: write one of"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_remedy(

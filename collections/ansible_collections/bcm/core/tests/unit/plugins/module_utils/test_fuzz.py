@@ -1,0 +1,444 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whatever a parser gets, it reads it or refuses it in its own words. BCM_FUZZ=20000 tries as many for each."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.bcm.core.plugins.module_utils import _read
+from ansible_collections.bcm.core.plugins.module_utils._artifact import (
+    apt,
+    archive,
+    declaration,
+    keys,
+    locks,
+    oci,
+    openpgp,
+    sums,
+)
+from ansible_collections.bcm.core.plugins.module_utils._artifact import store as artifact_store
+from ansible_collections.bcm.core.plugins.module_utils._ca import authority, pki
+from ansible_collections.bcm.core.plugins.module_utils._ca import store as ca_store
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._image import cache
+from ansible_collections.bcm.core.plugins.module_utils._lxd import client, endpoint, resources
+from ansible_collections.bcm.core.plugins.module_utils._plan import (
+    catalogue,
+    exceptions,
+    fields,
+    names,
+    network,
+    versions,
+)
+from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, control, relay, services
+from ansible_collections.bcm.core.plugins.module_utils._tor import keys as tor_keys
+from ansible_collections.bcm.core.plugins.module_utils._tor import store as tor_store
+from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
+
+from .plan.conftest import STACKS
+from .tor.test_control import Stream
+
+EXTREMES = [
+    "9" * 5000,
+    "-1",
+    str(2**63),
+    "0x10",
+    "1e400",
+    "NaN",
+    "٣",
+    "é",
+    "\ud800",
+    "\0",
+    "\n",
+    "x\n",
+    "$(id)",
+    "a" * 5000,
+    "[" * 2000,
+    '{"a":' * 2000,
+    "null",
+    "{}",
+    "[]",
+    "0000-00-00T00:00:00",
+    "9999-12-31T23:59:59-23:59",
+    "Fri, 99 Foo 99999 99:99:99 +9999",
+    "../..",
+    "\N{RIGHT-TO-LEFT OVERRIDE}",
+]
+texts = st.one_of(st.text(), st.sampled_from(EXTREMES))
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.just(2**63), st.just(-1)),
+    lambda below: st.one_of(st.lists(below, max_size=3), st.dictionaries(texts, below, max_size=3)),
+    max_leaves=6,
+)
+
+
+@st.composite
+def spoiled_bytes(draw: st.DrawFn, samples: list[bytes]) -> bytes:
+    """A sample with some bytes changed, cut out or put in; or nothing of the kind."""
+    data = draw(st.one_of(st.sampled_from(samples), st.sampled_from(samples), st.binary(max_size=300)))
+    for _unused in range(draw(st.integers(0, 4))):
+        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 20))
+        extreme = st.sampled_from([text.encode("utf-8", "surrogatepass") for text in EXTREMES])
+        put = draw(st.one_of(st.binary(max_size=20), extreme))
+        data = data[:at] + put + data[at + length :]
+    return data
+
+
+@st.composite
+def spoiled_text(draw: st.DrawFn, samples: list[str]) -> str:
+    text = draw(st.one_of(st.sampled_from(samples), st.sampled_from(samples), texts))
+    for _unused in range(draw(st.integers(0, 3))):
+        at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 8))
+        text = text[:at] + draw(st.one_of(st.text(max_size=5), st.sampled_from(EXTREMES))) + text[at + length :]
+    return text
+
+
+@st.composite
+def spoiled_value(draw: st.DrawFn, sample: Any) -> Any:
+    """A document in which something is replaced, missing, or there besides."""
+    document = copy.deepcopy(sample)
+    for _unused in range(draw(st.integers(1, 3))):
+        at, steps = document, draw(st.integers(0, 6))
+        for _step in range(steps):
+            keys_ = list(at) if isinstance(at, dict) else list(range(len(at))) if isinstance(at, list) else []
+            if not keys_:
+                break
+            key = draw(st.sampled_from(keys_))
+            if isinstance(at[key], (dict, list)) and _step < steps - 1:
+                at = at[key]
+                continue
+            if draw(st.booleans()):
+                at[key] = draw(values)
+            elif isinstance(at, dict):
+                del at[key]
+            break
+        if isinstance(at, dict) and draw(st.integers(0, 5)) == 0:
+            at[draw(texts)] = draw(values)
+    return draw(st.one_of(st.just(document), st.just(document), st.just(document), values))
+
+
+# -- samples ----------------------------------------------------------------------------------------------------------
+
+
+def _tar(mode: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as tar:
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/a", tarfile.REGTYPE), ("d/l", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "a"
+            tar.addfile(info, io.BytesIO())
+    return made.getvalue()
+
+
+def _zip() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as file:
+        file.writestr("d/a", "1")
+        file.writestr("n", "without a name")
+    data = bytearray(made.getvalue())
+    for at in (data.index(b"PK\3\4", 4) + 26, data.rindex(b"PK\1\2") + 28):
+        data[at : at + 4] = b"\0\0\1\0"  # its name is taken for an extra field
+    return bytes(data)
+
+
+def _csr() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return pki.pem(made)  # type: ignore[arg-type]
+
+
+def _book() -> dict[str, Any]:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    key = pki.new_key()
+    root = pki.root("x", key, begin, begin + timedelta(days=900))
+    text = pki.pem(root)
+    one = {"index": 1, "uri": "x", "path": "m", "key": pki.key_id(key.public_key()), "certificate": text}
+    return {
+        "format": ca_store.FORMAT,
+        "domain": "x.bcm",
+        "provider": "software",
+        "written": begin.isoformat(),
+        "roots": [{**one, "cross": None, "crl": None}],
+        "intermediates": [],
+        "certificates": {"a": {"certificate": text, "issuer": one["key"]}},
+        "serials": {"ff": {"name": "a", "issuer": "x", "end": begin.isoformat(), "revoked": None, "reason": "x"}},
+    }
+
+
+TOR_KEY = tor_keys.new_key(bytes(32))
+SERVICE = services.Service("web", TOR_KEY, {80: ("10.1.2.3:80",)}, clients={"bob": tor_keys.new_client(bytes(32))})
+BRIDGE = f"obfs4 192.0.2.1:443 {'A' * 40} cert={'a' * 70} iat-mode=0"
+INRELEASE = b"Suite: x\nDate: Sat, 01 Nov 2025 00:00:00 UTC\nValid-Until: Sat, 01 Nov 2025 00:00:00 UTC\nSHA256:\n " + (
+    b"a" * 64 + b" 12 main/binary-amd64/Packages\n"
+)
+PACKAGES = (
+    b"Package: tor\nVersion: 1:0.4.9.14~rc1-1\nFilename: pool/main/t/tor.deb\nSize: 12\nSHA256: " + b"a" * 64 + b"\n\n"
+)
+APT = declaration.Release(
+    "tor", "x", "apt", "tor", "BSD", repository=declaration.Repository("https://a.invalid/x", "x", floor=("0.4.9.1",))
+)
+OCI = declaration.Release(
+    "app", "x", "oci", "app", "MIT", "1",
+    {"x86_64": declaration.Pin("https://a.invalid/v2/app/manifests/sha256:" + "a" * 64, "sha256", "a" * 64)},
+)  # fmt: skip
+DIGEST = "sha256:" + "a" * 64
+MANIFEST = {
+    "mediaType": oci._OCI,
+    "config": {"digest": DIGEST},
+    "layers": [{"mediaType": oci._LAYERS[0], "digest": DIGEST}],
+}
+SIGNED = {
+    "kind": "archive",
+    "name": "x",
+    "licence": "MIT",
+    "version": "31.1",
+    "files": {"x86_64": {"url": "https://a.invalid/x-{version}", "sha256": "a" * 64}},
+    "signed": {"signatures": "https://a.invalid/x", "signers": {"a": "A" * 40}, "threshold": 1},
+}
+LOCK = {"lockfileVersion": 3, "packages": {"": {}, "node_modules/x": {"version": "1", "integrity": "sha512-x"}}}
+STACK = {"schema": 1, "description": "x", "kind": "datacenter", "chains": ["mainnet", "regtest"], **STACKS["bitcoind"]}
+ENTRY = {"hash": "x", "alias": "x", "fingerprint": "x", "files": {"image": "a"}, "properties": {}, "sizes": {"a": 1}}
+EXCEPTION = [{"stack": "bitcoind", "to": "203.0.113.0/24", "protocol": "tcp", "port": 80, "why": "x"}]
+
+
+class _Known(dict):  # type: ignore[type-arg]
+    """A catalogue that has one stack."""
+
+
+# -- what reads them --------------------------------------------------------------------------------------------------
+
+
+def _in_file(work: Callable[[Path], Any], name: str = "file") -> Callable[[bytes], Any]:
+    """Reads a file with these bytes; a folder in its place if there are none."""
+
+    def read(data: bytes) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data) if data else path.mkdir()
+            return work(path)
+
+    return read
+
+
+def _field(value: Any) -> fields.Field:
+    return fields.Field(Path("x"), "x", value)
+
+
+def _answers(data: bytes) -> None:
+    session = control.Control(Stream(data))
+    session.authenticate(lambda _path: bytes(32))
+    session.getinfo("version", "status/bootstrap-phase")
+    session.getconf("DisableNetwork")
+
+
+def _decoded(data: bytes) -> Any:
+    response = requests.Response()
+    response.raw, response.status_code = io.BytesIO(data), 200
+    with client.Client("unix:///nowhere") as nobody:
+        return nobody.decode(response)
+
+
+def _layers(path: Path) -> None:
+    oci._Tree("x").grow([path])
+
+
+def _unpacked(data: bytes) -> None:
+    files = {f"Packages{suffix}": (hashlib.sha256(data).hexdigest(), len(data)) for suffix in (".xz", ".gz")}
+    made = apt.Promise("x", datetime(2026, 1, 1, tzinfo=UTC), None, files)
+    for name in files:
+        with contextlib.suppress(BcmError):
+            made.unpacked(name, data)
+
+
+def _apt(data: bytes) -> None:
+    text, _signature = apt.cleartext(data, "x")
+    made = apt.promise(text, "x", "x")
+    made.check_time(datetime(2026, 1, 1, tzinfo=UTC))
+    made.check_order("2025-01-01T00:00:00+00:00")
+    made.index("x86_64")
+
+
+MESSAGE = b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n" + INRELEASE
+MESSAGE += b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\n"
+
+CONTROL = b"250-AUTH METHODS=NULL\r\n250 OK\r\n250 OK\r\n250-version=1\r\n"
+CONTROL += b"250+status/bootstrap-phase=\r\nx\r\n.\r\n250 OK\r\n"
+
+#: parser -> what it gets, what it is, and what it may raise
+PARSERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], tuple[type[Exception], ...]]] = {
+    "json": (spoiled_bytes([b'{"a": [1, "\\ud800", 1e9]}']), _read.read_json, (ValueError,)),
+    "object": (spoiled_text(['{"a": [1, "\\ud800", 1e9]}']), _read.read_object, (ValueError,)),
+    "number": (spoiled_text(["12"]), _read.read_number, (ValueError,)),
+    "moment": (spoiled_text(["2026-01-01T00:00:00+00:00"]), _read.read_moment, (ValueError,)),
+    "version": (
+        spoiled_text(["31.1", "0.4.9.14~rc1", "v29.4.knots1"]),
+        lambda text: versions.satisfies(text, {"versions": ["31.1", "30.3rc1"]}),
+        (),
+    ),
+    "order of versions": (spoiled_text(["1:0.4.9.14~rc1-1"]), versions.order, ()),
+    "size": (spoiled_text(["80GiB", "2 TiB"]), fields.size_in_bytes, ()),
+    "data center": (spoiled_text(["local"]), lambda text: names.datacenter_names(text, "regtest"), ()),
+    "chain": (spoiled_text(["regtest"]), lambda text: names.datacenter_names("local", text), ()),
+    "subnet": (spoiled_text(["10.80.16.0/20"]), lambda text: network.subnets("local", "regtest", text), ()),
+    "stack.yml": (
+        spoiled_value(STACK),
+        lambda value: catalogue.parse(value, "bitcoind", Path("x"), "bcm.core.x", Path("x")),
+        (),
+    ),
+    "stack.yml, as a file": (
+        spoiled_bytes([yaml.safe_dump(STACK).encode(), json.dumps(STACK).encode()]),
+        _in_file(lambda path: catalogue._read(path.parents[1], "x"), "bitcoind/meta/stack.yml"),
+        (),
+    ),
+    "exceptions": (spoiled_value(EXCEPTION), lambda value: exceptions.read(value, _Known(bitcoind=1)), ()),  # type: ignore[arg-type]
+    "source": (spoiled_value(SIGNED), lambda value: declaration.release(_field(value), "x", "y"), ()),
+    "InRelease": (spoiled_bytes([MESSAGE, INRELEASE]), _apt, ()),
+    "Packages": (spoiled_bytes([PACKAGES]), lambda data: apt.newest(data, APT, "x"), ()),
+    "packed": (
+        spoiled_bytes([lzma.compress(b"x"), gzip.compress(b"x")]),
+        _unpacked,
+        (),
+    ),
+    "signature": (
+        spoiled_bytes([b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\n", b"\x88\x01\x00"]),
+        lambda data: openpgp.verify(b"x", [data], {"a": "A" * 40}, lambda _fingerprint: data, 1),
+        (),
+    ),
+    "key": (
+        spoiled_bytes([b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n", b"\x98\x33\x04"]),
+        lambda data: keys._parse(data, "x"),
+        (),
+    ),
+    "sums": (
+        spoiled_bytes([b"a" * 64 + b"  x\n", b"SHA256 (x) = " + b"a" * 64]),
+        lambda data: sums.parse(data, "x"),
+        (),
+    ),
+    "lock of npm": (
+        spoiled_bytes([json.dumps(LOCK).encode()]),
+        _in_file(
+            lambda path: (path.with_name("package.json").write_text("{}"), locks._npm(path, "x")), "package-lock.json"
+        ),
+        (),
+    ),
+    "lock of pip": (
+        spoiled_bytes([b"x==1.0 \\\n    --hash=sha256:" + b"a" * 64]),
+        _in_file(lambda path: locks._wheels(path, "x")),
+        (),
+    ),
+    "manifest": (
+        spoiled_bytes([json.dumps(MANIFEST).encode()]),
+        _in_file(lambda path: oci.parts(path, OCI, "x86_64")),
+        (),
+    ),
+    "manifest, as a value": (
+        spoiled_value(MANIFEST),
+        lambda value: _in_file(lambda path: oci.parts(path, OCI, "x86_64"))(json.dumps(value).encode()),
+        (),
+    ),
+    "layer": (spoiled_bytes([_tar("w:"), _tar("w:gz")]), _in_file(_layers), ()),
+    "archive": (spoiled_bytes([_tar("w:"), _tar("w:gz"), _tar("w:xz"), _zip()]), _in_file(archive.check), ()),
+    "record of a release": (
+        spoiled_bytes([b'{"date": "2026-01-01"}']),
+        _in_file(lambda path: artifact_store.Store(path.parents[1]).read_record("x"), "releases/x.json"),
+        (),
+    ),
+    "image on disk": (
+        spoiled_bytes([json.dumps(ENTRY).encode()]),
+        _in_file(lambda path: cache.Cache(path.parents[1]).get("x"), "x/image.json"),
+        (),
+    ),
+    "CSR": (spoiled_text([_csr()]), lambda text: pki.requested_key(text, "x"), ()),
+    "certificates": (
+        spoiled_bytes([json.dumps(_book()).encode()]),
+        _in_file(lambda path: ca_store.Store(path.parent, "x").read(), "x.pki.json"),
+        (),
+    ),
+    "name of a certificate": (
+        spoiled_text(["a.example", "192.0.2.1"]),
+        lambda text: authority.want("x", [text], ["server"]),
+        (),
+    ),
+    "onion address": (spoiled_text([TOR_KEY.address]), lambda text: tor_keys.public_of(text, "x"), ()),
+    "onion key": (spoiled_text([TOR_KEY.text]), lambda text: tor_keys.parse_key(text, "x"), ()),
+    "client key": (spoiled_text([SERVICE.clients["bob"].text]), lambda text: tor_keys.parse_client(text, "x"), ()),
+    "relay": (spoiled_text([relay.new_identity().text]), relay.parse_identity, ()),
+    "onion service": (spoiled_value(SERVICE.record()), lambda value: services.recalled("web", value), ()),
+    "onion services": (
+        spoiled_bytes([json.dumps({"format": 1, "services": {"web": SERVICE.record()}}).encode()]),
+        _in_file(lambda path: tor_store.Store(path.parent, "x").read(), "x.onions.json"),
+        (),
+    ),
+    "target": (
+        spoiled_text(["10.1.2.3:80", "unix:/run/x", "[::1]:80"]),
+        lambda text: services.parse_ports("web", [{"port": 80, "targets": [text]}]),
+        (),
+    ),
+    "bridge": (spoiled_text([BRIDGE]), lambda text: bridges.faults([text], {text: text}), ()),
+    "control": (spoiled_bytes([CONTROL]), _answers, (control.ControlError, TimeoutError)),
+    "endpoint": (
+        spoiled_text(["unix:///run/x", "https://host:8443", "https://[::1]:8443"]),
+        lambda text: endpoint.resolve(text.replace("ssh:", "")),
+        (),
+    ),
+    "certificate of an endpoint": (
+        spoiled_bytes([pki.pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]),
+        _in_file(
+            lambda path: endpoint.resolve(
+                "https://x", client_cert=str(path), client_key=str(path), server_cert=str(path)
+            )
+        ),
+        (),
+    ),
+    "answer of LXD": (spoiled_bytes([b'{"type": "sync", "metadata": {}}']), _decoded, ()),
+    "resource": (
+        spoiled_value(
+            {"kind": "instance", "name": "x", "image": "x", "config": {"a": "1"}, "devices": {"a": {"b": "c"}}}
+        ),
+        lambda value: resources.parse(value) if isinstance(value, dict) else None,
+        (),
+    ),
+    "secrets": (spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']), _secrets.parsed, (ValueError,)),
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_whatever_it_gets(name: str) -> None:
+    strategy, parser, others = PARSERS[name]
+
+    @settings(max_examples=int(os.environ.get("BCM_FUZZ", "30")))
+    @given(strategy)
+    def attempt(value: Any) -> None:
+        try:
+            parser(value)
+        except (BcmError, *others) as error:
+            assert str(error)
+
+    attempt()
