@@ -83,7 +83,8 @@ def status(args: argparse.Namespace) -> int:
     shown = [{key: value for key, value in row.items() if key != "strangers"} for row in rows]
     answer({"stacks": rows, "exceptions": found} if args.json else shown, args.json)
     for name, said in () if args.json else ((row["stack"], said) for row in rows for said in row["strangers"]):
-        print(f"\n{name}: {said}")
+        say()
+        say(f"{name}: {said}")
     for item in () if args.json else found:
         where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
         say()
