@@ -507,18 +507,21 @@ def test_a_host_with_a_key_too_long_to_sign(site: Site, machine: Machine) -> Non
 
 
 class Lxd(BaseHTTPRequestHandler):
-    """As much of LXD's API as says who it is."""
+    """As much of LXD's API as says who it is, and that it has nothing yet."""
 
     def do_GET(self) -> None:
-        there = self.path.split("?")[0] == "/1.0"
         environment = {"server": "lxd", "server_version": "5.0", "server_name": "far-away"}
-        metadata = {"environment": environment, "auth": "trusted", "api_extensions": [], "config": {}}
+        answers: dict[str, Any] = {
+            "/1.0": {"environment": environment, "auth": "trusted", "api_extensions": [], "config": {}},
+            "/1.0/storage-pools": [],
+        }
+        metadata = answers.get(self.path.split("?")[0])
         sent = json.dumps(
-            {"type": "sync", "status_code": 200, "metadata": metadata}
-            if there
-            else {"type": "error", "error": "not found", "error_code": 404}
+            {"type": "error", "error": "not found", "error_code": 404}
+            if metadata is None
+            else {"type": "sync", "status_code": 200, "metadata": metadata}
         ).encode()
-        self.send_response(200 if there else 404)
+        self.send_response(404 if metadata is None else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
