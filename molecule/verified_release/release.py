@@ -132,7 +132,8 @@ class Tree:
             "bcm_artifact_keys": [str(self._folder / "keys")],
             "bitcoind_source": "release",
             # The libraries that these programs, unlike upstream's, are linked with.
-            "bitcoind_packages": ["bitcoin-knots"],
+            "bitcoind_packages": ["bitcoin-knots/trixie-backports"],
+            "bcm_image_sources": [{"suite": "trixie-backports"}],
         }
         self.cases.append({"name": case, "complaint": complaint, "version": version, "variables": told})
 

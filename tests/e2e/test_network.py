@@ -92,10 +92,25 @@ while talking:
             del talking[target]
 """
 
+# Ends each connection when the other end does, so that the kernels keep nothing of it.
 _WORLD = """
-import socket, sys
-both = {"family": socket.AF_INET6, "dualstack_ipv6": True}
-listening = [socket.create_server(("::", int(port)), **both) for port in sys.argv[2:]]
+import contextlib, socket, socketserver, sys, threading
+
+class World(socketserver.ThreadingTCPServer):
+    address_family, daemon_threads = socket.AF_INET6, True
+
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+class Listener(socketserver.BaseRequestHandler):
+    def handle(self):
+        with contextlib.suppress(OSError):
+            while self.request.recv(4096):
+                pass
+
+for port in sys.argv[2:]:
+    threading.Thread(target=World(("::", int(port)), Listener).serve_forever, daemon=True).start()
 names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 names.bind((sys.argv[1], 53))
 print("ready", flush=True)

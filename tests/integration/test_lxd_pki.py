@@ -82,7 +82,7 @@ class World:
         book, keys = (json.loads((self.secrets / f"regtest.{kind}.json").read_text()) for kind in ("pki", "keys"))
         path = self.folder / f"{name}.crt"
         path.write_text(book["certificates"][name]["certificate"] * 2)
-        for key in keys.values():
+        for key in keys["keys"].values():
             path.with_suffix(".key").write_text(key)
             try:
                 ssl.create_default_context().load_cert_chain(path, path.with_suffix(".key"))

@@ -20,10 +20,14 @@ ROLES, WHOLE = (
 
 
 @pytest.fixture(scope="module")
-def datacenter(lxd_tools: Tools) -> Iterator[Tools]:
-    """What deploys a role in the data center of all roles, which is removed at the end."""
-    yield lxd_tools
-    lxd_tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
+def datacenter(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+    """What deploys a role in the data center of all roles, which is removed at the end.
+
+    The folder that Molecule would have for each scenario is one for all: its secrets are the data center's.
+    """
+    tools = Tools({"MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path_factory.mktemp("molecule"))})
+    yield tools
+    tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
 
 
 @pytest.mark.containers

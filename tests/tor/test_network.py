@@ -37,6 +37,7 @@ class Disk:
     """The part of SFTPClient that is used of it, on this machine."""
 
     chmod, chown, listdir, lstat, mkdir = os.chmod, os.chown, os.listdir, os.lstat, os.mkdir
+    stat = os.stat
     posix_rename, remove, rmdir, open = os.rename, os.remove, os.rmdir, open
 
 

@@ -35,6 +35,11 @@ def read_object(text: str | bytes) -> dict[str, Any]:
     return found
 
 
+def is_integer(value: Any) -> bool:
+    """Whether a value of YAML or JSON is a whole number; a boolean, an integer for Python, is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def read_number(text: str, least: int = 0, most: int = 2**63 - 1) -> int:
     """A whole number in ASCII digits. Raises ValueError."""
     number = int(text) if _NUMBER.fullmatch(text) else -1

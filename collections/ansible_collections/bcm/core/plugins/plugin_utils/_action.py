@@ -132,7 +132,8 @@ class BcmAction(ActionBase):
             if self._client is not None:
                 self._client.close()
                 self._client = None
-        assert not RESERVED & found.keys(), f"{self._task.action} returns what Ansible gives a meaning to"
+        if reserved := RESERVED & found.keys():
+            raise AssertionError(f"{self._task.action} returns {reserved}, to which Ansible gives a meaning")
         # What an instance or a server said is part of messages, and Ansible shows them as they are.
         if isinstance(found.get("msg"), str):
             found["msg"] = shown(found["msg"])

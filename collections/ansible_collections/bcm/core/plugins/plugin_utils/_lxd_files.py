@@ -11,6 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ..module_utils._lxd.errors import LxdError
+from ..module_utils._read import is_integer
 
 FILES_ARGUMENT: dict[str, t.Any] = {
     "type": "list",
@@ -68,7 +69,7 @@ def _mode(path: str, mode: t.Any) -> int | None:
         return None
     if isinstance(mode, str) and _OCTAL.fullmatch(mode) and int(mode, 8) <= _HIGHEST:
         return int(mode, 8)
-    if isinstance(mode, int) and not isinstance(mode, bool) and _is_meant(mode):
+    if is_integer(mode) and _is_meant(mode):
         return mode
     raise LxdError(f'files: {path} has the mode {mode!r}, which is not octal: write it in quotes, such as "0640"')
 

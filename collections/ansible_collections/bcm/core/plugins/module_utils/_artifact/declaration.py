@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .._errors import BcmError
 from .._plan.fields import Field
+from .._read import is_integer
 
 #: kind -> its fields, beside those of every kind: required ones, optional ones
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -244,7 +245,7 @@ def _signing(declared: Field, version: str) -> Signing:
     parts = declared.mapping(("signatures", "signers", "threshold"), ("sums",))
     signers, wkd = _signers(parts["signers"])
     threshold = parts["threshold"]
-    if type(threshold.value) is not int or threshold.value not in range(1, len(signers) + 1):
+    if not is_integer(threshold.value) or threshold.value not in range(1, len(signers) + 1):
         threshold.wrong(f"is {threshold.shown}", f"write how many of the {len(signers)} signers must have signed")
     pattern = _url(parts["signatures"], version)
     each = [pattern.replace("{signer}", name) for name in signers]

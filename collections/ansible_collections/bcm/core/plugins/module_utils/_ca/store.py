@@ -22,7 +22,7 @@ from typing import Any
 from .._disk import private, put, remove_drafts, told
 from .._errors import BcmError
 from .._locks import awaited
-from .._read import read_json
+from .._read import is_integer, read_json
 from .._vault import PLAIN, Vault, is_encrypted
 
 try:
@@ -232,7 +232,7 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return is_integer(value) and value >= 0
 
 
 def _is_texts(value: Any) -> bool:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .. import _changes
 from .._read import read_object
@@ -48,11 +48,11 @@ _SOON = 30.0  # seconds for what takes milliseconds
 
 
 # what a file is to hold: bytes, or a file of the controller
-Content = bytes | Path
+Content: TypeAlias = "bytes | Path"
 
 
 def _pieces(content: Content) -> Iterator[bytes]:
-    if isinstance(content, bytes):
+    if not isinstance(content, Path):
         yield content
         return
     with content.open("rb") as file:

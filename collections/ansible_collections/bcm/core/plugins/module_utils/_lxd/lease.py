@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from .._errors import BcmError
 from .client import Client, quoted
@@ -189,11 +189,11 @@ def hold(options: Mapping[str, Any], name: str, title: str, run: int) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the run
     )
-    assert keeper.stdin and keeper.stdout
-    with keeper.stdin, keeper.stdout:
-        keeper.stdin.write(json.dumps({"options": options, "name": name, "title": title, "run": run}).encode())
-        keeper.stdin.close()
-        answer = keeper.stdout.readline()
+    asked, answers = cast(IO[bytes], keeper.stdin), cast(IO[bytes], keeper.stdout)
+    with asked, answers:
+        asked.write(json.dumps({"options": options, "name": name, "title": title, "run": run}).encode())
+        asked.close()
+        answer = answers.readline()
     fault = json.loads(answer) if answer else "its keeper ended at once: run again, with -vvv to see more"
     if fault:
         raise BcmError(str(fault))
@@ -229,7 +229,8 @@ def _keep(lease: Lease, run: int) -> None:
 
 
 def _answer(fault: str) -> None:
-    print(json.dumps(fault), flush=True)
+    sys.stdout.write(json.dumps(fault) + "\n")
+    sys.stdout.flush()
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
 

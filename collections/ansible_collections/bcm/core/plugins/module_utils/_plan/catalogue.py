@@ -13,6 +13,7 @@ from typing import Any
 
 from .._artifact.declaration import Release, release
 from .._errors import BcmError
+from .._read import is_integer
 from . import limits, names, versions
 from .fields import CatalogueError, Field
 
@@ -328,7 +329,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     if fault:
         raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
     top = Field(source, "", document).mapping(REQUIRED, OPTIONAL)
-    if type(top["schema"].value) is not int or top["schema"].value != SCHEMA:
+    if not is_integer(top["schema"].value) or top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
     image = top["image"].mapping(optional=("variables",)) if "image" in top else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._errors import BcmError
+from .._read import is_integer
 from . import names, versions
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -111,8 +112,7 @@ class Field:
         return bool(self.value)
 
     def number(self, least: int, most: int, what: str = "a whole number") -> int:
-        # a boolean is an int, too
-        if type(self.value) is not int or not least <= self.value <= most:
+        if not is_integer(self.value) or not least <= self.value <= most:
             self.wrong(f"is {self.shown}", f"write {what} from {least} to {most}")
         return self.value
 

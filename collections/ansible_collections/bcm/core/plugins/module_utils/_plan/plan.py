@@ -45,7 +45,7 @@ class Variables(Protocol):
 #: stack, its image variables and pins -> hash of the base image, hash of the image
 ImageNames = Callable[[Stack, Mapping[str, Any]], tuple[str, str]]
 #: release, hash of the image that it would go into -> why it cannot be had now; None if it can
-OutOfReach = Callable[[Release, str], str | None]
+OutOfReach = Callable[[Release, str], "str | None"]
 
 
 @dataclass(frozen=True)

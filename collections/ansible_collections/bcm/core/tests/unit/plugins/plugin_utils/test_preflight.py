@@ -52,7 +52,6 @@ ENDPOINT: dict[str, Any] = {
 }
 
 
-
 def _wanted(kind: str, name: str, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "name": name, "state": "present", "project": "p", "owner": MARKED, **more}
 

@@ -81,7 +81,7 @@ def test_late_output_is_not_that_of_the_next_command(sh: shell.Shell, held: str,
 
 def test_one_shell_is_enough(sh: shell.Shell, client: Instance) -> None:
     ran(sh, "cat", stdin=[b"one"])
-    ran(sh, "sleep 60 >/dev/null 2>&1 &")
+    ran(sh, "sleep 60 >/dev/null 2>&1 & until [ /dev/null -ef /proc/$!/fd/2 ]; do :; done")
     ran(sh, "echo two")
     assert len(client.processes) == 1
 
