@@ -133,7 +133,8 @@ class BcmAction(ActionBase):
                 self._client.close()
                 self._client = None
         if reserved := RESERVED & found.keys():
-            raise AssertionError(f"{self._task.action} returns {reserved}, to which Ansible gives a meaning")
+            names = ", ".join(sorted(reserved))
+            raise AssertionError(f"{self._task.action} returns what Ansible gives a meaning to: {names}")
         # What an instance or a server said is part of messages, and Ansible shows them as they are.
         if isinstance(found.get("msg"), str):
             found["msg"] = shown(found["msg"])
