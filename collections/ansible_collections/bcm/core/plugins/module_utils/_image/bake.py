@@ -19,8 +19,8 @@ from .._errors import BcmError
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
-from .._lxd.errors import LxdError
-from .._lxd.handlers import addresses
+from .._lxd.handlers import InstanceHandler, addresses
+from .._lxd.resources import parse
 from .._plan.versions import FOUND, satisfies
 from . import store
 from .base import archive
@@ -36,8 +36,6 @@ _ADDRESS_DEADLINE = 30.0
 _PREPARE_DEADLINE = 900.0  # through Tor, lists of packages take their time
 _FINISH_DEADLINE = 120.0
 _STOP_DEADLINE = 60.0
-_SIGNAL = 10.0
-_PAUSE = 0.5
 _BAKE_LIMIT = 3 * 3600.0
 
 # What a builder has that no image may have; the counterpart of _inputs().
@@ -149,21 +147,8 @@ def finish(client: Client, name: str) -> None:
     done = lxd_exec.run(client, name, ["sh", "-s"], stdin=_FINISH.encode(), deadline=_FINISH_DEADLINE)
     if done.returncode:
         raise BcmError(f"Failed to clean the builder {name}: {_tail(done)}")
-    body: dict[str, Any] = {"action": "stop", "timeout": int(_SIGNAL), "force": False}
-    path = f"/1.0/instances/{quoted(name)}"
-    end = time.monotonic() + _STOP_DEADLINE
-    while True:
-        try:
-            client.call("PUT", f"{path}/state", body, what=f"stop the builder {name}", deadline=_STOP_DEADLINE)
-            return
-        except LxdError:
-            # A signal that comes while its systemd does not listen is lost: it is sent again.
-            status = client.get(path)["status"]
-            if status == "Stopped":
-                return
-            if status != "Running" or time.monotonic() > end:
-                raise
-            time.sleep(_PAUSE)
+    stopped = {"kind": "instance", "name": name, "state": "stopped", "deadline": _STOP_DEADLINE}
+    InstanceHandler().do_stop(client, parse(stopped, project=client.project))
 
 
 def discard(client: Client, name: str, project: str | None = None) -> None:
