@@ -61,7 +61,7 @@ def test_all_is_well(person: Person, started: dict[str, Any]) -> None:
         assert min(kinds[kind] for kind in ("others", "host", "dns", "ipv6", "outside")) > 0
     assert found["tor"]["network"] is False
     # it sends nothing outside itself
-    assert proved(person)["rules"]["tor"]["carried"] == found["rules"]["tor"]["carried"]
+    assert proved(person)["rules"]["tor"]["sent"] == found["rules"]["tor"]["sent"]
 
 
 def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) -> None:
