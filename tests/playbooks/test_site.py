@@ -1,0 +1,183 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which plays of site.yml run after a host has failed: the real playbooks, and doubles of all that they call."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support import COLLECTION
+
+# Every action of the collection: it answers what the test says and writes down that it was called.
+ACTION = """
+import json
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        name = self._task.action.rpartition(".")[2]
+        call = [task_vars["inventory_hostname"], name, str(self._templar.template(self._task.args.get("state", "")))]
+        with open(task_vars["calls"], "a") as file:
+            file.write(json.dumps(call) + "\\n")
+        if call == task_vars["fault"]:
+            return {"failed": True, "msg": "it is broken"}
+        return task_vars["answers"].get(name, {})
+"""
+# Roles that do nothing, but for one call by which a stack is verified.
+ROLES = {
+    "_common": ("install_tls", "connections", "egress", "tls"),
+    "stack": ("install", "configure", "verify"),
+}
+VERIFY = [{"name": "Verify", "bcm.core.lxd_exec": {"instance": "{{ inventory_hostname }}"}}]
+PLAN = {
+    "datacenter": "local",
+    "chain": "regtest",
+    "domain": "local-regtest.bcm",
+    "project": "bcm-local-regtest",
+    "state": "present",
+    "network": {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"},
+    "builders": {"name": "local-r-bld"},
+    "storage_pool": "default",
+    "ca_provider": "software",
+    "vault_id": None,
+    "foundation": [],
+    "resources": [],
+    "moves": {"instances": [], "volumes": []},
+    "certificates": [],
+    "secrets": {},
+    "onions": {"services": [], "known": [], "carrier": "one"},
+    "sources": [],
+    "exceptions": [],
+    "warnings": [],
+}
+
+
+class Site:
+    """A collection with the real playbooks, and the stacks ``one`` and ``two``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls = folder / "calls"
+        collection = folder / "collections/ansible_collections/bcm/core"
+        for part in ("meta", "playbooks", "plugins"):
+            shutil.copytree(COLLECTION / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for action in (collection / "plugins/action").glob("*.py"):
+            action.write_text(ACTION)
+        for role, files in ROLES.items():
+            (collection / f"roles/{role}/tasks").mkdir(parents=True)
+            for name in files:
+                tasks = VERIFY if name == "verify" else []
+                (collection / f"roles/{role}/tasks/{name}.yml").write_text(yaml.safe_dump(tasks))
+
+    def run(self, *fault: str, carried: bool) -> subprocess.CompletedProcess[str]:
+        """What the playbook says if an action fails: host, action, state. All images are missing.
+
+        If ``carried``, ``one`` and ``two`` carry the downloads of ``three`` and are baked before it.
+        """
+        carriers = ["one", "two"]
+        stacks = [*carriers, "three"] if carried else carriers
+        images = [
+            {
+                "stack": stack, "hash": "0123456789ab", "role": "bcm.core.stack", "role_path": "", "artifact": {},
+                "shows": False, "downloads": {"carrier": "one"} if stack == "three" else None,
+            }
+            for stack in stacks
+        ]  # fmt: skip
+        instances = {
+            stack: {
+                "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
+                "trusts": False, "left_behind": [], "address": "10.0.0.2", "services": {}, "onions": {},
+            }
+            for stack in stacks
+        }  # fmt: skip
+        downloads = {"stacks": carriers, "resources": []} if carried else {"stacks": [], "resources": []}
+        plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "downloads": downloads}
+        variables = {
+            "calls": str(self.calls),
+            "fault": list(fault),
+            "answers": {
+                "claim": {"identity": "x"},
+                "plan": {"plan": plan},
+                "preflight": {"lost": []},
+                "image": {"missing": images, "fingerprint": "f"},
+                "artifact": {"releases": []},
+            },
+            "ansible_python_interpreter": sys.executable,
+        }
+        inventory = self.folder / "inventory.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"hosts": {"localhost": None}, "vars": variables}}))
+        program = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        assert program
+        self.calls.write_text("")
+        return subprocess.run(
+            [program, "-i", inventory, "bcm.core.site"],
+            cwd=self.folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"), "ANSIBLE_NOCOLOR": "1"},
+        )  # fmt: skip
+
+    def called(self, action: str) -> list[tuple[str, str]]:
+        """Who called an action, and the state it asked for."""
+        calls = [json.loads(line) for line in self.calls.read_text().splitlines()]
+        return [(host, state) for host, name, state in calls if name == action]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+def builders(*stacks: str) -> list[str]:
+    return [f"build-{stack}-01234567" for stack in stacks]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_all_plays_run_if_nothing_fails(site: Site, carried: bool) -> None:
+    done = site.run(carried=carried)
+    assert done.returncode == 0, done.stdout
+    published = [host for host, state in site.called("image") if state == "published"]
+    assert sorted(published) == sorted(builders("one", "two", *(["three"] if carried else [])))
+    assert [host for host, _state in site.called("lxd_apply")] == [
+        *builders("one"), *(["one"] if carried else []), "localhost"
+    ]  # fmt: skip
+    assert site.called("onion_service") == [("localhost", "")]
+
+
+@pytest.mark.parametrize("step", ["building", "published"])
+def test_nothing_is_deployed_if_an_image_was_not_made(site: Site, step: str) -> None:
+    done = site.run(*builders("one"), "image", step, carried=False)
+    assert done.returncode == 2
+    assert "Images of one could not be made" in done.stdout
+    # The other builder finishes.
+    assert (*builders("two"), "published") in site.called("image")
+    assert site.called("lxd_apply") == [(*builders("one"), "")]
+    assert site.called("onion_service") == []
+
+
+def test_nothing_is_baked_through_carriers_whose_images_were_not_made(site: Site) -> None:
+    done = site.run(*builders("two"), "image", "published", carried=True)
+    assert done.returncode == 2
+    assert "Images of two could not be made" in done.stdout
+    assert site.called("lxd_apply") == [(*builders("one"), "")]
+
+
+def test_nothing_is_deployed_if_a_carried_image_was_not_made(site: Site) -> None:
+    done = site.run(*builders("three"), "image", "building", carried=True)
+    assert done.returncode == 2
+    assert site.called("lxd_apply") == [(*builders("one"), ""), ("one", "")]
+
+
+def test_nothing_is_baked_if_something_that_carries_downloads_does_not_work(site: Site) -> None:
+    done = site.run("two", "lxd_exec", "", carried=True)
+    assert done.returncode == 2
+    assert "two does not work" in done.stdout
+    assert not [host for host, _state in site.called("image") if host in builders("three")]
+    assert ("localhost", "") not in site.called("lxd_apply")
