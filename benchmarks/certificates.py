@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""100 certificates, issued and then left alone: one ca_certificate, and community.crypto in loops."""
+"""100 certificates, issued and then none due: one ca_certificate, and community.crypto in loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lines(bench: Bench) -> list[Line]:
     variables = {"names": names, "place": str(bench.folder / "crypto"), "python": sys.executable}
     tasks = bench.playbook("playbooks/crypto.yml", variables).tasks
     theirs, theirs_again = (sum(tasks[f"{task}{suffix}"] for task in _TASKS) for suffix in ("", ", again"))
-    issued, alone = f"{_COUNT} certificates issued: key, certificate, chain", f"{_COUNT} certificates left alone"
+    issued, alone = f"{_COUNT} certificates issued: key, certificate, chain", f"{_COUNT} certificates, none due"
     return [
         Line(issued, median(first), at_most=1.5),
         Line("the same", median(first), "`community.crypto` in loops", theirs),

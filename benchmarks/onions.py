@@ -63,8 +63,8 @@ def lines(bench: Bench) -> list[Line]:
     ]
     return [
         Line("from site.yml to an onion service that is reached from outside", median(reached)),
-        Line(f"{_COUNT} onion services made and published in one batch", median(many), "one", median(one), 1.5),
-        Line(f"{_COUNT} onion services left alone", median(again), at_most=0.5),
+        Line(f"{_COUNT} onion services created and published in one batch", median(many), "one", median(one), 1.5),
+        Line(f"{_COUNT} onion services, nothing to do", median(again), at_most=0.5),
         Line(f"{_ADDRESSES} onion addresses derived from their keys", median(derived), at_most=1.0),
     ]
 

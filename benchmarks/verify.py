@@ -54,7 +54,7 @@ def lines(bench: Bench) -> list[Line]:
     work = f"An archive of {_SIZE // 10**6} MB verified: digest, sums, {_SIGNERS} signatures"
     return [
         Line(work, found["ours"], "`sha256sum` and `gpg --verify`", found["by hand"], 1.3),
-        Line(f"{_HELD} artifacts that are there", median(nothing), at_most=0.5),
+        Line(f"{_HELD} artifacts that are in the store", median(nothing), at_most=0.5),
     ]
 
 
