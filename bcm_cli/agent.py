@@ -36,7 +36,7 @@ from libagent.gpg import keyring
 from libagent.ssh import protocol as ssh_protocol
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pinentry
-from ansible_collections.bcm.core.plugins.module_utils._ca.device import PATIENCE, Trezor
+from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import PATIENCE, Trezor
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 from . import setup

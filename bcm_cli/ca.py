@@ -32,15 +32,15 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
     report,
     want,
 )
-from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Leaf, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 from ansible_collections.bcm.core.plugins.module_utils._disk import put
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
 
-from . import authorities, certificates, setup
+from . import ca_session, ca_tables, setup
+from .ca_tables import day
 from .catalogue import catalogue
-from .certificates import day
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
 
@@ -68,7 +68,7 @@ def init(args: argparse.Namespace) -> int:
     If what was issued is lost, it is the root of the next generation.
     """
     datacenter: DataCenter = args.datacenter
-    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
+    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
     book = seen.book()
     if book.root:
         _good_root(book, seen)
@@ -97,42 +97,42 @@ def init(args: argparse.Namespace) -> int:
     setup.step(f"Below it may be certified: {seen.scope}")
     _announce(datacenter, foretold, " twice, since nothing tells a mistyped one yet" * (book.root is None))
     setup.agreed("Make the authority?", args.yes, "Nothing was made")
-    return _summary(args, seen, authorities.carry_out(datacenter, work))
+    return _summary(args, seen, ca_session.carry_out(datacenter, work))
 
 
 def show(args: argparse.Namespace) -> int:
     """The authority, or one certificate; all of it is public."""
-    seen = authorities.seen(args.datacenter)
+    seen = ca_session.seen(args.datacenter)
     book = seen.book()
     root = _there(book, seen)
     if args.certificate:
         _leaf(book, args.certificate)
-        facts = certificates.detail(book, args.certificate, seen.now)
+        facts = ca_tables.detail(book, args.certificate, seen.now)
         return answer(facts if args.json else {key: facts[key] for key in facts if key != "chain"}, args.json)
     found = book.issuers(seen.now)
     permitted = str(pki.scope_of(found[0].certificate) if found else seen.scope)
     if args.json:
         return answer({"permitted": permitted, **report(book, seen.now)}, True)
-    rows = [*certificates.rows(book, seen.now), *certificates.list_rows(book, seen.now)]
+    rows = [*ca_tables.rows(book, seen.now), *ca_tables.list_rows(book, seen.now)]
     listed = [{"subject": row["name"], **{key: row[key] for key in ("purpose", "end", "days_left")}} for row in rows]
-    facts = {"domain": seen.domain, "provider": seen.provider, **certificates.root_facts(book, root, False)}
-    return answer({**facts, "permitted": permitted, "issued": certificates.for_people(listed)}, False)
+    facts = {"domain": seen.domain, "provider": seen.provider, **ca_tables.root_facts(book, root, False)}
+    return answer({**facts, "permitted": permitted, "issued": ca_tables.for_people(listed)}, False)
 
 
 def list_all(args: argparse.Namespace) -> int:
     """Every certificate there is; with --all, those that were replaced or revoked, too."""
-    seen = authorities.seen(args.datacenter)
+    seen = ca_session.seen(args.datacenter)
     book = seen.book()
     _there(book, seen)
-    rows = certificates.rows(book, seen.now, args.all)
-    return answer({"certificates": rows} if args.json else certificates.for_people(rows), args.json)
+    rows = ca_tables.rows(book, seen.now, args.all)
+    return answer({"certificates": rows} if args.json else ca_tables.for_people(rows), args.json)
 
 
 def issue(args: argparse.Namespace) -> int:
     """A certificate for who is no stack, with all that it is used with, in a folder."""
     datacenter: DataCenter = args.datacenter
     _check_name(args.certificate, datacenter)
-    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
+    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
     book = seen.book()
     _good_root(book, seen)
     asked = _wanted(args, seen, args.certificate in book.leaves)
@@ -143,7 +143,7 @@ def issue(args: argparse.Namespace) -> int:
         _refuse([path for suffix in suffixes if (path := folder / f"{args.certificate}{suffix}").exists()])
     work = partial(Authority.everything, wants=asked, direct=direct, days=days)
     _announce(datacenter, work(seen))
-    outcome = authorities.carry_out(datacenter, work)
+    outcome = ca_session.carry_out(datacenter, work)
     (item,) = asked(outcome.book, outcome.keys)
     one = issued(outcome, item, seen.now, private=True)
     trust = report(outcome.book, seen.now)["trust"]
@@ -167,13 +167,13 @@ def issue(args: argparse.Namespace) -> int:
 def renew(args: argparse.Namespace) -> int:
     """Certificates anew although they are not due; without names, all that is due."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
+    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
     book = seen.book()
     _good_root(book, seen)
     for name in args.certificates:
         _leaf(book, name)
     _check_days(args.days)
-    wanted = authorities.present(tuple(dict.fromkeys(args.certificates)))
+    wanted = ca_session.present(tuple(dict.fromkeys(args.certificates)))
     lost, days = args.replace_lost, args.days or LEAF
     work = partial(Authority.everything, wants=wanted, replace_lost=lost, direct=direct, days=days)
     foretold = work(seen)
@@ -181,7 +181,7 @@ def renew(args: argparse.Namespace) -> int:
         setup.step("Nothing is due: nothing was changed")
         return _done(args)
     _announce(datacenter, foretold, unless=", unless a key is lost" * args.replace_lost)
-    outcome = authorities.carry_out(datacenter, work)
+    outcome = ca_session.carry_out(datacenter, work)
     if any(leaf != book.leaves.get(name) for name, leaf in outcome.book.leaves.items()):
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
     return _done(args, outcome)
@@ -190,7 +190,7 @@ def renew(args: argparse.Namespace) -> int:
 def revoke(args: argparse.Namespace) -> int:
     """Certificates that nobody is to accept any more; the lists are made anew."""
     datacenter: DataCenter = args.datacenter
-    seen = authorities.seen(datacenter)
+    seen = ca_session.seen(datacenter)
     book = seen.book()
     _good_root(book, seen)
     reason = args.reason.replace("-", "_")
@@ -205,7 +205,7 @@ def revoke(args: argparse.Namespace) -> int:
     work = partial(Authority.crl, revoke=dict.fromkeys(meant, reason))
     _announce(datacenter, work(seen))
     setup.agreed("Revoke it, for ever?", args.yes, "Nothing was revoked")
-    outcome = authorities.carry_out(datacenter, work)
+    outcome = ca_session.carry_out(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial_number for item in book.intermediates} & set(meant):
         setup.step("What rests on that intermediate is refused now: `bcm ca renew` makes it anew")
@@ -215,14 +215,14 @@ def revoke(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """The next generation of the root, and all below it; or the rest of it, if that was interrupted."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = authorities.seen(datacenter), authorities.is_direct(datacenter)
+    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
     book = seen.book()
     root = _there(book, seen)
     begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
     if args.compromised and not all(item.distrusted for item in book.roots[:-1]):
         begun = False
     generation = root.index + (not begun)
-    wanted = authorities.present(())
+    wanted = ca_session.present(())
 
     def work(authority: Authority) -> Outcome:
         own = {"direct": direct, "compromised": args.compromised}
@@ -234,11 +234,11 @@ def rotate(args: argparse.Namespace) -> int:
     else:
         identity = Identity(seen.domain, generation)
         setup.step(f"Root g{generation} of {seen.domain} is going to be {identity.uri}, at {identity.path}")
-        anew = authorities.current(book)
+        anew = ca_session.current(book)
         setup.step(f"Then all certificates are made anew: {', '.join(anew) or 'there are none'}")
     _announce(datacenter, foretold)
     setup.agreed("Go on?", args.yes, "Nothing was changed")
-    outcome = authorities.carry_out(datacenter, work)
+    outcome = ca_session.carry_out(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     if args.compromised:
         setup.step("Until then, and until they are told, clients trust whoever has the old root's key")
@@ -250,7 +250,7 @@ def rotate(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """The root for who has to trust it, and the lists."""
-    seen = authorities.seen(args.datacenter)
+    seen = ca_session.seen(args.datacenter)
     book = seen.book()
     root = _there(book, seen)
     facts = report(book, seen.now)
@@ -259,26 +259,26 @@ def export(args: argparse.Namespace) -> int:
     content = {".crt": facts["trust"], ".cer": root.certificate.public_bytes(Encoding.DER), ".crl": facts["crl"]}
     files = {folder / f"{stem}{suffix}": (text, 0o644) for suffix, text in content.items() if text}
     _write(files)
-    told = {**certificates.root_facts(book, root, args.json), **_placed(files, args)}
+    told = {**ca_tables.root_facts(book, root, args.json), **_placed(files, args)}
     if args.json:
-        return answer({**told, "certificate": pki.pem(root.certificate)}, True)
+        return answer({**told, "certificate": pki.to_pem(root.certificate)}, True)
     answer(told, False)
     print(_TRUST.format(stem=stem), end="")
     if sys.stdout.isatty() and not args.no_qr:
-        print("\n".join(["", *certificates.qr_code(root)]))
+        print("\n".join(["", *ca_tables.qr_code(root)]))
     return 0
 
 
 # -- what is told before -----------------------------------------------------------------------------------------------
 
 
-def _there(book: Book, seen: Authority) -> Root:
+def _there(book: Database, seen: Authority) -> Root:
     if book.root is None:
         raise BcmError(f"There is no root of {seen.domain} yet: type `bcm ca init`")
     return book.root
 
 
-def _good_root(book: Book, seen: Authority) -> None:
+def _good_root(book: Database, seen: Authority) -> None:
     root = _there(book, seen)
     end = root.certificate.not_valid_after_utc
     if end <= seen.now:
@@ -288,10 +288,10 @@ def _good_root(book: Book, seen: Authority) -> None:
         )
 
 
-def _is_complete(book: Book, root: Root) -> bool:
+def _is_complete(book: Database, root: Root) -> bool:
     """Whether all rests on the current generation, whose list is made last."""
     below = {root.key, *(item.key for item in book.intermediates if item.root == root.index)}
-    return root.crl is not None and all(book.leaves[name].issuer in below for name in authorities.current(book))
+    return root.crl is not None and all(book.leaves[name].issuer in below for name in ca_session.current(book))
 
 
 def _announce(datacenter: DataCenter, foretold: Outcome, twice: str = "", unless: str = "") -> None:
@@ -327,7 +327,7 @@ def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
         raise UsageError("PKCS#12 holds a key, but that of a CSR is elsewhere: leave out --csr or --pkcs12")
     if known and not (args.names or args.usage or args.csr):
 
-        def same(book: Book, keys: Container[str]) -> list[Want]:
+        def same(book: Database, keys: Container[str]) -> list[Want]:
             found = again(args.certificate, book, keys)
             if found.kept and args.pkcs12:
                 raise BcmError(f"The key of {found.name} is not in the vault, where PKCS#12 has to take it from")
@@ -354,7 +354,7 @@ def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
 def _csr(path: str, name: str) -> str:
     try:
         text = Path(os.path.expanduser(path)).read_text(encoding="ascii")
-        pki.requested_key(text, name)
+        pki.read_csr_key(text, name)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is no PEM"
         raise UsageError(f"{path} cannot be read: {said}: name a file with a CSR in PEM") from error
@@ -408,13 +408,13 @@ def _is_other(path: Path, content: str | bytes) -> bool:
         return True
 
 
-def _leaf(book: Book, name: str) -> Leaf:
+def _leaf(book: Database, name: str) -> Leaf:
     if name not in book.leaves:
         raise UsageError(str(unknown("certificate", name, book.leaves)))
     return book.leaves[name]
 
 
-def _meant(book: Book, text: str, now: datetime) -> list[int]:
+def _meant(book: Database, text: str, now: datetime) -> list[int]:
     """Serials that a name or serial means, revoked and expired ones left out: all that bear a name are meant by it."""
     named = [number for number, item in book.serials.items() if item.name == text]
     digits = text.replace(":", "")
@@ -428,7 +428,7 @@ def _meant(book: Book, text: str, now: datetime) -> list[int]:
 def _summary(args: argparse.Namespace, seen: Authority, *outcomes: Outcome) -> int:
     """What was done, and the root to compare."""
     book = seen.book()
-    facts = certificates.root_facts(book, _there(book, seen), args.json)
+    facts = ca_tables.root_facts(book, _there(book, seen), args.json)
     if args.json:
         return answer({**_changes(outcomes), **facts}, True)
     _done(args, *outcomes)

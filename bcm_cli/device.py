@@ -21,7 +21,7 @@ from .datacenter import DataCenter
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
 #: the variable that says where the session of a command is kept
 SESSION = "BCM_TREZOR_SESSION"
@@ -36,7 +36,7 @@ def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
     if datacenter.ca_provider != "trezor":
         yield {}
         return
-    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
     path = datacenter.ca_device
     with setup.private_folder() as folder:
@@ -77,7 +77,7 @@ def password(
 def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
     """The device, once it has shown that it and the passphrase are those of the data center."""
     # only a data center with a Trezor needs what it takes to talk to one
-    from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
     roots = _roots(datacenter)
     with Trezor(datacenter.ca_device, first=not roots, say=say, kept=kept) as device:
@@ -90,12 +90,12 @@ def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None
 
 def _roots(datacenter: DataCenter) -> list[tuple[Identity, ec.EllipticCurvePublicKey]]:
     """The current root of each chain that a device keeps, and its key."""
-    from ansible_collections.bcm.core.plugins.module_utils._ca.book import from_plain
-    from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+    from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+    from ansible_collections.bcm.core.plugins.module_utils._ca.database import from_plain
 
     found = []
     for path in sorted(datacenter.secrets.glob("*.pki.json")):
-        content = Store(path.parent, path.name.removesuffix(".pki.json"), vault=None).read()
+        content = AuthorityFiles(path.parent, path.name.removesuffix(".pki.json"), vault=None).read()
         book, _written = from_plain(content or {}, path)
         if book.provider == "trezor" and book.root:
             key = cast("ec.EllipticCurvePublicKey", book.root.certificate.public_key())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store as Authorities
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles as Authorities
 from ansible_collections.bcm.core.plugins.module_utils._disk import put, told
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import CHAINS, unknown

@@ -26,8 +26,8 @@ from pysequoia import Tsk
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
-from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
@@ -173,8 +173,8 @@ class Safe:
 
         with Trezor(self.double.path, first=True) as used:
             password = used.vault_secret("home")
-        store = Store(self.secrets, "signet", vault=AnsibleVault("home", password.encode()))
-        Authority(store, pki.scope(["home-signet.bcm"], []), "trezor", opener).root(None, allow_new=True)
+        store = AuthorityFiles(self.secrets, "signet", vault=AnsibleVault("home", password.encode()))
+        Authority(store, pki.parse_scope(["home-signet.bcm"], []), "trezor", opener).root(None, allow_new=True)
         self.confirmed()
 
     def wait_for(self, shown: str, seconds: float = 20) -> None:

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, want
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
-from bcm_cli import certificates
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from bcm_cli import ca_tables
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 from tests.support import COLLECTION
 
@@ -346,12 +346,12 @@ def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str
 
 def test_what_is_due(bare: Home) -> None:
     """An authority of 65 days ago: its intermediate is due, and what it issued 25 days ago; one is revoked."""
-    scope = pki.scope([DOMAIN], ["10.75.240.0/21"])
+    scope = pki.parse_scope([DOMAIN], ["10.75.240.0/21"])
     now = datetime.now(UTC).replace(microsecond=0)
 
     def past(days: int) -> Authority:
         moment = now - timedelta(days=days)
-        return Authority(Store(bare.secrets, "regtest"), scope, "software", software.opener, now=moment)
+        return Authority(AuthorityFiles(bare.secrets, "regtest"), scope, "software", software.open_keys, now=moment)
 
     past(65).root(None, allow_new=True)
     past(65).intermediate()
@@ -359,10 +359,10 @@ def test_what_is_due(bare: Home) -> None:
     past(2).certificates([want("phone", [], ["client"])])
     book = past(1).book()
     past(1).crl({book.leaves["gone"].certificate.serial_number: "superseded"})
-    states = {row["name"]: row["state"] for row in certificates.rows(book, now)}
+    states = {row["name"]: row["state"] for row in ca_tables.rows(book, now)}
     assert [states[name] for name in ("root g1", "laptop", "phone")] == ["good", "due", "good"]
     assert states[pki.common_name(book.intermediates[0].certificate)] == "due"
-    late = {row["name"]: row["state"] for row in certificates.rows(book, now + timedelta(days=6))}
+    late = {row["name"]: row["state"] for row in ca_tables.rows(book, now + timedelta(days=6))}
     assert late["laptop"] == "expired"
     done = bare.does("renew")["done"]
     assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", "list of intermediate"]
@@ -446,8 +446,8 @@ def test_edited_public_file_is_refused(home: Home) -> None:
 def test_what_was_about_to_be_forgotten(bare: Home) -> None:
     """A certificate that expired long ago is there until something is written, and may be wanted again."""
     now = datetime.now(UTC).replace(microsecond=0)
-    options: dict[str, Any] = {"provider": "software", "opener": software.opener, "now": now - timedelta(days=70)}
-    past = Authority(Store(bare.secrets, "regtest"), pki.scope([DOMAIN], ["10.75.240.0/21"]), **options)
+    options: dict[str, Any] = {"provider": "software", "opener": software.open_keys, "now": now - timedelta(days=70)}
+    past = Authority(AuthorityFiles(bare.secrets, "regtest"), pki.parse_scope([DOMAIN], ["10.75.240.0/21"]), **options)
     past.everything([want("laptop", [], ["client"])], allow_new=True)
     done = bare.does("renew", "laptop")["done"]
     assert [line.split(" g1")[0].split(":")[0] for line in done][:2] == ["intermediate", "laptop"]
@@ -456,8 +456,8 @@ def test_what_was_about_to_be_forgotten(bare: Home) -> None:
 
 def test_an_expired_root(bare: Home) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    options: dict[str, Any] = {"provider": "software", "opener": software.opener, "now": now - timedelta(days=40)}
-    past = Authority(Store(bare.secrets, "regtest"), pki.scope([DOMAIN], ["10.75.240.0/21"]), **options)
+    options: dict[str, Any] = {"provider": "software", "opener": software.open_keys, "now": now - timedelta(days=40)}
+    past = Authority(AuthorityFiles(bare.secrets, "regtest"), pki.parse_scope([DOMAIN], ["10.75.240.0/21"]), **options)
     past.root(None, allow_new=True, days=35)
     past.intermediate()
     past.certificates([want("laptop", [], ["client"])])

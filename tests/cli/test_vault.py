@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.device import Trezor
+from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles

@@ -57,7 +57,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import key_of
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
 from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
@@ -69,7 +69,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             directory = Path(self.get_option("directory") or beside_inventory(variables or {}))
-            store = Store(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
+            store = AuthorityFiles(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
             keys = {name: key_of(store, name) for name in terms}
         except BcmError as error:
             raise AnsibleError(shown(str(error))) from error

@@ -16,8 +16,8 @@ from ansible.utils.display import Display
 
 from ..module_utils._ca import pki, software
 from ..module_utils._ca.authority import Authority, Outcome, Want, report, want
-from ..module_utils._ca.signer import Opener, Signers
-from ..module_utils._ca.store import Store
+from ..module_utils._ca.authority_files import AuthorityFiles
+from ..module_utils._ca.signer import OpenRootKeys, RootKeys
 from ..module_utils._errors import BcmError
 from ..module_utils._plan import names
 from ..module_utils._vault import PLAIN, Vault
@@ -89,10 +89,10 @@ def authority(
     chain = params["chain"]
     names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
     return Authority(
-        store=Store(directory, chain, vault=vault),
-        scope=pki.scope([params["domain"], *params["domains"]], params["subnets"]),
+        store=AuthorityFiles(directory, chain, vault=vault),
+        scope=pki.parse_scope([params["domain"], *params["domains"]], params["subnets"]),
         provider=params["provider"],
-        opener=software.opener if params["provider"] == "software" else _device(params["device"], say, kept),
+        opener=software.open_keys if params["provider"] == "software" else _device(params["device"], say, kept),
         check=check,
     )
 
@@ -107,12 +107,12 @@ def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
     return wants
 
 
-def _device(path: str | None, say: t.Callable[[str], None] | None, kept: Path | None) -> Opener:
+def _device(path: str | None, say: t.Callable[[str], None] | None, kept: Path | None) -> OpenRootKeys:
     def opened(
         keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
-    ) -> AbstractContextManager[Signers]:
+    ) -> AbstractContextManager[RootKeys]:
         # only who signs needs what it takes to talk to a device
-        from ..module_utils._ca.device import Trezor
+        from ..module_utils._ca.trezor import Trezor
 
         return Trezor(path, first=first, say=say or Display().display, confirmations=confirmations, kept=kept)
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..module_utils._ca.store import Store as Certificates
+from ..module_utils._ca.authority_files import AuthorityFiles as Certificates
 from ..module_utils._disk import private, put, told
 from ..module_utils._errors import BcmError
 from ..module_utils._lxd import lease

@@ -18,10 +18,10 @@ from typing import Any
 
 from .._errors import BcmError
 from . import pki
-from .book import Book, Intermediate, Leaf, Root, from_plain
-from .signer import Identity, Opener, Signer, Signers
+from .authority_files import AuthorityFiles
+from .database import Database, Intermediate, Leaf, Root, from_plain
+from .signer import Identity, OpenRootKeys, RootKeys, Signer
 from .software import SoftwareSigner
-from .store import Store
 
 try:
     from cryptography import x509
@@ -75,7 +75,7 @@ class Outcome:
     ``signatures``: how often a root key signs for it.
     """
 
-    book: Book
+    book: Database
     read_keys: Callable[[], Mapping[str, str]]
     changed: bool
     before: list[str]
@@ -95,10 +95,10 @@ class Authority:
     In check mode nothing is signed and nothing is written. All methods raise BcmError.
     """
 
-    store: Store
+    store: AuthorityFiles
     scope: pki.Scope
     provider: str
-    opener: Opener
+    opener: OpenRootKeys
     check: bool = False
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
@@ -106,13 +106,13 @@ class Authority:
     def domain(self) -> str:
         return self.scope.domains[0]
 
-    def book(self, *, without_private: bool = False) -> Book:
-        """What there is; ``without_private`` as `Store.read` has it."""
+    def book(self, *, without_private: bool = False) -> Database:
+        """What there is; ``without_private`` as `AuthorityFiles.read` has it."""
         content = self.store.read(without_private=without_private)
         if self.now < _EPOCH:
             raise BcmError(f"The clock is wrong, it says {_day(self.now)}: set it, and run again")
         if content is None:
-            return Book(self.domain, self.provider)
+            return Database(self.domain, self.provider)
         book, written = from_plain(content, self.store.public)
         if book.domain != self.domain:
             raise BcmError(
@@ -189,13 +189,13 @@ class Authority:
 #: what has to be done, from the state that there is
 Plan = Callable[["_Work"], Sequence[Job]]
 #: certificates that are wanted where there are this book and these keys
-Wants = Callable[[Book, Container[str]], Sequence[Want]]
+Wants = Callable[[Database, Container[str]], Sequence[Want]]
 
 
 class _Work:
     """One task: the book as it was read, and as it becomes."""
 
-    def __init__(self, authority: Authority, book: Book, read_keys: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, authority: Authority, book: Database, read_keys: Callable[[], dict[str, str]]) -> None:
         self.authority = authority
         self.book = book
         self._read_keys = read_keys
@@ -203,7 +203,7 @@ class _Work:
         self.now = authority.now
         self.begin = authority.now - pki.SKEW
         self._stack = contextlib.ExitStack()
-        self._opened: Signers | None = None
+        self._opened: RootKeys | None = None
         self._signers: dict[int, Signer] = {}
         self._total = 0
         self._rehearses = False
@@ -280,7 +280,7 @@ class _Work:
                     f"The device has another key than root g{index} of {authority.domain}: connect the device of this "
                     "data center, or type the passphrase of this data center"
                 )
-        return pki.held(signer, what, self.signed.append)
+        return pki.signing_key(signer, what, self.signed.append)
 
     def _current(self) -> Root | None:
         """The root, if it is good; None only in check mode, when it would have been made before."""
@@ -354,11 +354,11 @@ class _Work:
         if self.book.root:  # whose key tells a mistyped passphrase before a new root rests on it
             self._key(self.book.root, "cross", self.book.root.index)
         key = self._key(None, "root", index)
-        made = pki.root(f"{domain} root g{index}", key, self.begin, end)
+        made = pki.sign_root(f"{domain} root g{index}", key, self.begin, end)
         cross = None
         if former:
             end = min(self.now + timedelta(days=_CROSS), made.not_valid_after_utc)
-            cross = pki.cross(made, former.certificate, self._key(former, "cross", former.index), self.begin, end)
+            cross = pki.cross_sign(made, former.certificate, self._key(former, "cross", former.index), self.begin, end)
             self.book.register(cross, f"cross g{index}", former.key)
         for root in self.book.roots if compromised else ():
             root.distrusted = True
@@ -390,7 +390,7 @@ class _Work:
     def _make_intermediate(self, root: Root, lost: Sequence[Intermediate], end: datetime) -> None:
         key = pki.new_key()
         identifier = pki.key_id(key.public_key())
-        made = pki.intermediate(
+        made = pki.sign_intermediate(
             f"{self.authority.domain} g{root.index} {identifier[:8]}",
             key.public_key(),
             root.certificate,
@@ -429,7 +429,7 @@ class _Work:
                         f'"{name}" of certificate {want.name} is outside of what may be certified ({allowed}): '
                         "correct it, or add it to domains or subnets and run ca_intermediate again"
                     )
-            key = pki.requested_key(want.csr, want.name) if want.csr else None
+            key = pki.read_csr_key(want.csr, want.name) if want.csr else None
             leaf = self.book.leaves.get(want.name)
             if leaf and want.kept:
                 key = leaf.certificate.public_key()
@@ -455,7 +455,7 @@ class _Work:
         So it has to be in the domain: name constraints count for it.
         """
         domain = self.authority.domain
-        found = pki.normal(f"{name}.{domain}")
+        found = pki.normalize_name(f"{name}.{domain}")
         return found if found and len(found) <= _NAME_LENGTH else domain
 
     def _fault(self, want: Want, common_name: str, key: Any, leaf: Leaf | None, usable: set[str]) -> str | None:
@@ -483,7 +483,7 @@ class _Work:
             public = key.public_key()
             self.keys[pki.key_id(public)] = pki.key_pem(key)
         signing = self._key(issuer, "leaf", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
-        made = pki.leaf(common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
+        made = pki.sign_leaf(common_name, want.names, want.usage, public, issuer.certificate, signing, self.begin, end)
         self.book.leaves[want.name] = Leaf(made, issuer.key)
         self.book.register(made, want.name, issuer.key)
 
@@ -494,7 +494,7 @@ class _Work:
         content, word = _pkcs12(leaf)
         self.keys[word] = secrets.token_urlsafe(24)
         chain = self.book.chain(leaf, self.now)
-        made = pki.bundle(want.name, self.keys[pki.key_id(chain[0].public_key())], chain, self.keys[word])
+        made = pki.build_pkcs12(want.name, self.keys[pki.key_id(chain[0].public_key())], chain, self.keys[word])
         self.keys[content] = base64.b64encode(made).decode()
 
     def _loaded(self, issuer: Intermediate) -> ec.EllipticCurvePrivateKey:
@@ -560,10 +560,10 @@ class _Work:
     def _make_list(self, issuer: Root | Intermediate, days: int) -> None:
         key = self._key(issuer, "crl", issuer.index) if isinstance(issuer, Root) else self._loaded(issuer)
         # seconds, so that it goes up although the list before may be lost
-        number = max(0 if issuer.crl is None else pki.number(issuer.crl) + 1, int(self.now.timestamp()))
+        number = max(0 if issuer.crl is None else pki.crl_number(issuer.crl) + 1, int(self.now.timestamp()))
         revoked = self.book.revoked(issuer.key)
         end = self.now + timedelta(days=days)
-        issuer.crl = pki.revocations(issuer.certificate, key, revoked, number, self.begin, end)
+        issuer.crl = pki.sign_crl(issuer.certificate, key, revoked, number, self.begin, end)
 
     def _due(self, certificate: x509.Certificate) -> bool:
         return due(certificate, self.now)
@@ -581,7 +581,7 @@ def due(certificate: x509.Certificate, now: datetime) -> bool:
     return end - now <= (end - begin) / 3
 
 
-def again(name: str, book: Book, keys: Container[str]) -> Want:
+def again(name: str, book: Database, keys: Container[str]) -> Want:
     """What there is, wanted once more. ``keys`` are those of the vault: any other is kept where it is."""
     leaf = book.leaves[name]
     certificate = leaf.certificate
@@ -607,7 +607,7 @@ def want(
     """What a person asked for. Raises BcmError for what no certificate can have."""
     found = []
     for text in names:
-        normal = pki.normal(text)
+        normal = pki.normalize_name(text)
         if normal is None:
             raise BcmError(f'"{text}" of certificate {name} is neither a host name nor an address: correct it')
         found.append(normal)
@@ -617,7 +617,7 @@ def want(
         raise BcmError(
             f"Certificate {name} cannot be had as PKCS#12, whose key is where its CSR is from: leave out one"
         )
-    hosts = (text for text in found if len(text) <= _NAME_LENGTH and not pki.as_address(text))
+    hosts = (text for text in found if len(text) <= _NAME_LENGTH and not pki.parse_address(text))
     common = common_name or (None if _has_no_host(found, usage) else next(hosts, name))
     if common is not None and not 0 < len(common) <= _NAME_LENGTH:
         raise BcmError(f'Certificate {name} cannot be called "{common}": 64 characters are the most')
@@ -627,15 +627,15 @@ def want(
 
 def _has_no_host(names: Iterable[str], usage: Container[str]) -> bool:
     """Whether it is for a server that has addresses only."""
-    return "server" in usage and all(map(pki.as_address, names))
+    return "server" in usage and all(map(pki.parse_address, names))
 
 
 def _as_host(want: Want, common_name: str) -> list[str]:
     """The common name, if others take it for a host: GnuTLS that of any server without one, OpenSSL what looks so."""
-    name = pki.normal(common_name)
+    name = pki.normalize_name(common_name)
     if _has_no_host(want.names, want.usage):
         return [name or common_name]
-    return [name] if name and "." in name and all(map(pki.as_address, want.names)) else []
+    return [name] if name and "." in name and all(map(pki.parse_address, want.names)) else []
 
 
 def _foretold() -> None:
@@ -664,7 +664,7 @@ def _leaf_line(name: str, certificate: x509.Certificate) -> str:
     return f"{_line(name, certificate)}, {names}, {' and '.join(pki.usage_of(certificate))}"
 
 
-def report(book: Book, now: datetime) -> dict[str, Any]:
+def report(book: Database, now: datetime) -> dict[str, Any]:
     """All that anybody may know of an authority, as results and tables have it."""
 
     def row(certificate: x509.Certificate) -> dict[str, Any]:
@@ -695,7 +695,7 @@ def report(book: Book, now: datetime) -> dict[str, Any]:
                 "path": book.identity(root).path,
                 "key": root.key,
                 "trusted": root in trusted,
-                "certificate": pki.pem(root.certificate),
+                "certificate": pki.to_pem(root.certificate),
             }
             for root in book.roots
         ],
@@ -704,7 +704,7 @@ def report(book: Book, now: datetime) -> dict[str, Any]:
                 **row(item.certificate),
                 "generation": item.root,
                 "permitted": str(pki.scope_of(item.certificate)),
-                "certificate": pki.pem(item.certificate),
+                "certificate": pki.to_pem(item.certificate),
             }
             for item in book.intermediates
         ],
@@ -717,12 +717,12 @@ def report(book: Book, now: datetime) -> dict[str, Any]:
             }
             for name, leaf in book.leaves.items()
         ],
-        "trust": "".join(pki.pem(root.certificate) for root in trusted),
-        "crl": "".join(map(pki.pem, lists)),
+        "trust": "".join(pki.to_pem(root.certificate) for root in trusted),
+        "crl": "".join(map(pki.to_pem, lists)),
     }
 
 
-def key_of(store: Store, name: str) -> str | None:
+def key_of(store: AuthorityFiles, name: str) -> str | None:
     """The private key of a certificate, as PEM; None if there is none. Raises BcmError."""
     entry = ((store.read() or {}).get("certificates") or {}).get(name)
     if entry is None:
@@ -739,8 +739,8 @@ def issued(outcome: Outcome, want: Want, now: datetime, *, private: bool) -> dic
     chain = outcome.book.chain(leaf, now)
     result: dict[str, Any] = {
         "name": want.name,
-        "certificate": pki.pem(chain[0]),
-        "chain": "".join(map(pki.pem, chain)),
+        "certificate": pki.to_pem(chain[0]),
+        "chain": "".join(map(pki.to_pem, chain)),
         "serial": f"{chain[0].serial_number:x}",
         "fingerprint": pki.fingerprint(chain[0]),
         "not_after": chain[0].not_valid_after_utc.isoformat(),

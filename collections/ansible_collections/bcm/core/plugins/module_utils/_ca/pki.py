@@ -88,7 +88,7 @@ Address = Union["ipaddress.IPv4Address", "ipaddress.IPv6Address"]
 Network = Union["ipaddress.IPv4Network", "ipaddress.IPv6Network"]
 
 
-def held(signer: Signer, what: str, note: Callable[[str], None]) -> ec.EllipticCurvePrivateKey:
+def signing_key(signer: Signer, what: str, note: Callable[[str], None]) -> ec.EllipticCurvePrivateKey:
     """The key of a signer. ``what`` is in the text that a person confirms, ``note`` is told it then."""
     return _Held(signer, what, note)
 
@@ -107,7 +107,7 @@ class Scope:
         return ", ".join([*self.domains, *map(str, self.subnets)])
 
     def covers(self, name: str) -> bool:
-        address = as_address(name)
+        address = parse_address(name)
         if address is None:
             return any(name == domain or name.endswith(f".{domain}") for domain in self.domains)
         return any(address in subnet for subnet in self.subnets)
@@ -119,7 +119,7 @@ class Scope:
         return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=none or None)
 
 
-def scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
+def parse_scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
     """A scope of what a person wrote. Raises BcmError for what is none."""
     found: list[Network] = []
     for text in subnets:
@@ -129,7 +129,7 @@ def scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
             raise BcmError(f'"{text}" in subnets is no network: write one such as 10.1.2.0/24') from error
     names = tuple(dict.fromkeys(domain.lower() for domain in domains))
     for name in names:
-        if not _HOST.fullmatch(name) or name.startswith("*") or as_address(name):
+        if not _HOST.fullmatch(name) or name.startswith("*") or parse_address(name):
             raise BcmError(f'"{name}" is no domain: write one such as home.bcm, in ASCII')
     return Scope(names, tuple(dict.fromkeys(found)))
 
@@ -143,16 +143,16 @@ def scope_of(certificate: x509.Certificate) -> Scope:
     )
 
 
-def as_address(name: str) -> Address | None:
+def parse_address(name: str) -> Address | None:
     try:
         return ipaddress.ip_address(name)
     except ValueError:
         return None
 
 
-def normal(name: str) -> str | None:
+def normalize_name(name: str) -> str | None:
     """A host name or an address as it is compared; None if it is neither."""
-    address = as_address(name)
+    address = parse_address(name)
     if address is not None:
         return str(address)
     return name.lower() if len(name) < 254 and _HOST.fullmatch(name.lower()) else None
@@ -165,14 +165,14 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def root(name: str, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datetime) -> x509.Certificate:
+def sign_root(name: str, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datetime) -> x509.Certificate:
     """A root, signed by itself. It has no path length: the next one is cross-signed below it."""
     subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), begin, end)
     return _signed(_authority(builder, key.public_key(), None), key)
 
 
-def cross(
+def cross_sign(
     new: x509.Certificate, old: x509.Certificate, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datetime
 ) -> x509.Certificate:
     """A new root, signed by the old one, for who trusts only that. The next one may be signed below it."""
@@ -180,7 +180,7 @@ def cross(
     return _signed(_authority(builder, new.public_key(), None), key)
 
 
-def intermediate(
+def sign_intermediate(
     name: str,
     subject_key: ec.EllipticCurvePublicKey,
     issuer: x509.Certificate,
@@ -195,7 +195,7 @@ def intermediate(
     return _signed(builder, key)
 
 
-def leaf(
+def sign_leaf(
     name: str,
     names: Sequence[str],
     usage: Iterable[str],
@@ -218,7 +218,7 @@ def leaf(
     return _signed(builder, key)
 
 
-def revocations(
+def sign_crl(
     issuer: x509.Certificate,
     key: ec.EllipticCurvePrivateKey,
     revoked: Mapping[int, tuple[datetime, str]],
@@ -291,7 +291,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _general(name: str) -> x509.GeneralName:
-    address = as_address(name)
+    address = parse_address(name)
     return x509.DNSName(name) if address is None else x509.IPAddress(address)
 
 
@@ -324,7 +324,7 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
-def number(crl: x509.CertificateRevocationList) -> int:
+def crl_number(crl: x509.CertificateRevocationList) -> int:
     """The CRL number of a revocation list."""
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
@@ -339,7 +339,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def pem(item: x509.Certificate | x509.CertificateRevocationList) -> str:
+def to_pem(item: x509.Certificate | x509.CertificateRevocationList) -> str:
     return item.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -356,13 +356,13 @@ def load_key(text: str) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def bundle(name: str, key: str, chain: Sequence[x509.Certificate], password: str) -> bytes:
+def build_pkcs12(name: str, key: str, chain: Sequence[x509.Certificate], password: str) -> bytes:
     """PKCS#12 of a key and its chain."""
     encryption = serialization.BestAvailableEncryption(password.encode())
     return pkcs12.serialize_key_and_certificates(name.encode(), load_key(key), chain[0], chain[1:], encryption)
 
 
-def requested_key(text: str, name: str) -> Any:
+def read_csr_key(text: str, name: str) -> Any:
     """The public key of a CSR, which is all that is taken of it. Raises BcmError for one that nobody should have."""
     remedy = "make a new one, such as with `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256`"
     try:

@@ -62,19 +62,19 @@ class Signer(Protocol):
         """
 
 
-class Signers(Protocol):
+class RootKeys(Protocol):
     """Root keys, as long as the context lasts that gave them."""
 
     def root(self, identity: Identity, pinned: ec.EllipticCurvePublicKey | None) -> Signer:
         """The key of an identity; ``pinned`` is what it has to be, None for a new one that a person consented to."""
 
 
-class Opener(Protocol):
+class OpenRootKeys(Protocol):
     """How to reach the root keys; called when the first signature is needed, and not before."""
 
     def __call__(
         self, keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
-    ) -> AbstractContextManager[Signers]:
+    ) -> AbstractContextManager[RootKeys]:
         """``keys`` are the private keys of the authority, kept at ``where``.
 
         ``first``: no root is known yet, which would tell a mistyped passphrase. ``confirmations``: how many signatures

@@ -11,7 +11,7 @@ from collections.abc import Iterator, MutableMapping
 
 from .._errors import BcmError
 from . import pki
-from .signer import Identity, Signer, Signers
+from .signer import Identity, RootKeys, Signer
 
 try:
     from cryptography.hazmat.primitives import hashes
@@ -36,8 +36,8 @@ class SoftwareSigner:
         return signature
 
 
-class SoftwareSigners:
-    """Signers whose keys are in ``keys``, by the identifiers of their public keys. ``where`` these are kept."""
+class SoftwareRootKeys:
+    """RootKeys whose keys are in ``keys``, by the identifiers of their public keys. ``where`` these are kept."""
 
     def __init__(self, keys: MutableMapping[str, str], where: object) -> None:
         self._keys, self._where = keys, where
@@ -57,6 +57,6 @@ class SoftwareSigners:
 
 
 @contextlib.contextmanager
-def opener(keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int) -> Iterator[Signers]:
-    """As `Opener` has it; nobody is asked."""
-    yield SoftwareSigners(keys, where)
+def open_keys(keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int) -> Iterator[RootKeys]:
+    """As `OpenRootKeys` has it; nobody is asked."""
+    yield SoftwareRootKeys(keys, where)

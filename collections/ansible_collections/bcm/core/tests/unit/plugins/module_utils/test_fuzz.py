@@ -39,8 +39,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact import (
     sums,
 )
 from ansible_collections.bcm.core.plugins.module_utils._artifact import store as artifact_store
-from ansible_collections.bcm.core.plugins.module_utils._ca import authority, pki
-from ansible_collections.bcm.core.plugins.module_utils._ca import store as ca_store
+from ansible_collections.bcm.core.plugins.module_utils._ca import authority, authority_files, pki
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import client, endpoint, resources
@@ -88,17 +87,17 @@ def _zip() -> bytes:
 def _csr() -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return pki.pem(made)  # type: ignore[arg-type]
+    return pki.to_pem(made)  # type: ignore[arg-type]
 
 
 def _book() -> dict[str, Any]:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     key = pki.new_key()
-    root = pki.root("x", key, begin, begin + timedelta(days=900))
-    text = pki.pem(root)
+    root = pki.sign_root("x", key, begin, begin + timedelta(days=900))
+    text = pki.to_pem(root)
     one = {"index": 1, "uri": "x", "path": "m", "key": pki.key_id(key.public_key()), "certificate": text}
     return {
-        "format": ca_store.FORMAT,
+        "format": authority_files.FORMAT,
         "domain": "x.bcm",
         "provider": "software",
         "written": begin.isoformat(),
@@ -293,10 +292,10 @@ PARSERS: dict[str, Parser] = {
         _in_file(lambda path: cache.Cache(path.parents[1]).get("x"), "x/image.json"),
         (),
     ),
-    "CSR": (spoiled_text([_csr()]), lambda text: pki.requested_key(text, "x"), ()),
+    "CSR": (spoiled_text([_csr()]), lambda text: pki.read_csr_key(text, "x"), ()),
     "certificates": (
         spoiled_bytes([json.dumps(_book()).encode()]),
-        _in_file(lambda path: ca_store.Store(path.parent, "x").read(), "x.pki.json"),
+        _in_file(lambda path: authority_files.Store(path.parent, "x").read(), "x.pki.json"),
         (),
     ),
     "name of a certificate": (
@@ -327,7 +326,7 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "certificate of an endpoint": (
-        spoiled_bytes([pki.pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]),
+        spoiled_bytes([pki.to_pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]),
         _in_file(
             lambda path: endpoint.resolve(
                 "https://x", client_cert=str(path), client_key=str(path), server_cert=str(path)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, issued, report, want
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store, _with_seal
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DOMAIN = "home-regtest.bcm"
@@ -113,9 +113,9 @@ def _seconds(moment: datetime) -> str:
 def make(tmp_path: Path) -> Callable[..., Lab]:
     def made(domains: Sequence[str] = (DOMAIN,), subnets: Sequence[str] = ("10.1.2.0/24",), **options: Any) -> Lab:
         folder = tmp_path / "home/secrets"
-        store = Store(folder, "regtest", patience=0.1)
-        found = {"provider": "software", "opener": software.opener, "now": NOW, **options}
-        return Lab(Authority(store=store, scope=pki.scope(domains, subnets), **found), folder)
+        store = AuthorityFiles(folder, "regtest", patience=0.1)
+        found = {"provider": "software", "opener": software.open_keys, "now": NOW, **options}
+        return Lab(Authority(store=store, scope=pki.parse_scope(domains, subnets), **found), folder)
 
     return made
 

@@ -26,9 +26,9 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Outcome, again, issued, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store, _with_seal
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._locks import held
 
@@ -458,7 +458,8 @@ def test_outside_of_what_may_be_certified(lab: Lab) -> None:
 def test_a_wider_scope_makes_a_new_intermediate(lab: Lab) -> None:
     lab.bootstrap()
     lab.issue("electrs")
-    wider = replace(lab, authority=replace(lab.authority, scope=pki.scope([DOMAIN, "localhost"], ["10.1.2.0/24"])))
+    scope = pki.parse_scope([DOMAIN, "localhost"], ["10.1.2.0/24"])
+    wider = replace(lab, authority=replace(lab.authority, scope=scope))
     assert wider.authority.intermediate().changed
     assert not wider.authority.intermediate().changed
     assert not wider.issue("electrs").changed
@@ -472,7 +473,7 @@ def test_a_wider_scope_makes_a_new_intermediate(lab: Lab) -> None:
 
 def test_check_mode_foretells_a_wider_scope(lab: Lab) -> None:
     lab.bootstrap()
-    wider = replace(lab.authority, scope=pki.scope([DOMAIN, "localhost"], []), check=True)
+    wider = replace(lab.authority, scope=pki.parse_scope([DOMAIN, "localhost"], []), check=True)
     assert wider.intermediate().changed
     assert wider.certificates([want("x", ["localhost"], ["server"])]).changed
 
@@ -577,7 +578,7 @@ def test_edited_public_file_is_refused(lab: Lab, edit: str) -> None:
     lab.authority.crl({leaf.serial_number: "key_compromise"})
     lab.edit(_edits()[edit])
     before = lab.files()
-    without_vault = replace(lab.authority, store=Store(lab.folder, "regtest", vault=None))
+    without_vault = replace(lab.authority, store=AuthorityFiles(lab.folder, "regtest", vault=None))
     for work in (lab.authority.intermediate, lambda: lab.issue("electrs"), lambda: lab.authority.crl({}),
                  lambda: lab.authority.root(None, allow_new=True), without_vault.book):  # fmt: skip
         with pytest.raises(BcmError, match=r"^.*regtest.pki.json was changed by something other than bcm, its seal is"):
@@ -638,13 +639,14 @@ def test_lost_public_file_begins_the_next_generation(lab: Lab) -> None:
         assert lab.authority.store.private.read_bytes() == kept
     made = lab.authority.everything([], generation=2, allow_new=True).book
     assert made.root and (made.root.index, made.root.cross) == (2, None)
-    assert all(pki.number(item.crl) > pki.number(crl) - 3 for item in (made.root, *made.intermediates) if item.crl)
+    lists = [item.crl for item in (made.root, *made.intermediates) if item.crl]
+    assert all(pki.crl_number(item) > pki.crl_number(crl) - 3 for item in lists)
     assert (lab.folder / "regtest.keys.g1.json").read_bytes() == kept
     assert stat.S_IMODE((lab.folder / "regtest.keys.g1.json").stat().st_mode) == 0o600
     later = lab.later(days=1)
     leaf = later.issue("electrs").book.leaves["electrs"].certificate
-    number = pki.number(later.authority.crl({leaf.serial_number: "superseded"}).book.intermediates[0].crl)
-    assert number > pki.number(crl)
+    number = pki.crl_number(later.authority.crl({leaf.serial_number: "superseded"}).book.intermediates[0].crl)
+    assert number > pki.crl_number(crl)
     # once more, and the number is that of the generation that was lost last
     lab.authority.store.public.unlink()
     assert lab.authority.store.lost_generation() == 2
@@ -702,8 +704,8 @@ def test_the_root_of_another_data_center(lab: Lab, make: Callable[..., Lab]) -> 
 def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[..., Lab]) -> None:
     lab.bootstrap()
     key = pki.new_key()
-    other = pki.root(f"{DOMAIN} root g1", key, lab.authority.now, lab.authority.now + timedelta(days=1))
-    lab.edit(lambda content: content["roots"][0].update(certificate=pki.pem(other)), seal=True)
+    other = pki.sign_root(f"{DOMAIN} root g1", key, lab.authority.now, lab.authority.now + timedelta(days=1))
+    lab.edit(lambda content: content["roots"][0].update(certificate=pki.to_pem(other)), seal=True)
     with pytest.raises(BcmError, match=r"regtest.pki.json is damaged, its certificates do not fit together"):
         lab.authority.intermediate()
 
@@ -728,7 +730,7 @@ def test_a_damaged_file(lab: Lab, content: str, fault: str) -> None:
 
 #: what a value may be replaced by
 _ODD: list[Any] = [None, True, -1, 0, 2**70, 1.5, "", "x", "\n", "é", [], {}, [1], {"a": 1}, "2026-01-01T00:00:00",
-                   "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", *map(pki.pem, foreign()),
+                   "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", *map(pki.to_pem, foreign()),
                    "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]  # fmt: skip
 
 
@@ -870,7 +872,7 @@ def test_another_run_that_does_not_end(lab: Lab) -> None:
 
 def test_runs_at_once_agree(lab: Lab) -> None:
     lab.bootstrap()
-    patient = replace(lab, authority=replace(lab.authority, store=Store(lab.folder, "regtest", patience=30)))
+    patient = replace(lab, authority=replace(lab.authority, store=AuthorityFiles(lab.folder, "regtest", patience=30)))
     results: list[bool] = []
     threads = [threading.Thread(target=lambda: results.append(patient.issue("a", "b").changed)) for _n in range(6)]
     for thread in threads:

@@ -53,7 +53,7 @@ def test_linters_of_public_authorities_find_nothing(
     file = tmp_path / "linted.pem"
     for lint, options, items in ((lint_pkix_cert, [], certificates), (lint_crl, ["-t", "CRL", "-p", "PKIX"], lists)):
         for item in items:
-            file.write_text(pki.pem(item), encoding="ascii")
+            file.write_text(pki.to_pem(item), encoding="ascii")
             assert lint.main(["lint", "-s", "NOTICE", *options, str(file)]) == 0
             assert capsys.readouterr().out.strip() == ""
 
@@ -118,7 +118,7 @@ def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], 
         asked = replace(again(asked.name, lab.authority.book(), lab.authority.store.keys()), anew=True)
     serial = int(one["serial"], 16)
     crl = lab.authority.crl({serial: "key_compromise"}).book
-    lists = "".join(pki.pem(item.crl) for item in (*crl.roots, *crl.intermediates) if item.crl)
+    lists = "".join(pki.to_pem(item.crl) for item in (*crl.roots, *crl.intermediates) if item.crl)
     assert "revoked" in _gnutls(lab, one["chain"], told["trust"], lists, purpose)
 
 
@@ -130,7 +130,7 @@ def test_gnutls_accepts_without_networks_and_after_two_rotations(make: Callable[
     lab.authority.everything([asked], generation=2, allow_new=True)
     outcome = lab.authority.everything([asked], generation=3, allow_new=True)
     chain = issued(outcome, asked, now, private=False)["chain"]
-    for trust in (pki.pem(old), lab.report()["trust"]):
+    for trust in (pki.to_pem(old), lab.report()["trust"]):
         assert lab.verify(chain, trust, lab.report()["crl"]) == "OK"
         assert _gnutls(lab, chain, trust, lab.report()["crl"]) == "OK"
 
@@ -154,10 +154,10 @@ def test_openssl_refuses_what_the_intermediate_may_not_certify(
     lab = make(subnets=subnets).bootstrap()
     issuer = lab.authority.book().intermediates[0]
     key = pki.load_key(lab.authority.store.keys()[issuer.key])
-    forged = pki.leaf(
+    forged = pki.sign_leaf(
         "forged", [name], ["server"], pki.new_key().public_key(), issuer.certificate, key, NOW, NOW + timedelta(days=1)
     )
-    found = lab.verify(pki.pem(forged) + pki.pem(issuer.certificate), lab.report()["trust"])
+    found = lab.verify(pki.to_pem(forged) + pki.to_pem(issuer.certificate), lab.report()["trust"])
     assert "permitted subtree violation" in found or "excluded subtree violation" in found
 
 
@@ -167,9 +167,9 @@ def test_openssl_refuses_an_authority_below_the_intermediate(lab: Lab) -> None:
     own = pki.new_key()
     end = NOW + timedelta(days=1)
     scope = lab.authority.scope
-    below = pki.intermediate("below", own.public_key(), issuer.certificate, key, scope, NOW, end)
-    leaf = pki.leaf("x", [DOMAIN], ["server"], own.public_key(), below, own, NOW, end)
-    chain = "".join(map(pki.pem, (leaf, below, issuer.certificate)))
+    below = pki.sign_intermediate("below", own.public_key(), issuer.certificate, key, scope, NOW, end)
+    leaf = pki.sign_leaf("x", [DOMAIN], ["server"], own.public_key(), below, own, NOW, end)
+    chain = "".join(map(pki.to_pem, (leaf, below, issuer.certificate)))
     assert "path length constraint exceeded" in lab.verify(chain, lab.report()["trust"])
 
 
@@ -249,4 +249,4 @@ def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
 )
 def test_scopes_that_are_none(domains: list[str], subnets: list[str], message: str) -> None:
     with pytest.raises(BcmError, match=message):
-        pki.scope(domains, subnets)
+        pki.parse_scope(domains, subnets)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Identities of root keys; what a device derives of them is in test_device."""
+"""Identities of root keys; what a device derives of them is in test_trezor_double."""
 
 from __future__ import annotations
 

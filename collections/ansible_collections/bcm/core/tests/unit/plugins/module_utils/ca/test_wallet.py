@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.device import DeviceError, Trezor
-from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Signers
+from ansible_collections.bcm.core.plugins.module_utils._ca.signer import RootKeys
+from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import DeviceError, Trezor
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 
 from .conftest import Lab
@@ -47,7 +47,7 @@ def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Double]:
 
 @pytest.fixture
 def wallet(make: Callable[..., Lab], double: Double, person: Person) -> Lab:
-    def opener(keys: object, where: object, *, first: bool, confirmations: int) -> AbstractContextManager[Signers]:
+    def opener(keys: object, where: object, *, first: bool, confirmations: int) -> AbstractContextManager[RootKeys]:
         options: dict[str, Any] = {"say": person.told.append, "ask": person.ask, "patience": 2.0}
         return Trezor(double.path, first=first, confirmations=confirmations, **options)
 

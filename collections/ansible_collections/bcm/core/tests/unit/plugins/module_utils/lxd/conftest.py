@@ -166,8 +166,8 @@ class Issue:
         self._begin = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
         for path in (folder / "other.crt", self.root):
             self._key = pki.new_key()
-            self._root = pki.root("root", self._key, self._begin, self._begin + timedelta(days=9))
-            path.write_text(pki.pem(self._root), encoding="ascii")
+            self._root = pki.sign_root("root", self._key, self._begin, self._begin + timedelta(days=9))
+            path.write_text(pki.to_pem(self._root), encoding="ascii")
 
     def __call__(
         self, name: str, *, address: str = "", days: int = 1, through_intermediate: bool = False
@@ -175,15 +175,16 @@ class Issue:
         """A chain of a server at an address, or of a client, which ends in so many days from now; and its key."""
         issuer, signing, chain = self._root, self._key, ""
         if through_intermediate:
-            signing, allowed = pki.new_key(), pki.scope(["bcm"], ["127.0.0.0/8"])
+            signing, allowed = pki.new_key(), pki.parse_scope(["bcm"], ["127.0.0.0/8"])
             end = self._root.not_valid_after_utc
-            issuer = pki.intermediate("between", signing.public_key(), self._root, self._key, allowed, self._begin, end)
-            chain = pki.pem(issuer)
+            public = signing.public_key()
+            issuer = pki.sign_intermediate("between", public, self._root, self._key, allowed, self._begin, end)
+            chain = pki.to_pem(issuer)
         key, names, usage = pki.new_key(), [address] if address else [], ["server" if address else "client"]
         end = self._begin + timedelta(days=3 + days)
-        made = pki.leaf(name, names, usage, key.public_key(), issuer, signing, self._begin, end)
+        made = pki.sign_leaf(name, names, usage, key.public_key(), issuer, signing, self._begin, end)
         paths = self.root.with_name(f"{name}.crt"), self.root.with_name(f"{name}.key")
-        paths[0].write_text(pki.pem(made) + chain, encoding="ascii")
+        paths[0].write_text(pki.to_pem(made) + chain, encoding="ascii")
         paths[1].write_text(pki.key_pem(key), encoding="ascii")
         return paths
 

@@ -76,7 +76,7 @@ class Serial:
 
 
 @dataclass
-class Book:
+class Database:
     """All of it."""
 
     domain: str
@@ -86,7 +86,7 @@ class Book:
     leaves: dict[str, Leaf] = field(default_factory=dict)
     serials: dict[int, Serial] = field(default_factory=dict)
 
-    def copy(self) -> Book:
+    def copy(self) -> Database:
         """One that changes without this one."""
         return replace(
             self,
@@ -189,7 +189,7 @@ class Book:
                     "uri": self.identity(root).uri,
                     "path": self.identity(root).path,
                     "key": root.key,
-                    "certificate": pki.pem(root.certificate),
+                    "certificate": pki.to_pem(root.certificate),
                     "cross": _text(root.cross),
                     "crl": _text(root.crl),
                     "distrusted": root.distrusted,
@@ -197,11 +197,11 @@ class Book:
                 for root in self.roots
             ],
             "intermediates": [
-                {"root": item.root, "certificate": pki.pem(item.certificate), "crl": _text(item.crl)}
+                {"root": item.root, "certificate": pki.to_pem(item.certificate), "crl": _text(item.crl)}
                 for item in self.intermediates
             ],
             "certificates": {
-                name: {"certificate": pki.pem(leaf.certificate), "issuer": leaf.issuer}
+                name: {"certificate": pki.to_pem(leaf.certificate), "issuer": leaf.issuer}
                 for name, leaf in sorted(self.leaves.items())
             },
             "serials": {
@@ -217,10 +217,10 @@ class Book:
         }
 
 
-def from_plain(content: Mapping[str, Any], where: object) -> tuple[Book, datetime]:
+def from_plain(content: Mapping[str, Any], where: object) -> tuple[Database, datetime]:
     """The book, and when it was written. Raises BcmError for one that nobody wrote like that."""
     try:
-        book = Book(content["domain"], content["provider"])
+        book = Database(content["domain"], content["provider"])
         for item in content["roots"]:
             certificate, cross, crl = _load(item["certificate"]), _maybe(item["cross"]), _crl(item["crl"])
             book.roots.append(Root(item["index"], certificate, cross, crl, item["distrusted"]))
@@ -241,7 +241,7 @@ def from_plain(content: Mapping[str, Any], where: object) -> tuple[Book, datetim
         raise BcmError(f"{where} is damaged, its certificates do not fit together: put a copy of it back") from error
 
 
-def _check(book: Book) -> None:
+def _check(book: Database) -> None:
     """Every certificate is signed by whom it should be, and says what it has to. Raises what `from_plain` expects."""
     roots = {root.index: root for root in book.roots}
     keys = {root.key: root.certificate.public_key() for root in book.roots}
@@ -266,7 +266,7 @@ def _check(book: Book) -> None:
     issuers: list[Root | Intermediate] = [*book.roots, *book.intermediates]
     for issuer in issuers:
         if issuer.crl is not None:
-            pki.number(issuer.crl)
+            pki.crl_number(issuer.crl)
 
 
 def _moment(text: str) -> datetime:
@@ -277,7 +277,7 @@ def _moment(text: str) -> datetime:
 
 
 def _text(item: x509.Certificate | x509.CertificateRevocationList | None) -> str | None:
-    return None if item is None else pki.pem(item)  # a list that is empty is false
+    return None if item is None else pki.to_pem(item)  # a list that is empty is false
 
 
 def _load(text: str) -> x509.Certificate:

@@ -43,7 +43,7 @@ class InUse(DeviceError):
     """Another process on this machine has the device."""
 
 
-class Line:
+class TimedTransport:
     """A transport of trezorlib with a deadline on each wait: of itself it has none, on some not even for writing."""
 
     def __init__(self, wrapped: transport.Transport, patience: float) -> None:
@@ -53,16 +53,16 @@ class Line:
         self._wrapped, self._patience = wrapped, patience
         self._read: _Answers[bytes] | None = None
 
-    def __enter__(self) -> Line:
-        _within(ANSWER, self._wrapped.__enter__)
+    def __enter__(self) -> TimedTransport:
+        _run_within(ANSWER, self._wrapped.__enter__)
         return self
 
     def __exit__(self, *_details: object) -> None:
         with contextlib.suppress(exceptions.TrezorException):
-            _within(ANSWER, partial(self._wrapped.__exit__, None, None, None))
+            _run_within(ANSWER, partial(self._wrapped.__exit__, None, None, None))
 
     def write_chunk(self, chunk: bytes, /) -> None:
-        _within(ANSWER, partial(self._wrapped.write_chunk, chunk))
+        _run_within(ANSWER, partial(self._wrapped.write_chunk, chunk))
 
     def read_chunk(self, *, timeout: float | None = None) -> bytes:
         if timeout is None:
@@ -70,7 +70,7 @@ class Line:
         if self._wrapped.PATH_PREFIX == "bridge":
             chunk = self._read_bridge(timeout)
         else:
-            with _wired():
+            with _transport_errors():
                 # which keeps to its time-out by itself, and in a thread would take the next answer too after an
                 # interrupt
                 chunk = self._wrapped.read_chunk(timeout=timeout)
@@ -84,14 +84,14 @@ class Line:
         is not given up: what comes later is the answer to whatever asked for it later.
         """
         if self._read is None:
-            self._read = _started(self._wrapped.read_chunk)
-        chunk = _answer_of(self._read, timeout)
+            self._read = _start_in_thread(self._wrapped.read_chunk)
+        chunk = _wait_for(self._read, timeout)
         self._read = None
         return chunk
 
 
 @contextlib.contextmanager
-def _wired() -> Iterator[None]:
+def _transport_errors() -> Iterator[None]:
     """Make a TransportException of what transports raise: errors of sockets, libusb and the bridge's HTTP client."""
     try:
         yield
@@ -102,18 +102,18 @@ def _wired() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def _within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
+def _run_within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
     """What it returns; a TransportException if it raises anything, or takes longer."""
-    return _answer_of(_started(work), seconds)
+    return _wait_for(_start_in_thread(work), seconds)
 
 
-def _started(work: Callable[[], _Answer]) -> _Answers[_Answer]:
+def _start_in_thread(work: Callable[[], _Answer]) -> _Answers[_Answer]:
     """Where its answer, or the TransportException that it raised, is going to be."""
     answers: _Answers[_Answer] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            with _wired():
+            with _transport_errors():
                 answers.put((work(), None))
         except exceptions.TrezorException as error:
             answers.put((None, error))
@@ -122,7 +122,7 @@ def _started(work: Callable[[], _Answer]) -> _Answers[_Answer]:
     return answers
 
 
-def _answer_of(answers: _Answers[_Answer], seconds: float) -> _Answer:
+def _wait_for(answers: _Answers[_Answer], seconds: float) -> _Answer:
     try:
         answer, fault = answers.get(timeout=seconds)
     except queue.Empty:
@@ -132,19 +132,19 @@ def _answer_of(answers: _Answers[_Answer], seconds: float) -> _Answer:
     return cast("_Answer", answer)
 
 
-def find(path: str | None) -> transport.Transport:
+def find_device(path: str | None) -> transport.Transport:
     """The one device there is, or the one at a path."""
     begun = time.monotonic()
     for _again in range(_ASKED if path else 0):
         try:
-            return _within(ANSWER, partial(transport.get_transport, path))
+            return _run_within(ANSWER, partial(transport.get_transport, path))
         except exceptions.TrezorException:
             if time.monotonic() - begun > ANSWER / 2:
                 break
     try:
-        every = _within(ANSWER, transport.enumerate_devices)
+        every = _run_within(ANSWER, transport.enumerate_devices)
     except exceptions.TrezorException as error:
-        raise DeviceError(f"Trezor: the search for it failed: {one_line(error)}; set {_SETTING}") from error
+        raise DeviceError(f"Trezor: the search for it failed: {error_text(error)}; set {_SETTING}") from error
     found = [one for one in every if one.get_path().startswith(path or "")]
     if not path and any(one.PATH_PREFIX == "bridge" for one in found):  # which has what is on USB, and holds it
         found = [one for one in found if one.PATH_PREFIX in ("bridge", "udp")]
@@ -158,7 +158,7 @@ def find(path: str | None) -> transport.Transport:
 
 
 @contextlib.contextmanager
-def alone(path: str) -> Iterator[None]:
+def exclusive_use(path: str) -> Iterator[None]:
     """Keep other runs on this machine from talking to the device."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or default) / "bcm"
@@ -175,6 +175,6 @@ def alone(path: str) -> Iterator[None]:
         yield
 
 
-def one_line(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What an error says."""
     return " ".join((str(error) or type(error).__name__).split())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import due
-from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Root
 from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def rows(book: Book, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
+def rows(book: Database, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
     """A row for each certificate in use; ``everything``: also for those that were replaced, and are not forgotten."""
 
     def row(name: str, certificate: x509.Certificate, purpose: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def rows(book: Book, now: datetime, everything: bool = False) -> list[dict[str, 
     return found
 
 
-def list_rows(book: Book, now: datetime) -> list[dict[str, Any]]:
+def list_rows(book: Database, now: datetime) -> list[dict[str, Any]]:
     """The same for revocation lists."""
     lists = [(f"root g{root.index}", root.crl) for root in book.trusted(now)]
     lists += [(pki.common_name(item.certificate), item.crl) for item in book.intermediates]
@@ -74,7 +74,7 @@ def for_people(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def root_facts(book: Book, root: Root, for_programs: bool) -> dict[str, Any]:
+def root_facts(book: Database, root: Root, for_programs: bool) -> dict[str, Any]:
     """What identifies a root; for people the fingerprint stands in two lines, as it is compared by eye."""
     text = pki.fingerprint(root.certificate)
     groups = [text[start : start + 4].upper() for start in range(0, len(text), 4)]
@@ -88,7 +88,7 @@ def root_facts(book: Book, root: Root, for_programs: bool) -> dict[str, Any]:
     }
 
 
-def detail(book: Book, name: str, now: datetime) -> dict[str, Any]:
+def detail(book: Database, name: str, now: datetime) -> dict[str, Any]:
     """All that is public of a certificate."""
     leaf = book.leaves[name]
     certificate = leaf.certificate
@@ -102,13 +102,13 @@ def detail(book: Book, name: str, now: datetime) -> dict[str, Any]:
         "issuer": certificate.issuer.rfc4514_string().removeprefix("CN="),
         "key": curve.name if curve else f"RSA {key.key_size}" if hasattr(key, "key_size") else "Ed25519",
         "fingerprint": pki.fingerprint(certificate),
-        "chain": "".join(map(pki.pem, book.chain(leaf, now))),
+        "chain": "".join(map(pki.to_pem, book.chain(leaf, now))),
     }
 
 
 def qr_code(root: Root) -> list[str]:
     """The root for a camera, or its fingerprint if the terminal has no room for that."""
-    made = qr.code(pki.pem(root.certificate))
+    made = qr.code(pki.to_pem(root.certificate))
     if qr.fits(made):
         return ["The root's certificate:", *qr.drawn(made)]
     columns, lines = qr.size(made)

@@ -52,7 +52,7 @@ class _Private:
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.seal))
 
 
-class Store:
+class AuthorityFiles:
     """The files of one authority below ``directory``, the private one in a vault.
 
     ``vault`` None: who only reads what is public, and cannot open what is encrypted. He is told of every change by

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, Want, Wants, again
-from ansible_collections.bcm.core.plugins.module_utils._ca.book import Book
-from ansible_collections.bcm.core.plugins.module_utils._ca.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
 from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
 from ansible_collections.bcm.core.plugins.module_utils._plan.network import subnets
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import authority
@@ -27,7 +27,7 @@ class _Every(dict[str, str]):
         return True
 
 
-class _Public(Store):
+class _Public(AuthorityFiles):
     """What is public, as if no key were lost: says what is to be done without the device that opens the vault."""
 
     def keys(self) -> dict[str, str]:
@@ -82,14 +82,14 @@ def carry_out(datacenter: DataCenter, work: Callable[[Authority], Outcome]) -> O
 def present(names: Sequence[str]) -> Wants:
     """These anew, or without names all that are to be kept up: who was revoked was not meant to come back."""
 
-    def wanted(book: Book, keys: Container[str]) -> list[Want]:
+    def wanted(book: Database, keys: Container[str]) -> list[Want]:
         kept = names or current(book)
         return [replace(again(name, book, keys), anew=bool(names)) for name in kept]
 
     return wanted
 
 
-def current(book: Book) -> list[str]:
+def current(book: Database) -> list[str]:
     """Names of certificates that are not revoked."""
     known = book.serials
     numbers = {name: leaf.certificate.serial_number for name, leaf in book.leaves.items()}

@@ -35,9 +35,9 @@ from trezorlib import messages as m
 from trezorlib.client import AppManifest, get_client
 from trezorlib.transport import bridge
 
-from ansible_collections.bcm.core.plugins.module_utils._ca import device, line
-from ansible_collections.bcm.core.plugins.module_utils._ca.device import DeviceError, Trezor
+from ansible_collections.bcm.core.plugins.module_utils._ca import device_transport, trezor
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
+from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import DeviceError, Trezor
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import MATRIX, Double, Settings
@@ -83,7 +83,7 @@ class Person:
         return self.typed.pop(0) if len(self.typed) > 1 else self.typed[0]
 
 
-def trezor(double: Double, person: Person | None = None, **options: Any) -> Trezor:
+def open_trezor(double: Double, person: Person | None = None, **options: Any) -> Trezor:
     person = person or Person()
     return Trezor(double.path, **{"ask": person.ask, "say": person.told.append, "patience": 1.0, **options})
 
@@ -204,7 +204,7 @@ def test_double_signs_certificates(emulated: Emulated, model: str) -> None:
         assert hashlib.sha256(certificate.tbs_certificate_bytes).hexdigest() == vector["challenge_hidden"]
         signature = emulated.sign(vector).signature
         numbers = (int.from_bytes(signature[1:33], "big"), int.from_bytes(signature[33:], "big"))
-        assert device.encode_dss_signature(*numbers).hex() == vector["signature"]
+        assert trezor.encode_dss_signature(*numbers).hex() == vector["signature"]
 
 
 def test_double_has_the_keys_of_agents(emulated: Emulated) -> None:
@@ -284,7 +284,7 @@ def test_double_as_a_program(tmp_path: Path) -> None:
 
 def test_signs_as_the_root(plug: Callable[..., Double], model: str) -> None:
     double, person = plug(BOTH[model]), Person()
-    with trezor(double, person, confirmations=2) as used:
+    with open_trezor(double, person, confirmations=2) as used:
         root = used.root(IDENTITY, None)
         for shown_text in (SHOWN, "inter g1 00000000"):
             root.public_key().verify(root.sign(b"tbs", shown_text), b"tbs", ec.ECDSA(hashes.SHA256()))
@@ -311,7 +311,7 @@ def test_signs_and_decrypts_for_agents(plug: Callable[..., Double]) -> None:
         for vector in VECTORS["signatures"]
         if vector["identity"]["proto"] in ("gpg", "ssh") and vector["curve"] == "ed25519"
     ]
-    with trezor(double, person) as used:
+    with open_trezor(double, person) as used:
         for vector in signatures:
             assert used.public_key(vector["path"], "ed25519").hex() == vector["public_key"]
             challenge = bytes.fromhex(vector["challenge_hidden"])
@@ -327,11 +327,11 @@ def test_signs_and_decrypts_for_agents(plug: Callable[..., Double]) -> None:
 
 def test_the_key_is_that_of_the_path_and_the_generation(plug: Callable[..., Double]) -> None:
     double = plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         keys = [used.root(Identity(domain, index), None).public_key() for domain in ("a.b", "a.c") for index in (1, 2)]
         vault = [used.vault_secret(domain) for domain in ("a.b", "a.c", "a.b")]
     node = doubles.Node.master(doubles.CURVES["nist256p1"], doubles.seed(double.settings.mnemonic, PASSPHRASE))
-    expected = device._point(node.at(Identity("a.c", 2).numbers).public_key)
+    expected = trezor._point(node.at(Identity("a.c", 2).numbers).public_key)
     assert keys[3] == expected
     assert len({key.public_numbers() for key in keys}) == 4
     assert (len(vault[0]), vault[0] == vault[2], vault[0] == vault[1]) == (64, True, False)
@@ -339,7 +339,7 @@ def test_the_key_is_that_of_the_path_and_the_generation(plug: Callable[..., Doub
 
 def test_ends_its_session(plug: Callable[..., Double], model: str) -> None:
     double = plug(BOTH[model])
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         used.root(IDENTITY, None).sign(b"tbs", SHOWN)
         assert PASSPHRASE in double.sessions.values()
     assert set(double.sessions.values()) <= {None}
@@ -350,29 +350,29 @@ def test_another_process_of_the_run_asks_for_no_passphrase(
 ) -> None:
     double, person, kept = plug(), Person(), tmp_path / "run/bcm/session"
     monkeypatch.setenv("BCM_TREZOR_SESSION", str(kept))
-    with trezor(double, person) as used:
+    with open_trezor(double, person) as used:
         secret = used.vault_secret("dc1.example")
     assert kept.stat().st_mode & 0o777 == 0o600
-    with trezor(double, person, kept=kept) as used:
+    with open_trezor(double, person, kept=kept) as used:
         assert used.vault_secret("dc1.example") == secret
         key = used.root(IDENTITY, None).public_key()
     assert len(person.asked) == 1
     # what was typed once is not good enough for a first root
-    with trezor(double, person, kept=kept, first=True) as used:
+    with open_trezor(double, person, kept=kept, first=True) as used:
         assert used.root(IDENTITY, None).public_key() == key
     assert len(person.asked) == 3
-    trezor(double, kept=kept).end()
+    open_trezor(double, kept=kept).end()
     assert not kept.exists()
-    trezor(double, kept=kept).end()
-    with trezor(double, person, kept=kept) as used:  # the first of another run
+    open_trezor(double, kept=kept).end()
+    with open_trezor(double, person, kept=kept) as used:  # the first of another run
         used.root(IDENTITY, key)
     double.unplug()
     double.plug()
-    with trezor(double, person, kept=kept) as used:  # has forgotten what was kept
+    with open_trezor(double, person, kept=kept) as used:  # has forgotten what was kept
         used.root(IDENTITY, key)
     assert len(person.asked) == 5
     double.unplug()
-    trezor(double, kept=kept).end()
+    open_trezor(double, kept=kept).end()
     assert not kept.exists()
 
 
@@ -380,11 +380,11 @@ def test_the_end_waits_for_who_is_being_ended_too(
     plug: Callable[..., Double], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double, kept, waited = plug(), tmp_path / "session", threading.Event()
-    with trezor(double, kept=kept) as used:
+    with open_trezor(double, kept=kept) as used:
         used.root(IDENTITY, None)
-    monkeypatch.setattr(device.time, "sleep", lambda _seconds: waited.set())
-    ending = threading.Thread(target=trezor(double, kept=kept).end)
-    with line.alone(double.path):
+    monkeypatch.setattr(trezor.time, "sleep", lambda _seconds: waited.set())
+    ending = threading.Thread(target=open_trezor(double, kept=kept).end)
+    with device_transport.exclusive_use(double.path):
         ending.start()
         assert waited.wait(10)
         assert kept.exists()
@@ -397,17 +397,17 @@ def test_the_end_does_not_wait_for_ever(
     plug: Callable[..., Double], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double, kept = plug(), tmp_path / "session"
-    with trezor(double, kept=kept) as used:
+    with open_trezor(double, kept=kept) as used:
         used.root(IDENTITY, None)
-    monkeypatch.setattr(device, "ANSWER", 0.0)
-    with line.alone(double.path):
-        trezor(double, kept=kept).end()
+    monkeypatch.setattr(trezor, "ANSWER", 0.0)
+    with device_transport.exclusive_use(double.path):
+        open_trezor(double, kept=kept).end()
     assert not kept.exists()
 
 
 def test_a_wrong_passphrase_is_not_kept(plug: Callable[..., Double], tmp_path: Path) -> None:
     double, kept = plug(), tmp_path / "session"
-    with pytest.raises(DeviceError, match="wrong passphrase"), trezor(double, kept=kept) as used:
+    with pytest.raises(DeviceError, match="wrong passphrase"), open_trezor(double, kept=kept) as used:
         used.root(IDENTITY, stranger())
     assert not kept.exists()
     assert PASSPHRASE not in double.sessions.values()
@@ -415,7 +415,7 @@ def test_a_wrong_passphrase_is_not_kept(plug: Callable[..., Double], tmp_path: P
 
 def test_the_first_time_the_passphrase_is_asked_for_twice(plug: Callable[..., Double], model: str) -> None:
     double, person = plug(BOTH[model]), Person()
-    with trezor(double, person, first=True) as used:
+    with open_trezor(double, person, first=True) as used:
         used.root(IDENTITY, None)
     assert len(person.asked) == (2 if model.startswith("T1") else 0)
     assert len(shown(double, "passphrase")) == 2
@@ -426,7 +426,7 @@ def test_two_different_passphrases(plug: Callable[..., Double], model: str, alwa
     double = plug(BOTH[model], typed=[PASSPHRASE, "other"], passphrase_always_on_device=always and model[1] == "2")
     person = Person(PASSPHRASE, "other")
     said = '^Trezor "double": the two passphrases differ: run it again'
-    with pytest.raises(DeviceError, match=said), trezor(double, person, first=True) as used:
+    with pytest.raises(DeviceError, match=said), open_trezor(double, person, first=True) as used:
         used.root(IDENTITY, None)
     assert set(double.sessions.values()) <= {None}
 
@@ -434,19 +434,19 @@ def test_two_different_passphrases(plug: Callable[..., Double], model: str, alwa
 def test_the_empty_passphrase(plug: Callable[..., Double], model: str) -> None:
     double = plug(BOTH[model], typed=[""])
     said = "the empty passphrase protects nothing"
-    with pytest.raises(DeviceError, match=said), trezor(double, Person(""), first=True) as used:
+    with pytest.raises(DeviceError, match=said), open_trezor(double, Person(""), first=True) as used:
         used.root(IDENTITY, None)
 
 
 def test_a_passphrase_that_no_device_takes(plug: Callable[..., Double]) -> None:
-    with pytest.raises(DeviceError, match="passphrases of 50 bytes"), trezor(plug(), Person("é" * 26)) as used:
+    with pytest.raises(DeviceError, match="passphrases of 50 bytes"), open_trezor(plug(), Person("é" * 26)) as used:
         used.root(IDENTITY, None)
 
 
 def test_a_locked_device(plug: Callable[..., Double], model: str) -> None:
     double = plug(BOTH[model], locked=True)
     person = Person("".join(str(MATRIX.index(digit) + 1) for digit in "1234"), PASSPHRASE)
-    with trezor(double, person) as used:
+    with open_trezor(double, person) as used:
         used.root(IDENTITY, None)
     assert not double.settings.locked
 
@@ -478,12 +478,12 @@ FAULTS: dict[str, tuple[Settings, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr(line, "ANSWER", 0.5)
+    monkeypatch.setattr(device_transport, "ANSWER", 0.5)
     settings, changes, said = FAULTS[fault]
     double = plug(settings, **changes)
     person = Person("1234", PASSPHRASE) if "pin" in changes else Person()
     refused = pytest.raises(DeviceError, match=f'^Trezor "double".*{said}')
-    with refused as raised, trezor(double, person, patience=0.3) as used:
+    with refused as raised, open_trezor(double, person, patience=0.3) as used:
         used.root(IDENTITY, None).sign(b"tbs", SHOWN)
     assert "\n" not in str(raised.value)
     assert PASSPHRASE not in double.sessions.values() or fault in ("unplugged", "unplugged-inside", "crashed")
@@ -491,14 +491,14 @@ def test_faults(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch, fa
     double.unplug()
     double.settings = Settings(**{**vars(settings), "answers": [], "typed": [PASSPHRASE]})
     double.plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         used.root(IDENTITY, None).sign(b"tbs", SHOWN)
 
 
 @pytest.mark.parametrize("answer", ["cancel", "hang"])
 def test_the_same_device_is_usable_at_once(plug: Callable[..., Double], answer: str) -> None:
     double = plug(answers=["confirm", "confirm", answer])
-    with trezor(double, patience=0.3) as used:
+    with open_trezor(double, patience=0.3) as used:
         root = used.root(IDENTITY, None)
         with pytest.raises(DeviceError):
             root.sign(b"tbs", SHOWN)
@@ -506,9 +506,9 @@ def test_the_same_device_is_usable_at_once(plug: Callable[..., Double], answer: 
 
 
 def test_unplugged_between_signatures(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "ANSWER", 0.5)
+    monkeypatch.setattr(device_transport, "ANSWER", 0.5)
     double = plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         root = used.root(IDENTITY, None)
         root.sign(b"tbs", SHOWN)
         double.unplug()
@@ -518,7 +518,7 @@ def test_unplugged_between_signatures(plug: Callable[..., Double], monkeypatch: 
 
 def test_plugged_in_again_between_signatures(plug: Callable[..., Double]) -> None:
     double = plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         root = used.root(IDENTITY, None)
         double.unplug()
         double.plug()
@@ -528,24 +528,24 @@ def test_plugged_in_again_between_signatures(plug: Callable[..., Double]) -> Non
 
 def test_another_root(plug: Callable[..., Double]) -> None:
     double, other = plug(), plug(mnemonic=" ".join(["abandon"] * 11 + ["about"]), label="other")
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         pinned = used.root(IDENTITY, None).public_key()
     for device_, person in ((other, Person()), (double, Person("wrong"))):
         with (
             pytest.raises(DeviceError, match="another key than the root of dc1.example: it is the wrong passphrase or"),
-            trezor(device_, person) as used,
+            open_trezor(device_, person) as used,
         ):
             used.root(IDENTITY, pinned)
         assert shown(device_) == []
     twin = plug(label="recovered")  # same seed and passphrase
-    with trezor(twin) as used, trezor(double) as first:
+    with open_trezor(twin) as used, open_trezor(double) as first:
         used.root(IDENTITY, pinned)
         assert used.vault_secret("dc1.example") == first.vault_secret("dc1.example")
 
 
 def test_a_signature_that_is_wrong(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch) -> None:
     double = plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         root = used.root(IDENTITY, None)
         sign = doubles.Node.sign
         monkeypatch.setattr(doubles.Node, "sign", lambda node, digest: sign(node, digest[::-1]))
@@ -731,8 +731,8 @@ def test_a_bridge_has_what_is_on_usb(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.path
 
     monkeypatch.setattr(transport, "enumerate_devices", lambda: [Named("webusb:001:1"), Named("bridge:1")])
-    assert line.find(None).get_path() == "bridge:1"
-    assert line.find("webusb").get_path() == "webusb:001:1"
+    assert device_transport.find_device(None).get_path() == "bridge:1"
+    assert device_transport.find_device("webusb").get_path() == "webusb:001:1"
 
 
 def test_one_that_is_slow_to_answer_is_there() -> None:
@@ -749,17 +749,17 @@ def test_one_that_is_slow_to_answer_is_there() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         path = f"udp:127.0.0.1:{slow.getsockname()[1]}"
-        assert line.find(path).get_path() == path
+        assert device_transport.find_device(path).get_path() == path
         thread.join()
 
 
 def test_two_runs_at_once(plug: Callable[..., Double]) -> None:
     double = plug()
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         with pytest.raises(DeviceError, match=f"^Trezor at {double.path}: another run is using it: wait"):
-            trezor(double).__enter__()
+            open_trezor(double).__enter__()
         used.root(IDENTITY, None)
-    with trezor(double) as used:
+    with open_trezor(double) as used:
         used.root(IDENTITY, None)
 
 
@@ -770,25 +770,25 @@ def test_a_model_with_another_protocol(plug: Callable[..., Double], monkeypatch:
 
     monkeypatch.setattr(doubles.Double, "_cancel", cancel)
     with pytest.raises(DeviceError, match="THP.*use a Model One"):
-        trezor(plug()).__enter__()
+        open_trezor(plug()).__enter__()
 
 
 def test_a_line_that_blocks(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPatch) -> None:
     """As USB may, where trezorlib writes again and again."""
-    monkeypatch.setattr(line, "ANSWER", 0.3)
+    monkeypatch.setattr(device_transport, "ANSWER", 0.3)
     monkeypatch.setattr(transport.udp.UdpTransport, "write_chunk", lambda self, chunk: time.sleep(3))
     with pytest.raises(DeviceError, match="^Trezor: it answers no more while opening it"):
-        trezor(plug()).__enter__()
+        open_trezor(plug()).__enter__()
 
 
 def test_a_domain_that_no_device_takes(plug: Callable[..., Double]) -> None:
-    with pytest.raises(DeviceError, match="longer than the 63 bytes"), trezor(plug()) as used:
+    with pytest.raises(DeviceError, match="longer than the 63 bytes"), open_trezor(plug()) as used:
         used.root(Identity("a" * 64, 1), None)
 
 
 def test_nothing_secret_is_logged(plug: Callable[..., Double], caplog: pytest.LogCaptureFixture) -> None:
     double = plug()
-    with caplog.at_level(1, logger=""), trezor(double) as used:
+    with caplog.at_level(1, logger=""), open_trezor(double) as used:
         used.vault_secret("dc1.example")
     assert [record for record in caplog.records if record.name.startswith("trezorlib")] == []
     assert logging.getLogger("trezorlib").level == logging.CRITICAL
@@ -796,6 +796,6 @@ def test_nothing_secret_is_logged(plug: Callable[..., Double], caplog: pytest.Lo
 
 
 def test_without_trezorlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "exceptions", None)
+    monkeypatch.setattr(trezor, "exceptions", None)
     with pytest.raises(BcmError, match="install the Python package trezor"):
         Trezor().__enter__()

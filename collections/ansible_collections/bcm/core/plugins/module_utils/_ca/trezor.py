@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from .._errors import BcmError
 from .._read import read_object
 from . import pinentry
-from .line import ANSWER, DeviceError, InUse, Line, alone, find, one_line
+from .device_transport import ANSWER, DeviceError, InUse, TimedTransport, error_text, exclusive_use, find_device
 
 # At its more talkative levels it logs session ids, which open a wallet, and whole messages. Faults are raised anyway.
 logging.getLogger("trezorlib").setLevel(logging.CRITICAL)
@@ -57,7 +57,7 @@ _HOST_LENGTH = 63
 
 
 class Trezor:
-    """A context in which this run has the device to itself; `Signers`. All methods raise DeviceError.
+    """A context in which this run has the device to itself; `RootKeys`. All methods raise DeviceError.
 
     ``path`` says which, as trezorlib does ("webusb", "udp:127.0.0.1:21324"), or TREZOR_PATH does. ``first`` asks for
     the passphrase twice, since nothing is known yet that tells a mistyped one. ``say`` tells the person what is on
@@ -91,9 +91,9 @@ class Trezor:
         if exceptions is None:
             raise DeviceError("A Trezor cannot be used: install the Python package trezor")
         with contextlib.ExitStack() as stack:
-            found = find(self._path)
-            stack.enter_context(alone(found.get_path()))
-            self._line = Line(found, self._patience)
+            found = find_device(self._path)
+            stack.enter_context(exclusive_use(found.get_path()))
+            self._line = TimedTransport(found, self._patience)
             with self._doing("opening it"):
                 stack.enter_context(self._line)
                 self._connect()
@@ -321,7 +321,7 @@ class Trezor:
         except transport.TransportException as error:
             self._lost = True
             raise DeviceError(
-                f"{self.name}: lost while {what} ({one_line(error)}): plug it in and run it again; if it is plugged "
+                f"{self.name}: lost while {what} ({error_text(error)}): plug it in and run it again; if it is plugged "
                 "in, install Trezor's udev rules"
             ) from error
         except exceptions.InvalidSessionError as error:
@@ -330,7 +330,7 @@ class Trezor:
         except exceptions.PinException as error:
             raise DeviceError(f"{self.name}: wrong PIN while {what}: run it again with the right one") from error
         except (exceptions.TrezorException, KeyError, ValueError, EOFError) as error:
-            raise DeviceError(f"{self.name}: refused while {what}: {one_line(error)}; update its firmware") from error
+            raise DeviceError(f"{self.name}: refused while {what}: {error_text(error)}; update its firmware") from error
 
     def _withdraw(self) -> None:
         """Take back what is on the screen."""
