@@ -29,6 +29,8 @@ _FROZEN = ("Freezing", "Frozen")
 _ALIVE = (*_RUNNING, *_FROZEN)
 # Seconds after which an instance is told again to shut down: before its systemd listens, the signal is lost.
 _SIGNAL = 10
+# Seconds between attempts to shut down.
+_PAUSE = 0.2
 
 #: Keys of a network whose setting is what it is without them.
 _USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
@@ -468,11 +470,20 @@ class InstanceHandler(Handler):
                 self._state(client, resource, action, {"action": action, "force": force, "timeout": seconds})
                 return
             except LxdError as error:
-                if force or isinstance(error, Unreachable):
+                if isinstance(error, Unreachable):
                     raise
+                # liblxc loses sight of a container that stops on a busy host, and LXD then reports a failure.
                 body = self.read(client, resource)[0]
-                if body is None or body["status"] != "Running" or time.monotonic() > end:
+                status = body["status"] if body else "Stopped"  # an ephemeral instance is deleted when it stops
+                if status == "Stopped":
+                    if action == "restart":
+                        self._state(client, resource, action, {"action": "start"})
+                    return
+                if force:
+                    raise
+                if status not in (*_RUNNING, "Stopping") or time.monotonic() > end:
                     raise type(error)(f"{error}; see what keeps it from shutting down, or set force_stop") from error
+            time.sleep(_PAUSE)
 
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
         self.call(client, resource, verb, "PUT", f"{resource.path}/state", body)

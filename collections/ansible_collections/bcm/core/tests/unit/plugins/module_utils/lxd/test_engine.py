@@ -46,6 +46,8 @@ class Memory:
         self.liblxc: Callable[[str, dict[str, Any]], str] | None = None
         self.given: dict[str, str] = {}
         self.states: dict[str, Any] = {}
+        #: the states in which instances are found after attempts to shut them down that fail
+        self.after_failures: list[str] = []
         self.endpoint = SimpleNamespace(name="memory")
 
     def require(self, extension: str, what: str) -> None:
@@ -116,6 +118,9 @@ class Memory:
 
     def _act(self, path: str, action: str) -> None:
         body = self.objects[path]
+        if self.after_failures and action in ("stop", "restart"):
+            body["status"] = self.after_failures.pop(0)
+            raise LxdError("Failed shutting down instance: shutting down the container failed")
         if action == "restart" and body["status"] == "Frozen":
             raise LxdError("Instance is not running")
         if action in ("start", "restart") and self.liblxc:
@@ -590,6 +595,35 @@ def test_an_instance_of_somebody_elses_with_a_similar_name_is_left_alone() -> No
     assert instances(server) == {"i": ("a", "Running", "old"), "i-replaced": ("", "Stopped", "")}
     apply(server, {"kind": "instance", "name": "i", "state": "absent"})
     assert list(instances(server)) == ["i-replaced"]
+
+
+# -- shutting down -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [["Stopped"], ["Running", "Stopping", "Stopped"], ["Running"], ["Ready", "Stopping"]])
+@pytest.mark.parametrize("state", ["stopped", "restarted", "absent"])
+def test_a_shutdown_that_is_said_to_have_failed_is_followed_to_its_end(after: list[str], state: str) -> None:
+    server = deployed()
+    server.after_failures = list(after)
+    apply(server, {"kind": "instance", "name": "i", "state": state})
+    assert server.after_failures == []
+    status = server.objects["/1.0/instances/i"]["status"] if state != "absent" else None
+    assert status == {"stopped": "Stopped", "restarted": "Running", "absent": None}[state]
+
+
+@pytest.mark.parametrize("after", ["Error", "Aborting"])
+def test_a_shutdown_that_failed_is_an_error(after: str) -> None:
+    server = deployed()
+    server.after_failures = [after]
+    with pytest.raises(ApplyError, match="^Failed .*shutting down the container failed; see what keeps it"):
+        apply(server, {"kind": "instance", "name": "i", "state": "stopped"})
+
+
+def test_a_shutdown_has_a_deadline() -> None:
+    server = deployed()
+    server.after_failures = ["Running"] * 100
+    with pytest.raises(ApplyError, match="see what keeps it from shutting down, or set force_stop$"):
+        apply(server, {"kind": "instance", "name": "i", "state": "stopped", "deadline": 1})
 
 
 # -- what takes effect at start ----------------------------------------------------------------------------------------
