@@ -8,22 +8,22 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: progress
 type: stdout
-short_description: Progress for people, a report for programs
+short_description: Show progress to people, and a report to programs
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Shows one line for each phase and for each step that changed something, with the time since the start, and what is
-    under way while it lasts.
-  - Shows an error as one message, and at the end the report of the playbook.
-  - Nothing is shown for steps that changed nothing, unless the verbosity is raised.
+  - Shows one line for each phase and for each step that changed something, with the time since the start, and the
+    running steps while they last.
+  - Shows an error as one message, and the report of the playbook at the end.
+  - Steps that changed nothing are shown only with a higher verbosity.
 requirements:
   - set as C(stdout_callback) in the configuration
 options:
   json:
     description:
-      - Write nothing but the report, as JSON, to the standard output. Everything else goes to the standard error.
-      - After a failure the JSON object is C(failed) with a list of C(errors) instead.
+      - Write only the report, as JSON, to the standard output. Everything else goes to the standard error.
+      - After a failure, the JSON object has C(failed) and a list of C(errors) instead.
     type: bool
     default: false
     env:
@@ -32,7 +32,7 @@ options:
       - section: callback_progress
         key: json
   result_format:
-    description: How results are written when the verbosity is raised.
+    description: The format of results with a higher verbosity.
     type: str
     choices: [json, yaml]
     default: yaml
@@ -42,7 +42,7 @@ options:
       - section: defaults
         key: callback_result_format
   pretty_results:
-    description: Whether results are written over several lines.
+    description: Whether results are written on several lines.
     type: bool
     env:
       - name: ANSIBLE_CALLBACK_FORMAT_PRETTY

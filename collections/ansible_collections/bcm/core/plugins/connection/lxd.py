@@ -10,11 +10,11 @@ author: Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 short_description: Run tasks in LXD and Incus instances through the REST API
 version_added: 0.1.0
 description:
-  - Runs commands and moves files over the REST API of LXD or Incus. Neither an SSH server in the instance nor the
-    program C(lxc) on the controller takes part.
-  - One shell per task and host runs in the instance and gets all commands and files of that task, which makes a
-    command cost about a millisecond.
-  - The endpoint may be a unix socket, C(https://) or C(ssh://), so instances on other machines are reached the same
+  - Runs commands and copies files over the REST API of LXD or Incus. It needs neither an SSH server in the instance nor
+    the program C(lxc) on the controller.
+  - One shell per task and host runs in the instance and receives all commands and files of that task, so a command
+    costs about a millisecond.
+  - The endpoint may be a unix socket, C(https://) or C(ssh://), so instances on other machines are reached in the same
     way.
 extends_documentation_fragment:
   - bcm.core.lxd.plugin
@@ -46,7 +46,7 @@ options:
       - name: ansible_user
   pipelining:
     description:
-      - Hand modules to the interpreter directly, without a file.
+      - Pass modules directly to the interpreter, without a file.
       - Unlike with other connections, this is the default.
     type: bool
     default: true
@@ -60,24 +60,24 @@ options:
     vars:
       - name: ansible_pipelining
   become_timeout:
-    description: Seconds that C(become) may take to ask for its password, and to take it.
+    description: Seconds that C(become) may take to ask for its password and to accept it.
     type: float
     default: 30.0
     vars:
       - name: bcm_become_timeout
   command_timeout:
     description:
-      - Seconds that a command, or the transfer of a file, may take. A command that builds something takes long.
+      - Seconds that a command, or the transfer of a file, may take. Commands that build software take long.
     type: float
     default: 7200.0
     vars:
       - name: bcm_command_timeout
 notes:
-  - Of what a command writes, 64 MiB to each output are taken. One that writes more makes the host unreachable.
-  - The instance has to run. One that is missing or stopped, and an endpoint where nobody answers, make the host
-    unreachable and say which it was.
+  - A command may write at most 64 MiB to each output. If it writes more, the host becomes unreachable.
+  - The instance has to be running. If it is missing or stopped, or the endpoint does not answer, the host is
+    unreachable, and the message says which it was.
   - An instance needs C(sh) and C(dd); all of Debian, Ubuntu, Fedora and Alpine have them.
-  - What a command leaves running may go on, but what it writes later belongs to no task.
+  - Processes that a command leaves in the background continue, but their later output is not read.
   - Become methods that insist on a terminal (C(machinectl)) do not work.
 seealso:
   - plugin: bcm.core.lxd

@@ -19,10 +19,10 @@ attributes:
   idempotent:
     description:
       - When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
-      - This assumes that what the module looks after has not changed in a relevant way meanwhile.
+      - This assumes that the managed resources have not changed in a relevant way meanwhile.
 """
 
-    # What reconciles: everything is told in advance, and nothing is done twice.
+    # Modules that reconcile: check mode and diff are complete, and a second run changes nothing.
     RECONCILES = r"""
 options: {}
 attributes:
@@ -34,7 +34,7 @@ attributes:
     support: full
 """
 
-    # What only reads.
+    # Modules that only read.
     READS = r"""
 options: {}
 attributes:

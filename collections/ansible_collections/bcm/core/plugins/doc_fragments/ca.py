@@ -47,7 +47,7 @@ options:
     elements: str
     default: []
   directory:
-    description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
+    description: The directory of the files. The default is C(secrets) beside the first file of the inventory.
     type: path
   vault_id:
     description:

@@ -16,7 +16,7 @@ options:
     elements: dict
     suboptions:
       name:
-        description: What it is called here.
+        description: Its name here.
         type: str
         required: true
       common_name:

@@ -13,52 +13,53 @@ class ModuleDocFragment:
 options:
   files:
     description:
-      - Files, directories and links, in the order in which they are made.
-      - Directories above them that are missing are made too, as V(root)'s with mode V(0755).
+      - Files, directories and links, in the order in which they are created.
+      - Missing parent directories are created, too, owned by V(root) with mode V(0755).
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: Where it is in the instance; an absolute path.
+        description: Its absolute path in the instance.
         type: path
         required: true
       state:
         description:
-          - What it is to be.
-          - V(absent) removes a directory with all that is in it. No other state removes a directory that is in the way.
-          - V(file) takes the place of a link. V(directory) may be a link to one, if V(root) or its owner made the link.
+          - Its desired state.
+          - V(absent) removes a directory with all its contents. No other state removes a directory that is in the way.
+          - V(file) replaces a link. With V(directory), a link to a directory is accepted if V(root) or its owner
+            created the link.
         type: str
         choices: [file, directory, link, absent]
         default: file
       content:
-        description: All that is in the file. A file needs this or O(files[].src).
+        description: The content of the file. A file needs this or O(files[].src).
         type: str
       src:
-        description: A file of the controller with the content, looked for as M(ansible.builtin.copy) does.
+        description: A file on the controller with the content, searched for as by M(ansible.builtin.copy).
         type: str
       target:
-        description: Where the link leads.
+        description: The target of the link.
         type: str
       mode:
         description:
           - The mode, octal, best as a string V("0640").
-          - A number that reads like a mode without its leading zero, such as 644, is refused.
-          - Set-id and sticky bits need an instance that runs.
-          - Left alone if not given; what is new gets V(0644), a directory V(0755).
+          - A number that looks like a mode without its leading zero, such as 644, is refused.
+          - Set-id and sticky bits need a running instance.
+          - Not changed if not given; a new file gets V(0644), a new directory V(0755).
         type: raw
       owner:
-        description: The user, by name or number. Left alone if not given; what is new belongs to V(root).
+        description: The user, by name or number. Not changed if not given; new files belong to V(root).
         type: str
       group:
-        description: The group, by name or number. Left alone if not given; what is new belongs to V(root).
+        description: The group, by name or number. Not changed if not given; new files belong to V(root).
         type: str
       sensitive:
-        description: Keep the content out of the difference that is shown.
+        description: Keep the content out of diffs.
         type: bool
         default: false
       exclusive:
-        description: Whether all that is in the directory, and that O(files) does not list, is removed from it.
+        description: Whether everything in the directory that O(files) does not list is removed.
         type: bool
         default: false
 """

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What images are made from: C(bcm.core.image) is what their names depend on, C(bcm.core.image.making) the rest."""
+    """C(bcm.core.image) has the options that the names of images depend on, C(bcm.core.image.making) the others."""
 
     # Twins of plugin_utils/_image_options.py
     DOCUMENTATION = r"""
 options:
   image_snapshot:
     description:
-      - The date of the archive's snapshot that base and packages come from, as the archive of snapshots writes it
+      - The date of the archive's snapshot for base and packages, as the snapshot archive writes it
         (C(20261101T000000Z)). Two machines then make the same images.
-      - It stands for C({snapshot}) in O(bcm.core.image#module:image_mirror), which has to have that.
-      - Without it, images are made from what the archive has on the day.
+      - It replaces C({snapshot}) in O(bcm.core.image#module:image_mirror), which has to contain that.
+      - Without it, images are made from the current state of the archive.
     type: str
   image_sources:
     description:
-      - More sources of packages for installing stacks, beside the suites that their C(stack.yml) names. Nothing comes
-        from them unless a role asks for a package of theirs by name, or such a package needs it.
+      - More package sources for installing stacks, in addition to the suites that their C(stack.yml) names. A package
+        is taken from them only if a role names it, or if such a package depends on it.
     type: list
     elements: dict
     default: []
@@ -39,11 +39,11 @@ options:
         description: The address of the archive, if it is not the base's.
         type: str
       keyring:
-        description: File with the OpenPGP keys that vouch for the archive, if they are not Debian's.
+        description: File with the OpenPGP keys that sign the archive, if they are not Debian's.
         type: path
   image_keyring:
     description:
-      - File with the OpenPGP keys that vouch for Debian's archive. Without it, those of C(debian-archive-keyring).
+      - File with the OpenPGP keys that sign Debian's archive. The default is the keyring of C(debian-archive-keyring).
     type: path
 """
 
@@ -57,20 +57,22 @@ options:
     type: str
   image_security_mirror:
     description:
-      - The address of the archive with the security updates; empty if there is none.
-      - Without it, it is taken to be beside O(image_mirror), or found as that one is.
+      - The address of the archive with the security updates; an empty string for none.
+      - The default is the one beside O(image_mirror), or found in the same way.
     type: str
   image_apt_options:
     description:
-      - Options of apt while images are made, as on its command line (C(Acquire::http::Proxy=http://192.0.2.1:3142)),
-        over those of the machine's own apt that say how packages are reached. They are in no finished image.
+      - Options of apt while images are made, as on its command line (C(Acquire::http::Proxy=http://192.0.2.1:3142)).
+        They override those of the machine's own apt configuration that say how packages are downloaded. No finished
+        image contains them.
     type: list
     elements: str
     default: []
   image_ca_certificates:
     description:
-      - Files with CA certificates, in PEM, that builders trust besides the usual ones. They are in no finished image.
-      - Without it, those that were added to this machine (C(/usr/local/share/ca-certificates)); an empty list means
+      - Files with CA certificates, in PEM, that builders trust in addition to the usual ones. No finished image
+        contains them.
+      - The default is those that were added to this machine (C(/usr/local/share/ca-certificates)); an empty list means
         none.
     type: list
     elements: path

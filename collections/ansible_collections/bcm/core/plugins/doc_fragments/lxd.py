@@ -12,8 +12,8 @@ _ENDPOINT = r"""
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself, below E(LXD_DIR) or E(INCUS_DIR) if one of them is
-        set, otherwise where LXD's snap, LXD's deb package and Incus have it.
+      - The default is the socket of this machine, below E(LXD_DIR) or E(INCUS_DIR) if one of them is set, otherwise
+        where LXD's snap, LXD's deb package or Incus create it.
       - If unset, E(BCM_ENDPOINT) is used.
     type: str
   client_cert:
@@ -28,13 +28,13 @@ _ENDPOINT = r"""
     type: path
   server_cert:
     description:
-      - File with the server's certificate, in PEM, which is pinned by its fingerprint. Or with that of an authority,
-        which has to have signed the server's for the name in O(endpoint).
-      - Without it, the server's certificate has to be one that this machine trusts.
+      - File with the server's certificate, in PEM, which is pinned by its fingerprint; or with the certificate of an
+        authority that has signed the server's for the name in O(endpoint).
+      - Without it, this machine has to trust the server's certificate.
       - If unset, E(BCM_SERVER_CERT) is used.
     type: path
   timeout:
-    description: Seconds until an answer of the server has to begin.
+    description: Seconds within which an answer of the server has to begin.
     type: float
     default: 30.0
 """
@@ -47,13 +47,13 @@ _PROJECT = r"""
     type: str
     default: default
   target:
-    description: The member of a cluster on which something new is made.
+    description: The member of a cluster on which new resources are created.
     type: str
 """
 
 _NOTES = r"""
 notes:
-  - Runs on the controller. Nothing is installed on hosts or in instances for it.
+  - Runs on the controller. It needs nothing installed on hosts or in instances.
 """
 
 
@@ -72,8 +72,8 @@ options:
       - How the controller reaches the REST API of LXD or Incus.
       - C(unix:///path/to/socket) or just the path, C(https://host:8443) with O(client_cert) and O(client_key), or
         C(ssh://[user@]host[:port][/path/to/socket]), the remote socket through one multiplexed SSH connection.
-      - Without it, the socket of this machine is found by itself, below E(LXD_DIR) or E(INCUS_DIR) if one of them is
-        set, otherwise where LXD's snap, LXD's deb package and Incus have it.
+      - The default is the socket of this machine, below E(LXD_DIR) or E(INCUS_DIR) if one of them is set, otherwise
+        where LXD's snap, LXD's deb package or Incus create it.
     type: str
     env:
       - name: BCM_ENDPOINT
@@ -103,16 +103,16 @@ options:
       - name: bcm_client_key
   server_cert:
     description:
-      - File with the server's certificate, in PEM, which is pinned by its fingerprint. Or with that of an authority,
-        which has to have signed the server's for the name in O(endpoint).
-      - Without it, the server's certificate has to be one that this machine trusts.
+      - File with the server's certificate, in PEM, which is pinned by its fingerprint; or with the certificate of an
+        authority that has signed the server's for the name in O(endpoint).
+      - Without it, this machine has to trust the server's certificate.
     type: path
     env:
       - name: BCM_SERVER_CERT
     vars:
       - name: bcm_server_cert
   server_timeout:
-    description: Seconds until an answer of the server has to begin.
+    description: Seconds within which an answer of the server has to begin.
     type: float
     default: 30.0
     vars:

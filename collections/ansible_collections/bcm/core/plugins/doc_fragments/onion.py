@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options of all that works with the onion services of a data center: C(bcm.core.onion)."""
+    """Options of the modules for onion services: C(bcm.core.onion)."""
 
     DOCUMENTATION = r"""
 options:
@@ -16,18 +16,18 @@ options:
     choices: [mainnet, testnet3, testnet4, signet, regtest]
     required: true
   instance:
-    description: The instance in which tor runs, as the role C(tor) sets it up.
+    description: The instance that runs tor, as the role C(tor) configures it.
     type: str
     default: tor
   directory:
     description:
-      - The directory of the file C(CHAIN.onions.json), which has all onion services with their keys. Without it,
-        C(secrets) beside the first file of the inventory.
+      - The directory of the file C(CHAIN.onions.json), which contains all onion services with their keys. The default
+        is C(secrets) beside the first file of the inventory.
     type: path
   vault_id:
     description:
-      - The name of the Ansible vault in which that file is kept, whose password the run was given with
-        C(--vault-id). Without it, it is not encrypted. With it, a file that is not encrypted is refused.
+      - The name of the Ansible vault that encrypts the file; the run gets its password with C(--vault-id). Without it,
+        the file is not encrypted. With it, a file that is not encrypted is refused.
     type: str
 attributes:
   action_group:
@@ -40,7 +40,7 @@ attributes:
     DEADLINE = r"""
 options:
   deadline:
-    description: Seconds until all services have to be published that are new or different.
+    description: Seconds within which all new or changed services have to be published.
     type: float
     default: 180.0
 """

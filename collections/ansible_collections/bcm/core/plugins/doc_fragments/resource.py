@@ -10,20 +10,21 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   description:
-    description: Free text. Left alone if not given.
+    description: Free text. Not changed if not given.
     type: str
   config:
     description:
-      - Configuration keys, as LXD's API names them. Left alone if not given; if given, replaces everything that is
-        there but what belongs to the server (C(volatile.*), C(image.*) and what the server filled in by itself, such as
-        an address or a size).
+      - Configuration keys, as LXD's API names them. Not changed if not given. If given, they replace all keys except
+        those of the server (C(volatile.*), C(image.*) and values that the server set itself, such as an address or a
+        size).
     type: dict
 """
 
-    # What is made of devices.
+    # Resources with devices.
     DEVICES = r"""
 options:
   devices:
-    description: Devices by name, each a mapping as LXD's API has it. Left alone if not given, replaces all if given.
+    description: Devices by name, each a mapping as in LXD's API. Not changed if not given; if given, they replace all
+      devices.
     type: dict
 """

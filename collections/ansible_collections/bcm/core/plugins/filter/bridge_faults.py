@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: bridge_faults
-short_description: What is wrong with lines of Tor bridges
+short_description: List the faults in lines of Tor bridges
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Looks at lines as the option C(Bridge) of tor takes them, of the transports obfs4 and snowflake, and without one.
-  - A line is named by its number and not shown, since who knows a bridge can block it.
+  - Checks lines as in tor's option C(Bridge), of the transports obfs4 and snowflake, and without a transport.
+  - A line is named by its number and not shown, since anybody who knows a bridge can block it.
 positional: hosts
 options:
   _input:
@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: What is wrong, for people; empty if all is well.
+  description: The faults, as sentences; empty if there are none.
   type: list
   elements: str
   sample: ["line 1 of tor_bridges: ADDRESS:PORT is missing"]

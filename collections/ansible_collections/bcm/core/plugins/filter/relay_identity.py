@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: relay_identity
-short_description: The keys of a Tor relay, as tor keeps them
+short_description: Convert a secret to the key files of a Tor relay
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Makes what goes into the files of tor's directory C(keys) from a secret C(relay_identity) of a stack.
+  - Returns the contents of the files in tor's directory C(keys), from a secret C(relay_identity) of a stack.
   - Both keys are secrets. Mark the files they are written to as sensitive.
 options:
   _input:
@@ -34,8 +34,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(ed25519) and C(rsa), the contents of C(ed25519_master_id_secret_key) and C(secret_id_key). The former is
-      binary, each byte that is no text as the lone surrogate that Python has for it.
+    - C(ed25519) and C(rsa), the contents of C(ed25519_master_id_secret_key) and C(secret_id_key). The former is binary;
+      bytes that are not text are Python's surrogate escapes.
     - C(fingerprint), which is public.
   type: dict
 """

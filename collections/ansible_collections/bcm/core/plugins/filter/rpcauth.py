@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: rpcauth
-short_description: A user of bitcoind's RPC, without the password
+short_description: Make the rpcauth value of a user of bitcoind's RPC
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Makes the value of bitcoind's option C(rpcauth) from a user's name and password.
-  - The salt is derived from the password, so that the same password always gives the same value. Use it for passwords
-    that are random and long.
+  - Returns the value of bitcoind's option C(rpcauth) for a user's name and password.
+  - The salt is derived from the password, so that the same password always gives the same value. Use it only for long
+    random passwords.
 positional: user
 options:
   _input:

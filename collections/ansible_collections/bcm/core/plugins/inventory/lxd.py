@@ -7,13 +7,13 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: lxd
 author: Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
-short_description: Instances of LXD and Incus as an inventory
+short_description: Use instances of LXD and Incus as an inventory
 version_added: 0.1.0
 description:
-  - Reads the instances of an endpoint and makes each of them a host that the connection plugin
-    P(bcm.core.lxd#connection) reaches as it is.
+  - Reads the instances of an endpoint and adds each as a host that the connection plugin P(bcm.core.lxd#connection) can
+    reach.
   - The file has to end in C(bcm.yml), C(bcm.yaml), C(lxd.yml) or C(lxd.yaml).
-  - Groups are made from what the instances say about themselves in C(user.bcm.*), C(stack_electrs), C(tier_bitcoin),
+  - Groups are created from the instances' C(user.bcm.*) settings, C(stack_electrs), C(tier_bitcoin),
     C(chain_regtest) and C(datacenter_local), and from the cluster member they are on, C(host_node1). More groups and
     variables come from O(groups), O(keyed_groups) and O(compose).
   - Each host has the variables C(lxd_name), C(lxd_project), C(lxd_status), C(lxd_type), C(lxd_location),
@@ -25,14 +25,14 @@ extends_documentation_fragment:
   - ansible.builtin.inventory_cache
 options:
   plugin:
-    description: Marks the file as one of this plugin.
+    description: Marks the file as an inventory of this plugin.
     type: str
     required: true
     choices: [bcm.core.lxd]
   projects:
     description:
-      - Projects to read. Patterns as of a shell, C(bcm-*), are allowed.
-      - Left out, it is the one in O(project).
+      - Projects to read. Shell patterns such as C(bcm-*) are allowed.
+      - The default is O(project).
     type: list
     elements: str
   status:
@@ -50,7 +50,8 @@ options:
     type: bool
     default: false
 notes:
-  - The client and the connection plugin are loaded while the inventory is read, so that no worker has to do it again.
+  - The client and the connection plugin are loaded while the inventory is read, so that workers do not have to load
+    them again.
 seealso:
   - plugin: bcm.core.lxd
     plugin_type: connection

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: ca_key
-short_description: The private key of a certificate of the data center
+short_description: Read the private key of a certificate of the data center
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Gives the key that M(bcm.core.ca_authority) or M(bcm.core.ca_certificate) made for a certificate, as PEM.
-  - So a key is in no result and no variable, only in the task that writes it. Mark that as sensitive.
-  - In check mode, a certificate that is not there yet has an empty key.
+  - Returns the key that M(bcm.core.ca_authority) or M(bcm.core.ca_certificate) created for a certificate, as PEM.
+  - A key is therefore in no result and no variable, only in the task that writes it. Mark that as sensitive.
+  - In check mode, a certificate that does not exist yet has an empty key.
 options:
   _terms:
     description: Names of certificates.
@@ -26,15 +26,15 @@ options:
     type: str
     required: true
   vault_id:
-    description: The Ansible vault id with which the keys are encrypted, if they are.
+    description: The Ansible vault id that encrypts the keys, if any.
     type: str
   directory:
-    description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
+    description: The directory of the files. The default is C(secrets) beside the first file of the inventory.
     type: path
 """
 
 EXAMPLES = r"""
-- name: Put a key in its place
+- name: Write a key
   bcm.core.lxd_file:
     instance: electrs
     files:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: artifact
-short_description: Fetch a release, verify it, and unpack it in an instance
+short_description: Download a release, verify it, and unpack it in an instance
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - A release is accepted if its digest is the one that is pinned, and if as many of its signers as the catalogue asks
-    for have signed it. Anything else is refused, and nothing is installed.
-  - It is kept in a content-addressed store on the controller, so that it is fetched once.
-  - Of a signed apt repository, the newest package is taken that is not below the floor. Its lists are accepted if one
-    of its signers has signed them, they have not expired, and none that are newer were accepted before.
-  - Of an image of a registry, the manifest has the pinned digest, and names all that it is made of by digest.
-  - Releases that a package manager fetches, with the same pins, are left to it.
+  - A release is accepted if its digest is the pinned one, and if at least as many of its signers as the catalogue
+    requires have signed it. Anything else is refused, and nothing is installed.
+  - It is kept in a content-addressed store on the controller, so that it is downloaded once.
+  - From a signed apt repository, the newest package that is not below the floor is taken. Its lists are accepted if one
+    of its signers has signed them, they have not expired, and no newer ones were accepted before.
+  - The manifest of a registry's image has the pinned digest, and names all its parts by digest.
+  - Releases that a package manager downloads, with the same pins, are left to it.
 extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.lxd
@@ -35,20 +35,21 @@ options:
     type: dict
     required: true
   role_path:
-    description: The role of the stack; the keys of its signers lie in C(meta/keys).
+    description: The role of the stack; the keys of its signers are in C(meta/keys).
     type: path
     required: true
   chain:
-    description: The chain. On each but V(regtest), Tor carries downloads unless O(artifact_proxy) says otherwise.
+    description: The chain. On every chain except V(regtest), downloads go through Tor unless O(artifact_proxy) says
+      otherwise.
     type: str
     required: true
   downloads:
     description:
-      - How the release is fetched if O(artifact_proxy) is not set, as RV(bcm.core.plan#module:plan) has it for an
+      - How the release is downloaded if O(artifact_proxy) is not set, as RV(bcm.core.plan#module:plan) has it for an
         image.
       - With a C(carrier), through C(socks) as that instance of O(project) reaches it, by a port of this machine that is
         there as long as it takes.
-      - Without one, through the Tor of this machine if it has one, and directly if not.
+      - Without one, through the tor of this machine if it runs one, otherwise directly.
     type: dict
   instance:
     description: The instance to unpack in.
@@ -56,36 +57,38 @@ options:
   dest:
     description:
       - The directory to unpack to, in the instance. An image needs one of its own.
-      - A package of a repository is put there as C(NAME.deb), for apt to install.
+      - A package of a repository is written there as C(NAME.deb), for apt to install.
     type: str
   members:
     description:
-      - What to unpack of an archive, below its one directory. It keeps its place below O(dest).
-      - An image is unpacked as a whole, without what its layers removed of each other. All of it is root's, with mode
+      - The paths to unpack from an archive, relative to its top directory. They keep their relative paths below
+        O(dest).
+      - An image is unpacked as a whole, without files that a later layer removes. All files belong to root, with mode
         V(0755) or V(0644).
     type: list
     elements: str
   artifact_source:
     description:
       - A directory, or the address of a server, that has releases as C(STACK/VERSION/NAME), and apt repositories below
-        C(STACK); they are then not fetched from upstream. C(bcm artifact export) makes such a directory.
+        C(STACK); they are then not downloaded from upstream. C(bcm artifact export) writes such a directory.
     type: str
   artifact_proxy:
     description:
       - A SOCKS proxy, such as V(socks5h://127.0.0.1:9050), or an empty string for none.
-      - Without it, what O(downloads) says, or else Tor at V(socks5h://127.0.0.1:9050) on each chain but regtest, and
-        none on regtest.
-      - An address of a private network is asked directly, since Tor leads to none.
+      - The default is what O(downloads) says, otherwise Tor at V(socks5h://127.0.0.1:9050) on every chain except
+        regtest, and none on regtest.
+      - An address of a private network is connected to directly, since Tor cannot reach it.
     type: str
   artifact_keys:
     description:
-      - More places of OpenPGP keys, asked after O(role_path). A directory, an address with C({fingerprint}) in it, a
-        key server as C(hkps://keys.example.org), or V(wkd) for the web key directories of the signers' mail addresses.
+      - More sources of OpenPGP keys, tried after O(role_path). A directory, an address with C({fingerprint}) in it, a
+        key server such as C(hkps://keys.example.org), or V(wkd) for the web key directories of the signers' mail
+        addresses.
     type: list
     elements: str
     default: []
   artifact_store:
-    description: The store. Without it, C(bcm/artifacts) in C(XDG_CACHE_HOME) or C(~/.cache).
+    description: The store. The default is C(bcm/artifacts) in C(XDG_CACHE_HOME) or C(~/.cache).
     type: path
 seealso:
   - module: bcm.core.plan
@@ -111,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 releases:
-  description: What is in the store, none if a package manager fetches it.
+  description: The releases in the store; empty if a package manager downloads them.
   returned: success
   type: list
   elements: dict
@@ -126,18 +129,18 @@ releases:
       description: Names of its files and their digests.
       type: dict
     blobs:
-      description: SHA-256 of what an image is made of.
+      description: SHA-256 of the parts of an image.
       type: list
       elements: str
     evidence:
-      description: Names of sums, signatures and keys, and their SHA-256.
+      description: Names of sums, signatures and keys, with their SHA-256.
       type: dict
     signers:
-      description: Who signed, of those who count.
+      description: The signers whose signatures count.
       type: list
       elements: str
     explained:
-      description: Who signed, who did not count and why, in a line.
+      description: One line that says who signed, whose signature does not count, and why.
       type: str
       sample: "achow101, fanquake, hebasto signed, 3 of 19 needed"
 """

@@ -62,7 +62,7 @@ certificates:
   elements: dict
   contains:
     name:
-      description: What it is called here.
+      description: Its name here.
       type: str
     certificate:
       description: The certificate, as PEM.

@@ -23,7 +23,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What there is
+- name: List the onion services
   bcm.core.ca_info:
     chain: mainnet
     domain: home-mainnet.bcm
@@ -128,7 +128,7 @@ certificates:
   elements: dict
   contains:
     name:
-      description: What it is called here.
+      description: Its name here.
       type: str
     names:
       description: Its host names and addresses.

@@ -13,11 +13,11 @@ author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
   - Takes the lock of a data center at its endpoint, until the process of C(ansible-playbook) ends, however it ends.
-    It is refused while another run holds it, on this controller or on another one, with who that is. A controller that
-    vanished holds it for another minute. In check mode, it is not taken.
-  - Refuses a data center that exists at the endpoint with other secrets than those of the controller, or whose secrets
-    are gone from the controller. Nothing is overwritten then.
-  - With O(identity), does none of that, and keeps the identity beside the secrets.
+    While another run holds the lock, on this controller or on another one, it is refused with a message that names that
+    run. The lock of a controller that vanished expires after a minute. In check mode, the lock is not taken.
+  - Refuses a data center that exists at the endpoint with secrets other than those of the controller, or whose secrets
+    are missing on the controller. Nothing is overwritten then.
+  - With O(identity), it only writes the identity beside the secrets.
 extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.lxd.endpoint
@@ -25,7 +25,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - The lock is not taken, and no identity is kept.
+      - The lock is not taken, and no identity is written.
   diff_mode:
     support: none
   idempotent:
@@ -42,13 +42,13 @@ options:
   abandoned_identity:
     description:
       - The identity that the data center has at the endpoint, or at least its first 8 digits, to give up all secrets
-        that belong to it. Its onion addresses, its root and its passwords are replaced by new ones then.
+        that belong to it. Its onion addresses, its root and its passwords are then replaced by new ones.
     type: str
   identity:
-    description: An identity that this module returned, to be kept in the file C(<chain>.identity).
+    description: An identity that this module returned, to be written to the file C(<chain>.identity).
     type: str
   directory:
-    description: Where the secrets are. Without it, in C(secrets) beside the first file of the inventory.
+    description: The directory of the secrets. The default is C(secrets) beside the first file of the inventory.
     type: path
 seealso:
   - module: bcm.core.plan
@@ -71,7 +71,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 identity:
-  description: The identity of the data center, a random number of 32 hexadecimal digits. It is new if none was kept.
+  description: The identity of the data center, a random number of 32 hexadecimal digits. It is new if the data center
+    had none.
   returned: success
   type: str
   sample: 5f1c0e9a2b7d4c3e8f6a1b2c3d4e5f60

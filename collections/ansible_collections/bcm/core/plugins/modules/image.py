@@ -6,13 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image
-short_description: Images of stacks, named by what went into them
+short_description: Bake, publish, import and prune images of stacks
 version_added: 0.1.0
 author: Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Makes the base image, starts builders on it, publishes them, and brings images that exist from the controller's
-    disk to where they are missing.
-  - An image is named by a hash of all that went into it, so one that exists is never made again. All data centers of
+  - Makes the base image, starts builders from it, publishes them, and imports cached images from the controller's disk.
+  - An image is named by a hash of everything it is made of, so an existing one is never made again. All data centers of
     an endpoint share them (LXD's default project).
   - Copies are kept on the controller's disk, below E(XDG_CACHE_HOME) or C(~/.cache), in C(bcm/images).
 extends_documentation_fragment:
@@ -33,15 +32,15 @@ attributes:
 options:
   state:
     description:
-      - V(present) brings O(images) that the endpoint lacks from the disk, and returns those that have to be baked. If
-        there are any, the base image is made first, unless it exists. Builders of runs that ended too early are
+      - V(present) imports O(images) that the endpoint lacks from the disk cache, and returns those that have to be
+        baked. If there are any, the base image is made first, unless it exists. Builders left by interrupted runs are
         removed.
-      - V(building) starts the builder of O(image) in O(project), with everything that apt needs. Install tasks then
-        run in it.
-      - V(published) checks the version of what is installed in the builder of O(image), cleans and stops the builder,
-        makes the image of it and deletes it.
-      - V(pruned) removes images that no instance was made from and that are not in O(images).
-      - V(listed) returns all images and changes nothing.
+      - V(building) starts the builder of O(image) in O(project), and configures apt in it. The install tasks then run
+        in it.
+      - V(published) checks the installed version in the builder of O(image), cleans and stops the builder, publishes it
+        as the image and deletes it.
+      - V(pruned) deletes images that no instance was created from and that are not in O(images).
+      - V(listed) lists all images and changes nothing.
     type: str
     choices: [present, building, published, pruned, listed]
     default: present
@@ -54,12 +53,12 @@ options:
     description: One of them, for V(building) and V(published).
     type: dict
   base:
-    description: Whether V(present) sees to the base image even if nothing is to be baked.
+    description: Whether V(present) makes the base image even if nothing has to be baked.
     type: bool
     default: false
   network:
     description:
-      - The network of the builder, with a way to the archive.
+      - The network of the builder, with a route to the package archive.
       - A builder whose C(downloads) come through Tor has the interface that the plan says instead.
     type: str
   storage_pool:
@@ -67,10 +66,10 @@ options:
     type: str
     default: default
   cache_path:
-    description: The directory with the copies on disk.
+    description: The directory of the disk cache.
     type: path
   older_than:
-    description: Days for which a copy on disk has to have been unused for V(pruned) to remove it.
+    description: V(pruned) deletes copies in the disk cache that were not used for this number of days.
     type: float
     default: 30.0
 seealso:
@@ -78,12 +77,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring images to the endpoint
+- name: Import cached images
   bcm.core.image:
     images: "{{ plan.images }}"
   register: images
 
-- name: Start a builder for each that is missing
+- name: Start a builder for each missing image
   bcm.core.image:
     state: building
     project: "{{ plan.project }}"
@@ -91,14 +90,14 @@ EXAMPLES = r"""
     network: "{{ plan.uplink.name }}"
   loop: "{{ images.missing }}"
 
-- name: Make the image of a builder in which the stack is installed
+- name: Publish each builder in which the stack is installed
   bcm.core.image:
     state: published
     project: "{{ plan.project }}"
     image: "{{ item }}"
   loop: "{{ images.missing }}"
 
-- name: Remove what nobody uses
+- name: Delete unused images
   bcm.core.image:
     state: pruned
     images: "{{ plan.images }}"
@@ -116,17 +115,17 @@ missing:
   type: list
   elements: dict
 imported:
-  description: Aliases of the images that came from the disk.
+  description: Aliases of the images that were imported from the disk cache.
   returned: state=present
   type: list
   elements: str
 builder:
-  description: Name of the instance that became the builder.
+  description: Name of the builder.
   returned: state=building, not in check mode
   type: str
   sample: build-electrs-137874bd
 version:
-  description: What the installed program says its version is.
+  description: The version that the installed program reports.
   returned: state=published, not in check mode
   type: str
   sample: 0.11.1
@@ -135,43 +134,43 @@ fingerprint:
   returned: state=published, not in check mode
   type: str
 images:
-  description: All images at the endpoint and on the disk.
+  description: All images at the endpoint and in the disk cache.
   returned: state=listed
   type: list
   elements: dict
   contains:
     hash:
-      description: Hash of all that went into the image.
+      description: Hash of everything the image is made of.
       type: str
     stack:
       description: The stack, or V(base).
       type: str
     version:
-      description: The version of what is installed.
+      description: The version of the installed software.
       type: str
     endpoint_size:
       description: Size at the endpoint in bytes; 0 if it is not there.
       type: int
     cache_size:
-      description: Size on the disk in bytes; 0 if it is not there.
+      description: Size in the disk cache in bytes; 0 if it is not there.
       type: int
     used_by:
-      description: Instances made from it, as project/name.
+      description: Instances created from it, as project/name.
       type: list
       elements: str
 endpoint:
-  description: Images removed from the endpoint.
+  description: Images deleted at the endpoint.
   returned: state=pruned
   type: list
   elements: str
   sample: [bcm/electrs/137874bdd242]
 cache:
-  description: Images removed from the disk.
+  description: Images deleted from the disk cache.
   returned: state=pruned
   type: list
   elements: str
 freed:
-  description: How many bytes they took.
+  description: The number of bytes freed.
   returned: state=pruned
   type: int
 """

@@ -10,11 +10,12 @@ module: lxd_apply
 short_description: Reconcile many LXD resources at once
 version_added: 0.1.0
 description:
-  - Takes a list of resources and brings each to the state it is wanted in, side by side, in the order in which they
-    need each other.
-  - What is there is read with one request for each kind. Nothing is written when nothing differs.
-  - Writes carry the ETag of what they were planned against, so that a change by somebody else is never overwritten.
-  - What does not depend on a resource that failed is still done.
+  - Takes a list of resources and brings each to its desired state, in parallel, in the order in which they depend on
+    each other.
+  - Reads the existing resources with one request for each kind. Writes nothing when nothing differs.
+  - Writes carry the ETag of the state they were planned against, so that a concurrent change by somebody else is never
+    overwritten.
+  - When a resource fails, everything that does not depend on it is still done.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 extends_documentation_fragment:
@@ -27,10 +28,11 @@ options:
     description:
       - The resources, in any order. Each is a mapping with C(kind) (V(project), V(storage_pool), V(storage_volume),
         V(network), V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of
-        that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each, else
-        O(project) and O(target) are taken.
-      - With C(owner), configuration keys and their values, what exists without these is somebody else's. It is neither
-        changed, which fails before anything is done, nor deleted.
+        that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each; the
+        defaults are O(project) and O(target).
+      - C(owner) is a mapping of configuration keys and values that mark our resources. An existing
+        resource without them belongs to somebody else. Changing it fails before anything is done, and it is not
+        deleted.
     type: list
     elements: dict
     required: true
@@ -74,18 +76,18 @@ changes:
       description: The kind of the resource.
       type: str
     name:
-      description: Its name; of a volume or a snapshot with the pool or the instance before it.
+      description: Its name; for a volume or a snapshot, preceded by the pool or the instance.
       type: str
     action:
       description: What was done, for example V(create), V(update), V(start) or V(delete).
       type: str
 left:
-  description: What was to be absent, and is left alone because it does not have what C(owner) says.
+  description: The resources that should be absent, and are kept because they do not have the marks of C(owner).
   returned: always
   type: list
   elements: str
 resources:
-  description: The resources as the API gives them after the change, by kind and name as in C(instance/tor).
+  description: The resources as the API returns them after the change, by kind and name as in C(instance/tor).
   returned: always
   type: dict
 """

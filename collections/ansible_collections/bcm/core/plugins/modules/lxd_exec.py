@@ -10,8 +10,9 @@ module: lxd_exec
 short_description: Run commands in LXD instances
 version_added: 0.1.0
 description:
-  - Runs one command, or several in order up to the first that fails, over the API.
-  - A command is over when it ends itself. What it leaves running goes on, and what that writes later is not read.
+  - Runs one command, or several in order until one fails, over the API.
+  - A command is finished when its own process ends. Processes that it leaves in the background continue, and their
+    later output is not read.
   - A command that writes more than 16 MiB to one output is killed.
   - Needs C(setpriv) in the instance (Debian has it in C(util-linux)).
 author:
@@ -24,74 +25,74 @@ attributes:
   check_mode:
     support: full
     details:
-      - Commands that are unnecessary, and those that only read, are told from the others. Only the latter are run.
+      - Runs only commands that read (C(changed=false) and C(unless)), and reports which others would be run.
   diff_mode:
     support: none
   idempotent:
     support: partial
     details:
-      - As far as O(creates), O(unless) and O(changed) say so.
+      - Depends on O(creates), O(unless) and O(changed).
 options:
   instance:
-    description: The name of the instance, which has to run.
+    description: The name of the instance, which has to be running.
     type: str
     required: true
   argv:
-    description: A command and its arguments; no shell takes part.
+    description: A command and its arguments; no shell is involved.
     type: list
     elements: str
   unless:
     description:
       - A command that only reads. Its success makes O(argv) unnecessary.
-      - It is run in check mode too.
+      - It is also run in check mode.
     type: list
     elements: str
   creates:
     description: An absolute path whose existence makes O(argv) unnecessary.
     type: path
   stdin:
-    description: What it reads on its standard input. Never shown.
+    description: The text for its standard input. Never shown.
     type: str
   environment:
-    description: Variables of its environment, over those of the keyword C(environment) of the task and its play.
+    description: Environment variables, which override those of the keyword C(environment) of the task and its play.
     type: dict
   user:
     description:
-      - The user that runs it, with all its groups and with C(HOME) and C(USER) set. V(root) if not given.
+      - The user that runs it, with all its groups and with C(HOME) and C(USER) set. The default is V(root).
     type: str
   group:
     description: The group it runs as, instead of the user's own.
     type: str
   chdir:
     description:
-      - Where it runs, an absolute path. If not given, the home of V(root), or V(/) with O(user).
-      - It is not run if that is no directory.
+      - The working directory, an absolute path. The default is the home of V(root), or V(/) with O(user).
+      - If it is not a directory, the command is not run, and the task fails.
     type: path
   changed:
-    description: V(false) says that it only reads. It then counts as no change, and is run in check mode too.
+    description: V(false) says that it only reads. It then does not count as a change, and is also run in check mode.
     type: bool
     default: true
   accept:
-    description: Exit statuses that are no failure.
+    description: Exit statuses that are not failures.
     type: list
     elements: int
     default: [0]
   sensitive:
-    description: Keep O(argv) out of results and messages. What the command writes is still returned.
+    description: Keep O(argv) out of results and messages. The output of the command is still returned.
     type: bool
     default: false
   progress:
     description:
-      - How far the command is, by what it writes. That is shown while it runs, and such lines are in no result.
-      - A carriage return ends a line, too.
+      - Shows progress from the lines of output that match a pattern. Such lines are left out of the result.
+      - A carriage return also ends a line.
     type: dict
     suboptions:
       pattern:
-        description: A regular expression that such a line fits.
+        description: A regular expression that matches such a line.
         type: str
         required: true
       words:
-        description: What is shown, with the groups of the expression as C(\1).
+        description: The text to show, with the groups of the expression as C(\1).
         type: str
         required: true
   commands:
@@ -107,72 +108,74 @@ options:
       unless:
         description:
           - A command that only reads. Its success makes this one unnecessary.
-          - It is run in check mode too.
+          - It is also run in check mode.
         type: list
         elements: str
       creates:
         description: An absolute path whose existence makes this one unnecessary.
         type: path
       stdin:
-        description: What it reads on its standard input. Never shown.
+        description: The text for its standard input. Never shown.
         type: str
       environment:
-        description: Variables of its environment, over those of the keyword C(environment) of the task and its play.
+        description: Environment variables, which override those of the keyword C(environment) of the task and its play.
         type: dict
       user:
         description:
-          - The user that runs it, with all its groups and with C(HOME) and C(USER) set. V(root) if not given.
+          - The user that runs it, with all its groups and with C(HOME) and C(USER) set. The default is V(root).
         type: str
       group:
         description: The group it runs as, instead of the user's own.
         type: str
       chdir:
         description:
-          - Where it runs, an absolute path. If not given, the home of V(root), or V(/) with O(commands[].user).
-          - It is not run if that is no directory.
+          - The working directory, an absolute path. The default is the home of V(root), or V(/) with
+            O(commands[].user).
+          - If it is not a directory, the command is not run, and the task fails.
         type: path
       changed:
-        description: V(false) says that it only reads. It then counts as no change, and is run in check mode too.
+        description: V(false) says that it only reads. It then does not count as a change, and is also run in check
+          mode.
         type: bool
         default: true
       accept:
-        description: Exit statuses that are no failure.
+        description: Exit statuses that are not failures.
         type: list
         elements: int
         default: [0]
       sensitive:
-        description: Keep O(commands[].argv) out of results and messages. What the command writes is still returned.
+        description: Keep O(commands[].argv) out of results and messages. The output of the command is still returned.
         type: bool
         default: false
       progress:
         description:
-          - How far the command is, by what it writes. That is shown while it runs, and such lines are in no result.
-          - A carriage return ends a line, too.
+          - Shows progress from the lines of output that match a pattern. Such lines are left out of the result.
+          - A carriage return also ends a line.
         type: dict
         suboptions:
           pattern:
-            description: A regular expression that such a line fits.
+            description: A regular expression that matches such a line.
             type: str
             required: true
           words:
-            description: What is shown, with the groups of the expression as C(\1).
+            description: The text to show, with the groups of the expression as C(\1).
             type: str
             required: true
   deadline:
-    description: Seconds that each command has. It is killed when they are over.
+    description: Seconds after which each command is killed.
     type: float
     default: 600.0
 """
 
 EXAMPLES = r"""
-- name: A wallet, unless there is one
+- name: Create a wallet unless it exists
   bcm.core.lxd_exec:
     project: bcm-home-regtest
     instance: bitcoind
     argv: [bitcoin-cli, createwallet, savings]
     creates: /var/lib/bitcoind/regtest/wallets/savings
 
-- name: What it knows of the chain
+- name: Read the state of the chain
   bcm.core.lxd_exec:
     project: bcm-home-regtest
     instance: bitcoind
@@ -180,7 +183,7 @@ EXAMPLES = r"""
     changed: false
   register: chain
 
-- name: Several at once
+- name: Run several commands
   bcm.core.lxd_exec:
     instance: web
     commands:
@@ -193,7 +196,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 commands:
-  description: What became of each command, in order; those after a failure are missing.
+  description: The result of each command, in order; those after a failure are missing.
   returned: always
   type: list
   elements: dict
@@ -203,15 +206,15 @@ commands:
       type: list
       elements: str
     executed:
-      description: Whether it was run. It was not if it was unnecessary or, in check mode, if it would change something.
+      description: Whether it was run. V(false) if it was unnecessary or, in check mode, if it would change something.
       type: bool
     rc:
       description: Its exit status, if it was run.
       type: int
     stdout:
-      description: What it wrote, if it was run.
+      description: Its standard output, if it was run.
       type: str
     stderr:
-      description: What it wrote to its standard error, if it was run.
+      description: Its standard error, if it was run.
       type: str
 """

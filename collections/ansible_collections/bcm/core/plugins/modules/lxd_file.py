@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lxd_file
-short_description: Files, directories and links in LXD instances
+short_description: Manage files, directories and links in LXD instances
 version_added: 0.1.0
 description:
-  - Brings any number of files, directories and links of an instance to the state they are wanted in, over one session
-    of the API. It reads back what is there and writes only what differs.
-  - A file is replaced in one step, so that nobody ever reads a part of it.
+  - Brings any number of files, directories and links of an instance to their desired state, over one SFTP session of
+    the API. It reads the existing ones and writes only what differs.
+  - A file is replaced atomically, so that nobody ever reads a partial one.
   - The instance may be stopped.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -32,7 +32,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A configuration and the directory for data
+- name: Write a configuration file and create the data directory
   bcm.core.lxd_file:
     project: bcm-home-regtest
     instance: electrs
@@ -54,12 +54,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The paths that were changed, or in check mode would be.
+  description: The paths that were changed, or in check mode would be changed.
   returned: success
   type: list
   elements: str
 digest:
-  description: SHA-256 over the wanted state of all files, the same as long as they are wanted the same.
+  description: SHA-256 over the desired state of all files.
   returned: success
   type: str
 """

@@ -25,21 +25,21 @@ options:
     type: str
     required: true
   state:
-    description: Whether the image is to exist. V(absent) deletes the image with all its aliases.
+    description: Whether the image should exist. V(absent) deletes the image with all its aliases.
     type: str
     choices: [present, absent]
     default: present
   properties:
-    description: Properties of the image. Left alone if not given, replaces all if given.
+    description: Properties of the image. Not changed if not given; if given, they replace all properties.
     type: dict
   public:
-    description: Whether clients without a certificate may have it.
+    description: Whether clients without a certificate may download it.
     type: bool
   auto_update:
     description: Whether the server looks for newer versions of a copied image.
     type: bool
   source:
-    description: Where a new image comes from. Neither compared nor changed once the alias exists.
+    description: The source of a new image. Neither compared nor changed once the alias exists.
     type: dict
     suboptions:
       metadata:
@@ -55,7 +55,7 @@ options:
         description: How a published image is compressed, for example V(none), V(gzip) or V(zstd).
         type: str
       server:
-        description: Address of the remote; this server itself if not given.
+        description: Address of the remote. The default is this server itself.
         type: str
       protocol:
         description: Protocol of the remote.
@@ -71,13 +71,13 @@ options:
         description: Certificate of the remote, in PEM, when it is not publicly trusted.
         type: str
   deadline:
-    description: Seconds until each operation has to be done.
+    description: Seconds within which each operation has to finish.
     type: float
     default: 900.0
 """
 
 EXAMPLES = r"""
-- name: An image from files
+- name: Import an image from files
   bcm.core.lxd_image:
     name: bcm/base
     source:
@@ -100,8 +100,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The image as the API gives it, after the change. In check mode as it is before it. None if it does not
-    exist.
+  description: The image as the API returns it, after the change; in check mode, before it. Null if it does not exist.
   returned: always
   type: dict
 """

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lxd_info
-short_description: Read what a LXD server has
+short_description: Read objects of an LXD server
 version_added: 0.1.0
 description:
   - Reads one object, or all objects, of a kind.
-  - A project or an object that does not exist gives an empty list.
+  - For a project or an object that does not exist, the list is empty.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 extends_documentation_fragment:
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 resources:
-  description: The objects as the API gives them.
+  description: The objects as the API returns them.
   returned: always
   type: list
   elements: dict

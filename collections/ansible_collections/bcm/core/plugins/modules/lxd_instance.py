@@ -33,23 +33,23 @@ options:
     required: true
   state:
     description:
-      - V(present) means that it exists, whether it runs or not. V(restarted) always restarts it.
-      - With V(started), a container that runs is restarted if it was started with other settings than those given, of
-        those that take effect at a start only, whoever changed them meanwhile; also if what it was started with is not
-        known, because something else started it first. C(user.bcm.started) of the instance keeps what it was started
-        with. It is restarted, too, if it is not connected to its networks any more.
+      - V(present) means that it exists, running or not. V(restarted) always restarts it.
+      - With V(started), a running container is restarted if it was started with settings other than those given, among
+        those that take effect only at a start, even if somebody changed them meanwhile; also if the settings it was
+        started with are unknown, because something else started it. C(user.bcm.started) of the instance records them.
+        It is also restarted if it is no longer connected to its networks.
     type: str
     choices: [present, started, stopped, restarted, absent]
     default: present
   image:
-    description: Alias or fingerprint of the image a new instance is made from.
+    description: Alias or fingerprint of the image for a new instance.
     type: str
   type:
-    description: What a new instance is. The server's default if not given.
+    description: The type of a new instance. The default is the server's.
     type: str
     choices: [container, virtual-machine]
   profiles:
-    description: Profiles, in the order in which they apply. Left alone if not given.
+    description: Profiles, in the order in which they apply. Not changed if not given.
     type: list
     elements: str
   ephemeral:
@@ -57,29 +57,29 @@ options:
     type: bool
   replace:
     description:
-      - Replace it when it was made from another image than O(image), or its root disk lies in another storage pool.
+      - Replace it when it was created from an image other than O(image), or its root disk is in another storage pool.
         Custom volumes are not touched.
-      - The former instance is stopped, called by its name with C(-replaced) at the end, and deleted when the new one
-        exists, and with O(state=started) runs. If that fails, it is back as it was.
+      - The former instance is stopped, renamed with the suffix C(-replaced), and deleted when the new one exists and,
+        with O(state=started), runs. If that fails, the former instance is put back.
     type: bool
     default: false
   force_stop:
-    description: Stop it at once, as by pulling the plug.
+    description: Stop it immediately, without a shutdown.
     type: bool
     default: false
   wait_for:
-    description: What is waited for with O(state=started) or O(state=restarted); V(address) is a global IP address.
+    description: What to wait for with O(state=started) or O(state=restarted); V(address) is a global IP address.
     type: str
     choices: [none, address]
     default: none
   deadline:
-    description: Seconds until each operation has to be done.
+    description: Seconds within which each operation has to finish.
     type: float
     default: 120.0
 """
 
 EXAMPLES = r"""
-- name: An instance that runs and has an address
+- name: Start an instance and wait for its address
   bcm.core.lxd_instance:
     project: bcm-home-regtest
     name: tor
@@ -104,7 +104,7 @@ actions:
   elements: str
   sample: [create, start]
 resource:
-  description: The instance as the API gives it, after the change. In check mode as it is before it. None if it does not
+  description: The instance as the API returns it, after the change; in check mode, before it. Null if it does not
     exist.
   returned: always
   type: dict

@@ -26,19 +26,20 @@ options:
     required: true
   state:
     description:
-      - Whether the network is to exist.
-      - V(reloaded) also sets it up anew on its host, after another program has flushed the firewall rules that the
-        server made there. With them come those of the devices of instances on it. This is a change every time.
+      - Whether the network should exist.
+      - V(reloaded) also sets it up again on its host, after another program has flushed the firewall rules that the
+        server created there. This restores the rules for the devices of its instances, too. It always counts as a
+        change.
     type: str
     choices: [present, reloaded, absent]
     default: present
   type:
-    description: The type of a new network, for example V(bridge). The server's default if not given.
+    description: The type of a new network, for example V(bridge). The default is the server's.
     type: str
 """
 
 EXAMPLES = r"""
-- name: A network without a way out
+- name: Create a network without a route to the outside
   bcm.core.lxd_network:
     name: home-r-net
     config:
@@ -48,7 +49,7 @@ EXAMPLES = r"""
       security.acls: home-r-net
       security.acls.default.egress.action: reject
 
-- name: The same, and its rules as if the server had been restarted
+- name: Restore the firewall rules of the network
   bcm.core.lxd_network:
     name: home-r-net
     state: reloaded
@@ -62,8 +63,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The network as the API gives it, after the change. In check mode as it is before it. None if it does not
-    exist.
+  description: The network as the API returns it, after the change; in check mode, before it. Null if it does not exist.
   returned: always
   type: dict
 """

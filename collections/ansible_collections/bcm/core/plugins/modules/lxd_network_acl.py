@@ -26,23 +26,23 @@ options:
     type: str
     required: true
   state:
-    description: Whether the ACL is to exist. LXD deletes only ACLs that nothing uses.
+    description: Whether the ACL should exist. LXD deletes only ACLs that nothing uses.
     type: str
     choices: [present, absent]
     default: present
   ingress:
-    description: Rules for what comes in, as LXD's API has them. Replaces all of them if given; their order has no
+    description: Rules for inbound traffic, as in LXD's API. If given, they replace all rules; their order has no
       meaning.
     type: list
     elements: dict
   egress:
-    description: Rules for what goes out, likewise.
+    description: Rules for outbound traffic, likewise.
     type: list
     elements: dict
 """
 
 EXAMPLES = r"""
-- name: Let electrs reach bitcoind, and nothing else
+- name: Allow electrs to reach only bitcoind
   bcm.core.lxd_network_acl:
     name: home-r-net
     ingress: []
@@ -62,8 +62,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The network ACL as the API gives it, after the change. In check mode as it is before it. None if it does
-    not exist.
+  description: The network ACL as the API returns it, after the change; in check mode, before it. Null if it does not
+    exist.
   returned: always
   type: dict
 """

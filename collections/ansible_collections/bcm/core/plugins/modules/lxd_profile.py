@@ -26,14 +26,14 @@ options:
     type: str
     required: true
   state:
-    description: Whether the profile is to exist.
+    description: Whether the profile should exist.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: A profile with a root disk
+- name: Create a profile with a root disk
   bcm.core.lxd_profile:
     name: small
     config:
@@ -53,8 +53,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The profile as the API gives it, after the change. In check mode as it is before it. None if it does not
-    exist.
+  description: The profile as the API returns it, after the change; in check mode, before it. Null if it does not exist.
   returned: always
   type: dict
 """

@@ -25,14 +25,14 @@ options:
     type: str
     required: true
   state:
-    description: Whether the project is to exist. LXD deletes only projects that are empty.
+    description: Whether the project should exist. LXD deletes only empty projects.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: A project that shares images and networks with the default one
+- name: Create a project that shares images and networks with the default one
   bcm.core.lxd_project:
     name: bcm-home-regtest
     config:
@@ -48,8 +48,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The project as the API gives it, after the change. In check mode as it is before it. None if it does not
-    exist.
+  description: The project as the API returns it, after the change; in check mode, before it. Null if it does not exist.
   returned: always
   type: dict
 """

@@ -33,25 +33,25 @@ options:
     type: str
     required: true
   state:
-    description: V(restored) takes the instance back to the snapshot, whatever was done since; it always changes
-      something.
+    description: V(restored) restores the instance from the snapshot, whatever was done since; it always counts as a
+      change.
     type: str
     choices: [present, restored, absent]
     default: present
   stateful:
-    description: Whether a new snapshot holds the memory of the running instance too.
+    description: Whether a new snapshot includes the memory of the running instance.
     type: bool
   expires_at:
     description: When the server deletes it, as C(2026-12-31T00:00:00Z).
     type: str
   deadline:
-    description: Seconds until each operation has to be done.
+    description: Seconds within which each operation has to finish.
     type: float
     default: 120.0
 """
 
 EXAMPLES = r"""
-- name: A snapshot before a change
+- name: Take a snapshot before a change
   bcm.core.lxd_snapshot:
     project: bcm-home-regtest
     instance: bitcoind
@@ -66,7 +66,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The snapshot as the API gives it, after the change. In check mode as it is before it. None if it does not
+  description: The snapshot as the API returns it, after the change; in check mode, before it. Null if it does not
     exist.
   returned: always
   type: dict

@@ -25,7 +25,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the pool is to exist. LXD deletes only pools that are empty.
+    description: Whether the pool should exist. LXD deletes only empty pools.
     type: str
     choices: [present, absent]
     default: present
@@ -35,7 +35,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A pool in a file of 40 GiB
+- name: Create a pool in a file of 40 GiB
   bcm.core.lxd_storage_pool:
     name: default
     driver: btrfs
@@ -51,8 +51,8 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The storage pool as the API gives it, after the change. In check mode as it is before it. None if it does
-    not exist.
+  description: The storage pool as the API returns it, after the change; in check mode, before it. Null if it does not
+    exist.
   returned: always
   type: dict
 """

@@ -25,11 +25,11 @@ options:
     type: str
     required: true
   pool:
-    description: The storage pool it lies in.
+    description: The storage pool of the volume.
     type: str
     required: true
   state:
-    description: Whether the volume is to exist. V(absent) deletes what is on it.
+    description: Whether the volume should exist. V(absent) deletes it with its data.
     type: str
     choices: [present, absent]
     default: present
@@ -39,24 +39,24 @@ options:
     choices: [filesystem, block]
   source:
     description:
-      - What is on a new volume. Without it, a new volume is empty.
-      - The copy gets its name when it is complete, and the former volume C(user.bcm.moved_to) with the name of the pool
-        then. It is not deleted.
-      - Stop what uses the former volume first.
+      - The volume to copy a new volume from. Without it, a new volume is empty.
+      - When the copy is complete, it gets its name, and C(user.bcm.moved_to) of the former volume the name of the new
+        pool. The former volume is not deleted.
+      - Stop the instances that use the former volume first.
     type: dict
     suboptions:
       pool:
-        description: The storage pool in which the volume of the same name lies that is copied.
+        description: The storage pool of the volume to copy, which has the same name.
         type: str
         required: true
   deadline:
-    description: Seconds until each operation has to be done.
+    description: Seconds within which each operation has to finish.
     type: float
     default: 120.0
 """
 
 EXAMPLES = r"""
-- name: A volume for blocks
+- name: Create a volume
   bcm.core.lxd_storage_volume:
     project: bcm-home-regtest
     pool: default
@@ -64,7 +64,7 @@ EXAMPLES = r"""
     config:
       size: 20GiB
 
-- name: The same volume in another pool
+- name: Move the volume to another pool
   bcm.core.lxd_storage_volume:
     project: bcm-home-regtest
     pool: fast
@@ -82,8 +82,7 @@ actions:
   elements: str
   sample: [create]
 resource:
-  description: The volume as the API gives it, after the change. In check mode as it is before it. None if it does not
-    exist.
+  description: The volume as the API returns it, after the change; in check mode, before it. Null if it does not exist.
   returned: always
   type: dict
 """

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lxd_unit
-short_description: systemd units in LXD instances, with the files they run on
+short_description: Manage systemd units in LXD instances, with their files
 version_added: 0.1.0
 description:
   - Writes files as M(bcm.core.lxd_file) does, makes systemd read unit files that changed, then starts, restarts,
     reloads or stops units.
-  - A unit that was started leaves a stamp in C(/var/lib/bcm/units) that says with which O(files) it was, and which
-    versions of them. A unit whose stamp is another one is restarted. So it does not matter who wrote the files and
-    when. What was changed by hand and taken up by the unit is undone in the unit, too, and a run that was killed
-    between writing and restarting is healed by the next.
-  - A unit whose unit file is among O(files) is defined by them alone. Drop-ins that others have added to it below
-    C(/etc/systemd), C(/run/systemd) and C(/usr/local/lib/systemd) are removed; those of packages and generators stay.
-  - When a unit does not start, the end of its journal is in the message.
+  - When a unit is started, a stamp in C(/var/lib/bcm/units) records the O(files) and their versions. A unit whose stamp
+    differs is restarted. So it does not matter who wrote the files and when. A change by hand that the unit has loaded
+    is undone in the unit, too, and if a run was killed between writing and restarting, the next one completes it.
+  - A unit whose unit file is among O(files) is defined by them alone. Other drop-ins for it below C(/etc/systemd),
+    C(/run/systemd) and C(/usr/local/lib/systemd) are removed; those of packages and generators are kept.
+  - When a unit does not start, the message contains the end of its journal.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 extends_documentation_fragment:
@@ -30,14 +29,14 @@ extends_documentation_fragment:
 attributes:
   idempotent:
     details:
-      - A unit that ends by itself, and so is not active any more, is started again.
+      - A unit that exited by itself, and so is no longer active, is started again.
 options:
   instance:
-    description: The name of the instance, which has to run.
+    description: The name of the instance, which has to be running.
     type: str
     required: true
   units:
-    description: The units, in the order in which they are started or stopped. There may be none.
+    description: The units, in the order in which they are started or stopped. The list may be empty.
     type: list
     elements: dict
     required: true
@@ -47,23 +46,23 @@ options:
         type: str
         required: true
       state:
-        description: Whether it is to run.
+        description: Whether it should be running.
         type: str
         choices: [started, stopped]
         default: started
       enabled:
-        description: Whether it starts with the instance. If not given, V(true) for one that is to run, and left alone
-          otherwise.
+        description: Whether it starts with the instance. The default is V(true) for O(units[].state=started); otherwise
+          it is not changed.
         type: bool
       action:
         description:
-          - What to do with a unit that runs when O(files) are not those it was started with.
-          - If unit files are among what changed, it is restarted in any case.
+          - What to do with a running unit when O(files) are not those it was started with.
+          - If unit files changed, it is restarted in any case.
         type: str
         choices: [restart, reload]
         default: restart
   deadline:
-    description: Seconds that each of them has to start or to stop.
+    description: Seconds within which each unit has to start or stop.
     type: float
     default: 120.0
 seealso:
@@ -71,7 +70,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A service and what it runs on
+- name: Configure and start a service
   bcm.core.lxd_unit:
     project: bcm-home-regtest
     instance: electrs
@@ -104,7 +103,7 @@ actions:
       type: str
       sample: restart
 digest:
-  description: SHA-256 over the wanted state of all files.
+  description: SHA-256 over the desired state of all files.
   returned: success
   type: str
 """

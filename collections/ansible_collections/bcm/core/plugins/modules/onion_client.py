@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: onion_client
-short_description: Admit clients to an onion service, and revoke them
+short_description: Authorize clients of an onion service, and revoke them
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Makes a key for each client. Who has none cannot decrypt where the service is, and so cannot even try to connect.
-  - When a client is revoked, the service is taken away for a moment, which disconnects all clients. Otherwise who was
-    revoked could go on for as long as the introduction points he knows.
-  - A client who was revoked and is admitted again gets another key.
+  - Creates a key for each client. Without a key, a client cannot decrypt the descriptor of the service, and so cannot
+    even try to connect.
+  - When a client is revoked, the service is removed for a moment, which disconnects all clients. Otherwise the revoked
+    client could go on as long as the introduction points it knows exist.
+  - A client that was revoked and is authorized again gets another key.
 extends_documentation_fragment:
   - bcm.core.lxd
   - bcm.core.onion
@@ -28,12 +29,12 @@ options:
     type: str
     required: true
   clients:
-    description: The names of the clients. Others stay as they are.
+    description: The names of the clients. Other clients are not changed.
     type: list
     elements: str
     required: true
   state:
-    description: Whether they are admitted or revoked.
+    description: Whether they are authorized or revoked.
     type: str
     choices: [present, absent]
     default: present
@@ -46,7 +47,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Alice may use the Electrum server
+- name: Authorize Alice to use the Electrum server
   bcm.core.onion_client:
     chain: mainnet
     project: bcm-home-mainnet
@@ -55,7 +56,7 @@ EXAMPLES = r"""
     return_keys: true
   register: admitted
 
-- name: Bob may no longer
+- name: Revoke Bob's key
   bcm.core.onion_client:
     chain: mainnet
     project: bcm-home-mainnet
@@ -70,13 +71,13 @@ address:
   returned: success
   type: str
 clients:
-  description: The clients that were asked for and are admitted. In check mode, none.
+  description: The requested clients that are authorized. In check mode, none.
   returned: if O(return_keys)
   type: list
   elements: dict
   contains:
     name:
-      description: What the client is called.
+      description: The name of the client.
       type: str
     key:
       description: The private key, in Base32, as Tor Browser and Orbot ask for it.
@@ -88,11 +89,11 @@ clients:
       description: The private key as a QR code, drawn with the characters of a terminal.
       type: str
 instructions:
-  description: What to do with the key, for C(electrum), C(tor_browser) and C(orbot). They do not hold it.
+  description: What to do with the key, for C(electrum), C(tor_browser) and C(orbot). They do not contain it.
   returned: success
   type: dict
 published:
-  description: The services whose descriptors were uploaded just now.
+  description: The services whose descriptors were uploaded in this run.
   returned: success
   type: list
   elements: str

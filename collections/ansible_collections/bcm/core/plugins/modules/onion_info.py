@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: onion_info
-short_description: Tell which onion services there are
+short_description: List onion services
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Tells what M(bcm.core.onion_service) and M(bcm.core.onion_client) have set up. Keys are not returned.
+  - Lists what M(bcm.core.onion_service) and M(bcm.core.onion_client) have configured. Keys are not returned.
 extends_documentation_fragment:
   - bcm.core.lxd
   - bcm.core.onion
@@ -24,7 +24,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What there is
+- name: List the onion services
   bcm.core.onion_info:
     chain: mainnet
     project: bcm-home-mainnet
@@ -39,7 +39,7 @@ services:
   elements: dict
   contains:
     name:
-      description: What it is called here.
+      description: Its name here.
       type: str
     address:
       description: Its onion address.
@@ -52,23 +52,23 @@ services:
       description: Whether only clients reach it.
       type: bool
     clients:
-      description: The names of those who do.
+      description: The names of its clients.
       type: list
       elements: str
     pow:
-      description: Whether clients have to prove work under load.
+      description: Whether clients need proof of work under load.
       type: bool
     intro_defense:
-      description: Whether introduction points limit how many clients come in a second.
+      description: Whether introduction points limit the number of clients per second.
       type: bool
     max_streams:
-      description: How many connections a client's circuit may have, V(0) for any number.
+      description: How many connections a client's circuit may have; V(0) for no limit.
       type: int
     parked:
-      description: Whether only its key is kept, and tor does not have it.
+      description: Whether only its key is kept, and tor does not publish it.
       type: bool
     published:
-      description: Whether tor in the instance was seen to publish it as it is.
+      description: Whether tor was seen to publish it with this configuration.
       type: bool
 path:
   description: The file with the keys.

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: onion_service
-short_description: Have onion services
+short_description: Create, publish and remove onion services
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Makes the keys of version 3 onion services on the controller and keeps them there, so that an instance that is lost
-    gets its addresses back with the next run.
-  - Writes them into the instance of tor, has tor reload its configuration if something changed, and waits until tor
-    has uploaded the descriptors of all services that are new or different.
-  - A service that changed otherwise than by a client, by proof of work, by its ports or limits, is taken away for a
-    moment before.
-  - Services that are not in the list stay as they are, unless the list is O(exclusive).
+  - Creates the keys of version 3 onion services on the controller and keeps them there, so that a lost instance gets
+    its addresses back with the next run.
+  - Writes them into the instance of tor, has tor reload its configuration if something changed, and waits until tor has
+    uploaded the descriptors of all new or changed services.
+  - A service whose proof of work, ports or limits changed is removed for a moment first; a new client does not need
+    that.
+  - Services that are not in the list are not changed, unless the list is O(exclusive).
 extends_documentation_fragment:
   - bcm.core.lxd
   - bcm.core.onion
@@ -28,21 +28,21 @@ extends_documentation_fragment:
 options:
   exclusive:
     description:
-      - Whether services that are not in the list are taken away. Their keys are kept, and with them their addresses,
-        for when they are in the list again.
+      - Whether services that are not in the list are removed. Their keys are kept, so they have the same addresses when
+        they are in the list again.
     type: bool
     default: false
   known:
     description:
-      - Names of services that have keys already, such as those that the endpoint remembers. If one of O(services) is
-        among them and its key is gone, it gets no other one, which is an error.
+      - Names of services that already have keys, such as those that the endpoint remembers. If one of O(services) is
+        among them and its key is missing, the module fails instead of creating another key.
     type: list
     elements: str
     default: []
   publish:
     description:
-      - Whether the instance of tor is given them. Without it keys are made and kept, so that addresses are known before
-        anything runs.
+      - Whether to write them into the instance of tor. With V(false), keys are only created and kept, so that addresses
+        are known before anything runs.
     type: bool
     default: true
   services:
@@ -52,11 +52,11 @@ options:
     required: true
     suboptions:
       name:
-        description: What it is called here. Nobody outside sees the name.
+        description: Its name here. Nobody outside sees it.
         type: str
         required: true
       state:
-        description: Whether it is to be. With V(absent) its key is removed as well, and its address is lost for good.
+        description: Whether it should exist. V(absent) also deletes its key, and its address is lost for good.
         type: str
         choices: [present, absent]
         default: present
@@ -71,46 +71,46 @@ options:
             required: true
           targets:
             description:
-              - Where its connections go, C(address:port) or C(unix:/path). If there are several, each connection goes
-                to one of them at random.
+              - The targets of its connections, C(address:port) or C(unix:/path). If there are several, each connection
+                goes to one of them at random.
             type: list
             elements: str
             required: true
       authorization:
         description:
-          - Whether only clients of M(bcm.core.onion_client) reach it. As long as there is none, nobody does.
+          - Whether only clients of M(bcm.core.onion_client) reach it. While there is none, nobody does.
         type: bool
         default: true
       pow:
-        description: Whether clients have to prove work while the service is under load.
+        description: Whether clients need proof of work while the service is under load.
         type: bool
         default: false
       intro_defense:
-        description: Whether introduction points limit how many clients come in a second.
+        description: Whether introduction points limit the number of clients per second.
         type: bool
         default: false
       max_streams:
-        description: How many connections a client's circuit may have before it is closed, V(0) for any number.
+        description: How many connections a client's circuit may have before it is closed; V(0) for no limit.
         type: int
         default: 0
       key:
         description:
-          - A key to bring along, a file C(hs_ed25519_secret_key) of tor in Base64, or C(ED25519-V3:) and what follows.
-            Without it, one is made.
+          - An existing key, as the file C(hs_ed25519_secret_key) of tor in Base64, or as C(ED25519-V3:…). Without it,
+            a new key is created.
         type: str
       address:
-        description: The address it has to have. Without it, that of its key.
+        description: The address that it must have. Without it, the address of its key.
         type: str
 notes:
   - torrc has to have the line C(%include /etc/tor/onions.d/*.conf), as the role C(tor) writes it.
-  - If tor does not use the network, nothing is published. It is proved with the next run once tor does.
+  - While tor does not use the network, nothing is published. The first run after it does waits for the descriptors.
 seealso:
   - module: bcm.core.onion_client
   - module: bcm.core.onion_info
 """
 
 EXAMPLES = r"""
-- name: An Electrum server for those with a key, and a page for everybody
+- name: Publish an Electrum server for clients with a key, and a page for everybody
   bcm.core.onion_service:
     chain: mainnet
     project: bcm-home-mainnet
@@ -127,17 +127,17 @@ EXAMPLES = r"""
 RETURN = r"""
 addresses:
   description:
-    - The onion addresses by service, of those that are to be. In check mode, a key that would have to be made is not
-      kept, so the address is another one later.
+    - The onion addresses of the services that should exist, by service. In check mode a missing key is not kept, so the
+      later address is another one.
   returned: success
   type: dict
 published:
-  description: The services whose descriptors were uploaded just now.
+  description: The services whose descriptors were uploaded in this run.
   returned: success
   type: list
   elements: str
 network:
-  description: Whether tor uses the network. Null if it was not asked, for nothing was to be done.
+  description: Whether tor uses the network. Null if tor was not asked, because there was nothing to do.
   returned: success
   type: bool
 files:

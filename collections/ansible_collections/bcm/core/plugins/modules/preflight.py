@@ -12,11 +12,11 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Checks, before anything is changed, that the endpoint answers and lets us in, and that it can do what a data center
-    needs.
-  - If instances shall come up, checks that the storage pool exists and has room for the volumes and instances that are
-    still to be made, and that the subnets of networks that are still to be made are free on the host.
-  - Tries, from an instance that runs, whether the host still has the firewall rules that the server made there, since
+  - Checks, before anything is changed, that the endpoint answers and accepts us, and that it supports what a data
+    center needs.
+  - If instances are to be started, checks that the storage pool exists and has room for the missing volumes and
+    instances, and that the subnets of the missing networks are free on the host.
+  - Tests from a running instance whether the host still has the firewall rules that the server created there, since
     another program may have flushed them.
 extends_documentation_fragment:
   - bcm.core.attributes
@@ -44,14 +44,14 @@ server:
   type: dict
   sample: {name: lxd, version: "5.0.2"}
 lost:
-  description: The networks whose firewall rules are no more on the host. M(bcm.core.lxd_network) puts them back.
+  description: The networks whose firewall rules are missing on the host. M(bcm.core.lxd_network) restores them.
   returned: success
   type: list
   elements: str
   sample: []
 pool:
-  description: Name of the storage pool, and of its bytes how many are free and how many will be needed at most.
-  returned: for plans that bring instances up
+  description: Name of the storage pool, its free bytes, and how many bytes will be needed at most.
+  returned: for plans that start instances
   type: dict
   sample: {name: default, free: 9663676416, needed: 6442450944}
 """

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secrets
-short_description: Keep the secrets of a data center
+short_description: Create missing secrets of a data center and return all
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Makes the secrets that are missing, each of 256 random bits, and returns all. One that exists never changes.
-  - They are kept on the controller, in one file for each chain that only its owner can read, beside the inventory. Git
-    is told to leave them out. With O(vault_id), the file is encrypted.
+  - Creates missing secrets, each of 256 random bits, and returns all. An existing secret never changes.
+  - They are kept on the controller beside the inventory, in one file for each chain that only its owner can read and
+    that git ignores. With O(vault_id), the file is encrypted.
   - The result is hidden from logs.
 notes:
-  - Ansible takes every file in an inventory directory for a part of the inventory. Where the directory and not a file
-    in it is given as the inventory, set C(ignore_patterns=^secrets$) in the section C([inventory]) of C(ansible.cfg).
+  - Ansible reads every file in an inventory directory as a part of the inventory. If the inventory is the directory and
+    not a file in it, set C(ignore_patterns=^secrets$) in the section C([inventory]) of C(ansible.cfg).
 extends_documentation_fragment:
   - bcm.core.attributes
 attributes:
   check_mode:
     support: full
     details:
-      - Secrets that are missing are made for the run, but not kept.
+      - Missing secrets are created for the run, but not written.
   diff_mode:
     support: none
   idempotent:
@@ -38,33 +38,33 @@ options:
     required: true
   names:
     description:
-      - Names of secrets, as C(stack/what) for one of the stack alone, or C(stack/service/consumer) for one that both
+      - Names of secrets, as C(stack/what) for a secret of one stack, or C(stack/service/consumer) for a secret that two
         stacks share.
-      - What ends with C(/relay_identity) is the identity of a Tor relay, for P(bcm.core.relay_identity#filter).
+      - A name that ends with C(/relay_identity) is the identity of a Tor relay, for P(bcm.core.relay_identity#filter).
     type: list
     elements: str
     required: true
   directory:
-    description: The directory of the files. Without it, C(secrets) beside the first file of the inventory.
+    description: The directory of the files. The default is C(secrets) beside the first file of the inventory.
     type: path
   vault_id:
     description:
-      - The name of the Ansible vault in which they are kept, whose password the run was given with C(--vault-id).
-        Without it, they are not encrypted. With it, a file that is not encrypted is refused.
+      - The name of the Ansible vault that encrypts the file; the run gets its password with C(--vault-id). Without it,
+        the file is not encrypted. With it, a file that is not encrypted is refused.
     type: str
 seealso:
   - module: bcm.core.plan
 """
 
 EXAMPLES = r"""
-- name: Secrets of all stacks in the plan
+- name: Create the secrets of all stacks in the plan
   bcm.core.secrets:
     chain: "{{ planned.plan.chain }}"
     names: "{{ planned.plan.secrets }}"
   register: kept
   no_log: true
 
-- name: The same in the vault of data center home, in a run with --vault-id home@bcm-vault-client
+- name: Do the same in the vault of data center home, in a run with --vault-id home@bcm-vault-client
   bcm.core.secrets:
     chain: mainnet
     names: "{{ planned.plan.secrets }}"
@@ -74,12 +74,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 secrets:
-  description: For each stack the secrets it may know, by their names.
+  description: For each stack, the secrets that it may know, by name.
   returned: success
   type: dict
   sample: {electrs: {bitcoind/rpc/electrs: "…"}}
 made:
-  description: Names of the secrets that were missing.
+  description: Names of the secrets that were created.
   returned: success
   type: list
   elements: str
