@@ -23,7 +23,8 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
 
     path = datacenter.variable("bcm_stack_path") or []
     # As in site.yml, which runs in that directory and takes lists in this form, too.
-    return Catalogue.read([setup.ROOT / entry for entry in (path.split(",") if isinstance(path, str) else path)])
+    known = Catalogue.read([setup.ROOT / entry for entry in (path.split(",") if isinstance(path, str) else path)])
+    return known.resolved(lambda stack, variable: datacenter.role_variables([stack]).value(variable))
 
 
 def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
@@ -46,4 +47,5 @@ def settings(datacenter: DataCenter) -> dict[str, str]:
         defaults = stack.role_path / "defaults" / "main.yml"
         text = defaults.read_text(encoding="utf-8") if defaults.exists() else ""
         found |= {name: name for name in re.findall(r"^(\w+):", text, re.M)}
+        found |= {name: name for name in (f"{stack.prefix}_{key}" for key in stack.alternatives)}
     return found

@@ -77,7 +77,7 @@ def put(args: argparse.Namespace) -> int:
 def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, str]:
     """Of each list of sources that is not replaced, the first: other chains than regtest refuse lists."""
     lines = {}
-    for name in (f"{stack}_source" for stack in catalogue(datacenter)):
+    for name in (f"{stack.prefix}_source" for stack in catalogue(datacenter).values()):
         value = datacenter.variable(name)
         if isinstance(value, list) and value and name not in given:
             lines[name] = str(value[0])

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
+from ansible_collections.bcm.core.plugins.module_utils._plan import names
 from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, harmless
 
 from . import device, identity, lxd, setup
@@ -115,7 +116,8 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
     """Name the volumes that the run is going to delete, and return them, as POOL/VOLUME, once that is confirmed."""
     with datacenter.client() as client:
         doomed = _doomed_volumes(datacenter, client, args.stacks)
-        lines = [_described(client, volume) for volume in doomed]
+        backups = _backups(datacenter)
+        lines = [_described(client, volume, backups.get(volume["name"])) for volume in doomed]
         where = f"data center {datacenter.name} ({datacenter.chain}) at {client.endpoint.name}"
     if not doomed:
         setup.step(f"No volumes are going to be deleted in {where}")
@@ -144,13 +146,24 @@ def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -
     return [item for item in plan["resources"] if item["kind"] == "storage_volume" and item["state"] == "absent"]
 
 
-def _described(client: Client, volume: dict[str, Any]) -> str:
-    """A volume with its pool, how large it may become, and what is in it, if its pool can tell."""
+def _backups(datacenter: DataCenter) -> dict[str, str]:
+    """What a backup of each volume has to hold, for those that need one."""
+    return {
+        names.volume_name(stack.name, key): volume.backup
+        for stack in catalogue(datacenter).values()
+        for key, volume in stack.volumes.items()
+        if volume.backup != "none"
+    }
+
+
+def _described(client: Client, volume: dict[str, Any], backup: str | None) -> str:
+    """A volume with its pool, how large it may become, what is in it, if its pool can tell, and what to back up."""
     path = f"/1.0/storage-pools/{quoted(volume['pool'])}/volumes/custom/{quoted(volume['name'])}"
     size = client.get(path, project=volume["project"])["config"].get("size")
     state = client.find(f"{path}/state", project=volume["project"]) or {}
     used = amount((state.get("usage") or {}).get("used", 0))
     facts = [f"of {size}" if size else "without a limit", f"{used or 'an unknown part'} used"]
+    facts += [f"to be backed up: {backup}"] if backup else []
     return f"{volume['name']} in storage pool {volume['pool']}: {', '.join(facts)}"
 
 

@@ -230,7 +230,7 @@ class Scene:
         site = self.site
         edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
                  if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
-        if name == self.catalogue.carrier:
+        if name == self.catalogue.onion_gateway:
             edges |= {edge for edge in self._onion_targets() if edge[0] in self.running}
         return edges
 
@@ -244,11 +244,11 @@ class Scene:
             return (other, far_port) in self.edges(name) or (name, port) in self.edges(other)
         if remote in self.gateways.values() and far_port == _DNS:
             return True
-        published = {service.ports.get(self.site.request.chain) for service in self.catalogue[name].services.values()
-                     if service.published}  # fmt: skip
+        host_ports = {service.ports.get(self.site.request.chain) for service in self.catalogue[name].services.values()
+                      if service.host_port}  # fmt: skip
         is_public = any(ipaddress.ip_address(remote) in ipaddress.ip_network(item) for item in network.public())
         goal = Goal("outside", remote, remote, far_port)
-        return port in published or bool(self.leaves(name) and is_public) or self.excepted(name, goal)
+        return port in host_ports or bool(self.leaves(name) and is_public) or self.excepted(name, goal)
 
     def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
         """All that is tried from an instance; ``listening`` has the ports where somebody listens, by instances."""
@@ -309,7 +309,7 @@ class Scene:
 
     def why(self, service: str) -> str:
         """Why an onion service is for everybody."""
-        name, _hyphen, key = service.partition("-")
+        name, _hyphen, key = service.rpartition("-")
         stack = self.catalogue.get(name)
         declared = stack.services[key].onion if stack and key in stack.services else None
         return (declared.public if declared else None) or "no stack says why"
@@ -337,13 +337,13 @@ class Scene:
             (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service["protocol"], str(service["port"]))
             for name, other, key in site.edges(self.instances) for service in [site.service(other, key)]
         }  # fmt: skip
-        if self.catalogue.carrier in self.instances:
-            carrier = f"{site.addresses[self.catalogue.carrier]}/32"
-            listed |= {(carrier, f"{site.addresses[other]}/32", "tcp", str(port))
+        gateway = self.catalogue.onion_gateway
+        if gateway in self.instances:
+            listed |= {(f"{site.addresses[gateway]}/32", f"{site.addresses[other]}/32", "tcp", str(port))
                        for other, port in self._onion_targets()}  # fmt: skip
         ways = {(way["to"], way["protocol"], way["port"]) for name in self.instances for way in site.ways_out(name)}
         ways |= {(None, service.protocol, str(service.ports.get(site.request.chain))) for name in self.instances
-                 for service in self.catalogue[name].services.values() if service.published}  # fmt: skip
+                 for service in self.catalogue[name].services.values() if service.host_port}  # fmt: skip
         for acl in (site.names.network, site.names.uplink):
             there = self.client.find(f"/1.0/network-acls/{acl}", project="default") or {}
             for rule in [*there.get("egress", ()), *there.get("ingress", ())]:

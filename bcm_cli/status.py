@@ -51,7 +51,7 @@ def list_stacks(args: argparse.Namespace) -> int:
                 "description": stack.description,
                 "tier": stack.tier,
                 "chains": list(stack.chains),
-                "needs": {other: list(services) for other, services in stack.needs.items()},
+                "needs": {other: list(need.services) for other, need in stack.needs.items()},
                 "services": {
                     name: {"port": service.ports.get(chain), "protocol": service.protocol}
                     for name, service in stack.services.items()

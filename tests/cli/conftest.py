@@ -205,7 +205,6 @@ STACK = """---
 schema: 1
 description: What a test publishes
 tier: bitcoin
-kind: datacenter
 chains: [regtest, signet]
 artifact:
   version_command: [thing, --version]

@@ -41,8 +41,8 @@ def planner(**variables: Any) -> Planner:
 
     known = Catalogue.read([EXAMPLES])
     request = Request(["hello"], chain="regtest", datacenter="local")
-    # What ours refuse they may ask filters of the collection, which only Ansible itself finds.
-    stacks = [replace(stack, refuses=stack.refuses * stack.role.startswith("/")) for stack in known.values()]
+    # What ours assert may use filters of the collection, which only Ansible itself finds.
+    stacks = [replace(stack, assertions=stack.assertions * stack.role.startswith("/")) for stack in known.values()]
     return Planner(Catalogue(stacks), request, variables_of)
 
 
@@ -54,11 +54,15 @@ def test_the_example_is_planned_with_our_own_stacks() -> None:
     hello = plan["instances"]["hello"]
     assert hello["role"] == hello["role_path"] == str(EXAMPLES / "hello")
     assert hello["needs"]["electrs"]["electrum"]["address"] == plan["instances"]["electrs"]["address"]
-    assert plan["instances"]["electrs"]["clients"] == {"electrum": {"hello": hello["address"]}}
+    assert plan["instances"]["electrs"]["consumers"] == {
+        "hello": {"address": hello["address"], "services": ["electrum"], "permissions": {}}
+    }
 
 
-def test_the_example_refuses_as_it_says() -> None:
-    with pytest.raises(BcmError, match="Stack hello refuses .*: it has to fit on one line; set hello_greeting to"):
+def test_assertion_of_the_example_fails_as_it_says() -> None:
+    with pytest.raises(
+        BcmError, match="Stack hello requires .*: the greeting has to fit on one line; set hello_greeting to"
+    ):
         planner(hello_greeting="Hello " * 20).check()
 
 
@@ -79,5 +83,5 @@ def test_the_page_shows_every_field() -> None:
 
 def test_the_page_names_every_part_of_bcm_that_exists() -> None:
     plan = planner().plan(Found(), image_namer({}, "x86_64"))
-    named = re.findall(r"`bcm\.([a-z]+)[.`]", PAGE)
+    named = re.findall(r"`bcm\.([a-z_]+)[.`]", PAGE)
     assert set(named) <= set(plan["instances"]["electrs"])

@@ -42,7 +42,6 @@ STACK: Mapping[str, str] = {
 schema: 1
 description: Something that is fetched
 tier: web
-kind: web
 chains: [regtest]
 artifact:
   version_command: [head, -n, "3", /usr/local/share/NEWS]

@@ -93,7 +93,7 @@ def test_an_address_outlives_its_instance(site: Onions, relays: tornet.TorNetwor
 
 
 def test_a_relay_outlives_its_instance(site: Onions, relays: tornet.TorNetwork, tmp_path: Path) -> None:
-    where = {"torrelay_source": "debian", "torrelay_or_published": f"{RELAYS}:9001", "torrelay_address": RELAYS}
+    where = {"torrelay_source": "debian", "torrelay_or_host_port": f"{RELAYS}:9001", "torrelay_address": RELAYS}
     middle = {"stack": "torrelay", "tor_relay": "middle", **where}
     site.run(**middle)
     secrets = json.loads((tmp_path / "secrets/regtest.json").read_text())

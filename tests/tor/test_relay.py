@@ -25,7 +25,7 @@ def torrc() -> list[str]:
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["bool"] = bool
     port = free_port()
-    service = {"listen": "127.0.0.1", "port": port, "published": {"address": "127.0.0.1", "port": port}}
+    service = {"listen": "127.0.0.1", "port": port, "host_port": {"address": "127.0.0.1", "port": port}}
     given: dict[str, Any] = {
         "ansible_managed": "",
         "place": "",

@@ -56,14 +56,14 @@ class ActionModule(BcmAction):
 
     @contextlib.contextmanager
     def _way(self, downloads: dict[str, t.Any] | None, proxy: str | None) -> t.Iterator[str | None]:
-        """The proxy of the options, or else the one that carries what an image of the plan is made of."""
+        """The proxy of the options, or else the one through which the plan has the image's downloads come."""
         if downloads is None or proxy is not None:
             yield proxy
-        elif downloads["carrier"] is None:
+        elif downloads["proxy"] is None:
             # There is no tor yet but, maybe, one of this machine.
             yield TOR if is_listening(TOR) else ""
         else:
-            with forwarded(self.client, downloads["carrier"], downloads["socks"]) as port:
+            with forwarded(self.client, downloads["proxy"], downloads["socks"]) as port:
                 yield f"socks5h://127.0.0.1:{port}"
 
 

@@ -47,7 +47,7 @@ options:
     description:
       - How the release is downloaded if O(artifact_proxy) is not set, as RV(bcm.core.plan#module:plan) has it for an
         image.
-      - With a C(carrier), through C(socks) as that instance of O(project) reaches it, by a port of this machine that is
+      - With a C(proxy), through C(socks) as that instance of O(project) reaches it, by a port of this machine that is
         there as long as it takes.
       - Without one, through the tor of this machine if it runs one, otherwise directly.
     type: dict

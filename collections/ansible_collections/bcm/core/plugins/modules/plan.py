@@ -189,8 +189,8 @@ plan:
       description: The network of builders, which is there while images are baked.
       type: dict
       sample: {name: local-r-bld, subnet: 10.80.25.0/24, gateway: 10.80.25.1}
-    asked:
-      description: Stacks that somebody named, now or before, and those that join.
+    requested:
+      description: Stacks that a person named, now or before, and those that are enabled with them.
       type: list
       elements: str
     stacks:
@@ -225,9 +225,6 @@ plan:
         tier:
           description: C(tier) of C(stack.yml).
           type: str
-        kind:
-          description: C(kind) of C(stack.yml).
-          type: str
         chain:
           description: O(chain).
           type: str
@@ -240,9 +237,6 @@ plan:
         project:
           description: The LXD project.
           type: str
-        endpoint:
-          description: O(endpoint).
-          type: str
         address:
           description: The IPv4 address in the data center's network.
           type: str
@@ -252,8 +246,8 @@ plan:
         gateway:
           description: The host's address in it.
           type: str
-        asked:
-          description: Whether somebody named this stack.
+        requested:
+          description: Whether a person named this stack.
           type: bool
         image:
           description: Alias and hash of the image; not for V(stopped) and V(absent).
@@ -261,23 +255,30 @@ plan:
         services:
           description:
             - Port, protocol and C(tls) of each service, and the address where the program has to listen.
-            - Of one that can be published, where on the host it is.
+            - Of one with C(host_port), the C(address) and C(port) of the host that lead to it, or none.
           type: dict
         needs:
-          description: For each stack it needs, address, port, protocol and C(tls) of each service it uses.
+          description:
+            - For each stack it needs, address, port, protocol and C(tls) of each service it uses.
+            - Of optional needs, those that are there.
           type: dict
-        shows:
+        choices:
+          description: Of alternatives in C(needs), the stack that was chosen, by their names.
+          type: dict
+        consumers:
+          description: For each stack that uses it, C(address), C(services) and C(permissions).
+          type: dict
+          sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}}}
+        web:
+          description: Its pages for browsers, each with C(service), C(path), C(title) and C(icon).
+          type: list
+          elements: dict
+        has_certificate:
           description: Whether it has a certificate of its own.
           type: bool
-        trusts:
-          description: Whether it has that, or meets one of a stack it needs.
+        needs_ca:
+          description: Whether it has that, or uses a service of a stack that has one.
           type: bool
-        clients:
-          description: For each of its services, the addresses of the stacks that use it, by their names.
-          type: dict
-        asks:
-          description: What C(asks) of its consumers' C(stack.yml) says about it, by their names.
-          type: dict
         volumes:
           description: Volume, path, size and C(backup) of each volume.
           type: dict
@@ -288,11 +289,8 @@ plan:
             - Not for V(stopped) and V(absent).
           type: dict
           sample: {memory: 2GiB, processors: 2, processes: 500, root: 4GiB}
-        version:
-          description: The version of the artifact, if it is known before the image is made.
-          type: str
-        floor:
-          description: C(artifact.floor) of C(stack.yml).
+        artifact:
+          description: Source, kind, name and version of what it is made of; not for V(stopped) and V(absent).
           type: dict
         uplink:
           description:
@@ -302,15 +300,12 @@ plan:
             - None if it has no way out. Without C(user), it has exceptions alone.
           type: dict
         builders:
-          description: The network of builders whose downloads it carries, if it does.
+          description: The network of builders whose downloads come through it, if it is the proxy of downloads.
           type: str
         exceptions:
           description: What it may reach past Tor.
           type: list
           elements: dict
-        display:
-          description: Whether it can show a window.
-          type: bool
     images:
       description: The images of RV(plan.stacks), for M(bcm.core.image).
       type: list
@@ -355,11 +350,11 @@ plan:
         downloads:
           description:
             - How what goes into the image is fetched. None if that is a matter of the machine.
-            - C(carrier) is the stack through which it comes, C(socks) where that speaks SOCKS, C(environment) what
-              tells programs of it, and C(nic) the interface of the builder. C(carrier) is null for that stack itself,
+            - C(proxy) is the stack through which it comes, C(socks) where that speaks SOCKS, C(environment) what
+              tells programs of it, and C(nic) the interface of the builder. C(proxy) is null for that stack itself,
               and for what it needs.
           type: dict
-        shows:
+        has_certificate:
           description: Whether the stack has a certificate, and needs what speaks TLS.
           type: bool
         floor:
@@ -374,17 +369,17 @@ plan:
       elements: str
       sample: [bitcoind/rpc/electrs]
     certificates:
-      description: What to ask M(bcm.core.ca_authority) for, one for each stack that shows one.
+      description: What to ask M(bcm.core.ca_authority) for, one for each stack that has one.
       type: list
       elements: dict
       sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
     onions:
       description:
-        - The onion services that are to be, as M(bcm.core.onion_service) takes them, the stack that carries them,
-          null if it does not run, and the names of those that the project remembers.
+        - The onion services that are to be, as M(bcm.core.onion_service) takes them, the stack that is their
+          gateway, null if it does not run, and the names of those that the project remembers.
       type: dict
       sample:
-        carrier: tor
+        gateway: tor
         known: [electrs-electrum]
         services:
           - name: electrs-electrum
@@ -405,9 +400,9 @@ plan:
           description: The volumes that are copied.
           type: list
           elements: dict
-    downloads:
+    download_proxy:
       description:
-        - What has to be there before images are made that are fetched through it, or none. C(carrier) is the stack,
+        - What has to be there before images are made that are fetched through it, or none. C(stack) is the proxy,
           C(stacks) are that one and those it needs, C(resources) are for M(bcm.core.lxd_apply).
       type: dict
     foundation:

@@ -63,8 +63,8 @@ class RoleVariables:
             with contextlib.suppress(BcmError):
                 given[name] = self.value(name)
         given = {name: value for name, value in given.items() if value is not None}
-        asked = {name: option for name, option in options.items() if name in given or name not in self._variables}
-        checked = ArgumentSpecValidator(asked).validate(given)
+        checkable = {name: option for name, option in options.items() if name in given or name not in self._variables}
+        checked = ArgumentSpecValidator(checkable).validate(given)
         if checked.error_messages:
             raise BcmError(f"Variables of {stack.name}: {'; '.join(checked.error_messages)}: correct the inventory")
 
@@ -146,13 +146,13 @@ def read_found(client: Client, site: Site) -> Found:
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
         stack = config.get("user.bcm.stack")
-        asked, running = config.get("user.bcm.asked") == "true", instance["status"] == "Running"
+        requested, running = config.get("user.bcm.requested") == "true", instance["status"] == "Running"
         if "user.bcm.builder" in config:
             builders.append(name)
         elif stack and REPLACED in config:
-            stacks.setdefault(stack, Deployed(asked=asked, running=running))
+            stacks.setdefault(stack, Deployed(requested=requested, running=running))
         elif stack == name:
-            stacks[name] = Deployed(asked=asked, running=running)
+            stacks[name] = Deployed(requested=requested, running=running)
         else:
             strangers.append(name)
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}

@@ -59,7 +59,7 @@ class Images:
                 raise BcmError(
                     f"Image of {image['stack']}: planned over another base; plan and image need the same image_*"
                 )
-        if any((image.get("downloads") or {}).get("carrier") for image in images):
+        if any((image.get("downloads") or {}).get("proxy") for image in images):
             check_in_reach_of_tor(self.settings)
         there = store.stored(self.client)
         warnings = self._check_floors(images, there)

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,28 +27,29 @@ except ImportError:  # ansible-core brings it; only the sanity tests import this
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
-KINDS = ("datacenter", "web", "desktop")
 #: who shows a certificate to whom: the server to the client, or each to the other
 TLS = ("server", "mutual")
 
-REQUIRED = ("schema", "description", "tier", "kind", "chains", "artifact")
+REQUIRED = ("schema", "description", "tier", "chains", "artifact")
 OPTIONAL = (
     "needs",
-    "asks",
-    "joins",
+    "enabled_with",
     "services",
+    "web",
     "volumes",
     "limits",
     "secrets",
     "uplink",
-    "onions",
-    "downloads",
-    "refuses",
+    "onion_gateway",
+    "download_proxy",
+    "assertions",
     "image",
     "display",
 )
 
 _FILE = Path("meta/stack.yml")
+_WEB_PATH = re.compile(r"/[A-Za-z0-9_.~/?&=%+-]{0,199}")
+_ROLE_FILE = re.compile(r"files/([A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,27 @@ class Service:
     protocol: str
     ports: Mapping[str, int]  # chain -> port
     tls: str | None
-    published: bool
+    host_port: bool  # whether a port of the host may lead to it
     onion: Onion | None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stack uses of another one."""
+
+    services: tuple[str, ...]
+    permissions: Mapping[str, Any]  # as the role of the other stack takes them
+    optional: bool = False  # whether it can do without, if the other stack is not there
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """A way in for browsers."""
+
+    service: str
+    path: str
+    title: str
+    icon: str | None  # a file of the role
 
 
 @dataclass(frozen=True)
@@ -83,10 +104,11 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    when: str
-    why: str
-    remedy: str
+class Assertion:
+    """A condition that has to hold, and the message if it does not, which may be a template."""
+
+    that: str
+    fail_msg: str
 
 
 @dataclass(frozen=True)
@@ -117,8 +139,8 @@ class Artifact:
         named = value if isinstance(value, list) else [next(iter(self.sources)) if value in (None, "") else value]
         if not named or not all(isinstance(source, str) for source in named) or len(set(named)) < len(named):
             raise BcmError(
-                f"Variable {stack}_source is {value}: write one of {', '.join(self.sources)}, or a list of them, "
-                "each once and the best first"
+                f"Variable {names.variable_prefix(stack)}_source is {value}: write one of {', '.join(self.sources)}, "
+                "or a list of them, each once and the best first"
             )
         for source in named:
             if source not in self.sources:
@@ -151,22 +173,40 @@ class Stack:
     role_path: Path
     description: str
     tier: str
-    kind: str
     chains: tuple[str, ...]
-    needs: Mapping[str, tuple[str, ...]]  # stack -> its services
-    asks: Mapping[str, Mapping[str, Any]]  # stack of `needs` -> what its role has to know about this one
-    joins: Mapping[str, str]  # stack of `needs` -> condition under which a plan with that stack has this one, too
+    needs: Mapping[str, Need]  # by stack
+    alternatives: Mapping[str, Mapping[str, Need]]  # name -> stacks of which one is needed, the default first
+    choices: Mapping[str, str]  # name of alternatives -> the stack that was chosen of them, which `needs` has
+    enabled_with: Mapping[str, str]  # stack of `needs` -> condition under which a plan with it has this one, too
     services: Mapping[str, Service]
+    web: tuple[WebPage, ...]
     volumes: Mapping[str, Volume]
     limits: Mapping[str, Mapping[str, str | int]]  # as `limits.read` has them
     secrets: tuple[str, ...]
     uplink: str | None  # the user whose packets may leave
-    onions: bool
-    downloads: Mapping[str, str]  # socks (SOCKS5) and tunnel (HTTP CONNECT) -> service; empty if it carries none
-    refuses: tuple[Refusal, ...]
+    onion_gateway: bool
+    download_proxy: Mapping[str, str]  # socks (SOCKS5) and tunnel (HTTP CONNECT) -> service; empty if it is none
+    assertions: tuple[Assertion, ...]
     artifact: Artifact
     image_variables: tuple[str, ...]
     display: bool
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its variables begin with."""
+        return names.variable_prefix(self.name)
+
+    def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
+        """All that it needs with one choice or another: the field that says so, the stack, and what of it."""
+        chosen = self.choices.values()
+        yield from ((f"needs.{stack}", stack, need) for stack, need in self.needs.items() if stack not in chosen)
+        for name, group in self.alternatives.items():
+            yield from ((f"needs.{name}.one_of.{stack}", stack, need) for stack, need in group.items())
+
+    @property
+    def required(self) -> list[str]:
+        """The stacks that it cannot do without."""
+        return [stack for stack, need in self.needs.items() if not need.optional]
 
 
 def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
@@ -192,8 +232,9 @@ class Catalogue(Mapping[str, Stack]):
                     f'Two folders define the stack "{stack.name}": {twin.role_path} and {stack.role_path}; rename one'
                 )
             self._stacks[stack.name] = stack
-        self.carrier = self._only("onions", "carries onion services")
-        self.downloader = self._only("downloads", "carries downloads")
+        self.onion_gateway = self._only("onion_gateway", "is the gateway of onion services")
+        self.download_proxy = self._only("download_proxy", "is the proxy of downloads")
+        self._check_names()
         for stack in self._stacks.values():
             self._check_needs(stack)
             self._check_onions(stack)
@@ -219,6 +260,15 @@ class Catalogue(Mapping[str, Stack]):
     def __len__(self) -> int:
         return len(self._stacks)
 
+    def resolved(self, choice: Callable[[Stack, str], Any]) -> Catalogue:
+        """The catalogue in which of all alternatives one is needed: the one that the variable ``choice`` reads names.
+
+        Raises BcmError for a value that is none of them.
+        """
+        if not any(stack.alternatives for stack in self.values()):
+            return self
+        return Catalogue(_resolved(stack, choice) for stack in self.values())
+
     def named(self, name: str) -> Stack:
         """The stack of that name. Raises BcmError, with the nearest name, if there is none."""
         if name not in self._stacks:
@@ -230,28 +280,44 @@ class Catalogue(Mapping[str, Stack]):
         return sorted(set(chosen), key=self._order.__getitem__)
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
-        """The names and all that they need, directly or not."""
-        return _reach(chosen, lambda name: self._stacks[name].needs)
+        """The names and all that they cannot do without, directly or not."""
+        return _reach(chosen, lambda name: self._stacks[name].required)
 
     def dependents(self, chosen: Iterable[str]) -> set[str]:
-        """The names and all that need them, directly or not."""
-        return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.needs))
+        """The names and all that cannot do without them, directly or not."""
+        return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.required))
+
+    def _check_names(self) -> None:
+        """Refuse what two stacks would both call theirs: a volume, an onion service, a variable."""
+        owners: dict[str, str] = {}
+        for stack in self._stacks.values():
+            for part in {*stack.services, *stack.volumes}:
+                name = names.volume_name(stack.name, part)
+                other = owners.setdefault(name, stack.name)
+                if other != stack.name:
+                    raise CatalogueError(
+                        f'{stack.source}: "{part}" of {stack.name} and a part of {other} are both called "{name}": '
+                        "rename one"
+                    )
 
     def _check_needs(self, stack: Stack) -> None:
-        for other, services in stack.needs.items():
-            where = f"{stack.source}: needs.{other}"
+        seen: set[str] = set()
+        for path, other, need in stack.declared_needs():
+            where = f"{stack.source}: {path}"
             if other not in self._stacks:
                 raise CatalogueError(f"{where}: {names.unknown('stack', other, self._stacks)}")
-            for service in services:
+            for service in need.services:
                 if service not in self._stacks[other].services:
                     known = self._stacks[other].services
                     raise CatalogueError(f"{where}: {names.unknown(f'service of {other}', service, known)}")
-        for field, fault in (("asks", "is asked of a stack that is not needed"), ("joins", "is not needed")):
-            for other in getattr(stack, field):
-                if other not in stack.needs:
-                    raise CatalogueError(f"{stack.source}: {field}.{other} {fault}: add {other} to needs")
-        if not stack.uplink and any(service.published for service in stack.services.values()):
-            raise CatalogueError(f"{stack.source}: what is published needs uplink: add it, or publish nothing")
+            if other in seen:
+                raise CatalogueError(f"{where} is needed already: name it once")
+            seen.add(other)
+        for other in stack.enabled_with:
+            if other not in stack.required:
+                raise CatalogueError(f"{stack.source}: enabled_with.{other} is not needed: add {other} to needs")
+        if not stack.uplink and any(service.host_port for service in stack.services.values()):
+            raise CatalogueError(f"{stack.source}: host_port of a service needs uplink: add it, or leave out host_port")
 
     def _only(self, field: str, what: str) -> str | None:
         """The one stack that has a field, for all others."""
@@ -265,11 +331,11 @@ class Catalogue(Mapping[str, Stack]):
 
     def _check_onions(self, stack: Stack) -> None:
         for key, service in stack.services.items():
-            if service.onion and self.carrier not in stack.needs:
+            if service.onion and self.onion_gateway not in stack.required:
                 raise CatalogueError(
-                    f"{stack.source}: services.{key}.onion has nobody to carry it: add {self.carrier}: [] to needs"
-                    if self.carrier
-                    else f"{stack.source}: services.{key}.onion: no stack carries onion services, none has onions: true"
+                    f"{stack.source}: services.{key}.onion has no gateway: add {self.onion_gateway}: [] to needs"
+                    if self.onion_gateway
+                    else f"{stack.source}: services.{key}.onion has no gateway: no stack has onion_gateway: true"
                 )
 
     def _sorted(self) -> dict[str, int]:
@@ -286,7 +352,7 @@ class Catalogue(Mapping[str, Stack]):
                     f"take one of these needs out, such as needs.{name} in {self._stacks[trail[-1]].source}"
                 )
             trail.append(name)
-            for other in self._stacks[name].needs:
+            for _path, other, _need in self._stacks[name].declared_needs():
                 visit(other)
             trail.pop()
             order[name] = len(order)
@@ -294,6 +360,18 @@ class Catalogue(Mapping[str, Stack]):
         for name in self._stacks:
             visit(name)
         return order
+
+
+def _resolved(stack: Stack, choice: Callable[[Stack, str], Any]) -> Stack:
+    choices = {}
+    for name, group in stack.alternatives.items():
+        chosen = choice(stack, f"{stack.prefix}_{name}")
+        choices[name] = next(iter(group)) if chosen in (None, "") else str(chosen)
+        if choices[name] not in group:
+            raise BcmError(f"Variable {stack.prefix}_{name}: {names.unknown('choice', choices[name], group)}")
+    fixed = {other: need for other, need in stack.needs.items() if other not in stack.choices.values()}
+    chosen_needs = {chosen: stack.alternatives[name][chosen] for name, chosen in choices.items()}
+    return replace(stack, needs={**fixed, **chosen_needs}, choices=choices)
 
 
 def _reach(start: Iterable[str], step: Any) -> set[str]:
@@ -320,20 +398,26 @@ def _read(folder: Path, role: str) -> Stack:
         raise CatalogueError(f"{source} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that are none; a list in a list in a list
         raise CatalogueError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
-    return parse(document, folder.name, source, role, folder)
+    if "-" in folder.name:
+        raise CatalogueError(
+            f"{folder}: the folder's name \"{folder.name}\" cannot be a role's: rename it to "
+            f"{folder.name.replace('-', '_')}; the stack is called {folder.name} then"
+        )
+    return parse(document, folder.name.replace("_", "-"), source, role, folder)
 
 
 def parse(document: Any, name: str, source: Path, role: str, role_path: Path) -> Stack:
     """The stack that a parsed stack.yml describes. Raises CatalogueError, which names the file and the field."""
     fault = names.stack_fault(name)
     if fault:
-        raise CatalogueError(f"{role_path}: the folder's name \"{name}\" cannot be a stack's: {fault}")
+        raise CatalogueError(f"{role_path}: the folder's name \"{role_path.name}\" cannot be a stack's: {fault}")
     top = Field(source, "", document).mapping(REQUIRED, OPTIONAL)
     if not is_integer(top["schema"].value) or top["schema"].value != SCHEMA:
         top["schema"].wrong(f"is {top['schema'].shown}", f"this version reads schema {SCHEMA}")
     chains = tuple(item.choice(names.CHAINS) for item in top["chains"].items(least=1))
     image = top["image"].mapping(optional=("variables",)) if "image" in top else {}
     services = _services(top, chains)
+    needs = _entries(top, "needs")
     return Stack(
         name=name,
         source=source,
@@ -341,19 +425,20 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         role_path=role_path,
         description=top["description"].text(),
         tier=top["tier"].choice(TIERS),
-        kind=top["kind"].choice(KINDS),
         chains=chains,
-        needs={other: tuple(item.text() for item in field.items()) for other, field in _entries(top, "needs")},
-        asks={other: field.plain() for other, field in _entries(top, "asks")},
-        joins={other: field.text() for other, field in _entries(top, "joins")},
+        needs={other: _need(field) for other, field in needs if not _is_choice(field)},
+        alternatives={key: _alternatives(field) for key, field in needs if _is_choice(field)},
+        choices={},
+        enabled_with={other: field.text() for other, field in _entries(top, "enabled_with")},
         services=services,
+        web=tuple(_web(item, services) for item in top["web"].items()) if "web" in top else (),
         volumes={key: _volume(field, chains) for key, field in _entries(top, "volumes")},
         limits=limits.read(top.get("limits"), chains),
         secrets=tuple(_part(item) for item in top["secrets"].items()) if "secrets" in top else (),
         uplink=top["uplink"].mapping(required=("user",))["user"].user() if "uplink" in top else None,
-        onions="onions" in top and top["onions"].flag(),
-        downloads=_downloads(top["downloads"], services) if "downloads" in top else {},
-        refuses=tuple(_refusal(item) for item in top["refuses"].items()) if "refuses" in top else (),
+        onion_gateway="onion_gateway" in top and top["onion_gateway"].flag(),
+        download_proxy=_download_proxy(top["download_proxy"], services) if "download_proxy" in top else {},
+        assertions=tuple(_assertion(item) for item in top["assertions"].items()) if "assertions" in top else (),
         artifact=_artifact(top["artifact"], name),
         image_variables=tuple(item.variable() for item in image["variables"].items()) if "variables" in image else (),
         display="display" in top and top["display"].flag(),
@@ -365,7 +450,7 @@ def _entries(top: Mapping[str, Field], key: str) -> list[tuple[str, Field]]:
         return []
     entries = list(top[key].entries().items())
     for name, field in entries:
-        fault = names.part_fault(name) if key not in ("needs", "asks", "joins") else None
+        fault = names.part_fault(name) if key not in ("needs", "enabled_with") else None
         if fault:
             field.wrong("cannot be called that", fault)
     return entries
@@ -382,7 +467,50 @@ def _services(top: Mapping[str, Field], chains: Sequence[str]) -> dict[str, Serv
     return services
 
 
-def _downloads(field: Field, services: Mapping[str, Service]) -> dict[str, str]:
+def _is_choice(field: Field) -> bool:
+    return isinstance(field.value, dict) and "one_of" in field.value
+
+
+def _alternatives(field: Field) -> dict[str, Need]:
+    fault = names.part_fault(field.path.rpartition(".")[2])
+    if fault:
+        field.wrong("cannot be called that", fault)
+    fields = field.mapping(required=("one_of",), optional=("optional",))
+    optional = "optional" in fields and fields["optional"].flag()
+    entries = fields["one_of"].entries()
+    if len(entries) < 2:
+        fields["one_of"].wrong("names no alternative", "name at least two stacks")
+    return {other: _need(entry, optional) for other, entry in entries.items()}
+
+
+def _need(field: Field, optional: bool = False) -> Need:
+    """What is used of a stack: a list of its services, or a mapping that says more."""
+    if not isinstance(field.value, dict):
+        return Need(tuple(item.text() for item in field.items()), {}, optional)
+    fields = field.mapping(optional=("services", "permissions", "optional"))
+    return Need(
+        services=tuple(item.text() for item in fields["services"].items()) if "services" in fields else (),
+        permissions=fields["permissions"].plain() if "permissions" in fields else {},
+        optional=fields["optional"].flag() if "optional" in fields else optional,
+    )
+
+
+def _web(field: Field, services: Mapping[str, Service]) -> WebPage:
+    fields = field.mapping(required=("service", "title"), optional=("path", "icon"))
+    service = fields["service"].choice(services)
+    if services[service].protocol != "tcp":
+        fields["service"].wrong(f"is {service}, which does not speak tcp", "name a service that browsers can reach")
+    return WebPage(
+        service=service,
+        path=fields["path"].match(_WEB_PATH, "write a path, such as /") if "path" in fields else "/",
+        title=fields["title"].text(),
+        icon=fields["icon"].match(_ROLE_FILE, "write a file of the role, such as files/icon.svg")
+        if "icon" in fields
+        else None,
+    )
+
+
+def _download_proxy(field: Field, services: Mapping[str, Service]) -> dict[str, str]:
     fields = field.mapping(required=("socks", "tunnel"))
     return {key: service.choice(tuple(services)) for key, service in fields.items()}
 
@@ -395,21 +523,21 @@ def _part(field: Field) -> str:
 
 
 def _service(field: Field, chains: Sequence[str]) -> Service:
-    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls", "published", "onion"))
+    fields = field.mapping(required=("protocol",), optional=("port", "ports", "tls", "host_port", "onion"))
     protocol = fields["protocol"].choice(("tcp", "udp"))
     tls = fields["tls"].choice(TLS) if "tls" in fields else None
     if tls and protocol != "tcp":
         fields["tls"].wrong(f"is {fields['tls'].shown}, but the protocol is {protocol}", "leave it out, or write tcp")
-    published = "published" in fields and fields["published"].flag()
-    if tls and published:
-        fields["published"].wrong("is True, but there is tls", "leave one of them out")
+    host_port = "host_port" in fields and fields["host_port"].flag()
+    if tls and host_port:
+        fields["host_port"].wrong("is True, but there is tls", "leave one of them out")
     if ("port" in fields) == ("ports" in fields):
         field.wrong("needs either port or ports", "give one port for all chains, or ports with one for each chain")
     onion = _onion(fields["onion"], protocol, tls) if "onion" in fields else None
     if "port" in fields:
-        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls, published, onion)
+        return Service(protocol, dict.fromkeys(chains, fields["port"].port()), tls, host_port, onion)
     ports = fields["ports"].mapping(required=chains)
-    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls, published, onion)
+    return Service(protocol, {chain: port.port() for chain, port in ports.items()}, tls, host_port, onion)
 
 
 def _onion(field: Field, protocol: str, tls: str | None) -> Onion:
@@ -437,9 +565,9 @@ def _volume(field: Field, chains: Sequence[str]) -> Volume:
     return Volume(path, sizes, fields["backup"].text() if "backup" in fields else "none")
 
 
-def _refusal(field: Field) -> Refusal:
-    fields = field.mapping(required=("when", "why", "remedy"))
-    return Refusal(**{key: fields[key].text() for key in ("when", "why", "remedy")})
+def _assertion(field: Field) -> Assertion:
+    fields = field.mapping(required=("that", "fail_msg"))
+    return Assertion(that=fields["that"].text(), fail_msg=fields["fail_msg"].text())
 
 
 def _floor(field: Field) -> Floor | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import BcmError
+from . import names
 from .fields import Field, size_in_bytes
 
 _MIB = 2**20
@@ -61,7 +62,7 @@ def chosen(
     """
     limits, warnings = {}, []
     for kind, (_default, end) in KINDS.items():
-        variable = f"{stack}_{end}"
+        variable = f"{names.variable_prefix(stack)}_{end}"
         given = value(variable)
         wanted = (
             declared[kind].get(chain, declared[kind]["default"]) if given is None else _given(variable, kind, given)

@@ -21,9 +21,11 @@ TOY_CHAIN = "regtest"
 
 # Bridges are network interfaces, and the kernel allows those 15 characters: "<data center>-<letter>-net".
 _DATACENTER = re.compile(r"[a-z]([a-z0-9-]{0,7}[a-z0-9])?")
-# A stack is a host name, an Ansible group and the prefix of variables: letters and digits are what all three allow.
+# A stack is a host name. In groups and variables of Ansible, which allow no hyphens, it has underscores for them.
 # "build-<stack>-<8 hex digits>" and "<stack>-<volume>" stay below the 63 characters of a host name.
-_STACK = re.compile(r"[a-z][a-z0-9]{0,31}")
+_STACK = re.compile(r"(?=.{1,32}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# names of hosts and groups of Ansible's own, of builders, and of instances that are being replaced
+_RESERVED = re.compile(r"localhost|all|ungrouped|build-.*|.*-replaced")
 _PART = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 
@@ -73,9 +75,9 @@ def check_ca(option: str, provider: str, chain: str, software_chains: Collection
 
 def stack_fault(name: str) -> str | None:
     """What is wrong with the name of a stack, None if nothing is."""
-    if _STACK.fullmatch(name):
-        return None
-    return "a stack is called by at most 32 lower-case letters and digits, a letter first"
+    if not _STACK.fullmatch(name):
+        return "use at most 32 lower-case letters, digits and inner hyphens, a letter first"
+    return "the name is taken, choose another one" if _RESERVED.fullmatch(name) else None
 
 
 def part_fault(name: str) -> str | None:
@@ -92,6 +94,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
     return BcmError(f'Unknown {what} "{name}": {hint}Known {what}s: {", ".join(names) or "none"}')
+
+
+def variable_prefix(stack: str) -> str:
+    """What the variables of a stack begin with."""
+    return stack.replace("-", "_")
 
 
 def volume_name(stack: str, volume: str) -> str:

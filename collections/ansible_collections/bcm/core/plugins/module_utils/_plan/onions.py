@@ -15,7 +15,7 @@ from .request import Site
 
 
 @dataclass(frozen=True)
-class Carried:
+class OnionService:
     """The onion service of a stack's service: ``port`` at its address leads to ``address``, port ``listen``."""
 
     stack: str
@@ -45,12 +45,12 @@ class Carried:
         }
 
 
-def carried(site: Site, stacks: Collection[str], holds: Callable[[str], bool]) -> list[Carried]:
-    """The onion services of these stacks whose conditions hold; none if nobody is there who carries them."""
-    if site.catalogue.carrier not in stacks:
+def onion_services(site: Site, stacks: Collection[str], holds: Callable[[str], bool]) -> list[OnionService]:
+    """The onion services of these stacks whose conditions hold; none if their gateway is not there."""
+    if site.catalogue.onion_gateway not in stacks:
         return []
     return [
-        Carried(name, key, onion, str(site.addresses[name]), port=onion.port or port, listen=onion.listen or port)
+        OnionService(name, key, onion, str(site.addresses[name]), port=onion.port or port, listen=onion.listen or port)
         for name in site.catalogue.ordered(stacks)
         for key, service in site.catalogue[name].services.items()
         if (onion := service.onion) and (onion.when is None or holds(onion.when))
@@ -58,6 +58,6 @@ def carried(site: Site, stacks: Collection[str], holds: Callable[[str], bool]) -
     ]
 
 
-def facts(services: Collection[Carried], stack: str) -> Mapping[str, dict[str, Any]]:
+def facts(services: Collection[OnionService], stack: str) -> Mapping[str, dict[str, Any]]:
     """Those of one stack, by the names of its services."""
     return {found.service: found.fact() for found in services if found.stack == stack}

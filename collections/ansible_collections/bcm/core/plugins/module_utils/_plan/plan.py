@@ -64,10 +64,10 @@ class Planner:
     def __init__(
         self, catalogue: Catalogue, request: Request, variables_of: Callable[[Sequence[Stack]], Variables]
     ) -> None:
-        self.catalogue = catalogue
-        self.request = request
-        self.site = Site(catalogue, request)
         self._variables_of = variables_of
+        self.catalogue = catalogue.resolved(lambda stack, variable: variables_of([stack]).value(variable))
+        self.request = request
+        self.site = Site(self.catalogue, request)
         self._warnings: list[str] = []
 
     # -- checks -------------------------------------------------------------------------------------------------------
@@ -86,49 +86,62 @@ class Planner:
                 raise names.unknown("chain", chain, names.CHAINS)
         if not request.brings_up:
             return
-        closure = self._acted()
+        closure = self._affected()
         names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
         self._check_chains(closure)
         variables = self._variables(closure)
         self._check_preferences(closure, variables)
         for stack in map(self.catalogue.named, closure):
             variables.check(stack)
-        self._check_refusals(closure, variables)
+        self._check_assertions(closure, variables)
         for stack in map(self.catalogue.named, closure):
             for release in self._releases(stack, variables):
                 self._check_floor(stack, release)
                 locks.check(release, stack.role_path)
 
-    def _acted(self) -> list[str]:
-        """The stacks that are named, those that join, and all that these need, in order."""
-        carrier = self.site.downloader
-        acted = self.catalogue.closure((*self.request.stacks, *([carrier] if carrier else ())))
-        for name in acted:
-            joins = self.catalogue[name].joins
-            if joins and not self._joins(name, acted):
-                raise BcmError(
-                    f"Stack {name} is there if {' or '.join(joins.values())}, which is not so: set it in the inventory"
-                )
-        while more := [name for name in self.catalogue if name not in acted and self._joins(name, acted)]:
-            acted = self.catalogue.closure((*acted, *more))
-        return self.catalogue.ordered(acted)
+    def _affected(self, found: Found | None = None) -> list[str]:
+        """The stacks that are named, those that are enabled with them, and all that these need, in order.
 
-    def _joins(self, name: str, acted: Collection[str]) -> bool:
+        So are those of ``found`` that use one of these if it is there: their roles have to know that it is.
+        """
+        proxy = self.site.download_proxy
+        affected = self.catalogue.closure((*self.request.stacks, *([proxy] if proxy else ())))
+        for name in affected:
+            conditions = self.catalogue[name].enabled_with
+            if conditions and not self._is_enabled(name, affected):
+                raise BcmError(
+                    f"Stack {name} is there if {' or '.join(conditions.values())}, which is not so: set it in the "
+                    "inventory"
+                )
+        while more := [name for name in self.catalogue if name not in affected and self._is_enabled(name, affected)]:
+            affected = self.catalogue.closure((*affected, *more))
+        there = found.stacks if found else {}
+        new = affected.difference(there)
+        users = [
+            name
+            for name in there
+            if any(need.optional and other in new for other, need in self.catalogue[name].needs.items())
+        ]
+        return self.catalogue.ordered(self.catalogue.closure((*affected, *users)))
+
+    def _is_enabled(self, name: str, affected: Collection[str]) -> bool:
         stack = self.catalogue[name]
-        for other in acted if stack.joins else ():
+        for other in affected if stack.enabled_with else ():
             try:
-                if other in stack.joins and self._variables([name, other]).holds(stack.joins[other]):
+                if other in stack.enabled_with and self._variables([name, other]).holds(stack.enabled_with[other]):
                     return True
             except BcmError as error:
-                raise BcmError(f"{stack.source}: joins.{other}: {error}") from error
+                raise BcmError(f"{stack.source}: enabled_with.{other}: {error}") from error
         return False
 
-    def _leaving(self, acted: Collection[str], found: Found) -> list[str]:
-        """Those that joined once and do no longer, and who cannot do without them."""
+    def _disabled(self, affected: Collection[str], found: Found) -> list[str]:
+        """Those that were enabled once and are no longer, and those that cannot do without them."""
         unwanted = [
             name
             for name in found.stacks
-            if name not in acted and self.catalogue[name].joins.keys() & set(acted) and not self._joins(name, acted)
+            if name not in affected
+            and self.catalogue[name].enabled_with.keys() & set(affected)
+            and not self._is_enabled(name, affected)
         ]
         return self.catalogue.ordered(self.catalogue.dependents(unwanted).intersection(found.stacks))[::-1]
 
@@ -136,23 +149,23 @@ class Planner:
         for name in stacks:
             stack = self.catalogue[name]
             if self.request.chain not in stack.chains:
-                users = [other for other in stacks if name in self.catalogue[other].needs]
+                users = [other for other in stacks if name in self.catalogue[other].required]
                 needed = f", which {' and '.join(users)} cannot do without," if users else ""
                 raise BcmError(
                     f"Stack {name}{needed} does not know chain {self.request.chain}: "
                     f"choose one of {', '.join(stack.chains)}"
                 )
 
-    def _check_refusals(self, stacks: Sequence[str], variables: Variables) -> None:
+    def _check_assertions(self, stacks: Sequence[str], variables: Variables) -> None:
         for name in stacks:
             stack = self.catalogue[name]
-            for index, refusal in enumerate(stack.refuses):
+            for index, assertion in enumerate(stack.assertions):
                 try:
-                    why = variables.text(refusal.why) if variables.holds(refusal.when) else None
+                    fault = None if variables.holds(assertion.that) else variables.text(assertion.fail_msg)
                 except BcmError as error:
-                    raise BcmError(f"{stack.source}: refuses.{index}.when: {error}") from error
-                if why is not None:
-                    raise BcmError(f"Stack {name} refuses {refusal.when}: {why}; {refusal.remedy}")
+                    raise BcmError(f"{stack.source}: assertions.{index}: {error}") from error
+                if fault is not None:
+                    raise BcmError(f"Stack {name} requires {assertion.that}: {fault}")
 
     def _check_preferences(self, stacks: Sequence[str], variables: Variables) -> None:
         """Where coins are worth something, nobody who can cut a line chooses what runs.
@@ -160,19 +173,23 @@ class Planner:
         Where downloads go through Tor, nobody who can read it learns what is asked for, and so nothing is tried.
         """
         is_toy = self.request.chain == names.TOY_CHAIN
-        if is_toy and not self.site.downloader:
+        if is_toy and not self.site.download_proxy:
             return
-        lists = {name: value for name in stacks if isinstance(value := variables.value(f"{name}_source"), list)}
+        lists = {
+            f"{stack.prefix}_source": stack
+            for stack in map(self.catalogue.named, stacks)
+            if isinstance(variables.value(f"{stack.prefix}_source"), list)
+        }
         if lists:
-            first = {name: next(iter(self.catalogue[name].artifact.sources)) for name in lists}
-            remedy = " and ".join(f"{name}_source: {source}" for name, source in first.items())
+            first = {variable: next(iter(stack.artifact.sources)) for variable, stack in lists.items()}
+            remedy = " and ".join(f"{variable}: {source}" for variable, source in first.items())
             why = (
                 f"alone, on {self.request.chain} whoever cuts a connection would choose what runs"
                 if not is_toy
                 else "without bcm_downloads_through_tor, trying them would tell what is asked for"
             )
             raise BcmError(
-                f"{' and '.join(f'{name}_source' for name in lists)}: a list of sources is for {names.TOY_CHAIN} "
+                f"{' and '.join(lists)}: a list of sources is for {names.TOY_CHAIN} "
                 f"{why}: name one in the inventory, such as {remedy}"
             )
 
@@ -203,38 +220,41 @@ class Planner:
         return self._up(found, image_names, out_of_reach) if self.request.brings_up else self._down(found)
 
     def _up(self, found: Found, image_names: ImageNames, out_of_reach: OutOfReach) -> dict[str, Any]:
-        acted = self._acted()
-        if not self.request.carries_downloads and self.request.chain != names.TOY_CHAIN:
+        affected = self._affected(found)
+        if not self.request.proxies_downloads and self.request.chain != names.TOY_CHAIN:
             self._warnings.append(
                 "What images are made of is fetched without Tor, since bcm_downloads_through_tor is false"
             )
-        leaving = self._leaving(acted, found)
-        live = self.catalogue.ordered({*acted, *found.stacks}.difference(leaving))
-        variables = self._variables(live)
-        # `check` has seen what is acted on; what runs already may not go with it
-        self._check_refusals([name for name in live if name not in acted], variables)
-        joined = [name for name in acted if self.catalogue[name].joins]
-        before = {name for name, deployed in found.stacks.items() if deployed.asked}.difference(leaving)
-        asked = {*self.request.stacks, *joined, *before}
-        self._warnings += [f"Stack {name} joins no longer, and is taken away; its volumes stay" for name in leaving]
-        carried = onions.carried(self.site, live, variables.holds)
-        candidates = [self._candidates(name, variables, found, image_names) for name in acted]
+        disabled = self._disabled(affected, found)
+        running = self.catalogue.ordered({*affected, *found.stacks}.difference(disabled))
+        variables = self._variables(running)
+        # `check` has seen what is asked for; what runs already may not go with it
+        checked = self._affected()
+        self._check_assertions([name for name in running if name not in checked], variables)
+        enabled = [name for name in affected if self.catalogue[name].enabled_with]
+        before = {name for name, deployed in found.stacks.items() if deployed.requested}.difference(disabled)
+        requested = {*self.request.stacks, *enabled, *before}
+        self._warnings += [
+            f"Stack {name} is not enabled any more, and is removed; its volumes are kept" for name in disabled
+        ]
+        onion_services = onions.onion_services(self.site, running, variables.holds)
+        candidates = [self._candidates(name, variables, found, image_names) for name in affected]
         # Each try may take seconds.
         taken = side_by_side([partial(_first_in_reach, items, out_of_reach) for items in candidates])
-        images = {name: item.image for name, item in zip(acted, taken, strict=True)}
+        images = {name: item.image for name, item in zip(affected, taken, strict=True)}
         sources = {
             name: Source(item.release.source, item.why)
-            for name, item in zip(acted, taken, strict=True)
+            for name, item in zip(affected, taken, strict=True)
             if len(self.catalogue[name].artifact.sources) > 1
         }
         instances = {
             name: {
-                **self._instance(name, live, name in asked, carried, variables),
+                **self._instance(name, running, name in requested, onion_services, variables),
                 "limits": self._limits(self.catalogue[name], variables, found),
                 "image": {key: images[name][key] for key in ("alias", "hash")},
                 "artifact": {key: images[name]["artifact"][key] for key in ("source", "kind", "name", "version")},
             }
-            for name in acted
+            for name in affected
         }
         moves = volumes.moves(self.request, instances, found)
         for instance in instances.values():
@@ -245,52 +265,52 @@ class Planner:
                 for volume in behind
                 if not self.request.move_volumes
             ]
-        secrets, certificates = self._secrets(acted, live), self._certificates(acted)
-        made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": carried}
+        secrets, certificates = self._secrets(affected, running), self._certificates(affected)
+        made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
-        named = {*found.onions, *(service.name for service in carried)}
+        named = {*found.onions, *(service.name for service in onion_services)}
         remembered = resources.project_marks(self.site, sources, kept, named)
         return {
-            **self._frame(acted, asked, live),
+            **self._frame(affected, requested, running),
             "moves": resources.moved(self.site, instances, moves, found),
             "instances": instances,
             "images": list(images.values()),
             "secrets": secrets,
             "certificates": certificates,
-            "onions": self._onions(carried, {*acted, *_running(found)}, found),
+            "onions": self._onions(onion_services, {*affected, *_running(found)}, found),
             "foundation": resources.foundation(self.site, remembered),
             "sources": [{"stack": name, "source": source.name, "why": source.why} for name, source in sources.items()],
-            "downloads": self._downloads(instances, live, carried, found, remembered),
+            "download_proxy": self._download_proxy(instances, running, onion_services, found, remembered),
             "resources": [
-                *resources.instances_gone(self.site, leaving),
-                *resources.wanted(self.site, instances, live, carried, found, remembered),
+                *resources.instances_gone(self.site, disabled),
+                *resources.wanted(self.site, instances, running, onion_services, found, remembered),
             ],
-            "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*live))],
+            "warnings": [*self._warnings, *(exemption.warning for exemption in self.site.exceptions(*running))],
         }
 
     def _down(self, found: Found) -> dict[str, Any]:
-        acted = self._taken_down(found)
-        asked = {name for name, deployed in found.stacks.items() if deployed.asked}
-        instances = {name: self._instance(name, found.stacks, name in asked, [], None) for name in acted}
+        affected = self._taken_down(found)
+        requested = {name for name, deployed in found.stacks.items() if deployed.requested}
+        instances = {name: self._instance(name, found.stacks, name in requested, [], None) for name in affected}
         warnings: list[str] = []
-        live = set(found.stacks).difference(acted)
-        carried = onions.carried(self.site, live, self._variables(live).holds)
+        running = set(found.stacks).difference(affected)
+        onion_services = onions.onion_services(self.site, running, self._variables(running).holds)
         if self.request.state == "stopped":
             changes = resources.stopped(self.site, instances)
         else:
-            asked.difference_update(acted)
-            changes, warnings = resources.removed(self.site, instances, live, carried, found)
+            requested.difference_update(affected)
+            changes, warnings = resources.removed(self.site, instances, running, onion_services, found)
             self._check_confirmed(changes)
         return {
-            **self._frame(acted, asked, live),
+            **self._frame(affected, requested, running),
             "instances": instances,
             "images": [],
             "secrets": [],
             "certificates": [],
-            "onions": self._onions(carried, _running(found).difference(acted), found),
+            "onions": self._onions(onion_services, _running(found).difference(affected), found),
             "foundation": [],
             "sources": [],
-            "downloads": None,
+            "download_proxy": None,
             "resources": changes,
             "warnings": warnings,
         }
@@ -312,12 +332,12 @@ class Planner:
         staying = [
             name
             for name, deployed in found.stacks.items()
-            if deployed.asked and name not in named and (deployed.running or not stopping)
+            if deployed.requested and name not in named and (deployed.running or not stopping)
         ]
         kept = self.catalogue.closure(staying)
         return self.catalogue.ordered(set(found.stacks).difference(kept))[::-1]
 
-    def _frame(self, acted: Sequence[str], asked: Collection[str], live: Collection[str]) -> dict[str, Any]:
+    def _frame(self, affected: Sequence[str], requested: Collection[str], running: Collection[str]) -> dict[str, Any]:
         request, site = self.request, self.site
         return {
             "datacenter": request.datacenter,
@@ -333,123 +353,130 @@ class Planner:
             "network": {"acl": site.names.network, **_subnet(site.names.network, site.subnets.network)},
             "uplink": {"acl": site.names.uplink, **_subnet(site.names.uplink, site.subnets.uplink)},
             "builders": _subnet(site.names.builders, site.subnets.builders),
-            "asked": self.catalogue.ordered(asked),
-            "stacks": list(acted),
+            "requested": self.catalogue.ordered(requested),
+            "stacks": list(affected),
             "moves": {"instances": [], "volumes": []},
-            "exceptions": [exemption.plain() for exemption in site.exceptions(*live)],
+            "exceptions": [exemption.plain() for exemption in site.exceptions(*running)],
         }
 
-    def _downloads(
+    def _download_proxy(
         self,
         instances: Mapping[str, Mapping[str, Any]],
-        live: Collection[str],
-        carried: Sequence[onions.Carried],
+        running: Collection[str],
+        onion_services: Sequence[onions.OnionService],
         found: Found,
         remembered: Mapping[str, str],
     ) -> dict[str, Any] | None:
         """What is to be there before images are baked that are fetched through it; None if they come directly."""
-        carrier = self.site.downloader
-        if carrier is None:
+        proxy = self.site.download_proxy
+        if proxy is None:
             return None
         first = self._first()
         wanted = resources.wanted(
             self.site,
             {name: instance for name, instance in instances.items() if name in first},
-            live,
-            carried,
+            running,
+            onion_services,
             found,
             remembered,
             builders_of=[name for name in instances if name not in first],
         )
         return {
-            "carrier": carrier,
+            "stack": proxy,
             "stacks": first,
             # What is to be restarted is restarted once, with all the others.
             "resources": [{**item, "state": "started"} if item["kind"] == "instance" else item for item in wanted],
         }
 
     def _first(self) -> list[str]:
-        """The stacks that are there before others are baked: the one that carries downloads, and what it needs."""
-        carrier = self.site.downloader
-        return self.catalogue.ordered(self.catalogue.closure([carrier])) if carrier else []
+        """The stacks that are there before others are baked: the proxy of downloads, and what it needs."""
+        proxy = self.site.download_proxy
+        return self.catalogue.ordered(self.catalogue.closure([proxy])) if proxy else []
 
     def _way_of_downloads(self, name: str) -> dict[str, Any] | None:
         """How the builder of a stack, and the controller for it, fetch what goes into an image.
 
-        None for directly; ``carrier`` is None for what is there before the one that carries the others.
+        None for directly; ``proxy`` is None for what is there before the proxy of the others.
         """
         site = self.site
-        carrier = site.downloader
-        if carrier is None:
+        proxy = site.download_proxy
+        if proxy is None:
             return None
         if name in self._first():
-            return {"carrier": None}
-        socks, tunnel = (f"{site.addresses[carrier]}:{site.download_ports[key]}" for key in ("socks", "tunnel"))
+            return {"proxy": None}
+        socks, tunnel = (f"{site.addresses[proxy]}:{site.download_ports[key]}" for key in ("socks", "tunnel"))
         return {
-            "carrier": carrier,
+            "proxy": proxy,
             "socks": socks,
             "environment": dict.fromkeys(("https_proxy", "HTTPS_PROXY"), f"http://{tunnel}"),
             "nic": resources.nic("eth0", site.names.network, site.builders[name]),
         }
 
-    def _onions(self, carried: Sequence[onions.Carried], running: Collection[str], found: Found) -> dict[str, Any]:
-        """The onion services there are to be, those that have addresses, and who carries them if he runs."""
-        carrier = self.catalogue.carrier
+    def _onions(
+        self, onion_services: Sequence[onions.OnionService], running: Collection[str], found: Found
+    ) -> dict[str, Any]:
+        """The onion services there are to be, those that have addresses, and their gateway if it runs."""
+        gateway = self.catalogue.onion_gateway
         return {
-            "carrier": carrier if carrier in running else None,
-            "services": [service.item() for service in carried],
+            "gateway": gateway if gateway in running else None,
+            "services": [service.item() for service in onion_services],
             "known": sorted(found.onions),
         }
 
     def _instance(
         self,
         name: str,
-        neighbours: Collection[str],
-        asked: bool,
-        carried: Sequence[onions.Carried],
+        running: Collection[str],
+        requested: bool,
+        onion_services: Sequence[onions.OnionService],
         variables: Variables | None,
     ) -> dict[str, Any]:
         """What the plays know of an instance; without variables, on the way down, what needs none."""
         request, site, stack = self.request, self.site, self.catalogue[name]
-        consumers = {
-            other: self.catalogue[other].needs[name]
-            for other in self.catalogue.ordered(neighbours)
-            if name in self.catalogue[other].needs
-        }
         return {
             "stack": name,
             "role": stack.role,
             "role_path": str(stack.role_path),
             "tier": stack.tier,
-            "kind": stack.kind,
             "chain": request.chain,
             "datacenter": request.datacenter,
             "domain": site.names.domain,
             "project": site.names.project,
-            "endpoint": request.endpoint,
             "address": str(site.addresses[name]),
             "network": str(site.subnets.network),
             "gateway": str(network.gateway(site.subnets.network)),
-            "asked": asked,
+            "requested": requested,
             # a program whose service has TLS listens behind the proxy that speaks it
             "services": {
                 key: {
                     **site.service(name, key),
                     "listen": "127.0.0.1" if service.tls else str(self._way_in(name, service)),
-                    **({"published": self._published(stack, key, variables)} if service.published else {}),
+                    **({"host_port": self._host_port(stack, key, variables)} if service.host_port else {}),
                 }
                 for key, service in stack.services.items()
             },
             "needs": {
-                other: {key: {"address": str(site.addresses[other]), **site.service(other, key)} for key in services}
-                for other, services in stack.needs.items()
+                other: {
+                    key: {"address": str(site.addresses[other]), **site.service(other, key)} for key in need.services
+                }
+                for other, need in stack.needs.items()
+                if not need.optional or other in running
             },
-            "clients": {
-                key: {other: str(site.addresses[other]) for other, used in consumers.items() if key in used}
-                for key in stack.services
+            "choices": dict(stack.choices),
+            "consumers": {
+                other: {
+                    "address": str(site.addresses[other]),
+                    "services": list(need.services),
+                    "permissions": dict(need.permissions),
+                }
+                for other in self.catalogue.ordered(running)
+                if (need := self.catalogue[other].needs.get(name))
             },
-            "onions": onions.facts(carried, name),
-            "asks": {other: dict(asks[name]) for other in consumers if name in (asks := self.catalogue[other].asks)},
+            "onions": onions.facts(onion_services, name),
+            "web": [
+                {"service": page.service, "path": page.path, "title": page.title, "icon": page.icon}
+                for page in stack.web
+            ],
             "volumes": {
                 key: {
                     "volume": names.volume_name(name, key),
@@ -459,21 +486,19 @@ class Planner:
                 }
                 for key, volume in stack.volumes.items()
             },
-            "floor": _floor(stack),
-            "trusts": site.trusts(name),
-            "shows": site.shows(name),
+            "needs_ca": site.needs_ca(name),
+            "has_certificate": site.has_certificate(name),
             "uplink": self._uplink(name),
-            "builders": str(network.builders(site.subnets.network)) if name == site.downloader else None,
+            "builders": str(network.builders(site.subnets.network)) if name == site.download_proxy else None,
             "exceptions": [exemption.plain() for exemption in site.exceptions(name)],
-            "display": stack.display,
         }
 
     def _way_in(self, name: str, service: Service) -> IPv4Address:
-        return (self.site.uplinks if service.published else self.site.addresses)[name]
+        return (self.site.uplinks if service.host_port else self.site.addresses)[name]
 
-    def _published(self, stack: Stack, key: str, variables: Variables | None) -> dict[str, Any] | None:
-        """Where on the host it is to be reached from outside; None for nowhere."""
-        variable = f"{stack.name}_{key}_published"
+    def _host_port(self, stack: Stack, key: str, variables: Variables | None) -> dict[str, Any] | None:
+        """The address and port of the host that lead to it; None if none does."""
+        variable = f"{stack.prefix}_{key}_host_port"
         where = str((variables and variables.value(variable)) or "")
         if not where:
             return None
@@ -506,7 +531,7 @@ class Planner:
         releases = self._releases(self.catalogue[name], variables)
         why = f"the first of {', '.join(release.source for release in releases)}"
         if len(releases) == 1:
-            why = f"{name}_source says so"
+            why = f"{self.catalogue[name].prefix}_source says so"
         elif (kept := found.sources.get(name)) and (same := [item for item in releases if item.source == kept.name]):
             releases, why = same, kept.why
         candidates = []
@@ -533,8 +558,9 @@ class Planner:
                     f"{stack.source}: image.variables: {key} is not set: give it a value in "
                     f"{stack.role_path}/defaults/main.yml or in the inventory"
                 )
-        shows = self.site.shows(name)
-        base_hash, digest = image_names(stack, {**values, "artifact": release.pins(architecture), "shows": shows})
+        has_certificate = self.site.has_certificate(name)
+        pins = release.pins(architecture)
+        base_hash, digest = image_names(stack, {**values, "artifact": pins, "shows": has_certificate})
         return {
             "stack": name,
             "role": stack.role,
@@ -547,13 +573,13 @@ class Planner:
             "package": release.package,
             "downloads": self._way_of_downloads(name),
             "version_command": list(stack.artifact.version_command),
-            "shows": shows,
+            "has_certificate": has_certificate,
             "floor": _floor(stack),
             "allow_below_floor": name in self.request.allow_below_floor,
         }
 
     def _size(self, stack: Stack, key: str, variables: Variables | None) -> str:
-        variable = f"{stack.name}_{key}_size"
+        variable = f"{stack.prefix}_{key}_size"
         size = variables.value(variable) if variables else None
         if size is None:
             return stack.volumes[key].size(self.request.chain)
@@ -572,14 +598,14 @@ class Planner:
         """What a stack may be made of, the best first."""
         changes = changes_of(stack.name, variables.value("bcm_artifacts"))
         below = stack.name in self.request.allow_below_floor
-        preferred = stack.artifact.preferred(stack.name, variables.value(f"{stack.name}_source"), changes)
+        preferred = stack.artifact.preferred(stack.name, variables.value(f"{stack.prefix}_source"), changes)
         return [stack.artifact.release(stack.name, source, changes, below) for source in preferred]
 
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
 
-    def _certificates(self, acted: Collection[str]) -> list[dict[str, Any]]:
-        """One certificate for each stack that shows one, as `ca_authority` takes it."""
+    def _certificates(self, affected: Collection[str]) -> list[dict[str, Any]]:
+        """One certificate for each stack that has one, as `ca_authority` takes it."""
         site = self.site
         return [
             {
@@ -587,18 +613,18 @@ class Planner:
                 "names": [f"{name}.{site.names.domain}", str(site.addresses[name])],
                 "usage": site.usage(name),
             }
-            for name in self.catalogue.ordered(acted)
-            if site.shows(name)
+            for name in self.catalogue.ordered(affected)
+            if site.has_certificate(name)
         ]
 
-    def _secrets(self, acted: Collection[str], live: Collection[str]) -> list[str]:
+    def _secrets(self, affected: Collection[str], running: Collection[str]) -> list[str]:
         """One secret for each consumer of each service: `<stack>/<service>/<consumer>`; and what is a stack's own."""
         shared = (
             f"{provider}/{service}/{consumer}"
-            for consumer, provider, service in self.site.edges(live)
-            if consumer in acted or provider in acted
+            for consumer, provider, service in self.site.edges(running)
+            if consumer in affected or provider in affected
         )
-        return sorted((*shared, *(f"{name}/{own}" for name in acted for own in self.catalogue[name].secrets)))
+        return sorted((*shared, *(f"{name}/{own}" for name in affected for own in self.catalogue[name].secrets)))
 
 
 def _first_in_reach(candidates: Sequence[_Candidate], out_of_reach: OutOfReach) -> _Candidate:

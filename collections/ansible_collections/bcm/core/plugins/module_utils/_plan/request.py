@@ -50,9 +50,9 @@ class Request:
         return self.ca_provider or names.ca_provider(self.chain)
 
     @property
-    def carries_downloads(self) -> bool:
-        asked = self.downloads_through_tor
-        return self.chain != names.TOY_CHAIN if asked is None else asked
+    def proxies_downloads(self) -> bool:
+        given = self.downloads_through_tor
+        return self.chain != names.TOY_CHAIN if given is None else given
 
     @property
     def brings_up(self) -> bool:
@@ -63,7 +63,7 @@ class Request:
 class Deployed:
     """A stack's instance as it was found."""
 
-    asked: bool
+    requested: bool
     running: bool
 
 
@@ -157,15 +157,15 @@ class Site:
         return [exemption for exemption in self._exceptions if exemption.stack in stacks]
 
     @property
-    def downloader(self) -> str | None:
-        """The stack that carries downloads; None if they come directly."""
-        return self.catalogue.downloader if self.request.carries_downloads else None
+    def download_proxy(self) -> str | None:
+        """The stack through which downloads come; None if they come directly."""
+        return self.catalogue.download_proxy if self.request.proxies_downloads else None
 
     @property
     def download_ports(self) -> dict[str, int]:
-        """Ports of the stack that carries downloads, by what they speak: ``socks`` and ``tunnel``."""
-        stack = self.catalogue[str(self.downloader)]
-        return {key: stack.services[name].ports[self.request.chain] for key, name in stack.downloads.items()}
+        """Ports of the proxy of downloads, by what they speak: ``socks`` and ``tunnel``."""
+        stack = self.catalogue[str(self.download_proxy)]
+        return {key: stack.services[name].ports[self.request.chain] for key, name in stack.download_proxy.items()}
 
     def ways_out(self, stack: str) -> list[dict[str, Any]]:
         """All that a stack may reach outside: ``to`` are networks and ``port`` are ports, separated by commas."""
@@ -175,11 +175,11 @@ class Site:
             for item in self.exceptions(stack)
         ]
 
-    def trusts(self, stack: str) -> bool:
-        """Whether a stack meets a certificate, its own or that of a stack it needs."""
-        return self.shows(stack) or any(self._met(stack))
+    def needs_ca(self, stack: str) -> bool:
+        """Whether a stack has to know the root: for its own certificate, or for that of a stack it needs."""
+        return self.has_certificate(stack) or any(self._met(stack))
 
-    def shows(self, stack: str) -> bool:
+    def has_certificate(self, stack: str) -> bool:
         """Whether a stack has a certificate of its own."""
         return bool(self.usage(stack))
 
@@ -191,14 +191,14 @@ class Site:
     def _met(self, stack: str) -> list[str | None]:
         """``tls`` of all services that a stack uses."""
         needs = self.catalogue[stack].needs
-        return [self.catalogue[other].services[key].tls for other, keys in needs.items() for key in keys]
+        return [self.catalogue[other].services[key].tls for other, need in needs.items() for key in need.services]
 
     def edges(self, stacks: Collection[str]) -> list[tuple[str, str, str]]:
         """Consumer, provider and service of all the stacks given that talk to each other."""
         return [
             (name, other, service)
             for name in self.catalogue.ordered(stacks)
-            for other, services in self.catalogue[name].needs.items()
+            for other, need in self.catalogue[name].needs.items()
             if other in stacks
-            for service in services
+            for service in need.services
         ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._lxd.resources import COPY_SUFFIX
 from . import names, network
-from .onions import Carried
+from .onions import OnionService
 from .request import Found, Site, Source, Volume
 
 Resource = dict[str, Any]
@@ -66,15 +66,15 @@ def foundation(site: Site, remembered: Mapping[str, str]) -> list[Resource]:
 def wanted(
     site: Site,
     instances: Instances,
-    live: Collection[str],
-    carried: Collection[Carried],
+    running: Collection[str],
+    onion_services: Collection[OnionService],
     found: Found,
     remembered: Mapping[str, str],
     builders_of: Collection[str] = (),
 ) -> list[Resource]:
-    """Everything of the instances given; ``live`` are all stacks that may talk afterwards.
+    """Everything of the instances given; ``running`` are all stacks that may talk afterwards.
 
-    ``builders_of`` are stacks whose builders fetch through the one that carries downloads.
+    ``builders_of`` are stacks whose builders fetch through the proxy of downloads.
     """
     project, builders = foundation(site, remembered)
     volumes = [
@@ -87,8 +87,8 @@ def wanted(
     return [
         project,
         *done,
-        *_network(site, live, carried, builders_of),
-        *_uplink(site, live),
+        *_network(site, running, onion_services, builders_of),
+        *_uplink(site, running),
         *volumes,
         *(_instance(site, name, instance) for name, instance in instances.items()),
     ]
@@ -107,18 +107,18 @@ def stopped(site: Site, instances: Instances) -> list[Resource]:
 
 
 def removed(
-    site: Site, instances: Instances, live: Collection[str], carried: Collection[Carried], found: Found
+    site: Site, instances: Instances, running: Collection[str], onion_services: Collection[OnionService], found: Found
 ) -> tuple[list[Resource], list[str]]:
     """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
-    named = _named_volumes(site, live, found)
+    named = _named_volumes(site, running, found)
     doomed = [volume for volume in named if volume.is_ours] if site.request.delete_data else []
     foreign = [volume for volume in named if not volume.is_ours] if site.request.delete_data else []
     warnings = _left_alone(site, foreign)
     project = site.names.project
     gone = _absent(site, "instance", project, *instances)
     volumes = volumes_gone(site, doomed)
-    if live:
-        return [*gone, *volumes, *_network(site, live, carried), *_uplink(site, live)], warnings
+    if running:
+        return [*gone, *volumes, *_network(site, running, onion_services), *_uplink(site, running)], warnings
     # of builders, there is another mark, and who is at work
     gone += [{**item, "owner": {}} for item in _absent(site, "instance", project, *found.builders)]
     gone += volumes
@@ -181,17 +181,15 @@ def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Fou
 
 
 def _absent(site: Site, kind: str, project: str, *gone: str) -> list[Resource]:
-    return [
-        {"kind": kind, "name": name, "state": "absent", "project": project, "owner": site.owner} for name in gone
-    ]
+    return [{"kind": kind, "name": name, "state": "absent", "project": project, "owner": site.owner} for name in gone]
 
 
-def _named_volumes(site: Site, live: Collection[str], found: Found) -> list[Volume]:
+def _named_volumes(site: Site, running: Collection[str], found: Found) -> list[Volume]:
     """All volumes if nothing stays, else those of what was named and of what only that needs."""
-    if not live:
+    if not running:
         return list(found.volumes)
     catalogue = site.catalogue
-    named = catalogue.closure(catalogue.dependents(site.request.stacks)).difference(live)
+    named = catalogue.closure(catalogue.dependents(site.request.stacks)).difference(running)
     own = {names.volume_name(name, key) for name in named for key in catalogue[name].volumes}
     return [volume for volume in found.volumes if volume.name.removesuffix(COPY_SUFFIX) in own]
 
@@ -230,7 +228,7 @@ def _description(site: Site, what: str) -> str:
 
 
 def _network(
-    site: Site, live: Collection[str], carried: Collection[Carried], builders_of: Collection[str] = ()
+    site: Site, running: Collection[str], onion_services: Collection[OnionService], builders_of: Collection[str] = ()
 ) -> list[Resource]:
     subnet = site.subnets.network
     gateway = network.gateway(subnet)
@@ -240,8 +238,8 @@ def _network(
             site.names.network,
             "Who may talk to whom",
             [
-                *(_used(site, *edge) for edge in site.edges(live)),
-                *(_connected(site, onion) for onion in carried),
+                *(_used(site, *edge) for edge in site.edges(running)),
+                *(_connected(site, onion) for onion in onion_services),
                 *(rule for name in site.catalogue.ordered(builders_of) for rule in _fetched(site, name)),
             ],
         ),
@@ -280,14 +278,14 @@ def _network(
     ]
 
 
-def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
+def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
     rules = [
         _rule(way["why"], site.uplinks[name], way["to"], way["protocol"], way["port"])
-        for name in site.catalogue.ordered(live)
+        for name in site.catalogue.ordered(running)
         for way in site.ways_out(name)
     ]
     return [
-        _acl(site, site.names.uplink, "Who may leave, and what is published", rules, _ways_in(site, live)),
+        _acl(site, site.names.uplink, "Who may leave, and what is let in", rules, _ways_in(site, running)),
         {
             "kind": "network",
             "project": _SHARED,
@@ -311,7 +309,7 @@ def _uplink(site: Site, live: Collection[str]) -> list[Resource]:
     ]
 
 
-def _ways_in(site: Site, live: Collection[str]) -> list[dict[str, str]]:
+def _ways_in(site: Site, running: Collection[str]) -> list[dict[str, str]]:
     return [
         _rule(
             f"The world to {name} {key}",
@@ -320,9 +318,9 @@ def _ways_in(site: Site, live: Collection[str]) -> list[dict[str, str]]:
             service.protocol,
             service.ports[site.request.chain],
         )
-        for name in site.catalogue.ordered(live)
+        for name in site.catalogue.ordered(running)
         for key, service in site.catalogue[name].services.items()
-        if service.published
+        if service.host_port
     ]
 
 
@@ -352,16 +350,18 @@ def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
     return _between(site, consumer, provider, key, service["protocol"], service["port"])
 
 
-def _connected(site: Site, onion: Carried) -> dict[str, str]:
-    return _between(site, str(site.catalogue.carrier), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen)
+def _connected(site: Site, onion: OnionService) -> dict[str, str]:
+    return _between(
+        site, str(site.catalogue.onion_gateway), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen
+    )
 
 
 def _fetched(site: Site, name: str) -> list[dict[str, str]]:
-    """Rules with which the builder of a stack reaches what carries its downloads."""
-    downloader = str(site.downloader)
-    address = f"{site.addresses[downloader]}/32"
+    """Rules with which the builder of a stack reaches the proxy of its downloads."""
+    proxy = str(site.download_proxy)
+    address = f"{site.addresses[proxy]}/32"
     return [
-        _rule(f"Builder of {name} to {downloader} {key}", site.builders[name], address, "tcp", port)
+        _rule(f"Builder of {name} to {proxy} {key}", site.builders[name], address, "tcp", port)
         for key, port in site.download_ports.items()
     ]
 
@@ -394,8 +394,8 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
     for key, volume in instance["volumes"].items():
         devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
     for key, service in instance["services"].items():
-        if outside := service.get("published"):
-            devices[f"published-{key}"] = {
+        if outside := service.get("host_port"):
+            devices[f"host-port-{key}"] = {
                 "type": "proxy",
                 # or else all that come would have the address of the host
                 "nat": "true",
@@ -417,7 +417,7 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
             "limits.memory": instance["limits"]["memory"],
             "limits.cpu": str(instance["limits"]["processors"]),
             "limits.processes": str(instance["limits"]["processes"]),
-            **_marks(site, stack=name, tier=instance["tier"], asked=str(instance["asked"]).lower()),
+            **_marks(site, stack=name, tier=instance["tier"], requested=str(instance["requested"]).lower()),
         },
         "profiles": [],
         "devices": devices,

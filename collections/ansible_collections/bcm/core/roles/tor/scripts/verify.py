@@ -80,7 +80,7 @@ def main() -> None:
     if expected["fingerprint"]:
         notes.append(f"fingerprint {said['fingerprint']}")
         if expected["network"] and said.get("status/reachability-succeeded/or") != "1":
-            where = "{address}:{port}".format(**expected["published"])
+            where = "{address}:{port}".format(**expected["host_port"])
             warnings.append(f"nobody has reached it yet; see that firewall and router let through what is for {where}")
     print(json.dumps({"notes": notes, "warnings": warnings}))
 

@@ -12,19 +12,19 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.action import artifact
 
-CARRIED = {"carrier": "tor", "socks": "10.80.16.9:9050", "environment": {}, "nic": {}}
+PROXIED = {"proxy": "tor", "socks": "10.80.16.9:9050", "environment": {}, "nic": {}}
 
 
 @pytest.mark.parametrize(
     ("downloads", "told", "has_tor", "proxy"),
     [
         (None, None, True, None),
-        (CARRIED, None, True, "socks5h://127.0.0.1:1234"),
-        (CARRIED, "socks5h://192.0.2.1:9050", True, "socks5h://192.0.2.1:9050"),
-        (CARRIED, "", True, ""),
-        ({"carrier": None}, None, True, artifact.TOR),
-        ({"carrier": None}, None, False, ""),
-        ({"carrier": None}, "socks5h://192.0.2.1:9050", False, "socks5h://192.0.2.1:9050"),
+        (PROXIED, None, True, "socks5h://127.0.0.1:1234"),
+        (PROXIED, "socks5h://192.0.2.1:9050", True, "socks5h://192.0.2.1:9050"),
+        (PROXIED, "", True, ""),
+        ({"proxy": None}, None, True, artifact.TOR),
+        ({"proxy": None}, None, False, ""),
+        ({"proxy": None}, "socks5h://192.0.2.1:9050", False, "socks5h://192.0.2.1:9050"),
     ],
 )
 def test_how_a_release_is_fetched(

@@ -59,8 +59,8 @@ def _instance(name: str, status: str = "Running", **config: str) -> dict[str, An
 ENDPOINT = {
     "/1.0/projects/bcm-local-regtest": PROJECT,
     "/1.0/instances": [
-        _instance("tor", stack="tor", asked="false"),
-        _instance("web", "Stopped", stack="web", asked="true"),
+        _instance("tor", stack="tor", requested="false"),
+        _instance("web", "Stopped", stack="web", requested="true"),
         _instance("build-web-01234567", builder="me:1:2"),
         _instance("guest"),
         _instance("tor-replaced", "Stopped", stack="tor", replaced="{}"),
@@ -88,14 +88,14 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tor": {"services": {"socks": {"protocol": "tcp", "port": 9050}}, "volumes": {}},
         "web": {
             "needs": {"tor": ["socks"]},
-            "refuses": [{"when": "web_workers | int > 8", "why": "it has 8 threads", "remedy": "set web_workers"}],
+            "assertions": [{"that": "web_workers | int <= 8", "fail_msg": "it has 8 threads; set web_workers"}],
             "image": {"variables": ["web_version"]},
         },
     }
     for name, document in documents.items():
         (tmp_path / name / "meta").mkdir(parents=True)
         (tmp_path / name / "defaults").mkdir()
-        common = {"schema": 1, "description": name, "tier": "web", "kind": "web", "chains": ["regtest"]}
+        common = {"schema": 1, "description": name, "tier": "web", "chains": ["regtest"]}
         text = yaml.safe_dump({"artifact": {"sources": {"debian": _debian(name)}}, **common, **document})
         (tmp_path / name / "meta/stack.yml").write_text(text, encoding="utf-8")
     defaults = "web_major: 2\nweb_version: '{{ web_major }}.1'\nweb_workers: 4\nweb_chain: '{{ bcm.chain }}'\n"
@@ -235,8 +235,8 @@ def test_what_is_there_is_told_apart(roles: Path) -> None:
     found = read_found(FakeClient(ENDPOINT), _site(roles))
     assert found == Found(
         stacks={
-            "tor": Deployed(asked=False, running=True),
-            "web": Deployed(asked=True, running=False),
+            "tor": Deployed(requested=False, running=True),
+            "web": Deployed(requested=True, running=False),
         },
         builders=["build-web-01234567"],
         strangers=["guest"],
@@ -251,7 +251,7 @@ def test_what_is_there_is_told_apart(roles: Path) -> None:
 def test_a_stack_whose_replacement_was_killed_is_there(roles: Path) -> None:
     aside = _instance("tor-replaced", "Stopped", stack="tor", replaced="{}")
     found = read_found(FakeClient({**ENDPOINT, "/1.0/instances": [aside]}), _site(roles))
-    assert (found.stacks, found.strangers) == ({"tor": Deployed(asked=False, running=False)}, [])
+    assert (found.stacks, found.strangers) == ({"tor": Deployed(requested=False, running=False)}, [])
 
 
 def test_somebody_elses_project(roles: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_plan(roles: Path) -> None:
     result = _run(client)
     assert result["changed"] is False and result["warnings"] == []
     plan = result["plan"]
-    assert plan["stacks"] == ["tor", "web"] and plan["asked"] == ["web"]
+    assert plan["stacks"] == ["tor", "web"] and plan["requested"] == ["web"]
     assert plan["instances"]["web"]["artifact"]["source"] == "debian"
     assert plan["instances"]["web"]["role_path"] == str(roles / "web")
     assert client.asked[-1] == "closed"
@@ -300,7 +300,7 @@ def test_the_images_name_follows_the_variables_and_nothing_else(roles: Path) -> 
         ({"stacks": "wb"}, {}, 'Unknown stack "wb": did you mean "web"?'),
         ({"stacks": ""}, {}, "No stack is named"),
         ({"chain": "signet", "software_ca_chains": ["signet"]}, {}, "Stack tor, which web cannot do without,"),
-        ({}, {"web_workers": 9}, "Stack web refuses web_workers | int > 8: it has 8 threads; set web_workers"),
+        ({}, {"web_workers": 9}, "Stack web requires web_workers | int <= 8: it has 8 threads; set web_workers"),
         ({"subnet": "10.0.0.0/8"}, {}, 'Subnet "10.0.0.0/8" has prefix /8'),
         ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is no directory"),
         ({}, {"bcm_artifacts": trust_as_template("{{ nobody }}")}, "variable bcm_artifacts cannot be evaluated: "),

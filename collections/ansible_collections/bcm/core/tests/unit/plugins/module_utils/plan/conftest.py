@@ -77,22 +77,19 @@ STACKS: dict[str, dict[str, Any]] = {
     },
     "electrs": {
         "tier": "bitcoin",
-        "needs": {"bitcoind": ["rpc", "p2p"]},
-        "asks": {"bitcoind": {"rpc_calls": ["getblock"]}},
+        "needs": {"bitcoind": {"services": ["rpc", "p2p"], "permissions": {"rpc_calls": ["getblock"]}}},
         "services": {"electrum": {"protocol": "tcp", "port": 60401}},
         "volumes": {"data": {"path": "/var/lib/electrs", "size": "1GiB"}},
-        "refuses": [
+        "assertions": [
             {
-                "when": "bitcoind_prune | int > 0",
-                "why": "electrs reads every block",
-                "remedy": "set bitcoind_prune to 0, or do without electrs",
+                "that": "bitcoind_prune | int == 0",
+                "fail_msg": "electrs reads every block; set bitcoind_prune to 0, or do without electrs",
             }
         ],
         "artifact": {"sources": _debian("electrs")},
     },
     "electrum": {
         "tier": "desktop",
-        "kind": "desktop",
         "needs": {"electrs": ["electrum"]},
         "artifact": {"sources": _debian("electrum")},
         "display": True,
@@ -142,7 +139,6 @@ def documents() -> dict[str, dict[str, Any]]:
         stacks[name] = {
             "schema": 1,
             "description": f"What {name} does",
-            "kind": "datacenter",
             "chains": list(ALL),
             **document,
         }

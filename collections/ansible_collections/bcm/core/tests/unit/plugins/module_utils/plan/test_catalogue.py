@@ -16,6 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
     ROLES,
     Catalogue,
     CatalogueError,
+    Need,
 )
 from ansible_collections.bcm.core.plugins.module_utils._plan.fields import size_in_bytes
 
@@ -50,8 +51,7 @@ def test_what_a_stack_says(catalogue: Catalogue) -> None:
     assert list(catalogue) == ["bitcoind", "electrs", "electrum", "lnd", "tor"]
     assert electrs.role == "bcm.core.electrs"
     assert electrs.role_path.name == "electrs"
-    assert electrs.needs == {"bitcoind": ("rpc", "p2p")}
-    assert electrs.asks == {"bitcoind": {"rpc_calls": ["getblock"]}}
+    assert electrs.needs == {"bitcoind": Need(("rpc", "p2p"), {"rpc_calls": ["getblock"]})}
     assert electrs.services["electrum"].ports["signet"] == 60401
     assert catalogue["bitcoind"].services["rpc"].ports["regtest"] == 18443
     assert electrs.volumes["data"].backup == "none"
@@ -161,7 +161,7 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
             'desciption: Unknown field "desciption": did you mean "description"? Known fields: schema,',
         ),
         ("tier", "cellar", 'tier is "cellar": write one of underlay, kafka, bitcoin, lightning, web, desktop'),
-        ("kind", None, "kind is None: write one of datacenter, web, desktop"),
+        ("kind", "web", 'kind: Unknown field "kind": '),
         ("chains", [], "chains is []: write a list with at least one entry"),
         ("chains", "regtest", 'chains is "regtest": write a list'),
         ("chains", ["main"], 'chains.0 is "main": write one of mainnet, testnet3, testnet4, signet, regtest'),
@@ -170,16 +170,39 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("needs", {"bitcoin": []}, 'needs.bitcoin: Unknown stack "bitcoin": did you mean "bitcoind"?'),
         ("needs", {"bitcoind": ["rcp"]}, 'Unknown service of bitcoind "rcp": did you mean "rpc"?'),
         ("needs", {"bitcoind": "rpc"}, 'needs.bitcoind is "rpc": write a list'),
-        ("asks", {"lnd": {}}, "asks.lnd is asked of a stack that is not needed: add lnd to needs"),
-        ("joins", {"lnd": "true"}, "joins.lnd is not needed: add lnd to needs"),
-        ("joins", {"bitcoind": True}, "joins.bitcoind is True: put it in quotes"),
+        ("needs", {"bitcoind": {"service": ["rpc"]}}, 'Unknown field "service": did you mean "services"?'),
+        ("needs", {"bitcoind": {"permissions": ["x"]}}, "needs.bitcoind.permissions is no mapping"),
+        ("needs", {"bitcoind": {"optional": "yes"}}, 'needs.bitcoind.optional is "yes": write true or false'),
+        ("needs", {"node": {"one_of": {"bitcoind": ["rpc"]}}}, "needs.node.one_of names no alternative: name at least"),
+        (
+            "needs",
+            {"Node": {"one_of": {"bitcoind": [], "lnd": []}}},
+            "needs.Node cannot be called that: use at most 24",
+        ),
+        (
+            "needs",
+            {"node": {"one_of": {"bitcoin": [], "lnd": []}}},
+            'needs.node.one_of.bitcoin: Unknown stack "bitcoin"',
+        ),
+        ("needs", {"node": {"one_of": {"bitcoind": ["rcp"], "lnd": []}}}, 'Unknown service of bitcoind "rcp": did you'),
+        (
+            "needs",
+            {"bitcoind": [], "node": {"one_of": {"bitcoind": [], "lnd": []}}},
+            "needs.node.one_of.bitcoind is needed already: name it once",
+        ),
+        ("enabled_with", {"lnd": "true"}, "enabled_with.lnd is not needed: add lnd to needs"),
+        ("enabled_with", {"bitcoind": True}, "enabled_with.bitcoind is True: put it in quotes"),
+        ("web", [{"service": "http", "title": "x"}], 'web.0.service is "http": write one of electrum'),
+        ("web", [{"service": "electrum"}], "web.0.title is missing: add it"),
+        ("web", [{"service": "electrum", "title": "x", "path": "x"}], 'web.0.path is "x": write a path, such as /'),
+        ("web", [{"service": "electrum", "title": "x", "icon": "../x"}], "web.0.icon is"),
         ("secrets", ["Key"], 'secrets.0 is "Key": use at most 24 lower-case letters'),
-        ("services.electrum.published", "yes", 'services.electrum.published is "yes": write true or false'),
-        ("services.electrum.published", True, "what is published needs uplink: add it, or publish nothing"),
+        ("services.electrum.host_port", "yes", 'services.electrum.host_port is "yes": write true or false'),
+        ("services.electrum.host_port", True, "host_port of a service needs uplink: add it, or leave out host_port"),
         (
             "services.electrum",
-            {"protocol": "tcp", "port": 1, "tls": "server", "published": True},
-            "services.electrum.published is True, but there is tls: leave one of them out",
+            {"protocol": "tcp", "port": 1, "tls": "server", "host_port": True},
+            "services.electrum.host_port is True, but there is tls: leave one of them out",
         ),
         ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
         ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual'),
@@ -209,7 +232,7 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         (
             "services.electrum.onion",
             {"port": 1},
-            "services.electrum.onion: no stack carries onion services, none has onions: true",
+            "services.electrum.onion has no gateway: no stack has onion_gateway: true",
         ),
         (
             "services.electrum",
@@ -230,8 +253,8 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("uplink", True, "uplink is no mapping: write it as"),
         ("uplink", {"user": 801}, "uplink.user is 801: put it in quotes"),
         ("uplink", {"group": "x"}, 'uplink.group: Unknown field "group": Known fields: user'),
-        ("refuses.0.when", True, "refuses.0.when is True: put it in quotes"),
-        ("refuses.0.remedy", _REMOVED, "refuses.0.remedy is missing: add it"),
+        ("assertions.0.that", True, "assertions.0.that is True: put it in quotes"),
+        ("assertions.0.fail_msg", _REMOVED, "assertions.0.fail_msg is missing: add it"),
         ("artifact", "electrs", "artifact is no mapping"),
         ("artifact.sources", {}, "artifact.sources is empty: say where it comes from"),
         (
@@ -301,7 +324,7 @@ def test_a_stack_that_needs_itself(documents: dict[str, Any], write: Any) -> Non
         ("services.electrum.port", 2**63, "write a port"),
         ("services.electrum.port", True, "services.electrum.port is True: write a port"),
         ("schema", True, "schema is True"),
-        ("kind", ["datacenter"], "kind is ['datacenter']: write one of"),
+        ("tier", ["web"], "tier is ['web']: write one of"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_remedy(
@@ -318,7 +341,7 @@ def test_a_wrong_field_is_named_with_file_and_remedy(
 
 @pytest.mark.parametrize("count", [0, 65535])
 def test_streams_are_no_ports(documents: dict[str, Any], write: Any, count: int) -> None:
-    documents["tor"]["onions"] = True
+    documents["tor"]["onion_gateway"] = True
     documents["electrs"]["services"]["electrum"]["onion"] = {"max_streams": count}
     documents["electrs"]["needs"]["tor"] = []
     onion = Catalogue.read(roles=write(documents))["electrs"].services["electrum"].onion
@@ -342,7 +365,7 @@ def test_a_file_that_is_no_stack(write: Any, text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("folder", ["my-stack", "x" * 33, "My"])
+@pytest.mark.parametrize("folder", ["x" * 33, "My", "x__y", "x_", "localhost", "build_x", "x_replaced"])
 def test_a_folder_no_stack_can_have(documents: dict[str, Any], write: Any, folder: str) -> None:
     with pytest.raises(CatalogueError, match=f"the folder's name \"{folder}\" cannot be a stack's: "):
         Catalogue.read(roles=write({folder: documents["tor"]}))
@@ -366,25 +389,27 @@ def test_our_own_stacks_keep_the_schema(name: str) -> None:
         assert (stack.role_path / "defaults/main.yml").is_file()
 
 
-def test_one_stack_carries_onion_services(documents: dict[str, Any], write: Any) -> None:
-    documents["tor"]["onions"] = True
+def test_one_stack_is_the_gateway_of_onion_services(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["onion_gateway"] = True
     documents["electrs"]["services"]["electrum"]["onion"] = {}
-    with pytest.raises(CatalogueError, match=r"electrum.onion has nobody to carry it: add tor: \[\] to needs"):
+    with pytest.raises(CatalogueError, match=r"electrum.onion has no gateway: add tor: \[\] to needs"):
         Catalogue.read(roles=write(documents))
-    documents["lnd"]["onions"] = True
-    message = r"tor/meta/stack.yml: onions is set, but stack lnd carries onion services already: leave it out"
+    documents["lnd"]["onion_gateway"] = True
+    message = r"tor/meta/stack.yml: onion_gateway is set, but stack lnd is the gateway of onion services already: leave"
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents, "others"))
 
 
-def test_one_stack_carries_downloads(documents: dict[str, Any], write: Any) -> None:
-    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "sock"}
-    with pytest.raises(CatalogueError, match='downloads.tunnel is "sock": write one of socks'):
+def test_one_stack_is_the_proxy_of_downloads(documents: dict[str, Any], write: Any) -> None:
+    documents["tor"]["download_proxy"] = {"socks": "socks", "tunnel": "sock"}
+    with pytest.raises(CatalogueError, match='download_proxy.tunnel is "sock": write one of socks'):
         Catalogue.read(roles=write(documents))
-    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "socks"}
-    assert Catalogue.read(roles=write(documents, "good")).downloader == "tor"
-    documents["electrs"]["downloads"] = {"socks": "electrum", "tunnel": "electrum"}
-    message = "tor/meta/stack.yml: downloads is set, but stack electrs carries downloads already: leave it out"
+    documents["tor"]["download_proxy"] = {"socks": "socks", "tunnel": "socks"}
+    assert Catalogue.read(roles=write(documents, "good")).download_proxy == "tor"
+    documents["electrs"]["download_proxy"] = {"socks": "electrum", "tunnel": "electrum"}
+    message = (
+        "tor/meta/stack.yml: download_proxy is set, but stack electrs is the proxy of downloads already: leave it out"
+    )
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents, "others"))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stacks that join others, what is published to the outside, and secrets of a stack's own."""
+"""Stacks that are enabled with others, ports of the host that lead to a service, and secrets of a stack's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
 
-MIDDLE = {"tor_relay": "middle", "relay_or_published": "192.0.2.1:443"}
+MIDDLE = {"tor_relay": "middle", "relay_or_host_port": "192.0.2.1:443"}
 NONE = {"tor_relay": "none"}
 
 
@@ -25,8 +25,8 @@ def plan(documents: dict[str, Any], planner: Any, namer: Any) -> Any:
         "tier": "underlay",
         "chains": documents["tor"]["chains"],
         "needs": {"tor": []},
-        "joins": {"tor": "tor_relay == 'middle'"},
-        "services": {"or": {"protocol": "tcp", "port": 9001, "published": True}},
+        "enabled_with": {"tor": "tor_relay == 'middle'"},
+        "services": {"or": {"protocol": "tcp", "port": 9001, "host_port": True}},
         "secrets": ["relay_identity"],
         "uplink": {"user": "debian-tor"},
     }
@@ -36,18 +36,18 @@ def plan(documents: dict[str, Any], planner: Any, namer: Any) -> Any:
         made = planner(*stacks, **fields)
         made.check()
         return dict(
-            made.plan(Found(stacks={name: Deployed(asked=name == "relay", running=True) for name in found}), namer)
+            made.plan(Found(stacks={name: Deployed(requested=name == "relay", running=True) for name in found}), namer)
         )
 
     return make
 
 
-def test_it_joins_when_the_condition_holds_and_only_then(plan: Any) -> None:
+def test_stack_is_enabled_when_the_condition_holds_and_only_then(plan: Any) -> None:
     middle = plan("electrs", variables=MIDDLE)
     assert set(middle["stacks"]) == {"tor", "relay", "bitcoind", "electrs"}
-    assert set(middle["asked"]) == {"relay", "electrs"}
+    assert set(middle["requested"]) == {"relay", "electrs"}
     none = plan("electrs", variables=NONE)
-    assert "relay" not in none["stacks"] and none["asked"] == ["electrs"]
+    assert "relay" not in none["stacks"] and none["requested"] == ["electrs"]
 
 
 def test_one_may_name_it_where_it_belongs(plan: Any) -> None:
@@ -63,9 +63,9 @@ def test_it_goes_when_the_condition_holds_no_longer(plan: Any, by_kind: Any) -> 
     left = plan("tor", variables=NONE, found=("tor", "relay", "watch"))
     gone = [name for kind, name, state in by_kind(left["resources"]) if (kind, state) == ("instance", "absent")]
     assert gone == ["watch", "relay"]
-    assert left["asked"] == left["stacks"] == ["tor"]
+    assert left["requested"] == left["stacks"] == ["tor"]
     assert [rule["description"] for rule in _uplink_acl(left)["ingress"]] == []
-    assert left["warnings"][1] == "Stack relay joins no longer, and is taken away; its volumes stay"
+    assert left["warnings"][1] == "Stack relay is not enabled any more, and is removed; its volumes are kept"
     kept = plan("tor", variables=MIDDLE, found=("tor", "relay", "watch"))
     assert ("instance", "relay", "absent") not in by_kind(kept["resources"]) and not kept["warnings"]
 
@@ -73,14 +73,14 @@ def test_it_goes_when_the_condition_holds_no_longer(plan: Any, by_kind: Any) -> 
 def test_taking_away_knows_no_condition(plan: Any) -> None:
     assert plan("relay", variables=NONE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
     assert plan("tor", variables=MIDDLE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
-    # it was asked for, as it were, and keeps what it needs
+    # it counts as requested, and keeps what it needs
     left = plan("electrs", found=("tor", "relay", "bitcoind", "electrs"), state="absent")
     assert left["stacks"] == ["electrs", "bitcoind"]
 
 
 def test_a_wrong_condition_is_told_with_its_place(documents: dict[str, Any], plan: Any) -> None:
-    documents["relay"]["joins"] = {"tor": "tor_rely == 'middle'"}
-    with pytest.raises(BcmError, match=r"relay/meta/stack.yml: joins.tor: 'tor_rely' is undefined"):
+    documents["relay"]["enabled_with"] = {"tor": "tor_rely == 'middle'"}
+    with pytest.raises(BcmError, match=r"relay/meta/stack.yml: enabled_with.tor: 'tor_rely' is undefined"):
         plan("tor", variables=MIDDLE)
 
 
@@ -89,7 +89,7 @@ def _uplink_acl(plan: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def test_what_is_published_is_reached_from_outside(plan: Any) -> None:
+def test_port_of_the_host_leads_to_the_service(plan: Any) -> None:
     middle = plan("relay", variables=MIDDLE)
     relay = middle["instances"]["relay"]
     inside = relay["uplink"]["address"]
@@ -98,10 +98,10 @@ def test_what_is_published_is_reached_from_outside(plan: Any) -> None:
         "protocol": "tcp",
         "tls": None,
         "listen": inside,
-        "published": {"address": "192.0.2.1", "port": 443},
+        "host_port": {"address": "192.0.2.1", "port": 443},
     }
     devices = next(item["devices"] for item in middle["resources"] if item["name"] == "relay")
-    assert devices["published-or"] == {
+    assert devices["host-port-or"] == {
         "type": "proxy",
         "nat": "true",
         "listen": "tcp:192.0.2.1:443",
@@ -119,17 +119,17 @@ def test_what_is_published_is_reached_from_outside(plan: Any) -> None:
     ]
 
 
-def test_nothing_is_published_where_nobody_says(plan: Any) -> None:
+def test_no_port_of_the_host_without_the_variable(plan: Any) -> None:
     middle = plan("relay", variables={"tor_relay": "middle"})
-    assert middle["instances"]["relay"]["services"]["or"]["published"] is None
+    assert middle["instances"]["relay"]["services"]["or"]["host_port"] is None
     devices = next(item["devices"] for item in middle["resources"] if item["name"] == "relay")
-    assert "published-or" not in devices
+    assert "host-port-or" not in devices
 
 
 @pytest.mark.parametrize("where", ["0.0.0.0:9001", "192.0.2.1", "192.0.2.1:0", "example.org:9001", "192.0.2.1:65536"])
-def test_where_nothing_can_be_published(plan: Any, where: str) -> None:
-    with pytest.raises(BcmError, match=f'^Variable relay_or_published is "{where}": write an IPv4 address of the host'):
-        plan("relay", variables={**MIDDLE, "relay_or_published": where})
+def test_invalid_port_of_the_host_is_rejected(plan: Any, where: str) -> None:
+    with pytest.raises(BcmError, match=f'^Variable relay_or_host_port is "{where}": write an IPv4 address of the host'):
+        plan("relay", variables={**MIDDLE, "relay_or_host_port": where})
 
 
 def test_a_secret_of_its_own(plan: Any) -> None:

@@ -57,7 +57,10 @@ def test_names_of_stacks(name: str) -> None:
     assert names.stack_fault(name) is None
 
 
-@pytest.mark.parametrize("name", ["", "x" * 33, "my-stack", "my_stack", "Tor", "1st"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "x" * 33, "my--stack", "-my", "my-", "my_stack", "Tor", "1st", "localhost", "all", "build-x", "tor-replaced"],
+)
 def test_names_no_stack_can_have(name: str) -> None:
     assert names.stack_fault(name) is not None
 

@@ -19,8 +19,8 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.request import Depl
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
 
 
-def _running(*stacks: str, asked: tuple[str, ...] = ()) -> dict[str, Deployed]:
-    return {name: Deployed(asked=name in asked, running=True) for name in stacks}
+def _running(*stacks: str, requested: tuple[str, ...] = ()) -> dict[str, Deployed]:
+    return {name: Deployed(requested=name in requested, running=True) for name in stacks}
 
 
 def _edges(plan: dict[str, Any]) -> set[str]:
@@ -62,7 +62,7 @@ OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
         (
             ["electrum"],
             {"variables": {"bitcoind_prune": "550"}},
-            "Stack electrs refuses bitcoind_prune | int > 0: electrs reads every block; set bitcoind_prune to 0",
+            "Stack electrs requires bitcoind_prune | int == 0: electrs reads every block; set bitcoind_prune to 0",
         ),
         (
             ["bitcoind"],
@@ -127,15 +127,16 @@ def test_a_needed_stack_that_lacks_the_chain(documents: dict[str, Any], request:
     )
 
 
-def test_why_something_is_refused_may_be_a_template(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    documents["electrs"]["refuses"][0]["why"] = "{{ bitcoind_prune }} MiB are too few"
-    with pytest.raises(BcmError, match="refuses bitcoind_prune | int > 0: 550 MiB are too few; set bitcoind_prune to"):
+def test_message_of_an_assertion_may_be_a_template(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    documents["electrs"]["assertions"][0]["fail_msg"] = "{{ bitcoind_prune }} MiB are too few; set bitcoind_prune to 0"
+    message = r"requires bitcoind_prune \| int == 0: 550 MiB are too few; set bitcoind_prune to 0$"
+    with pytest.raises(BcmError, match=message):
         request.getfixturevalue("planner")("electrs", variables={"bitcoind_prune": 550}).check()
 
 
 def test_a_wrong_expression_is_told_with_its_place(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    documents["electrs"]["refuses"][0]["when"] = "bitcoind_prun > 0"
-    with pytest.raises(BcmError, match=r"electrs/meta/stack.yml: refuses.0.when: 'bitcoind_prun' is undefined"):
+    documents["electrs"]["assertions"][0]["that"] = "bitcoind_prun == 0"
+    with pytest.raises(BcmError, match=r"electrs/meta/stack.yml: assertions.0: 'bitcoind_prun' is undefined"):
         request.getfixturevalue("planner")("electrs").check()
 
 
@@ -192,7 +193,7 @@ def test_frame(fresh: dict[str, Any]) -> None:
         "gateway": "10.80.24.1",
     }
     assert fresh["builders"] == {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"}
-    assert fresh["asked"] == ["electrum"]
+    assert fresh["requested"] == ["electrum"]
     assert fresh["stacks"] == list(fresh["instances"]) == ELECTRUM
     assert fresh["warnings"] == fresh["exceptions"] == []
 
@@ -205,20 +206,26 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
             "p2p": {"address": bitcoind["address"], "port": 18444, "protocol": "tcp", "tls": None},
         }
     }
-    assert electrs["clients"] == {"electrum": {"electrum": electrum["address"]}}
-    assert bitcoind["clients"] == {"rpc": {"electrs": electrs["address"]}, "p2p": {"electrs": electrs["address"]}}
-    assert bitcoind["asks"] == {"electrs": {"rpc_calls": ["getblock"]}}
+    assert electrs["consumers"] == {
+        "electrum": {"address": electrum["address"], "services": ["electrum"], "permissions": {}}
+    }
+    assert bitcoind["consumers"] == {
+        "electrs": {
+            "address": electrs["address"],
+            "services": ["rpc", "p2p"],
+            "permissions": {"rpc_calls": ["getblock"]},
+        }
+    }
     rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"]}
     assert bitcoind["services"]["rpc"] == rpc
     assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
-    assert (electrum["asked"], electrs["asked"], electrum["display"]) == (True, False, True)
+    assert (electrum["requested"], electrs["requested"]) == (True, False)
     assert bitcoind["artifact"] == {"source": "release", "kind": "archive", "name": "bitcoin-core", "version": "31.1"}
     assert electrs["artifact"]["version"] is None
-    assert electrs["endpoint"] == "/run/lxd.socket"
 
 
 @pytest.mark.parametrize(
-    ("tls", "shows", "trusts", "usage"),
+    ("tls", "certified", "trusting", "usage"),
     [
         (None, [], [], {}),
         ("server", ["electrs"], ["electrs", "electrum"], {"electrs": ["server"]}),
@@ -230,16 +237,16 @@ def test_one_word_gives_a_service_tls(
     documents: Any,
     namer: Any,
     tls: str | None,
-    shows: list[str],
-    trusts: list[str],
+    certified: list[str],
+    trusting: list[str],
     usage: dict[str, list[str]],
 ) -> None:
     documents["electrs"]["services"]["electrum"].update({"tls": tls} if tls else {})
     plan = planner("electrum").plan(Found(), namer)
     instances = plan["instances"]
-    assert [name for name in ELECTRUM if instances[name]["shows"]] == shows
-    assert [name for name in ELECTRUM if instances[name]["trusts"]] == trusts
-    assert [image["stack"] for image in plan["images"] if image["shows"]] == shows
+    assert [name for name in ELECTRUM if instances[name]["has_certificate"]] == certified
+    assert [name for name in ELECTRUM if instances[name]["needs_ca"]] == trusting
+    assert [image["stack"] for image in plan["images"] if image["has_certificate"]] == certified
     address = instances["electrs"]["address"]
     assert instances["electrs"]["services"]["electrum"]["listen"] == ("127.0.0.1" if tls else address)
     assert instances["electrum"]["needs"]["electrs"]["electrum"]["tls"] == tls
@@ -249,7 +256,7 @@ def test_one_word_gives_a_service_tls(
 
 
 def _with_onions(documents: dict[str, Any]) -> None:
-    documents["tor"]["onions"] = True
+    documents["tor"]["onion_gateway"] = True
     documents["electrs"]["needs"]["tor"] = []
     documents["electrs"]["services"]["electrum"]["onion"] = {"port": 50001, "listen": 50002}
     onion = {"public": "nodes look for each other", "when": "bitcoind_serve", "pow": True, "max_streams": 9}
@@ -271,7 +278,7 @@ def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) 
         "ports": [{"port": 50001, "targets": [f"{electrs['address']}:50002"]}],
         "authorization": True, "pow": False, "intro_defense": False, "max_streams": 0,
     }  # fmt: skip
-    assert plan["onions"] == {"carrier": "tor", "services": [*[served] * serves, kept], "known": []}
+    assert plan["onions"] == {"gateway": "tor", "services": [*[served] * serves, kept], "known": []}
     fact = {"name": "electrs-electrum", "port": 50001, "listen": 50002, "public": None}
     assert electrs["onions"] == {"electrum": fact}
     assert list(bitcoind["onions"]) == ["p2p"] * serves
@@ -285,15 +292,15 @@ def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) 
 def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer: Any) -> None:
     _with_onions(documents)
     serves = {"bitcoind_serve": True}
-    found = Found(stacks=_running(*ELECTRUM, asked=("electrum", "bitcoind")))
+    found = Found(stacks=_running(*ELECTRUM, requested=("electrum", "bitcoind")))
     for state in ("stopped", "absent"):
         plan = planner("electrum", state=state, variables=serves).plan(found, namer)
-        assert plan["onions"]["carrier"] == "tor"
+        assert plan["onions"]["gateway"] == "tor"
         assert [item["name"] for item in plan["onions"]["services"]] == ["bitcoind-p2p"]
         plan = planner("tor", state=state, variables=serves).plan(found, namer)
-        assert plan["onions"] == {"carrier": None, "services": [], "known": []}
-    idle = Found(stacks={**found.stacks, "tor": Deployed(asked=False, running=False)})
-    assert planner("electrum", state="absent", variables=serves).plan(idle, namer)["onions"]["carrier"] is None
+        assert plan["onions"] == {"gateway": None, "services": [], "known": []}
+    idle = Found(stacks={**found.stacks, "tor": Deployed(requested=False, running=False)})
+    assert planner("electrum", state="absent", variables=serves).plan(idle, namer)["onions"]["gateway"] is None
 
 
 @pytest.mark.parametrize(
@@ -547,21 +554,21 @@ def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[s
 
 @pytest.fixture
 def through_tor(documents: dict[str, Any], planner: Any) -> Any:
-    """A planner whose tor carries downloads."""
+    """A planner whose tor is the proxy of downloads."""
     documents["tor"]["services"]["tunnel"] = {"protocol": "tcp", "port": 9080}
-    documents["tor"]["downloads"] = {"socks": "socks", "tunnel": "tunnel"}
+    documents["tor"]["download_proxy"] = {"socks": "socks", "tunnel": "tunnel"}
     return partial(planner, subnet="10.80.16.0/20")
 
 
 def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: Any, namer: Any, by_kind: Any) -> None:
     plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
-    assert (plan["downloads"]["carrier"], plan["downloads"]["stacks"]) == ("tor", ["tor"])
-    first = plan["downloads"]["resources"]
+    assert (plan["download_proxy"]["stack"], plan["download_proxy"]["stacks"]) == ("tor", ["tor"])
+    first = plan["download_proxy"]["resources"]
     assert [item for item in by_kind(first) if item[0] == "instance"] == [("instance", "tor", "started")]
     tor, bitcoind = plan["images"]
-    assert tor["downloads"] == {"carrier": None}
+    assert tor["downloads"] == {"proxy": None}
     way, address = bitcoind["downloads"], plan["instances"]["tor"]["address"]
-    assert (way["carrier"], way["socks"]) == ("tor", f"{address}:9050")
+    assert (way["proxy"], way["socks"]) == ("tor", f"{address}:9050")
     assert way["environment"] == {"https_proxy": f"http://{address}:9080", "HTTPS_PROXY": f"http://{address}:9080"}
     assert way["nic"].items() >= {"network": "local-m-net", "security.port_isolation": "true"}.items()
     assert plan["instances"]["tor"]["builders"] == "10.80.23.0/24"
@@ -574,12 +581,14 @@ def test_a_builder_reaches_tor_while_it_is_there_and_nothing_else(through_tor: A
     tor = f"{plan['instances']['tor']['address']}/32"
     first, later = (
         next(item for item in found if (item["kind"], item["name"]) == ("network_acl", "local-m-net"))
-        for found in (plan["downloads"]["resources"], plan["resources"])
+        for found in (plan["download_proxy"]["resources"], plan["resources"])
     )
     of_builder = [rule for rule in first["egress"] if rule["source"] == builder]
     assert [(rule["destination"], rule["destination_port"]) for rule in of_builder] == [(tor, "9050"), (tor, "9080")]
     assert [rule for rule in first["egress"] if rule not in of_builder] == later["egress"]
-    network = next(item for item in plan["downloads"]["resources"] if item["name"] == "local-m-net" and "type" in item)
+    network = next(
+        item for item in plan["download_proxy"]["resources"] if item["name"] == "local-m-net" and "type" in item
+    )
     assert network["config"]["ipv4.nat"] == "false"
 
 
@@ -591,7 +600,7 @@ def test_when_tor_carries_downloads(
     through_tor: Any, namer: Any, chain: str, asked: bool | None, carried: bool
 ) -> None:
     plan = through_tor("bitcoind", chain=chain, downloads_through_tor=asked).plan(Found(), namer)
-    assert (plan["downloads"] is not None) == carried
+    assert (plan["download_proxy"] is not None) == carried
     assert {image["downloads"] is not None for image in plan["images"]} == {carried}
     assert (plan["instances"]["tor"]["builders"] is not None) == carried
     warned = chain != "regtest" and not carried
@@ -608,12 +617,12 @@ def test_who_needs_no_tor_is_fetched_through_it_too(documents: Any, through_tor:
     documents["bitcoind"]["needs"] = {}
     plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
     assert set(plan["stacks"]) == {"tor", "bitcoind"}
-    assert plan["asked"] == ["bitcoind"]
+    assert plan["requested"] == ["bitcoind"]
 
 
 def test_what_is_restarted_is_restarted_once(through_tor: Any, namer: Any, by_kind: Any) -> None:
     plan = through_tor("tor", chain="mainnet", state="restarted").plan(Found(), namer)
-    assert ("instance", "tor", "started") in by_kind(plan["downloads"]["resources"])
+    assert ("instance", "tor", "started") in by_kind(plan["download_proxy"]["resources"])
     assert ("instance", "tor", "restarted") in by_kind(plan["resources"])
 
 
@@ -633,8 +642,8 @@ def test_only_tor_has_a_second_interface(fresh: dict[str, Any]) -> None:
         "source": "electrs-data",
         "path": "/var/lib/electrs",
     }
-    assert instances["electrum"]["config"]["user.bcm.asked"] == "true"
-    assert instances["electrs"]["config"]["user.bcm.asked"] == "false"
+    assert instances["electrum"]["config"]["user.bcm.requested"] == "true"
+    assert instances["electrs"]["config"]["user.bcm.requested"] == "false"
 
 
 def test_every_instance_has_limits(fresh: dict[str, Any]) -> None:
@@ -661,9 +670,7 @@ def test_no_instance_gets_more_than_the_host_has(planner: Any, namer: Any) -> No
     plan = planner("bitcoind", variables={"bitcoind_memory": "64GiB"}).plan(small, namer)
     limits = plan["instances"]["bitcoind"]["limits"]
     assert (limits["memory"], limits["processors"]) == ("1536MiB", 1)
-    assert plan["warnings"] == [
-        "bitcoind is to have memory 64GiB, and gets 1536MiB: the host has no more to give"
-    ]
+    assert plan["warnings"] == ["bitcoind is to have memory 64GiB, and gets 1536MiB: the host has no more to give"]
 
 
 @pytest.mark.parametrize(
@@ -739,7 +746,7 @@ def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer
         "destination_port": "8333",
     }
     # it lasts while other stacks go, and no longer
-    found = _running(*ELECTRUM, asked=("electrum", "bitcoind"))
+    found = _running(*ELECTRUM, requested=("electrum", "bitcoind"))
     rest = planner("electrum", state="absent", exceptions=[EXCEPTION]).plan(Found(stacks=found), namer)
     assert rest["exceptions"] == [EXCEPTION] and rest["resources"][-2]["egress"][1] == excepted
     assert (
@@ -778,31 +785,31 @@ def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -
 def test_the_same_again_is_the_same_plan(fresh: dict[str, Any], planner: Any, namer: Any) -> None:
     again = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
     again.check()
-    assert again.plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer) == fresh
+    assert again.plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer) == fresh
 
 
 def test_what_runs_already_keeps_its_rules_and_is_left_alone(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("lnd").plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+    plan = planner("lnd").plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
     assert plan["stacks"] == ["tor", "bitcoind", "lnd"]
-    assert plan["asked"] == ["electrum", "lnd"]
+    assert plan["requested"] == ["electrum", "lnd"]
     assert {"electrum to electrs electrum", "electrs to bitcoind rpc", "lnd to bitcoind rpc"} <= _edges(plan)
     assert ("instance", "electrs", "started") not in by_kind(plan["resources"])
-    assert set(plan["instances"]["bitcoind"]["clients"]["rpc"]) == {"electrs", "lnd"}
+    assert set(plan["instances"]["bitcoind"]["consumers"]) == {"electrs", "lnd"}
     assert {"bitcoind/rpc/electrs", "bitcoind/rpc/lnd"} <= set(plan["secrets"])
     assert "electrs/electrum/electrum" not in plan["secrets"]
 
 
-def test_what_runs_already_may_refuse(planner: Any, namer: Any) -> None:
+def test_assertion_of_a_running_stack_is_checked(planner: Any, namer: Any) -> None:
     pruning = planner("bitcoind", variables={"bitcoind_prune": 550})
     pruning.check()
-    with pytest.raises(BcmError, match="Stack electrs refuses"):
-        pruning.plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+    with pytest.raises(BcmError, match="Stack electrs requires"):
+        pruning.plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
 
 
-def test_once_asked_stays_asked(planner: Any, namer: Any) -> None:
-    plan = planner("electrum").plan(Found(stacks=_running("tor", "bitcoind", asked=("bitcoind",))), namer)
-    assert plan["asked"] == ["bitcoind", "electrum"]
-    assert plan["instances"]["bitcoind"]["asked"]
+def test_once_requested_stays_requested(planner: Any, namer: Any) -> None:
+    plan = planner("electrum").plan(Found(stacks=_running("tor", "bitcoind", requested=("bitcoind",))), namer)
+    assert plan["requested"] == ["bitcoind", "electrum"]
+    assert plan["instances"]["bitcoind"]["requested"]
 
 
 def test_a_running_stack_that_the_catalogue_lacks(planner: Any, namer: Any) -> None:
@@ -813,7 +820,7 @@ def test_a_running_stack_that_the_catalogue_lacks(planner: Any, namer: Any) -> N
 
 
 def test_restarting(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("electrs", state="restarted").plan(Found(stacks=_running(*ELECTRUM, asked=("electrum",))), namer)
+    plan = planner("electrs", state="restarted").plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
     instances = [triple for triple in by_kind(plan["resources"]) if triple[0] == "instance"]
     assert instances == [
         ("instance", "tor", "started"),
@@ -824,7 +831,7 @@ def test_restarting(planner: Any, namer: Any, by_kind: Any) -> None:
 
 # -- the way down ------------------------------------------------------------------------------------------------------
 
-WITH_LND = _running(*ELECTRUM, "lnd", asked=("electrum", "lnd"))
+WITH_LND = _running(*ELECTRUM, "lnd", requested=("electrum", "lnd"))
 VOLUMES = [Volume("default", "tor-data"), Volume("default", "bitcoind-data"), Volume("fast", "electrs-data")]
 
 
@@ -835,7 +842,7 @@ VOLUMES = [Volume("default", "tor-data"), Volume("default", "bitcoind-data"), Vo
         (["electrs"], WITH_LND, ["electrum", "electrs"]),
         (["bitcoind"], WITH_LND, ["lnd", "electrum", "electrs", "bitcoind", "tor"]),
         (["electrum", "lnd"], WITH_LND, ["lnd", "electrum", "electrs", "bitcoind", "tor"]),
-        (["lnd"], _running(*ELECTRUM, asked=("electrum",)), []),
+        (["lnd"], _running(*ELECTRUM, requested=("electrum",)), []),
         (["electrum"], {}, []),
         (["electrum"], _running("tor", "bitcoind"), ["bitcoind", "tor"]),
     ],
@@ -852,11 +859,11 @@ def test_what_goes(
 
 
 def test_stopping_takes_along_what_only_stopped_stacks_need(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = {**WITH_LND, "electrum": Deployed(asked=True, running=False)}
+    found = {**WITH_LND, "electrum": Deployed(requested=True, running=False)}
     plan = planner("lnd", state="stopped").plan(Found(stacks=found), namer)
     assert "bitcoind" in plan["stacks"]
     assert {kind for kind, _name, _state in by_kind(plan["resources"])} == {"instance"}
-    assert plan["asked"] == ["electrum", "lnd"]
+    assert plan["requested"] == ["electrum", "lnd"]
 
 
 def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, by_kind: Any) -> None:
@@ -870,7 +877,7 @@ def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, b
         ("network", "local-r-up", "present"),
     ]
     assert _edges(plan) == {"bitcoind to tor socks", "lnd to bitcoind rpc", "lnd to tor socks"}
-    assert plan["asked"] == ["lnd"] and plan["warnings"] == []
+    assert plan["requested"] == ["lnd"] and plan["warnings"] == []
 
 
 def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
@@ -905,7 +912,7 @@ def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) ->
 
 
 def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = Found(stacks=_running(*ELECTRUM, asked=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES)
+    found = Found(stacks=_running(*ELECTRUM, requested=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES)
     plan = planner("electrum", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [
         *(("instance", name, "absent") for name in reversed(ELECTRUM)),
@@ -923,7 +930,7 @@ def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> 
     ]
 
 
-@pytest.mark.parametrize("stacks", [_running(*ELECTRUM, asked=("electrum",)), {}], ids=["running", "gone-already"])
+@pytest.mark.parametrize("stacks", [_running(*ELECTRUM, requested=("electrum",)), {}], ids=["running", "gone-already"])
 def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, stacks: Any, by_kind: Any) -> None:
     gone = planner("electrum", state="absent", delete_data=True)
     plan = gone.plan(Found(stacks=stacks, volumes=[*VOLUMES, Volume("fast", "tor-data")]), namer)
@@ -1030,7 +1037,7 @@ def test_data_that_cannot_be_moved(planner: Any, namer: Any, volumes: list[Volum
 
 
 def test_removing_all_where_somebody_else_lives_too(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = Found(stacks=_running("tor", asked=("tor",)), strangers=["webserver"])
+    found = Found(stacks=_running("tor", requested=("tor",)), strangers=["webserver"])
     plan = planner("tor", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [("instance", "tor", "absent")]
     assert plan["warnings"] == [

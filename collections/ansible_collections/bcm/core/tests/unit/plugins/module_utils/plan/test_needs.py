@@ -1,0 +1,209 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Needs that are optional, needs with alternatives, stacks with a hyphen in their names, and web pages."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, CatalogueError
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+
+
+@pytest.fixture
+def world(documents: dict[str, Any]) -> dict[str, Any]:
+    """A shop that is paid by one of two kinds of nodes, and shows an explorer if there is one."""
+    base = {**documents["lnd"], "needs": {}}
+    documents["lnd"]["services"] = {"rest": {"protocol": "tcp", "port": 8080, "tls": "server"}}
+    cln = {**documents["lnd"], "services": {"rest": {"protocol": "tcp", "port": 3010, "tls": "mutual"}}}
+    documents["clightning"] = copy.deepcopy(cln)
+    documents["explorer"] = {
+        **base,
+        "needs": {"bitcoind": ["rpc"]},
+        "services": {"http": {"protocol": "tcp", "port": 8000}},
+        "web": [{"service": "http", "title": "Block explorer", "icon": "files/icon.svg"}],
+    }
+    documents["web_shop"] = {
+        **base,
+        "needs": {
+            "lightning": {
+                "one_of": {"clightning": ["rest"], "lnd": {"services": ["rest"], "permissions": {"macaroon": ["read"]}}}
+            },
+            "explorer": {"services": ["http"], "optional": True},
+        },
+        "volumes": {"data": {"path": "/var/lib/shop", "size": "1GiB"}},
+        "services": {"http": {"protocol": "tcp", "port": 80}},
+    }
+    return documents
+
+
+def _running(*stacks: str, requested: tuple[str, ...] = ()) -> Found:
+    return Found(stacks={name: Deployed(requested=name in requested, running=True) for name in stacks})
+
+
+def _rules(plan: dict[str, Any]) -> set[str]:
+    acl = next(item for item in plan["resources"] if item["kind"] == "network_acl")
+    return {rule["description"] for rule in acl["egress"]}
+
+
+# -- alternatives ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "stack", "other"),
+    [(None, "clightning", "lnd"), ("", "clightning", "lnd"), ("lnd", "lnd", "clightning")],
+)
+def test_variable_chooses_one_of_the_alternatives(
+    world: Any, planner: Any, namer: Any, chosen: str | None, stack: str, other: str
+) -> None:
+    made = planner("web-shop", variables={"web_shop_lightning": chosen})
+    made.check()
+    plan = made.plan(Found(), namer)
+    assert plan["stacks"] == ["tor", "bitcoind", stack, "web-shop"]
+    shop, node = plan["instances"]["web-shop"], plan["instances"][stack]
+    assert list(shop["needs"]) == [stack]
+    assert shop["needs"][stack]["rest"]["address"] == node["address"]
+    assert shop["choices"] == {"lightning": stack}
+    permissions = {"macaroon": ["read"]} if stack == "lnd" else {}
+    assert node["consumers"] == {
+        "web-shop": {"address": shop["address"], "services": ["rest"], "permissions": permissions}
+    }
+    assert f"web-shop to {stack} rest" in _rules(plan)
+    assert f"{stack}/rest/web-shop" in plan["secrets"]
+    # only clightning asks its clients for certificates
+    assert shop["has_certificate"] == (stack == "clightning")
+
+
+def test_unknown_alternative_is_rejected(world: Any, planner: Any) -> None:
+    with pytest.raises(BcmError) as caught:
+        planner("web-shop", variables={"web_shop_lightning": "clightnin"})
+    assert str(caught.value) == (
+        'Variable web_shop_lightning: Unknown choice "clightnin": did you mean "clightning"? '
+        "Known choices: clightning, lnd"
+    )
+
+
+def test_removal_of_the_chosen_alternative_removes_its_users(world: Any, planner: Any, namer: Any) -> None:
+    found = _running("tor", "bitcoind", "lnd", "clightning", "web-shop", requested=("web-shop", "lnd", "clightning"))
+    variables = {"web_shop_lightning": "lnd"}
+    gone = planner("clightning", state="absent", variables=variables).plan(found, namer)
+    assert gone["stacks"] == ["clightning"]
+    gone = planner("lnd", state="absent", variables=variables).plan(found, namer)
+    assert gone["stacks"] == ["web-shop", "lnd"]
+
+
+def test_circle_through_an_alternative_is_rejected(world: Any, write: Any) -> None:
+    world["clightning"]["needs"] = {"web-shop": ["http"]}
+    with pytest.raises(CatalogueError, match="in a circle: clightning -> web-shop -> clightning; take one"):
+        Catalogue.read(roles=write(world))
+
+
+# -- optional needs ----------------------------------------------------------------------------------------------------
+
+
+def test_optional_need_is_used_only_if_it_is_there(world: Any, planner: Any, namer: Any) -> None:
+    without = planner("web-shop").plan(Found(), namer)
+    assert "explorer" not in without["stacks"]
+    assert "explorer" not in without["instances"]["web-shop"]["needs"]
+    assert not [rule for rule in _rules(without) if "explorer" in rule]
+    for plan in (
+        planner("web-shop", "explorer").plan(Found(), namer),
+        planner("web-shop").plan(_running("tor", "bitcoind", "explorer", requested=("explorer",)), namer),
+    ):
+        assert list(plan["instances"]["web-shop"]["needs"]["explorer"]) == ["http"]
+        assert "web-shop to explorer http" in _rules(plan)
+    assert list(planner("web-shop", "explorer").plan(Found(), namer)["instances"]["explorer"]["consumers"]) == [
+        "web-shop"
+    ]
+
+
+def test_optional_need_comes_before_its_user(world: Any, planner: Any, namer: Any) -> None:
+    order = planner("web-shop", "explorer").plan(Found(), namer)["stacks"]
+    assert order.index("explorer") < order.index("web-shop")
+
+
+def test_users_are_configured_when_an_optional_need_appears(world: Any, planner: Any, namer: Any) -> None:
+    found = _running("tor", "bitcoind", "clightning", "web-shop", requested=("web-shop",))
+    plan = planner("explorer").plan(found, namer)
+    assert set(plan["stacks"]) == {"tor", "bitcoind", "explorer", "clightning", "web-shop"}
+    assert "explorer" in plan["instances"]["web-shop"]["needs"]
+    # and left alone when it is there already
+    there = _running("tor", "bitcoind", "clightning", "web-shop", "explorer", requested=("web-shop", "explorer"))
+    assert planner("explorer").plan(there, namer)["stacks"] == ["tor", "bitcoind", "explorer"]
+
+
+def test_removal_of_an_optional_need_keeps_its_users(world: Any, planner: Any, namer: Any) -> None:
+    there = _running("tor", "bitcoind", "clightning", "web-shop", "explorer", requested=("web-shop", "explorer"))
+    plan = planner("explorer", state="absent").plan(there, namer)
+    assert plan["stacks"] == ["explorer"]
+    assert "web-shop to explorer http" not in _rules(plan)
+
+
+def test_optional_need_alone_keeps_nothing(world: Any, planner: Any, namer: Any) -> None:
+    there = _running("tor", "bitcoind", "clightning", "web-shop", "explorer", requested=("web-shop",))
+    plan = planner("lnd", state="absent").plan(there, namer)
+    assert plan["stacks"] == ["explorer"], "nobody requested it, and its only user can do without"
+
+
+def test_optional_alternatives(world: Any, planner: Any, namer: Any) -> None:
+    world["web_shop"]["needs"]["lightning"]["optional"] = True
+    plan = planner("web-shop").plan(Found(), namer)
+    assert plan["stacks"] == ["web-shop"]
+    assert plan["instances"]["web-shop"]["needs"] == {}
+    plan = planner("web-shop", "clightning").plan(Found(), namer)
+    assert list(plan["instances"]["web-shop"]["needs"]) == ["clightning"]
+
+
+def test_circle_through_an_optional_need_is_rejected(world: Any, write: Any) -> None:
+    world["explorer"]["needs"] = {"web-shop": {"services": ["http"], "optional": True}}
+    with pytest.raises(CatalogueError, match="in a circle: explorer -> web-shop -> explorer; take one"):
+        Catalogue.read(roles=write(world))
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_folder_and_variables_have_an_underscore_for_the_hyphen(world: Any, planner: Any, namer: Any) -> None:
+    variables = {"web_shop_data_size": "3GiB", "web_shop_memory": "2GiB"}
+    plan = planner("web-shop", variables=variables).plan(Found(), namer)
+    shop = plan["instances"]["web-shop"]
+    assert (shop["stack"], shop["role"]) == ("web-shop", "bcm.core.web_shop")
+    assert shop["role_path"].endswith("/roles/web_shop")
+    assert shop["volumes"]["data"]["volume"] == "web-shop-data"
+    assert (shop["volumes"]["data"]["size"], shop["limits"]["memory"]) == ("3GiB", "2GiB")
+    assert plan["images"][-1]["alias"].startswith("bcm/web-shop/")
+
+
+def test_two_stacks_whose_parts_share_a_name_are_rejected(world: Any, write: Any) -> None:
+    world["web"] = {**world["explorer"], "web": [], "volumes": {"shop_data": {"path": "/srv", "size": "1GiB"}}}
+    with pytest.raises(CatalogueError, match='"data" of web-shop and a part of web are both called "web-shop-data"'):
+        Catalogue.read(roles=write(world))
+
+
+def test_folder_with_a_hyphen_names_the_folder_to_use(world: Any, write: Any) -> None:
+    world["web-shop"] = world.pop("web_shop")
+    with pytest.raises(CatalogueError, match="rename it to web_shop; the stack is called web-shop then"):
+        Catalogue.read(roles=write(world))
+
+
+# -- web pages ---------------------------------------------------------------------------------------------------------
+
+
+def test_web_page_is_in_the_plan(world: Any, planner: Any, namer: Any) -> None:
+    plan = planner("explorer").plan(Found(), namer)
+    page = {"service": "http", "path": "/", "title": "Block explorer", "icon": "files/icon.svg"}
+    assert plan["instances"]["explorer"]["web"] == [page]
+    assert plan["instances"]["bitcoind"]["web"] == []
+
+
+def test_web_page_needs_a_service_that_speaks_tcp(world: Any, write: Any) -> None:
+    world["explorer"]["services"]["http"]["protocol"] = "udp"
+    world["web_shop"]["needs"].pop("explorer")
+    with pytest.raises(CatalogueError, match="web.0.service is http, which does not speak tcp: name a service"):
+        Catalogue.read(roles=write(world))
