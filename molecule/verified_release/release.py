@@ -5,8 +5,9 @@
 
 """Release trees as upstream shapes them: a good one, and one for each way in which a release can be tampered with.
 
-release.py make FOLDER VERSION    from the programs in FOLDER/bin; writes FOLDER/cases.json
-release.py serve FOLDER           in the background; writes FOLDER/server.json
+release.py make FOLDER VERSION PACKAGE...   from the programs in FOLDER/bin, which need these packages of Debian;
+                                            writes FOLDER/cases.json
+release.py serve FOLDER                     in the background; writes FOLDER/server.json
 release.py stop FOLDER
 """
 
@@ -89,8 +90,8 @@ def packed(members: Members) -> bytes:
 class Tree:
     """The trees below one folder, each a source of its own, and what a run is told of it."""
 
-    def __init__(self, folder: Path, version: str, builders: Builders) -> None:
-        self._folder, self._version, self._builders = folder, version, builders
+    def __init__(self, folder: Path, version: str, packages: Iterable[str], builders: Builders) -> None:
+        self._folder, self._version, self._packages, self._builders = folder, version, list(packages), builders
         self.cases: list[dict[str, Any]] = []
 
     def add(
@@ -132,18 +133,17 @@ class Tree:
             "bcm_artifact_keys": [str(self._folder / "keys")],
             "bitcoind_source": "release",
             # The libraries that these programs, unlike upstream's, are linked with.
-            "bitcoind_packages": ["bitcoin-knots/trixie-backports"],
-            "bcm_image_sources": [{"suite": "trixie-backports"}],
+            "bitcoind_packages": self._packages,
         }
         self.cases.append({"name": case, "complaint": complaint, "version": version, "variables": told})
 
 
-def make(folder: Path, version: str) -> None:
+def make(folder: Path, version: str, *packages: str) -> None:
     top = f"bitcoin-{version}"
     # short, for the agent's socket is in it
     with tempfile.TemporaryDirectory(prefix="bcm-", ignore_cleanup_errors=True) as home:
         builders = Builders(home)
-        tree = Tree(folder, version, builders)
+        tree = Tree(folder, version, packages, builders)
         programs = [member(f"{top}/bin/{path.name}", path.read_bytes()) for path in sorted((folder / "bin").iterdir())]
         tree.add("good", "", archive=packed([*programs, member(f"{top}/README.md", b"A release.\n", 0o644)]))
 
