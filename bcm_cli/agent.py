@@ -35,9 +35,9 @@ from libagent.gpg import agent as gpg_agent
 from libagent.gpg import keyring
 from libagent.ssh import protocol as ssh_protocol
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import pinentry
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import PATIENCE, Trezor
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 from . import setup
 

@@ -19,15 +19,15 @@ from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import FETCHED, Artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, duration, harmless, shown
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import changes_of
 from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import artifacts
-from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, duration, harmless, shown
 
 from . import setup
-from .catalogue import checked
 from .datacenter import DataCenter, UsageError
 from .output import answer
+from .stacks import checked
 
 #: a release for one architecture, and the folder of its signers' keys
 Wanted = tuple[Release, Path]

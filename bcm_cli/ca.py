@@ -19,6 +19,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
     LEAF,
@@ -34,15 +37,12 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
 )
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
-from ansible_collections.bcm.core.plugins.module_utils._disk import put
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
 
 from . import ca_session, ca_tables, setup
 from .ca_tables import day
-from .catalogue import catalogue
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
+from .stacks import catalogue
 
 #: path -> content and mode
 Files = Mapping[Path, tuple[str | bytes, int]]

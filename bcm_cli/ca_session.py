@@ -9,14 +9,14 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._base.network import subnets
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, Want, Wants, again
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names, unknown
-from ansible_collections.bcm.core.plugins.module_utils._plan.network import subnets
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import authority
 
-from . import device, setup
+from . import setup, trezor_session
 from .datacenter import DataCenter
 
 # -- which authority --------------------------------------------------------------------------------------------------
@@ -74,8 +74,8 @@ def is_direct(datacenter: DataCenter) -> bool:
 
 def carry_out(datacenter: DataCenter, work: Callable[[Authority], Outcome]) -> Outcome:
     """Do it, with the vault open and the device at hand."""
-    with device.session(datacenter) as environment:
-        vault, kept = device.vault(datacenter, environment), device.kept(environment)
+    with trezor_session.session(datacenter) as environment:
+        vault, kept = trezor_session.vault(datacenter, environment), trezor_session.kept(environment)
         return work(authority(_options(datacenter), datacenter.secrets, False, vault, setup.step, kept))
 
 

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     def work() -> int:
         datacenter = DataCenter(name)
         setup.enter("bcm-vault-client", argv)
-        from .device import SESSION, password
+        from .trezor_session import SESSION, password
 
         if SESSION in os.environ:  # bcm runs Ansible, and has settled both, with what it was given
             datacenter.give({"bcm_ca_provider": "trezor", "bcm_ca_device": os.environ.get("TREZOR_PATH")})

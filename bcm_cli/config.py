@@ -12,15 +12,15 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
-from ansible_collections.bcm.core.plugins.plugin_utils._text import cell
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import cell
 
 from . import datacenter as datacenters
 from . import setup
-from .catalogue import catalogue, settings
 from .datacenter import DataCenter, UsageError
 from .output import answer
+from .stacks import catalogue, settings
 
 # A word that YAML reads as itself: no quotes, no number-like or boolean surprise.
 _PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|0|[1-9]\d{0,8}")

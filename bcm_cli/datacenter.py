@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import ca_provider, datacenter_names, unknown
-from ansible_collections.bcm.core.plugins.module_utils._read import read_json, texts_of
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.names import ca_provider, datacenter_names, unknown
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_json, texts_of
 
 from .setup import ROOT
 
@@ -179,7 +179,7 @@ class DataCenter:
 
     def claim(self, client: Client) -> None:
         """Let nobody else change it until this process ends. Raises BcmError if somebody does, or it is another's."""
-        from ansible_collections.bcm.core.plugins.plugin_utils._identity import claim
+        from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim
 
         claim(client, self._connection, self.name, self.chain, self.secrets, run=os.getpid())
 
@@ -191,7 +191,7 @@ class DataCenter:
     def client(self, project: str | None = None) -> Client:
         from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
-        from .identity import for_endpoint
+        from .device_keys import for_endpoint
 
         for_endpoint(self)
         return Client(project=project or self.project, **self._connection)

@@ -11,8 +11,8 @@ import sys
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
-from .catalogue import checked
 from .output import Lines, sink
+from .stacks import checked
 
 # The units that a stack's role manages leave their stamps there; electrum-window belongs to electrum.
 _JOURNAL = """

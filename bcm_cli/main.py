@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
-from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 
 from . import completion, setup
 from .datacenter import DataCenter, UsageError
@@ -114,21 +114,22 @@ def make_parser() -> _Parser:
         parser.add_argument("stack", metavar="STACK")
 
     text = "log in to a machine with the key on the Trezor; all that follows goes to ssh as it stands"
-    ssh = verb(verbs, "ssh", "identity:ssh", text, "bcm ssh root@box uptime")
+    ssh = verb(verbs, "ssh", "device_keys:ssh", text, "bcm ssh root@box uptime")
     ssh.add_argument("--public-key", action="store_true", help="print the line for authorized_keys of [USER@]HOST")
-    verb(verbs, "pass", "identity:password", "keep passwords that only the Trezor opens, with pass", "bcm pass ls")
+    verb(verbs, "pass", "device_keys:password", "keep passwords that only the Trezor opens, with pass", "bcm pass ls")
     gpg = group(verb(verbs, "gpg", "", "sign and decrypt with the OpenPGP key on the Trezor", "bcm gpg export"))
     init = verb(
-        gpg, "init", "identity:gpg_init", "make the data center's key", 'bcm gpg init "Ann <ann@office.example>"'
+        gpg, "init", "device_keys:gpg_init", "make the data center's key", 'bcm gpg init "Ann <ann@office.example>"'
     )
     init.add_argument("user_id", metavar="NAME <MAIL>", help="with the same words, the same device makes the same key")
-    verb(gpg, "export", "identity:gpg_export", "print the public key", "bcm gpg export")
-    program = verb(gpg, "run", "identity:gpg_run", "run a program whose gpg has the key", "bcm gpg run gpg --sign file")
+    verb(gpg, "export", "device_keys:gpg_export", "print the public key", "bcm gpg export")
+    text = "run a program whose gpg has the key"
+    program = verb(gpg, "run", "device_keys:gpg_run", text, "bcm gpg run gpg --sign file")
     program.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="gpg and its options, bash, git …")
 
     image = group(verb(verbs, "image", "", "look after the images", "bcm image list"))
-    verb(image, "list", "images:show", "list the images at the endpoint and on disk", "bcm image list", json)
-    prune = verb(image, "prune", "images:prune", "delete images that no instance uses", "bcm image prune", json)
+    verb(image, "list", "image:show", "list the images at the endpoint and on disk", "bcm image list", json)
+    prune = verb(image, "prune", "image:prune", "delete images that no instance uses", "bcm image prune", json)
 
     artifact = group(verb(verbs, "artifact", "", "look after the releases of stacks", "bcm artifact list"))
     verb(

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._disk import put
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance, Seen, seen
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, check_name, instructions
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
     DEADLINE_ARGUMENT,
@@ -29,8 +29,8 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
 
 from . import setup
 from .datacenter import DataCenter, UsageError
-from .device import vault
 from .output import answer, say
+from .trezor_session import vault
 
 #: the instance whose tor publishes them
 TOR = "tor"

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ansible_collections.bcm.core.plugins.plugin_utils._text import harmless, json_text, report, shown, table
+from ansible_collections.bcm.core.plugins.module_utils._base.text import harmless, json_text, report, shown, table
 
 
 def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool) -> int:

@@ -17,14 +17,14 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
-from ansible_collections.bcm.core.plugins.plugin_utils._text import amount, harmless
 
-from . import device, identity, lxd, setup
-from .catalogue import catalogue, checked
+from . import device_keys, lxd_setup, setup, trezor_session
 from .datacenter import DataCenter, UsageError
+from .stacks import catalogue, checked
 
 _STATES = {"start": "present", "stop": "stopped", "restart": "restarted", "remove": "absent"}
 #: variables that a verb sets, and how a person sets them
@@ -62,12 +62,12 @@ def change(args: argparse.Namespace) -> int:
     # What goes down needs no secrets.
     vaulted = args.state in ("start", "restart")
     with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(device.session(datacenter)) if vaulted else {}
+        environment = stack.enter_context(trezor_session.session(datacenter)) if vaulted else {}
         if environment:
             options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
-        identity.for_endpoint(datacenter, args.yes, environment)
+        device_keys.for_endpoint(datacenter, args.yes, environment)
         if not args.check:
-            lxd.ready(datacenter, args.yes)
+            lxd_setup.ready(datacenter, args.yes)
         if confirms:
             extra["confirmed_volumes"] = _confirm(datacenter, args)
         # Ours come last, so that nothing given with -e says otherwise.

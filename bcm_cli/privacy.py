@@ -15,21 +15,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base import network
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_object
+from ansible_collections.bcm.core.plugins.module_utils._guest import probe
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._plan import network
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
-from ansible_collections.bcm.core.plugins.module_utils._read import read_object
 from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
 
-from . import lxd, onion, probe
-from .catalogue import catalogue
+from . import lxd_setup, onion
 from .datacenter import DataCenter
 from .output import answer, say
+from .stacks import catalogue
 from .status import deployed, exceptions, foreign
 
 #: documentation addresses (RFC 5737, RFC 3849): nobody is there, and no route of the internet leads to them
@@ -184,7 +185,7 @@ class Scene:
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
         self.rules = self.strange_rules()
-        daemon = lxd.calls_out(client)
+        daemon = lxd_setup.calls_out(client)
         self.notes = [daemon] if daemon else []
 
     @cached_property

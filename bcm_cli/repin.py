@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 from . import artifact, setup
-from .catalogue import checked
 from .datacenter import UsageError
 from .output import say
+from .stacks import checked
 
 _VERSION = re.compile(r"[\w.+~-]*\d[\w.+~-]*")
 _Path = tuple[str, ...]

@@ -16,19 +16,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import put, told
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS, unknown
+from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles as Authorities
-from ansible_collections.bcm.core.plugins.module_utils._disk import put, told
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import CHAINS, unknown
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store as Onions
-from ansible_collections.bcm.core.plugins.module_utils._vault import Vault, is_encrypted
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store as Onions
 from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
 
 from . import setup
 from .config import write
 from .datacenter import DataCenter, UsageError
-from .device import session, vault
 from .output import answer
+from .trezor_session import session, vault
 
 _EDITORS = ("editor", "nano", "vi")
 

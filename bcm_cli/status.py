@@ -12,21 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
+from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
-from ansible_collections.bcm.core.plugins.module_utils._read import read_number
-from ansible_collections.bcm.core.plugins.plugin_utils._text import amount
 
 from . import setup, strangers
-from .catalogue import catalogue, checked
 from .datacenter import DataCenter
 from .output import answer, say
+from .stacks import catalogue, checked
 
 _MOST = 64 * 1024  # bytes of the states of all units
 _STATES = """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ansible.release import __version__ as ansible_version
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from bcm_cli.setup import ROOT, step
 

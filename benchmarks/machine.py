@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bcm_cli import lxd
+from bcm_cli import lxd_setup
 from bcm_cli.datacenter import DataCenter
 from bcm_cli.setup import sudo
 
@@ -30,7 +30,7 @@ def daemon(given: Path | None) -> Iterator[Path]:
         return
     _end()
     try:
-        lxd.ready(DataCenter("local"), yes=True)
+        lxd_setup.ready(DataCenter("local"), yes=True)
         yield directory / "unix.socket"
     finally:
         _end()

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 
 from .datacenter import deployed, site
 from .measure import ROOT, Bench, Line, Run, interleaved

@@ -9,9 +9,9 @@ import time
 from statistics import median
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
-from ansible_collections.bcm.core.plugins.module_utils._tor.keys import new_key, parse_key
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._tor.onion_keys import new_key, parse_key
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from tests import tornet
 
 from .datacenter import site

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import apt, archive, oci, openpgp, sums
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._tor.control import Control, ControlError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._guest.tor_control import Control, ControlError
 
 from .measure import Bench, Line, interleaved, timed
 

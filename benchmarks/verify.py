@@ -20,9 +20,9 @@ from statistics import median
 from pysequoia import SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
 
 from .measure import Bench, Line, interleaved, timed
 

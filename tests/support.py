@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bcm_cli import lxd
+from bcm_cli import lxd_setup
 from bcm_cli.datacenter import DataCenter
 from tests import isolation
 
@@ -77,7 +77,7 @@ def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
         patch.setenv("LXD_DIR", str(directory))
         patch.delenv("BCM_ENDPOINT", raising=False)
         try:
-            lxd.ready(DataCenter("local"), yes=True)
+            lxd_setup.ready(DataCenter("local"), yes=True)
             yield Tools()
         finally:
             _stop_lxd(directory)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import socks
 
-from ansible_collections.bcm.core.plugins.module_utils._tor.control import Control, ControlError, connected
+from ansible_collections.bcm.core.plugins.module_utils._guest.tor_control import Control, ControlError, connected
 
 #: what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
 NO_KEY, WRONG_KEY = "0xf4", "0xf5"

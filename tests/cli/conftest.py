@@ -30,10 +30,10 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files impor
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
-from bcm_cli import images, setup
+from bcm_cli import image, setup
 from bcm_cli.datacenter import DataCenter
 from tests.support import LXD_DIR, ROOT, Tools
 
@@ -298,7 +298,7 @@ def published(checkout: Checkout, builders: dict[str, Tsk], tmp_path: Path) -> I
 def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """With an LXD, and in it what looks like a data center: two instances of the base image that bear its marks."""
     with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
-        ours = images.of(DataCenter("local"), client)
+        ours = image.of(DataCenter("local"), client)
         # An image that nobody has makes the base be there, as it would have to be baked over it.
         wanted = {"stack": "none", "hash": "0" * 64, "alias": "none", "base_hash": ours.base_hash, "floor": None}
         base = ours.present([wanted])["base"]

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.plugin_utils._text import cell, harmless, json_text, report, shown, table
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import cell, harmless, json_text, report, shown, table
 from bcm_cli import main, output, playbook, setup
 from tests.cli.conftest import Terminal
 from tests.support import ROOT

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._tor import keys
+from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from ansible_collections.bcm.core.plugins.plugin_utils._qr import code, drawn
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from tests.cli.conftest import Checkout, Safe
 from tests.cli.test_vault import password
 
 ELECTRUM = Service(
-    "electrs-electrum", keys.new_key(), {50002: ("192.0.2.1:50002",)}, clients={"alice": keys.new_client()}
+    "electrs-electrum", onion_keys.new_key(), {50002: ("192.0.2.1:50002",)}, clients={"alice": onion_keys.new_client()}
 )
-P2P = Service("bitcoind-p2p", keys.new_key(), {8333: ("192.0.2.2:8333",)}, authorization=False)
-OTHER = Service("spark-web", keys.new_key(), {80: ("192.0.2.3:80",)}, clients={"bob": keys.new_client()})
+P2P = Service("bitcoind-p2p", onion_keys.new_key(), {8333: ("192.0.2.2:8333",)}, authorization=False)
+OTHER = Service("spark-web", onion_keys.new_key(), {80: ("192.0.2.3:80",)}, clients={"bob": onion_keys.new_client()})
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from bcm_cli import lxd, main, playbook
+from bcm_cli import lxd_setup, main, playbook
 from bcm_cli.datacenter import DataCenter, UsageError
 from tests.cli.conftest import PROJECT, Checkout, Terminal
 from tests.support import LXD_DIR, Tools
@@ -131,7 +131,7 @@ def refused(*words: str) -> str:
     args = main.parse(["stack", *words])
     args.datacenter = DataCenter("local")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError) as caught:
-        patch.setattr(lxd, "ready", ready)
+        patch.setattr(lxd_setup, "ready", ready)
         playbook.change(args)
     return str(caught.value)
 
@@ -236,7 +236,7 @@ def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.Ca
     with DataCenter("local").client("default") as client:
         assert [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1)] == ["default"]
     capsys.readouterr()
-    lxd.ready(DataCenter("local"), yes=False)
+    lxd_setup.ready(DataCenter("local"), yes=False)
     assert capsys.readouterr() == ("", "")
 
 
@@ -245,8 +245,8 @@ def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
     """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
     with DataCenter("local").client("default") as client:
         config = client.server["config"]
-        assert lxd.calls_out(client) is None
-    assert {key: config[key] for key in lxd.QUIET} == lxd.QUIET
+        assert lxd_setup.calls_out(client) is None
+    assert {key: config[key] for key in lxd_setup.QUIET} == lxd_setup.QUIET
     tried = [line for line in (LXD_DIR / "bcm.log").read_text().splitlines() if "instance types" in line]
     assert tried
     assert [line for line in tried if "connection refused" not in line or "lookup" in line] == []
@@ -255,7 +255,7 @@ def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
 @pytest.mark.parametrize("config", [{}, {"core.proxy_https": "http://192.0.2.1:3128"}])
 def test_what_a_daemon_asks_that_was_found(config: dict[str, str]) -> None:
     client = types.SimpleNamespace(server={"config": config, "environment": {"server": "incus"}})
-    said = lxd.calls_out(client)  # type: ignore[arg-type]
+    said = lxd_setup.calls_out(client)  # type: ignore[arg-type]
     assert said and said.startswith("incus itself asks images.linuxcontainers.org")
     assert "`incus config set core.proxy_http=http://127.0.0.1:9 " in said
     assert config.get("core.proxy_https", "from the address of the host") in said
@@ -266,8 +266,8 @@ def test_what_a_daemon_asks_that_was_found(config: dict[str, str]) -> None:
 def test_no_permission_on_the_socket(lxd_tools: Tools) -> None:
     os.seteuid(65534)
     try:
-        with pytest.raises(lxd.BcmError, match=rf"Permission denied on {LXD_DIR}/unix.socket: join the group"):
-            lxd._answers()
+        with pytest.raises(lxd_setup.BcmError, match=rf"Permission denied on {LXD_DIR}/unix.socket: join the group"):
+            lxd_setup._answers()
     finally:
         os.seteuid(0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bcm_cli import probe
+from ansible_collections.bcm.core.plugins.module_utils._guest import probe
 from bcm_cli.privacy import Goal, Tried, judged
 
 LISTED = Goal("others", "bitcoind", "10.0.0.2", 8332, may="answer")

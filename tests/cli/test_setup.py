@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bcm_cli import lxd, setup
+from bcm_cli import lxd_setup, setup
 from bcm_cli.setup import Package
 from tests.cli.conftest import Terminal
 from tests.support import ROOT
@@ -139,8 +139,8 @@ def test_a_command_that_takes_time_ticks_on_a_terminal(tmp_path: Path) -> None:
 def test_which_lxd_a_distribution_has(text: str, ubuntu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = tmp_path / "os-release"
     release.write_text(text)
-    monkeypatch.setattr(lxd, "_OS_RELEASE", release)
-    assert lxd._is_ubuntu() == ubuntu
+    monkeypatch.setattr(lxd_setup, "_OS_RELEASE", release)
+    assert lxd_setup._is_ubuntu() == ubuntu
 
 
 def test_what_ubuntu_calls_lxd_outside_of_the_snap_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,8 @@ def test_what_ubuntu_calls_lxd_outside_of_the_snap_is_none(tmp_path: Path, monke
     monkeypatch.setattr(setup, "_PATH", str(tmp_path))
     for text, program in (("ID=debian\n", str(tmp_path / "lxd")), ("ID=ubuntu\n", None)):
         (tmp_path / "os-release").write_text(text)
-        monkeypatch.setattr(lxd, "_OS_RELEASE", tmp_path / "os-release")
-        assert lxd._program() == program
+        monkeypatch.setattr(lxd_setup, "_OS_RELEASE", tmp_path / "os-release")
+        assert lxd_setup._program() == program
 
 
 # -- the virtual environment ------------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
-from bcm_cli import device
+from bcm_cli import trezor_session
 from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Safe, Terminal
 
@@ -199,7 +199,7 @@ def test_a_first_run_makes_root_and_vault_in_one_session(safe: Safe, monkeypatch
     command = ("ansible-playbook", "-i", "inventories/home", "--vault-id", "home@bcm-vault-client", "whole.yml")
 
     def run() -> subprocess.CompletedProcess[str]:
-        with device.session(DataCenter("home")) as environment:
+        with trezor_session.session(DataCenter("home")) as environment:
             done = safe.runs(*command, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         nothing_is_left(safe)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from tests.e2e.conftest import INSTANCES, Person, client, inside
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import Outcome, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
-from ansible_collections.bcm.core.plugins.module_utils._plan.names import datacenter_names
 from tests.support import LXD_DIR, ROOT, Tools
 
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._tor.look import looked
 from tests.tor.test_network import Machine, service, target  # noqa: F401  a fixture
 from tests.tornet import TorNetwork, free_port

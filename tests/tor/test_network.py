@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import socks
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._tor import keys
+from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Deployed, deploy
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Layout, Service
 from tests.tornet import NO_KEY, WRONG_KEY, Client, Tor, TorNetwork
@@ -107,8 +107,8 @@ def machine(tor_network: TorNetwork) -> Machine:
 
 
 def service(name: str, target: str, *clients: str, **options: Any) -> Service:
-    made = {client: keys.new_client() for client in clients}
-    return Service(name, keys.new_key(), {80: (target,)}, clients=made, **options)
+    made = {client: onion_keys.new_client() for client in clients}
+    return Service(name, onion_keys.new_key(), {80: (target,)}, clients=made, **options)
 
 
 def test_only_its_clients_reach_a_service(tor_network: TorNetwork, machine: Machine, target: str) -> None:
@@ -129,7 +129,7 @@ def test_only_its_clients_reach_a_service(tor_network: TorNetwork, machine: Mach
         "alice": [web.clients["alice"].client_line(address)],
         "bob": [web.clients["bob"].client_line(address)],
         "eve": [],
-        "mallory": [keys.new_client().client_line(address)],
+        "mallory": [onion_keys.new_client().client_line(address)],
     }
     clients = {name: Client(tor_network, name, *lines) for name, lines in people.items()}
     for client in clients.values():
@@ -140,7 +140,7 @@ def test_only_its_clients_reach_a_service(tor_network: TorNetwork, machine: Mach
             clients[name].get(address)
 
     # another client: those there are stay connected, so it is not taken away
-    more = dataclasses.replace(web, clients={**web.clients, "carol": keys.new_client()})
+    more = dataclasses.replace(web, clients={**web.clients, "carol": onion_keys.new_client()})
     assert machine.deploy(more).published == ["web"]
     carol = Client(tor_network, "carol", more.clients["carol"].client_line(address))
     carol.tor.bootstrapped()
@@ -193,7 +193,7 @@ def test_what_tor_uploads_by_itself_and_what_not(machine: Machine, target: str) 
     done = machine.deploy(other_port)
     assert (done.changed, done.published) == (True, [])
     # another key
-    other = dataclasses.replace(other_port, key=keys.new_key())
+    other = dataclasses.replace(other_port, key=onion_keys.new_key())
     assert machine.deploy(other).published == ["web"]
     assert machine.path("web", "hostname").read_text() == f"{other.key.address}\n"
 
@@ -284,6 +284,6 @@ def test_keys_that_tor_made(tor_network: TorNetwork, target: str) -> None:
     maker.control().close()
     files = [(directory / f"hs_ed25519_{kind}_key").read_bytes() for kind in ("secret", "public")]
     hostname = (directory / "hostname").read_text()
-    key = keys.check_files("own", files[0], files[1], hostname)
+    key = onion_keys.check_files("own", files[0], files[1], hostname)
     assert (key.address, key.secret_file, key.public_file) == (hostname.strip(), *files)
     maker.stop()

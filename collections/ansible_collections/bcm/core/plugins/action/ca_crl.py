@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.pki import REASONS
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, reported, told
 
 

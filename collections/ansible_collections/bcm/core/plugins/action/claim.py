@@ -10,8 +10,8 @@ import os
 import typing as t
 from pathlib import Path
 
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim, identity_of
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._identity import claim, identity_of
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
 
 _CONNECTION = ("endpoint", "client_cert", "client_key", "server_cert", "timeout")

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.units import apply_units
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._lxd_files import FILES_ARGUMENT, wanted_files
+from ansible_collections.bcm.core.plugins.plugin_utils._files_option import FILES_ARGUMENT, wanted_files
 
 
 class ActionModule(BcmAction):

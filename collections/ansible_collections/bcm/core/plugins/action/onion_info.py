@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import seen
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionAction
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import check
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
-from ansible_collections.bcm.core.plugins.plugin_utils._preflight import check
 
 
 class ActionModule(BcmAction):

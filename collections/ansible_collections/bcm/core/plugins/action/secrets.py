@@ -9,10 +9,10 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory, ensure
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import of_run
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
 
 class ActionModule(BcmAction):

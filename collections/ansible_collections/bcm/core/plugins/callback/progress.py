@@ -73,8 +73,8 @@ from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.color import stringc
 
+from ansible_collections.bcm.core.plugins.module_utils._base.text import duration, harmless, json_text, report, shown
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
-from ansible_collections.bcm.core.plugins.plugin_utils._text import duration, harmless, json_text, report, shown
 
 if t.TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats

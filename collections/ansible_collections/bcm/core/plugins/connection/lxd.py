@@ -103,11 +103,11 @@ from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailur
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.connection import ConnectionBase
 
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell as _shell
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
-from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

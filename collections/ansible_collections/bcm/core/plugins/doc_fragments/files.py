@@ -8,7 +8,7 @@ from __future__ import annotations
 class ModuleDocFragment:
     """C(bcm.core.files): the option C(files)."""
 
-    # Twin of plugin_utils/_lxd_files.py
+    # Twin of plugin_utils/_files_option.py
     DOCUMENTATION = r"""
 options:
   files:

@@ -44,9 +44,9 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
-from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 
 def relay_identity(secret: t.Any) -> dict[str, str]:

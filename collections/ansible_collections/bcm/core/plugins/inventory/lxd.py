@@ -84,11 +84,11 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.plugins.loader import connection_loader
 
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
-from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
 
 if t.TYPE_CHECKING:
     from ansible.inventory.data import InventoryData

@@ -56,12 +56,12 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import key_of
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
-from ansible_collections.bcm.core.plugins.plugin_utils._text import shown
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import of_run
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
 
 class LookupModule(LookupBase):

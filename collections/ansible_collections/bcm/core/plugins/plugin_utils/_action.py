@@ -10,9 +10,9 @@ from abc import abstractmethod
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils import _changes
-from ..module_utils._errors import BcmError
-from ._text import harmless, shown
+from ..module_utils._base import change_count
+from ..module_utils._base.errors import BcmError
+from ..module_utils._base.text import harmless, shown
 
 if t.TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
@@ -123,11 +123,11 @@ class BcmAction(ActionBase):
         result = super().run(tmp, task_vars)
         _spec, params = self.validate_argument_spec(argument_spec=self.argument_spec(), **self.CONSTRAINTS)
         self._params = plain(params)
-        before = _changes.made()
+        before = change_count.made()
         try:
             found = self.perform(self._params, task_vars or {})
         except BcmError as exc:
-            return {"failed": True, "changed": _changes.made() > before, "msg": shown(str(exc))}
+            return {"failed": True, "changed": change_count.made() > before, "msg": shown(str(exc))}
         finally:
             if self._client is not None:
                 self._client.close()

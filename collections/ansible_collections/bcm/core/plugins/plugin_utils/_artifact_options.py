@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..module_utils._artifact.artifacts import Artifacts
+from ..module_utils._artifact.content_store import Store
 from ..module_utils._artifact.download import Downloader
-from ..module_utils._artifact.store import Store
-from ..module_utils._plan.names import TOY_CHAIN
-from ._text import amount
+from ..module_utils._base.names import TOY_CHAIN
+from ..module_utils._base.text import amount
 
 ARTIFACT_SPEC: dict[str, dict[str, Any]] = {
     "artifact_source": {"type": "str"},

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from ansible.utils.display import Display
 
+from ..module_utils._base import names
+from ..module_utils._base.errors import BcmError
+from ..module_utils._base.vault import PLAIN, Vault
 from ..module_utils._ca import pki, software
 from ..module_utils._ca.authority import Authority, Outcome, Want, report, want
 from ..module_utils._ca.authority_files import AuthorityFiles
 from ..module_utils._ca.signer import OpenRootKeys, RootKeys
-from ..module_utils._errors import BcmError
-from ..module_utils._plan import names
-from ..module_utils._vault import PLAIN, Vault
 from ._action import BcmAction
 from ._secrets import beside_inventory
-from ._vault import of_run
+from .ansible_vault import of_run
 
 CA_ARGUMENT_SPEC: dict[str, t.Any] = {
     "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..module_utils._errors import BcmError
-from ..module_utils._plan import names
+from ..module_utils._base import names
+from ..module_utils._base.errors import BcmError
 from ..module_utils._tor.deploy import Deployed, Host, Instance, deploy
-from ..module_utils._tor.keys import OnionKey, check_address, new_client, new_key, parse_key
+from ..module_utils._tor.onion_keys import OnionKey, check_address, new_client, new_key, parse_key
 from ..module_utils._tor.services import Service, check_keys, check_name, check_once, parse_ports
-from ..module_utils._tor.store import Store
+from ..module_utils._tor.services_file import Store
 from ._action import BcmAction
 from ._secrets import beside_inventory
-from ._vault import of_run
+from .ansible_vault import of_run
 
 ONION_ARGUMENT_SPEC: dict[str, t.Any] = {
     "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},

@@ -16,10 +16,11 @@ from ansible.template import trust_as_template
 
 from ..module_utils._artifact.artifacts import Artifacts
 from ..module_utils._artifact.declaration import Release
-from ..module_utils._errors import BcmError
+from ..module_utils._base.errors import BcmError
+from ..module_utils._datacenter.identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
 from ..module_utils._image.cache import Cache
+from ..module_utils._image.endpoint_images import stored
 from ..module_utils._image.hash import base_hash, image_hash
-from ..module_utils._image.store import stored
 from ..module_utils._lxd.client import quoted
 from ..module_utils._lxd.resources import MOVED_TO, REPLACED
 from ..module_utils._plan.catalogue import ROLES, Stack
@@ -27,7 +28,6 @@ from ..module_utils._plan.limits import Host
 from ..module_utils._plan.plan import OutOfReach
 from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
 from ._action import plain
-from ._identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
 
 if TYPE_CHECKING:
     from ansible.parsing.dataloader import DataLoader

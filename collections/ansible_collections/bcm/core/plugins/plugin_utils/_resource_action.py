@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from ansible.utils.display import Display
 
+from ansible_collections.bcm.core.plugins.module_utils._base.text import harmless
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Outcome, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import Step
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._text import harmless
 
 _display = Display()
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..module_utils._disk import private, put, remove_drafts
-from ..module_utils._errors import BcmError
-from ..module_utils._read import read_json, texts_of
+from ..module_utils._base.disk import private, put, remove_drafts
+from ..module_utils._base.errors import BcmError
+from ..module_utils._base.read import read_json, texts_of
+from ..module_utils._base.vault import PLAIN, Vault
 from ..module_utils._tor.relay import new_identity, parse_identity
-from ..module_utils._vault import PLAIN, Vault
 from ._action import plain
 
 # 256 bits

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from .._errors import BcmError
-from .._plan.versions import order, satisfies
+from .._base.errors import BcmError
+from .._base.versions import order, satisfies
 from .declaration import DEBIAN, Pin, Release
 
 _HASHES = re.compile(rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [\w, ]+\n)*(?=\n)")

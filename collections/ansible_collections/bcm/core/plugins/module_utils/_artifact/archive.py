@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 
 _MEMBERS = 100_000
 _BYTES = 4 << 30

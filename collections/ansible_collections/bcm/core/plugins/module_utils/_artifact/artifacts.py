@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import apt, archive, oci, sums
+from .content_store import Store
 from .declaration import Pin, Release, Repository, Signing, basename
 from .download import Downloader, side_by_side
-from .keys import Keys
+from .key_sources import Keys
 from .openpgp import SignatureError, Verdict, verify
-from .store import Store
 
 #: kinds whose files are fetched here; the others are fetched, with the pins, where they are installed
 FETCHED = ("archive", "apt", "oci")

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import BcmError
-from .._plan.fields import Field
-from .._read import is_integer
+from .._base.errors import BcmError
+from .._base.fields import Field
+from .._base.read import is_integer
 
 #: kind -> its fields, beside those of every kind: required ones, optional ones
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -25,8 +25,8 @@ from threading import Thread
 from typing import IO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from .._errors import BcmError
-from .._read import read_number, read_object
+from .._base.errors import BcmError
+from .._base.read import read_number, read_object
 
 try:
     import requests

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
-from .._errors import BcmError
-from .._read import read_object
+from .._base.errors import BcmError
+from .._base.read import read_object
 from . import archive
 from .archive import Member
 from .declaration import Pin, Release

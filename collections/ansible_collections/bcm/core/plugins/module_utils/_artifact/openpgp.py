@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 
 try:
     import pysequoia

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from .declaration import Pin
 
 _DIGEST = r"[0-9a-fA-F]{64}|[0-9a-fA-F]{128}"

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import pki
 from .authority_files import AuthorityFiles
 from .database import Database, Intermediate, Leaf, Root, from_plain

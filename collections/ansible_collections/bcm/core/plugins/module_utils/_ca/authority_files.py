@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._disk import private, put, remove_drafts, told
-from .._errors import BcmError
-from .._locks import awaited
-from .._read import is_integer, read_json
-from .._vault import PLAIN, Vault, is_encrypted
+from .._base.disk import private, put, remove_drafts, told
+from .._base.errors import BcmError
+from .._base.locks import awaited
+from .._base.read import is_integer, read_json
+from .._base.vault import PLAIN, Vault, is_encrypted
 
 try:
     from cryptography.exceptions import InvalidSignature

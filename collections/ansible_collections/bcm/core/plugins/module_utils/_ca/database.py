@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import pki
 from .signer import Identity
 

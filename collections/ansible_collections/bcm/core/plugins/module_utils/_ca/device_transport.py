@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
-from .._errors import BcmError
-from .._locks import held
+from .._base.errors import BcmError
+from .._base.locks import held
 
 try:
     from trezorlib import exceptions, transport

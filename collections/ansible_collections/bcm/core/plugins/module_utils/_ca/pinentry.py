@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 
 #: what Assuan's codes end with, whoever sends them
 _CODE, _TIMEOUT, _CANCELLED = 0xFFFF, 62, 99

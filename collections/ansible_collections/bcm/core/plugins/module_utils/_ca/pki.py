@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Union, cast
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from .signer import Signer
 
 try:

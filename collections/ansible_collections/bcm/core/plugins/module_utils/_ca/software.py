@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, MutableMapping
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import pki
 from .signer import Identity, RootKeys, Signer
 

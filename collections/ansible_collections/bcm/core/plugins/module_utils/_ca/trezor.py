@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._errors import BcmError
-from .._read import read_object
+from .._base.errors import BcmError
+from .._base.read import read_object
 from . import pinentry
 from .device_transport import ANSWER, DeviceError, InUse, TimedTransport, error_text, exclusive_use, find_device
 

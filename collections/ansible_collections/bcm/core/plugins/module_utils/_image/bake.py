@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import BcmError
+from .._base.errors import BcmError
+from .._base.versions import FOUND, satisfies
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
 from .._lxd.handlers import InstanceHandler, addresses
 from .._lxd.resources import parse
-from .._plan.versions import FOUND, satisfies
-from . import store
+from . import endpoint_images
 from .base import archive
 from .sources import Mirrors, apt_conf, apt_options, loopback, mirrors, without_passwords
 
@@ -167,7 +167,7 @@ def abandoned(client: Client) -> list[tuple[str, str]]:
     """Builders, as project and name, that nobody works at any more."""
     return [
         (item["project"], item["name"])
-        for item in store.instances(client)
+        for item in endpoint_images.instances(client)
         if _OWNER in item["config"] and not _is_at_work(item)
     ]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import recipe
 from .sources import apt_conf, apt_options, mirrors, without_passwords
 

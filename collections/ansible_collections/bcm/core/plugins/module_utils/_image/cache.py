@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .._locks import held
-from .._read import read_object
+from .._base.locks import held
+from .._base.read import read_object
 
 _INDEX = "image.json"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import recipe
 
 # Raised when the way an image is made changes without any of its inputs changing.

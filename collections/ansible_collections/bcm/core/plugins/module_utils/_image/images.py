@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._errors import BcmError
-from .._locks import Busy, busy
+from .._base.errors import BcmError
+from .._base.locks import Busy, busy
 from .._lxd.client import Client
-from . import bake, base, store
+from . import bake, base, endpoint_images
 from .cache import Cache, Entry
+from .endpoint_images import Stored
 from .hash import base_hash
 from .sources import check_in_reach_of_tor
-from .store import Stored
 
 Image = Mapping[str, Any]
 _WORKERS = 4
@@ -61,7 +61,7 @@ class Images:
                 )
         if any((image.get("downloads") or {}).get("proxy") for image in images):
             check_in_reach_of_tor(self.settings)
-        there = store.stored(self.client)
+        there = endpoint_images.stored(self.client)
         warnings = self._check_floors(images, there)
         cached = {image["hash"]: self.cache.get(image["hash"]) for image in images}
         absent = [image for image in images if image["hash"] not in there]
@@ -79,9 +79,9 @@ class Images:
         if check:
             return result
         if self.base_hash in there and self.base_alias not in there[self.base_hash].aliases:
-            store.ensure_alias(self.client, self.base_alias, there[self.base_hash].fingerprint)
+            endpoint_images.ensure_alias(self.client, self.base_alias, there[self.base_hash].fingerprint)
         for image in unnamed:
-            store.ensure_alias(self.client, image["alias"], there[image["hash"]].fingerprint)
+            endpoint_images.ensure_alias(self.client, image["alias"], there[image["hash"]].fingerprint)
         for project, name in bake.abandoned(self.client):
             self.notify(f"builder {name}: left behind by a run that ended, removed")
             bake.discard(self.client, name, project)
@@ -96,12 +96,12 @@ class Images:
 
     def _ensure_base(self) -> None:
         with self.cache.lock(self.base_hash, lambda: self.notify("base image: another run is making it, waiting")):
-            there = store.stored(self.client).get(self.base_hash)
+            there = endpoint_images.stored(self.client).get(self.base_hash)
             if there is not None:
-                store.ensure_alias(self.client, self.base_alias, there.fingerprint)
+                endpoint_images.ensure_alias(self.client, self.base_alias, there.fingerprint)
                 return
             entry = self.cache.get(self.base_hash) or self._make_base()
-            store.bring(self.client, self.cache, entry)
+            endpoint_images.bring(self.client, self.cache, entry)
 
     def _make_base(self) -> Entry:
         properties = self._properties("base", self.base_hash, "")
@@ -112,13 +112,13 @@ class Images:
 
     def _import(self, image: Image) -> None:
         with self.cache.lock(image["hash"]):
-            there = store.stored(self.client).get(image["hash"])
+            there = endpoint_images.stored(self.client).get(image["hash"])
             entry = self.cache.get(image["hash"])
             if there is not None:
-                store.ensure_alias(self.client, image["alias"], there.fingerprint)
+                endpoint_images.ensure_alias(self.client, image["alias"], there.fingerprint)
             elif entry is not None:
                 started = time.monotonic()
-                store.bring(self.client, self.cache, entry)
+                endpoint_images.bring(self.client, self.cache, entry)
                 self.notify(f"image {image['stack']}: from the disk cache, {time.monotonic() - started:.1f} s")
 
     def _keep(self, image: Image, there: Mapping[str, Stored], warnings: list[str]) -> None:
@@ -146,7 +146,7 @@ class Images:
         name = bake.builder_name(image["stack"], image["hash"])
         warnings: list[str] = []
         with self.cache.lock(image["hash"]):
-            there = store.stored(self.client).get(image["hash"])
+            there = endpoint_images.stored(self.client).get(image["hash"])
             if there is None:
                 started = time.monotonic()
                 version = str(image["artifact"]["version"] or "")
@@ -156,20 +156,20 @@ class Images:
                 bake.finish(self.client, name)
                 properties = self._properties(image["stack"], image["hash"], version)
                 properties["bcm.artifact"] = _made_of(image, version)
-                store.publish(self.client, name, image["alias"], properties)
-                there = store.stored(self.client)[image["hash"]]
+                endpoint_images.publish(self.client, name, image["alias"], properties)
+                there = endpoint_images.stored(self.client)[image["hash"]]
                 self._cached(there, image, warnings)
                 self.notify(
                     f"image {image['stack']} {version}: published, {there.size / 1e6:.0f} MB, "
                     f"{time.monotonic() - started:.1f} s"
                 )
-            store.ensure_alias(self.client, image["alias"], there.fingerprint)
+            endpoint_images.ensure_alias(self.client, image["alias"], there.fingerprint)
             bake.discard(self.client, name)
         return {"changed": True, "version": there.version, "fingerprint": there.fingerprint, "warnings": warnings}
 
     def _cached(self, there: Stored, image: Image, warnings: list[str]) -> None:
         try:
-            store.keep(self.client, self.cache, there, image["alias"])
+            endpoint_images.keep(self.client, self.cache, there, image["alias"])
         except OSError as error:
             # The endpoint has it; what is lost is a quick second data center.
             warnings.append(f"Image of {image['stack']}: not kept below {self.cache.root}: {error.strerror}")
@@ -202,9 +202,9 @@ class Images:
 
     def list(self) -> list[dict[str, Any]]:
         """Every image of ours, at the endpoint, on the disk, or both."""
-        there = store.stored(self.client)
+        there = endpoint_images.stored(self.client)
         cached = {entry.hash: entry for entry in self.cache.entries()}
-        used = store.users(self.client)
+        used = endpoint_images.users(self.client)
         found = []
         for image_hash in sorted(there.keys() | cached.keys()):
             at_endpoint, on_disk = there.get(image_hash), cached.get(image_hash)
@@ -223,9 +223,9 @@ class Images:
 
     def prune(self, images: Iterable[Image], older_than: float, *, check: bool = False) -> dict[str, Any]:
         """Remove what neither an instance nor ``images`` use; from the disk after ``older_than`` unused days."""
-        there = store.stored(self.client)
+        there = endpoint_images.stored(self.client)
         wanted = {self.base_hash, *(image["hash"] for image in images)}
-        doomed = unused(there.values(), store.users(self.client), wanted)
+        doomed = unused(there.values(), endpoint_images.users(self.client), wanted)
         kept = wanted | (there.keys() - {image.hash for image in doomed})
         old = [
             image_hash
@@ -234,7 +234,7 @@ class Images:
         ]
         entries = {image_hash: self.cache.get(image_hash) for image_hash in old}
         if not check:
-            self._run([partial(store.remove, self.client, image.fingerprint) for image in doomed])
+            self._run([partial(endpoint_images.remove, self.client, image.fingerprint) for image in doomed])
             old = [image_hash for image_hash in old if self._forget(image_hash)]
         gone = [entry for image_hash in old if (entry := entries[image_hash]) is not None]
         return {

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import BcmError
-from .._plan import network
+from .._base import network
+from .._base.errors import BcmError
 from . import recipe
 
 _APT = Path("/etc/apt")

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from .. import _changes
-from .._read import read_json
+from .._base import change_count
+from .._base.read import read_json
 from .endpoint import Endpoint, resolve
 from .errors import (
     Conflict,
@@ -173,7 +173,7 @@ class Client:
         data = None if body is None else json.dumps(body)
         answer = self.decode(self._send(method, path, project=project, params=params, data=data, headers=headers))
         if not isinstance(answer, Operation):
-            _changes.note()
+            change_count.note()
         return answer
 
     def call(
@@ -212,10 +212,10 @@ class Client:
             metadata = self._wait(operation, what, deadline)
         except (DeadlineExceeded, Unreachable):
             if changes:
-                _changes.note()
+                change_count.note()
             raise
         if changes:
-            _changes.note()
+            change_count.note()
         return metadata
 
     def _wait(self, operation: Operation, what: str, deadline: float) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class Client:
             )
         except requests.RequestException as error:
             if method != "GET" and not any(isinstance(cause, _UNSENT) for cause in _causes(error)):
-                _changes.note()  # the server may have done it
+                change_count.note()  # the server may have done it
             raise self._unreachable(error) from error
         if response.status_code >= 400:
             if response.status_code == 403:
@@ -334,7 +334,7 @@ class Client:
                     raise DeadlineExceeded(f"{response.url}: the answer did not come within {seconds:g} s")
         except requests.RequestException as error:
             if response.request.method != "GET":
-                _changes.note()  # it was done, whatever the rest of the answer says
+                change_count.note()  # it was done, whatever the rest of the answer says
             raise self._unreachable(error) from error
         return bytes(content)
 

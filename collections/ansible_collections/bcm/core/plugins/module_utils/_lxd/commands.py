@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _changes
+from .._base import change_count
 from . import exec as _exec
 from .client import Client
 from .errors import Forbidden, LxdError, NotFound, NotRun
@@ -75,10 +75,10 @@ def run_commands(
                 raise
             except LxdError:
                 if changes:
-                    _changes.note()
+                    change_count.note()
                 raise
             if changes:
-                _changes.note()
+                change_count.note()
             stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
             done.commands.append(
                 {**shown, "executed": True, "rc": ended.returncode, "stdout": stdout, "stderr": stderr}

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from .._locks import held
+from .._base.locks import held
 from .errors import LxdError, Unreachable
 
 # The order is LXD's own: snap and deb packages of LXD, then Incus.

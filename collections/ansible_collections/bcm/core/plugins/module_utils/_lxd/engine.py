@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
-from .. import _changes
+from .._base import change_count
 from .client import Client
 from .errors import Conflict, LxdError
 from .handlers import Body, Step, handler_of, told
@@ -259,7 +259,7 @@ def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], No
             step = steps.pop(0)
             if progress is not None:
                 progress(item.resource, step)
-            before = _changes.made_here()
+            before = change_count.made_here()
             try:
                 handler.perform(client, item.resource, step)
             except LxdError as error:
@@ -267,7 +267,7 @@ def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], No
                 if body is not None:
                     steps = handler.steps(item.resource, body)
                     continue
-                if _changes.made_here() > before:
+                if change_count.made_here() > before:
                     item.done.append(step)
                 raise
             item.done.append(step)

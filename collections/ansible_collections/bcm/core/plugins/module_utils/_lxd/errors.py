@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 
 
 class LxdError(BcmError):

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from .. import _changes
-from .._read import read_object
+from .._base import change_count
+from .._base.read import read_object
 from . import exec as _exec
 from .client import Client, quoted
 from .errors import DeadlineExceeded, LxdError, TooMuchOutput
@@ -265,7 +265,7 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
             raise LxdError(f"Failed to write {item['path']} in instance {session.instance}: {reason}") from error
         if before != after:
             if not check:
-                _changes.note()
+                change_count.note()
             result.changed.append(item["path"])
             result.diff.append(
                 {"before_header": item["path"], "after_header": item["path"], "before": before, "after": after}

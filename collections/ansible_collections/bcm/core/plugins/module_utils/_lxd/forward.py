@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from . import exec as lxd_exec
 from .client import Client
 from .streams import BROKEN, CHUNK, connect, pending, receive

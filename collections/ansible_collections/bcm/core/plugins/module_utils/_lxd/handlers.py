@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from . import images
+from . import image_transfer
 from .client import CHANGED_MEANWHILE, Client, Operation, quoted
 from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
 from .resources import COPY_SUFFIX, MOVED_TO, REPLACED, STARTED_WITH, Resource
@@ -332,13 +332,13 @@ class InstanceHandler(Handler):
 
     def do_create(self, client: Client, resource: Resource) -> None:
         body = {"name": resource.name, **resource.given}
-        fingerprint = images.fingerprint_of(client, body.pop("image"), resource.project)
+        fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
         body["source"] = {"type": "image", "fingerprint": fingerprint}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
     def do_replace(self, client: Client, resource: Resource) -> None:
         # What cannot be made anew must not be stopped first.
-        images.fingerprint_of(client, resource.given["image"], resource.project)
+        image_transfer.fingerprint_of(client, resource.given["image"], resource.project)
         other = client.find(f"{resource.collection}/{quoted(_aside(resource.name))}", project=resource.project)
         if other is not None and REPLACED not in other["config"]:
             raise Conflict(
@@ -718,7 +718,7 @@ class ImageHandler(Handler):
         return super().steps(resource, body)
 
     def do_create(self, client: Client, resource: Resource) -> None:
-        images.create(client, resource)
+        image_transfer.create(client, resource)
         # An image that was there already has what it had.
         body = self.read(client, resource)[0] or {}
         before, after = self.difference(resource, body)

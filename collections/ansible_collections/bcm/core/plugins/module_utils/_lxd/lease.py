@@ -30,7 +30,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from .client import Client, quoted
 from .errors import LxdError, NotFound, PreconditionFailed
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._read import read_moment
+from .._base.read import read_moment
 from .client import quoted
 from .errors import LxdError
 

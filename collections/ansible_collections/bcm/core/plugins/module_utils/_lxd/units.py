@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _changes
+from .._base import change_count
 from .client import Client
 from .errors import LxdError
 from .exec import ExecResult
@@ -277,7 +277,7 @@ class _Manager:
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)
-            _changes.note()
+            change_count.note()
 
     def stamp(self, name: str, state: _State, stamp: str, files: Sequence[Mapping[str, Any]]) -> None:
         """Keep a stamp, and below it what was written where, as sha256sum has it."""

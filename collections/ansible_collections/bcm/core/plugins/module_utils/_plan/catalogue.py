@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .._artifact.declaration import Release, release
-from .._errors import BcmError
-from .._read import is_integer
-from . import limits, names, versions
-from .fields import CatalogueError, Field
+from .._base import names, versions
+from .._base.errors import BcmError
+from .._base.fields import CatalogueError, Field
+from .._base.read import is_integer
+from . import limits
 
 try:
     import yaml

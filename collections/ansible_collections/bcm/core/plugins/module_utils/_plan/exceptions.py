@@ -11,9 +11,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from . import names
+from .._base import names
+from .._base.fields import CatalogueError, Field
 from .catalogue import Catalogue
-from .fields import CatalogueError, Field
 
 #: between the stack and the reason in the description of its rule, where `bcm status` reads what is in force
 BY_EXCEPTION = " by exception: "

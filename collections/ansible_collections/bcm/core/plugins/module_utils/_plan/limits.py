@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._errors import BcmError
-from . import names
-from .fields import Field, size_in_bytes
+from .._base import names
+from .._base.errors import BcmError
+from .._base.fields import Field, size_in_bytes
 
 _MIB = 2**20
 #: kind -> what a stack has that says nothing, and the end of the name of the variable that overrides it

@@ -15,14 +15,15 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Protocol
 
-from .._artifact import locks
+from .._artifact import lockfiles
 from .._artifact.declaration import Release
 from .._artifact.download import side_by_side
-from .._errors import BcmError
-from .._read import read_number
-from . import limits, names, network, onions, resources, volumes
+from .._base import names, network
+from .._base.errors import BcmError
+from .._base.fields import size_in_bytes
+from .._base.read import read_number
+from . import limits, onions, resources, volumes
 from .catalogue import Catalogue, Service, Stack, changes_of
-from .fields import size_in_bytes
 from .request import Found, Request, Site, Source
 
 
@@ -97,7 +98,7 @@ class Planner:
         for stack in map(self.catalogue.named, closure):
             for release in self._releases(stack, variables):
                 self._check_floor(stack, release)
-                locks.check(release, stack.role_path)
+                lockfiles.check(release, stack.role_path)
 
     def _affected(self, found: Found | None = None) -> list[str]:
         """The stacks that are named, those that are enabled with them, and all that these need, in order.

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
-from . import exceptions, names, network
+from .._base import names, network
+from . import exceptions
 from .catalogue import Catalogue
 from .limits import Host
 

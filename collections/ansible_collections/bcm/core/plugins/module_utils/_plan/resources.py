@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
+from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
-from . import names, network
 from .onions import OnionService
 from .request import Found, Site, Source, Volume
 

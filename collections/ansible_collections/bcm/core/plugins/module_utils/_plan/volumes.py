@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._errors import BcmError
+from .._base.errors import BcmError
 from .request import Found, Request, Volume
 
 Instances = Mapping[str, Mapping[str, Any]]

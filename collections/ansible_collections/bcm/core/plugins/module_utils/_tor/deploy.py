@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .._errors import BcmError
+from .._base.errors import BcmError
+from .._base.read import read_object
+from .._guest import tor_control
 from .._lxd import exec as _exec
 from .._lxd.client import Client
 from .._lxd.files import FileSession, FilesResult, apply_files
-from .._read import read_object
-from . import control
 from .services import LAYOUT, Layout, Service, include
 
 _SOON = 60.0  # seconds for what waits for nothing
@@ -242,7 +242,7 @@ class _Work:
         paths = (f"{directory}/{name}" for name in sorted(self.host.files.sftp.listdir(directory)))
         return [path for path in paths if path not in wanted]
 
-    def ask(self) -> control.Published:
+    def ask(self) -> tor_control.Published:
         return self._script([], _SOON, reload=False)
 
     def take_away(self, names: Collection[str]) -> None:
@@ -256,7 +256,9 @@ class _Work:
         """Have tor read its configuration, and see these services published."""
         end = time.monotonic() + deadline
         said, missing = self._published(names, deadline)
-        while rejected := [name for name in missing if control.REJECTED in said.failed.get(self._address(name), "")]:
+        while rejected := [
+            name for name in missing if tor_control.REJECTED in said.failed.get(self._address(name), "")
+        ]:
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -266,7 +268,7 @@ class _Work:
             raise BcmError(_late(self.host.name, missing, said, deadline, self.wanted))
         self.done.published = list(names) if said.network else []
 
-    def _published(self, names: Sequence[str], deadline: float) -> tuple[control.Published, list[str]]:
+    def _published(self, names: Sequence[str], deadline: float) -> tuple[tor_control.Published, list[str]]:
         said = self._script([self._address(name) for name in names], deadline)
         self.done.network = said.network
         return said, [name for name in names if said.network and self._address(name) not in said.uploaded]
@@ -283,7 +285,7 @@ class _Work:
             [{"path": self.layout.published, "content": content, "mode": 0o600, "owner": "0", "group": "0"}],
         )
 
-    def _script(self, addresses: Sequence[str], deadline: float, *, reload: bool = True) -> control.Published:
+    def _script(self, addresses: Sequence[str], deadline: float, *, reload: bool = True) -> tor_control.Published:
         present = self.present()
         request = {
             "socket": self.layout.control,
@@ -292,7 +294,7 @@ class _Work:
             "deadline": deadline,
             "reload": reload,
         }
-        script = Path(control.__file__).read_text(encoding="utf-8")
+        script = Path(tor_control.__file__).read_text(encoding="utf-8")
         answer = answered(self.host, script, request, deadline + _SOON)
         where = f"instance {self.host.name}"
         if "error" in answer:
@@ -300,7 +302,7 @@ class _Work:
                 f"In {where} {answer['error']}: see with systemctl status tor whether it runs, and run again; what was "
                 "written stays"
             )
-        published = control.Published(**answer)
+        published = tor_control.Published(**answer)
         if published.unknown:
             raise BcmError(
                 f"tor in {where} does not read {self.layout.include}: put the line %include "
@@ -310,12 +312,12 @@ class _Work:
 
 
 def _late(
-    where: str, missing: Sequence[str], said: control.Published, deadline: float, services: Mapping[str, Service]
+    where: str, missing: Sequence[str], said: tor_control.Published, deadline: float, services: Mapping[str, Service]
 ) -> str:
     fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', said.bootstrap))
     if fields.get("PROGRESS") != "100":
-        phase = control.unquoted(fields.get("SUMMARY", "unknown"))
-        warning = f", {control.unquoted(fields['WARNING'])}" if "WARNING" in fields else ""
+        phase = tor_control.unquoted(fields.get("SUMMARY", "unknown"))
+        warning = f", {tor_control.unquoted(fields['WARNING'])}" if "WARNING" in fields else ""
         return (
             f"tor in instance {where} has not reached its network after {deadline:g} s, it is at "
             f"{fields.get('PROGRESS', 0)} % ({phase}{warning}): see that its clock is right, that a firewall lets it "

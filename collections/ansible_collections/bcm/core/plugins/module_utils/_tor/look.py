@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import control
+from .._guest import tor_control
 
 if TYPE_CHECKING:
     from .deploy import Host
@@ -68,7 +68,7 @@ def looked(
 
     A service with clients is tried without a key, and then with that of one of them, which tor has for that moment.
     """
-    from .._errors import BcmError
+    from .._base.errors import BcmError
     from .deploy import answered
     from .services import LAYOUT
 
@@ -101,10 +101,10 @@ def looked(
 def look(request: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to a request of `looked`."""
     try:
-        with control.connected(request["control"]) as session:
+        with tor_control.connected(request["control"]) as session:
             found = _facts(session)
             found["services"] = list(_each(session, request, network=found["network"]))
-    except (control.ControlError, TimeoutError) as error:
+    except (tor_control.ControlError, TimeoutError) as error:
         return {"error": str(error)}
     except OSError as error:
         return {"error": f"tor broke off: {error.strerror or error}"}
@@ -114,7 +114,7 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "faults": faults, "socks": request["socks"][1]}
 
 
-def _facts(session: control.Control) -> dict[str, Any]:
+def _facts(session: tor_control.Control) -> dict[str, Any]:
     keys = ("version", "status/bootstrap-phase", "traffic/read", "traffic/written", "circuit-status", "entry-guards")
     said = session.getinfo(*keys)
     phase = said["status/bootstrap-phase"]
@@ -125,19 +125,19 @@ def _facts(session: control.Control) -> dict[str, Any]:
         "version": said["version"],
         "network": session.getconf("DisableNetwork") == ["0"],
         "phase": phase,
-        "bootstrap": f"{fields.get('PROGRESS', 0)} % ({control.unquoted(fields.get('SUMMARY', 'unknown'))})",
-        "read": control.number(said["traffic/read"]),
-        "written": control.number(said["traffic/written"]),
+        "bootstrap": f"{fields.get('PROGRESS', 0)} % ({tor_control.unquoted(fields.get('SUMMARY', 'unknown'))})",
+        "read": tor_control.number(said["traffic/read"]),
+        "written": tor_control.number(said["traffic/written"]),
         "circuits": sum(" BUILT " in line for line in said["circuit-status"].splitlines()),
         "guards": [place for guard in guards if (place := _place(session, guard))],
     }
 
 
-def _place(session: control.Control, fingerprint: str) -> str | None:
+def _place(session: tor_control.Control, fingerprint: str) -> str | None:
     """Address and port of a relay (dir-spec, section 3.4.1: the line that begins with r)."""
     try:
         status = session.getinfo(f"ns/id/{fingerprint}")[f"ns/id/{fingerprint}"]
-    except control.ControlError:  # a bridge is not in the consensus
+    except tor_control.ControlError:  # a bridge is not in the consensus
         return None
     fields = status.partition("\n")[0].split()
     return f"{fields[6]}:{fields[7]}" if len(fields) > 7 else None
@@ -146,7 +146,7 @@ def _place(session: control.Control, fingerprint: str) -> str | None:
 # -- onion services ---------------------------------------------------------------------------------------------------
 
 
-def _each(session: control.Control, request: Mapping[str, Any], *, network: bool) -> Iterator[dict[str, Any]]:
+def _each(session: tor_control.Control, request: Mapping[str, Any], *, network: bool) -> Iterator[dict[str, Any]]:
     """What became of each service: a state for people, and a fault if it is not what it should be."""
     services = request["services"]
     without = _tried(request, services) if network else {}
@@ -182,7 +182,7 @@ def _said(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _keys(session: control.Control, items: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+def _keys(session: tor_control.Control, items: Iterable[Mapping[str, Any]]) -> Iterator[None]:
     """Have tor know keys of clients, and forget them (control-spec, sections 3.30 and 3.31)."""
     known = []
     try:

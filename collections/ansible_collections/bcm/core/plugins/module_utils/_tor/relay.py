@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .._errors import BcmError
-from .keys import OnionKey, new_key, parse_key
+from .._base.errors import BcmError
+from .onion_keys import OnionKey, new_key, parse_key
 
 try:
     from cryptography.hazmat.primitives.asymmetric import rsa

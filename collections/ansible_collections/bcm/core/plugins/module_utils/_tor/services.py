@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._errors import BcmError
-from .._read import read_number
-from .keys import ClientKey, OnionKey, new_client, parse_client, parse_key
+from .._base.errors import BcmError
+from .._base.read import read_number
+from .onion_keys import ClientKey, OnionKey, new_client, parse_client, parse_key
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAMING = "use at most 63 lower-case letters, digits, hyphens and underscores, a letter or digit first"

@@ -27,38 +27,32 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ansible_collections.bcm.core.plugins.module_utils import _read
 from ansible_collections.bcm.core.plugins.module_utils._artifact import (
     apt,
     archive,
     declaration,
-    keys,
-    locks,
+    key_sources,
+    lockfiles,
     oci,
     openpgp,
     sums,
 )
-from ansible_collections.bcm.core.plugins.module_utils._artifact import store as artifact_store
+from ansible_collections.bcm.core.plugins.module_utils._artifact import content_store as artifact_store
+from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, versions
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import authority, authority_files, pki
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import client, endpoint, resources
-from ansible_collections.bcm.core.plugins.module_utils._plan import (
-    catalogue,
-    exceptions,
-    fields,
-    names,
-    network,
-    versions,
-)
-from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, control, relay, services
-from ansible_collections.bcm.core.plugins.module_utils._tor import keys as tor_keys
-from ansible_collections.bcm.core.plugins.module_utils._tor import store as tor_store
+from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue, exceptions
+from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, relay, services
+from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
+from ansible_collections.bcm.core.plugins.module_utils._tor import services_file as tor_store
 from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
 
 from .fuzzing import Parser, spoiled_bytes, spoiled_text, spoiled_value, try_parser
+from .guest.test_tor_control import Stream
 from .plan.conftest import STACKS
-from .tor.test_control import Stream
 
 # -- samples ----------------------------------------------------------------------------------------------------------
 
@@ -169,7 +163,7 @@ def _field(value: Any) -> fields.Field:
 
 
 def _answers(data: bytes) -> None:
-    session = control.Control(Stream(data))
+    session = tor_control.Control(Stream(data))
     session.authenticate(lambda _path: bytes(32))
     session.getinfo("version", "status/bootstrap-phase")
     session.getconf("DisableNetwork")
@@ -210,10 +204,10 @@ CONTROL += b"250+status/bootstrap-phase=\r\nx\r\n.\r\n250 OK\r\n"
 
 #: parser -> what it gets, what it is, and what it may raise
 PARSERS: dict[str, Parser] = {
-    "json": (spoiled_bytes([b'{"a": [1, "\\ud800", 1e9]}']), _read.read_json, (ValueError,)),
-    "object": (spoiled_text(['{"a": [1, "\\ud800", 1e9]}']), _read.read_object, (ValueError,)),
-    "number": (spoiled_text(["12"]), _read.read_number, (ValueError,)),
-    "moment": (spoiled_text(["2026-01-01T00:00:00+00:00"]), _read.read_moment, (ValueError,)),
+    "json": (spoiled_bytes([b'{"a": [1, "\\ud800", 1e9]}']), read.read_json, (ValueError,)),
+    "object": (spoiled_text(['{"a": [1, "\\ud800", 1e9]}']), read.read_object, (ValueError,)),
+    "number": (spoiled_text(["12"]), read.read_number, (ValueError,)),
+    "moment": (spoiled_text(["2026-01-01T00:00:00+00:00"]), read.read_moment, (ValueError,)),
     "version": (
         spoiled_text(["31.1", "0.4.9.14~rc1", "v29.4.knots1"]),
         lambda text: versions.satisfies(text, {"versions": ["31.1", "30.3rc1"]}),
@@ -250,7 +244,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "key": (
         spoiled_bytes([b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n", b"\x98\x33\x04"]),
-        lambda data: keys._parse(data, "x"),
+        lambda data: key_sources._parse(data, "x"),
         (),
     ),
     "sums": (
@@ -261,13 +255,14 @@ PARSERS: dict[str, Parser] = {
     "lock of npm": (
         spoiled_bytes([json.dumps(LOCK).encode()]),
         _in_file(
-            lambda path: (path.with_name("package.json").write_text("{}"), locks._npm(path, "x")), "package-lock.json"
+            lambda path: (path.with_name("package.json").write_text("{}"), lockfiles._npm(path, "x")),
+            "package-lock.json",
         ),
         (),
     ),
     "lock of pip": (
         spoiled_bytes([b"x==1.0 \\\n    --hash=sha256:" + b"a" * 64]),
-        _in_file(lambda path: locks._wheels(path, "x")),
+        _in_file(lambda path: lockfiles._wheels(path, "x")),
         (),
     ),
     "manifest": (
@@ -319,7 +314,7 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "bridge": (spoiled_text([BRIDGE]), lambda text: bridges.faults([text], {text: text}), ()),
-    "control": (spoiled_bytes([CONTROL]), _answers, (control.ControlError, TimeoutError)),
+    "control": (spoiled_bytes([CONTROL]), _answers, (tor_control.ControlError, TimeoutError)),
     "endpoint": (
         spoiled_text(["unix:///run/x", "https://host:8443", "https://[::1]:8443"]),
         lambda text: endpoint.resolve(text.replace("ssh:", "")),

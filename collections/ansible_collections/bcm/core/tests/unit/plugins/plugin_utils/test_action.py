@@ -13,8 +13,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.playbook.task import Task
 from ansible.template import trust_as_template
 
-from ansible_collections.bcm.core.plugins.module_utils import _changes
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base import change_count
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.plugin_utils import _lxd_options
 from ansible_collections.bcm.core.plugins.plugin_utils._action import RESERVED, BcmAction, plain
 
@@ -64,7 +64,7 @@ def test_an_error_of_ours_is_a_message_and_nothing_else() -> None:
 
 def test_a_failure_says_whether_something_was_changed_before(monkeypatch: pytest.MonkeyPatch) -> None:
     def perform(action: BcmAction, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        _changes.note()
+        change_count.note()
         raise BcmError("Cellar is flooded: pump")
 
     monkeypatch.setattr(_Echo, "perform", perform)

@@ -17,10 +17,10 @@ from ansible.template import Templar, trust_as_template
 
 from ansible_collections.bcm.core.plugins.action.plan import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site, Volume

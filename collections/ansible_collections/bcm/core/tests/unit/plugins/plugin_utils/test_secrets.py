@@ -15,11 +15,11 @@ import pytest
 from ansible.playbook.task import Task
 
 from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.vault import PLAIN
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
-from ansible_collections.bcm.core.plugins.module_utils._vault import PLAIN
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, changing, ensure, read
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 NAMES = ["bitcoind/rpc/electrs", "electrum/wallet"]
 

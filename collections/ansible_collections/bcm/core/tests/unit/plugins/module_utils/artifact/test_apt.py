@@ -25,14 +25,14 @@ from pysequoia import SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import apt
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain, release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
-from ansible_collections.bcm.core.plugins.module_utils._artifact.keys import Keys
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._artifact.key_sources import Keys
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import Field
+from ansible_collections.bcm.core.plugins.module_utils._base.versions import order
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
-from ansible_collections.bcm.core.plugins.module_utils._plan.fields import Field
-from ansible_collections.bcm.core.plugins.module_utils._plan.versions import order
 
 from .test_artifacts import Server, server
 from .test_download import Socks, serving

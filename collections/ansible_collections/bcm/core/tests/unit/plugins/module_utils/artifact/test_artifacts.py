@@ -25,10 +25,10 @@ import pytest
 from pysequoia import Cert, SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 NAMES = ("ann", "bob", "cid", "dot", "eve")
 ARCHITECTURES = ("x86_64", "aarch64")

@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import download
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import (
     Downloader,
     DownloadError,
     side_by_side,
 )
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -548,7 +548,7 @@ def _environment() -> dict[str, str]:
 _RUN = """
 import sys
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader, side_by_side
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 url, root, digest = sys.argv[1:]
 store = Store(root)
 

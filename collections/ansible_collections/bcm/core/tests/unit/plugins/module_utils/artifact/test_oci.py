@@ -24,11 +24,11 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import oci
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
-from ansible_collections.bcm.core.plugins.module_utils._artifact.store import Store
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.fields import Field
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import Field
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"

@@ -15,7 +15,7 @@ from pysequoia import Cert, CipherSuite, Profile, SignatureMode, Tsk, sign
 from pysequoia.packet import PacketPile
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import openpgp
-from ansible_collections.bcm.core.plugins.module_utils._artifact.keys import Keys
+from ansible_collections.bcm.core.plugins.module_utils._artifact.key_sources import Keys
 from ansible_collections.bcm.core.plugins.module_utils._artifact.openpgp import SignatureError, Verdict, split, verify
 
 PUBLISHED = Path(__file__).parent / "data/bitcoin-31.1"

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin
 from ansible_collections.bcm.core.plugins.module_utils._artifact.sums import lookup, parse
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 PUBLISHED = Path(__file__).parent / "data/bitcoin-31.1/SHA256SUMS"
 A, B = "ab" * 32, "cd" * 32

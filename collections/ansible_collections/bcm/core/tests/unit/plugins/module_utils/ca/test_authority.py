@@ -24,13 +24,13 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import held
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Outcome, again, issued, want
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._locks import held
 
 from .conftest import DOMAIN, NOW, Lab, foreign
 

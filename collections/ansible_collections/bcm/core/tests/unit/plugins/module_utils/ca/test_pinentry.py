@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import pinentry
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 SECRET = "100 % à+b"
 

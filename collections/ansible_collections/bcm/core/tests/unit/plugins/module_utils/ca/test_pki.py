@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pkilint.bin import lint_crl, lint_pkix_cert
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import again, issued, want
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 
 from .conftest import DOMAIN, NOW, Lab
 

@@ -35,10 +35,10 @@ from trezorlib import messages as m
 from trezorlib.client import AppManifest, get_client
 from trezorlib.transport import bridge
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import device_transport, trezor
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import DeviceError, Trezor
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import MATRIX, Double, Settings
 

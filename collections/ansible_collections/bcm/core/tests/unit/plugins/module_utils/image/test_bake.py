@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import bake
 from ansible_collections.bcm.core.plugins.module_utils._image.sources import Mirrors
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import Endpoint

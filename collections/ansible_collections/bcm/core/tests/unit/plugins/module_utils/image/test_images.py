@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import images as module
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache, Entry
+from ansible_collections.bcm.core.plugins.module_utils._image.endpoint_images import Stored
 from ansible_collections.bcm.core.plugins.module_utils._image.images import Images, unused
-from ansible_collections.bcm.core.plugins.module_utils._image.store import Stored
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -62,7 +62,7 @@ class Client:
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     fake = Endpoint()
     for name in ("stored", "bring", "keep", "ensure_alias", "remove", "users"):
-        monkeypatch.setattr(module.store, name, getattr(fake, name))
+        monkeypatch.setattr(module.endpoint_images, name, getattr(fake, name))
     monkeypatch.setattr(module.bake, "abandoned", lambda client: [])
 
     def build(
@@ -229,7 +229,7 @@ def test_a_full_disk_does_not_undo_a_bake(images: Images, endpoint: Endpoint, mo
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.store, "keep", full)
+    monkeypatch.setattr(module.endpoint_images, "keep", full)
     endpoint.add(A)
     assert "No space left" in images.present(wanted(images, A))["warnings"][0]
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image.sources import (
     Mirrors,
     apt_conf,

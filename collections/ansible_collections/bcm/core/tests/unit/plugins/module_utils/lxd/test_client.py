@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils import _changes
+from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     Conflict,
@@ -146,21 +146,21 @@ def test_what_the_server_did_counts_as_a_change(unix_server: Any, ended: Any, st
     elif status != 202:
         server.refuses("POST", "/1.0/x", status, "exists")
     server.answers_with("GET", "/1.0/operations/42/wait", ended)
-    before = _changes.made()
+    before = change_count.made()
     with Client(path) as client, contextlib.suppress(LxdError):
         client.get("/1.0")
         client.call("POST", "/1.0/x", {}, what="do it")
-    assert _changes.made() - before == changes
+    assert change_count.made() - before == changes
 
 
 def test_what_was_sent_and_not_answered_counts_as_a_change(unix_server: Any, tmp_path: Path) -> None:
     server, path = unix_server
     server.answers["POST", "/1.0/x"] = (200, {}, {"Transfer-Encoding": "chunked"})  # ends without an end
     for endpoint, changes in ((path, 1), (str(tmp_path / "nobody"), 0)):
-        before = _changes.made()
+        before = change_count.made()
         with contextlib.suppress(LxdError), Client(endpoint, timeout=0.5) as client:
             client.call("POST", "/1.0/x", {}, what="do it")
-        assert _changes.made() - before == changes
+        assert change_count.made() - before == changes
 
 
 def test_an_operation_that_fails_says_why(unix_server: Any) -> None:

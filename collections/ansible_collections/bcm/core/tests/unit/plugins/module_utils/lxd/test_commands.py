@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils import _changes
+from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
@@ -83,22 +83,22 @@ def test_nothing_after_a_failure(instance: Instance) -> None:
 
 
 def test_what_ran_until_it_was_killed_counts(instance: Instance) -> None:
-    before = _changes.made()
+    before = change_count.made()
     with pytest.raises(DeadlineExceeded):
         done({"argv": ["late"], "changed": False})
-    assert _changes.made() == before
+    assert change_count.made() == before
     with pytest.raises(DeadlineExceeded):
         done({"argv": ["late"]}, {"argv": ["never"]})
-    assert _changes.made() > before
+    assert change_count.made() > before
 
 
 def test_what_was_not_run_changed_nothing(instance: Instance) -> None:
-    before = _changes.made()
+    before = change_count.made()
     # a condition that cannot be tried is none that does not hold
     for item in ({"argv": ["missing"]}, {"argv": ["make"], "unless": ["missing"]}):
         with pytest.raises(NotRun):
             done(item)
-    assert _changes.made() == before
+    assert change_count.made() == before
 
 
 @pytest.mark.parametrize("item", [{"chdir": "srv"}, {"creates": "made"}])

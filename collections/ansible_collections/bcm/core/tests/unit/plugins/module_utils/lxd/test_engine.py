@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.bcm.core.plugins.module_utils import _changes
+from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Work, order, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     Conflict,
@@ -90,7 +90,7 @@ class Memory:
         self.log.append((method, what))
         if what in self.broken:
             raise LxdError(f"Failed to {what}: it broke")
-        _changes.note()
+        change_count.note()
         if method == "DELETE":
             self._unused(path)
             del self.objects[path]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import lease
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 

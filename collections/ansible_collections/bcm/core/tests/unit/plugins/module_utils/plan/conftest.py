@@ -17,7 +17,7 @@ import jinja2
 import jinja2.nativetypes
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, Stack
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan import names
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import size_in_bytes
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
     ROLES,
     Catalogue,
     CatalogueError,
     Need,
 )
-from ansible_collections.bcm.core.plugins.module_utils._plan.fields import size_in_bytes
 
 _REMOVED = object()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
 
 MIDDLE = {"tor_relay": "middle", "relay_or_host_port": "192.0.2.1:443"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source, Volume
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._tor import keys, services
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys, services
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
-from ansible_collections.bcm.core.plugins.module_utils._tor.store import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import check_known, reconciled, with_clients
-from ansible_collections.bcm.core.plugins.plugin_utils._vault import AnsibleVault
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
-KEY = keys.new_key(bytes(32))
-WEB = Service("web", KEY, {80: ("10.1.2.3:80",)}, clients={"alice": keys.new_client(bytes(32))})
+KEY = onion_keys.new_key(bytes(32))
+WEB = Service("web", KEY, {80: ("10.1.2.3:80",)}, clients={"alice": onion_keys.new_client(bytes(32))})
 ITEM: dict[str, Any] = {
     "name": "web",
     "state": "present",
@@ -74,7 +74,7 @@ def test_without_a_client_a_service_is_open_to_nobody() -> None:
     assert sorted(clients_of(WEB)) == ["alice", "nobody"]
     assert clients_of(dataclasses.replace(WEB, authorization=False)) == {}
     # nobody is somebody else at each service, and the same one each time
-    other = dataclasses.replace(WEB, key=keys.new_key())
+    other = dataclasses.replace(WEB, key=onion_keys.new_key())
     assert clients_of(WEB)["nobody"] == clients_of(WEB)["nobody"] != clients_of(other)["nobody"]
 
 
@@ -87,7 +87,7 @@ def test_private_files_are_for_tor_alone() -> None:
 
 def test_the_digest_is_of_what_the_descriptor_holds() -> None:
     changed = [
-        dataclasses.replace(WEB, key=keys.new_key()),
+        dataclasses.replace(WEB, key=onion_keys.new_key()),
         dataclasses.replace(WEB, pow=True),
         dataclasses.replace(WEB, authorization=False),
         dataclasses.replace(WEB, clients={}),
@@ -116,7 +116,7 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
         ),
         ({"max_streams": 70000}, r"^Onion service web: max_streams is 70000"),
         ({"key": "x"}, r"^The key of onion service web is"),
-        ({"key": KEY.text, "address": keys.new_key().address}, r"^The key of onion service web is that of"),
+        ({"key": KEY.text, "address": onion_keys.new_key().address}, r"^The key of onion service web is that of"),
         ({"key": KEY.text, "address": "web.onion"}, r'^"web.onion" is no onion address of onion service web'),
         ({"address": KEY.address}, r"^There is no key of onion service web, so it cannot have"),
     ],
@@ -138,7 +138,7 @@ def test_services_come_stay_and_go() -> None:
     with pytest.raises(BcmError, match=r"^Onion service web is there twice"):
         reconciled(made, [ITEM, {**ITEM, "state": "absent"}])
     with pytest.raises(BcmError, match=rf"^Onion service own has another key, that of {KEY.address}: remove the"):
-        reconciled(made, [{**ITEM, "name": "own", "key": keys.new_key().text}])
+        reconciled(made, [{**ITEM, "name": "own", "key": onion_keys.new_key().text}])
     twins = [made["own"], dataclasses.replace(made["own"], name="twin")]
     with pytest.raises(BcmError, match=rf"^Onion services own and twin have the same key, that of {KEY.address}"):
         services.check_keys(twins)

@@ -1,0 +1,313 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person is elsewhere, with keys on the device: SSH, OpenPGP, and passwords that are encrypted to it."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import private, put
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import held
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
+
+from . import setup
+from .datacenter import DataCenter, UsageError
+
+VENV = setup.ROOT / ".venv-agent"
+# The device signs the host's key along with the login. The Model One takes 512 bytes, in which one of RSA has no room,
+# and libagent reads no others.
+_HOST_KEYS = "HostKeyAlgorithms=ssh-ed25519"
+# of a Model One, for user and host alike
+_LONGEST = 63
+_USER_ID = re.compile(r"[^<>@\s][^<>@\n]* <[^<>@\s]+@[^<>@\s]+>")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+_END_SECONDS = 20
+_GPG_CONF = """\
+# Keys are on the device, and only bcm's agent asks it: gpg's own knows nothing of them.
+no-autostart
+personal-digest-preferences SHA512
+default-key {}
+"""
+
+
+def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
+    """What the verbs below need of this machine."""
+    if "TREZOR_PASSPHRASE" in os.environ:
+        raise BcmError(
+            "TREZOR_PASSPHRASE is set, and every program that you start can read it: type `unset TREZOR_PASSPHRASE`; "
+            "bcm has pinentry, or the device, ask for the passphrase"
+        )
+    setup.packages(packages, yes)
+    files = (setup.ROOT / f"requirements-{name}.txt" for name in ("agent", "build"))
+    setup.virtual_environment(VENV, next(files), yes, next(files))
+
+
+def _start(datacenter: DataCenter, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+    device = datacenter.ca_device
+    return subprocess.Popen(
+        # -P: what lies in the folder of whoever calls us is no module of ours
+        [str(VENV / "bin/python"), "-P", "-m", "bcm_cli.agent", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={
+            **os.environ,
+            **({"TREZOR_PATH": device} if device else {}),
+            "PYTHONPATH": f"{setup.ROOT}{os.pathsep}{setup.ROOT / 'collections'}",
+            **environment,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _agent(datacenter: DataCenter, *words: str, **environment: str) -> Iterator[dict[str, Any]]:
+    """An agent for as long as it is needed, and its first answer."""
+    with _start(datacenter, *words, **environment) as child:
+        try:
+            if child.stdout is None or child.stdin is None:
+                raise BcmError("the agent has no pipes")
+            line = child.stdout.readline()
+            answer: dict[str, Any] = json.loads(line) if line else {"fault": "The agent ended without an answer"}
+            if "fault" in answer:
+                raise BcmError(answer["fault"])
+            yield answer
+        finally:
+            try:
+                child.communicate(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+# -- ssh --------------------------------------------------------------------------------------------------------------
+
+
+def ssh(args: argparse.Namespace) -> int:
+    """ssh as it stands, with the key on the device that is this user's of all hosts of the data center."""
+    datacenter, words = args.datacenter, args.arguments
+    shown = words[:1] == ["--public-key"]
+    if len(words) <= shown:
+        raise UsageError("Which machine? Type `bcm ssh [--public-key] [USER@]HOST [COMMAND…]`")
+    _ready(setup.SSH_AGENT_PACKAGES, args.yes)
+    user = _user(words[shown:])
+    if shown:
+        print(_ssh_key(datacenter, user, new=True))
+        return 0
+    with setup.private_folder() as folder:
+        agent = f"{folder}/agent"
+        key = Path(folder) / "key.pub"
+        key.write_text(f"{_ssh_key(datacenter, user)}\n", encoding="utf-8")
+        options = [_HOST_KEYS, f"IdentityAgent={agent}", f"IdentityFile={key}", "IdentitiesOnly=yes"]
+        with _agent(datacenter, "ssh-agent", _who(datacenter, user), key.read_text("utf-8"), agent):
+            return subprocess.call(["ssh", *(word for option in options for word in ("-o", option)), *words])
+
+
+def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping[str, str] | None = None) -> None:
+    """An agent for an endpoint of ssh://, if the data center wants it, until this process ends.
+
+    ``environment`` is what `device.session` gave, if there is one: the passphrase is asked for once then.
+    """
+    wanted = datacenter.variable("bcm_ssh_identity")
+    if wanted not in (None, "", "trezor"):
+        raise BcmError(f'bcm_ssh_identity is "{wanted}": set it to trezor, or leave it out')
+    if not wanted or not datacenter.endpoint.startswith("ssh://") or "BCM_SSH_AGENT" in os.environ:
+        return
+    parts = urlsplit(datacenter.endpoint)
+    _ready(setup.SSH_AGENT_PACKAGES, yes)
+    user = parts.username or _user([parts.hostname or ""])
+    line = _ssh_key(datacenter, user)
+    stack = contextlib.ExitStack()
+    folder = stack.enter_context(setup.private_folder())
+    agent = f"{folder}/agent"
+    stack.enter_context(_agent(datacenter, "ssh-agent", _who(datacenter, user), line, agent, **(environment or {})))
+    atexit.register(stack.close)
+    os.environ |= {"BCM_SSH_AGENT": agent, "SSH_AUTH_SOCK": agent}
+
+
+def _user(words: list[str]) -> str:
+    """Whom ssh would log in as: what is typed, or what its configuration says."""
+    done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=False)
+    found = re.search(r"^user (.*)$", done.stdout, re.M)
+    if done.returncode or not found:
+        said = done.stderr.strip() or "it logs in nowhere"
+        raise UsageError(f"ssh does not understand that: {said.splitlines()[0]}")
+    user = found[1]
+    if not _USER.fullmatch(user) or len(user) > _LONGEST:
+        raise UsageError(f'"{user}" is no name of a user: use at most {_LONGEST} letters, digits, dots and hyphens')
+    return user
+
+
+def _who(datacenter: DataCenter, user: str) -> str:
+    return f"{user}@{datacenter_names(datacenter.name, datacenter.chain).domain}"
+
+
+def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
+    """The line for authorized_keys. It is kept, since a wrong passphrase opens a wallet with another key."""
+    who = _who(datacenter, user)
+    path = _secrets(datacenter) / "ssh" / f"{who}.pub"
+    if path.exists():
+        return path.read_text(encoding="utf-8").strip()
+    if not new:
+        raise BcmError(
+            f"The key of {who} is not known yet: type `bcm ssh --public-key {user}@HOST`, and give the line that it "
+            "prints to that machine, as one of ~/.ssh/authorized_keys"
+        )
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with _agent(datacenter, "ssh-key", who) as answer:
+        put((path, f"{answer['key']}\n", 0o600))
+    return str(answer["key"])
+
+
+# -- OpenPGP ----------------------------------------------------------------------------------------------------------
+
+
+def gpg_init(args: argparse.Namespace) -> int:
+    """The key of the data center, and a home of GnuPG that is whole or not there."""
+    _ready(setup.GPG_PACKAGES, args.yes)
+    datacenter, user_id = args.datacenter, args.user_id
+    if not _USER_ID.fullmatch(user_id) or len(user_id.encode()) > _LONGEST:
+        raise UsageError(f'"{user_id}" is no user ID: write "NAME <MAIL>", of at most {_LONGEST} bytes')
+    home = _home(datacenter)
+    with held(home.with_name(".gnupg.lock")):
+        if home.exists():
+            there = _gpg(home, "--with-colons", "--list-keys", _fingerprint(home))
+            (name,) = (_unescaped(line.split(":")[9]) for line in there.splitlines() if line.startswith("uid:"))
+            if name != user_id:
+                raise BcmError(f'Data center {datacenter.name} has the key of "{name}" already, in {home}')
+            setup.step(f"The key is there already, in {home}")
+        else:
+            with _agent(datacenter, "gpg-key", user_id) as made:
+                _make_home(home, made)
+    print(_fingerprint(home))
+    return 0
+
+
+def _make_home(home: Path, made: dict[str, Any]) -> None:
+    new = home.with_name(".gnupg.new")
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    new.mkdir(mode=0o700)
+    (new / "gpg.conf").write_text(_GPG_CONF.format(made["fingerprint"]), encoding="utf-8")
+    _gpg(new, "--quiet", "--import", stdin=made["key"])
+    _gpg(new, "--quiet", "--import-ownertrust", stdin=f"{made['fingerprint']}:6:\n")
+    _gpg(new, "--quiet", "--check-trustdb")
+    new.rename(home)
+
+
+def gpg_export(args: argparse.Namespace) -> int:
+    """The public key, for those who encrypt to it or verify what it signed."""
+    _ready(setup.GPG_PACKAGES, args.yes)
+    home = _finished(args.datacenter)
+    print(_gpg(home, "--armor", "--export", _fingerprint(home)), end="")
+    return 0
+
+
+def gpg_run(args: argparse.Namespace) -> int:
+    """A program, and all that it starts, for which gpg has the key."""
+    if not args.words:
+        raise UsageError("Which program? Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`")
+    _ready(setup.GPG_PACKAGES, args.yes)
+    home = _finished(args.datacenter)
+    with _gpg_agent(args.datacenter, home):
+        return _called(args.words, {**os.environ, "GNUPGHOME": str(home)})
+
+
+def password(args: argparse.Namespace) -> int:
+    """pass as it stands, with the store of the data center."""
+    _ready(setup.PASS_PACKAGES, args.yes)
+    home = _finished(args.datacenter)
+    store = home.with_name("passwords")
+    # a person's own settings may name another key
+    others = {key: value for key, value in os.environ.items() if not key.startswith("PASSWORD_STORE_")}
+    environment = {**others, "GNUPGHOME": str(home), "PASSWORD_STORE_DIR": str(store), "PASSWORD_STORE_UMASK": "077"}
+    if not (store / ".gpg-id").exists():
+        subprocess.run(["pass", "init", _fingerprint(home)], env=environment, stdout=subprocess.DEVNULL, check=True)
+        setup.step(f"Passwords of data center {args.datacenter.name} are kept in {store}")
+    with _gpg_agent(args.datacenter, home):
+        return _called(["pass", *args.arguments], environment)
+
+
+def _called(words: list[str], environment: dict[str, str]) -> int:
+    try:
+        return subprocess.call(words, env=environment)
+    except OSError as error:
+        raise UsageError(f"{words[0]} cannot be started: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _gpg_agent(datacenter: DataCenter, home: Path) -> Iterator[None]:
+    """An agent for gpg in a home. Of commands at once the first one's serves all, and ends with the last."""
+    with open(home / "bcm.lock", "w", encoding="ascii") as users, contextlib.ExitStack() as stack:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        with held(home / "bcm.start.lock"):
+            if not _answers(home):
+                stack.enter_context(_agent(datacenter, "gpg-agent", _fingerprint(home), GNUPGHOME=str(home)))
+                stack.callback(fcntl.flock, users, fcntl.LOCK_EX)
+        yield
+
+
+def _answers(home: Path) -> bool:
+    """Whether our agent listens there; another one, that gpg or stock trezor-gpg left, is ended."""
+    listed = ["gpgconf", "--list-dirs", "agent-socket"]
+    path = subprocess.run(listed, env={**os.environ, "GNUPGHOME": str(home)}, capture_output=True, check=True).stdout
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(_END_SECONDS)
+        caller.connect(path.strip())
+        with caller.makefile("rwb") as lines:
+            lines.readline()
+            lines.write(b"AGENT_ID\n")
+            lines.flush()
+            if lines.readline() == b"D bcm\n":
+                return True
+            lines.write(b"KILLAGENT\n")
+            lines.flush()
+            while lines.readline():
+                pass
+    return False
+
+
+def _gpg(home: Path, *words: str, stdin: str = "") -> str:
+    command = ["gpg", "--homedir", str(home), "--batch", "--no-tty", *words]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BcmError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _fingerprint(home: Path) -> str:
+    found = re.search(r"^default-key (\w+)$", (home / "gpg.conf").read_text(encoding="utf-8"), re.M)
+    if not found:
+        raise BcmError(f"{home}/gpg.conf names no default-key: remove {home} and type `bcm gpg init` again")
+    return found[1]
+
+
+def _finished(datacenter: DataCenter) -> Path:
+    home = _home(datacenter)
+    if not home.exists():
+        raise BcmError(f'Data center {datacenter.name} has no OpenPGP key yet: type `bcm gpg init "NAME <MAIL>"`')
+    return home
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text)
+
+
+def _home(datacenter: DataCenter) -> Path:
+    return _secrets(datacenter) / "gnupg"
+
+
+def _secrets(datacenter: DataCenter) -> Path:
+    private(datacenter.secrets)
+    return datacenter.secrets

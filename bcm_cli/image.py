@@ -1,0 +1,50 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of the endpoint and of the disk cache."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
+from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
+from ansible_collections.bcm.core.plugins.module_utils._image.images import Images
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_ARGUMENT_SPEC
+
+from . import setup
+from .datacenter import DataCenter
+from .output import answer
+
+
+def show(args: argparse.Namespace) -> int:
+    with args.datacenter.client() as client:
+        found = of(args.datacenter, client).list()
+    if args.json:
+        return answer(found, True)
+    rows: list[dict[str, Any]] = [
+        {
+            "image": f"bcm/{image['stack']}/{image['hash'][:12]}",
+            "version": image["version"],
+            "endpoint": amount(image["endpoint_size"]),
+            "disk": amount(image["cache_size"]),
+            "used by": image["used_by"],
+        }
+        for image in found
+    ]
+    return answer(rows, False)
+
+
+def prune(args: argparse.Namespace) -> int:
+    with args.datacenter.client() as client:
+        gone = of(args.datacenter, client).prune([], args.older_than)
+    return answer(gone if args.json else {**gone, "freed": amount(gone["freed"]) or "nothing"}, args.json)
+
+
+def of(datacenter: DataCenter, client: Client) -> Images:
+    """The images, with the settings of a data center."""
+    spec = IMAGE_ARGUMENT_SPEC
+    settings = {name: datacenter.variable(f"bcm_{name}", option.get("default")) for name, option in spec.items()}
+    return Images(client, Cache(), settings, setup.step)

@@ -1,0 +1,201 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A LXD to work with: the configured endpoint, this machine's own, or one that is installed and started here."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
+
+from . import setup
+from .datacenter import DataCenter
+
+_OS_RELEASE = Path("/etc/os-release")
+_START_SECONDS = 60
+_SMALLEST_POOL_GIB = 5
+#: At start and every day, the daemon asks images.linuxcontainers.org for the names of clouds' machine types, and every
+#: six hours the servers of images that it has fetched for newer ones. With a proxy at which nobody listens, it asks
+#: nobody, and looks up no name.
+PROXY = "http://127.0.0.1:9"
+QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
+# Until it has these settings, its environment says the same; a drop-in that is gone when the machine starts again.
+_DROP_IN = """[Service]
+Environment=HTTP_PROXY={proxy} HTTPS_PROXY={proxy}
+"""
+# Of LXD's package: without it, the kernel lets systemd start in about ten instances of a host and in no more.
+_KERNEL_SETTINGS = "/etc/sysctl.d/10-lxd-inotify.conf"
+
+
+def ready(datacenter: DataCenter, yes: bool) -> None:
+    """Install, start and initialise what this machine lacks to deploy the data center. Does nothing twice."""
+    endpoint = datacenter.endpoint
+    wanted: tuple[setup.Package, ...] = setup.IMAGE_PACKAGES
+    if endpoint:
+        # Another machine, or a socket somebody chose: theirs to prepare.
+        setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
+        with datacenter.client() as client:
+            client.server  # noqa: B018  reading it says whether it answers and trusts us
+        return
+    runs = _answers()
+    is_new = False
+    if not runs:
+        program = _program()
+        is_new = program is None
+        if program is None:
+            wanted += setup.LXD_SNAPS if _is_ubuntu() else setup.LXD_PACKAGES
+        elif "/snap/" not in program:
+            wanted += setup.LXD_TOOLS
+    # What installs it may start it, too.
+    with _silenced("snap.lxd.daemon" if _is_ubuntu() else "lxd", is_new):
+        setup.packages(wanted, yes)
+        if not runs and not _answers():
+            _start()
+        with datacenter.client() as client:
+            _initialise(client, datacenter.storage_pool)
+
+
+@contextlib.contextmanager
+def _silenced(unit: str, is_new: bool) -> Iterator[None]:
+    """Have systemd start a daemon that is to be installed with a proxy at which nobody listens."""
+    if not (is_new and _uses_systemd()):
+        yield
+        return
+    root = setup.sudo()
+    directory = f"/run/systemd/system/{unit}.service.d"
+
+    def reload(*change: str, stdin: str = "") -> None:
+        subprocess.run([*root, *change], input=stdin.encode(), stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*root, "systemctl", "daemon-reload"], check=True)
+
+    subprocess.run([*root, "mkdir", "-p", directory], check=True)
+    reload("tee", f"{directory}/bcm.conf", stdin=_DROP_IN.format(proxy=PROXY))
+    try:
+        yield
+    finally:
+        reload("rm", "-f", f"{directory}/bcm.conf")
+
+
+def _uses_systemd() -> bool:
+    return os.path.isdir("/run/systemd/system") and not os.environ.get("LXD_DIR")
+
+
+def _answers() -> bool:
+    path = find_local()
+    if path is None:
+        return False
+    try:
+        with Client(path) as client:
+            client.server  # noqa: B018
+    except Unreachable:
+        return False
+    return True
+
+
+def _is_ubuntu() -> bool:
+    lines = _OS_RELEASE.read_text(encoding="utf-8").splitlines()
+    return "ubuntu" in " ".join(line for line in lines if line.startswith(("ID=", "ID_LIKE=")))
+
+
+def _program() -> str | None:
+    # What Ubuntu has under this name outside of the snap does nothing but offer the snap.
+    return setup.which("/snap/bin/lxd" if _is_ubuntu() else "lxd") or setup.which("incusd")
+
+
+def _start() -> None:
+    program = _program()
+    if program is None:
+        raise BcmError("LXD was installed, but there is no program lxd in PATH: log in again and repeat the command")
+    name = os.path.basename(program)
+    root = setup.sudo()
+    log = None
+    if _uses_systemd():
+        unit = "snap.lxd.daemon" if "/snap/" in program else {"lxd": "lxd", "incusd": "incus"}[name]
+        setup.quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
+    else:
+        directory = os.environ.get("LXD_DIR") or {"lxd": "/var/lib/lxd", "incusd": "/var/lib/incus"}[name]
+        log = f"{directory}/bcm.log"
+        _sub_ids(root)
+        if os.path.exists(_KERNEL_SETTINGS) and (sysctl := setup.which("sysctl")):
+            # systemd would have applied it; where the kernel may not be told, LXD runs all the same.
+            subprocess.run([*root, sysctl, "--quiet", f"--load={_KERNEL_SETTINGS}"], capture_output=True, check=False)
+        subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
+        command = [program, "--group", _group(), "--logfile", log]
+        environment = ["env", f"HTTP_PROXY={PROXY}", f"HTTPS_PROXY={PROXY}"]
+        environment += [f"LXD_DIR={directory}"] if name == "lxd" else []
+        setup.step(f"Start {name} (log: {log})")
+        subprocess.run(
+            [*root, *environment, "setsid", "--fork", *command],
+            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    end = time.monotonic() + _START_SECONDS
+    while not _answers():
+        if time.monotonic() > end:
+            where = f"see {log}" if log else f"see `journalctl -u {name}`"
+            raise BcmError(f"{name} was started but does not answer within {_START_SECONDS} s: {where}")
+        time.sleep(0.2)
+
+
+def _group() -> str:
+    """The group that may use the socket."""
+    for group in ("lxd", "incus-admin"):
+        try:
+            return grp.getgrnam(group).gr_name
+        except KeyError:
+            continue
+    return "root"
+
+
+def _sub_ids(root: list[str]) -> None:
+    """Unprivileged containers need ids of root's; a package's script grants them, if it was LXD's own."""
+    for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+        # Without the file LXD takes a default range by itself.
+        if os.path.exists(file) and "\nroot:" not in "\n" + Path(file).read_text(encoding="utf-8"):
+            setup.quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
+
+
+def _initialise(client: Client, pool: str) -> None:
+    if client.get("/1.0/storage-pools"):
+        return
+    client.call("PATCH", "/1.0", {"config": QUIET}, what="keep the daemon from calling out by itself", project=False)
+    drivers = {driver["Name"] for driver in client.server["environment"].get("storage_supported_drivers", ())}
+    driver, config = "dir", {}
+    if "btrfs" in drivers and client.endpoint.socket_path:
+        directory = os.path.dirname(client.endpoint.socket_path)
+        # The file is sparse: it takes what is used, and the machine keeps a fifth.
+        size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
+        if size < _SMALLEST_POOL_GIB:
+            raise BcmError(f"LXD can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB: make room")
+        driver, config = "btrfs", {"size": f"{size}GiB"}
+    setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
+    body = {"name": pool, "driver": driver, "config": config}
+    client.call("POST", "/1.0/storage-pools", body, what=f"make the storage pool {pool}", project=False)
+
+
+def calls_out(client: Client) -> str | None:
+    """What the daemon of an endpoint sends by itself, past Tor, and how to stop that; None if nothing."""
+    server = client.server
+    config = server["config"]
+    if config.get("core.proxy_https") == PROXY:
+        return None
+    name = server["environment"]["server"]
+    command = "incus" if name == "incus" else "lxc"
+    settings = " ".join(f"{key}={value}" for key, value in QUIET.items())
+    proxy = config.get("core.proxy_https")
+    way = f"through the proxy {proxy}" if proxy else "from the address of the host"
+    return (
+        f"{name} itself asks images.linuxcontainers.org for machine types at start and every day, {way}, and the "
+        f"servers of images that it has fetched for newer ones: `{command} config set {settings}` ends that, and it "
+        "fetches no images any more"
+    )

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stacks a person may name in a data center."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+
+from . import setup
+from .datacenter import DataCenter, UsageError
+
+if TYPE_CHECKING:
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+
+
+def catalogue(datacenter: DataCenter) -> Catalogue:
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+
+    path = datacenter.variable("bcm_stack_path") or []
+    # As in site.yml, which runs in that directory and takes lists in this form, too.
+    known = Catalogue.read([setup.ROOT / entry for entry in (path.split(",") if isinstance(path, str) else path)])
+    return known.resolved(lambda stack, variable: datacenter.role_variables([stack]).value(variable))
+
+
+def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
+    """The catalogue, once it is sure that it has these stacks. Raises UsageError."""
+    known = catalogue(datacenter)
+    for name in stacks:
+        if name not in known:
+            raise UsageError(str(names.unknown("stack", name, known)))
+    return known
+
+
+def settings(datacenter: DataCenter) -> dict[str, str]:
+    """What may be set, key -> variable: what playbooks read from the inventory, and the variables of the stacks."""
+    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
+
+    playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROLES.parent / "playbooks").glob("*.yml"))
+    found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbooks)))}
+    found["ssh_identity"] = "bcm_ssh_identity"  # which the playbook need not know
+    for stack in catalogue(datacenter).values():
+        defaults = stack.role_path / "defaults" / "main.yml"
+        text = defaults.read_text(encoding="utf-8") if defaults.exists() else ""
+        found |= {name: name for name in re.findall(r"^(\w+):", text, re.M)}
+        found |= {name: name for name in (f"{stack.prefix}_{key}" for key in stack.alternatives)}
+    return found

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Trezor of a data center: one session for a whole command, and the password of the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
+from ansible_collections.bcm.core.plugins.module_utils._base.vault import PLAIN, Vault
+from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
+
+from . import setup
+from .datacenter import DataCenter
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
+
+#: the variable that says where the session of a command is kept
+SESSION = "BCM_TREZOR_SESSION"
+
+
+@contextmanager
+def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
+    """What the processes of a command need in their environment to share a session; nothing without a Trezor.
+
+    The passphrase is asked for now, and whatever happens, the device forgets it in the end. Raises BcmError.
+    """
+    if datacenter.ca_provider != "trezor":
+        yield {}
+        return
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
+
+    path = datacenter.ca_device
+    with setup.private_folder() as folder:
+        kept = folder / "session"
+        try:
+            with _opened(datacenter, kept, setup.step):
+                pass
+            yield {SESSION: str(kept), **({"TREZOR_PATH": path} if path else {})}
+        finally:
+            Trezor(path, kept=kept).end()
+
+
+def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, generation: int | None = None) -> Vault:
+    """The vault of private files; ``environment`` is what `session` gave, if there is one. Raises BcmError.
+
+    ``generation`` of its password, without it that which is in use.
+    """
+    if datacenter.ca_provider != "trezor":
+        return PLAIN
+    word = password(datacenter, setup.step, kept(environment or {}), generation)
+    return AnsibleVault(datacenter.name, word.encode())
+
+
+def kept(environment: Mapping[str, str]) -> Path | None:
+    """The file of the session, of what `session` gave."""
+    return Path(environment[SESSION]) if environment else None
+
+
+def password(
+    datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None, generation: int | None = None
+) -> str:
+    """The password of the vault, after one confirmation. Raises BcmError."""
+    with _opened(datacenter, kept, say) as device:
+        return device.vault_secret(datacenter.name, generation or datacenter.vault_generation)
+
+
+@contextmanager
+def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
+    """The device, once it has shown that it and the passphrase are those of the data center."""
+    # only a data center with a Trezor needs what it takes to talk to one
+    from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
+
+    roots = _roots(datacenter)
+    with Trezor(datacenter.ca_device, first=not roots, say=say, kept=kept) as device:
+        for identity, key in roots:
+            device.root(identity, key)
+        if not roots:
+            device.root(Identity(datacenter_names(datacenter.name, datacenter.chain).domain, 1), None)
+        yield device
+
+
+def _roots(datacenter: DataCenter) -> list[tuple[Identity, ec.EllipticCurvePublicKey]]:
+    """The current root of each chain that a device keeps, and its key."""
+    from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+    from ansible_collections.bcm.core.plugins.module_utils._ca.database import from_plain
+
+    found = []
+    for path in sorted(datacenter.secrets.glob("*.pki.json")):
+        content = AuthorityFiles(path.parent, path.name.removesuffix(".pki.json"), vault=None).read()
+        book, _written = from_plain(content or {}, path)
+        if book.provider == "trezor" and book.root:
+            key = cast("ec.EllipticCurvePublicKey", book.root.certificate.public_key())
+            found.append((book.identity(book.root), key))
+    return found

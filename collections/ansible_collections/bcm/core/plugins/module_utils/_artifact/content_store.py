@@ -1,0 +1,204 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Artifacts on the controller's disk, each under its digest, and either whole or not there.
+
+``<algorithm>/<digest>`` is what has that digest, ``partial`` what is on its way, ``refused`` what came instead of
+something and is kept for a person to look at, ``releases`` what was found out about releases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._base.disk import sync
+from .._base.errors import BcmError
+from .._base.locks import Busy, busy, held
+from .._base.read import read_object
+
+_ALGORITHMS = ("sha256", "sha512")
+_DIGEST = re.compile(r"^\w+")
+_DAY = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file whose digest was verified when it came. Size in bytes."""
+
+    algorithm: str
+    digest: str
+    size: int
+
+
+class Store:
+    """The artifacts below one directory, safe for several runs at once. Raises BcmError if the disk fails."""
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bcm" / "artifacts"
+        self.root = Path(root or default).expanduser()
+
+    def get(self, algorithm: str, digest: str) -> Path | None:
+        """The file with a digest, as it was verified when it came."""
+        path = self.root / algorithm / digest
+        return path if path.is_file() else None
+
+    def check(self, algorithm: str, digest: str) -> Path | None:
+        """The file with a digest, verified again; what is damaged is kept aside, and None."""
+        path = self.get(algorithm, digest)
+        if path is None:
+            return None
+        with self._told():
+            found = _digest(path, algorithm)
+            if found == digest:
+                return path
+            self._refuse(path, found, "damaged")
+        return None
+
+    def entries(self) -> list[Entry]:
+        """All whole files."""
+        paths = [path for algorithm in _ALGORITHMS for path in sorted((self.root / algorithm).glob("*"))]
+        return [Entry(path.parent.name, path.name, path.stat().st_size) for path in paths]
+
+    @contextlib.contextmanager
+    def lock(self, digest: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the one lock of a digest on this machine; ``waiting`` is called once if another run has it."""
+        path = self._folder("partial") / f"{digest}.lock"
+        with contextlib.ExitStack() as stack:
+            with self._told():
+                stack.enter_context(held(path, waiting))
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def partial(self, digest: str) -> Path:
+        """Where a file is written to before it is committed. Needs the lock, as what is done with it."""
+        return self._folder("partial") / digest
+
+    def commit(self, partial: Path, algorithm: str, digest: str, name: str, found: str | None = None) -> Path:
+        """Make a partial file the one with this digest; ``found`` is what it has, if that is known already.
+
+        Raises BcmError if it has another, and keeps it aside.
+        """
+        with self._told():
+            found = found or _digest(partial, algorithm)
+            _state(partial).unlink(missing_ok=True)
+            if found != digest:
+                kept = self._refuse(partial, found, name)
+                raise BcmError(
+                    f"{name} has the {algorithm} digest {found}, pinned is {digest}: it is not what was released, "
+                    f"or was damaged on the way; kept as {kept}, never used"
+                )
+            return self._place(partial, self._folder(algorithm) / digest)
+
+    def copy(self, source: Path, algorithm: str, digest: str, name: str) -> Path:
+        """Commit a copy of a file. Needs the lock. Raises BcmError as ``commit`` does."""
+        partial = self.partial(digest)
+        with self._told():
+            try:
+                shutil.copyfile(source, partial)
+            except BaseException:  # unlike a download, it is not gone on with
+                partial.unlink(missing_ok=True)
+                raise
+        return self.commit(partial, algorithm, digest, name)
+
+    def put(self, data: bytes) -> str:
+        """Keep something small; its SHA-256 digest."""
+        digest = hashlib.sha256(data).hexdigest()
+        if self.get("sha256", digest) is None:
+            self._write(self._folder("sha256") / digest, data)
+        return digest
+
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        try:
+            return read_object(self._record(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_record(self, name: str, record: Mapping[str, Any]) -> None:
+        self._folder("releases")
+        self._write(self._record(name), f"{json.dumps(record, indent=2)}\n".encode())
+
+    def prune(self, keep: Collection[tuple[str, str]], older_than: float) -> tuple[int, list[Path]]:
+        """Remove what came more than ``older_than`` days ago and is not kept; the bytes freed, and what is gone.
+
+        What another run is at work on stays.
+        """
+        freed, gone = 0, []
+        for folder in (*_ALGORITHMS, "partial", "refused"):
+            for path in sorted((self.root / folder).glob("*")):
+                if (folder, path.name) in keep:
+                    continue
+                with contextlib.suppress(Busy), self._idle(path), self._told(), contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    if path.suffix != ".lock" and time.time() - stat.st_mtime >= older_than * _DAY:
+                        path.unlink()
+                        freed += stat.st_size
+                        gone.append(path)
+        return freed, gone
+
+    def _idle(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        return self.lock(_DIGEST.findall(path.name)[0], busy)
+
+    def _record(self, name: str) -> Path:
+        return self.root / "releases" / f"{name}.json"
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        with self._told():
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return folder
+
+    def _write(self, path: Path, data: bytes) -> None:
+        folder = self._folder("partial")
+        with self._told(), tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                self._place(Path(file.name), path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    def _place(self, path: Path, target: Path) -> Path:
+        """Rename so that after a crash the target is either whole or not there."""
+        path.chmod(0o644)
+        sync(path)
+        path.rename(target)
+        sync(target.parent)
+        return target
+
+    def _refuse(self, path: Path, found: str, name: str) -> Path:
+        """Keep aside what is not what it should be, once."""
+        return path.rename(self._folder("refused") / f"{found}-{name[:100]}")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BcmError(
+                f"Artifacts below {self.root}: {error.strerror or error}; make it writable with room on its disk, "
+                "or set XDG_CACHE_HOME"
+            ) from error
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _state(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.state")

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a crash must not spoil: files that are whole before anybody sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import change_count
+from .errors import BcmError
+
+
+@contextlib.contextmanager
+def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
+    """A whole file beside its place, to be renamed to ``path``; gone afterwards if it was not. Raises OSError."""
+    # mkstemp gives mode 0600: nobody reads a secret before its mode is set
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def put(*files: tuple[Path, str | bytes, int]) -> None:
+    """Replace files, each with a content and a mode, once all of them are whole on disk. Raises OSError."""
+    with contextlib.ExitStack() as drafts:
+        written = [(drafts.enter_context(draft(*file)), file[0]) for file in files]
+        for name, path in written:
+            os.replace(name, path)
+            change_count.note()
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Make one message of a fault of the disk; ``what`` is being written, and where. Raises BcmError."""
+    before = change_count.made()
+    try:
+        yield
+    except OSError as error:
+        changed = "not all was written" if change_count.made() > before else "nothing was changed"
+        raise BcmError(
+            f"{what}: {error.strerror or error}; {changed}: make it writable with room on its disk, and run again"
+        ) from error
+
+
+def remove_drafts(path: Path) -> None:
+    """Those that a run which was killed left beside a file. Needs its lock; raises OSError."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink()
+
+
+def private(directory: Path) -> None:
+    """Have a directory that only its owner reads. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    ignored = directory / ".gitignore"  # inventories are often kept in git
+    if not ignored.exists():
+        ignored.write_text("*\n", encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a directory. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names: which ones a person may choose, and what everything in a data center is called."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from .errors import BcmError
+
+#: chain -> the letter that stands for it where names are short
+CHAINS = {"mainnet": "m", "testnet3": "3", "testnet4": "4", "signet": "s", "regtest": "r"}
+
+#: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
+TOY_CHAIN = "regtest"
+
+# Bridges are network interfaces, and the kernel allows those 15 characters: "<data center>-<letter>-net".
+_DATACENTER = re.compile(r"[a-z]([a-z0-9-]{0,7}[a-z0-9])?")
+# A stack is a host name. In groups and variables of Ansible, which allow no hyphens, it has underscores for them.
+# "build-<stack>-<8 hex digits>" and "<stack>-<volume>" stay below the 63 characters of a host name.
+_STACK = re.compile(r"(?=.{1,32}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# names of hosts and groups of Ansible's own, of builders, and of instances that are being replaced
+_RESERVED = re.compile(r"localhost|all|ungrouped|build-.*|.*-replaced")
+_PART = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What belongs to one data center on one chain."""
+
+    project: str
+    domain: str
+    network: str
+    uplink: str
+    builders: str
+
+
+def datacenter_names(datacenter: str, chain: str) -> Names:
+    """Names of all that a data center and chain own. Raises BcmError for a name or chain that cannot be."""
+    if not _DATACENTER.fullmatch(datacenter):
+        raise BcmError(
+            f'Data center "{datacenter}" cannot be called that: use at most 9 lower-case letters, digits and inner '
+            "hyphens, a letter first (network interfaces carry the name, and the kernel keeps those short)"
+        )
+    if chain not in CHAINS:
+        raise unknown("chain", chain, CHAINS)
+    stem = f"{datacenter}-{CHAINS[chain]}"
+    return Names(
+        project=f"bcm-{datacenter}-{chain}",
+        domain=f"{datacenter}-{chain}.bcm",
+        network=f"{stem}-net",
+        uplink=f"{stem}-up",
+        builders=f"{stem}-bld",
+    )
+
+
+def ca_provider(chain: str) -> str:
+    """Who keeps the root key of an authority if nobody says: a hardware wallet where coins have a value."""
+    return "software" if chain == TOY_CHAIN else "trezor"
+
+
+def check_ca(option: str, provider: str, chain: str, software_chains: Collection[str]) -> None:
+    """Refuse keys of an authority in a file where coins have a value. Raises BcmError, which names the option."""
+    if provider == "software" and chain not in (TOY_CHAIN, *software_chains):
+        raise BcmError(
+            f"Chain {chain} needs a certificate authority on a hardware wallet, {option} is software: "
+            f"use chain {TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file"
+        )
+
+
+def stack_fault(name: str) -> str | None:
+    """What is wrong with the name of a stack, None if nothing is."""
+    if not _STACK.fullmatch(name):
+        return "use at most 32 lower-case letters, digits and inner hyphens, a letter first"
+    return "the name is taken, choose another one" if _RESERVED.fullmatch(name) else None
+
+
+def part_fault(name: str) -> str | None:
+    """What is wrong with the name of a service, volume or variable part, None if nothing is."""
+    if _PART.fullmatch(name):
+        return None
+    return "use at most 24 lower-case letters, digits and underscores, a letter first"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
+    """The error for a name that does not exist: with the nearest one that does, and all there are."""
+    names = list(known)
+    name = name[:80]
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
+    return BcmError(f'Unknown {what} "{name}": {hint}Known {what}s: {", ".join(names) or "none"}')
+
+
+def variable_prefix(stack: str) -> str:
+    """What the variables of a stack begin with."""
+    return stack.replace("-", "_")
+
+
+def volume_name(stack: str, volume: str) -> str:
+    return f"{stack}-{volume.replace('_', '-')}"
+
+
+def image_alias(stack: str, digest: str) -> str:
+    return f"bcm/{stack}/{digest[:12]}"

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The identity of a data center: a random number, kept beside its secrets, which its endpoint remembers.
+
+The project at the endpoint also remembers which files of secrets the data center was made with, so that none is made
+a second time in silence.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._base import names
+from .._base.disk import private, put, told
+from .._base.errors import BcmError
+from .._ca.authority_files import AuthorityFiles as Certificates
+from .._lxd import lease
+from .._tor.services_file import Store as Onions
+
+if TYPE_CHECKING:
+    from .._lxd.client import Client
+
+IDENTITY_MARK, KEPT_MARK, ONIONS_MARK = "user.bcm.identity", "user.bcm.kept", "user.bcm.onions"
+_IDENTITY = re.compile(r"[0-9a-f]{32}")
+_SHORT = 8
+
+
+def identity_of(datacenter: str, chain: str, directory: Path) -> Identity:
+    """That of a data center whose secrets are in a directory."""
+    return Identity(directory, chain, f"Data center {datacenter} ({chain})")
+
+
+def claim(
+    client: Client,
+    options: Mapping[str, Any],
+    datacenter: str,
+    chain: str,
+    directory: Path,
+    *,
+    run: int | None,
+    abandoned: str | None = None,
+) -> str:
+    """Hold the lock of a data center for as long as the process ``run`` lives, if there is one; its identity.
+
+    ``options`` are those that ``client`` was made with. Raises BcmError if another run holds it, or if it was made with
+    other secrets.
+    """
+    identity = identity_of(datacenter, chain, directory)
+    project = names.datacenter_names(datacenter, chain).project
+
+    def known() -> str:
+        found = client.find(f"/1.0/projects/{project}", project=False) or {"config": {}}
+        return identity.known(found["config"], abandoned, client.endpoint.name)
+
+    result = known()
+    if run is not None:
+        lease.hold(options, f"{project}-lock", identity.title, run)
+        known()  # whoever held it until now may have made the data center
+    return result
+
+
+class Identity:
+    """The identity of the data center of a title, such as "Data center local (regtest)", on a chain."""
+
+    def __init__(self, directory: Path, chain: str, title: str) -> None:
+        self.path = directory / f"{chain}.identity"
+        self.title = title
+        certificates = Certificates(directory, chain)
+        #: what is kept -> its file
+        self._files = {
+            "secrets": directory / f"{chain}.json",
+            "certificates": certificates.public,
+            "keys": certificates.private,
+            "onions": Onions(directory, chain).path,
+        }
+
+    def read(self) -> str | None:
+        """What is kept; None if nothing is. Raises BcmError."""
+        try:
+            text = self.path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise BcmError(f"{self.path} cannot be read: {error}: put a copy of it back") from error
+        if not _IDENTITY.fullmatch(text):
+            raise BcmError(f"{self.path} is damaged, it holds no identity: put a copy of it back")
+        return text
+
+    def known(self, marks: Mapping[str, str], abandoned: str | None, where: str) -> str:
+        """The identity for a run on a project with these marks: what is kept, or a new one. Raises BcmError.
+
+        ``abandoned`` is the beginning of the identity that a person gives up, with all that belongs to it.
+        """
+        own, other = self.read(), marks.get(IDENTITY_MARK)
+        if other and abandoned:
+            if len(abandoned) < _SHORT or not other.startswith(abandoned):
+                raise BcmError(
+                    f"abandoned_identity is {abandoned}, but the identity of {self.title} at {where} begins with "
+                    f"{other[:_SHORT]}: nothing was changed, correct it or leave it out"
+                )
+            return secrets.token_hex(16) if own in (None, other) else own
+        if other and own != other:
+            has = f"has that of another one, {own[:_SHORT]}" if own else "has none"
+            raise self._fault(where, f"its identity there is {other[:_SHORT]}, and {self.path} {has}", other)
+        kept = marks.get(KEPT_MARK, "").split(",")
+        gone = [str(path) for name, path in self._files.items() if name in kept and not path.exists()]
+        if other and gone:
+            raise self._fault(where, f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone", other)
+        return own or secrets.token_hex(16)
+
+    def keep(self, identity: str) -> None:
+        """Write it, over one that was given up. Raises BcmError."""
+        with told(f"Identity in {self.path.parent}"):
+            private(self.path.parent)
+            put((self.path, f"{identity}\n", 0o600))
+
+    def _fault(self, where: str, fault: str, identity: str) -> BcmError:
+        return BcmError(
+            f"{self.title} exists at {where} with other secrets than those here: {fault}. "
+            f"Copy the folder {self.path.parent} from the machine that has it, or restore it from a backup; or give "
+            "the data center another name. To give up for ever its onion addresses, its root and its passwords, add "
+            f"-e abandoned_identity={identity[:_SHORT]}. Nothing was changed"
+        )

@@ -1,0 +1,173 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What has to be true of an endpoint before a plan is carried out; everything here only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from .._base import names
+from .._base.errors import BcmError
+from .._base.fields import size_in_bytes
+from .._lxd import host_rules
+from .._lxd.client import quoted
+from .._lxd.engine import check_owners, observe
+from .._lxd.resources import parse
+
+if TYPE_CHECKING:
+    from .._lxd.client import Client
+
+# API extension -> what a data center does with it
+_NEEDED = {
+    "projects_networks": "Sharing bridges among projects",
+    "network_bridge_acl": "An access list on a bridge",
+    "instance_nic_bridged_port_isolation": "Keeping instances apart on a bridge",
+    "container_nic_ipfilter": "Holding an instance to its address",
+}
+
+# What an instance writes outside of its volumes; its image is shared with the pool's copy.
+_ROOT_BYTES = 256 * 2**20
+
+
+def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the server, the pool and the host; the client's project is the plan's.
+
+    Raises BcmError or LxdError for what stands in the plan's way.
+    """
+    environment = client.server["environment"]
+    for extension, what in _NEEDED.items():
+        client.require(extension, what)
+    facts: dict[str, Any] = {"server": {"name": environment["server"], "version": environment["server_version"]}}
+    warnings: list[str] = []
+    # none if there is no such project yet
+    instances = client.find("/1.0/instances", recursion=1) or []
+    if plan["state"] in ("present", "restarted"):
+        _check_owners(client, plan)
+        facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
+        _check_subnets(client, plan)
+    vanished, facts["lost"] = _lost(client, plan, instances)
+    if vanished:
+        warnings.append(
+            f"The host lost the bridge {', '.join(vanished)}, which a run sets up again, and restarts the instances on "
+            "it: see which program deletes its network interfaces"
+        )
+    elif facts["lost"]:
+        warnings.append(
+            f"The host lost the rules that LXD made for {', '.join(facts['lost'])}, which a run puts back: "
+            "see which program flushes its firewall"
+        )
+    return {**facts, "warnings": warnings} if warnings else facts
+
+
+def _check_owners(client: Client, plan: Mapping[str, Any]) -> None:
+    """Refuse to take over what bears the plan's names and is somebody else's. Raises LxdError."""
+    named = {"kind", "name", "project", "pool", "owner"}
+    items = {}
+    for item in (*plan["foundation"], *plan["resources"]):
+        if item["state"] != "absent":
+            wanted = parse({key: value for key, value in item.items() if key in named})
+            items[wanted.project, wanted.reference] = wanted
+    check_owners(observe(client, list(items.values())))
+
+
+def _lost(
+    client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """The bridges that do not exist on the host, and all networks that have to be set up again.
+
+    Whether the host has the rules of the networks is tried from one instance on each member. The network on which that
+    is tried comes last, so that a run that is killed in between leaves the next one something to find.
+    """
+    network = plan["network"]
+    tried = {
+        item["location"]: item["name"]
+        for item in instances
+        if item["status"] == "Running" and item["devices"].get("eth0", {}).get("network") == network["name"]
+    }
+    if not tried:
+        return [], []
+    there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
+    ours = [plan[key]["name"] for key in ("uplink", "builders", "network") if plan[key]["name"] in there]
+    vanished = [name for name in ours if client.find(f"/1.0/networks/{quoted(name)}/state", project="default") is None]
+    if not vanished and not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
+        return [], []
+    return vanished, ours
+
+
+def _check_pool(
+    client: Client, plan: Mapping[str, Any], instances: Container[str], warnings: list[str]
+) -> dict[str, Any]:
+    name = plan["storage_pool"]
+    pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=False)}
+    if name not in pools:
+        raise BcmError(f"{names.unknown('storage pool', name, list(pools))} (bcm_storage_pool says which to use)")
+    if pools[name].get("driver") == "dir":
+        warnings.append(
+            f'Storage pool "{name}" is a directory, where LXD may not be able to hold anybody to a size: one instance '
+            "could fill it for all; choose one of zfs, btrfs or lvm with bcm_storage_pool"
+        )
+    pool = f"/1.0/storage-pools/{quoted(name)}"
+    volumes = {item["name"] for item in client.find(f"{pool}/volumes/custom", recursion=1) or ()}
+    sizes = {
+        item["name"]: size_in_bytes(item["config"]["size"])
+        for item in plan["resources"]
+        if item["kind"] == "storage_volume" and item["name"] not in volumes
+    }
+    needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan["instances"])
+    space = client.get(f"{pool}/resources", project=False)["space"]
+    free = space["total"] - space["used"]
+    # a pool that cannot tell its size says 0
+    if space["total"] and needed > free:
+        largest = sorted(sizes, key=lambda volume: sizes[volume], reverse=True)[:3]
+        which = ", ".join(f"{volume} {_human(sizes[volume])}" for volume in largest)
+        raise BcmError(
+            f'Storage pool "{name}" has {_human(free)} free, {_human(needed)} needed'
+            f"{f' (mostly {which})' if which else ''}: make room, choose another pool with bcm_storage_pool, "
+            "or ask for less with <stack>_<volume>_size"
+        )
+    return {"name": name, "free": free, "needed": needed}
+
+
+def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
+    networks = {item["name"]: item for item in client.get("/1.0/networks", recursion=1, project="default")}
+    new: list[IPv4Network] = []
+    for wanted in (plan["network"], plan["uplink"], plan["builders"]):
+        subnet = IPv4Network(wanted["subnet"])
+        config = networks[wanted["name"]]["config"] if wanted["name"] in networks else None
+        if wanted is plan["builders"] and not new:
+            # it comes and goes within the /20 of the others
+            continue
+        if config is None or config.get("ipv4.address") != f"{wanted['gateway']}/{subnet.prefixlen}":
+            new.append(subnet)
+    ours = [plan[key]["name"] for key in ("network", "uplink", "builders")]
+    # once our bridges are there, nothing new can be in their way
+    for other in networks.values() if new else ():
+        if other["name"] in ours or other["type"] == "loopback":
+            continue
+        for taken in _subnets_of(client, other):
+            for subnet in new:
+                if taken.overlaps(subnet):
+                    raise BcmError(
+                        f"Subnet {subnet} of data center {plan['datacenter']} is taken on {client.endpoint.name}: "
+                        f'"{other["name"]}" has {taken}; set bcm_subnet to a free private /20'
+                    )
+
+
+def _subnets_of(client: Client, network: Mapping[str, Any]) -> Iterator[IPv4Network]:
+    if network["managed"]:
+        address = network["config"].get("ipv4.address", "none")
+        if "/" in address:
+            yield IPv4Network(address, strict=False)
+        return
+    state = client.find(f"/1.0/networks/{quoted(network['name'])}/state", project="default") or {}
+    for address in state.get("addresses") or ():
+        if address["family"] == "inet":
+            yield IPv4Network(f"{address['address']}/{address['netmask']}", strict=False)
+
+
+def _human(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

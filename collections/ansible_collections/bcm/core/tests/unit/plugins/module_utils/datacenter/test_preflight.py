@@ -1,0 +1,257 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import preflight
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import check
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound, Unsupported
+
+GIB = 2**30
+MARKED = {"user.bcm.datacenter": "local"}
+
+
+class FakeClient:
+    """An endpoint as a mapping of paths to answers."""
+
+    def __init__(self, answers: dict[str, Any], extensions: list[str] | None = None) -> None:
+        self.answers = {**ENDPOINT, **answers}
+        self.extensions = list(preflight._NEEDED) if extensions is None else extensions
+        self.asked: list[str] = []
+        self.endpoint = SimpleNamespace(name="/run/x")
+        self.server = {"environment": {"server": "lxd", "server_version": "5.0.2"}}
+
+    def require(self, extension: str, what: str) -> None:
+        if extension not in self.extensions:
+            raise Unsupported(f"{what} needs {extension}")
+
+    def get(self, path: str, **_params: Any) -> Any:
+        self.asked.append(path)
+        if path not in self.answers:
+            raise NotFound("Not found")
+        return self.answers[path]
+
+    def read(self, path: str, **params: Any) -> tuple[Any, None]:
+        return self.get(path, **params), None
+
+    def find(self, path: str, **params: Any) -> Any:
+        return self.get(path, **params) if path in self.answers else None
+
+
+ENDPOINT: dict[str, Any] = {
+    "/1.0/storage-pools": [{"name": "default"}, {"name": "fast"}],
+    "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 4 * GIB}},
+    "/1.0/networks": [],
+}
+
+
+def _wanted(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "state": "present", "project": "p", "owner": MARKED, **more}
+
+
+PLAN: dict[str, Any] = {
+    "datacenter": "local",
+    "state": "present",
+    "project": "bcm-local-regtest",
+    "storage_pool": "default",
+    "network": {"name": "local-r-net", "subnet": "10.80.16.0/21", "gateway": "10.80.16.1"},
+    "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
+    "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},
+    "instances": {"tor": {}, "bitcoind": {}},
+    "foundation": [_wanted("network", "local-r-bld", project="default")],
+    "resources": [
+        _wanted("storage_volume", "tor-data", pool="default", config={"size": "1GiB"}),
+        _wanted("storage_volume", "bitcoind-data", pool="default", config={"size": "4GiB"}),
+        _wanted("instance", "tor"),
+        _wanted("network_acl", "local-r-net", project="default"),
+        _wanted("network", "local-r-net", project="default"),
+        _wanted("network", "local-r-up", project="default"),
+        {**_wanted("network", "local-r-bld", project="default"), "state": "absent"},
+    ],
+}
+
+
+def test_facts() -> None:
+    assert check(FakeClient({}), PLAN) == {
+        "server": {"name": "lxd", "version": "5.0.2"},
+        "pool": {"name": "default", "free": 6 * GIB, "needed": 5.5 * GIB},
+        "lost": [],
+    }
+
+
+def test_a_pool_that_may_hold_nobody_to_a_size() -> None:
+    pools = {"/1.0/storage-pools": [{"name": "default", "driver": "dir"}]}
+    (warning,) = check(FakeClient(pools), PLAN)["warnings"]
+    assert warning.startswith('Storage pool "default" is a directory, where LXD may not be able to hold anybody')
+    assert "warnings" not in check(FakeClient({"/1.0/storage-pools": [{"name": "default", "driver": "zfs"}]}), PLAN)
+
+
+def test_an_extension_is_missing() -> None:
+    with pytest.raises(Unsupported, match="An access list on a bridge needs network_bridge_acl"):
+        check(FakeClient({}, [name for name in preflight._NEEDED if name != "network_bridge_acl"]), PLAN)
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_the_way_down_needs_no_room(state: str) -> None:
+    client = FakeClient({"/1.0/storage-pools": []})
+    assert set(check(client, {**PLAN, "state": state})) == {"server", "lost"}
+    assert client.asked == []
+
+
+def test_unknown_pool() -> None:
+    with pytest.raises(BcmError) as caught:
+        check(FakeClient({}), {**PLAN, "storage_pool": "defalt"})
+    assert str(caught.value) == (
+        'Unknown storage pool "defalt": did you mean "default"? Known storage pools: default, fast '
+        "(bcm_storage_pool says which to use)"
+    )
+
+
+def test_a_pool_that_is_too_small() -> None:
+    full = {"/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 8.8 * GIB}}}
+    with pytest.raises(BcmError) as caught:
+        check(FakeClient(full), PLAN)
+    assert str(caught.value) == (
+        'Storage pool "default" has 1.2 GiB free, 5.5 GiB needed (mostly bitcoind-data 4.0 GiB, tor-data 1.0 GiB): '
+        "make room, choose another pool with bcm_storage_pool, or ask for less with <stack>_<volume>_size"
+    )
+
+
+def test_what_is_there_needs_no_room() -> None:
+    there = {
+        "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 9.9 * GIB}},
+        "/1.0/storage-pools/default/volumes/custom": [
+            {"name": "tor-data", "config": MARKED}, {"name": "bitcoind-data", "config": MARKED},
+        ],
+        "/1.0/instances": [_instance("tor", status="Stopped"), _instance("bitcoind", status="Stopped")],
+    }
+    assert check(FakeClient(there), PLAN)["pool"]["needed"] == 0
+
+
+def _instance(
+    name: str, status: str = "Running", location: str = "none", network: str = "local-r-net"
+) -> dict[str, Any]:
+    devices = {"eth0": {"network": network}}
+    return {"name": name, "status": status, "location": location, "devices": devices, "config": MARKED}
+
+
+@pytest.mark.parametrize("lost", [["two"], ["one", "two"], []])
+def test_rules_that_a_host_has_lost(lost: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of one instance on each member. What an instance is answered is tried on real ones elsewhere."""
+    asked: list[tuple[str, str]] = []
+
+    def tried(_client: FakeClient, instance: str, host: str) -> bool:
+        asked.append((instance, host))
+        return instance in lost
+
+    monkeypatch.setattr(preflight.host_rules, "lost", tried)
+    instances = [
+        _instance("one", location="a"),
+        _instance("off", status="Stopped", location="c"),
+        _instance("two", location="b"),
+        _instance("elsewhere", location="d", network="other"),
+    ]
+    networks = [_bridge(name, "10.80.16.1/21", **MARKED) for name in ("local-r-net", "local-r-up", "other")]
+    states = {f"/1.0/networks/{item['name']}/state": {} for item in networks}
+    there = {"/1.0/instances": instances, "/1.0/networks": networks, **states}
+    facts = check(FakeClient(there), {**PLAN, "state": "absent"})
+    assert facts["lost"] == (["local-r-up", "local-r-net"] if lost else [])
+    assert ("warnings" in facts) == bool(lost)
+    assert set(asked) <= {("one", "10.80.16.1"), ("two", "10.80.16.1")}
+
+
+def test_a_bridge_that_the_host_has_lost() -> None:
+    """All networks are set up again: what an instance without its bridge is answered says nothing of the rules."""
+    there = {
+        "/1.0/instances": [_instance("one")],
+        "/1.0/networks": [_bridge(name, "10.80.16.1/21", **MARKED) for name in ("local-r-net", "local-r-up")],
+        "/1.0/networks/local-r-up/state": {},
+    }
+    facts = check(FakeClient(there), {**PLAN, "state": "absent"})
+    assert facts["lost"] == ["local-r-up", "local-r-net"]
+    assert facts["warnings"][0].startswith("The host lost the bridge local-r-net, which a run sets up again, and ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "label"),
+    [
+        ("/1.0/network-acls/local-r-net", {}, "network acl local-r-net"),
+        ("/1.0/storage-pools/default/volumes/custom", {"name": "tor-data"}, "storage volume default/tor-data"),
+        ("/1.0/instances/tor", {"name": "tor", "status": "Running"}, "instance tor"),
+    ],
+)
+def test_what_is_somebody_elses_is_refused_before_anything_is_changed(path: str, body: Any, label: str) -> None:
+    for config in ({}, {"user.bcm.datacenter": "other"}):
+        theirs = {**body, "config": config}
+        answers = {path: [theirs] if path.endswith("custom") else theirs}
+        with pytest.raises(LxdError, match=f"^{label}: there already, without the marks user.bcm.datacenter=local"):
+            check(FakeClient(answers), PLAN)
+
+
+def test_a_pool_that_cannot_tell_its_size() -> None:
+    silent = {"/1.0/storage-pools/default/resources": {"space": {"total": 0, "used": 0}}}
+    assert check(FakeClient(silent), PLAN)["pool"]["free"] == 0
+
+
+def _bridge(name: str, address: str, **config: str) -> dict[str, Any]:
+    return {"name": name, "managed": True, "type": "bridge", "config": {"ipv4.address": address, **config}}
+
+
+@pytest.mark.parametrize(
+    ("networks", "complaint"),
+    [
+        (
+            [_bridge("lxdbr0", "10.80.20.1/24")],
+            'Subnet 10.80.16.0/21 .* is taken on /run/x: "lxdbr0" has 10.80.20.0/24',
+        ),
+        ([_bridge("wide", "10.80.0.1/16")], '"wide" has 10.80.0.0/16; set bcm_subnet to a free private /20'),
+        ([_bridge("up", "10.80.24.9/30")], "Subnet 10.80.24.0/24 of data center local is taken"),
+        ([_bridge("bld", "10.80.25.9/30")], "Subnet 10.80.25.0/24 of data center local is taken"),
+        ([_bridge("local-r-bld", "10.80.25.1/24")], "network local-r-bld: there already, without the marks"),
+        ([{"name": "tun0", "managed": False, "type": "unknown", "config": {}}], '"tun0" has 10.80.16.8/29'),
+        ([_bridge("local-r-net", "10.80.16.1/21")], "network local-r-net: there already, without the marks"),
+        (
+            [_bridge("local-r-up", "10.1.0.1/24", **MARKED), _bridge("x", "10.80.24.1/24")],
+            'Subnet 10.80.24.0/24 .* "x" has',
+        ),
+    ],
+)
+def test_a_subnet_that_is_taken(networks: list[dict[str, Any]], complaint: str) -> None:
+    addresses = [
+        {"family": "inet6", "address": "fe80::1", "netmask": "64"},
+        {"family": "inet", "address": "10.80.16.9", "netmask": "29"},
+    ]
+    answers = {"/1.0/networks": networks, "/1.0/networks/tun0/state": {"addresses": addresses}}
+    with pytest.raises(BcmError, match=complaint):
+        check(FakeClient(answers), PLAN)
+
+
+def test_other_subnets_do_not_matter() -> None:
+    networks = [
+        {"name": "lo", "managed": False, "type": "loopback", "config": {}},
+        {"name": "eth0", "managed": False, "type": "physical", "config": {}},
+        _bridge("lxdbr0", "10.80.32.1/20"),
+        _bridge("quiet", "none"),
+        _bridge("new", "auto"),
+    ]
+    addresses = [{"family": "inet", "address": "192.168.1.9", "netmask": "24"}]
+    answers = {"/1.0/networks": networks, "/1.0/networks/eth0/state": {"addresses": addresses}}
+    check(FakeClient(answers), PLAN)
+
+
+def test_bridges_that_are_there_are_not_looked_at_again() -> None:
+    networks = [
+        _bridge("local-r-net", "10.80.16.1/21", **MARKED),
+        _bridge("local-r-up", "10.80.24.1/24", **MARKED),
+        {"name": "eth0", "managed": False, "type": "physical", "config": {}},
+    ]
+    client = FakeClient({"/1.0/networks": networks})
+    check(client, PLAN)
+    assert "/1.0/networks/eth0/state" not in client.asked
