@@ -130,7 +130,10 @@ def allowed(question: str, yes: bool, remedy: str) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise BcmError(f"Not allowed to do that by myself without a terminal: {remedy}, or run this again with --yes")
+        raise BcmError(
+            f"Cannot ask for confirmation: standard input is not a terminal. "
+            f"Either {remedy}, or run this again with --yes"
+        )
     print(f"bcm: {question} [Y/n] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
         raise BcmError(f"Nothing was installed: {remedy}")

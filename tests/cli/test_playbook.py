@@ -220,7 +220,7 @@ def test_no_lxd_and_not_allowed_to_install_it(checkout: Checkout, tmp_path: Path
     done = checkout.bcm("stack", "start", "electrum", PATH=str(tmp_path))
     assert done.returncode == 1
     assert "missing: lxd, which runs the containers" in done.stderr
-    assert re.search(r"without a terminal: type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
+    assert re.search(r"Either type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
 
 
 def test_an_endpoint_that_does_not_answer(checkout: Checkout) -> None:
