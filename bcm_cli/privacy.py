@@ -23,8 +23,8 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
-from ansible_collections.bcm.core.plugins.module_utils._tor import look
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
+from ansible_collections.bcm.core.plugins.module_utils._tor.observe import observe_tor
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
 
 from . import lxd_setup, onion
@@ -415,7 +415,7 @@ def _carried(scene: Scene) -> dict[str, Any] | None:
     port = scene.catalogue[onion.TOR].services["socks"].ports[scene.site.request.chain]
     try:
         with Instance(scene.client, onion.TOR) as host:
-            return look.looked(host, (scene.address(onion.TOR), port), scene.services)
+            return observe_tor(host, (scene.address(onion.TOR), port), scene.services)
     except BcmError as error:
         return {"network": False, "services": [], "faults": [str(error)], "socks": port}
 

@@ -10,7 +10,7 @@ import dataclasses
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._tor.look import looked
+from ansible_collections.bcm.core.plugins.module_utils._tor.observe import observe_tor
 from tests.tor.test_network import Machine, service, target  # noqa: F401  a fixture
 from tests.tornet import TorNetwork, free_port
 
@@ -36,7 +36,7 @@ def test_what_tor_carries_and_which_services_answer(tor_network: TorNetwork, tar
 
     # twice: the key that tor was given is forgotten
     for _number in range(2):
-        found = looked(machine, ("127.0.0.1", port), services.values(), layout=machine.layout)
+        found = observe_tor(machine, ("127.0.0.1", port), services.values(), layout=machine.layout)
         assert (found["network"], found["bootstrap"]) == (True, "100 % (Done)")
         assert min(found["read"], found["written"], found["circuits"]) > 0
         assert all(guard.startswith("127.0.0.1:") for guard in found["guards"])
@@ -55,7 +55,7 @@ def test_what_tor_carries_and_which_services_answer(tor_network: TorNetwork, tar
         }
     machine.tor.stop()
     with pytest.raises(BcmError, match=r"^In instance tor tor is not running: nothing answers at .*/control: see"):
-        looked(machine, ("127.0.0.1", port), (), layout=machine.layout)
+        observe_tor(machine, ("127.0.0.1", port), (), layout=machine.layout)
 
 
 def test_without_the_network(tor_network: TorNetwork, target: str) -> None:  # noqa: F811
@@ -64,7 +64,7 @@ def test_without_the_network(tor_network: TorNetwork, target: str) -> None:  # n
     machine.tor.control().close()
     web = service("web", target, "alice")
     machine.deploy(web)
-    found = looked(machine, ("127.0.0.1", 9), [web], layout=machine.layout)
+    found = observe_tor(machine, ("127.0.0.1", 9), [web], layout=machine.layout)
     assert (found["network"], found["faults"]) == (False, [])
     assert [item["state"] for item in found["services"]] == ["not published: tor does not use the network"]
     machine.tor.stop()

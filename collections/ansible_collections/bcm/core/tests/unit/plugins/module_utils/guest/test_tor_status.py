@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._tor.look import _state
+from ansible_collections.bcm.core.plugins.module_utils._guest.tor_status import _state
 
 NO_KEY = 0xF4
 

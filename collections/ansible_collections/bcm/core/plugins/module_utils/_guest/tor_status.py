@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a tor carries, and whether its onion services answer from outside: asked of itself, where it runs.
+"""What a tor says of itself, and whether its onion services answer from outside; runs where tor runs.
 
 A connection to an onion service goes through the network also if the tor that asks is the one that serves, so that
-what is seen here is what others see. `look` and what it calls run there, with nothing but Python's standard library.
+what is seen here is what others see. Needs nothing but Python's standard library.
 """
 
 from __future__ import annotations
@@ -16,18 +16,12 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._guest import tor_control
+from . import tor_control
 
-if TYPE_CHECKING:
-    from .deploy import Host
-    from .services import Layout, Service
-
-_SOON = 60.0  # seconds for what waits for nothing
-_CONNECT = 60.0  # seconds for a connection to an onion service, its descriptor fetched
-#: answers of tor's SOCKS port (RFC 1928, section 6; those from 0xF0 on with ExtendedErrors, socks-extensions.txt)
+CONNECT = 60.0  # seconds for a connection to an onion service, its descriptor fetched
+# answers of tor's SOCKS port (RFC 1928, section 6; those from 0xF0 on with ExtendedErrors, socks-extensions.txt)
 _CONNECTED, _NO_KEY = 0x00, 0xF4
 _ANSWERS = {
     0x01: "what is behind it does not answer, or tor cannot connect",
@@ -42,64 +36,10 @@ _ANSWERS = {
     0xF6: "it is no address of an onion service",
     0xF7: "it did not answer in time",
 }
-# Runs two files of this folder as a package, in a Python that has only them.
-_LOADER = """
-import json, sys, types
-request = json.load(sys.stdin)
-package = sys.modules["tor"] = types.ModuleType("tor")
-package.__path__ = []
-for name, text in request.pop("sources").items():
-    module = types.ModuleType(f"tor.{name}")
-    module.__package__ = "tor"
-    sys.modules[f"tor.{name}"] = module
-    setattr(package, name, module)
-    exec(compile(text, name, "exec"), module.__dict__)
-json.dump(sys.modules["tor.look"].look(request), sys.stdout)
-"""
 
 
-# -- on the controller ------------------------------------------------------------------------------------------------
-
-
-def looked(
-    host: Host, socks: tuple[str, int], services: Iterable[Service], *, layout: Layout | None = None
-) -> dict[str, Any]:
-    """What tor in a host says, and what became of its onion services; ``socks`` is where it is a proxy.
-
-    A service with clients is tried without a key, and then with that of one of them, which tor has for that moment.
-    """
-    from .._base.errors import BcmError
-    from .deploy import answered
-    from .services import LAYOUT
-
-    folder = Path(__file__).parent
-    known = list(services)
-    request = {
-        "sources": {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in ("control", "look")},
-        "control": (layout or LAYOUT).control,
-        "socks": list(socks),
-        "services": [
-            {
-                "service": service.name,
-                "address": service.key.address,
-                "port": min(service.ports),
-                "key": next((key.control_text for _name, key in sorted(service.clients.items())), None),
-                "authorization": service.authorization,
-            }
-            for service in known
-        ],
-    }
-    answer = answered(host, _LOADER, request, _SOON + 2 * _CONNECT)
-    if "error" in answer:
-        raise BcmError(f"In instance {host.name} {answer['error']}: see with systemctl status tor whether it runs")
-    return answer
-
-
-# -- where tor runs ---------------------------------------------------------------------------------------------------
-
-
-def look(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a request of `looked`."""
+def main(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a request of `observe_tor`, which is on the controller."""
     try:
         with tor_control.connected(request["control"]) as session:
             found = _facts(session)
@@ -214,7 +154,7 @@ def _tried(request: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) ->
 def _connect(socks: tuple[str, int], address: str, port: int) -> int:
     """The answer to a request to connect (RFC 1928, sections 3 to 6)."""
     try:
-        with socket.create_connection(socks, _CONNECT) as connection:
+        with socket.create_connection(socks, CONNECT) as connection:
             connection.sendall(b"\x05\x01\x00")
             if connection.recv(2) != b"\x05\x00":
                 return 0x01
