@@ -45,10 +45,6 @@ from . import setup
 _CURVE = "ed25519"
 # Of stock trezor-gpg, too: the same seed, passphrase and user ID make the same key again, to the last byte.
 _CREATED = 0
-_ANOTHER = (
-    "the Trezor with this passphrase has another key than {}: it is the wrong passphrase or another device; "
-    "nothing was signed or decrypted, run it again with the right ones"
-)
 #: GPG_ERR_CANCELED of gpg-agent
 _CANCELLED = b"ERR 67108963 Operation cancelled <bcm>"
 
@@ -163,7 +159,7 @@ class _Pinned(ssh.JustInTimeConnection):
         (line,) = client.export_public_keys([identity])
         if line.split()[:2] != self.public_keys()[0].split()[:2]:
             client.device.forget()
-            raise BcmError(_ANOTHER.format(f"the SSH key of {identity.identity_dict['host']}"))
+            raise _wrong_key(f"the SSH key of {identity.identity_dict['host']}")
         return bytes(client.sign_ssh_challenge(blob, identity))
 
 
@@ -226,7 +222,7 @@ class _Gpg(gpg_agent.Handler):
             return gpg_agent.Handler.get_identity.__wrapped__(self, keygrip)
         except KeyError:
             self.client.device.forget()
-            raise BcmError(_ANOTHER.format("the OpenPGP key of this data center")) from None
+            raise _wrong_key("the OpenPGP key of this data center") from None
 
     def pksign(self, conn: socket.socket) -> None:
         with _told():
@@ -275,10 +271,21 @@ def _serve(device: Device, path: str, talk: Callable[[socket.socket], None]) -> 
             listening = stack.enter_context(server.unix_domain_socket_server(path))
             os.chmod(path, 0o600)
         except OSError as error:
-            raise BcmError(f"The agent cannot listen at {path}: {error}: choose a shorter path for it") from error
+            raise BcmError(
+                "The agent", f"cannot listen at {path}: {error}", "choose a shorter path for it", code="io_error"
+            ) from error
         threading.Thread(target=accept, args=(listening,), daemon=True).start()
         _answer(ready=True)
         device.run()
+
+
+def _wrong_key(key: str) -> BcmError:
+    return BcmError(
+        "the Trezor with this passphrase",
+        f"has another key than {key}: it is the wrong passphrase or another device;",
+        "nothing was signed or decrypted, run it again with the right ones",
+        code="wrong_key",
+    )
 
 
 def _say(text: str) -> None:
@@ -319,7 +326,7 @@ def main(words: list[str]) -> None:
         try:
             commands[words[0]](Path(folder) / "session", *words[1:])
         except BcmError as error:
-            _answer(fault=str(error))
+            _answer(fault=error.sent)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,12 @@ def verify(args: argparse.Namespace) -> int:
     if rows or not missing:
         answer(rows, args.json)
     if missing:
-        raise BcmError(f"The store has nothing of {', '.join(sorted(missing))}: type `bcm artifact fetch` first")
+        raise BcmError(
+            "The store",
+            f"has nothing of {', '.join(sorted(missing))}",
+            "type `bcm artifact fetch` first",
+            code="not_ready",
+        )
     return 0 if all(row["verified"] for row in rows) else 1
 
 
@@ -122,7 +127,7 @@ def take(args: argparse.Namespace) -> int:
     """Take into the store what such a folder has, and verify it again."""
     folder = Path(args.folder).expanduser().absolute()
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder: name one that `bcm artifact export` wrote")
+        raise UsageError(folder, "is no folder", "name one that `bcm artifact export` wrote")
     args.source = str(folder)
     with working(args) as found:
         wanted = needed(args.datacenter, args.stacks, None)
@@ -130,7 +135,7 @@ def take(args: argparse.Namespace) -> int:
         missing = set(args.stacks) - {release.stack for release, _keys in there}
         if missing or not there:
             what = ", ".join(sorted(missing)) or "what this data center needs"
-            raise BcmError(f"{folder} has nothing of {what} in the pinned version: export it again")
+            raise BcmError(folder, f"has nothing of {what} in the pinned version", "export it again", code="not_found")
         told = [
             record if record["changed"] else found.verify(*one)
             for one, record in zip(there, found.present(there), strict=True)

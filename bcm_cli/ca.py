@@ -74,7 +74,10 @@ def init(args: argparse.Namespace) -> int:
         _good_root(book, seen)
     if book.root and args.generation not in (None, book.root.index):
         raise UsageError(
-            f"{seen.domain} has root g{book.root.index} already: `bcm ca rotate` begins the next generation"
+            seen.domain,
+            f"has root g{book.root.index} already",
+            "`bcm ca rotate` begins the next generation",
+            code="conflict",
         )
     if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
         setup.step(f"{seen.domain} has its authority already: nothing was changed")
@@ -195,7 +198,7 @@ def revoke(args: argparse.Namespace) -> int:
     _good_root(book, seen)
     reason = args.reason.replace("-", "_")
     if reason not in pki.REASONS:
-        raise UsageError(str(unknown("reason", args.reason, pki.REASONS)))
+        raise UsageError.of(unknown("reason", args.reason, pki.REASONS))
     meant = _meant(book, args.certificate, seen.now)
     if not meant:
         setup.step(f"{args.certificate} is revoked already, or has expired: nothing was changed")
@@ -274,7 +277,12 @@ def export(args: argparse.Namespace) -> int:
 
 def _there(book: Database, seen: Authority) -> Root:
     if book.root is None:
-        raise BcmError(f"There is no root of {seen.domain} yet: type `bcm ca init`")
+        raise BcmError(
+            f"There is no root of {seen.domain} yet",
+            remedy="type `bcm ca init`",
+            code="not_ready",
+            about=f"root of {seen.domain}",
+        )
     return book.root
 
 
@@ -283,8 +291,10 @@ def _good_root(book: Database, seen: Authority) -> None:
     end = root.certificate.not_valid_after_utc
     if end <= seen.now:
         raise BcmError(
-            f"Root g{root.index} of {seen.domain} has expired on {day(end)}, today is {day(seen.now)}: "
-            "set the clock if it is wrong, or type `bcm ca rotate`"
+            f"Root g{root.index} of {seen.domain}",
+            f"has expired on {day(end)}, today is {day(seen.now)}",
+            "set the clock if it is wrong, or type `bcm ca rotate`",
+            code="expired",
         )
 
 
@@ -306,47 +316,57 @@ def _announce(datacenter: DataCenter, foretold: Outcome, twice: str = "", unless
 
 def _check_name(name: str, datacenter: DataCenter) -> None:
     if not _NAME.fullmatch(name):
-        raise UsageError(f'"{name}" is no name of a certificate: use letters, digits, dots, hyphens and underscores')
+        raise UsageError(
+            f'"{name}"', "is no name of a certificate", "use letters, digits, dots, hyphens and underscores"
+        )
     if name in catalogue(datacenter):
-        raise UsageError(f'"{name}" is a stack, whose certificates the playbook keeps: choose another name')
+        raise UsageError(
+            f'"{name}"', "is a stack, whose certificates the playbook keeps", "choose another name", code="conflict"
+        )
     if name == _OWN:
-        raise UsageError(f"{_OWN}.crt is the root's: choose another name")
+        raise UsageError(f"{_OWN}.crt", "is the root's", "choose another name", code="conflict")
 
 
 def _check_days(days: int | None) -> None:
     try:
         check_days(LEAF if days is None else days)
     except BcmError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError.of(error) from error
 
 
 def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
     """What was asked for; for a name that is known and nothing else, what there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
-        raise UsageError("PKCS#12 holds a key, but that of a CSR is elsewhere: leave out --csr or --pkcs12")
+        raise UsageError("PKCS#12", "holds a key, but that of a CSR is elsewhere", "leave out --csr or --pkcs12")
     if known and not (args.names or args.usage or args.csr):
 
         def same(book: Database, keys: Container[str]) -> list[Want]:
             found = again(args.certificate, book, keys)
             if found.kept and args.pkcs12:
-                raise BcmError(f"The key of {found.name} is not in the vault, where PKCS#12 has to take it from")
+                raise BcmError(
+                    f"The key of {found.name}",
+                    "is not in the vault, where PKCS#12 has to take it from",
+                    code="not_found",
+                )
             return [replace(found, pkcs12=found.pkcs12 or args.pkcs12)]
 
         return same
     usage = args.usage or ["server"]
     if "server" in usage and not args.names:
-        raise UsageError(f"{args.certificate} is for a server, but has no names: add --name HOST, or --usage client")
+        raise UsageError(args.certificate, "is for a server, but has no names", "add --name HOST, or --usage client")
     csr = _csr(args.csr, args.certificate) if args.csr else None
     try:
         asked = want(args.certificate, args.names, usage, csr=csr, pkcs12=args.pkcs12)
     except BcmError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError.of(error) from error
     for name in asked.names:
         if not seen.scope.covers(name):
             raise UsageError(
-                f'"{name}" is outside of what may be certified ({seen.scope}): correct it, or add it to '
-                f"bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}"
+                f'"{name}"',
+                f"is outside of what may be certified ({seen.scope})",
+                f"correct it, or add it to bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}",
+                code="not_allowed",
             )
     return lambda book, keys: [asked]
 
@@ -357,9 +377,9 @@ def _csr(path: str, name: str) -> str:
         pki.read_csr_key(text, name)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is no PEM"
-        raise UsageError(f"{path} cannot be read: {said}: name a file with a CSR in PEM") from error
+        raise UsageError(path, f"cannot be read: {said}", "name a file with a CSR in PEM", code="io_error") from error
     except BcmError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError.of(error) from error
     return text
 
 
@@ -373,14 +393,16 @@ def _folder(name: str) -> Path:
         said = "it is not yours to write to"
     except OSError as error:
         said = error.strerror or str(error)
-    raise UsageError(f"{folder} cannot be used: {said}: name a folder that you may write to")
+    raise UsageError(folder, f"cannot be used: {said}", "name a folder that you may write to")
 
 
 def _refuse(paths: Sequence[Path]) -> None:
     if paths:
         raise BcmError(
-            f"{', '.join(map(str, paths))} would be replaced by another key: name another folder, or add --force; "
-            "no file was written"
+            ", ".join(map(str, paths)),
+            "would be replaced by another key",
+            "name another folder, or add --force; no file was written",
+            code="conflict",
         )
 
 
@@ -390,7 +412,9 @@ def _write(files: Files) -> None:
         put(*((path, content, mode) for path, (content, mode) in files.items()))
     except OSError as error:
         where = error.filename2 or error.filename or next(iter(files))
-        raise BcmError(f"{where} cannot be written: {error.strerror}: make room for it, and run it again") from error
+        raise BcmError(
+            where, f"cannot be written: {error.strerror}", "make room for it, and run it again", code="io_error"
+        ) from error
 
 
 def _placed(files: Files, args: argparse.Namespace) -> dict[str, Any]:
@@ -410,7 +434,7 @@ def _is_other(path: Path, content: str | bytes) -> bool:
 
 def _leaf(book: Database, name: str) -> Leaf:
     if name not in book.leaves:
-        raise UsageError(str(unknown("certificate", name, book.leaves)))
+        raise UsageError.of(unknown("certificate", name, book.leaves))
     return book.leaves[name]
 
 
@@ -421,7 +445,7 @@ def _meant(book: Database, text: str, now: datetime) -> list[int]:
     if not named and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in book.serials:
         named = [int(digits, 16)]
     if not named:
-        raise UsageError(str(unknown("certificate", text, dict.fromkeys(item.name for item in book.serials.values()))))
+        raise UsageError.of(unknown("certificate", text, dict.fromkeys(item.name for item in book.serials.values())))
     return [number for number in named if not book.serials[number].revoked and book.serials[number].end > now]
 
 

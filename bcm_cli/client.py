@@ -37,7 +37,12 @@ def main(argv: list[str]) -> int:
         if SESSION in os.environ:  # bcm runs Ansible, and has settled both, with what it was given
             datacenter.give({"bcm_ca_provider": "trezor", "bcm_ca_device": os.environ.get("TREZOR_PATH")})
         if datacenter.ca_provider != "trezor":
-            raise UsageError(f"Data center {name} has no vault, as bcm_ca_provider is not trezor: leave out --vault-id")
+            raise UsageError(
+                f"Data center {name}",
+                "has no vault, as bcm_ca_provider is not trezor",
+                "leave out --vault-id",
+                code="unsupported",
+            )
         # Ansible leaves its clients behind when it is interrupted, and this one would keep the device.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         print(password(datacenter, _say))

@@ -36,7 +36,7 @@ def get(args: argparse.Namespace) -> int:
     values = datacenter.settings(known)
     for key in args.keys:
         if key not in known:
-            raise UsageError(str(names.unknown("setting", key, known)))
+            raise UsageError.of(names.unknown("setting", key, known))
     if len(args.keys) == 1 and not args.json:
         print(cell(values.get(args.keys[0])))
         return 0
@@ -50,21 +50,21 @@ def put(args: argparse.Namespace) -> int:
     for setting in args.settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f'"{setting}" is no setting: write KEY=VALUE, such as chain=signet')
+            raise UsageError(f'"{setting}"', "is no setting", "write KEY=VALUE, such as chain=signet")
         wanted[key] = value
     name = wanted.get("datacenter")
     datacenter = DataCenter(args.datacenter or name)
     if name and name != datacenter.name:
-        raise UsageError(f'Data center {datacenter.name} is called as its folder: rename that to "{name}" first')
+        raise UsageError(f"Data center {datacenter.name}", "is called as its folder", f'rename that to "{name}" first')
     if name:
         # First of all, for nothing can be read from a folder that says it is another one.
         write(datacenter.group_vars, {"bcm_datacenter": wanted.pop("datacenter")})
     known = settings(datacenter)
     for key in wanted:
         if key not in known:
-            raise UsageError(str(names.unknown("setting", key, known)))
+            raise UsageError.of(names.unknown("setting", key, known))
     if "chain" in wanted and wanted["chain"] not in names.CHAINS:
-        raise UsageError(str(names.unknown("chain", wanted["chain"], names.CHAINS)))
+        raise UsageError.of(names.unknown("chain", wanted["chain"], names.CHAINS))
     lines = {known[key]: value for key, value in wanted.items()}
     if wanted.get("chain", names.TOY_CHAIN) != names.TOY_CHAIN:
         lines = {**_best_sources(datacenter, lines), **lines}
@@ -94,7 +94,9 @@ def write(path: Path, settings: dict[str, str]) -> None:
         if found is None:
             text += ("" if text.endswith("\n") else "\n") + line + "\n"
         elif found["more"] or found["value"].startswith(("|", ">", "&", "!")):
-            raise BcmError(f"{path}: {key} stands there over several lines: change it with an editor")
+            raise BcmError(
+                f"{path}:", f"{key} stands there over several lines", "change it with an editor", code="unsupported"
+            )
         else:
             text = text[: found.start()] + line + (found["comment"] or "") + text[found.end() :]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,8 @@ _PROVIDERS = ("trezor", "software")
 class UsageError(BcmError):
     """Something a person typed names nothing: exit status 2."""
 
+    code = "usage"
+
 
 def current() -> str:
     """The name of the data center that is meant when none is given."""
@@ -40,7 +42,7 @@ def current() -> str:
     except FileNotFoundError:
         return "local"
     except (OSError, ValueError, KeyError) as error:
-        raise BcmError(f"{CURRENT} is damaged: type `bcm config set datacenter=NAME`") from error
+        raise BcmError(CURRENT, "is damaged", "type `bcm config set datacenter=NAME`", code="damaged") from error
 
 
 def names() -> list[str]:
@@ -56,7 +58,7 @@ class DataCenter:
         # Ansible reads it once, as it is imported, and without this that of the directory where a command is typed.
         os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         if self.name not in names():
-            raise UsageError(str(unknown("data center", self.name, names())))
+            raise UsageError.of(unknown("data center", self.name, names()))
 
     @cached_property
     def _loader(self) -> Any:
@@ -81,12 +83,14 @@ class DataCenter:
             templar = Templar(loader=loader, variables=VariableManager(loader, inventory).get_vars(host=host))
             said = templar.template(templar.available_variables.get("bcm_datacenter", "local"))
         except AnsibleError as error:
-            raise BcmError(f"{self.inventory}: {error}") from error
+            raise BcmError(f"{self.inventory}:", error, code="invalid_value") from error
         if said != self.name:
             # Two folders for one data center would each undo what the other did.
             raise BcmError(
-                f"{self.group_vars} says bcm_datacenter: {said}, which is another folder: "
-                f"type `bcm -d {self.name} config set datacenter={self.name}`"
+                self.group_vars,
+                f"says bcm_datacenter: {said}, which is another folder",
+                f"type `bcm -d {self.name} config set datacenter={self.name}`",
+                code="invalid_value",
             )
         return templar
 
@@ -98,8 +102,9 @@ class DataCenter:
             given = str(self.variable(name, "")) if name in variables else meant
             if given != meant:
                 raise UsageError(
-                    f"{name} is given as {given}, but data center {self.name} ({chain}) is meant: leave it out, and "
-                    "name another data center with -d, or change the setting with `bcm config set`"
+                    name,
+                    f"is given as {given}, but data center {self.name} ({chain}) is meant",
+                    "leave it out, and name another data center with -d, or change the setting with `bcm config set`",
                 )
 
     def variable(self, name: str, default: Any = None) -> Any:
@@ -110,7 +115,7 @@ class DataCenter:
             value = self._templar.available_variables.get(name)
             return default if value is None else self._templar.template(value)
         except AnsibleError as error:
-            raise BcmError(f"{self.inventory}: {name}: {error}") from error
+            raise BcmError(f"{self.inventory}:", f"{name}: {error}", code="invalid_value") from error
 
     def settings(self, variables: dict[str, str]) -> dict[str, Any]:
         """Those of some settings (key -> variable) that the inventory gives a value."""
@@ -139,7 +144,7 @@ class DataCenter:
         """Where the root key is: "trezor", or "software", which means a file."""
         said = str(self.variable("bcm_ca_provider", ca_provider(self.chain)))
         if said not in _PROVIDERS:
-            raise BcmError(f"{self.inventory}: bcm_ca_provider: {unknown('provider', said, _PROVIDERS)}")
+            raise unknown("provider", said, _PROVIDERS).within(f"{self.inventory}: bcm_ca_provider")
         return said
 
     @property
@@ -153,7 +158,12 @@ class DataCenter:
         """Which password of the vault: another one is in use after each `bcm secret rekey`."""
         said = str(self.variable("bcm_vault_generation", 1))
         if not re.fullmatch(r"[1-9][0-9]{0,8}", said):
-            raise BcmError(f"{self.inventory}: bcm_vault_generation is {said}: write a whole number from 1 up")
+            raise BcmError(
+                f"{self.inventory}:",
+                f"bcm_vault_generation is {said}",
+                "write a whole number from 1 up",
+                code="invalid_value",
+            )
         return int(said)
 
     @property

@@ -49,8 +49,10 @@ def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
     """What the verbs below need of this machine."""
     if "TREZOR_PASSPHRASE" in os.environ:
         raise BcmError(
-            "TREZOR_PASSPHRASE is set, and every program that you start can read it: type `unset TREZOR_PASSPHRASE`; "
-            "bcm has pinentry, or the device, ask for the passphrase"
+            "TREZOR_PASSPHRASE",
+            "is set, and every program that you start can read it",
+            "type `unset TREZOR_PASSPHRASE`; bcm has pinentry, or the device, ask for the passphrase",
+            code="not_allowed",
         )
     setup.packages(packages, yes)
     files = (setup.ROOT / f"requirements-{name}.txt" for name in ("agent", "build"))
@@ -79,11 +81,13 @@ def _agent(datacenter: DataCenter, *words: str, **environment: str) -> Iterator[
     with _start(datacenter, *words, **environment) as child:
         try:
             if child.stdout is None or child.stdin is None:
-                raise BcmError("the agent has no pipes")
+                raise BcmError("the agent", "has no pipes", code="internal_error")
             line = child.stdout.readline()
-            answer: dict[str, Any] = json.loads(line) if line else {"fault": "The agent ended without an answer"}
+            if not line:
+                raise BcmError("The agent", "ended without an answer", code="internal_error")
+            answer: dict[str, Any] = json.loads(line)
             if "fault" in answer:
-                raise BcmError(answer["fault"])
+                raise BcmError.received(answer["fault"])
             yield answer
         finally:
             try:
@@ -100,7 +104,7 @@ def ssh(args: argparse.Namespace) -> int:
     datacenter, words = args.datacenter, args.arguments
     shown = words[:1] == ["--public-key"]
     if len(words) <= shown:
-        raise UsageError("Which machine? Type `bcm ssh [--public-key] [USER@]HOST [COMMAND…]`")
+        raise UsageError("Which machine?", remedy="Type `bcm ssh [--public-key] [USER@]HOST [COMMAND…]`")
     _ready(setup.SSH_AGENT_PACKAGES, args.yes)
     user = _user(words[shown:])
     if shown:
@@ -122,7 +126,7 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
     """
     wanted = datacenter.variable("bcm_ssh_identity")
     if wanted not in (None, "", "trezor"):
-        raise BcmError(f'bcm_ssh_identity is "{wanted}": set it to trezor, or leave it out')
+        raise BcmError("bcm_ssh_identity", f'is "{wanted}"', "set it to trezor, or leave it out", code="invalid_value")
     if not wanted or not datacenter.endpoint.startswith("ssh://") or "BCM_SSH_AGENT" in os.environ:
         return
     parts = urlsplit(datacenter.endpoint)
@@ -143,10 +147,12 @@ def _user(words: list[str]) -> str:
     found = re.search(r"^user (.*)$", done.stdout, re.M)
     if done.returncode or not found:
         said = done.stderr.strip() or "it logs in nowhere"
-        raise UsageError(f"ssh does not understand that: {said.splitlines()[0]}")
+        raise UsageError("ssh", f"does not understand that: {said.splitlines()[0]}")
     user = found[1]
     if not _USER.fullmatch(user) or len(user) > _LONGEST:
-        raise UsageError(f'"{user}" is no name of a user: use at most {_LONGEST} letters, digits, dots and hyphens')
+        raise UsageError(
+            f'"{user}"', "is no name of a user", f"use at most {_LONGEST} letters, digits, dots and hyphens"
+        )
     return user
 
 
@@ -162,8 +168,11 @@ def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
         return path.read_text(encoding="utf-8").strip()
     if not new:
         raise BcmError(
-            f"The key of {who} is not known yet: type `bcm ssh --public-key {user}@HOST`, and give the line that it "
-            "prints to that machine, as one of ~/.ssh/authorized_keys"
+            f"The key of {who}",
+            "is not known yet",
+            f"type `bcm ssh --public-key {user}@HOST`, and give the line that it prints to that machine, as one of "
+            "~/.ssh/authorized_keys",
+            code="not_ready",
         )
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _agent(datacenter, "ssh-key", who) as answer:
@@ -179,14 +188,16 @@ def gpg_init(args: argparse.Namespace) -> int:
     _ready(setup.GPG_PACKAGES, args.yes)
     datacenter, user_id = args.datacenter, args.user_id
     if not _USER_ID.fullmatch(user_id) or len(user_id.encode()) > _LONGEST:
-        raise UsageError(f'"{user_id}" is no user ID: write "NAME <MAIL>", of at most {_LONGEST} bytes')
+        raise UsageError(f'"{user_id}"', "is no user ID", f'write "NAME <MAIL>", of at most {_LONGEST} bytes')
     home = _home(datacenter)
     with held(home.with_name(".gnupg.lock")):
         if home.exists():
             there = _gpg(home, "--with-colons", "--list-keys", _fingerprint(home))
             (name,) = (_unescaped(line.split(":")[9]) for line in there.splitlines() if line.startswith("uid:"))
             if name != user_id:
-                raise BcmError(f'Data center {datacenter.name} has the key of "{name}" already, in {home}')
+                raise BcmError(
+                    f"Data center {datacenter.name}", f'has the key of "{name}" already, in {home}', code="conflict"
+                )
             setup.step(f"The key is there already, in {home}")
         else:
             with _agent(datacenter, "gpg-key", user_id) as made:
@@ -217,7 +228,9 @@ def gpg_export(args: argparse.Namespace) -> int:
 def gpg_run(args: argparse.Namespace) -> int:
     """A program, and all that it starts, for which gpg has the key."""
     if not args.words:
-        raise UsageError("Which program? Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`")
+        raise UsageError(
+            "Which program?", remedy="Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`"
+        )
     _ready(setup.GPG_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     with _gpg_agent(args.datacenter, home):
@@ -243,7 +256,7 @@ def _called(words: list[str], environment: dict[str, str]) -> int:
     try:
         return subprocess.call(words, env=environment)
     except OSError as error:
-        raise UsageError(f"{words[0]} cannot be started: {error.strerror}") from error
+        raise UsageError(words[0], f"cannot be started: {error.strerror}", code="missing_program") from error
 
 
 @contextlib.contextmanager
@@ -282,21 +295,28 @@ def _gpg(home: Path, *words: str, stdin: str = "") -> str:
     command = ["gpg", "--homedir", str(home), "--batch", "--no-tty", *words]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BcmError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise BcmError(f"{' '.join(command)}:", done.stderr.strip(), code="command_failed")
     return done.stdout
 
 
 def _fingerprint(home: Path) -> str:
     found = re.search(r"^default-key (\w+)$", (home / "gpg.conf").read_text(encoding="utf-8"), re.M)
     if not found:
-        raise BcmError(f"{home}/gpg.conf names no default-key: remove {home} and type `bcm gpg init` again")
+        raise BcmError(
+            f"{home}/gpg.conf", "names no default-key", f"remove {home} and type `bcm gpg init` again", code="damaged"
+        )
     return found[1]
 
 
 def _finished(datacenter: DataCenter) -> Path:
     home = _home(datacenter)
     if not home.exists():
-        raise BcmError(f'Data center {datacenter.name} has no OpenPGP key yet: type `bcm gpg init "NAME <MAIL>"`')
+        raise BcmError(
+            f"Data center {datacenter.name}",
+            "has no OpenPGP key yet",
+            'type `bcm gpg init "NAME <MAIL>"`',
+            code="not_ready",
+        )
     return home
 
 

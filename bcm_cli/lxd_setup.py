@@ -116,7 +116,12 @@ def _program() -> str | None:
 def _start() -> None:
     program = _program()
     if program is None:
-        raise BcmError("LXD was installed, but there is no program lxd in PATH: log in again and repeat the command")
+        raise BcmError(
+            "LXD",
+            "was installed, but there is no program lxd in PATH",
+            "log in again and repeat the command",
+            code="missing_program",
+        )
     name = os.path.basename(program)
     root = setup.sudo()
     log = None
@@ -143,7 +148,7 @@ def _start() -> None:
     while not _answers():
         if time.monotonic() > end:
             where = f"see {log}" if log else f"see `journalctl -u {name}`"
-            raise BcmError(f"{name} was started but does not answer within {_START_SECONDS} s: {where}")
+            raise BcmError(name, f"was started but does not answer within {_START_SECONDS} s: {where}", code="timeout")
         time.sleep(0.2)
 
 
@@ -176,7 +181,12 @@ def _initialise(client: Client, pool: str) -> None:
         # The file is sparse: it takes what is used, and the machine keeps a fifth.
         size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
         if size < _SMALLEST_POOL_GIB:
-            raise BcmError(f"LXD can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB: make room")
+            raise BcmError(
+                "LXD",
+                f"can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB",
+                "make room",
+                code="no_space",
+            )
         driver, config = "btrfs", {"size": f"{size}GiB"}
     setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}

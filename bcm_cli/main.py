@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
+from ansible_collections.bcm.core.plugins.module_utils._base.text import json_text, shown
 
 from . import completion, setup
 from .datacenter import DataCenter, UsageError
@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, str(names.unknown(what, value, action.choices)))
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` shows what there is\n")
+        raise UsageError(f"{message}.", remedy=f"`{self.prog} --help` shows what there is")
 
 
 def make_parser() -> _Parser:
@@ -267,7 +267,10 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 def main(argv: list[str]) -> int:
     """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
-    args = parse(argv)
+    try:
+        args = parse(argv)
+    except UsageError as error:
+        return _failed(error, 2, "--json" in argv)
 
     def work() -> int:
         if args.run not in _WITHOUT_DATACENTER:
@@ -277,31 +280,35 @@ def main(argv: list[str]) -> int:
         module, function = args.run.split(":")
         return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
 
-    return guarded(work)
+    return guarded(work, as_json=args.json)
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """The exit status of some work, or of what it raises, which a person is told."""
+def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
+    """The exit status of some work, or of what it raises, which is reported."""
     # Whoever ends us, or closes our terminal, ends us as Ctrl-C does: what we opened is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
         return work()
-    except UsageError as error:
-        print(f"bcm: {shown(str(error))}", file=sys.stderr)
-        return 2
     except BcmError as error:
-        print(f"bcm: {shown(str(error))}", file=sys.stderr)
-        return 1
+        return _failed(error, 2 if isinstance(error, UsageError) else 1, as_json)
     except KeyboardInterrupt:
-        print("bcm: interrupted", file=sys.stderr)
-        return 130
+        return _failed(BcmError("interrupted", code="interrupted"), 130, as_json)
     except BrokenPipeError:
         # The reader (head, less) has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        print(f"bcm: {type(error).__name__} in {where.filename}:{where.lineno}: {shown(str(error))}. "
-              "This is a fault of bcm: please report it", file=sys.stderr)  # fmt: skip
-        return 1
+        what = f"{type(error).__name__} in {where.filename}:{where.lineno}:"
+        remedy = "This is a fault of bcm: please report it"
+        return _failed(BcmError(what, f"{error}.", remedy, code="internal_error"), 1, as_json)
+
+
+def _failed(error: BcmError, status: int, as_json: bool) -> int:
+    """Print an error for a person, and for a program if one listens; the exit status."""
+    message = shown(str(error))
+    print(f"bcm: {message}", file=sys.stderr)
+    if as_json:
+        print(json_text({"failed": True, "errors": [{"message": message, "error": error.parts}]}))
+    return status

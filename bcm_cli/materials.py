@@ -75,7 +75,9 @@ def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[li
         return None
     result = lxd_exec.run(client, instance["name"], ["dpkg-query", "--show", f"--showformat={_PACKAGES}"], deadline=60)
     if result.returncode:
-        raise BcmError(f"{name}: dpkg-query: {result.stderr.decode(errors='replace').strip()}")
+        raise BcmError(
+            f"{name}:", f"dpkg-query: {result.stderr.decode(errors='replace').strip()}", code="command_failed"
+        )
     lines = [line.split() for line in result.stdout.decode().splitlines()]
     return [words for status, *words in lines if status == "installed"]
 

@@ -114,13 +114,13 @@ def revoke(args: argparse.Namespace) -> int:
     if args.service:
         service = _named(present, args.service)
         if args.client not in service.clients:
-            raise UsageError(str(unknown("client", args.client, sorted(service.clients))))
+            raise UsageError.of(unknown("client", args.client, sorted(service.clients)))
         meant = [service]
     else:
         meant = [service for service in present.values() if args.client in service.clients]
         if not meant:
             everybody = sorted({client for service in present.values() for client in service.clients})
-            raise UsageError(str(unknown("client", args.client, everybody)))
+            raise UsageError.of(unknown("client", args.client, everybody))
     names = ", ".join(service.name for service in meant)
     setup.step(f"{args.client} is taken off {names}, and all of its clients are disconnected for some seconds")
     setup.agreed(f"Revoke the key of {args.client}, for ever?", args.yes, "Nothing was revoked")
@@ -151,7 +151,12 @@ def _path(datacenter: DataCenter) -> Path:
 def _store(datacenter: DataCenter) -> Store:
     if not _path(datacenter).exists():
         name = f"{datacenter.name} ({datacenter.chain})"
-        raise BcmError(f"Data center {name} has no onion services yet: `bcm stack start STACK` makes those of a stack")
+        raise BcmError(
+            f"Data center {name}",
+            "has no onion services yet",
+            "`bcm stack start STACK` makes those of a stack",
+            code="not_ready",
+        )
     return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter), owner=datacenter.project)
 
 
@@ -169,7 +174,7 @@ def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:
 def _check_running(client: Client) -> None:
     there = client.find(f"/1.0/instances/{TOR}")
     if there is None or there["status"] != "Running":
-        raise BcmError(f"instance {TOR} does not run: `bcm stack start {TOR}`")
+        raise BcmError(f"instance {TOR}", "does not run", f"`bcm stack start {TOR}`", code="not_ready")
 
 
 def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted: Services) -> None:
@@ -223,7 +228,7 @@ def _draw(what: str, text: str, args: argparse.Namespace) -> None:
 
 def _named(services: Services, name: str) -> Service:
     if name not in services:
-        raise UsageError(str(unknown("onion service", name, sorted(services))))
+        raise UsageError.of(unknown("onion service", name, sorted(services)))
     return services[name]
 
 
@@ -236,23 +241,23 @@ def _meant(args: argparse.Namespace, services: Services) -> Service:
         return services[names[0]]
     if names:
         raise UsageError(f"Say which onion service {args.client} may reach: {' or '.join(names)}")
-    raise UsageError("No onion service has clients: all that there are, are for everybody")
+    raise UsageError("No onion service", "has clients: all that there are, are for everybody", code="not_found")
 
 
 def _check(client: str) -> None:
     try:
         check_name("Client", client)
     except BcmError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError.of(error) from error
 
 
 def _free(name: str) -> Path:
     """A file that can be made, and is not there: it might hold another key."""
     path = Path(os.path.expanduser(name)).absolute()
     if path.exists():
-        raise UsageError(f"{path} is there already: name another file")
+        raise UsageError(path, "is there already", "name another file", code="conflict")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{path} cannot be made: name a file in a folder that you may write to")
+        raise UsageError(path, "cannot be made", "name a file in a folder that you may write to", code="io_error")
     return path
 
 
@@ -260,4 +265,6 @@ def _write(path: Path, text: str) -> None:
     try:
         put((path, text, 0o600))
     except OSError as error:
-        raise BcmError(f"{path} cannot be written: {error.strerror}: run it again with another file") from error
+        raise BcmError(
+            path, f"cannot be written: {error.strerror}", "run it again with another file", code="io_error"
+        ) from error

@@ -53,7 +53,9 @@ def change(args: argparse.Namespace) -> int:
     }
     confirms = args.delete_data and not args.check
     if confirms and not (args.yes or sys.stdin.isatty()):
-        raise BcmError("--delete-data deletes wallets: run it on a terminal, or add --yes")
+        raise BcmError(
+            "--delete-data", "deletes wallets", "run it on a terminal, or add --yes", code="confirmation_needed"
+        )
     if args.delete_data:
         extra["delete_data"] = True
     options = [word for text in extra_vars for word in ("-e", text)]
@@ -101,10 +103,12 @@ def _given(extra_vars: list[str]) -> dict[str, Any]:
                 raise ValueError(found["_raw_params"])
             given.update(found)
         except (AnsibleError, ValueError, TypeError) as error:
-            raise UsageError(f"-e {text}: no variables: write VAR=VALUE, JSON, or @FILE ({_brief(error)})") from error
+            raise UsageError(
+                f"-e {text}:", "no variables", f"write VAR=VALUE, JSON, or @FILE ({_brief(error)})"
+            ) from error
     for name, instead in _SAID_BY_VERBS.items():
         if name in given:
-            raise UsageError(f"-e sets {name}, which {instead}: leave it out")
+            raise UsageError("-e", f"sets {name}, which {instead}", "leave it out")
     return given
 
 
@@ -129,7 +133,7 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
         question = f"Type the name of the data center ({datacenter.name}) to delete them: "
         print(question, end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != datacenter.name:
-            raise BcmError("That is not its name: nothing was deleted")
+            raise BcmError("That", "is not its name", "nothing was deleted", code="cancelled")
     return [f"{volume['pool']}/{volume['name']}" for volume in doomed]
 
 

@@ -159,8 +159,12 @@ def prove(args: argparse.Namespace) -> int:
     with datacenter.client() as client:
         scene = Scene(datacenter, client, services)
         if not scene.running:
-            raise BcmError(f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be "
-                           "tried: `bcm stack start STACK`")  # fmt: skip
+            raise BcmError(
+                f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be tried",
+                remedy="`bcm stack start STACK`",
+                code="not_ready",
+                about=f"data center {datacenter.name}",
+            )  # fmt: skip
         with ThreadPoolExecutor(8) as pool:
             carried = pool.submit(_carried, scene)
             seen = dict(zip(scene.running, pool.map(scene.look, scene.running), strict=True))
@@ -403,7 +407,10 @@ class Scene:
         except ValueError:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise BcmError(
-                f"Nothing can be tried in instance {name}, python3 there ended with {done.returncode}: {''.join(said)}"
+                f"Nothing can be tried in instance {name},",
+                f"python3 there ended with {done.returncode}: {''.join(said)}",
+                code="command_failed",
+                about=f"instance {name}",
             ) from None
         return found
 

@@ -31,14 +31,14 @@ def repin(args: argparse.Namespace) -> int:
     stack = checked(args.datacenter, [args.stack])[args.stack]
     source: str = args.catalogue_source or next(iter(stack.artifact.sources))
     if source not in stack.artifact.sources:
-        raise UsageError(str(names.unknown(f"source of {stack.name}", source, stack.artifact.sources)))
+        raise UsageError.of(names.unknown(f"source of {stack.name}", source, stack.artifact.sources))
     if not _VERSION.fullmatch(args.version):
-        raise UsageError(f'"{args.version}" is no version: write it as the release is called, such as 31.1')
+        raise UsageError(f'"{args.version}"', "is no version", "write it as the release is called, such as 31.1")
     release = stack.artifact.release(stack.name, source, {"version": args.version})
     floor = stack.artifact.floor
     fault = None if floor is None or args.allow_below_floor else floor.fault(release.name, args.version)
     if fault:
-        raise BcmError(f"{fault}; choose a newer version, or add --allow-below-floor")
+        raise BcmError(f"{fault};", remedy="choose a newer version, or add --allow-below-floor", code="below_floor")
     with artifact.working(args) as found:
         found.source = None  # what a mirror has was pinned before
         pins, explained = found.published(release, stack.role_path / "meta/keys")
@@ -48,7 +48,12 @@ def repin(args: argparse.Namespace) -> int:
     text = stack.source.read_text(encoding="utf-8")
     changed = _changed(text, {("artifact", "sources", source, *key): value for key, value in changes.items()})
     if changed is None:
-        raise BcmError(f"{stack.source} is written in a way that cannot be changed safely: change it with an editor")
+        raise BcmError(
+            stack.source,
+            "is written in a way that cannot be changed safely",
+            "change it with an editor",
+            code="unsupported",
+        )
     if changed == text:
         print("This is what is pinned already")
         return 0
@@ -60,7 +65,9 @@ def repin(args: argparse.Namespace) -> int:
         temporary.write_text(changed, encoding="utf-8")
         os.replace(temporary, stack.source)
     except OSError as error:
-        raise BcmError(f"{stack.source} cannot be written: {error.strerror}; nothing was changed") from error
+        raise BcmError(
+            stack.source, f"cannot be written: {error.strerror}; nothing was changed", code="io_error"
+        ) from error
     return 0
 
 

@@ -74,7 +74,13 @@ def edit(args: argparse.Namespace) -> int:
     with _secrets.changing(path, own) as values:
         other = [name for name in changed if values.get(name) != before.get(name)]
         if other:
-            raise BcmError(f"Another run changed {', '.join(other)} meanwhile: nothing was written, edit them again")
+            raise BcmError(
+                f"Another run changed {', '.join(other)}",
+                "meanwhile",
+                "nothing was written, edit them again",
+                code="changed_meanwhile",
+                about=", ".join(other),
+            )
         for name in changed:
             values.pop(name, None)
         values.update({name: after[name] for name in changed if name in after})
@@ -86,7 +92,9 @@ def rekey(args: argparse.Namespace) -> int:
     """Another password for the vault, with which all that is in it is encrypted again; or the rest of that."""
     datacenter: DataCenter = args.datacenter
     if datacenter.ca_provider != "trezor":
-        raise UsageError(f"Data center {datacenter.name} has no vault, as bcm_ca_provider is not trezor")
+        raise UsageError(
+            f"Data center {datacenter.name}", "has no vault, as bcm_ca_provider is not trezor", code="unsupported"
+        )
     former = datacenter.vault_generation
     setting = "bcm_vault_generation"
     write(datacenter.group_vars, {setting: str(former)})  # whether it can be written, before anything is encrypted
@@ -125,14 +133,16 @@ def _present(datacenter: DataCenter) -> Path:
     path = _path(datacenter)
     if not path.exists():
         name = f"{datacenter.name} ({datacenter.chain})"
-        raise BcmError(f"Data center {name} has no secrets yet: `bcm stack start STACK` makes them")
+        raise BcmError(
+            f"Data center {name}", "has no secrets yet", "`bcm stack start STACK` makes them", code="not_ready"
+        )
     return path
 
 
 def _known(wanted: Iterable[str], values: Mapping[str, str]) -> None:
     for name in wanted:
         if name not in values:
-            raise UsageError(str(unknown("secret", name, sorted(values))))
+            raise UsageError.of(unknown("secret", name, sorted(values)))
 
 
 def _tell(changed: Iterable[str]) -> None:
@@ -150,10 +160,10 @@ def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
         except (ValueError, BcmError, OSError) as error:
             fault = f"That cannot be kept, {error}"
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise BcmError(f"{fault}: nothing was changed, edit it again")
+            raise BcmError(f"{fault}:", "nothing was changed, edit it again", code="invalid_value")
         print(f"bcm: {fault}. Edit it again? [Y/n] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().lower() not in ("\n", "y\n", "yes\n"):
-            raise BcmError("Nothing was changed")
+            raise BcmError("Nothing was changed", code="cancelled")
 
 
 def _editor(file: Path) -> None:
@@ -166,8 +176,13 @@ def _editor(file: Path) -> None:
             [*command, str(file)], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), check=False
         ).returncode
     except OSError as error:
-        raise BcmError(f"The editor {command[0]} cannot be started: {error.strerror}: set EDITOR to another") from error
+        raise BcmError(
+            f"The editor {command[0]}",
+            f"cannot be started: {error.strerror}",
+            "set EDITOR to another",
+            code="missing_program",
+        ) from error
     finally:
         signal.signal(signal.SIGINT, former)
     if status:
-        raise BcmError(f"The editor {command[0]} ended with {status}: nothing was changed")
+        raise BcmError(f"The editor {command[0]}", f"ended with {status}: nothing was changed", code="command_failed")

@@ -89,9 +89,11 @@ def sudo() -> list[str]:
     if os.geteuid() == 0:
         return []
     if not which("sudo"):
-        raise BcmError("This needs root and there is no sudo: run the same command as root")
+        raise BcmError(
+            "This", "needs root and there is no sudo", "run the same command as root", code="missing_program"
+        )
     if subprocess.run(["sudo", "-v"], check=False).returncode:
-        raise BcmError("This needs root and sudo refuses you: run the same command as root")
+        raise BcmError("This", "needs root and sudo refuses you", "run the same command as root", code="forbidden")
     return ["sudo"]
 
 
@@ -122,7 +124,8 @@ def quietly(what: str, argv: list[str]) -> None:
         if child.returncode:
             output.seek(0)
             words = output.read().decode(errors="replace").strip().splitlines()[-15:]
-            raise BcmError("\n  ".join([f"{what}: {' '.join(argv)} ended with {child.returncode}", *words]))
+            ended = "\n  ".join([f"{' '.join(argv)} ended with {child.returncode}", *words])
+            raise BcmError(f"{what}:", ended, code="command_failed")
 
 
 def allowed(question: str, yes: bool, remedy: str) -> None:
@@ -131,12 +134,14 @@ def allowed(question: str, yes: bool, remedy: str) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise BcmError(
-            f"Cannot ask for confirmation: standard input is not a terminal. "
-            f"Either {remedy}, or run this again with --yes"
+            "Cannot ask for confirmation:",
+            "standard input is not a terminal",
+            f"either {remedy}, or run this again with --yes",
+            code="confirmation_needed",
         )
     print(f"bcm: {question} [Y/n] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
-        raise BcmError(f"Nothing was installed: {remedy}")
+        raise BcmError("Nothing was installed", remedy=remedy, code="cancelled")
 
 
 def agreed(question: str, yes: bool, otherwise: str) -> None:
@@ -144,10 +149,10 @@ def agreed(question: str, yes: bool, otherwise: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise BcmError(f"{otherwise}: type this on a terminal, or add --yes")
+        raise BcmError(otherwise, remedy="type this on a terminal, or add --yes", code="confirmation_needed")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise BcmError(otherwise)
+        raise BcmError(otherwise, code="cancelled")
 
 
 def packages(wanted: tuple[Package, ...], yes: bool) -> None:
@@ -162,7 +167,12 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
     for package in missing:
         step(f"missing: {package.name}, which {package.reason}")
     if not which("apt-get"):
-        raise BcmError("There is no apt on this machine: install these by the means it has")
+        raise BcmError(
+            "There is no apt on this machine",
+            remedy="install these by the means it has",
+            code="missing_program",
+            about="apt",
+        )
     allowed("Install with apt?" if not snaps else "Install with apt and snap?", yes, f"type `{by_hand}`")
     root = sudo()
     masked = [unit for package in missing for unit in package.masked]

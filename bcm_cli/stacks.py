@@ -32,7 +32,7 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
     known = catalogue(datacenter)
     for name in stacks:
         if name not in known:
-            raise UsageError(str(names.unknown("stack", name, known)))
+            raise UsageError.of(names.unknown("stack", name, known))
     return known
 
 

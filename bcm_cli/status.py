@@ -152,7 +152,9 @@ def _units(client: Client, instance: str) -> dict[str, str]:
     """State of each unit of a stack; "window" if its window took its place."""
     result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10, most=_MOST)
     if result.returncode:
-        raise LxdError(f"the states of its units cannot be read, sh there ended with {result.returncode}")
+        raise LxdError(
+            "the states of its units", f"cannot be read, sh there ended with {result.returncode}", code="command_failed"
+        )
     # whatever the instance says: a name and a state
     return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
 

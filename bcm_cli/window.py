@@ -36,15 +36,17 @@ def show(args: argparse.Namespace) -> int:
     known = checked(args.datacenter, [args.stack])
     if not known[args.stack].display:
         windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
-        raise UsageError(f"Stack {args.stack} has no window; these have: {windows}")
+        raise UsageError(f"Stack {args.stack}", f"has no window; these have: {windows}", code="unsupported")
     with args.datacenter.client() as client, ExitStack() as stack:
         if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
-            raise BcmError(f"{client.endpoint.name} is another machine: a window opens only where LXD runs")
+            raise BcmError(
+                client.endpoint.name, "is another machine: a window opens only where LXD runs", code="unsupported"
+            )
         screen = _screen(args.yes)
         unit = f"{args.stack}-window.service"
         user, uid, gid = _user(client, args.stack, unit)
         if lxd_exec.run(client, args.stack, ["systemctl", "is-active", unit], deadline=10).returncode == 0:
-            raise BcmError(f"The window of {args.stack} is open already")
+            raise BcmError(f"The window of {args.stack}", "is open already", code="conflict")
         proxy = {
             "type": "proxy",
             "bind": "instance",
@@ -63,7 +65,7 @@ def show(args: argparse.Namespace) -> int:
         setup.step(f"{args.stack} opens its window; this ends when the window is closed")
         result = lxd_exec.run(client, args.stack, ["systemctl", "start", "--wait", unit])
     if result.returncode:
-        raise BcmError(f"{unit} failed: `bcm logs {args.stack}` says why")
+        raise BcmError(unit, "failed", f"`bcm logs {args.stack}` says why", code="service_failed")
     return 0
 
 
@@ -90,15 +92,30 @@ def _screen(yes: bool) -> _Screen:
         setup.packages(setup.WINDOW_PACKAGES, yes)
         host, _colon, number = display.split(".")[0].rpartition(":")
         if host not in ("", "unix") or not number.isdigit():
-            raise BcmError(f"The display {display} is not this machine's own: log in to its desktop and repeat")
+            raise BcmError(
+                f"The display {display}",
+                "is not this machine's own",
+                "log in to its desktop and repeat",
+                code="unsupported",
+            )
         socket = f"/tmp/.X11-unix/X{number}"
         variables = {"DISPLAY": f":{number}", "XAUTHORITY": f"{_DIRECTORY}/Xauthority", "QT_QPA_PLATFORM": "xcb"}
         # An X server lets in its owner's processes without a cookie, so it is nobody who knocks.
         screen = _Screen(socket, socket, _NOBODY, _NOBODY, variables, _cookie(display))
     else:
-        raise BcmError("No screen here: neither WAYLAND_DISPLAY nor DISPLAY is set. Log in to a desktop and repeat")
+        raise BcmError(
+            "No screen here:",
+            "neither WAYLAND_DISPLAY nor DISPLAY is set.",
+            "Log in to a desktop and repeat",
+            code="not_ready",
+        )
     if not os.path.exists(screen.socket):
-        raise BcmError(f"The screen's socket {screen.socket} is not there: repeat this in a terminal of the desktop")
+        raise BcmError(
+            f"The screen's socket {screen.socket}",
+            "is not there",
+            "repeat this in a terminal of the desktop",
+            code="not_found",
+        )
     return screen
 
 
@@ -108,7 +125,9 @@ def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
     result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
     words = result.stdout.decode().split()
     if len(words) != 3:
-        raise BcmError(f"Instance {instance} has no {unit}: run `bcm stack start {instance}` again")
+        raise BcmError(
+            f"Instance {instance}", f"has no {unit}", f"run `bcm stack start {instance}` again", code="not_ready"
+        )
     return words[0], words[1], words[2]
 
 
@@ -124,7 +143,11 @@ def _cookie(display: str) -> bytes:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         listed = subprocess.run(["xauth", "-f", file, "nlist"], capture_output=True, text=True, check=False).stdout
     if not listed:
-        raise BcmError(f"The X server of {display} gives no cookie for a confined window: {done.stderr.strip()}")
+        raise BcmError(
+            f"The X server of {display}",
+            f"gives no cookie for a confined window: {done.stderr.strip()}",
+            code="command_failed",
+        )
     # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
     words = listed.splitlines()[0].split()
     fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]
@@ -173,4 +196,4 @@ def _change(client: Client, instance: str, what: str, change: Callable[[dict[str
 def _run(client: Client, instance: str, script: str, stdin: bytes = b"") -> None:
     result = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
     if result.returncode:
-        raise BcmError(f"Instance {instance}: {result.stderr.decode(errors='replace').strip()}")
+        raise BcmError(f"Instance {instance}:", result.stderr.decode(errors="replace").strip(), code="command_failed")

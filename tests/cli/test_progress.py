@@ -171,7 +171,9 @@ def test_json(run: Run) -> None:
     assert "Done: 2 steps changed" in done.stderr
     failed = run.ends(as_json=True, fault="fail")
     assert failed.returncode == 2
-    assert json.loads(failed.stdout)["errors"][0]["message"] == "Pool x is too small"
+    (error,) = json.loads(failed.stdout)["errors"]
+    assert error["message"] == "Pool x is too small"
+    assert error["error"]["code"] == "failed"
 
 
 def test_verbose(run: Run) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -88,12 +89,17 @@ def test_every_verb_is_carried_out_by_something(verb: str) -> None:
     ],
 )
 def test_a_mistake_ends_with_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main.parse(words.split())
-    assert ended.value.code == 2
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert shown.count("\n") == 1
+    assert main.main(words.split()) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert (shown.err.count("\n"), shown.out) == (1, "")
+
+
+def test_a_mistake_is_told_to_programs_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["stack", "list", "--json", "--force"]) == 2
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert error["message"].startswith("unrecognized arguments: --force. ")
+    assert error["error"]["code"] == "usage"
 
 
 @pytest.mark.parametrize("words", ["", "stack", "ca", "-d office onion", "--yes"])
@@ -157,12 +163,32 @@ def test_what_does_not_exist(checkout: Checkout, words: tuple[str, ...], said: s
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (("-d", "locl", "info"), 2, "unknown_name"),
+        (("stack", "status", "electrun"), 2, "unknown_name"),
+        (("ca", "list"), 1, "not_ready"),
+    ],
+)
+def test_a_failure_is_told_to_programs_in_json(
+    checkout: Checkout, words: tuple[str, ...], status: int, code: str
+) -> None:
+    done = checkout.bcm(*words, "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["failed"]) == (status, True)
+    assert [error["error"]["code"] for error in answer["errors"]] == [code]
+    assert done.stderr == f"bcm: {answer['errors'][0]['message']}\n"
+
+
 def test_no_traceback_reaches_a_person(checkout: Checkout) -> None:
     (checkout.home / "bcm_cli" / "status.py").write_text("1 / 0\n")
     done = checkout.bcm("info")
     assert done.returncode == 1
     assert "ZeroDivisionError in " in done.stderr
     assert "Traceback" not in done.stderr
+    (error,) = json.loads(checkout.bcm("info", "--json").stdout)["errors"]
+    assert error["error"]["code"] == "internal_error"
 
 
 def test_a_reader_that_has_enough(checkout: Checkout) -> None:

@@ -107,6 +107,11 @@ class _Under(t.NamedTuple):
         return f"{self.name}, {self.far}" if self.far else self.name
 
 
+def _failures(result: CallbackTaskResult) -> list[t.Mapping[str, t.Any]]:
+    """The results that failed: those of the items of a loop, or the one of the task."""
+    return [item for item in result.result.get("results", ()) if item.get("failed")] or [result.result]
+
+
 def _name(task: Task) -> str:
     """The name of a step without that of its role."""
     return str(task.name or task.get_name())
@@ -143,7 +148,7 @@ class CallbackModule(CallbackBase):
         self._hosts = 0
         self._done: dict[str, set[str]] = {}
         self._report: dict[str, t.Any] = {}
-        self._errors: list[dict[str, str]] = []
+        self._errors: list[dict[str, t.Any]] = []
         self._changed = 0
         self._check = False
         self._out = 1
@@ -251,9 +256,15 @@ class CallbackModule(CallbackBase):
         if ignore_errors:
             return
         message = self._message(result)
-        self._errors.append({"instance": result.host.get_name(), "step": _name(result.task), "message": message})
+        step = _name(result.task)
+        error = {"code": "failed", "thing": step, "fault": message, "remedy": ""}
+        for failure in _failures(result):
+            if isinstance(failure.get("error"), t.Mapping):
+                error = plain(failure["error"])
+                break
+        self._errors.append({"instance": result.host.get_name(), "step": step, "message": message, "error": error})
         counts = self._counts(result)
-        self._line(f"Failed: {label}{_name(result.task)}: {message}{f' (changed: {counts})' if counts else ''}")
+        self._line(f"Failed: {label}{step}: {message}{f' (changed: {counts})' if counts else ''}")
         if self._display.verbosity > 1:
             self._handle_exception(result.result, use_stderr=True)
 
@@ -306,9 +317,8 @@ class CallbackModule(CallbackBase):
 
     def _message(self, result: CallbackTaskResult) -> str:
         """The message of a failure, with what the failed program said where a program failed."""
-        failures = [item for item in result.result.get("results", ()) if item.get("failed")] or [result.result]
         messages = []
-        for failure in failures:
+        for failure in _failures(result):
             words = _NOISE.sub("", str(failure.get("msg") or failure.get("censored") or "it failed without a word"))
             said = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
             if isinstance(failure.get("item"), str):

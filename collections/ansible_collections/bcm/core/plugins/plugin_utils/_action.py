@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import traceback
 import typing as t
 from abc import abstractmethod
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ..module_utils._base import change_count
 from ..module_utils._base.errors import BcmError
@@ -17,6 +19,9 @@ from ..module_utils._base.text import harmless, shown
 if t.TYPE_CHECKING:
     from ..module_utils._lxd.client import Client
 
+_display = Display()
+#: -vvv, as for the tracebacks of Ansible's own modules
+_TRACEBACK_VERBOSITY = 3
 #: keys of a result that Ansible acts upon: "results" are the items of a loop, which `no_log` leaves as they are, "rc"
 #: fails the task, "ansible_facts" become variables
 RESERVED = frozenset(
@@ -67,6 +72,14 @@ def plain(value: t.Any) -> t.Any:
         return value
     kinds: tuple[t.Callable[[t.Any], t.Any], ...] = (str, int, float, bytes)
     return next((kind(value) for kind in kinds if isinstance(value, t.cast(type, kind))), value)
+
+
+def failure(error: BcmError, *, changed: bool) -> dict[str, t.Any]:
+    """The result of a task that an error ended; with -vvv, where it was raised."""
+    result: dict[str, t.Any] = {"failed": True, "changed": changed, "msg": shown(str(error)), "error": error.parts}
+    if _display.verbosity >= _TRACEBACK_VERBOSITY:
+        result["exception"] = shown("".join(traceback.format_exception(error)))
+    return result
 
 
 class BcmAction(ActionBase):
@@ -126,8 +139,8 @@ class BcmAction(ActionBase):
         before = change_count.made()
         try:
             found = self.perform(self._params, task_vars or {})
-        except BcmError as exc:
-            return {"failed": True, "changed": change_count.made() > before, "msg": shown(str(exc))}
+        except BcmError as error:
+            return failure(error, changed=change_count.made() > before)
         finally:
             if self._client is not None:
                 self._client.close()

@@ -15,7 +15,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.text import harmles
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Outcome, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import Step
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, failure
 
 _display = Display()
 
@@ -29,7 +29,7 @@ class ReconcileAction(BcmAction):
         try:
             outcome = reconcile(self.client, resources, check=self.check_mode, progress=_tell)
         except ApplyError as error:
-            return {"failed": True, "msg": str(error), **_told(error.outcome)}
+            return {**_told(error.outcome), **failure(error, changed=bool(error.outcome.changes))}
         return _told(outcome)
 
 

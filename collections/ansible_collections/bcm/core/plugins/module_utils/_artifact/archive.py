@@ -47,6 +47,8 @@ _BROKEN = (
 class ArchiveError(BcmError):
     """An archive is damaged, or holds what no release should."""
 
+    code = "damaged"
+
 
 @dataclass(frozen=True)
 class Member:

@@ -49,6 +49,7 @@ _T = TypeVar("_T")
 class DownloadError(BcmError):
     """A file could not be downloaded. ``challenge`` is what a server says that wants to know who asks."""
 
+    code = "download_failed"
     challenge = ""
 
 

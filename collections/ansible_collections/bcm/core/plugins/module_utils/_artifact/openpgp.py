@@ -27,6 +27,8 @@ _MOST = 100  # signatures of a release; each costs a look at all that was signed
 class SignatureError(BcmError):
     """Signatures cannot be checked at all."""
 
+    code = "missing_program"
+
 
 @dataclass(frozen=True)
 class Verdict:

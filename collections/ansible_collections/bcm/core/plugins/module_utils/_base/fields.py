@@ -26,6 +26,8 @@ _VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
 class CatalogueError(BcmError):
     """A stack.yml that says something it cannot mean."""
 
+    code = "invalid_definition"
+
 
 def size_in_bytes(size: str) -> int:
     """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""

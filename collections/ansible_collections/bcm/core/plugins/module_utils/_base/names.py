@@ -93,7 +93,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
     name = name[:80]
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
-    return BcmError(f'Unknown {what} "{name}": {hint}Known {what}s: {", ".join(names) or "none"}')
+    remedy = f"{hint}Known {what}s: {', '.join(names) or 'none'}"
+    return BcmError(f'Unknown {what} "{name}"', remedy=remedy, code="unknown_name")
 
 
 def variable_prefix(stack: str) -> str:

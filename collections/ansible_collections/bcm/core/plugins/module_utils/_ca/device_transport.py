@@ -38,9 +38,13 @@ _ASKED = 10
 class DeviceError(BcmError):
     """Something about the device, or the person in front of it."""
 
+    code = "device_failed"
+
 
 class InUse(DeviceError):
     """Another process on this machine has the device."""
+
+    code = "busy"
 
 
 class TimedTransport:

@@ -82,7 +82,9 @@ class Client:
         timeout: float = 30.0,
     ) -> None:
         if IMPORT_ERROR is not None:
-            raise LxdError(f"The Python library pylxd is needed on the controller: {IMPORT_ERROR}") from IMPORT_ERROR
+            raise LxdError(
+                "The Python library pylxd", f"is needed on the controller: {IMPORT_ERROR}", code="missing_program"
+            ) from IMPORT_ERROR
         self.project = project
         self.timeout = timeout
         self.endpoint: Endpoint = resolve(
@@ -114,7 +116,7 @@ class Client:
             server = self.get("/1.0", project=False)
             if server.get("auth") == "untrusted":
                 raise Forbidden(
-                    f"{self.endpoint.name} does not trust our client certificate: add it there with a trust token"
+                    self.endpoint.name, "does not trust our client certificate", "add it there with a trust token"
                 )
             self._server = server
         return self._server
@@ -127,7 +129,7 @@ class Client:
         if not self.has(extension):
             version = self.server["environment"]["server_version"]
             raise Unsupported(
-                f"{what} needs the API extension {extension}, which {self.endpoint.name} ({version}) lacks: upgrade it"
+                what, f"needs the API extension {extension}, which {self.endpoint.name} ({version}) lacks", "upgrade it"
             )
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ class Client:
         """The error for what the server does not find, which may be because it lacks the project."""
         name = self.project if project is True else project
         if name and self.find(f"/1.0/projects/{quoted(name)}", project=False) is None:
-            return NotFound(f'Project "{name}" does not exist at {self.endpoint.name}')
+            return NotFound(f'Project "{name}"', f"does not exist at {self.endpoint.name}")
         return NotFound(message)
 
     def send(
@@ -195,11 +197,11 @@ class Client:
         except (Unreachable, DeadlineExceeded):
             raise
         except PreconditionFailed as error:
-            raise PreconditionFailed(f"Failed to {what}: {CHANGED_MEANWHILE}") from error
+            raise PreconditionFailed(f"Failed to {what}:", CHANGED_MEANWHILE) from error
         except NotFound as error:
-            raise NotFound(f"Failed to {what}: {self.not_found(str(error), project)}") from error
+            raise self.not_found(str(error), project).within(f"Failed to {what}") from error
         except LxdError as error:
-            raise type(error)(f"Failed to {what}: {error}") from error
+            raise error.within(f"Failed to {what}") from error
 
     def wait(self, operation: Operation, *, what: str, deadline: float = 120.0) -> dict[str, Any]:
         """Wait for an operation, at most ``deadline`` seconds; its metadata. LxdError if it failed.
@@ -231,10 +233,10 @@ class Client:
                         self.send("DELETE", f"/1.0/operations/{operation.id}")
                 progress = ", ".join(f"{k}: {v}" for k, v in (state.get("metadata") or {}).items() if "progress" in k)
                 raise DeadlineExceeded(
-                    f"Failed to {what}: not done after {deadline:g} s ({progress or state['status'].lower()})"
+                    f"Failed to {what}:", f"not done after {deadline:g} s ({progress or state['status'].lower()})"
                 )
         if state["status_code"] != 200:
-            raise LxdError(state["err"] or state["status"])
+            raise LxdError(state["err"] or state["status"], code="server_error")
         return state.get("metadata") or {}
 
     def settle(self, paths: Collection[str], project: str, deadline: float = 120.0) -> None:
@@ -329,9 +331,9 @@ class Client:
             for chunk in response.iter_content(_CHUNK):
                 content += chunk
                 if len(content) > most:
-                    raise TooMuchOutput(f"{response.url}: the answer is longer than {most} bytes")
+                    raise TooMuchOutput(f"{response.url}:", f"the answer is longer than {most} bytes")
                 if time.monotonic() > end:
-                    raise DeadlineExceeded(f"{response.url}: the answer did not come within {seconds:g} s")
+                    raise DeadlineExceeded(f"{response.url}:", f"the answer did not come within {seconds:g} s")
         except requests.RequestException as error:
             if response.request.method != "GET":
                 change_count.note()  # it was done, whatever the rest of the answer says
@@ -351,7 +353,7 @@ class Client:
             elif kind == "async" and not isinstance(metadata["id"], str):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LxdError(f"{response.url}: not an answer of LXD's API") from error
+            raise LxdError(f"{response.url}:", "not an answer of LXD's API", code="server_error") from error
         if kind == "error":
             raise fault
         return {"metadata": None, **answer}
@@ -362,11 +364,13 @@ class Client:
         for cause in _causes(error):
             if isinstance(cause, PermissionError):
                 return Forbidden(
-                    f"Permission denied on {self.endpoint.socket_path}: join the group that owns it "
-                    "(`sudo usermod -aG lxd $USER`, then log in again), or run as root"
+                    f"Permission denied on {self.endpoint.socket_path}",
+                    remedy="join the group that owns it (`sudo usermod -aG lxd $USER`, then log in again), or run as "
+                    "root",
+                    about=str(self.endpoint.socket_path),
                 )
             if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
-                return Unreachable(f"Nobody answers at {name}: is LXD running there?")
+                return Unreachable(f"Nobody answers at {name}", remedy="is LXD running there?", about=name)
             if isinstance(cause, (requests.exceptions.SSLError, ssl.SSLError)):
                 if self.endpoint.server_roots:
                     links = (link for link in _causes(error) if isinstance(link, ssl.SSLCertVerificationError))
@@ -379,12 +383,12 @@ class Client:
                     reason = f"it does not show the certificate pinned in {self.endpoint.server_cert}"
                 else:
                     reason = "this machine does not trust its certificate: name it in server_cert"
-                return Unreachable(f"{name} is not what it should be: {reason}")
+                return Unreachable(name, f"is not what it should be: {reason}")
             if isinstance(cause, (requests.Timeout, TimeoutError)):
-                return Unreachable(f"{name} did not answer within {self.timeout:g} s")
+                return Unreachable(name, f"did not answer within {self.timeout:g} s")
             if isinstance(cause, (ConnectionResetError, BrokenPipeError)):
-                return Unreachable(f"{name} closed the connection: is LXD running there?")
-        return Unreachable(f"The connection to {name} failed: {cause}")
+                return Unreachable(name, "closed the connection", "is LXD running there?")
+        return Unreachable(f"The connection to {name} failed:", cause)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

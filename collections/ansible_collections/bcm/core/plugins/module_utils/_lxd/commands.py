@@ -51,7 +51,7 @@ def run_commands(
     for item in commands:
         for option in ("chdir", "creates"):
             if item.get(option) and not item[option].startswith("/"):
-                raise LxdError(f'{option}: "{item[option]}" is not an absolute path')
+                raise LxdError(f"{option}:", f'"{item[option]}" is not an absolute path', code="invalid_value")
     done = CommandsResult()
     with contextlib.ExitStack() as stack:
         session: FileSession | None = None

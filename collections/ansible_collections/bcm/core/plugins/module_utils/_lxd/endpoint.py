@@ -121,50 +121,66 @@ def resolve(
         found = find_local()
         if found is None:
             raise Unreachable(
-                "No LXD or Incus answers on this machine: none of its sockets exists "
-                f"({', '.join(local_sockets())}). Install LXD, or set bcm_endpoint to a machine that runs it."
+                "No LXD or Incus answers on this machine:",
+                f"none of its sockets exists ({', '.join(local_sockets())}).",
+                "Install LXD, or set bcm_endpoint to a machine that runs it.",
             )
         endpoint = found
     for what, text in (
         ("Endpoint", endpoint), ("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)
     ):  # fmt: skip
         if text and not text.isprintable():
-            raise LxdError(f"{what} {ascii(text)} holds what is no text: correct it")
+            raise LxdError(f"{what} {ascii(text)}", "holds what is no text", "correct it", code="invalid_value")
     try:
         parts = urlsplit(endpoint)
         port = parts.port
     except ValueError as error:
-        raise LxdError(f'Endpoint "{endpoint}": {error}') from error
+        raise LxdError(f'Endpoint "{endpoint}":', error, code="invalid_value") from error
     if parts.scheme in ("", "unix"):
         return _unix(endpoint, parts.path)
     if parts.scheme == "https":
         if not parts.hostname:
-            raise LxdError(f'Endpoint "{endpoint}" names no host: https://host[:port]')
+            raise LxdError(f'Endpoint "{endpoint}"', "names no host", "https://host[:port]", code="invalid_value")
         roots = _check_certificates(endpoint, client_cert, client_key, server_cert)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         return Endpoint(endpoint, f"https://{host}:{port or 8443}", None, client_cert, client_key, server_cert, roots)
     if parts.scheme == "ssh":
         return _unix(endpoint, _ssh_tunnel(endpoint, timeout))
-    raise LxdError(f'Endpoint "{endpoint}": unknown scheme "{parts.scheme}", use unix://, https:// or ssh://')
+    raise LxdError(
+        f'Endpoint "{endpoint}":',
+        f'unknown scheme "{parts.scheme}",',
+        "use unix://, https:// or ssh://",
+        code="invalid_value",
+    )
 
 
 def _check_certificates(name: str, client_cert: str | None, client_key: str | None, server_cert: str | None) -> bool:
     """Whether the server's is that of an authority. Raises LxdError for what is none."""
     if not client_cert:
-        raise LxdError(f"Endpoint {name} needs a client certificate: set client_cert and client_key")
+        raise LxdError(
+            f"Endpoint {name}", "needs a client certificate", "set client_cert and client_key", code="invalid_value"
+        )
     for option, path in (("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)):
         if path and not os.access(path, os.R_OK):
-            raise LxdError(f"Endpoint {name}: {option} {path} does not exist, or you may not read it")
+            raise LxdError(
+                f"Endpoint {name}:", f"{option} {path} does not exist, or you may not read it", code="io_error"
+            )
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(client_cert, client_key, password="")
     except (OSError, ValueError) as error:
-        raise LxdError(f"Endpoint {name}: {client_cert} is no certificate in PEM with its unencrypted key") from error
+        raise LxdError(
+            f"Endpoint {name}:",
+            f"{client_cert} is no certificate in PEM with its unencrypted key",
+            code="invalid_value",
+        ) from error
     if not server_cert:
         return False
     try:
         found = ssl.create_default_context(cafile=server_cert).cert_store_stats()
     except (OSError, ValueError) as error:
-        raise LxdError(f"Endpoint {name}: server_cert {server_cert} is no certificate in PEM") from error
+        raise LxdError(
+            f"Endpoint {name}:", f"server_cert {server_cert} is no certificate in PEM", code="invalid_value"
+        ) from error
     # with a server's own among them, that is what is meant
     return found["x509"] == found["x509_ca"]
 
@@ -178,7 +194,7 @@ def _runtime_dir() -> Path:
     path = Path(base) / f"bcm-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
-        raise LxdError(f"{path} must belong to you alone (mode 0700): remove it")
+        raise LxdError(path, "must belong to you alone (mode 0700)", "remove it", code="forbidden")
     return path
 
 
@@ -186,7 +202,9 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
     """Path of a local socket that reaches the remote one. One SSH master per endpoint, shared by all processes."""
     parts = urlsplit(endpoint)
     if not parts.hostname:
-        raise LxdError(f'Endpoint "{endpoint}" names no host: ssh://[user@]host[:port][/path/to/socket]')
+        raise LxdError(
+            f'Endpoint "{endpoint}"', "names no host", "ssh://[user@]host[:port][/path/to/socket]", code="invalid_value"
+        )
     target = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
     # A socket's path has at most 107 bytes, so its name is a short hash.
     stem = _runtime_dir() / hashlib.sha256(endpoint.encode()).hexdigest()[:16]
@@ -209,15 +227,25 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
                     stdin=subprocess.DEVNULL, stdout=output, stderr=errors, timeout=limit, check=False,
                 ).returncode  # fmt: skip
             except FileNotFoundError as error:
-                raise Unreachable(f"Failed to reach {endpoint}: there is no ssh on this machine; install it") from error
+                raise Unreachable(
+                    f"Failed to reach {endpoint}:", "there is no ssh on this machine;", "install it", about=endpoint
+                ) from error
             except subprocess.TimeoutExpired as error:
-                raise Unreachable(f"Failed to reach {endpoint} by SSH: no answer in {error.timeout:g} s") from error
+                raise Unreachable(
+                    f"Failed to reach {endpoint} by SSH:",
+                    f"no answer in {error.timeout:g} s",
+                    about=f"{endpoint} by SSH",
+                ) from error
             for file in (output, errors):
                 file.seek(0)
             if status:
                 by_hand = " ".join(["ssh", *(["-p", str(parts.port)] if parts.port else []), target])
                 words = errors.read().strip().splitlines() or ["ssh failed"]
-                raise Unreachable(f"Failed to reach {endpoint} by SSH: {words[-1]} (try `{by_hand}` by hand)")
+                raise Unreachable(
+                    f"Failed to reach {endpoint} by SSH:",
+                    f"{words[-1]} (try `{by_hand}` by hand)",
+                    about=f"{endpoint} by SSH",
+                )
             return output.read().strip()
 
     with held(Path(f"{stem}.lock")):
@@ -237,7 +265,7 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
             search = f'for s in {" ".join(_SOCKETS)}; do if [ -S "$s" ]; then echo "$s"; break; fi; done'
             remote = run(command=[search])
             if not remote:
-                raise Unreachable(f"{endpoint}: no LXD or Incus socket on that machine; install LXD there")
+                raise Unreachable(f"{endpoint}:", "no LXD or Incus socket on that machine;", "install LXD there")
         tunnel = ("-L", f"{local}:{remote}")
         with contextlib.suppress(Unreachable):
             run("-O", "cancel", *tunnel)  # a tunnel whose socket is gone would pass for one that is there

@@ -85,10 +85,15 @@ class Outcome:
 
 
 class ApplyError(LxdError):
-    """Something could not be done. ``outcome`` says what was."""
+    """Some resources could not be changed: the sentence has each error, the parts are those of the first.
 
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
+    ``outcome`` says what was done.
+    """
+
+    def __init__(self, errors: Sequence[LxdError], outcome: Outcome) -> None:
+        first = next((error for error in errors if error.code != "not_ready"), errors[0])
+        super().__init__(first.thing, first.fault, first.remedy, code=first.code)
+        self.args = ("; ".join(map(str, errors)),)
         self.outcome = outcome
 
 
@@ -121,9 +126,9 @@ def reconcile(
         outcome = Outcome(work, check)
         if not check and any(item.steps for item in work):
             _apply(client, work, before, pool, progress)
-    failed = [item for item in work if item.error is not None]
+    failed = [item.error for item in work if item.error is not None]
     if failed:
-        raise ApplyError("; ".join(str(item.error) for item in failed), outcome)
+        raise ApplyError(failed, outcome)
     return outcome
 
 
@@ -142,8 +147,10 @@ def check_owners(work: Iterable[Work]) -> None:
         commands = "; ".join(f"`{item.resource.adoption}`" for item in refused)
         marks = ", ".join(f"{key}={value}" for key, value in refused[0].resource.owner.items())
         raise LxdError(
-            f"{names}: there already, without the marks {marks}, and left alone: rename or remove what is not yours, "
-            f"or say that it is: {commands}"
+            f"{names}:",
+            f"there already, without the marks {marks}, and left alone",
+            f"rename or remove what is not yours, or say that it is: {commands}",
+            code="conflict",
         )
 
 
@@ -152,7 +159,7 @@ def _no_doubles(resources: Iterable[Resource]) -> None:
     for resource in resources:
         key = (resource.project, resource.reference)
         if key in seen:
-            raise LxdError(f"{resource.label} is listed twice")
+            raise LxdError(resource.label, "is listed twice", code="invalid_value")
         seen.add(key)
 
 
@@ -204,7 +211,7 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         TopologicalSorter(before).prepare()
     except CycleError as error:
         names = ", ".join(work[index].resource.label for index in error.args[1][1:])
-        raise LxdError(f"These resources wait for each other: {names}") from error
+        raise LxdError("These resources", f"wait for each other: {names}", code="invalid_value") from error
     return before
 
 
@@ -228,7 +235,8 @@ def _apply(
             item = work[index]
             failed = next((work[other] for other in before[index] if work[other].error is not None), None)
             if failed is not None and item.steps:
-                item.error = LxdError(f"{item.resource.label} was left as it is, since {failed.resource.label} failed")
+                fault = f"was left unchanged, since {failed.resource.label} failed"
+                item.error = LxdError(item.resource.label, fault, code="not_ready")
             if item.error is None and item.steps:
                 running[pool.submit(_perform, client, item, progress)] = index
             else:

@@ -12,38 +12,58 @@ from .._base.errors import BcmError
 class LxdError(BcmError):
     """Anything that went wrong between us and a LXD or Incus server."""
 
+    code = "server_error"
+
 
 class Unreachable(LxdError):
     """Nobody answers at the endpoint."""
+
+    code = "unreachable"
 
 
 class Forbidden(LxdError):
     """The server, or the permissions of its socket, refuse us."""
 
+    code = "forbidden"
+
 
 class NotFound(LxdError):
     """The object does not exist (HTTP 404)."""
+
+    code = "not_found"
 
 
 class Conflict(LxdError):
     """The object exists already or is busy (HTTP 409)."""
 
+    code = "conflict"
+
 
 class PreconditionFailed(LxdError):
     """Somebody changed the object after it was read (HTTP 412)."""
+
+    code = "changed_meanwhile"
 
 
 class Unsupported(LxdError):
     """The server lacks the API extension that is needed."""
 
+    code = "unsupported"
+
 
 class DeadlineExceeded(LxdError):
     """Something did not happen in time; the message says what was waited for and how far it was."""
+
+    code = "timeout"
 
 
 class NotRun(LxdError):
     """A command was not begun, since something that it needs is missing in the instance."""
 
+    code = "not_run"
+
 
 class TooMuchOutput(LxdError):
     """An instance wrote, or holds, more than is read of it."""
+
+    code = "too_much_output"

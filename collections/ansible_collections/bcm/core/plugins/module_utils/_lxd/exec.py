@@ -105,9 +105,9 @@ def run(
         while streams.is_open and not output.ended:
             if not streams.take(output, end):
                 fate, said = _kill(streams), output.tail()
+                after = f" after writing: {said}" if said else ""
                 raise DeadlineExceeded(
-                    f"{name} in instance {instance} did not end within {deadline:g} s; {fate}"
-                    + (f" after writing: {said}" if said else "")
+                    f"{name} in instance {instance}", f"did not end within {deadline:g} s; {fate}{after}"
                 )
     except TooMuchOutput as error:
         raise TooMuchOutput(f"{name} in instance {instance} {error}; {_kill(streams)}") from None
@@ -129,11 +129,15 @@ def _status(client: Client, instance: str, name: str, cwd: str | None, operation
             stream.close()
         return int(_finish(client, instance, name, operation, client.timeout).get("return", -1))
     if output.status == "no-directory":
-        raise NotRun(f"{name} in instance {instance} was not run: {cwd} is not a directory there: make it first")
+        raise NotRun(f"{name} in instance {instance}", f"was not run: {cwd} is not a directory there", "make it first")
     if output.status == "no-program":
-        raise NotRun(f"{name} in instance {instance} was not run: there is no such program")
+        raise NotRun(f"{name} in instance {instance}", "was not run: there is no such program", code="missing_program")
     if output.status == "no-setpriv":
-        raise NotRun(f"{name} in instance {instance} was not run: setpriv is missing there (util-linux has it)")
+        raise NotRun(
+            f"{name} in instance {instance}",
+            "was not run: setpriv is missing there (util-linux has it)",
+            code="missing_program",
+        )
     return int(output.status)
 
 
@@ -264,8 +268,8 @@ def start(
         raise
     except LxdError as error:
         if "not running" in str(error):
-            raise NotRun(f'Instance "{instance}" is not running: start it first') from error
-        raise type(error)(f"Failed to run a command in instance {instance}: {error}") from error
+            raise NotRun(f'Instance "{instance}"', "is not running", "start it first") from error
+        raise error.within(f"Failed to run a command in instance {instance}") from error
 
 
 def _finish(client: Client, instance: str, name: str, operation: Operation, deadline: float) -> dict[str, Any]:
@@ -275,4 +279,4 @@ def _finish(client: Client, instance: str, name: str, operation: Operation, dead
     except DeadlineExceeded:
         raise
     except LxdError as error:
-        raise type(error)(f"Failed to {what}: {error}") from error
+        raise error.within(f"Failed to {what}") from error

@@ -118,7 +118,12 @@ class FileSession:
                 client.server  # noqa: B018  says so if it does not trust us at all
             if " 404 " in status:
                 raise client.no_instance(instance)
-            raise LxdError(f"Failed to open the files of instance {instance}: {_error_in(head) or status or 'closed'}")
+            raise LxdError(
+                f"Failed to open the files of instance {instance}:",
+                _error_in(head) or status or "closed",
+                code="server_error",
+                about=f"instance {instance}",
+            )
         raw.settimeout(client.timeout)
         self.sftp = SFTPClient(cast("Channel", _Channel(raw)))
 
@@ -146,20 +151,20 @@ class FileSession:
         for chunk in self.chunks(path):
             content += chunk
             if len(content) > most:
-                raise TooMuchOutput(f"{path} in instance {self.instance} is longer than {most} bytes")
+                raise TooMuchOutput(f"{path} in instance {self.instance}", f"is longer than {most} bytes")
         return bytes(content)
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of a regular file, in pieces; it has a minute and a second for each MiB of its size."""
         # a pipe or a device would be opened by LXD, and nothing might ever come from it
         if not stat.S_ISREG((found := self.sftp.stat(path)).st_mode or 0):
-            raise LxdError(f"{path} in instance {self.instance} is not a file")
+            raise LxdError(f"{path} in instance {self.instance}", "is not a file", code="conflict")
         end = time.monotonic() + 60 + (found.st_size or 0) / 2**20
         with self.sftp.open(path, "rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
                 if time.monotonic() > end:
-                    raise DeadlineExceeded(f"{path} in instance {self.instance} could not be read in time")
+                    raise DeadlineExceeded(f"{path} in instance {self.instance}", "could not be read in time")
 
     def uid(self, name: str | int) -> int:
         return self._id("/etc/passwd", "user", name)
@@ -175,7 +180,7 @@ class FileSession:
             fields = (line.split(":") for line in lines)
             self._ids[database] = {f[0]: int(f[2]) for f in fields if len(f) > 2 and f[2].isdecimal()}
         if name not in self._ids[database]:
-            raise LxdError(f'Instance {self.instance} has no {what} "{name}"')
+            raise LxdError(f"Instance {self.instance}", f'has no {what} "{name}"', code="not_found")
         return self._ids[database][name]
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -204,7 +209,12 @@ class FileSession:
             done = _exec.run(self._client, self.instance, ["chmod", f"{mode:04o}", path], cwd="/", deadline=_SOON)
             if done.returncode:
                 reason = done.stderr.decode(errors="replace").strip()
-                raise LxdError(f"Failed to set the mode of {path} in instance {self.instance}: {reason}")
+                raise LxdError(
+                    f"Failed to set the mode of {path} in instance {self.instance}:",
+                    reason,
+                    code="io_error",
+                    about=f"{path} in instance {self.instance}",
+                )
 
     def make_parents(self, path: str) -> None:
         """Make the directories above a path that are missing, as root's and for all to read."""
@@ -262,7 +272,12 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
             before, after = _apply_one(session, item, item.get("content") or b"", check)
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "the connection was lost"
-            raise LxdError(f"Failed to write {item['path']} in instance {session.instance}: {reason}") from error
+            raise LxdError(
+                f"Failed to write {item['path']} in instance {session.instance}:",
+                reason,
+                code="io_error",
+                about=f"{item['path']} in instance {session.instance}",
+            ) from error
         if before != after:
             if not check:
                 change_count.note()
@@ -297,7 +312,12 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: Content, 
     if state == "directory" and found is not None and stat.S_ISLNK(found.st_mode):
         path, found = _linked_directory(session, path, found, item.get("owner"))
     if found is not None and (kind := _kind(found)) != state and kind in ("directory", "file"):
-        raise LxdError(f"{path} in instance {session.instance} is a {kind}, a {state} is wanted: remove it first")
+        raise LxdError(
+            f"{path} in instance {session.instance}",
+            f"is a {kind}, a {state} is wanted",
+            "remove it first",
+            code="conflict",
+        )
     if state == "link":
         return _apply_link(session, path, item["target"], found, check)
 
@@ -344,8 +364,10 @@ def _linked_directory(session: FileSession, path: str, link: Any, owner: str | i
     for _link in range(_MOST_LINKS):
         if found.st_uid not in (0, _owner(session.uid, owner, 0)):
             raise LxdError(
-                f"{real} in instance {session.instance} is a link that user {found.st_uid} has made, a directory is "
-                "wanted: remove it first"
+                f"{real} in instance {session.instance}",
+                f"is a link that user {found.st_uid} has made, a directory is wanted",
+                "remove it first",
+                code="conflict",
             )
         # LXD's SFTP follows no links when it is asked for a real path
         real = posixpath.join(posixpath.dirname(real), session.sftp.readlink(real) or "")
@@ -353,7 +375,9 @@ def _linked_directory(session: FileSession, path: str, link: Any, owner: str | i
         if found is None or not stat.S_ISLNK(found.st_mode):
             break
     if found is None or stat.S_ISLNK(found.st_mode):
-        raise LxdError(f"{path} in instance {session.instance} is a link that leads nowhere: remove it first")
+        raise LxdError(
+            f"{path} in instance {session.instance}", "is a link that leads nowhere", "remove it first", code="conflict"
+        )
     return real, found
 
 

@@ -114,8 +114,11 @@ class Handler:
             if item.mutable or not item.told or body.get(name) in (None, wanted):
                 continue
             raise LxdError(
-                f"Failed to update {resource.label}: its {name} is {body[name]} and cannot become {wanted}: "
-                "delete it first, or choose another name"
+                f"Failed to update {resource.label}:",
+                f"its {name} is {body[name]} and cannot become {wanted}",
+                "delete it first, or choose another name",
+                code="conflict",
+                about=resource.label,
             )
 
     def seen(self, resource: Resource, body: Body) -> dict[str, Any]:
@@ -181,9 +184,14 @@ class Handler:
         # A list of objects has no ETags, so this reads again: what was planned must hold for what the ETag stands for.
         body, etag = self.read(client, resource)
         if body is None:
-            raise NotFound(f"Failed to update {resource.label}: somebody deleted it meanwhile; run again")
+            raise NotFound(
+                f"Failed to update {resource.label}:",
+                "somebody deleted it meanwhile;",
+                "run again",
+                about=resource.label,
+            )
         if self.difference(resource, body) != (step.before, step.after):
-            raise PreconditionFailed(f"Failed to update {resource.label}: {CHANGED_MEANWHILE}")
+            raise PreconditionFailed(f"Failed to update {resource.label}:", CHANGED_MEANWHILE, about=resource.label)
         path, wanted = self.write_path(resource, body), self.merged(resource, body)
         self.call(client, resource, "update", "PUT", path, wanted, etag=etag)
 
@@ -275,7 +283,12 @@ class InstanceHandler(Handler):
         if resource.state == "absent":
             return super().steps(resource, body)
         if body is None and "image" not in resource.given:
-            raise LxdError(f"Failed to create {resource.label}: it does not exist yet, so an image has to be given")
+            raise LxdError(
+                f"Failed to create {resource.label}:",
+                "it does not exist yet, so an image has to be given",
+                code="invalid_value",
+                about=resource.label,
+            )
         former = (body or {}).get(FORMER)
         if body and former and body["status"] in _ALIVE and not _is_of_image(body):
             # What took its place has run since, and is the one that is replaced now.
@@ -342,8 +355,10 @@ class InstanceHandler(Handler):
         other = client.find(f"{resource.collection}/{quoted(_aside(resource.name))}", project=resource.project)
         if other is not None and REPLACED not in other["config"]:
             raise Conflict(
-                f"Failed to replace {resource.label}: while that is done it is called {other['name']}, and there is "
-                "another instance of that name: rename it"
+                f"Failed to replace {resource.label}:",
+                f"while that is done it is called {other['name']}, and there is another instance of that name",
+                "rename it",
+                about=resource.label,
             )
         former = self.read(client, resource)[0]
         running = former is not None and former["status"] != "Stopped"
@@ -358,10 +373,9 @@ class InstanceHandler(Handler):
                 if running and (self.read(client, resource)[0] or {}).get("status") == "Stopped":
                     self._begin(client, resource)
             except LxdError as second:
-                raise type(error)(
-                    f"{error}; the former instance is kept as {_aside(resource.name)}, run again ({second})"
-                ) from error
-            raise type(error)(f"{error}; the former instance is back") from error
+                kept = f"the former instance is kept as {_aside(resource.name)}, run again ({second})"
+                raise error.with_remedy(kept) from error
+            raise error.with_remedy("the former instance is back") from error
         self.do_discard(client, resource)
 
     def _put_aside(self, client: Client, resource: Resource) -> None:
@@ -482,7 +496,7 @@ class InstanceHandler(Handler):
                 if force:
                     raise
                 if status not in (*_RUNNING, "Stopping") or time.monotonic() > end:
-                    raise type(error)(f"{error}; see what keeps it from shutting down, or set force_stop") from error
+                    raise error.with_remedy("see what keeps it from shutting down, or set force_stop") from error
             time.sleep(_PAUSE)
 
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
@@ -496,10 +510,18 @@ class InstanceHandler(Handler):
         while not addresses(state := client.get(f"{resource.path}/state", project=resource.project)):
             if state["status"] not in _RUNNING:
                 command = f"lxc console {resource.name} --project {resource.project} --show-log"
-                raise LxdError(f"Failed to start {resource.label}: it stopped again by itself; `{command}` says why")
+                raise LxdError(
+                    f"Failed to start {resource.label}:",
+                    "it stopped again by itself;",
+                    f"`{command}` says why",
+                    code="service_failed",
+                    about=resource.label,
+                )
             if time.monotonic() > end:
                 raise DeadlineExceeded(
-                    f"Failed to start {resource.label}: it runs, but got no address within {deadline:g} s"
+                    f"Failed to start {resource.label}:",
+                    f"it runs, but got no address within {deadline:g} s",
+                    about=resource.label,
                 )
             time.sleep(0.1)
 
@@ -574,11 +596,19 @@ class NetworkHandler(Handler):
     def do_reload(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
         if body is None:
-            raise NotFound(f"Failed to reload {resource.label}: somebody deleted it meanwhile; run again")
+            raise NotFound(
+                f"Failed to reload {resource.label}:",
+                "somebody deleted it meanwhile;",
+                "run again",
+                about=resource.label,
+            )
         key = next((key for key, usual in _USUAL.items() if body["config"].get(key, usual) == usual), None)
         if key is None:
             raise LxdError(
-                f"Failed to reload {resource.label}: unset one of {', '.join(_USUAL)}, or restart the server"
+                f"Failed to reload {resource.label}",
+                remedy=f"unset one of {', '.join(_USUAL)}, or restart the server",
+                code="server_error",
+                about=resource.label,
             )
         # Who asks whether this was done asks for the network's own rules, so they come last. What was connected to an
         # interface that is gone is connected again when it is restarted.
@@ -620,7 +650,12 @@ class ProjectHandler(Handler):
         body = self.read(client, resource)[0]
         held = [] if body is None else sorted({*_users(resource, body), *_volumes(client, resource, body)})
         if held:
-            raise Conflict(f"Failed to delete {resource.label}: it holds {', '.join(held)}: delete these first")
+            raise Conflict(
+                f"Failed to delete {resource.label}:",
+                f"it holds {', '.join(held)}",
+                "delete these first",
+                about=resource.label,
+            )
         super().do_delete(client, resource)
 
 
@@ -714,7 +749,12 @@ class ImageHandler(Handler):
 
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         if resource.state == "present" and body is None and not resource.given.get("source"):
-            raise LxdError(f"Failed to create {resource.label}: it does not exist yet, so a source has to be given")
+            raise LxdError(
+                f"Failed to create {resource.label}:",
+                "it does not exist yet, so a source has to be given",
+                code="invalid_value",
+                about=resource.label,
+            )
         return super().steps(resource, body)
 
     def do_create(self, client: Client, resource: Resource) -> None:
@@ -737,7 +777,7 @@ class SnapshotHandler(Handler):
         if resource.state != "restored":
             return super().steps(resource, body)
         if body is None:
-            raise NotFound(f"Failed to restore {resource.label}: it does not exist")
+            raise NotFound(f"Failed to restore {resource.label}:", "it does not exist", about=resource.label)
         return [Step("restore", {}, {"restored": resource.full_name})]
 
     def do_restore(self, client: Client, resource: Resource) -> None:

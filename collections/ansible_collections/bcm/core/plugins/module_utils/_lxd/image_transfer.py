@@ -107,7 +107,7 @@ def import_files(
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
     except OSError as error:
-        raise LxdError(f"Failed to {what}: {error.filename}: {error.strerror}") from error
+        raise LxdError(f"Failed to {what}:", f"{error.filename}: {error.strerror}", code="io_error") from error
     fingerprint = digest.hexdigest()
     if client.find(f"/1.0/images/{fingerprint}", project=project) is not None:
         return fingerprint

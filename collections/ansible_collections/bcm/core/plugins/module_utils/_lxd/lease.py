@@ -103,7 +103,9 @@ class Lease:
             elif not _is_ending(holder) or time.monotonic() > end:
                 raise self._busy(holder)
             if time.monotonic() > end + _PATIENCE:
-                raise LxdError(f"{self._title}: its lock changes hands again and again: run again later")
+                raise LxdError(
+                    f"{self._title}:", "its lock changes hands again and again", "run again later", code="busy"
+                )
             time.sleep(0.05)
 
     def renew(self) -> bool:
@@ -160,8 +162,10 @@ class Lease:
             return Holder(**json.loads(body["config"][_KEY])), etag
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise LxdError(
-                f"Profile {self._name} of project {_PROJECT} at {self._client.endpoint.name} has the name of a lock "
-                "but is not one: rename it"
+                f"Profile {self._name} of project {_PROJECT} at {self._client.endpoint.name}",
+                "has the name of a lock but is not one",
+                "rename it",
+                code="conflict",
             ) from error
 
     def _now(self) -> float:
@@ -172,9 +176,11 @@ class Lease:
     def _busy(self, holder: Holder) -> BcmError:
         who = f"{_shown(holder.user)} on {_shown(holder.host)} (process {holder.run})"
         return BcmError(
-            f"{self._title} is being changed by {who} since {_time(holder.since)}, and this run has changed nothing: "
-            f"wait until that one has ended, or end it there, and run again (if that machine is gone, its lock ends at "
-            f"{_time(holder.until)} by the clock of the server)"
+            self._title,
+            f"is being changed by {who} since {_time(holder.since)}, and this run has changed nothing",
+            "wait until that one has ended, or end it there, and run again (if that machine is gone, its lock ends "
+            f"at {_time(holder.until)} by the clock of the server)",
+            code="busy",
         )
 
 
@@ -194,9 +200,11 @@ def hold(options: Mapping[str, Any], name: str, title: str, run: int) -> None:
         asked.write(json.dumps({"options": options, "name": name, "title": title, "run": run}).encode())
         asked.close()
         answer = answers.readline()
-    fault = json.loads(answer) if answer else "its keeper ended at once: run again, with -vvv to see more"
+    if not answer:
+        raise BcmError(name, "was not locked, its keeper ended at once", "run again, with -vvv", code="command_failed")
+    fault = json.loads(answer)
     if fault:
-        raise BcmError(str(fault))
+        raise BcmError.received(fault)
 
 
 def keep() -> None:
@@ -209,10 +217,13 @@ def keep() -> None:
         client = Client(**asked["options"])
         lease = Lease(client, asked["name"], asked["title"], asked["run"])
         had = not lease.acquire()
-    except (BcmError, OSError) as error:
-        _answer(str(error))
+    except BcmError as error:
+        _answer(error)
         return
-    _answer("")
+    except OSError as error:
+        _answer(BcmError(asked["title"], f"cannot be locked: {error}", "run again", code="io_error"))
+        return
+    _answer(None)
     if not had:
         _keep(lease, run)
 
@@ -228,8 +239,8 @@ def _keep(lease: Lease, run: int) -> None:
         lease.release()
 
 
-def _answer(fault: str) -> None:
-    sys.stdout.write(json.dumps(fault) + "\n")
+def _answer(error: BcmError | None) -> None:
+    sys.stdout.write(json.dumps(error and error.sent) + "\n")
     sys.stdout.flush()
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())

@@ -42,7 +42,9 @@ class Progress(io.BytesIO):
             # with an empty match, it is compiled as well
             re.compile(pattern.pattern + b"|").search(b"").expand(words)  # type: ignore[union-attr]
         except (re.error, IndexError) as error:
-            raise LxdError(f"progress: {error}: write a regular expression, and words with its groups") from error
+            raise LxdError(
+                "progress:", error, "write a regular expression, and words with its groups", code="invalid_value"
+            ) from error
         return cls(pattern, words, notify), cls(pattern, words, notify)
 
     def write(self, data: object) -> int:

@@ -34,7 +34,7 @@ Reference = tuple[str, str]
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value or {}, Mapping):
-        raise LxdError(f"{value!r} is no mapping: write `key: value` lines")
+        raise LxdError(f"{value!r}", "is no mapping", "write `key: value` lines", code="invalid_value")
     return value or {}
 
 
@@ -45,7 +45,7 @@ def _config(value: Any) -> dict[str, str]:
 
 def _string(value: Any) -> str:
     if isinstance(value, (Mapping, list)):
-        raise LxdError(f"{value!r} is no single value, which is all that LXD keeps here")
+        raise LxdError(f"{value!r}", "is no single value, which is all that LXD keeps here", code="invalid_value")
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
@@ -62,11 +62,11 @@ _RULE_KEYS = (
 def _rules(value: list[Any] | None) -> list[dict[str, str]]:
     """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
     if value is not None and not isinstance(value, list):
-        raise LxdError(f"{value!r} is no list of rules")
+        raise LxdError(f"{value!r}", "is no list of rules", code="invalid_value")
     rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
     for rule in rules:
         for key in sorted(rule.keys() - set(_RULE_KEYS)):  # LXD would pass over it in silence
-            raise LxdError(f'a rule knows no "{key}", only {", ".join(_RULE_KEYS)}')
+            raise LxdError("a rule", f'knows no "{key}", only {", ".join(_RULE_KEYS)}', code="invalid_value")
         for key in rule.keys() - {"description"}:
             rule[key] = ",".join(part.strip() for part in rule[key].split(","))
     return sorted(rules, key=lambda rule: sorted(rule.items()))
@@ -83,7 +83,9 @@ def _moment(value: Any) -> str:
     try:
         moment = read_moment(str(value))
     except ValueError as error:
-        raise LxdError(f"{value} is no point in time: write it as 2026-12-31T00:00:00Z") from error
+        raise LxdError(
+            value, "is no point in time", "write it as 2026-12-31T00:00:00Z", code="invalid_value"
+        ) from error
     return "" if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -337,14 +339,20 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
     """The kind that a mapping of options is of. LxdError if it has none, or no name, or an option the kind lacks."""
     name = item.get("kind")
     if not isinstance(name, str) or name not in KINDS:
-        raise LxdError(f'Unknown kind of resource "{name}": one of {", ".join(sorted(KINDS))}')
+        raise LxdError(
+            f'Unknown kind of resource "{name}"', remedy=f"one of {', '.join(sorted(KINDS))}", code="unknown_name"
+        )
     kind = KINDS[name]
     if not item.get("name") or not str(item["name"]).isprintable():
-        raise LxdError(f"A resource of kind {kind.noun} has no name, or one that is no text")
+        raise LxdError(f"A resource of kind {kind.noun}", "has no name, or one that is no text", code="invalid_value")
     known = {"kind", "project", "target", "owner", *kind.argument_spec()}
     for key in item:
         if key not in known:
-            raise LxdError(f'{kind.noun} {item["name"]}: unknown option "{key}"; known: {", ".join(sorted(known))}')
+            raise LxdError(
+                f"{kind.noun} {item['name']}:",
+                f'unknown option "{key}"; known: {", ".join(sorted(known))}',
+                code="unknown_name",
+            )
     return kind
 
 
@@ -353,17 +361,21 @@ def parse(item: Mapping[str, Any], *, project: str = "default", target: str | No
     kind = kind_of(item)
     state = item.get("state") or kind.default_state
     if state not in kind.states:
-        raise LxdError(f'{kind.noun} {item["name"]}: unknown state "{state}"; one of {", ".join(kind.states)}')
+        raise LxdError(
+            f"{kind.noun} {item['name']}:",
+            f'unknown state "{state}"; one of {", ".join(kind.states)}',
+            code="invalid_value",
+        )
     for parent in kind.parents:
         if not item.get(parent):
-            raise LxdError(f"{kind.noun} {item['name']}: {parent} is required")
+            raise LxdError(f"{kind.noun} {item['name']}:", f"{parent} is required", code="invalid_value")
     given = {}
     for key, known in kind.fields.items():
         if item.get(key) is not None:
             try:
                 given[key] = known.canonical(item[key])
             except LxdError as error:
-                raise LxdError(f"{kind.noun} {item['name']}: {key}: {error}") from error
+                raise error.within(f"{kind.noun} {item['name']}: {key}") from error
     defaults = {key: spec.get("default") for key, spec in kind.options.items()}
     return Resource(
         kind=kind,

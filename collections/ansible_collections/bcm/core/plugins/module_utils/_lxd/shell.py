@@ -67,7 +67,7 @@ def user(client: Client, instance: str, name: str) -> User:
     for fields in _entries(client, instance, "/etc/passwd"):
         if fields[0] == name and len(fields) == 7 and fields[2].isdecimal() and fields[3].isdecimal():
             return User(name, int(fields[2]), int(fields[3]), fields[5] or "/", fields[6] or "/bin/sh")
-    raise NotRun(f'Instance "{instance}" has no user "{name}" in /etc/passwd')
+    raise NotRun(f'Instance "{instance}"', f'has no user "{name}" in /etc/passwd')
 
 
 def group_id(client: Client, instance: str, name: str) -> int:
@@ -77,7 +77,7 @@ def group_id(client: Client, instance: str, name: str) -> int:
     for fields in _entries(client, instance, "/etc/group"):
         if fields[0] == name and len(fields) == 4 and fields[2].isdecimal():
             return int(fields[2])
-    raise NotRun(f'Instance "{instance}" has no group "{name}" in /etc/group')
+    raise NotRun(f'Instance "{instance}"', f'has no group "{name}" in /etc/group')
 
 
 def _entries(client: Client, instance: str, database: str) -> list[list[str]]:
@@ -197,7 +197,7 @@ class Shell:
             raise TooMuchOutput(f"A command in instance {self._instance} {error}") from None
         if not served:
             said = output.stderr[-2000:].decode(errors="replace").strip()
-            raise DeadlineExceeded(f"Instance {self._instance}: {fault}" + (f", but: {said}" if said else ""))
+            raise DeadlineExceeded(f"Instance {self._instance}:", f"{fault}, but: {said}" if said else fault)
         if not self._streams.is_whole and not output.ended:
             raise self._lost(output.stderr)
 
@@ -212,4 +212,4 @@ class Shell:
             else:
                 code = status.get("return")
                 reason = f"{self._argv[0]} is not there" if code == 127 else f"exit status {code}"
-        return LxdError(f'The shell in instance "{self._instance}" ended: {reason}')
+        return LxdError(f'The shell in instance "{self._instance}" ended:', reason, code="command_failed")

@@ -247,7 +247,12 @@ class _Manager:
             self._run(f"timeout {self._deadline:g} sh -c 'until systemctl show; do sleep 0.1; done' >/dev/null 2>&1")
             done = self._run(show)
         if done.returncode:
-            raise LxdError(f"Failed to read the units of instance {self._instance}: {_text(done.stderr)}")
+            raise LxdError(
+                f"Failed to read the units of instance {self._instance}:",
+                _text(done.stderr),
+                code="command_failed",
+                about=f"instance {self._instance}",
+            )
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in _text(done.stdout).split("\n\n")]
         return [self._state(name, block) for name, block in zip(names, blocks, strict=True)]
 
@@ -271,7 +276,12 @@ class _Manager:
         starting = not {"start", "restart", "reload"}.isdisjoint(verbs)
         if starting and state.load in ("not-found", "masked", "bad-setting", "error"):
             reason = {"not-found": "does not exist", "masked": "is masked"}.get(state.load, "has a faulty unit file")
-            raise LxdError(f"Failed to start {name} in instance {self._instance}: the unit {reason}")
+            raise LxdError(
+                f"Failed to start {name} in instance {self._instance}:",
+                f"the unit {reason}",
+                code="service_failed",
+                about=f"{name} in instance {self._instance}",
+            )
         if starting and state.active != "inactive":
             # or the limit on starts would hold, whoever has used it up
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
@@ -297,7 +307,11 @@ class _Manager:
         """A service that dies at once was started all the same, says systemd, if it does not tell when it is ready."""
         for name, state in zip(names, self.states(names), strict=True):
             if state.failed:
-                raise LxdError(f"{name} in instance {self._instance} failed after its start{self._journal(name)}")
+                raise LxdError(
+                    f"{name} in instance {self._instance}",
+                    f"failed after its start{self._journal(name)}",
+                    code="service_failed",
+                )
 
     def _run(self, command: str) -> ExecResult:
         # a deadline of its own: what keeps the other is a program of the instance
@@ -313,7 +327,7 @@ class _Manager:
             # The rest of it tells a person to look into the journal, which follows.
             reason = (_text(done.stderr).splitlines() or [f"exit status {done.returncode}"])[0]
         journal = self._journal(journal_of) if journal_of else ""
-        raise LxdError(f"Failed to {what} in instance {self._instance}: {reason}{journal}")
+        raise LxdError(f"Failed to {what} in instance {self._instance}:", f"{reason}{journal}", code="service_failed")
 
     def _journal(self, name: str) -> str:
         unit = shlex.quote(_full(name))
@@ -335,7 +349,7 @@ def _diff(name: str, state: _State, verbs: Sequence[str]) -> dict[str, str]:
 def _checked(name: str) -> str:
     """The name a stamp carries: a service's without its suffix."""
     if not _NAME.fullmatch(name):
-        raise LxdError(f'"{name}" is not the name of a unit')
+        raise LxdError(f'"{name}"', "is not the name of a unit", code="invalid_value")
     return name.removesuffix(".service")
 
 

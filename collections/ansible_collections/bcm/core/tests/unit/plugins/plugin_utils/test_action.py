@@ -15,7 +15,7 @@ from ansible.template import trust_as_template
 
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.plugin_utils import _lxd_options
+from ansible_collections.bcm.core.plugins.plugin_utils import _action, _lxd_options
 from ansible_collections.bcm.core.plugins.plugin_utils._action import RESERVED, BcmAction, plain
 
 
@@ -24,7 +24,7 @@ class _Echo(BcmAction):
 
     def perform(self, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if params["fail"]:
-            raise BcmError("Cellar is flooded: pump")
+            raise BcmError("Cellar", "is flooded", "pump", code="not_ready")
         return {"params": params, "diff": {"before": "a", "after": "b"}, "modes": (self.check_mode, self.diff_mode)}
 
 
@@ -58,8 +58,25 @@ def test_parameters_are_validated_and_completed() -> None:
         make(_Echo, {"nunber": 7}).run()
 
 
-def test_an_error_of_ours_is_a_message_and_nothing_else() -> None:
-    assert make(_Echo, {"fail": True}).run() == {"failed": True, "changed": False, "msg": "Cellar is flooded: pump"}
+def test_an_error_is_a_sentence_for_people_and_parts_for_programs() -> None:
+    assert make(_Echo, {"fail": True}).run() == {
+        "failed": True,
+        "changed": False,
+        "msg": "Cellar is flooded: pump",
+        "error": {"code": "not_ready", "thing": "Cellar", "fault": "is flooded", "remedy": "pump"},
+    }
+
+
+@pytest.mark.parametrize(("verbosity", "is_shown"), [(2, False), (3, True)])
+def test_the_traceback_of_an_error_is_shown_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, verbosity: int, is_shown: bool
+) -> None:
+    monkeypatch.setattr(_action._display, "verbosity", verbosity)
+    result = make(_Echo, {"fail": True}).run()
+    assert ("exception" in result) == is_shown
+    if is_shown:
+        assert result["exception"].startswith("Traceback (most recent call last):\n")
+        assert "in perform" in result["exception"]
 
 
 def test_a_failure_says_whether_something_was_changed_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,8 +337,8 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
         apply(server, *ALL)
     words = str(caught.value).split("; ")
     assert words[0] == "Failed to create storage pool pool: it broke"
-    assert "storage volume pool/vol was left as it is, since storage pool pool failed" in words
-    assert any(word.startswith("instance i was left as it is, since ") for word in words)
+    assert "storage volume pool/vol was left unchanged, since storage pool pool failed" in words
+    assert any(word.startswith("instance i was left unchanged, since ") for word in words)
     assert len(words) == 4
     assert {change["name"] for change in caught.value.outcome.changes} == {"acl", "net"}
     server.broken.clear()
