@@ -71,13 +71,28 @@ def _check(release: Release, params: dict[str, t.Any]) -> None:
     if not params["instance"]:
         return
     if len(release.architectures) != 1:
-        raise BcmError(f"{release.name} has no one file to unpack: leave instance out, or give one that the plan has")
+        raise BcmError(
+            release.name,
+            "has no one file to unpack",
+            "leave instance out, or give one that the plan has",
+            code="invalid_value",
+        )
     if release.kind == "archive" and not params["members"]:
-        raise BcmError(f"members is not set: say what of {release.name} to unpack")
+        raise BcmError("members", "is not set", f"say what of {release.name} to unpack", code="invalid_value")
     if release.kind != "archive" and params["members"]:
-        raise BcmError(f"members is set, but {release.name} is no archive, it is put there as a whole: leave it out")
+        raise BcmError(
+            "members",
+            f"is set, but {release.name} is no archive, it is put there as a whole",
+            "leave it out",
+            code="invalid_value",
+        )
     if release.kind == "oci" and not params["dest"].strip("/"):
-        raise BcmError(f"dest is /, but {release.name} is an image, with a root of its own: name a directory for it")
+        raise BcmError(
+            "dest",
+            f"is /, but {release.name} is an image, with a root of its own",
+            "name a directory for it",
+            code="invalid_value",
+        )
 
 
 def _files(

@@ -36,4 +36,6 @@ def _number(serial: str) -> int:
     try:
         return int(serial.replace(":", ""), 16)
     except ValueError as error:
-        raise BcmError(f'"{serial}" is no serial: write it in hexadecimal, as ca_info shows it') from error
+        raise BcmError(
+            f'"{serial}"', "is no serial", "write it in hexadecimal, as ca_info shows it", code="invalid_value"
+        ) from error

@@ -27,6 +27,6 @@ class ActionModule(ReconcileAction):
             kind = kind_of(item)
             checked = ArgumentSpecValidator({**_EVERYWHERE, **kind.argument_spec()}).validate(item)
             if checked.error_messages:
-                raise LxdError(f"{kind.noun} {item['name']}: {'; '.join(checked.error_messages)}")
+                raise LxdError(f"{kind.noun} {item['name']}:", "; ".join(checked.error_messages), code="invalid_value")
             resources.append(parse(checked.validated_parameters, project=params["project"], target=params["target"]))
         return self.apply(resources)

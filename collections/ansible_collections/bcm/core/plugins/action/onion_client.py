@@ -26,7 +26,12 @@ class ActionModule(OnionChange):
         name = params["service"]
         if name not in present:
             there = f"there are {', '.join(sorted(present))}" if present else "there is none yet"
-            raise BcmError(f"There is no onion service {name}, {there}: make it with onion_service")
+            raise BcmError(
+                f"There is no onion service {name}, {there}",
+                remedy="make it with onion_service",
+                code="not_found",
+                about=f"onion service {name}",
+            )
         admitted = with_clients(present[name], params["clients"], present=params["state"] == "present")
         return {**present, name: admitted}
 

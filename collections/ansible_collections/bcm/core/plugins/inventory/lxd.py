@@ -203,5 +203,7 @@ def _instances(client: Client, project: str) -> list[dict[str, t.Any]]:
         return [instance for instance in found if fnmatch.fnmatchcase(instance["project"], project)]
     found = client.get("/1.0/instances", project=project, recursion=1)
     if not found and client.find(f"/1.0/projects/{quoted(project)}", project=False) is None:
-        raise LxdError(f'there is no project "{project}" at {client.endpoint.name}')
+        raise LxdError(
+            f'there is no project "{project}" at {client.endpoint.name}', code="not_found", about=f'project "{project}"'
+        )
     return found

@@ -103,7 +103,12 @@ def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
     names = [item.name for item in wants]
     for name in names:
         if names.count(name) > 1:
-            raise BcmError(f"Certificate {name} is asked for {names.count(name)} times: give each a name of its own")
+            raise BcmError(
+                f"Certificate {name}",
+                f"is asked for {names.count(name)} times",
+                "give each a name of its own",
+                code="invalid_value",
+            )
     return wants
 
 

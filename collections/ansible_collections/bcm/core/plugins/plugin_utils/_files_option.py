@@ -43,16 +43,18 @@ def wanted_files(files: t.Sequence[t.Mapping[str, t.Any]], find: t.Callable[[str
 def _wanted(item: t.Mapping[str, t.Any], find: t.Callable[[str], str]) -> dict[str, t.Any]:
     path, state = item["path"], item["state"]
     if not path.startswith("/") or path == "/":
-        raise LxdError(f'files: "{path}" is not an absolute path below /')
+        raise LxdError("files:", f'"{path}" is not an absolute path below /', code="invalid_value")
     sources = [name for name in ("content", "src") if item.get(name) is not None]
     if state == "file" and len(sources) != 1:
-        raise LxdError(f"files: {path} needs either content or src, or another state")
+        raise LxdError("files:", f"{path} needs either content or src, or another state", code="invalid_value")
     if state != "file" and sources:
-        raise LxdError(f"files: {path} is to be {state}, which has no {sources[0]}")
+        raise LxdError("files:", f"{path} is to be {state}, which has no {sources[0]}", code="invalid_value")
     if (state == "link") != (item.get("target") is not None):
-        raise LxdError(f"files: {path} is to be {state}: a target belongs to a link, and only there")
+        raise LxdError(
+            "files:", f"{path} is to be {state}: a target belongs to a link, and only there", code="invalid_value"
+        )
     if item.get("exclusive") and state != "directory":
-        raise LxdError(f"files: {path} is to be {state}: only a directory can be exclusive")
+        raise LxdError(f"files: {path}", f"is to be {state}: only a directory can be exclusive", code="invalid_value")
     wanted = {name: item.get(name) for name in ("state", "target", "owner", "group", "sensitive", "exclusive")}
     wanted["path"] = path.rstrip("/")
     wanted["mode"] = _mode(path, item.get("mode"))
@@ -71,7 +73,12 @@ def _mode(path: str, mode: t.Any) -> int | None:
         return int(mode, 8)
     if is_integer(mode) and _is_meant(mode):
         return mode
-    raise LxdError(f'files: {path} has the mode {mode!r}, which is not octal: write it in quotes, such as "0640"')
+    raise LxdError(
+        "files:",
+        f"{path} has the mode {mode!r}, which is not octal",
+        'write it in quotes, such as "0640"',
+        code="invalid_value",
+    )
 
 
 def _is_meant(number: int) -> bool:

@@ -118,9 +118,11 @@ def check_known(present: Services, items: t.Sequence[Mapping[str, t.Any]], known
     gone = sorted(wanted.intersection(known).difference(present))
     if gone:
         raise BcmError(
-            f"The keys of {', '.join(gone)} are gone from the file of onion services, and others would have other "
-            "addresses: put a newer copy of the file back, give the keys, or give the old addresses up with the "
-            "identity of the data center (abandoned_identity)"
+            f"The keys of {', '.join(gone)}",
+            "are gone from the file of onion services, and others would have other addresses",
+            "put a newer copy of the file back, give the keys, or give the old addresses up with the identity of the "
+            "data center (abandoned_identity)",
+            code="data_at_risk",
         )
 
 
@@ -156,7 +158,10 @@ def with_clients(service: Service, clients: Iterable[str], *, present: bool) -> 
         check_name("Client", client)
     if present and not service.authorization:
         raise BcmError(
-            f"Onion service {service.name} is for everybody and has no clients: have it with authorization first"
+            f"Onion service {service.name}",
+            "is for everybody and has no clients",
+            "have it with authorization first",
+            code="invalid_value",
         )
     rest = {name: key for name, key in service.clients.items() if present or name not in clients}
     made = {name: new_client() for name in clients if present and name not in rest}
@@ -168,13 +173,20 @@ def _key(item: Mapping[str, t.Any], before: Service | None) -> OnionKey:
     given = parse_key(item["key"], what) if item["key"] else None
     if before and given and before.key != given:
         raise BcmError(
-            f"{what.capitalize()} has another key, that of {before.key.address}: remove the service first if that "
-            "address may be lost, or give no key"
+            what.capitalize(),
+            f"has another key, that of {before.key.address}",
+            "remove the service first if that address may be lost, or give no key",
+            code="data_at_risk",
         )
     key = before.key if before else given
     if item["address"]:
         if key is None:
-            raise BcmError(f"There is no key of {what}, so it cannot have {item['address']}: give the key, too")
+            raise BcmError(
+                f"There is no key of {what}, so it cannot have {item['address']}",
+                remedy="give the key, too",
+                code="invalid_value",
+                about=what,
+            )
         check_address(key, item["address"], what)
     return key or new_key()
 
@@ -182,4 +194,9 @@ def _key(item: Mapping[str, t.Any], before: Service | None) -> OnionKey:
 def _streams(name: str, count: int) -> int:
     if 0 <= count <= 65535:
         return count
-    raise BcmError(f"Onion service {name}: max_streams is {count}: give 1 to 65535, or 0 for as many as may be")
+    raise BcmError(
+        f"Onion service {name}:",
+        f"max_streams is {count}",
+        "give 1 to 65535, or 0 for as many as may be",
+        code="invalid_value",
+    )

@@ -66,7 +66,12 @@ class RoleVariables:
         checkable = {name: option for name, option in options.items() if name in given or name not in self._variables}
         checked = ArgumentSpecValidator(checkable).validate(given)
         if checked.error_messages:
-            raise BcmError(f"Variables of {stack.name}: {'; '.join(checked.error_messages)}: correct the inventory")
+            raise BcmError(
+                f"Variables of {stack.name}:",
+                "; ".join(checked.error_messages),
+                "correct the inventory",
+                code="invalid_value",
+            )
 
     def holds(self, condition: str) -> bool:
         return bool(
@@ -80,7 +85,7 @@ class RoleVariables:
         try:
             return plain(evaluate())
         except AnsibleError as error:
-            raise BcmError(f"{what} cannot be evaluated: {error}") from error
+            raise BcmError(what, f"cannot be evaluated: {error}", code="invalid_value") from error
 
 
 def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
@@ -90,9 +95,9 @@ def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
     try:
         found = loader.load_from_file(str(path), trusted_as_template=True)
     except AnsibleError as error:
-        raise BcmError(f"{path} cannot be read: {error}") from error
+        raise BcmError(path, f"cannot be read: {error}", code="io_error") from error
     if not isinstance(found, Mapping):
-        raise BcmError(f"{path} is no mapping: write `variable: value` lines")
+        raise BcmError(path, "is no mapping", "write `variable: value` lines", code="invalid_value")
     return found
 
 
@@ -138,8 +143,10 @@ def read_found(client: Client, site: Site) -> Found:
         return Found(architecture=architecture, host=host)
     if there["config"].get("user.bcm.datacenter") != request.datacenter:
         raise BcmError(
-            f"Project {project} exists on {client.endpoint.name} but was not made by BCM: "
-            "rename it, or choose another name for the data center"
+            f"Project {project}",
+            f"exists on {client.endpoint.name} but was not made by BCM",
+            "rename it, or choose another name for the data center",
+            code="conflict",
         )
     stacks: dict[str, Deployed] = {}
     builders, strangers = [], []

@@ -63,7 +63,12 @@ def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
         path = Path(source)
         if path.exists():
             return (path if path.is_dir() else path.parent) / "secrets"
-    raise BcmError("The secrets have no place, since no inventory file is in use: set the option directory")
+    raise BcmError(
+        "The secrets",
+        "have no place, since no inventory file is in use",
+        "set the option directory",
+        code="invalid_value",
+    )
 
 
 def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN) -> Secrets:
@@ -86,7 +91,10 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
             raise BcmError(
-                f'Secret "{name}" cannot be called that: write <stack>/<what> or <stack>/<service>/<consumer>'
+                f'Secret "{name}"',
+                "cannot be called that",
+                "write <stack>/<what> or <stack>/<service>/<consumer>",
+                code="invalid_value",
             )
 
 
@@ -155,7 +163,7 @@ def _opened(path: Path, raw: str | None, vault: Vault) -> dict[str, str]:
 
 
 def _damaged(path: Path, fault: str) -> BcmError:
-    return BcmError(f"{path} is damaged: {fault}; put a copy of it back, it is not overwritten")
+    return BcmError(path, f"is damaged: {fault};", "put a copy of it back, it is not overwritten", code="damaged")
 
 
 def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
@@ -168,7 +176,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BcmError(f"Secrets: {error.filename or path}: {error.strerror}") from error
+        raise BcmError("Secrets:", f"{error.filename or path}: {error.strerror}", code="io_error") from error
 
 
 @contextlib.contextmanager

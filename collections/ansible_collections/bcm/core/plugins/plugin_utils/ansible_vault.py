@@ -26,21 +26,27 @@ class AnsibleVault:
         if not vault.is_encrypted(text):
             vault_id = f"{self._id}@bcm-vault-client"
             raise BcmError(
-                f"{where} is not encrypted, as everything of vault {self._id} has to be, so somebody may have replaced "
-                "it: put a copy of it back; if what it holds is yours, type "
-                f"`ansible-vault encrypt --vault-id {vault_id} --encrypt-vault-id {self._id} {where}`"
+                where,
+                f"is not encrypted, as everything of vault {self._id} has to be, so somebody may have replaced it",
+                "put a copy of it back; if what it holds is yours, type `ansible-vault encrypt --vault-id "
+                f"{vault_id} --encrypt-vault-id {self._id} {where}`",
+                code="not_verified",
             )
         found = vault.vault_id(text)
         try:
             # under the name it has there, for Ansible may be told to try no other
             return str(VaultLib([(found, self._secret)]).decrypt(text).decode())
         except (AnsibleVaultFormatError, UnicodeError) as error:
-            raise BcmError(f"{where} is damaged, it is no vault of Ansible's: put a copy of it back") from error
+            raise BcmError(
+                where, "is damaged, it is no vault of Ansible's", "put a copy of it back", code="damaged"
+            ) from error
         except AnsibleError as error:
             other = "" if found == self._id else f", and for vault {found}, not {self._id}"
             raise BcmError(
-                f"{where} cannot be decrypted: it was encrypted with another device or passphrase{other}, or it is "
-                "damaged: connect the right device and type the right passphrase, or put a copy of the file back"
+                where,
+                f"cannot be decrypted: it was encrypted with another device or passphrase{other}, or it is damaged",
+                "connect the right device and type the right passphrase, or put a copy of the file back",
+                code="wrong_key",
             ) from error
 
 
@@ -54,6 +60,8 @@ def of_run(vault_id: str | None) -> vault.Vault:
         if name == vault_id:
             return AnsibleVault(vault_id, secret.bytes)
     raise BcmError(
-        f"This run was not given the password of vault {vault_id}: run it with "
-        f"--vault-id {vault_id}@bcm-vault-client, or use bcm"
+        "This run",
+        f"was not given the password of vault {vault_id}",
+        f"run it with --vault-id {vault_id}@bcm-vault-client, or use bcm",
+        code="wrong_key",
     )

@@ -52,7 +52,10 @@ def told(what: str) -> Iterator[None]:
     except OSError as error:
         changed = "not all was written" if change_count.made() > before else "nothing was changed"
         raise BcmError(
-            f"{what}: {error.strerror or error}; {changed}: make it writable with room on its disk, and run again"
+            f"{what}:",
+            f"{error.strerror or error}; {changed}",
+            "make it writable with room on its disk, and run again",
+            code="io_error",
         ) from error
 
 

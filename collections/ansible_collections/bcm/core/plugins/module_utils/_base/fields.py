@@ -33,7 +33,12 @@ def size_in_bytes(size: str) -> int:
     """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
     match = _SIZE.fullmatch(size)
     if match is None:
-        raise BcmError(f'"{size[:_SHOWN]}" is no size: write a whole number with MiB, GiB or TiB, such as 2GiB')
+        raise BcmError(
+            f'"{size[:_SHOWN]}"',
+            "is no size",
+            "write a whole number with MiB, GiB or TiB, such as 2GiB",
+            code="invalid_value",
+        )
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -56,7 +61,7 @@ class Field:
         return f'"{text}"' if isinstance(self.value, str) else text
 
     def wrong(self, fault: str, remedy: str) -> NoReturn:
-        raise CatalogueError(f"{self.source}: {self.path or 'the file'} {fault}: {remedy}")
+        raise CatalogueError(f"{self.source}:", f"{self.path or 'the file'} {fault}", remedy)
 
     def sub(self, key: str, value: Any) -> Field:
         return Field(self.source, f"{self.path}.{key}" if self.path else key, value)
@@ -66,7 +71,8 @@ class Field:
         known = (*required, *optional)
         for key, field in fields.items():
             if key not in known:
-                raise CatalogueError(f"{self.source}: {field.path}: {names.unknown('field', key, known)}")
+                unknown = CatalogueError.of(names.unknown("field", key, known))
+                raise unknown.within(f"{self.source}: {field.path}")
         for key in required:
             if key not in fields:
                 self.sub(key, None).wrong("is missing", "add it (docs/stacks.md says what goes there)")

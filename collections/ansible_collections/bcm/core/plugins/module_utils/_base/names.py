@@ -44,8 +44,11 @@ def datacenter_names(datacenter: str, chain: str) -> Names:
     """Names of all that a data center and chain own. Raises BcmError for a name or chain that cannot be."""
     if not _DATACENTER.fullmatch(datacenter):
         raise BcmError(
-            f'Data center "{datacenter}" cannot be called that: use at most 9 lower-case letters, digits and inner '
-            "hyphens, a letter first (network interfaces carry the name, and the kernel keeps those short)"
+            f'Data center "{datacenter}"',
+            "cannot be called that",
+            "use at most 9 lower-case letters, digits and inner hyphens, a letter first (network interfaces carry "
+            "the name, and the kernel keeps those short)",
+            code="invalid_value",
         )
     if chain not in CHAINS:
         raise unknown("chain", chain, CHAINS)
@@ -68,8 +71,10 @@ def check_ca(option: str, provider: str, chain: str, software_chains: Collection
     """Refuse keys of an authority in a file where coins have a value. Raises BcmError, which names the option."""
     if provider == "software" and chain not in (TOY_CHAIN, *software_chains):
         raise BcmError(
-            f"Chain {chain} needs a certificate authority on a hardware wallet, {option} is software: "
-            f"use chain {TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file"
+            f"Chain {chain}",
+            f"needs a certificate authority on a hardware wallet, {option} is software",
+            f"use chain {TOY_CHAIN}, or name {chain} in software_ca_chains to accept keys in a file",
+            code="not_allowed",
         )
 
 

@@ -111,11 +111,11 @@ def _given(subnet: str) -> IPv4Network:
     try:
         network = IPv4Network(subnet)
     except ValueError as error:
-        raise BcmError(f'Subnet "{subnet}" is no IPv4 network ({error}): {remedy}') from error
+        raise BcmError(f'Subnet "{subnet}"', f"is no IPv4 network ({error})", remedy, code="invalid_value") from error
     if network.prefixlen != _PREFIX:
-        raise BcmError(f'Subnet "{subnet}" has prefix /{network.prefixlen}: {remedy}')
+        raise BcmError(f'Subnet "{subnet}"', f"has prefix /{network.prefixlen}", remedy, code="invalid_value")
     if not any(network.subnet_of(private) for private in _PRIVATE):
-        raise BcmError(f'Subnet "{subnet}" is not private: {remedy}')
+        raise BcmError(f'Subnet "{subnet}"', "is not private", remedy, code="invalid_value")
     return network
 
 

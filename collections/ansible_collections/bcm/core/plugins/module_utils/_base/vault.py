@@ -29,7 +29,12 @@ class _Plain:
     def open(self, text: str, where: object) -> str:
         if not is_encrypted(text):
             return text
-        raise BcmError(f"{where} is encrypted: run it with --vault-id {vault_id(text)}@bcm-vault-client, or use bcm")
+        raise BcmError(
+            where,
+            "is encrypted",
+            f"run it with --vault-id {vault_id(text)}@bcm-vault-client, or use bcm",
+            code="wrong_key",
+        )
 
 
 #: encrypts nothing

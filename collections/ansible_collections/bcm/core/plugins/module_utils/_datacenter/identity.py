@@ -87,9 +87,9 @@ class Identity:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise BcmError(f"{self.path} cannot be read: {error}: put a copy of it back") from error
+            raise BcmError(self.path, f"cannot be read: {error}", "put a copy of it back", code="io_error") from error
         if not _IDENTITY.fullmatch(text):
-            raise BcmError(f"{self.path} is damaged, it holds no identity: put a copy of it back")
+            raise BcmError(self.path, "is damaged, it holds no identity", "put a copy of it back", code="damaged")
         return text
 
     def known(self, marks: Mapping[str, str], abandoned: str | None, where: str) -> str:
@@ -101,8 +101,10 @@ class Identity:
         if other and abandoned:
             if len(abandoned) < _SHORT or not other.startswith(abandoned):
                 raise BcmError(
-                    f"abandoned_identity is {abandoned}, but the identity of {self.title} at {where} begins with "
-                    f"{other[:_SHORT]}: nothing was changed, correct it or leave it out"
+                    "abandoned_identity",
+                    f"is {abandoned}, but the identity of {self.title} at {where} begins with {other[:_SHORT]}",
+                    "nothing was changed, correct it or leave it out",
+                    code="invalid_value",
                 )
             return secrets.token_hex(16) if own in (None, other) else own
         if other and own != other:
@@ -122,8 +124,10 @@ class Identity:
 
     def _fault(self, where: str, fault: str, identity: str) -> BcmError:
         return BcmError(
-            f"{self.title} exists at {where} with other secrets than those here: {fault}. "
+            self.title,
+            f"exists at {where} with other secrets than those here: {fault}.",
             f"Copy the folder {self.path.parent} from the machine that has it, or restore it from a backup; or give "
             "the data center another name. To give up for ever its onion addresses, its root and its passwords, add "
-            f"-e abandoned_identity={identity[:_SHORT]}. Nothing was changed"
+            f"-e abandoned_identity={identity[:_SHORT]}. Nothing was changed",
+            code="data_at_risk",
         )

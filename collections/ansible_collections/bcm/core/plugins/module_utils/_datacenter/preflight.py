@@ -104,7 +104,7 @@ def _check_pool(
     name = plan["storage_pool"]
     pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=False)}
     if name not in pools:
-        raise BcmError(f"{names.unknown('storage pool', name, list(pools))} (bcm_storage_pool says which to use)")
+        raise names.unknown("storage pool", name, list(pools)).with_remedy("bcm_storage_pool says which to use")
     if pools[name].get("driver") == "dir":
         warnings.append(
             f'Storage pool "{name}" is a directory, where LXD may not be able to hold anybody to a size: one instance '
@@ -125,9 +125,10 @@ def _check_pool(
         largest = sorted(sizes, key=lambda volume: sizes[volume], reverse=True)[:3]
         which = ", ".join(f"{volume} {_human(sizes[volume])}" for volume in largest)
         raise BcmError(
-            f'Storage pool "{name}" has {_human(free)} free, {_human(needed)} needed'
-            f"{f' (mostly {which})' if which else ''}: make room, choose another pool with bcm_storage_pool, "
-            "or ask for less with <stack>_<volume>_size"
+            f'Storage pool "{name}"',
+            f"has {_human(free)} free, {_human(needed)} needed{f' (mostly {which})' if which else ''}",
+            "make room, choose another pool with bcm_storage_pool, or ask for less with <stack>_<volume>_size",
+            code="no_space",
         )
     return {"name": name, "free": free, "needed": needed}
 
@@ -152,8 +153,10 @@ def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
             for subnet in new:
                 if taken.overlaps(subnet):
                     raise BcmError(
-                        f"Subnet {subnet} of data center {plan['datacenter']} is taken on {client.endpoint.name}: "
-                        f'"{other["name"]}" has {taken}; set bcm_subnet to a free private /20'
+                        f"Subnet {subnet} of data center {plan['datacenter']}",
+                        f'is taken on {client.endpoint.name}: "{other["name"]}" has {taken};',
+                        "set bcm_subnet to a free private /20",
+                        code="conflict",
                     )
 
 

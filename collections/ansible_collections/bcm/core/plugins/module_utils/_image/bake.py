@@ -129,7 +129,9 @@ def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
     found = FOUND.search(said)
     if done.returncode or found is None:
         raise BcmError(
-            f"Image of {stack}: `{' '.join(argv)}` says no version (status {done.returncode}): {said[-300:].strip()}"
+            f"Image of {stack}:",
+            f"`{' '.join(argv)}` says no version (status {done.returncode}): {said[-300:].strip()}",
+            code="command_failed",
         )
     return found.group()
 
@@ -146,7 +148,9 @@ def finish(client: Client, name: str) -> None:
     """Take everything out of a builder that belongs to no image, and stop it."""
     done = lxd_exec.run(client, name, ["sh", "-s"], stdin=_FINISH.encode(), deadline=_FINISH_DEADLINE)
     if done.returncode:
-        raise BcmError(f"Failed to clean the builder {name}: {_tail(done)}")
+        raise BcmError(
+            f"Failed to clean the builder {name}:", _tail(done), code="command_failed", about=f"the builder {name}"
+        )
     stopped = {"kind": "instance", "name": name, "state": "stopped", "deadline": _STOP_DEADLINE}
     InstanceHandler().do_stop(client, parse(stopped, project=client.project))
 
@@ -178,12 +182,20 @@ def _replace(client: Client, name: str) -> None:
         return
     if _OWNER not in there["config"]:
         raise BcmError(
-            f'Instance "{name}" in project {client.project} has the name of a builder but is none: rename or remove it'
+            f'Instance "{name}" in project {client.project}',
+            "has the name of a builder but is none",
+            "rename or remove it",
+            code="conflict",
         )
     owner = there["config"][_OWNER]
     if owner != _me() and _is_at_work(there):
         host, pid, _started_at = owner.rsplit(":", 2)
-        raise BcmError(f"Another run bakes in {name} now (process {pid} on {host}): wait for its end")
+        raise BcmError(
+            f"Another run bakes in {name} now (process {pid} on {host})",
+            remedy="wait for its end",
+            code="busy",
+            about=f"builder {name}",
+        )
     discard(client, name)
 
 
@@ -218,7 +230,10 @@ def _wait_for_address(client: Client, name: str, network: str) -> None:
             return
         time.sleep(0.1)
     raise BcmError(
-        f"The builder {name} has no address after {_ADDRESS_DEADLINE:g} s: does the network {network} have DHCP?"
+        f"The builder {name}",
+        f"has no address after {_ADDRESS_DEADLINE:g} s",
+        f"does the network {network} have DHCP?",
+        code="timeout",
     )
 
 
@@ -243,9 +258,10 @@ def _near(
     near = sorted({at for url in urls if (at := loopback(url))})
     if near and not endpoint.is_here:
         raise BcmError(
-            f"Packages come through {', '.join(near)} of this machine, which the builder {name} on {endpoint.name} "
-            "cannot reach: set bcm_image_mirror or bcm_image_apt_options to what it can, such as "
-            "Acquire::http::Proxy=DIRECT"
+            f"Packages come through {', '.join(near)} of this machine, which the builder {name} on {endpoint.name}",
+            "cannot reach",
+            "set bcm_image_mirror or bcm_image_apt_options to what it can, such as Acquire::http::Proxy=DIRECT",
+            code="unreachable",
         )
     return near
 
@@ -256,11 +272,21 @@ def _prepare(client: Client, name: str, settings: Mapping[str, Any], socks: str 
     files = archive(_inputs(settings, mirrors(settings, through_tor=socks is not None), sources, socks))
     unpacked = lxd_exec.run(client, name, ["tar", "-x", "-C", "/"], stdin=files, deadline=60.0)
     if unpacked.returncode:
-        raise BcmError(f"Failed to prepare the builder {name}: {_tail(unpacked)}")
+        raise BcmError(
+            f"Failed to prepare the builder {name}:",
+            _tail(unpacked),
+            code="command_failed",
+            about=f"the builder {name}",
+        )
     script = "set -e; update-ca-certificates >/dev/null 2>&1; apt-get -q update --error-on=any"
     done = lxd_exec.run(client, name, ["sh", "-c", script], deadline=_PREPARE_DEADLINE)
     if done.returncode:
-        raise BcmError(f"Failed to read the lists of packages in the builder {name}: {_tail(done)}")
+        raise BcmError(
+            f"Failed to read the lists of packages in the builder {name}:",
+            _tail(done),
+            code="command_failed",
+            about=f"the builder {name}",
+        )
 
 
 def _inputs(
@@ -311,7 +337,7 @@ def _read(path: str, setting: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise BcmError(f"{path}, named in {setting}, cannot be read: {error.strerror}") from error
+        raise BcmError(f"{path}, named in {setting},", f"cannot be read: {error.strerror}", code="io_error") from error
 
 
 def _tail(done: lxd_exec.ExecResult) -> str:

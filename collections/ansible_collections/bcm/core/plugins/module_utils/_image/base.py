@@ -101,21 +101,38 @@ def archive(files: Mapping[str, tuple[int, str | bytes]], links: Mapping[str, st
 def _check_tools(settings: Mapping[str, Any]) -> None:
     missing = [name for name in ("mmdebstrap", "zstd") if shutil.which(name) is None]
     if missing:
-        raise BcmError(f"Base image: {' and '.join(missing)} not found: `sudo apt install {' '.join(missing)}`")
+        raise BcmError(
+            "Base image:",
+            f"{' and '.join(missing)} not found",
+            f"`sudo apt install {' '.join(missing)}`",
+            code="missing_program",
+        )
     keyring = Path(settings.get("image_keyring") or _KEYRING).expanduser()
     if not keyring.is_file():
         remedy = "set image_keyring" if settings.get("image_keyring") else "`sudo apt install debian-archive-keyring`"
-        raise BcmError(f"Base image: the keyring {keyring}, which vouches for Debian's packages, is missing: {remedy}")
+        raise BcmError(
+            "Base image:",
+            f"the keyring {keyring}, which vouches for Debian's packages, is missing",
+            remedy,
+            code="missing_program",
+        )
     if os.geteuid() == 0:
         return
     if shutil.which("newuidmap") is None:
-        raise BcmError("Base image: newuidmap not found, without it only root can make one: `sudo apt install uidmap`")
+        raise BcmError(
+            "Base image:",
+            "newuidmap not found, without it only root can make one",
+            "`sudo apt install uidmap`",
+            code="missing_program",
+        )
     user = getpass.getuser()
     for name in ("/etc/subuid", "/etc/subgid"):
         if not _has_range(Path(name), user):
             raise BcmError(
-                f"Base image: user {user} has no range in {name}, without it only root can make one: "
-                f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+                "Base image:",
+                f"user {user} has no range in {name}, without it only root can make one",
+                f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`",
+                code="missing_program",
             )
 
 
@@ -129,7 +146,9 @@ def _has_range(path: Path, user: str) -> bool:
 
 def _command(settings: Mapping[str, Any], architecture: str, ours: Path, options: Path, target: Path) -> list[str]:
     if architecture not in _DEBIAN_ARCHITECTURES:
-        raise BcmError(f"Base image: there is no Debian {recipe.SUITE} for the architecture {architecture}")
+        raise BcmError(
+            "Base image:", f"there is no Debian {recipe.SUITE} for the architecture {architecture}", code="unsupported"
+        )
     keyring = str(Path(settings["image_keyring"]).expanduser()) if settings.get("image_keyring") else None
     found = mirrors(settings)
     return [
@@ -181,8 +200,10 @@ def _run(command: list[str], notify: Callable[[str], None]) -> None:
     if process.returncode:
         told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
         raise BcmError(
-            f"Base image: mmdebstrap failed (status {process.returncode}): "
-            f"{without_passwords('; '.join(told[-6:])) or 'it said nothing'}"
+            "Base image:",
+            f"mmdebstrap failed (status {process.returncode}): "
+            f"{without_passwords('; '.join(told[-6:])) or 'it said nothing'}",
+            code="command_failed",
         )
 
 

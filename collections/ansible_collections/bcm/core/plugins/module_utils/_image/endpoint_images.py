@@ -76,12 +76,17 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
         except LxdError as error:
             # Another controller was faster: the same fingerprint is the same image.
             if "already exists" not in str(error):
-                raise type(error)(f"Failed to {what}: {error}") from error
+                raise error.within(f"Failed to {what}") from error
             fingerprint = entry.fingerprint
     if fingerprint != entry.fingerprint:
         remove(client, fingerprint)
         cache.remove(entry.hash)
-        raise BcmError(f"Failed to {what}: its files below {cache.root} were damaged; they are removed, run it again")
+        raise BcmError(
+            f"Failed to {what}:",
+            f"its files below {cache.root} were damaged;",
+            "they are removed, run it again",
+            code="damaged",
+        )
     cache.touch(entry.hash)
     ensure_alias(client, entry.alias, fingerprint)
 
@@ -100,7 +105,12 @@ def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != image.fingerprint:
-            raise BcmError(f"Failed to copy the image {alias} from {client.endpoint.name}: it did not arrive whole")
+            raise BcmError(
+                f"Failed to copy the image {alias} from {client.endpoint.name}:",
+                "it did not arrive whole",
+                code="damaged",
+                about=f"the image {alias} from {client.endpoint.name}",
+            )
         entry = Entry(image.hash, alias, image.fingerprint, {"image": name}, dict(image.properties))
         return cache.commit(draft, entry)
 

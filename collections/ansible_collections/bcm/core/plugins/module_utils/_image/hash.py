@@ -97,7 +97,9 @@ def _file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise BcmError(f"{path}, which goes into an image, cannot be read: {error.strerror}") from error
+        raise BcmError(
+            f"{path}, which goes into an image,", f"cannot be read: {error.strerror}", code="io_error"
+        ) from error
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -57,7 +57,10 @@ class Images:
         for image in images:
             if image["base_hash"] != self.base_hash:
                 raise BcmError(
-                    f"Image of {image['stack']}: planned over another base; plan and image need the same image_*"
+                    f"Image of {image['stack']}:",
+                    "planned over another base;",
+                    "plan and image need the same image_*",
+                    code="invalid_value",
                 )
         if any((image.get("downloads") or {}).get("proxy") for image in images):
             check_in_reach_of_tor(self.settings)
@@ -194,7 +197,9 @@ class Images:
     def _check_floor(self, image: Image, version: str, warnings: list[str]) -> None:
         wrong = bake.below_floor(image["stack"], version, image["floor"])
         if wrong and not image["allow_below_floor"]:
-            raise BcmError(f"{wrong}: install a later one, or name {image['stack']} in allow_below_floor")
+            raise BcmError(
+                wrong, remedy=f"install a later one, or name {image['stack']} in allow_below_floor", code="below_floor"
+            )
         if wrong:
             warnings.append(f"{wrong}; allowed by allow_below_floor")
 
@@ -263,7 +268,7 @@ class Images:
             try:
                 future.result()
             except OSError as error:
-                raise BcmError(f"Images below {self.cache.root}: {error.strerror or error}") from error
+                raise BcmError(f"Images below {self.cache.root}:", error.strerror or error, code="io_error") from error
 
 
 def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Collection[str]) -> list[Stored]:

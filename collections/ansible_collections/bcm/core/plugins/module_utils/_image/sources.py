@@ -91,8 +91,10 @@ def mirrors(
     security = settings.get("image_security_mirror")
     if snapshot and "{snapshot}" not in (archive or ""):
         raise BcmError(
-            f'image_snapshot is "{snapshot}", but image_mirror has no place for it: set image_mirror to the address of '
-            "an archive of snapshots, with {snapshot} where the date stands"
+            "image_snapshot",
+            f'is "{snapshot}", but image_mirror has no place for it',
+            "set image_mirror to the address of an archive of snapshots, with {snapshot} where the date stands",
+            code="invalid_value",
         )
     if not archive and through_tor:
         return ONION if security is None else replace(ONION, security=security.rstrip("/") or None)
@@ -114,8 +116,10 @@ def check_in_reach_of_tor(settings: Mapping[str, Any]) -> None:
             address = ip_address(urlsplit(uri or "").hostname or "")
             if not any(address in IPv4Network(public) for public in network.public()):
                 raise BcmError(
-                    f"{name} has {address}, and Tor leads to no private network: leave it out, or have all images made "
-                    "without Tor, by setting bcm_downloads_through_tor to false"
+                    name,
+                    f"has {address}, and Tor leads to no private network",
+                    "leave it out, or have all images made without Tor, by setting bcm_downloads_through_tor to false",
+                    code="unreachable",
                 )
 
 
@@ -130,7 +134,12 @@ def apt_options(settings: Mapping[str, Any], socks: str | None = None) -> dict[s
         name, equals, value = option.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z][\w:./-]*", name) or '"' in value or "\n" in value:
             shown = without_passwords(option)
-            raise BcmError(f'image_apt_options: "{shown}" is not an option of apt: write it as Name::Part=value')
+            raise BcmError(
+                "image_apt_options:",
+                f'"{shown}" is not an option of apt',
+                "write it as Name::Part=value",
+                code="invalid_value",
+            )
         options = {known: kept for known, kept in options.items() if known.lower() != name.lower()}
         options[name] = value
     if socks is None:

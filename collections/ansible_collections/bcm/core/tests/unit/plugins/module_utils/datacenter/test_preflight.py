@@ -109,8 +109,8 @@ def test_unknown_pool() -> None:
     with pytest.raises(BcmError) as caught:
         check(FakeClient({}), {**PLAN, "storage_pool": "defalt"})
     assert str(caught.value) == (
-        'Unknown storage pool "defalt": did you mean "default"? Known storage pools: default, fast '
-        "(bcm_storage_pool says which to use)"
+        'Unknown storage pool "defalt": did you mean "default"? Known storage pools: default, fast; '
+        "bcm_storage_pool says which to use"
     )
 
 
