@@ -193,6 +193,13 @@ class DataCenter:
 
         claim(client, self._connection, self.name, self.chain, self.secrets, run=os.getpid())
 
+    def refuse_other_runs(self, client: Client, *, everywhere: bool = False) -> None:
+        """Raise BcmError if another run changes it, or, with ``everywhere``, any data center of its endpoint."""
+        from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import lock_name
+        from ansible_collections.bcm.core.plugins.module_utils._lxd.lease import refuse_other_runs
+
+        refuse_other_runs(client, os.getpid(), None if everywhere else lock_name(self.project))
+
     @property
     def _connection(self) -> dict[str, Any]:
         keys = ("client_cert", "client_key", "server_cert")

@@ -39,6 +39,9 @@ def show(args: argparse.Namespace) -> int:
 
 def prune(args: argparse.Namespace) -> int:
     with args.datacenter.client() as client:
+        args.datacenter.claim(client)
+        # All data centers of an endpoint share its images.
+        args.datacenter.refuse_other_runs(client, everywhere=True)
         gone = of(args.datacenter, client).prune([], args.older_than)
     return answer(gone if args.json else {**gone, "freed": amount(gone["freed"]) or "nothing"}, args.json)
 

@@ -42,6 +42,8 @@ def show(args: argparse.Namespace) -> int:
             raise BcmError(
                 client.endpoint.name, "is another machine: a window opens only where LXD runs", code="unsupported"
             )
+        # It does not hold the lock itself: a window may be open for days.
+        args.datacenter.refuse_other_runs(client)
         screen = _screen(args.yes)
         unit = f"{args.stack}-window.service"
         user, uid, gid = _user(client, args.stack, unit)

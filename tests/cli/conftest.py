@@ -18,17 +18,21 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pysequoia import Tsk
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import lock_name
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd import lease
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import NAMES, Project, Server
@@ -333,3 +337,20 @@ def inside(instance: str, script: str, stdin: bytes = b"") -> str:
         done = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
+
+
+@contextmanager
+def changing(datacenter: str) -> Iterator[None]:
+    """A run that changes a data center, on regtest."""
+    project = datacenter_names(datacenter, "regtest").project
+    with subprocess.Popen(["sleep", "600"]) as run, Client(str(LXD_DIR / "unix.socket")) as client:
+        try:
+            options = {"endpoint": str(LXD_DIR / "unix.socket")}
+            lease.hold(options, lock_name(project), f"Data center {datacenter} (regtest)", run.pid)
+            yield
+        finally:
+            run.kill()
+        end = time.monotonic() + 20
+        while client.find(f"/1.0/profiles/{lock_name(project)}", project="default"):
+            assert time.monotonic() < end
+            time.sleep(0.1)

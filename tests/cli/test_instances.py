@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from tests.cli.conftest import PROJECT, Checkout, inside
+from tests.cli.conftest import PROJECT, Checkout, changing, inside
 from tests.support import LXD_DIR
 
 pytestmark = pytest.mark.containers
@@ -209,6 +209,14 @@ def test_images(bcm: Checkout) -> None:
     assert re.search(rf"^bcm/base/{base['hash'][:12]} .* MB", bcm.bcm("image", "list").stdout, re.M)
     pruned = json.loads(bcm.bcm("image", "prune", "--json").stdout)
     assert pruned["endpoint"] == []
+
+
+@pytest.mark.parametrize("datacenter", ["local", "other"])
+def test_images_are_not_pruned_while_a_data_center_of_the_endpoint_is_changed(bcm: Checkout, datacenter: str) -> None:
+    with changing(datacenter):
+        done = bcm.bcm("image", "prune")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"bcm: Data center {datacenter} (regtest) is being changed by ")
 
 
 def test_control_c(bcm: Checkout) -> None:

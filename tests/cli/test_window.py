@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from tests.cli.conftest import PROJECT, Checkout, inside
+from tests.cli.conftest import PROJECT, Checkout, changing, inside
 from tests.support import LXD_DIR
 
 DISPLAY = ":78"
@@ -124,6 +124,15 @@ def test_the_proof_that_it_is_confined_proves_something(screen: dict[str, str]) 
         assert process.stdout is not None
         assert process.stdout.readline() == "the screen can be read\n"
         process.terminate()
+
+
+@pytest.mark.containers
+def test_no_window_while_the_data_center_is_changed(bcm: Checkout, screen: dict[str, str]) -> None:
+    with changing("local"):
+        done = bcm.bcm("open", "electrum", **screen)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bcm: Data center local (regtest) is being changed by ")
+    nothing_is_left()
 
 
 @pytest.mark.containers

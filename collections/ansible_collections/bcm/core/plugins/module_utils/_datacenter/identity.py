@@ -36,6 +36,11 @@ def identity_of(datacenter: str, chain: str, directory: Path) -> Identity:
     return Identity(directory, chain, f"Data center {datacenter} ({chain})")
 
 
+def lock_name(project: str) -> str:
+    """The name of the lock of the data center with a project."""
+    return f"{project}-lock"
+
+
 def claim(
     client: Client,
     options: Mapping[str, Any],
@@ -60,7 +65,7 @@ def claim(
 
     result = known()
     if run is not None:
-        lease.hold(options, f"{project}-lock", identity.title, run)
+        lease.hold(options, lock_name(project), identity.title, run)
         known()  # whoever held it until now may have made the data center
     return result
 

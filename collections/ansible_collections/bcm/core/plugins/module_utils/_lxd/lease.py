@@ -36,6 +36,7 @@ from .errors import LxdError, NotFound, PreconditionFailed
 
 _KEY = "user.bcm.lock"
 _PROJECT = "default"
+_DESCRIPTION = "Lock of ", ", deleted when the run has ended"
 # Seconds that a lock lives without being renewed, and how often it is.
 LEASE = 60.0
 _BEAT = 15.0
@@ -108,6 +109,12 @@ class Lease:
                 )
             time.sleep(0.05)
 
+    def refuse_others(self) -> None:
+        """Raise BcmError if another run holds the lock."""
+        holder, _etag = self._read()
+        if holder is not None and not holder.is_run(self._own) and _is_held(holder, self._now()):
+            raise self._busy(holder)
+
     def renew(self) -> bool:
         """Hold it for another while; False if somebody else has taken it over."""
         holder, etag = self._read()
@@ -148,7 +155,7 @@ class Lease:
 
     def _body(self, holder: Holder) -> dict[str, Any]:
         return {
-            "description": f"Lock of {self._title}, deleted when the run has ended",
+            "description": f"{_DESCRIPTION[0]}{self._title}{_DESCRIPTION[1]}",
             "config": {_KEY: json.dumps(asdict(holder), sort_keys=True)},
             "devices": {},
         }
@@ -182,6 +189,14 @@ class Lease:
             f"at {_time(holder.until)} by the clock of the server)",
             code="busy",
         )
+
+
+def refuse_other_runs(client: Client, run: int, name: str | None = None) -> None:
+    """Raise BcmError if a run other than the process ``run`` holds the lock ``name``, or any lock if it is None."""
+    for body in client.get("/1.0/profiles", project=_PROJECT, recursion=1):
+        if _KEY in body["config"] and name in (None, body["name"]):
+            title = body["description"].removeprefix(_DESCRIPTION[0]).removesuffix(_DESCRIPTION[1])
+            Lease(client, body["name"], title, run).refuse_others()
 
 
 def hold(options: Mapping[str, Any], name: str, title: str, run: int) -> None:

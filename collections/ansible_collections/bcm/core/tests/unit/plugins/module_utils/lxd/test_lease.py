@@ -50,6 +50,8 @@ class Profiles:
             name = path.rpartition("/")[2]
             if path == "/1.0":
                 return 200, {"auth": "trusted"}, ""
+            if path == "/1.0/profiles" and method == "GET":
+                return 200, list(self.kept.values()), ""
             if method == "POST":
                 name = body["name"]
                 if name in self.kept:
@@ -247,6 +249,25 @@ def test_it_is_renewed_and_a_run_that_lost_it_is_ended(
         assert run.wait(20) == -signal.SIGINT
         keeper.join()
     assert (server.holder() or {})["nonce"] == "another", "what is another one's is not deleted"
+
+
+def test_another_run_is_refused_without_taking_the_lock(
+    profiles: tuple[Profiles, str], runs: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    server, path = profiles
+    server.kept["default"] = {"name": "default", "description": "Default LXD profile", "config": {}}
+    run = runs()
+    with Client(path) as client:
+        lease.refuse_other_runs(client, os.getpid())
+        lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+        lease.refuse_other_runs(client, run.pid)
+        lease.refuse_other_runs(client, os.getpid(), "bcm-other-regtest-lock")
+        for name in (NAME, None):
+            with pytest.raises(BcmError, match=rf"^{re.escape(TITLE)} is being changed by .*\(process {run.pid}\)"):
+                lease.refuse_other_runs(client, os.getpid(), name)
+        assert server.writes == 1
+        server.set(place="elsewhere", until=time.time() - 1)
+        lease.refuse_other_runs(client, os.getpid())
 
 
 def test_what_is_no_lock_is_left_alone(profiles: tuple[Profiles, str]) -> None:
