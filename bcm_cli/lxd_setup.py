@@ -104,7 +104,10 @@ def _answers() -> bool:
 
 
 def _is_ubuntu() -> bool:
-    lines = _OS_RELEASE.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = _OS_RELEASE.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
     return "ubuntu" in " ".join(line for line in lines if line.startswith(("ID=", "ID_LIKE=")))
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +19,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_shaped
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
@@ -27,6 +28,11 @@ from . import artifact, setup
 from .datacenter import DataCenter
 
 _PACKAGES = "${db:Status-Status} ${Package} ${Version} ${Architecture}\n"
+_WORDS = 4
+_SAFE = re.compile(r"[A-Za-z0-9.+~:_-]+")
+_MADE_OF = {
+    **dict.fromkeys(("kind", "name", "version", "source", "licence"), str), "signers": [str], "digest": (str, None)
+}  # fmt: skip
 _ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
 #: kind of artifact -> type of a package URL
 _PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
@@ -45,7 +51,7 @@ def bill(
     with ThreadPoolExecutor(8) as pool:
         packages = list(pool.map(lambda name: _packages(client, name, instances[name]), instances))
     for (stack, instance), installed in zip(instances.items(), packages, strict=True):
-        made_of = json.loads(instance["config"].get("image.bcm.artifact") or "{}")
+        made_of = _made_of(instance["config"].get("image.bcm.artifact"))
         fingerprint = instance["config"].get("volatile.base_image")
         image = _component(
             "container",
@@ -78,8 +84,32 @@ def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[li
         raise BcmError(
             f"{name}:", f"dpkg-query: {result.stderr.decode(errors='replace').strip()}", code="command_failed"
         )
-    lines = [line.split() for line in result.stdout.decode().splitlines()]
+    try:
+        return installed_in(result.stdout)
+    except ValueError as error:
+        raise BcmError(
+            f"{name}:", f"dpkg-query: {error}", "see whether it is the instance's own", code="damaged"
+        ) from error
+
+
+def installed_in(shown: bytes) -> list[list[str]]:
+    """Name, version and architecture of the packages that dpkg-query shows as installed. Raises ValueError."""
+    lines = [line.split(" ") for line in shown.decode().split("\n")[:-1]]
+    if not all(len(words) == _WORDS and all(map(_SAFE.fullmatch, words[1:])) for words in lines):
+        raise ValueError("it shows what is not a list of packages")
     return [words for status, *words in lines if status == "installed"]
+
+
+def _made_of(text: str | None) -> dict[str, Any]:
+    """What an image says that it was made of; nothing if it does not."""
+    try:
+        found: dict[str, Any] = read_shaped(text, _MADE_OF) if text else {}
+    except ValueError:
+        found = {}
+    digest = found.get("digest")
+    if digest is not None and not (len(digest) in _ALGORITHMS and re.fullmatch("[0-9a-f]+", digest)):
+        return {}
+    return found
 
 
 def _package(stack: str, name: str, version: str, architecture: str) -> Component:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ansible_collections.bcm.core.plugins.module_utils._base import network
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.read import read_object
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_shaped
 from ansible_collections.bcm.core.plugins.module_utils._guest import probe
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
@@ -55,6 +55,18 @@ KINDS = {
     "ipv6": "IPv6",
     "outside": "outside",
 }
+
+#: what the probe answers: what there is in an instance, and what became of an attempt
+_SEEN = {
+    "users": {str: int},
+    "listening": [int],
+    "connections": [[str, int, str, int]],
+    "ipv6": [str],
+    "rules": ({str: int}, None),
+}
+_VERDICT = {str: (str, int)}
+#: of an attempt of which the instance says nothing
+_UNKNOWN = {"state": "unheard", "on": "a device that it does not name", "code": 0}
 
 May = Literal["nothing", "nobody", "refuse", "answer"]
 Verdict = Mapping[str, Any]
@@ -325,7 +337,7 @@ class Scene:
 
     def look(self, name: str) -> dict[str, Any]:
         """Who works in an instance, where it listens, and what nobody of us has put there."""
-        return {**self._probed(name, {}), "strangers": foreign(self.client, name, packages=True)}
+        return {**self._probed(name, {}, _SEEN), "strangers": foreign(self.client, name, packages=True)}
 
     def strange_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
         """TCP ports at which an instance listens, and the plan has nobody listening."""
@@ -384,26 +396,36 @@ class Scene:
             },
             "seconds": _SECONDS,
         }  # fmt: skip
-        said = self._probed(name, request)
+        forged = [goal for some in past.values() for goal in some]
+        said = self._probed(name, request, {"users": dict.fromkeys(users, [_VERDICT]), "forged": [_VERDICT]})
+        if {len(said["users"][user]) for user in users} - {len(goals)} or len(said["forged"]) != len(forged):
+            raise BcmError(
+                f"Instance {name}",
+                "does not say of each attempt what became of it",
+                "see who is root in it",
+                code="damaged",
+            )
         found = [
             Tried(goal, {
-                user: verdicts[number] for user, verdicts in said["users"].items()
+                user: {**_UNKNOWN, **said["users"][user][number]} for user in users
                 if not (goal.of_tor and user == free)
             })
             for number, goal in enumerate(goals)
         ]  # fmt: skip
-        forged = [goal for some in past.values() for goal in some]
-        return found + [Tried(goal, {"root": seen}) for goal, seen in zip(forged, said["forged"], strict=True)]
+        pairs = zip(forged, said["forged"], strict=True)
+        return found + [Tried(goal, {"root": {**_UNKNOWN, **seen}}) for goal, seen in pairs]
 
     def _mac(self, bridge: str) -> str:
         """The host's own on a bridge."""
         return str(self.client.get(f"/1.0/networks/{bridge}/state", project="default")["hwaddr"])
 
-    def _probed(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _probed(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
         argv = ["python3", "-c", Path(probe.__file__).read_text(encoding="utf-8")]
         done = lxd_exec.run(self.client, name, argv, stdin=json.dumps(request).encode(), cwd="/", deadline=_SOON)
         try:
-            found = read_object(done.stdout)
+            found: dict[str, Any] = read_shaped(done.stdout, shape)
+            for _local, _port, remote, _far_port in found.get("connections", ()):
+                ipaddress.ip_address(remote)
         except ValueError:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise BcmError(

@@ -49,29 +49,39 @@ def changed(files: dict[str, str]) -> list[str]:
 
 def packaged() -> set[str]:
     """The files of packages that define units; /lib and /usr/lib are one."""
-    lines = (line for path in _LISTS.glob("*.list") for line in path.read_text(encoding="utf-8").splitlines())
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in _LISTS.glob("*.list"))
+    lines = (line for text in texts for line in text.splitlines())
     return {line.removeprefix("/usr") for line in lines if "/systemd/" in line}
 
 
 def units(files: dict[str, str]) -> list[str]:
     """Units, and what is added to units, that are neither of a package nor of a run."""
     argv = ["systemctl", "show", "--all", "--property=Id,FragmentPath,DropInPaths", "*"]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False).stdout
     known, found = packaged(), []
     for block in shown.strip().split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for path in (unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()):
             foreign = path and path not in files and path.removeprefix("/usr") not in known
             # a masked one does nothing
-            if foreign and not path.startswith(_GENERATED) and Path(path).resolve() != Path("/dev/null"):
-                found.append(f"unit {unit['Id']} has {path}, which is of no package and of no run")
+            if foreign and not path.startswith(_GENERATED) and not _is_masked(path):
+                found.append(f"unit {unit.get('Id')} has {path}, which is of no package and of no run")
     return found
+
+
+def _is_masked(path: str) -> bool:
+    try:
+        return Path(path).resolve() == Path("/dev/null")
+    except ValueError:  # no path
+        return False
 
 
 def differing() -> list[str]:
     """Files of packages that differ from these, configuration left out."""
     try:
-        done = subprocess.run(["dpkg", "--verify"], capture_output=True, text=True, check=False, timeout=_SECONDS)
+        done = subprocess.run(
+            ["dpkg", "--verify"], capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return [f"packages could not be compared with their files within {_SECONDS:g} s"]
     found = re.findall(r"^(?:[?.5]{9}|missing)\s+(?!c )(/.*)$", done.stdout, re.MULTILINE)

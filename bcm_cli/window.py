@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_id
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
@@ -125,8 +126,8 @@ def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
     """Name, uid and gid of the user whose window it is: the one of the unit that opens it."""
     script = f'user=$(systemctl show --property=User --value {unit}) && echo "$user" && id -u "$user" && id -g "$user"'
     result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
-    words = result.stdout.decode().split()
-    if len(words) != 3:
+    words = result.stdout.decode(errors="replace").split()
+    if len(words) != 3 or None in map(read_id, words[1:]):
         raise BcmError(
             f"Instance {instance}", f"has no {unit}", f"run `bcm stack start {instance}` again", code="not_ready"
         )
@@ -152,7 +153,12 @@ def _cookie(display: str) -> bytes:
         )
     # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
     words = listed.splitlines()[0].split()
-    fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]
+    try:
+        fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]
+    except (ValueError, IndexError) as error:
+        raise BcmError(
+            "xauth", "lists a cookie that it cannot have made", "see whether it is your system's own", code="damaged"
+        ) from error
     return struct.pack(">H", _ANY_HOST) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from .._base.errors import BcmError
+from .._base.read import read_moment
 from .._base.versions import order, satisfies
 from .declaration import DEBIAN, Pin, Release
 
@@ -53,7 +54,7 @@ class Promise:
 
     def check_order(self, before: str) -> None:
         """Raises BcmError if it is older than the one of that date (ISO 8601), accepted before."""
-        if before and self.date < datetime.fromisoformat(before):
+        if before and self.date < read_moment(before):
             raise BcmError(
                 f"{self.where} is of {self.date:%Y-%m-%d %H:%M} UTC, one of {before} was accepted before: refused, an "
                 "old copy hides what is newer; take it from upstream, or from a mirror that is up to date"

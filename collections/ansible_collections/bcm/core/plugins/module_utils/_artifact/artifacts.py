@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.errors import BcmError
+from .._base.read import read_moment
 from . import apt, archive, oci, sums
 from .content_store import Store
 from .declaration import Pin, Release, Repository, Signing, basename
@@ -418,7 +419,7 @@ def _local(release: Release, url: str) -> str:
 
 def _counts(until: str | None) -> bool:
     """Whether what led to a package is still of today; pins are for ever."""
-    return until is None or datetime.now(UTC) <= datetime.fromisoformat(until)
+    return until is None or datetime.now(UTC) <= read_moment(until)
 
 
 def _mail(release: Release) -> dict[str, str]:

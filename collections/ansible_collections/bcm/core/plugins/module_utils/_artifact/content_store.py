@@ -26,8 +26,9 @@ from typing import Any
 from .._base.disk import sync
 from .._base.errors import BcmError
 from .._base.locks import Busy, busy, held
-from .._base.read import read_object
+from .._base.read import has_shape, read_moment, read_object
 
+_RECORD = {"files": {str: str}, "blobs": [str], "evidence": {str: str}, "date": str, "until": (str, None)}
 _ALGORITHMS = ("sha256", "sha512")
 _DIGEST = re.compile(r"^\w+")
 _DAY = 24 * 60 * 60
@@ -123,7 +124,7 @@ class Store:
 
     def read_record(self, name: str) -> dict[str, Any] | None:
         try:
-            return read_object(self._record(name).read_text(encoding="utf-8"))
+            return _record_in(self._record(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -202,3 +203,14 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def _state(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.state")
+
+
+def _record_in(text: str) -> dict[str, Any]:
+    """A record, whose fields are all optional. Raises ValueError."""
+    found = read_object(text)
+    if not has_shape(found, {name: shape for name, shape in _RECORD.items() if name in found}):
+        raise ValueError("it is no record")
+    for name in ("date", "until"):
+        if found.get(name) is not None:
+            read_moment(found[name])
+    return found

@@ -35,6 +35,36 @@ def read_object(text: str | bytes) -> dict[str, Any]:
     return found
 
 
+def has_shape(value: Any, shape: Any) -> bool:
+    """Whether a value of JSON has a shape.
+
+    A shape is a type, None, a tuple of which one has to fit, a list of the one shape of all items or of that of each,
+    or a mapping of names to shapes, in which the name ``str`` stands for any.
+    """
+    if isinstance(shape, tuple):
+        return any(has_shape(value, one) for one in shape)
+    if isinstance(shape, list):
+        if not isinstance(value, list) or len(shape) not in (1, len(value)):
+            return False
+        return all(has_shape(item, shape[at if len(shape) > 1 else 0]) for at, item in enumerate(value))
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return False
+        names = dict.fromkeys(value, shape[str]) if str in shape else shape
+        return all(name in value and has_shape(value[name], inner) for name, inner in names.items())
+    if shape is int:
+        return is_integer(value)
+    return value is None if shape is None else isinstance(value, shape)
+
+
+def read_shaped(text: str | bytes, shape: Any) -> Any:
+    """A value in JSON that `has_shape`. Raises ValueError."""
+    found = read_json(text)
+    if not has_shape(found, shape):
+        raise ValueError("it is not of the form that was asked for")
+    return found
+
+
 def is_integer(value: Any) -> bool:
     """Whether a value of YAML or JSON is a whole number; a boolean, an integer for Python, is none."""
     return isinstance(value, int) and not isinstance(value, bool)
@@ -46,6 +76,14 @@ def read_number(text: str, least: int = 0, most: int = 2**63 - 1) -> int:
     if not least <= number <= most:
         raise ValueError(f"{text[:80]!r} is no whole number from {least} to {most}")
     return number
+
+
+def read_id(text: str) -> int | None:
+    """The number of a user or group (uid_t has 32 bits, the highest means none); None for anything else."""
+    try:
+        return read_number(text, 0, 2**32 - 2)
+    except ValueError:
+        return None
 
 
 def read_moment(text: Any) -> datetime:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
 from .._base.errors import BcmError
+from .._base.read import read_number
 
 #: what Assuan's codes end with, whoever sends them
 _CODE, _TIMEOUT, _CANCELLED = 0xFFFF, 62, 99
@@ -54,7 +55,9 @@ def _answer(lines: list[bytes], before: int, prompt: str, seconds: float, progra
             raise BcmError(f"{prompt}: what was typed is no UTF-8: set the locale of the terminal")
         else:
             code, _blank, said = rest.decode(errors="replace").partition(" ")
-            fault = int(code) & _CODE if code.isdigit() else 0
+            fault = 0
+            with contextlib.suppress(ValueError):
+                fault = read_number(code) & _CODE
             if fault == _TIMEOUT:
                 raise _nobody(prompt, seconds)
             if fault == _CANCELLED:

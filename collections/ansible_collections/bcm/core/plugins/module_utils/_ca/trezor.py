@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._base.errors import BcmError
-from .._base.read import read_object
+from .._base.read import read_shaped
 from . import pinentry
 from .device_transport import ANSWER, DeviceError, InUse, TimedTransport, error_text, exclusive_use, find_device
 
@@ -54,6 +54,8 @@ _CURVE = "nist256p1"
 _CIPHER_PATH = [10016 | 1 << 31, 0]
 #: the Model One's buffer, and what a device is replaced by may be one
 _HOST_LENGTH = 63
+#: of a session that is kept for the next process of a run
+_KEPT = {"path": str, "id": str, "first": bool}
 
 
 class Trezor:
@@ -345,7 +347,7 @@ class Trezor:
     def _resumed(self) -> protocol_v1.SessionV1 | None:
         """The session that another process of this run left, if the device still knows it."""
         try:
-            kept = read_object(self._kept.read_text(encoding="ascii")) if self._kept else {}
+            kept = read_shaped(self._kept.read_text(encoding="ascii"), _KEPT) if self._kept else {}
             if kept.get("path") != self._line.path or self._first > kept["first"]:
                 return None
             session = protocol_v1.SessionV1(self._client, id=bytes.fromhex(kept["id"]))

@@ -250,6 +250,10 @@ class Published:
     foreign: list[str] = field(default_factory=list)
 
 
+#: of what `main` answers
+SHAPE = {"network": bool, "bootstrap": str, "uploaded": [str], "failed": {str: str}, "unknown": [str], "foreign": [str]}
+
+
 def publish(
     control: Control, directories: list[str], addresses: list[str], deadline: float, *, reload: bool = True
 ) -> Published:

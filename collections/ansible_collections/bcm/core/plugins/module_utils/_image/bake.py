@@ -189,7 +189,8 @@ def _replace(client: Client, name: str) -> None:
         )
     owner = there["config"][_OWNER]
     if owner != _me() and _is_at_work(there):
-        host, pid, _started_at = owner.rsplit(":", 2)
+        host, _colon, process = owner.partition(":")
+        pid = process.partition(":")[0]
         raise BcmError(
             f"Another run bakes in {name} now (process {pid} on {host})",
             remedy="wait for its end",
@@ -203,20 +204,22 @@ def _me() -> str:
     """Who is at work: machine, process, and when that started, since numbers of processes come again."""
     # Tasks run in workers; the run is their parent.
     pid = os.getppid()
-    return f"{socket.gethostname()}:{pid}:{_started(pid)}"
+    return f"{socket.gethostname()}:{pid}:{_started(str(pid))}"
 
 
 def _is_at_work(builder: Mapping[str, Any]) -> bool:
-    host, pid, started = builder["config"][_OWNER].rsplit(":", 2)
+    host, pid, started = (*builder["config"][_OWNER].split(":", 2), "", "")[:3]
     if host == socket.gethostname():
-        return started != "" and _started(int(pid)) == started
+        return started != "" and _started(pid) == started
     # Another controller's processes cannot be seen from here; no bake takes that long.
     created = datetime.fromisoformat(builder["created_at"][:19]).replace(tzinfo=UTC)
     return (datetime.now(UTC) - created).total_seconds() < _BAKE_LIMIT
 
 
-def _started(pid: int) -> str:
+def _started(pid: str) -> str:
     """When a process started, in clock ticks since boot (proc(5), stat, field 22); empty if there is none."""
+    if not pid.isdigit():
+        return ""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:

@@ -195,7 +195,10 @@ def _of_machine(apt: Path, lists: Path, security: str | None) -> Mirrors | None:
 
 
 def _is_debian(source: _Source, ending: str, lists: Path) -> bool:
-    parts = urlsplit(source.uri)
+    try:
+        parts = urlsplit(source.uri)
+    except ValueError:  # apt takes it for no address either
+        return False
     if parts.scheme not in ("http", "https") or not parts.path.endswith(ending) or "main" not in source.components:
         return False
     # Others end their address like that, too. What apt has read of them tells; else the key that they name.

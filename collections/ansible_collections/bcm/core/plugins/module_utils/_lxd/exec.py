@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from .client import Client, Operation, quoted
 from .errors import DeadlineExceeded, Forbidden, LxdError, NotFound, NotRun, TooMuchOutput, Unreachable
-from .streams import BROKEN, CHUNK, MOST, Output, Streams, connect, receive
+from .streams import BROKEN, CHUNK, MOST, Output, Streams, connect, exit_status, receive
 
 # What a command leaves running may hold its outputs open, and LXD tells of its end only once they are closed. So it
 # says itself that it has ended, with a mark on each of them. What it needs is looked for first: LXD would run it in /
@@ -138,7 +138,10 @@ def _status(client: Client, instance: str, name: str, cwd: str | None, operation
             "was not run: setpriv is missing there (util-linux has it)",
             code="missing_program",
         )
-    return int(output.status)
+    try:
+        return exit_status(output.status)
+    except LxdError as error:
+        raise LxdError(f"{name} in instance {instance}:", str(error), code="damaged") from None
 
 
 def interactive(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .._base import change_count
-from .._base.read import read_object
+from .._base.read import read_id, read_object
 from . import exec as _exec
 from .client import Client, quoted
 from .errors import DeadlineExceeded, LxdError, TooMuchOutput
@@ -166,6 +166,17 @@ class FileSession:
                 if time.monotonic() > end:
                     raise DeadlineExceeded(f"{path} in instance {self.instance}", "could not be read in time")
 
+    def names(self, directory: str) -> list[str]:
+        """What is in a directory, sorted. Raises LxdError for a name that SFTP cannot carry."""
+        try:
+            return sorted(self.sftp.listdir(directory))
+        except UnicodeDecodeError as error:
+            raise LxdError(
+                f"{directory} in instance {self.instance}",
+                f"holds a file whose name is not UTF-8 ({error.object!r}), and nothing of ours has such a name",
+                "see what it is, and remove it there",
+            ) from error
+
     def uid(self, name: str | int) -> int:
         return self._id("/etc/passwd", "user", name)
 
@@ -173,12 +184,15 @@ class FileSession:
         return self._id("/etc/group", "group", name)
 
     def _id(self, database: str, what: str, name: str | int) -> int:
-        if isinstance(name, int) or name.isdigit():
-            return int(name)
+        number = name if isinstance(name, int) else read_id(name)
+        if number is not None:
+            return number
+        name = str(name)
         if database not in self._ids:
             lines = self.read(database).decode(errors="replace").splitlines()
             fields = (line.split(":") for line in lines)
-            self._ids[database] = {f[0]: int(f[2]) for f in fields if len(f) > 2 and f[2].isdecimal()}
+            numbers = ((f[0], read_id(f[2])) for f in fields if len(f) > 2)
+            self._ids[database] = {key: found for key, found in numbers if found is not None}
         if name not in self._ids[database]:
             raise LxdError(f"Instance {self.instance}", f'has no {what} "{name}"', code="not_found")
         return self._ids[database][name]
@@ -233,7 +247,7 @@ class FileSession:
                 ahead.pop()
             elif not stat.S_ISDIR(found.st_mode):
                 self.sftp.remove(ahead.pop())
-            elif names := self.sftp.listdir(ahead[-1]):
+            elif names := self.names(ahead[-1]):
                 ahead += [posixpath.join(ahead[-1], name) for name in names]
             else:
                 self.sftp.rmdir(ahead.pop())
@@ -294,7 +308,7 @@ def _strangers(session: FileSession, files: Sequence[Mapping[str, Any]]) -> Iter
     for directory in (item["path"] for item in files if item.get("exclusive")):
         wanted = {item["path"].removeprefix(f"{directory}/").partition("/")[0] for item in files
                   if item.get("state") != "absent" and item["path"].startswith(f"{directory}/")}  # fmt: skip
-        there = sorted(session.sftp.listdir(directory)) if session.lstat(directory) is not None else []
+        there = session.names(directory) if session.lstat(directory) is not None else []
         yield from ({"path": f"{directory}/{name}", "state": "absent"} for name in there if name not in wanted)
 
 

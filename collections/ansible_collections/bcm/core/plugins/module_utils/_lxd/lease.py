@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from .._base.errors import BcmError
+from .._base.read import read_shaped
 from .client import Client, quoted
 from .errors import LxdError, NotFound, PreconditionFailed
 
@@ -44,6 +45,13 @@ _BEAT = 15.0
 _PATIENCE = 20.0
 # The server compares an ETag some moments before it writes: after so many seconds it shows who of two was the last.
 _SETTLED = 0.5
+#: of a holder in JSON, and the last second that a date has
+_SHAPE = {
+    **dict.fromkeys(("nonce", "user", "host", "place", "run_started", "keeper_started"), str),
+    **dict.fromkeys(("run", "keeper"), int),
+    **dict.fromkeys(("since", "until"), (int, float)),
+}
+_LAST = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,14 @@ class Holder:
 
     def is_run(self, other: Holder) -> bool:
         return (self.place, self.run, self.run_started) == (other.place, other.run, other.run_started)
+
+
+def holder_in(text: str) -> Holder:
+    """The holder that a lock names. Raises ValueError."""
+    found = read_shaped(text, _SHAPE)
+    if not all(0 <= found[key] <= _LAST for key in ("since", "until")):
+        raise ValueError("it has no points in time")
+    return Holder(**{key: found[key] for key in _SHAPE})
 
 
 class Lease:
@@ -166,8 +182,8 @@ class Lease:
         except NotFound:
             return None, None
         try:
-            return Holder(**json.loads(body["config"][_KEY])), etag
-        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            return holder_in(body["config"][_KEY]), etag
+        except (KeyError, ValueError) as error:
             raise LxdError(
                 f"Profile {self._name} of project {_PROJECT} at {self._client.endpoint.name}",
                 "has the name of a lock but is not one",

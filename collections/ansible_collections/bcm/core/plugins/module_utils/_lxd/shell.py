@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from .._base.read import read_id
 from . import exec as _exec
 from .client import Client, quoted
 from .errors import DeadlineExceeded, LxdError, NotFound, NotRun, TooMuchOutput
-from .streams import MOST, Output, Streams
+from .streams import MOST, Output, Streams, exit_status
 
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
 # line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
@@ -65,18 +66,21 @@ class User:
 def user(client: Client, instance: str, name: str) -> User:
     """Look a user up in the instance; NotRun if there is none."""
     for fields in _entries(client, instance, "/etc/passwd"):
-        if fields[0] == name and len(fields) == 7 and fields[2].isdecimal() and fields[3].isdecimal():
-            return User(name, int(fields[2]), int(fields[3]), fields[5] or "/", fields[6] or "/bin/sh")
+        if fields[0] == name and len(fields) == 7:
+            own, group = read_id(fields[2]), read_id(fields[3])
+            if own is not None and group is not None:
+                return User(name, own, group, fields[5] or "/", fields[6] or "/bin/sh")
     raise NotRun(f'Instance "{instance}"', f'has no user "{name}" in /etc/passwd')
 
 
 def group_id(client: Client, instance: str, name: str) -> int:
     """The id of a group of the instance, by its name or as a number; NotRun if there is none."""
-    if name.isdecimal():
-        return int(name)
+    number = read_id(name)
+    if number is not None:
+        return number
     for fields in _entries(client, instance, "/etc/group"):
-        if fields[0] == name and len(fields) == 4 and fields[2].isdecimal():
-            return int(fields[2])
+        if fields[0] == name and len(fields) == 4 and (number := read_id(fields[2])) is not None:
+            return number
     raise NotRun(f'Instance "{instance}"', f'has no group "{name}" in /etc/group')
 
 
@@ -171,7 +175,11 @@ class Shell:
             raise
         status, _dash, outputs = output.status.partition("-")
         self._is_spent = outputs != "free"
-        return _exec.ExecResult(int(status), output.stdout, output.stderr)
+        try:
+            return _exec.ExecResult(exit_status(status), output.stdout, output.stderr)
+        except LxdError as error:
+            self.close()
+            raise LxdError(f"A command in instance {self._instance}: {error}") from None
 
     def _talk(self, output: Output, converse: Callable[[bytes, bytes], bytes | None], end: float) -> None:
         seen = None

@@ -16,8 +16,9 @@ import ssl
 import time
 from typing import Any, BinaryIO
 
+from .._base.read import read_number
 from .client import Client, Operation
-from .errors import TooMuchOutput
+from .errors import LxdError, TooMuchOutput
 
 try:
     import websocket
@@ -67,6 +68,14 @@ class OutputStream:
         if self._sink is not None and self.status is None:
             self._sink.write(self.data)
             self.data.clear()
+
+
+def exit_status(text: str) -> int:
+    """The exit status in a mark. Raises LxdError: who is root in the instance may write a mark of his own."""
+    try:
+        return read_number(text, 0, 255)
+    except ValueError:
+        raise LxdError("its status", f'is given as "{text}", which is none', "see who is root there") from None
 
 
 class Output:

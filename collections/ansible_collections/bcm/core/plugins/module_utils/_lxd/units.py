@@ -174,6 +174,14 @@ def stamp(files: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> st
     return " ".join(digest.hexdigest() for digest in (digests[True], digests[False]))
 
 
+def properties(shown: str, count: int) -> list[dict[str, str]]:
+    """What `systemctl show` says of so many units. Raises ValueError."""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.split("\n\n")]
+    if len(blocks) != count or not all(name in block for name in _PROPERTIES for block in blocks):
+        raise ValueError("it does not show each of them with its state")
+    return blocks
+
+
 def strangers(files: Sequence[Mapping[str, Any]], states: Mapping[str, _State]) -> list[str]:
     """What defines units of ours, but is not among the files."""
     wanted = {item["path"] for item in files if item.get("state") != "absent"}
@@ -253,7 +261,16 @@ class _Manager:
                 code="command_failed",
                 about=f"instance {self._instance}",
             )
-        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in _text(done.stdout).split("\n\n")]
+        try:
+            blocks = properties(_text(done.stdout), len(names))
+        except ValueError as error:
+            raise LxdError(
+                f"Failed to read the units of instance {self._instance}:",
+                str(error),
+                "see whether its systemctl is Debian's",
+                code="damaged",
+                about=f"instance {self._instance}",
+            ) from error
         return [self._state(name, block) for name, block in zip(names, blocks, strict=True)]
 
     def _stamped(self, name: str) -> str:

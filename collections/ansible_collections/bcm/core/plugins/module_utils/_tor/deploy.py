@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .._base.errors import BcmError
-from .._base.read import read_object
+from .._base.read import read_object, read_shaped
 from .._guest import tor_control
 from .._lxd import exec as _exec
 from .._lxd.client import Client
@@ -82,11 +82,14 @@ class Deployed:
         return done.changed
 
 
-def answered(host: Host, script: str, request: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """What a script of Python makes of a request, both in JSON, where tor runs. Raises BcmError."""
+def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
+    """What a script of Python makes of a request, both in JSON, where tor runs. Raises BcmError.
+
+    It has a shape, as `has_shape` knows them, or an ``error``.
+    """
     ended = host.run(["python3", "-c", script], stdin=json.dumps(request).encode(), deadline=deadline)
     try:
-        answer = read_object(ended.stdout)
+        answer: dict[str, Any] = read_shaped(ended.stdout, ({"error": str}, shape))
     except ValueError:
         said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise BcmError(
@@ -239,7 +242,7 @@ class _Work:
     def _others(self, directory: str, wanted: set[str]) -> list[str]:
         if self.host.files.lstat(directory) is None:
             return []
-        paths = (f"{directory}/{name}" for name in sorted(self.host.files.sftp.listdir(directory)))
+        paths = (f"{directory}/{name}" for name in self.host.files.names(directory))
         return [path for path in paths if path not in wanted]
 
     def ask(self) -> tor_control.Published:
@@ -295,14 +298,14 @@ class _Work:
             "reload": reload,
         }
         script = Path(tor_control.__file__).read_text(encoding="utf-8")
-        answer = answered(self.host, script, request, deadline + _SOON)
+        answer = answered(self.host, script, request, tor_control.SHAPE, deadline + _SOON)
         where = f"instance {self.host.name}"
         if "error" in answer:
             raise BcmError(
                 f"In {where} {answer['error']}: see with systemctl status tor whether it runs, and run again; what was "
                 "written stays"
             )
-        published = tor_control.Published(**answer)
+        published = tor_control.Published(**{name: answer[name] for name in tor_control.SHAPE})
         if published.unknown:
             raise BcmError(
                 f"tor in {where} does not read {self.layout.include}: put the line %include "

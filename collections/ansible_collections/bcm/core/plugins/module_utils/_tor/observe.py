@@ -16,6 +16,15 @@ from .deploy import Host, answered
 from .services import LAYOUT, Layout, Service
 
 _SOON = 60.0  # seconds for what waits for nothing
+_SERVICE = {"service": str, "address": str, "authorization": bool, "state": str, "fault": (str, None)}
+#: of the answer
+_SHAPE = {
+    **dict.fromkeys(("version", "phase", "bootstrap"), str),
+    **dict.fromkeys(("read", "written", "circuits", "socks"), int),
+    **dict.fromkeys(("guards", "faults"), [str]),
+    "network": bool,
+    "services": [_SERVICE],
+}
 # Runs modules of the folder _guest as a package, in a Python that has only them; the last one answers.
 _LOADER = """
 import json, sys, types
@@ -57,7 +66,7 @@ def observe_tor(
             for service in services
         ],
     }
-    answer = answered(host, _LOADER, request, _SOON + 2 * tor_status.CONNECT)
+    answer = answered(host, _LOADER, request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
     if "error" in answer:
         raise BcmError(f"In instance {host.name} {answer['error']}: see with systemctl status tor whether it runs")
     return answer

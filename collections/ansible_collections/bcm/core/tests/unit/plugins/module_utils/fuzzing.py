@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
@@ -46,57 +47,105 @@ EXTREMES = [
     "../..",
     "\N{RIGHT-TO-LEFT OVERRIDE}",
 ]
-texts = st.one_of(st.text(), st.sampled_from(EXTREMES))
-values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.just(2**63), st.just(-1)),
-    lambda below: st.one_of(st.lists(below, max_size=3), st.dictionaries(texts, below, max_size=3)),
-    max_leaves=6,
-)
 
 
-@st.composite
-def spoiled_bytes(draw: st.DrawFn, samples: list[bytes]) -> bytes:
-    """A sample with some bytes changed, cut out or put in; or nothing of the kind."""
-    data = draw(st.one_of(st.sampled_from(samples), st.sampled_from(samples), st.binary(max_size=300)))
-    for _unused in range(draw(st.integers(0, 4))):
-        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 20))
-        extreme = st.sampled_from([text.encode("utf-8", "surrogatepass") for text in EXTREMES])
-        put = draw(st.one_of(st.binary(max_size=20), extreme))
+def _extreme(random: Random) -> str:
+    return random.choice(EXTREMES)
+
+
+def _text(random: Random) -> str:
+    letters = (random.choice((random.randrange(32, 127), random.randrange(0x110000))) for _unused in range(8))
+    return _extreme(random) if random.random() < 0.5 else "".join(map(chr, letters))[: random.randrange(9)]
+
+
+def _value(random: Random, depth: int = 0) -> Any:
+    """Anything that YAML or JSON may hold."""
+    kinds: list[Callable[[], Any]] = [
+        lambda: random.choice((None, True, False, 0, -1, 2**63, 10**400, 1.5, float("nan"), float("inf"), -0.0)),
+        lambda: _text(random),
+        lambda: random.randrange(-(10**6), 10**6),
+    ]
+    if depth < 3:
+        kinds += [
+            lambda: [_value(random, depth + 1) for _unused in range(random.randrange(4))],
+            lambda: {_text(random): _value(random, depth + 1) for _unused in range(random.randrange(4))},
+        ]
+    return random.choice(kinds)()
+
+
+def _bytes(random: Random, samples: list[bytes]) -> bytes:
+    """A sample with some bytes changed, cut out, doubled or put in; or nothing of the kind."""
+    if random.random() < 0.1:
+        return random.randbytes(random.randrange(300))
+    data = random.choice(samples)
+    for _unused in range(random.randrange(5)):
+        at, length = random.randrange(len(data) + 1), random.randrange(20)
+        put = random.choice(
+            (
+                random.randbytes(random.randrange(20)),
+                bytes([random.randrange(256)]) * length,
+                _extreme(random).encode("utf-8", "surrogatepass"),
+                data[at : at + length] * random.randrange(4),
+                random.choice(samples)[at : at + length],
+                b"",
+            )
+        )
         data = data[:at] + put + data[at + length :]
     return data
 
 
-@st.composite
-def spoiled_text(draw: st.DrawFn, samples: list[str]) -> str:
-    text = draw(st.one_of(st.sampled_from(samples), st.sampled_from(samples), texts))
-    for _unused in range(draw(st.integers(0, 3))):
-        at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 8))
-        text = text[:at] + draw(st.one_of(st.text(max_size=5), st.sampled_from(EXTREMES))) + text[at + length :]
+def _spoiled_text(random: Random, samples: list[str]) -> str:
+    if random.random() < 0.1:
+        return _text(random)
+    text = random.choice(samples)
+    for _unused in range(random.randrange(4)):
+        at, length = random.randrange(len(text) + 1), random.randrange(8)
+        put = random.choice((_text(random), _extreme(random), text[at : at + length] * random.randrange(4), ""))
+        text = text[:at] + put + text[at + length :]
     return text
 
 
-@st.composite
-def spoiled_value(draw: st.DrawFn, sample: Any) -> Any:
-    """A document in which something is replaced, missing, or there besides."""
-    document = copy.deepcopy(sample)
-    for _unused in range(draw(st.integers(1, 3))):
-        at, steps = document, draw(st.integers(0, 6))
-        for _step in range(steps):
-            keys_ = list(at) if isinstance(at, dict) else list(range(len(at))) if isinstance(at, list) else []
-            if not keys_:
-                break
-            key = draw(st.sampled_from(keys_))
-            if isinstance(at[key], (dict, list)) and _step < steps - 1:
-                at = at[key]
-                continue
-            if draw(st.booleans()):
-                at[key] = draw(values)
-            elif isinstance(at, dict):
-                del at[key]
-            break
-        if isinstance(at, dict) and draw(st.integers(0, 5)) == 0:
-            at[draw(texts)] = draw(values)
-    return draw(st.one_of(st.just(document), st.just(document), st.just(document), values))
+def _spoil(random: Random, document: Any) -> Any:
+    """A document in which something is replaced, missing, doubled, or there besides."""
+    places = [(None, None), *_places(document)]
+    for _unused in range(random.randrange(4)):
+        holder, key = random.choice(places)
+        if holder is None or (key not in holder if isinstance(holder, dict) else key >= len(holder)):
+            continue
+        what = random.random()
+        if what < 0.6:
+            holder[key] = _value(random)
+        elif what < 0.75:
+            del holder[key]
+        elif isinstance(holder, dict):
+            holder[_text(random)] = _value(random) if random.random() < 0.5 else holder[key]
+        else:
+            holder.append(holder[key])
+    return document if random.random() < 0.95 else _value(random)
+
+
+def _places(document: Any) -> Iterator[tuple[Any, Any]]:
+    keys = list(document) if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
+    for key in keys:
+        yield document, key
+        yield from _places(document[key])
+
+
+def _made(make: Callable[[Random], Any]) -> st.SearchStrategy[Any]:
+    """What a function makes of a source of chance. One number is drawn for each input, so that 20,000 take seconds."""
+    return st.integers(0, 2**64 - 1).map(lambda seed: make(Random(seed)))
+
+
+def spoiled_bytes(samples: list[bytes]) -> st.SearchStrategy[bytes]:
+    return _made(lambda random: _bytes(random, samples))
+
+
+def spoiled_text(samples: list[str]) -> st.SearchStrategy[str]:
+    return _made(lambda random: _spoiled_text(random, samples))
+
+
+def spoiled_value(sample: Any) -> st.SearchStrategy[Any]:
+    return _made(lambda random: _spoil(random, copy.deepcopy(sample)))
 
 
 def try_parser(parser: Parser) -> None:

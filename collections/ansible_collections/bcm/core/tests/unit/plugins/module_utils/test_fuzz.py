@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ansible_collections.bcm.core.plugins.filter.verification_report import verification_report
 from ansible_collections.bcm.core.plugins.module_utils._artifact import (
     apt,
     archive,
@@ -38,17 +40,31 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact import (
     sums,
 )
 from ansible_collections.bcm.core.plugins.module_utils._artifact import content_store as artifact_store
-from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, versions
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import _counts
+from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, text, versions
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._ca import authority, authority_files, pki
+from ansible_collections.bcm.core.plugins.module_utils._ca import authority, authority_files, pinentry, pki
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
 from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
-from ansible_collections.bcm.core.plugins.module_utils._lxd import client, endpoint, resources
+from ansible_collections.bcm.core.plugins.module_utils._image import sources as apt_sources
+from ansible_collections.bcm.core.plugins.module_utils._lxd import (
+    client,
+    endpoint,
+    files,
+    lease,
+    resources,
+    shell,
+    streams,
+    units,
+)
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue, exceptions
-from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, relay, services
+from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor import services_file as tor_store
-from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
+from ansible_collections.bcm.core.plugins.plugin_utils import _files_option, _secrets
+from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 from .fuzzing import Parser, spoiled_bytes, spoiled_text, spoiled_value, try_parser
 from .guest.test_tor_control import Stream
@@ -202,6 +218,137 @@ MESSAGE += b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\
 CONTROL = b"250-AUTH METHODS=NULL\r\n250 OK\r\n250 OK\r\n250-version=1\r\n"
 CONTROL += b"250+status/bootstrap-phase=\r\nx\r\n.\r\n250 OK\r\n"
 
+SHOWN = """LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+NeedDaemonReload=no
+FragmentPath=/etc/systemd/system/tor.service
+DropInPaths=
+"""
+HOLDER = {
+    **dict.fromkeys(("nonce", "user", "host", "place", "run_started", "keeper_started"), "x"),
+    **dict.fromkeys(("run", "keeper"), 1),
+    **dict.fromkeys(("since", "until"), 1.7e9),
+}
+PUBLISHED = vars(tor_control.Published(True, "x", ["x.onion"], {"x.onion": "REASON=x"}))
+LOOKED = {
+    **dict.fromkeys(("version", "phase", "bootstrap"), "x"),
+    **dict.fromkeys(("read", "written", "circuits", "socks"), 1),
+    "guards": ["192.0.2.1:9001"],
+    "faults": [],
+    "network": True,
+    "services": [{"service": "web", "address": "x", "authorization": True, "state": "x", "fault": None}],
+}
+SOURCES = b"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n"
+DEB822 = b"""Types: deb
+URIs: http://deb.debian.org/debian http://[::1]/debian
+Suites: trixie
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+DUMP = 'Acquire::http::Proxy "http://proxy.example:3128";\nAcquire::Retries "3";\n'
+RECORD = {"files": {"x": DIGEST}, "blobs": [DIGEST], "evidence": {"x": DIGEST}, "date": "2026-01-01", "until": None}
+
+
+class _Place:
+    """An instance of which a script says something."""
+
+    name = "tor"
+
+    def __init__(self, said: bytes) -> None:
+        self.files: Any = self
+        self._said = said
+
+    def run(self, _argv: Any, **_options: Any) -> lxd_exec.ExecResult:
+        return lxd_exec.ExecResult(0, self._said, b"")
+
+    def read(self, _path: str) -> bytes:
+        return self._said
+
+    def lstat(self, _path: str) -> None:
+        return None
+
+    def download(self, _path: str) -> bytes:
+        return self._said
+
+    def find(self, _path: str) -> dict[str, str]:
+        return {}
+
+
+def _output(data: bytes) -> None:
+    stream = streams.OutputStream("mark")
+    for at in range(0, len(data), 7):
+        stream.add(data[at : at + 7])
+    streams.exit_status(str(stream.status))
+
+
+def _published(value: Any) -> None:
+    host = _Place(json.dumps(value).encode())
+    work = deploy._Work(host, {"web": SERVICE}, False, services.LAYOUT)
+    with contextlib.suppress(BcmError):
+        deploy._late("tor", ["web"], work.ask(), 1.0, {"web": SERVICE})
+        return
+    deploy.seen(host)  # type: ignore[arg-type]
+
+
+def _looked(value: Any) -> None:
+    observe.observe_tor(_Place(json.dumps(value).encode()), ("127.0.0.1", 9), [SERVICE])
+
+
+def _held_by(value: Any) -> None:
+    holder = lease.holder_in(json.dumps(value))
+    lease._is_held(holder, 1.0)
+    lease.Lease._busy(SimpleNamespace(_title="x"), holder)  # type: ignore[arg-type]
+
+
+def _ids(data: bytes) -> None:
+    place: Any = _Place(data)
+    session = files.FileSession.__new__(files.FileSession)
+    session.instance, session._ids, session.read = "x", {}, place.read  # type: ignore[method-assign]
+    for find in (
+        session.uid,
+        session.gid,
+        lambda name: shell.user(place, "x", name),
+        lambda name: shell.group_id(place, "x", name),
+    ):
+        with contextlib.suppress(BcmError):
+            find("tor")
+
+
+def _mirrors(path: Path) -> None:
+    (path.parent / "sources.list").write_bytes(path.read_bytes() if path.is_file() else b"")
+    apt_folder, lists = path.parents[1], path.parents[1] / "lists"
+    (apt_folder / "sources.list").write_bytes(path.read_bytes() if path.is_file() else b"")
+    apt_sources.mirrors({}, apt_folder, lists)
+
+
+def _identity(data: bytes) -> None:
+    def read(path: Path) -> None:
+        made = _identity_of(path.parent)
+        made.read()
+        made.known({"user.bcm.identity": "a" * 32, "user.bcm.kept": data.decode(errors="replace")}, None, "x")
+
+    _in_file(read, "regtest.identity")(data)
+
+
+def _recorded(path: Path) -> None:
+    record = artifact_store.Store(path.parents[1]).read_record("x")
+    if record is not None:
+        _counts(record.get("until"))
+        apt.Promise("x", datetime(2026, 1, 1, tzinfo=UTC), None, {}).check_order(record.get("date", ""))
+
+
+def _seen(value: Any) -> None:
+    shown = "\n".join(text.report(value) if isinstance(value, dict) else [text.cell(value)])
+    if any(letter not in "\n" and not letter.isprintable() for letter in shown):
+        raise AssertionError("a terminal would do something else than print it")
+
+
+def _identity_of(folder: Path) -> Any:
+    return identity_of("local", "regtest", folder)
+
+
 #: parser -> what it gets, what it is, and what it may raise
 PARSERS: dict[str, Parser] = {
     "json": (spoiled_bytes([b'{"a": [1, "\\ud800", 1e9]}']), read.read_json, (ValueError,)),
@@ -290,7 +437,7 @@ PARSERS: dict[str, Parser] = {
     "CSR": (spoiled_text([_csr()]), lambda text: pki.read_csr_key(text, "x"), ()),
     "certificates": (
         spoiled_bytes([json.dumps(_book()).encode()]),
-        _in_file(lambda path: authority_files.Store(path.parent, "x").read(), "x.pki.json"),
+        _in_file(lambda path: authority_files.AuthorityFiles(path.parent, "x").read(), "x.pki.json"),
         (),
     ),
     "name of a certificate": (
@@ -321,7 +468,9 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "certificate of an endpoint": (
-        spoiled_bytes([pki.to_pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]),
+        spoiled_bytes(
+            [pki.to_pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]
+        ),
         _in_file(
             lambda path: endpoint.resolve(
                 "https://x", client_cert=str(path), client_key=str(path), server_cert=str(path)
@@ -329,7 +478,11 @@ PARSERS: dict[str, Parser] = {
         ),
         (),
     ),
-    "answer of LXD": (spoiled_bytes([b'{"type": "sync", "metadata": {}}']), _decoded, ()),
+    "answer of LXD": (
+        spoiled_bytes([b'{"type": "sync", "metadata": {}}', b'{"type": "error", "error": "x", "error_code": 404}']),
+        _decoded,
+        (),
+    ),
     "resource": (
         spoiled_value(
             {"kind": "instance", "name": "x", "image": "x", "config": {"a": "1"}, "devices": {"a": {"b": "c"}}}
@@ -337,6 +490,66 @@ PARSERS: dict[str, Parser] = {
         lambda value: resources.parse(value) if isinstance(value, dict) else None,
         (),
     ),
+    "end of a command": (spoiled_text(["0", "255", "no-directory"]), streams.exit_status, ()),
+    "output of a command": (spoiled_bytes([b"x\nmark 0\n", b"mark 1-free\n"]), _output, ()),
+    "units": (spoiled_text([SHOWN]), lambda text: units.properties(text, 1), (ValueError,)),
+    "onions that tor has": (spoiled_value(PUBLISHED), _published, ()),
+    "look of tor": (spoiled_value(LOOKED), _looked, ()),
+    "pinentry": (
+        spoiled_bytes([b"OK\nOK\nD x%25\nOK\n", b"OK\nOK\nERR 83886179 cancelled <Pinentry>\n"]),
+        lambda data: pinentry._answer(data.splitlines(), 2, "x", 1.0, "pinentry"),
+        (),
+    ),
+    "lock": (spoiled_value(HOLDER), _held_by, (ValueError,)),
+    "users and groups": (
+        spoiled_bytes([b"root:x:0:0:root:/root:/bin/bash\ntor:x:100:65534::/:/bin/sh\n", b"tor:x:7:\n"]),
+        _ids,
+        (),
+    ),
+    "sources.list": (spoiled_bytes([SOURCES]), _in_file(_mirrors, "sources.list.d/x.list"), ()),
+    "sources, as of deb822": (spoiled_bytes([DEB822]), _in_file(_mirrors, "sources.list.d/x.sources"), ()),
+    "apt.conf": (
+        spoiled_text([DUMP]),
+        lambda text: apt_sources.apt_conf(dict(apt_sources._options_of_machine(text))),
+        (),
+    ),
+    "proxy": (spoiled_text(["http://localhost:3142", "https://[::1]/"]), apt_sources.loopback, ()),
+    "identity": (spoiled_bytes([b"a" * 32 + b"\n", b"secrets,onions"]), _identity, ()),
+    "vault": (
+        spoiled_text([AnsibleVault("x", b"password").seal("text")]),
+        lambda text: AnsibleVault("x", b"password").open(text, "file"),
+        (),
+    ),
+    "keys of the authority": (
+        spoiled_bytes(
+            [json.dumps({"format": 1, "seal": "a" * 64, "count": 1, "generation": 1, "keys": {"a": "b"}}).encode()]
+        ),
+        _in_file(lambda path: authority_files.AuthorityFiles(path.parent, "x").keys(), "x.keys.json"),
+        (),
+    ),
+    "record of a release, as a value": (
+        spoiled_value(RECORD),
+        lambda value: _in_file(_recorded, "releases/x.json")(json.dumps(value).encode()),
+        (),
+    ),
+    "mode of a file": (
+        spoiled_value({"path": "/x", "state": "file", "content": "x", "mode": "0640"}),
+        lambda value: _files_option._mode(
+            "/x", value["mode"] if isinstance(value, dict) and "mode" in value else value
+        ),
+        (),
+    ),
+    "report of verify": (
+        spoiled_value({"notes": ["x"], "warnings": []}),
+        lambda value: verification_report({"stdout": json.dumps(value)}, "tor"),
+        (),
+    ),
+    "report of verify, as text": (
+        spoiled_text(['{"notes": ["x"], "warnings": []}']),
+        lambda text: verification_report({"stdout": text}, "tor"),
+        (),
+    ),
+    "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _seen, ()),
     "secrets": (spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']), _secrets.parsed, (ValueError,)),
 }
 

@@ -38,3 +38,23 @@ def test_what_is_no_port(text: str) -> None:
 def test_what_is_no_moment(text: Any) -> None:
     with pytest.raises(ValueError, match="."):
         read.read_moment(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "fits"),
+    [
+        (1, int, True), (True, int, False), (True, bool, True), (None, (str, None), True), (1, (str, None), False),
+        ([1, 2], [int], True), ([1, "a"], [int], False), ([], [int], True), ([1, "a"], [int, str], True),
+        ([1], [int, str], False), ("ab", [str], False), ({"a": 1, "b": 2}, {"a": int}, True), ({}, {"a": int}, False),
+        ({"a": 1}, {str: int}, True), ({"a": "x"}, {str: int}, False), ([], {str: int}, False),
+        ({"a": [{"b": None}]}, {"a": [{"b": (int, None)}]}, True),
+    ],
+)  # fmt: skip
+def test_shape(value: Any, shape: Any, fits: bool) -> None:
+    assert read.has_shape(value, shape) == fits
+
+
+def test_what_has_another_shape_is_refused() -> None:
+    assert read.read_shaped('{"a": [1]}', {"a": [int]}) == {"a": [1]}
+    with pytest.raises(ValueError, match="not of the form"):
+        read.read_shaped('{"a": [true]}', {"a": [int]})

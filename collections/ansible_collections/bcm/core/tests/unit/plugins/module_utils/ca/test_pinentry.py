@@ -57,6 +57,8 @@ def test_asks(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("ERR 83886142 Timeout <Pinentry>\n", "^Passphrase: nobody typed it within 5 s: run it again"),
         ("ERR 83918950 Inappropriate ioctl\n", 'says "Inappropriate ioctl": set GPG_TTY to the terminal, or DISPLAY$'),
         ("", "ended without an answer: see whether it works by itself$"),
+        (f"ERR {'9' * 5000} no code\n", 'says "no code": set GPG_TTY'),
+        ("ERR ² no code\n", 'says "no code": set GPG_TTY'),
     ],
 )
 def test_no_answer(program: Path, text: str, said: str) -> None:

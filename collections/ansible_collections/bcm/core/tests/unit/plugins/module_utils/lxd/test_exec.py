@@ -15,7 +15,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, NotRun, TooMuchOutput
+from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+    DeadlineExceeded,
+    LxdError,
+    NotRun,
+    TooMuchOutput,
+)
 
 from .instance import Instance, as_instance
 
@@ -41,6 +46,14 @@ def await_gone(process: Path) -> None:
 def test_status_and_outputs(client: Instance) -> None:
     assert ran(client, "sh", "-c", "echo out; printf err >&2; exit 3") == (3, b"out\n", b"err")
     assert ran(client, "sh", "-c", "kill -9 $$")[0] == 137
+
+
+def test_forged_status_is_refused(client: Instance) -> None:
+    # who is root in the instance reads the mark where the kernel shows the arguments of its processes
+    forged = r"""mark=$(tr '\0' '\n' </proc/$PPID/cmdline | grep -x '[0-9a-f]\{32\}')
+    for status in 0-free; do echo "$mark $status"; echo "$mark $status" >&2; done"""
+    with pytest.raises(LxdError, match='its status is given as "0-free", which is none'):
+        ran(client, "sh", "-c", forged, deadline=30)
 
 
 def test_input(client: Instance) -> None:

@@ -279,3 +279,24 @@ def test_exclusive_directory_holds_nothing_else(here: Here) -> None:
 def test_exclusive_directory_that_is_not_there_yet(here: Here) -> None:
     here.apply({"path": "own", "state": "directory", "exclusive": True}, {"path": "own/kept", "content": b"x"})
     assert [path.name for path in (here.root / "own").iterdir()] == ["kept"]
+
+
+def test_name_that_sftp_cannot_carry_is_said(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listdir(path: str) -> list[str]:
+        return [os.fsencode(name).decode() for name in os.listdir(path)]  # as paramiko's
+
+    monkeypatch.setattr(here.session.sftp, "listdir", listdir)
+    (here.root / "d").mkdir()
+    (here.root / "d" / os.fsdecode(b"\xff")).touch()
+    for item in ({"path": "d", "state": "directory", "exclusive": True}, {"path": "d", "state": "absent"}):
+        with pytest.raises(LxdError, match="holds a file whose name is not UTF-8"):
+            here.apply(item)
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", str(2**32)])
+def test_number_of_a_user_that_is_none(here: Here, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    here.session._ids = {}
+    monkeypatch.setattr(here.session, "read", lambda _path: f"tor:x:{number}:7::/:\n".encode())
+    for name in ("tor", number):
+        with pytest.raises(LxdError, match="has no user"):
+            here.session.uid(name)

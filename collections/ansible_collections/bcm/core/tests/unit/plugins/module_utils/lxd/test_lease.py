@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -270,11 +271,18 @@ def test_another_run_is_refused_without_taking_the_lock(
         lease.refuse_other_runs(client, os.getpid())
 
 
+HOLDER = lease.Holder("n", "u", "h", "p", 1, "1", 2, "2", 1.5, 2.5)
+
+
 def test_what_is_no_lock_is_left_alone(profiles: tuple[Profiles, str]) -> None:
     server, path = profiles
-    for config in ({}, {"user.bcm.lock": "[]"}, {"user.bcm.lock": "{}"}, {"user.bcm.lock": "x"}):
+    times = [{**asdict(HOLDER), "until": until} for until in ("soon", True, 1e300, -1)]
+    for text in ("[]", "{}", "x", *map(json.dumps, times), json.dumps(asdict(HOLDER)).replace("2.5", "1e999")):
+        config = {"user.bcm.lock": text}
         server.kept[NAME] = {"name": NAME, "config": config}
         assert f"Profile {NAME} of project default at {path} has the name of a lock but is not one" in refused(path, 1)
+    server.kept[NAME] = {"name": NAME, "config": {}}
+    assert "is not one" in refused(path, 1)
 
 
 def test_no_server(tmp_path: Path) -> None:

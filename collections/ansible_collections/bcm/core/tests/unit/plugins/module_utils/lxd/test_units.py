@@ -100,3 +100,11 @@ def test_names() -> None:
     for name in ("../passwd", "a b", "", "-x/"):
         with pytest.raises(LxdError, match="is not the name of a unit"):
             units._checked(name)
+
+
+def test_what_systemctl_does_not_say_is_noticed() -> None:
+    whole = "\n".join(f"{name}=" for name in units._PROPERTIES)
+    assert [set(block) for block in units.properties(f"{whole}\n\n{whole}", 2)] == [set(units._PROPERTIES)] * 2
+    for shown in ("", "x", whole.replace("SubState", "State"), f"{whole}\n\n{whole}"):
+        with pytest.raises(ValueError, match="with its state"):
+            units.properties(shown, 1)
