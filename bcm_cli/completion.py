@@ -43,9 +43,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.arguments:
         print(_SCRIPTS[args.shell], end="")
         return 0
-    from .main import make_parser
-
-    for word in candidates(make_parser(), args.arguments):
+    for word in candidates(args.parser, args.arguments):
         print(word)
     return 0
 

@@ -191,7 +191,7 @@ class DataCenter:
         """Let nobody else change it until this process ends. Raises BcmError if somebody does, or it is another's."""
         from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim
 
-        claim(client, self._connection, self.name, self.chain, self.secrets, run=os.getpid())
+        claim(client, self.connection, self.name, self.chain, self.secrets, run=os.getpid())
 
     def refuse_other_runs(self, client: Client, *, everywhere: bool = False) -> None:
         """Raise BcmError if another run changes it, or, with ``everywhere``, any data center of its endpoint."""
@@ -201,14 +201,7 @@ class DataCenter:
         refuse_other_runs(client, os.getpid(), None if everywhere else lock_name(self.project))
 
     @property
-    def _connection(self) -> dict[str, Any]:
+    def connection(self) -> dict[str, Any]:
+        """The options of a client of its endpoint."""
         keys = ("client_cert", "client_key", "server_cert")
         return {"endpoint": self.endpoint or None, **{key: self.variable(f"bcm_{key}") for key in keys}}
-
-    def client(self, project: str | None = None) -> Client:
-        from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-
-        from .device_keys import for_endpoint
-
-        for_endpoint(self)
-        return Client(project=project or self.project, **self._connection)

@@ -15,12 +15,13 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_ARGUMENT_SPEC
 
 from . import setup
+from .connect import connect
 from .datacenter import DataCenter
 from .output import answer
 
 
 def show(args: argparse.Namespace) -> int:
-    with args.datacenter.client() as client:
+    with connect(args.datacenter) as client:
         found = of(args.datacenter, client).list()
     if args.json:
         return answer(found, True)
@@ -38,7 +39,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def prune(args: argparse.Namespace) -> int:
-    with args.datacenter.client() as client:
+    with connect(args.datacenter) as client:
         args.datacenter.claim(client)
         # All data centers of an endpoint share its images.
         args.datacenter.refuse_other_runs(client, everywhere=True)

@@ -11,6 +11,7 @@ import sys
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
+from .connect import connect
 from .output import Lines, sink
 from .stacks import checked
 
@@ -29,7 +30,7 @@ def program(args: argparse.Namespace) -> int:
     """bitcoin-cli, electrum-cli: the words go to the program untouched, its output and exit status come back."""
     # The programs read standard input only when told to; a loop of a shell wants to keep its own.
     told = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
-    with args.datacenter.client() as client:
+    with connect(args.datacenter) as client:
         if told and sys.stdin.isatty():
             return lxd_exec.interactive(client, args.stack, [args.program, *args.arguments])
         return _piped(client, args.stack, [args.program, *args.arguments], sys.stdin.buffer.read() if told else b"")
@@ -40,7 +41,7 @@ def logs(args: argparse.Namespace) -> int:
     checked(args.datacenter, [args.stack])
     options = [f"--lines={args.lines}", f"--unit={args.stack}-window.service", *["--follow"] * args.follow]
     command = ["sh", "-c", _JOURNAL, "sh", *options]
-    with args.datacenter.client() as client:
+    with connect(args.datacenter) as client:
         if not args.follow:
             return _piped(client, args.stack, command, as_text=True)
         # whoever wrote to the journal shall not write to the terminal
@@ -52,7 +53,7 @@ def shell(args: argparse.Namespace) -> int:
     """A login shell of root, on this terminal; without one, it reads what is piped in."""
     checked(args.datacenter, [args.stack])
     environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
-    with args.datacenter.client() as client:
+    with connect(args.datacenter) as client:
         if sys.stdin.isatty():
             return lxd_exec.interactive(client, args.stack, ["bash", "-l"], environment=environment, cwd="/root")
         return _piped(client, args.stack, ["bash", "-l"], sys.stdin.buffer.read())

@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
 
 from . import setup
+from .connect import connect
 from .datacenter import DataCenter
 
 _OS_RELEASE = Path("/etc/os-release")
@@ -45,7 +46,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
     if endpoint:
         # Another machine, or a socket somebody chose: theirs to prepare.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
-        with datacenter.client() as client:
+        with connect(datacenter) as client:
             client.server  # noqa: B018  reading it says whether it answers and trusts us
         return
     runs = _answers()
@@ -62,7 +63,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
         setup.packages(wanted, yes)
         if not runs and not _answers():
             _start()
-        with datacenter.client() as client:
+        with connect(datacenter) as client:
             _initialise(client, datacenter.storage_pool)
 
 

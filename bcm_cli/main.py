@@ -229,6 +229,7 @@ def make_parser() -> _Parser:
     text = "print what has a shell complete the words of bcm"
     complete = verb(verbs, "completion", "completion:main", text, "bcm completion bash")
     complete.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=" or ".join(completion.SHELLS))
+    complete.set_defaults(parser=top)
 
     test = verb(verbs, "test", "gates:main", "run all that a contributor and CI run", "bcm test --fast")
     test.add_argument("--fast", action="store_true", help="only what needs no containers")

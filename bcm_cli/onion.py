@@ -28,6 +28,7 @@ from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
 )
 
 from . import setup
+from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
 from .trezor_session import vault
@@ -163,7 +164,7 @@ def _store(datacenter: DataCenter) -> Store:
 def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:
     """What tor was seen to publish, and why that is not known."""
     try:
-        with datacenter.client() as client:
+        with connect(datacenter) as client:
             _check_running(client)
             with FileSession(client, TOR) as files:
                 return seen(files), None
@@ -178,7 +179,7 @@ def _check_running(client: Client) -> None:
 
 
 def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted: Services) -> None:
-    with datacenter.client() as client:
+    with connect(datacenter) as client:
         # it would be noticed half-way, since the files of an instance can be written while it does not run
         _check_running(client)
         datacenter.claim(client)

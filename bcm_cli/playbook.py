@@ -23,6 +23,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.text import amount,
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 
 from . import device_keys, lxd_setup, setup, trezor_session
+from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .stacks import catalogue, checked
 
@@ -118,7 +119,7 @@ def _brief(error: Exception) -> str:
 
 def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
     """Name the volumes that the run is going to delete, and return them, as POOL/VOLUME, once that is confirmed."""
-    with datacenter.client() as client:
+    with connect(datacenter) as client:
         doomed = _doomed_volumes(datacenter, client, args.stacks)
         backups = _backups(datacenter)
         lines = [_described(client, volume, backups.get(volume["name"])) for volume in doomed]

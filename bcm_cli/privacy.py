@@ -28,6 +28,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor.observe import obser
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
 
 from . import lxd_setup, onion
+from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
 from .stacks import catalogue
@@ -168,7 +169,7 @@ def prove(args: argparse.Namespace) -> int:
     """
     datacenter: DataCenter = args.datacenter
     services = onion.read(datacenter)
-    with datacenter.client() as client:
+    with connect(datacenter) as client:
         scene = Scene(datacenter, client, services)
         if not scene.running:
             raise BcmError(

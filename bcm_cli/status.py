@@ -24,6 +24,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import B
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 
 from . import setup, strangers
+from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
 from .stacks import catalogue, checked
@@ -71,7 +72,7 @@ def status(args: argparse.Namespace) -> int:
     """How the stacks are: exit status 3 if one of them is not in order, as systemctl has it."""
     datacenter: DataCenter = args.datacenter
     known = checked(datacenter, args.stacks)
-    with datacenter.client() as client:
+    with connect(datacenter) as client:
         there = deployed(client)
         wanted = args.stacks or known.ordered(name for name in there if name in known)
         with ThreadPoolExecutor(8) as pool:
@@ -179,7 +180,7 @@ def info(args: argparse.Namespace) -> int:
     if args.bill_of_materials:
         from .materials import bill
 
-        with datacenter.client() as client:
+        with connect(datacenter) as client:
             project = client.find(f"/1.0/projects/{datacenter.project}", project=False)
             print(bill(datacenter, client, deployed(client), Source.read(project["config"]) if project else None))
         return 0
@@ -196,7 +197,7 @@ def info(args: argparse.Namespace) -> int:
         "server": None,
     }
     try:
-        with datacenter.client() as client:
+        with connect(datacenter) as client:
             environment = client.server["environment"]
             facts["endpoint"] = client.endpoint.name
             facts["server"] = f"{environment['server']} {environment['server_version']} on {environment['server_name']}"

@@ -22,6 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
 from . import setup
+from .connect import connect
 from .datacenter import UsageError
 from .stacks import checked
 
@@ -38,7 +39,7 @@ def show(args: argparse.Namespace) -> int:
     if not known[args.stack].display:
         windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
         raise UsageError(f"Stack {args.stack}", f"has no window; these have: {windows}", code="unsupported")
-    with args.datacenter.client() as client, ExitStack() as stack:
+    with connect(args.datacenter) as client, ExitStack() as stack:
         if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
             raise BcmError(
                 client.endpoint.name, "is another machine: a window opens only where LXD runs", code="unsupported"

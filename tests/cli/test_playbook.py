@@ -20,6 +20,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from bcm_cli import lxd_setup, main, playbook
+from bcm_cli.connect import connect
 from bcm_cli.datacenter import DataCenter, UsageError
 from tests.cli.conftest import PROJECT, Checkout, Terminal
 from tests.support import LXD_DIR, Tools
@@ -233,7 +234,7 @@ def test_an_endpoint_that_does_not_answer(checkout: Checkout) -> None:
 
 @pytest.mark.containers
 def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.CaptureFixture[str]) -> None:
-    with DataCenter("local").client("default") as client:
+    with connect(DataCenter("local"), "default") as client:
         assert [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1)] == ["default"]
     capsys.readouterr()
     lxd_setup.ready(DataCenter("local"), yes=False)
@@ -243,7 +244,7 @@ def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.Ca
 @pytest.mark.containers
 def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
     """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
-    with DataCenter("local").client("default") as client:
+    with connect(DataCenter("local"), "default") as client:
         config = client.server["config"]
         assert lxd_setup.calls_out(client) is None
     assert {key: config[key] for key in lxd_setup.QUIET} == lxd_setup.QUIET

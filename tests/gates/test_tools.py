@@ -28,6 +28,12 @@ def test_ruff(tools: Tools) -> None:
     tools.run("ruff", "check", "--no-cache", ".")
 
 
+def test_import_linter() -> None:
+    # it does not look for packages in mypy_path
+    tools = Tools({"PYTHONPATH": str(COLLECTION.parents[2])})
+    tools.run("lint-imports", "--no-cache", "--no-logo")
+
+
 def test_shellcheck(tools: Tools) -> None:
     tools.run("shellcheck", *_shell_scripts())
 
