@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agents of ssh and gpg, whose keys are on the device: libagent's protocols over the collection's device port.
+"""Agents for ssh and gpg with keys on the device: libagent's protocols over the collection's device transport.
 
-libagent's own port writes secrets to its log, takes other passphrases than what was typed ("%", letters beyond ASCII),
-opens the wallet without passphrase when none is typed, waits for ever, and fails once the device was unplugged.
+libagent's own transport writes secrets to its log, changes the passphrase that was typed ("%", non-ASCII letters),
+opens the wallet without a passphrase when none is typed, waits for ever, and fails after the device was unplugged.
 
 Runs in the virtual environment that has libagent, started by identity.py. It prints one line of JSON, an answer or a
 fault, and ends with its standard input.
@@ -41,9 +41,9 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import PATIENC
 
 from . import setup
 
-# On P-256 a user ID could be chosen that is the identity of a root, and a signature of mail be one of a certificate.
+# On P-256, a user ID could be chosen that gives the key of a root, and a signed mail could be a signed certificate.
 _CURVE = "ed25519"
-# Of stock trezor-gpg, too: the same seed, passphrase and user ID make the same key again, to the last byte.
+# As in stock trezor-gpg: the same seed, passphrase and user ID give the same key, to the last byte.
 _CREATED = 0
 #: GPG_ERR_CANCELED of gpg-agent
 _CANCELLED = b"ERR 67108963 Operation cancelled <bcm>"
@@ -84,7 +84,7 @@ class Device(interface.Device):
         return bytes(self._do(lambda trezor: trezor.shared_secret(named, curve, pubkey)))
 
     def get_passphrase(self, prompt: str) -> str:
-        """What is asked for `gpg --symmetric`, which has nothing to do with the device."""
+        """Ask for the passphrase of `gpg --symmetric`, which does not involve the device."""
         return str(self.work(lambda: pinentry.ask(prompt.rstrip(":"), "", PATIENCE)))
 
     def forget(self) -> None:
@@ -92,12 +92,12 @@ class Device(interface.Device):
         self.work(self._trezor().end)
 
     def end(self) -> None:
-        """In the main thread: end the session, if it is not that of a whole run."""
+        """End the session, unless a whole run shares it. Runs in the main thread."""
         if self._own:
             self._trezor().end()
 
     def work(self, job: Callable[[], Any]) -> Any:
-        """Have the main thread do something."""
+        """Run a function in the main thread and return its result."""
         if threading.current_thread() is threading.main_thread():
             return job()
         future: Future[Any] = Future()
@@ -105,7 +105,7 @@ class Device(interface.Device):
         return future.result()
 
     def run(self) -> None:
-        """Do what threads want done, until a signal comes."""
+        """Run the functions that threads submit, until a signal arrives."""
         while True:
             job, future = self._jobs.get()
             try:
@@ -152,7 +152,7 @@ def _ssh_identity(who: str) -> Any:
 
 
 class _Pinned(ssh.JustInTimeConnection):
-    """The key whose public half is known; no device is asked for that, and no other key signs."""
+    """A key whose public half is known, so listing it needs no device. No other key signs."""
 
     def sign(self, blob: bytes, identity: Any) -> bytes:
         client = self.conn_factory()
@@ -187,7 +187,7 @@ def _gpg_agent(session: Path, fingerprint: str) -> None:
     """Serve the key of GNUPGHOME where gpg looks for its agent, until the end."""
     device = Device(session)
     own = keyring.export_public_key(fingerprint)
-    # where sockets lie in /run, gpg-agent would have made their directory
+    # where sockets are in /run, gpg-agent would have created their directory
     subprocess.run(["gpgconf", "--create-socketdir"], capture_output=True, check=False)
 
     def talk(caller: socket.socket) -> None:
@@ -208,7 +208,7 @@ class _Gpg(gpg_agent.Handler):
         """Pinentry finds the terminal by itself; without one, `pass` has gpg say "ttyname=not a tty"."""
 
     def have_key(self, conn: socket.socket, *keygrips: bytes) -> None:
-        """Of public keys alone: no device has to be there to list keys, nor for those of other people."""
+        """Answer from public keys alone: listing keys, and other people's keys, need no device."""
         ours = set(gpg_agent.decode.iter_keygrips(self.pubkey_bytes))
         if keygrips[0].startswith(b"--list"):
             keyring.sendline(conn, b"D " + util.assuan_serialize(b"".join(ours)))
@@ -216,9 +216,9 @@ class _Gpg(gpg_agent.Handler):
             raise gpg_agent.AgentError(b"ERR 67108881 No secret key <bcm>")
 
     def get_identity(self, keygrip: bytes) -> Any:
-        """Who is meant, once the device has shown that it has this very key."""
+        """Return the identity, after the device has proved that it has exactly this key."""
         try:
-            # not the answer that it keeps, for the next one who types the passphrase may mistype it
+            # do not use the cached answer: the passphrase may be mistyped the next time
             return gpg_agent.Handler.get_identity.__wrapped__(self, keygrip)
         except KeyError:
             self.client.device.forget()
@@ -235,7 +235,7 @@ class _Gpg(gpg_agent.Handler):
 
 @contextlib.contextmanager
 def _told() -> Any:
-    """gpg knows numbers of errors only; a person is told more."""
+    """gpg knows only error numbers; the terminal gets the message."""
     try:
         yield
     except BcmError as error:
@@ -247,7 +247,7 @@ def _told() -> Any:
 
 
 class _Ending:
-    """The end of a device's session, as something to be closed."""
+    """A device's session as a context: closing it ends the session."""
 
     def __init__(self, device: Device) -> None:
         self.close = device.end
@@ -258,7 +258,7 @@ def _serve(device: Device, path: str, talk: Callable[[socket.socket], None]) -> 
         with caller:
             try:
                 talk(caller)
-            except Exception as error:  # libagent's of what it does not understand are of any kind
+            except Exception as error:  # libagent raises exceptions of any type for requests it does not understand
                 _say(str(error) if isinstance(error, BcmError) else f"The agent hung up on a program: {error!r}")
 
     def accept(listening: socket.socket) -> None:

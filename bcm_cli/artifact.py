@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The releases that stacks are made of: what is in the store, fetched, verified, carried to another machine."""
+"""`bcm artifact`: list, download, verify, export, import and prune the releases of stacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Wanted = tuple[Release, Path]
 
 @dataclass(frozen=True)
 class _Source:
-    """One source of a stack: as the catalogue has it, or if the data center uses it, as the inventory changed it.
+    """One source of a stack, with the inventory's changes if the data center uses it.
 
     Of those that are used, the preferred come first.
     """
@@ -45,12 +45,12 @@ class _Source:
     keys: Path
 
     def each(self) -> list[Wanted]:
-        """A release for each architecture, as the playbook has them: it is verified for itself."""
+        """Return one release for each architecture, as the playbook does: each is verified separately."""
         return [(self.release.only(name), self.keys) for name in self.release.architectures]
 
 
 def show(args: argparse.Namespace) -> int:
-    """Every source of every stack, and what the store has of it."""
+    """List every source of every stack, and what the store has of it."""
     found = of(args)
     rows: list[dict[str, Any]] = []
     for source in sources(args.datacenter, []):
@@ -72,7 +72,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    """Fetch and verify what the stacks, and all that they need, are made of."""
+    """Download and verify the artifacts of stacks and of the stacks they need."""
     with working(args) as found:
         architecture = None if args.all_architectures else platform.machine()
         wanted = needed(args.datacenter, args.stacks, architecture, found)
@@ -81,7 +81,7 @@ def fetch(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Verify again what is in the store; exit status 1 if anything fails, after all was tried."""
+    """Verify the store again; the exit status is 1 if anything fails, after everything was tried."""
     wanted = [one for source in sources(args.datacenter, args.stacks) for one in source.each()]
     rows = []
     with working(args) as found:
@@ -107,14 +107,14 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def prune(args: argparse.Namespace) -> int:
-    """Delete what the catalogue does not name any more."""
+    """Delete artifacts that the catalogue no longer names."""
     keep = [release for source in sources(args.datacenter, []) for release, _keys in source.each()]
     freed, gone = of(args).prune(keep, args.older_than)
     return answer({"removed": gone, "freed": freed if args.json else amount(freed) or "nothing"}, args.json)
 
 
 def export(args: argparse.Namespace) -> int:
-    """A folder that another machine can take everything from."""
+    """Write a folder that another machine can import."""
     with working(args) as found:
         architecture = None if args.all_architectures else platform.machine()
         wanted = needed(args.datacenter, args.stacks, architecture, found)
@@ -124,10 +124,10 @@ def export(args: argparse.Namespace) -> int:
 
 
 def take(args: argparse.Namespace) -> int:
-    """Take into the store what such a folder has, and verify it again."""
+    """Verify such a folder and add it to the store."""
     folder = Path(args.folder).expanduser().absolute()
     if not folder.is_dir():
-        raise UsageError(folder, "is no folder", "name one that `bcm artifact export` wrote")
+        raise UsageError(folder, "is not a folder", "name one that `bcm artifact export` wrote")
     args.source = str(folder)
     with working(args) as found:
         wanted = needed(args.datacenter, args.stacks, None)
@@ -154,7 +154,7 @@ def _row(release: Release, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
-    """All sources of these stacks, or of all."""
+    """Return all sources of these stacks, or of all stacks."""
     known = checked(datacenter, stacks)
     declared = datacenter.variable("bcm_artifacts")
     found = []
@@ -171,7 +171,7 @@ def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
 def needed(
     datacenter: DataCenter, stacks: Iterable[str], architecture: str | None, found: Artifacts | None = None
 ) -> list[Wanted]:
-    """What is fetched for these stacks, or all, and what they need: for an architecture, or each there is.
+    """Return what is downloaded for these stacks, or all, and the stacks they need: for one architecture, or each.
 
     Where a list of sources is preferred, each of them, or with ``found`` the first that it can reach.
     """
@@ -185,7 +185,7 @@ def needed(
                 source.release.only(architecture)  # raises BcmError if there is none
             wanted += [one for one in each if architecture in (None, *one[0].architectures)]
     if not wanted:
-        setup.step("Nothing of this is fetched here: it is fetched, and verified, while an image is baked")
+        setup.step("Nothing to download here: these artifacts are downloaded and verified while an image is baked")
     return wanted
 
 
@@ -205,7 +205,7 @@ def _first_in_reach(found: Artifacts, used: list[_Source], architecture: str | N
 
 
 def of(args: argparse.Namespace, live: _Live | None = None) -> Artifacts:
-    """The artifacts, with the settings of the data center unless options say otherwise."""
+    """Return the artifacts, with the settings of the data center unless options override them."""
     datacenter, given = args.datacenter, vars(args)
     settings: dict[str, Any] = {}
     for name in ("source", "proxy", "keys"):
@@ -218,7 +218,7 @@ def of(args: argparse.Namespace, live: _Live | None = None) -> Artifacts:
 
 
 def _placed(value: Any, base: Path) -> Any:
-    """Folders as absolute paths; addresses as they are."""
+    """Return folders as absolute paths, and addresses unchanged."""
     if isinstance(value, list):
         return [_placed(item, base) for item in value]
     if not value or value == "wkd" or "://" in value:
@@ -228,7 +228,7 @@ def _placed(value: Any, base: Path) -> Any:
 
 @contextmanager
 def working(args: argparse.Namespace) -> Iterator[Artifacts]:
-    """The artifacts, and on a terminal, a line for each file that is on its way."""
+    """Yield the artifacts; on a terminal, show a line for each file that is being downloaded."""
     if not sys.stderr.isatty():
         yield of(args)
         return
@@ -240,7 +240,7 @@ def working(args: argparse.Namespace) -> Iterator[Artifacts]:
 
 
 class _Live:
-    """Downloads on a terminal, one below the other; what else is said stands above them. Called by several threads."""
+    """Shows downloads on a terminal, one below the other, below all other output. Called by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

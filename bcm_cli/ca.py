@@ -207,11 +207,11 @@ def revoke(args: argparse.Namespace) -> int:
         setup.step(f"{book.serials[number].name} {number:x}, good until {day(book.serials[number].end)}")
     work = partial(Authority.crl, revoke=dict.fromkeys(meant, reason))
     _announce(datacenter, work(seen))
-    setup.agreed("Revoke it, for ever?", args.yes, "Nothing was revoked")
+    setup.agreed("Revoke it, for good?", args.yes, "Nothing was revoked")
     outcome = ca_session.carry_out(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial_number for item in book.intermediates} & set(meant):
-        setup.step("What rests on that intermediate is refused now: `bcm ca renew` makes it anew")
+        setup.step("What rests on that intermediate is refused now: `bcm ca renew` replaces it")
     return _done(args, outcome)
 
 

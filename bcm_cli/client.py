@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client script for the vaults of data centers: Ansible asks it for a password, and it asks the device."""
+"""Ansible's client script for the vaults of data centers: it gets the password from the device."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def main(argv: list[str]) -> int:
         setup.enter("bcm-vault-client", argv)
         from .trezor_session import SESSION, password
 
-        if SESSION in os.environ:  # bcm runs Ansible, and has settled both, with what it was given
+        if SESSION in os.environ:  # bcm runs Ansible and has already chosen both
             datacenter.give({"bcm_ca_provider": "trezor", "bcm_ca_device": os.environ.get("TREZOR_PATH")})
         if datacenter.ca_provider != "trezor":
             raise UsageError(
                 f"Data center {name}",
-                "has no vault, as bcm_ca_provider is not trezor",
+                "has no vault, because bcm_ca_provider is not trezor",
                 "leave out --vault-id",
                 code="unsupported",
             )
-        # Ansible leaves its clients behind when it is interrupted, and this one would keep the device.
+        # When interrupted, Ansible does not end its clients, and this one would keep the device open.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         print(password(datacenter, _say))
         return 0
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def _say(text: str) -> None:
-    """Tell the person at the terminal, since Ansible keeps standard error for itself."""
+    """Write to the terminal, since Ansible captures standard error."""
     try:
         with open("/dev/tty", "w", encoding="utf-8") as terminal:
             print(f"bcm: {text}", file=terminal)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Completion of what is typed in a shell, from the parser itself, so that it cannot differ from what there is.
+"""Shell completion, computed from the argument parser itself, so that the two cannot differ.
 
 Standard library only, and no virtual environment: the Tab key waits for it, and must not install anything.
 """
@@ -39,7 +39,7 @@ SHELLS = tuple(_SCRIPTS)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the script for a shell; behind ``--`` follow the words typed so far, which print what may come next."""
+    """Print the script for a shell; with words typed so far after ``--``, print the candidates for the last one."""
     if not args.arguments:
         print(_SCRIPTS[args.shell], end="")
         return 0
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """What the last of some words may become: verbs, options, choices, names of stacks and data centers."""
+    """Return the candidates for the last word: verbs, options, choices, names of stacks and data centers."""
     *typed, current = words or [""]
     place = _Place(parser)
     for word in typed:
@@ -58,7 +58,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
 
 
 class _Place:
-    """Where in the grammar of a parser the next word stands."""
+    """The position of the next word in the grammar of a parser."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._value_of: argparse.Action | None = None
@@ -67,7 +67,7 @@ class _Place:
         self._enter(parser)
 
     def pass_by(self, word: str) -> None:
-        """Take a whole word that was typed before."""
+        """Advance by one complete word."""
         if self._value_of:
             self._value_of = None
         elif word.startswith("-"):
@@ -84,7 +84,7 @@ class _Place:
                 del self._positionals[0]
 
     def known(self, current: str) -> list[str]:
-        """All words that bcm knows for this place; none where it is for a person to say."""
+        """Return all words that are valid here; none where any word is."""
         if self._value_of:
             return _values(self._value_of)
         if current.startswith("-"):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Settings of a data center: ``bcm_*`` in its group_vars, and which data center is meant."""
+"""Settings of a data center: ``bcm_*`` in its group_vars, and the current data center."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .stacks import catalogue, settings
 # A word that YAML reads as itself: no quotes, no number-like or boolean surprise.
 _PLAIN = re.compile(r"[A-Za-z_/.][\w./:@-]*|0|[1-9]\d{0,8}")
 _BOOLEANS = {"yes", "no", "on", "off", "null", "y", "n"}
-# Of a line: value, comment, and whether the next line goes on with it.
+# of a line: value, comment, and whether the next line continues it
 _REST = r"[ \t]*(?P<value>[^\n]*?)(?P<comment>[ \t]+#[^\n]*)?$(?P<more>\n(?:[ \t]+\S|- ))?"
 
 
 def get(args: argparse.Namespace) -> int:
-    """Show settings, as they are with templates resolved."""
+    """Show settings, with templates resolved."""
     datacenter: DataCenter = args.datacenter
     known = settings(datacenter)
     values = datacenter.settings(known)
@@ -50,14 +50,14 @@ def put(args: argparse.Namespace) -> int:
     for setting in args.settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f'"{setting}"', "is no setting", "write KEY=VALUE, such as chain=signet")
+            raise UsageError(f'"{setting}"', "is not a setting", "write KEY=VALUE, such as chain=signet")
         wanted[key] = value
     name = wanted.get("datacenter")
     datacenter = DataCenter(args.datacenter or name)
     if name and name != datacenter.name:
         raise UsageError(f"Data center {datacenter.name}", "is called as its folder", f'rename that to "{name}" first')
     if name:
-        # First of all, for nothing can be read from a folder that says it is another one.
+        # Check this first: nothing can be read from a folder that names another data center.
         write(datacenter.group_vars, {"bcm_datacenter": wanted.pop("datacenter")})
     known = settings(datacenter)
     for key in wanted:
@@ -75,7 +75,7 @@ def put(args: argparse.Namespace) -> int:
 
 
 def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, str]:
-    """Of each list of sources that is not replaced, the first: other chains than regtest refuse lists."""
+    """Return the first of each list of sources that is not replaced: chains other than regtest refuse lists."""
     lines = {}
     for name in (f"{stack.prefix}_source" for stack in catalogue(datacenter).values()):
         value = datacenter.variable(name)
@@ -86,7 +86,7 @@ def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, st
 
 
 def write(path: Path, settings: dict[str, str]) -> None:
-    """Change lines of a YAML file and leave all others, with their comments, as they are."""
+    """Change lines of a YAML file; keep all others, with their comments."""
     text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
     for key, value in settings.items():
         found = re.search(rf"^{key}:{_REST}", text, re.M)
@@ -95,7 +95,7 @@ def write(path: Path, settings: dict[str, str]) -> None:
             text += ("" if text.endswith("\n") else "\n") + line + "\n"
         elif found["more"] or found["value"].startswith(("|", ">", "&", "!")):
             raise BcmError(
-                f"{path}:", f"{key} stands there over several lines", "change it with an editor", code="unsupported"
+                f"{path}:", f"{key} is written on several lines there", "change it with an editor", code="unsupported"
             )
         else:
             text = text[: found.start()] + line + (found["comment"] or "") + text[found.end() :]

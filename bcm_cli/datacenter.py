@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data centers: the inventory folders, which one is meant, and what its variables say."""
+"""Data centers: the inventory folders, the current one, and its variables."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PROVIDERS = ("trezor", "software")
 
 
 class UsageError(BcmError):
-    """Something a person typed names nothing: exit status 2."""
+    """Something that was typed does not exist: exit status 2."""
 
     code = "usage"
 
 
 def current() -> str:
-    """The name of the data center that is meant when none is given."""
+    """Return the name of the current data center."""
     try:
         return texts_of(read_json(CURRENT.read_text(encoding="utf-8")))["datacenter"]
     except FileNotFoundError:
@@ -55,7 +55,7 @@ class DataCenter:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or current()
         self.inventory = _INVENTORIES / self.name
-        # Ansible reads it once, as it is imported, and without this that of the directory where a command is typed.
+        # Ansible reads its configuration once, when imported, by default from the current directory.
         os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         if self.name not in names():
             raise UsageError.of(unknown("data center", self.name, names()))
@@ -65,7 +65,7 @@ class DataCenter:
         from ansible.parsing.dataloader import DataLoader
 
         loader = DataLoader()
-        # else the variables of another data center count, too, if its folder is the current one
+        # otherwise the variables of another data center apply, too, if its folder is the current directory
         loader.set_basedir(str(ROOT))
         return loader
 
@@ -95,7 +95,7 @@ class DataCenter:
         return templar
 
     def give(self, variables: Mapping[str, Any]) -> None:
-        """Take variables of the command line, which win. Raises UsageError for those that mean another data center."""
+        """Set variables of the command line, which win. Raises UsageError for those of another data center."""
         chain = self.chain
         self._templar.available_variables = {**self._templar.available_variables, **variables}
         for name, meant in (("bcm_datacenter", self.name), ("bcm_chain", chain), ("chain", chain)):
@@ -118,7 +118,7 @@ class DataCenter:
             raise BcmError(f"{self.inventory}:", f"{name}: {error}", code="invalid_value") from error
 
     def settings(self, variables: dict[str, str]) -> dict[str, Any]:
-        """Those of some settings (key -> variable) that the inventory gives a value."""
+        """Return those settings (key -> variable) to which the inventory gives a value."""
         there = self._templar.available_variables
         return {key: self.variable(name) for key, name in variables.items() if name in there}
 
@@ -128,7 +128,7 @@ class DataCenter:
 
     @property
     def endpoint(self) -> str:
-        """Where LXD is said to be; empty when it is this machine's own."""
+        """The configured endpoint of LXD; empty for this machine's own."""
         return str(self.variable("bcm_endpoint") or os.environ.get("BCM_ENDPOINT") or "")
 
     @property
@@ -149,13 +149,13 @@ class DataCenter:
 
     @property
     def ca_device(self) -> str | None:
-        """Which device, if there are several, as trezorlib calls it."""
+        """The device, if there are several, as trezorlib names it."""
         said = self.variable("bcm_ca_device")
         return str(said) if said else None
 
     @property
     def vault_generation(self) -> int:
-        """Which password of the vault: another one is in use after each `bcm secret rekey`."""
+        """The generation of the vault's password; `bcm secret rekey` increments it."""
         said = str(self.variable("bcm_vault_generation", 1))
         if not re.fullmatch(r"[1-9][0-9]{0,8}", said):
             raise BcmError(
@@ -168,7 +168,7 @@ class DataCenter:
 
     @property
     def secrets(self) -> Path:
-        """The folder of what only its owner reads, and of what is issued."""
+        """The folder of the secrets and of the issued certificates."""
         return self.inventory / "secrets"
 
     @property
@@ -176,7 +176,7 @@ class DataCenter:
         return datacenter_names(self.name, self.chain).project
 
     def request(self, stacks: Sequence[str], **more: Any) -> Request:
-        """A request of the planner, with the settings of this data center that say where things are."""
+        """Return a request for the planner, with the settings of this data center."""
         from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
 
         return Request(stacks, self.chain, self.name, subnet=self.variable("bcm_subnet"), **more)
@@ -188,7 +188,7 @@ class DataCenter:
         return RoleVariables(self._templar, self._loader, stacks, self._templar.available_variables)
 
     def claim(self, client: Client) -> None:
-        """Let nobody else change it until this process ends. Raises BcmError if somebody does, or it is another's."""
+        """Lock it until this process ends. Raises BcmError if it is locked, or its secrets are not ours."""
         from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim
 
         claim(client, self.connection, self.name, self.chain, self.secrets, run=os.getpid())

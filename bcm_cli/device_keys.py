@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person is elsewhere, with keys on the device: SSH, OpenPGP, and passwords that are encrypted to it."""
+"""`bcm ssh`, `bcm gpg` and `bcm pass`: SSH, OpenPGP and passwords with keys on the device."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ default-key {}
 
 
 def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
-    """What the verbs below need of this machine."""
+    """Install what the verbs below need on this machine."""
     if "TREZOR_PASSPHRASE" in os.environ:
         raise BcmError(
             "TREZOR_PASSPHRASE",
@@ -62,7 +62,7 @@ def _ready(packages: tuple[setup.Package, ...], yes: bool) -> None:
 def _start(datacenter: DataCenter, *words: str, **environment: str) -> subprocess.Popen[bytes]:
     device = datacenter.ca_device
     return subprocess.Popen(
-        # -P: what lies in the folder of whoever calls us is no module of ours
+        # -P: files in the current directory must not be imported as modules
         [str(VENV / "bin/python"), "-P", "-m", "bcm_cli.agent", *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -77,7 +77,7 @@ def _start(datacenter: DataCenter, *words: str, **environment: str) -> subproces
 
 @contextlib.contextmanager
 def _agent(datacenter: DataCenter, *words: str, **environment: str) -> Iterator[dict[str, Any]]:
-    """An agent for as long as it is needed, and its first answer."""
+    """Run an agent as a context; yields its first answer."""
     with _start(datacenter, *words, **environment) as child:
         try:
             if child.stdout is None or child.stdin is None:
@@ -100,7 +100,7 @@ def _agent(datacenter: DataCenter, *words: str, **environment: str) -> Iterator[
 
 
 def ssh(args: argparse.Namespace) -> int:
-    """ssh as it stands, with the key on the device that is this user's of all hosts of the data center."""
+    """Run ssh with the key on the device, which belongs to this user on all hosts of the data center."""
     datacenter, words = args.datacenter, args.arguments
     shown = words[:1] == ["--public-key"]
     if len(words) <= shown:
@@ -120,7 +120,7 @@ def ssh(args: argparse.Namespace) -> int:
 
 
 def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping[str, str] | None = None) -> None:
-    """An agent for an endpoint of ssh://, if the data center wants it, until this process ends.
+    """Start an agent for an ssh:// endpoint, if the data center is configured so, until this process ends.
 
     ``environment`` is what `device.session` gave, if there is one: the passphrase is asked for once then.
     """
@@ -142,7 +142,7 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
 
 
 def _user(words: list[str]) -> str:
-    """Whom ssh would log in as: what is typed, or what its configuration says."""
+    """Return the user that ssh would log in as: the one typed, or the one of its configuration."""
     done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=False)
     found = re.search(r"^user (.*)$", done.stdout, re.M)
     if done.returncode or not found:
@@ -151,7 +151,7 @@ def _user(words: list[str]) -> str:
     user = found[1]
     if not _USER.fullmatch(user) or len(user) > _LONGEST:
         raise UsageError(
-            f'"{user}"', "is no name of a user", f"use at most {_LONGEST} letters, digits, dots and hyphens"
+            f'"{user}"', "is not a user name", f"use at most {_LONGEST} letters, digits, dots and hyphens"
         )
     return user
 
@@ -161,7 +161,7 @@ def _who(datacenter: DataCenter, user: str) -> str:
 
 
 def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
-    """The line for authorized_keys. It is kept, since a wrong passphrase opens a wallet with another key."""
+    """Return the line for authorized_keys. It is stored, since a wrong passphrase opens a wallet with another key."""
     who = _who(datacenter, user)
     path = _secrets(datacenter) / "ssh" / f"{who}.pub"
     if path.exists():
@@ -184,11 +184,11 @@ def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
 
 
 def gpg_init(args: argparse.Namespace) -> int:
-    """The key of the data center, and a home of GnuPG that is whole or not there."""
+    """Create the key of the data center and GnuPG's home, atomically."""
     _ready(setup.GPG_PACKAGES, args.yes)
     datacenter, user_id = args.datacenter, args.user_id
     if not _USER_ID.fullmatch(user_id) or len(user_id.encode()) > _LONGEST:
-        raise UsageError(f'"{user_id}"', "is no user ID", f'write "NAME <MAIL>", of at most {_LONGEST} bytes')
+        raise UsageError(f'"{user_id}"', "is not a user ID", f'write "NAME <MAIL>", of at most {_LONGEST} bytes')
     home = _home(datacenter)
     with held(home.with_name(".gnupg.lock")):
         if home.exists():
@@ -218,7 +218,7 @@ def _make_home(home: Path, made: dict[str, Any]) -> None:
 
 
 def gpg_export(args: argparse.Namespace) -> int:
-    """The public key, for those who encrypt to it or verify what it signed."""
+    """Print the public key."""
     _ready(setup.GPG_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     print(_gpg(home, "--armor", "--export", _fingerprint(home)), end="")
@@ -226,7 +226,7 @@ def gpg_export(args: argparse.Namespace) -> int:
 
 
 def gpg_run(args: argparse.Namespace) -> int:
-    """A program, and all that it starts, for which gpg has the key."""
+    """Run a program; gpg has the key in it and in its children."""
     if not args.words:
         raise UsageError(
             "Which program?", remedy="Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`"
@@ -238,7 +238,7 @@ def gpg_run(args: argparse.Namespace) -> int:
 
 
 def password(args: argparse.Namespace) -> int:
-    """pass as it stands, with the store of the data center."""
+    """Run pass with the store of the data center."""
     _ready(setup.PASS_PACKAGES, args.yes)
     home = _finished(args.datacenter)
     store = home.with_name("passwords")
@@ -261,7 +261,7 @@ def _called(words: list[str], environment: dict[str, str]) -> int:
 
 @contextlib.contextmanager
 def _gpg_agent(datacenter: DataCenter, home: Path) -> Iterator[None]:
-    """An agent for gpg in a home. Of commands at once the first one's serves all, and ends with the last."""
+    """Run an agent for gpg in a home. The agent of the first of concurrent commands serves all of them."""
     with open(home / "bcm.lock", "w", encoding="ascii") as users, contextlib.ExitStack() as stack:
         fcntl.flock(users, fcntl.LOCK_SH)
         with held(home / "bcm.start.lock"):
@@ -272,7 +272,7 @@ def _gpg_agent(datacenter: DataCenter, home: Path) -> Iterator[None]:
 
 
 def _answers(home: Path) -> bool:
-    """Whether our agent listens there; another one, that gpg or stock trezor-gpg left, is ended."""
+    """Return whether our agent listens there; end another one that gpg or stock trezor-gpg left running."""
     listed = ["gpgconf", "--list-dirs", "agent-socket"]
     path = subprocess.run(listed, env={**os.environ, "GNUPGHOME": str(home)}, capture_output=True, check=True).stdout
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as caller:

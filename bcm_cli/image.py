@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The images of the endpoint and of the disk cache."""
+"""`bcm image`: the images at the endpoint and in the disk cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prune(args: argparse.Namespace) -> int:
 
 
 def of(datacenter: DataCenter, client: Client) -> Images:
-    """The images, with the settings of a data center."""
+    """Return the images, with the settings of a data center."""
     spec = IMAGE_ARGUMENT_SPEC
     settings = {name: datacenter.variable(f"bcm_{name}", option.get("default")) for name, option in spec.items()}
     return Images(client, Cache(), settings, setup.step)

@@ -27,8 +27,8 @@ exec journalctl "$@"
 
 
 def program(args: argparse.Namespace) -> int:
-    """bitcoin-cli, electrum-cli: the words go to the program untouched, its output and exit status come back."""
-    # The programs read standard input only when told to; a loop of a shell wants to keep its own.
+    """Run bitcoin-cli or electrum-cli with all arguments; returns its exit status."""
+    # The programs read standard input only when told to; otherwise a shell loop keeps its own.
     told = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
     with connect(args.datacenter) as client:
         if told and sys.stdin.isatty():
@@ -37,20 +37,20 @@ def program(args: argparse.Namespace) -> int:
 
 
 def logs(args: argparse.Namespace) -> int:
-    """The journal of a stack's own units, and of its window, which no stamp tells of."""
+    """Show the journal of a stack's own units, and of its window, which has no stamp."""
     checked(args.datacenter, [args.stack])
     options = [f"--lines={args.lines}", f"--unit={args.stack}-window.service", *["--follow"] * args.follow]
     command = ["sh", "-c", _JOURNAL, "sh", *options]
     with connect(args.datacenter) as client:
         if not args.follow:
             return _piped(client, args.stack, command, as_text=True)
-        # whoever wrote to the journal shall not write to the terminal
+        # text in the journal must not control the terminal
         plain = {"SYSTEMD_COLORS": "0"}
         return lxd_exec.interactive(client, args.stack, command, environment=plain, show=Lines("\r\n"))
 
 
 def shell(args: argparse.Namespace) -> int:
-    """A login shell of root, on this terminal; without one, it reads what is piped in."""
+    """Open a login shell of root on this terminal; without a terminal, it reads standard input."""
     checked(args.datacenter, [args.stack])
     environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
     with connect(args.datacenter) as client:

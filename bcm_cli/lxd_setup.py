@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A LXD to work with: the configured endpoint, this machine's own, or one that is installed and started here."""
+"""Prepare LXD: the configured endpoint, this machine's own, or one that is installed and started here."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from .datacenter import DataCenter
 _OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
-#: At start and every day, the daemon asks images.linuxcontainers.org for the names of clouds' machine types, and every
-#: six hours the servers of images that it has fetched for newer ones. With a proxy at which nobody listens, it asks
-#: nobody, and looks up no name.
+#: At start and every day, the daemon downloads the names of clouds' machine types from images.linuxcontainers.org, and
+#: every six hours it asks the servers of images that it downloaded for newer ones. With a proxy where nothing listens,
+#: it connects to nobody and resolves no name.
 PROXY = "http://127.0.0.1:9"
 QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
-# Until it has these settings, its environment says the same; a drop-in that is gone when the machine starts again.
+# Until it has these settings, its environment has the proxy, by a drop-in that does not survive a reboot.
 _DROP_IN = """[Service]
 Environment=HTTP_PROXY={proxy} HTTPS_PROXY={proxy}
 """
-# Of LXD's package: without it, the kernel lets systemd start in about ten instances of a host and in no more.
+# From LXD's package: without it, systemd starts in only about ten instances of a host.
 _KERNEL_SETTINGS = "/etc/sysctl.d/10-lxd-inotify.conf"
 
 
 def ready(datacenter: DataCenter, yes: bool) -> None:
-    """Install, start and initialise what this machine lacks to deploy the data center. Does nothing twice."""
+    """Install, start and initialise what this machine lacks to deploy the data center. Idempotent."""
     endpoint = datacenter.endpoint
     wanted: tuple[setup.Package, ...] = setup.IMAGE_PACKAGES
     if endpoint:
-        # Another machine, or a socket somebody chose: theirs to prepare.
+        # Another machine, or a socket that somebody configured, is not ours to prepare.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
         with connect(datacenter) as client:
             client.server  # noqa: B018  reading it says whether it answers and trusts us
@@ -58,7 +58,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
             wanted += setup.LXD_SNAPS if _is_ubuntu() else setup.LXD_PACKAGES
         elif "/snap/" not in program:
             wanted += setup.LXD_TOOLS
-    # What installs it may start it, too.
+    # Installing it may also start it.
     with _silenced("snap.lxd.daemon" if _is_ubuntu() else "lxd", is_new):
         setup.packages(wanted, yes)
         if not runs and not _answers():
@@ -69,7 +69,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
 
 @contextlib.contextmanager
 def _silenced(unit: str, is_new: bool) -> Iterator[None]:
-    """Have systemd start a daemon that is to be installed with a proxy at which nobody listens."""
+    """Have systemd start a newly installed daemon with a proxy where nothing listens."""
     if not (is_new and _uses_systemd()):
         yield
         return
@@ -113,7 +113,7 @@ def _is_ubuntu() -> bool:
 
 
 def _program() -> str | None:
-    # What Ubuntu has under this name outside of the snap does nothing but offer the snap.
+    # Ubuntu's package of this name only offers to install the snap.
     return setup.which("/snap/bin/lxd" if _is_ubuntu() else "lxd") or setup.which("incusd")
 
 
@@ -123,7 +123,7 @@ def _start() -> None:
         raise BcmError(
             "LXD",
             "was installed, but there is no program lxd in PATH",
-            "log in again and repeat the command",
+            "log in again and run the command again",
             code="missing_program",
         )
     name = os.path.basename(program)
@@ -137,7 +137,7 @@ def _start() -> None:
         log = f"{directory}/bcm.log"
         _sub_ids(root)
         if os.path.exists(_KERNEL_SETTINGS) and (sysctl := setup.which("sysctl")):
-            # systemd would have applied it; where the kernel may not be told, LXD runs all the same.
+            # systemd would have applied it; LXD also runs without it where the kernel refuses.
             subprocess.run([*root, sysctl, "--quiet", f"--load={_KERNEL_SETTINGS}"], capture_output=True, check=False)
         subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
         command = [program, "--group", _group(), "--logfile", log]
@@ -167,9 +167,9 @@ def _group() -> str:
 
 
 def _sub_ids(root: list[str]) -> None:
-    """Unprivileged containers need ids of root's; a package's script grants them, if it was LXD's own."""
+    """Give root a range of ids for unprivileged containers, as LXD's package does."""
     for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
-        # Without the file LXD takes a default range by itself.
+        # Without the file, LXD uses a default range.
         if os.path.exists(file) and "\nroot:" not in "\n" + Path(file).read_text(encoding="utf-8"):
             setup.quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
 
@@ -182,23 +182,23 @@ def _initialise(client: Client, pool: str) -> None:
     driver, config = "dir", {}
     if "btrfs" in drivers and client.endpoint.socket_path:
         directory = os.path.dirname(client.endpoint.socket_path)
-        # The file is sparse: it takes what is used, and the machine keeps a fifth.
+        # The file is sparse, so it takes only the space that is used; a fifth of the disk is left to the machine.
         size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
         if size < _SMALLEST_POOL_GIB:
             raise BcmError(
                 "LXD",
                 f"can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB",
-                "make room",
+                "free some space",
                 code="no_space",
             )
         driver, config = "btrfs", {"size": f"{size}GiB"}
-    setup.step(f'Make the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
+    setup.step(f'Create the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}
-    client.call("POST", "/1.0/storage-pools", body, what=f"make the storage pool {pool}", project=False)
+    client.call("POST", "/1.0/storage-pools", body, what=f"create the storage pool {pool}", project=False)
 
 
 def calls_out(client: Client) -> str | None:
-    """What the daemon of an endpoint sends by itself, past Tor, and how to stop that; None if nothing."""
+    """Return what the daemon of an endpoint sends by itself without Tor, and how to stop that; None if nothing."""
     server = client.server
     config = server["config"]
     if config.get("core.proxy_https") == PROXY:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bill of materials: what runs in a data center, down to Debian's packages, in CycloneDX JSON."""
+"""The bill of materials: everything that runs in a data center, down to Debian's packages, in CycloneDX JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bill(
     instances: Mapping[str, dict[str, Any]],
     sources: Mapping[str, Source] | None = None,
 ) -> str:
-    """The bill of materials of instances, stack -> LXD's description of it; ``sources`` are those that were chosen."""
+    """Return the bill of materials of instances (stack -> LXD's description); ``sources`` are the chosen ones."""
     urls = {pin.digest: pin.url for source in artifact.sources(datacenter, []) for pin in source.release.files.values()}
     whole = _component("platform", datacenter.project, bom_ref=datacenter.project)
     bom = Bom(metadata=BomMetaData(component=whole))
@@ -69,13 +69,13 @@ def bill(
             parts.append(_artifact(stack, made_of, urls.get(made_of["digest"]), installed or [], source))
             bom.components.add(parts[1])
         else:
-            setup.step(f"{stack}: its image does not say what it is made of: `bcm stack start {stack}` makes it anew")
+            setup.step(f"{stack}: its image has no bill of materials: `bcm stack start {stack}` replaces it")
         bom.register_dependency(whole, parts)
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_7).output_as_string(indent=2)
 
 
 def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[list[str]] | None:
-    """Name, version and architecture of what Debian installed there; None if it does not run."""
+    """Return name, version and architecture of the Debian packages; None if it does not run."""
     if instance["status"] != "Running":
         setup.step(f"{name} does not run: its packages are not listed")
         return None

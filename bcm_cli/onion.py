@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The onion services of a data center, and who may reach them."""
+"""`bcm onion`: the onion services of a data center, and their clients."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ TOR = "tor"
 
 
 def list_all(args: argparse.Namespace) -> int:
-    """All of them: where they are reached, and by whom."""
+    """List all services with their addresses and clients."""
     services = read(args.datacenter)
     there, fault = _seen(args.datacenter) if services else (Seen({}, True), None)
     facts = [_facts(service, there, fault) for service in services.values()]
     if args.json:
         return answer({"services": facts}, True)
     if fault:
-        setup.step(f"What is published is not known: {fault}")
+        setup.step(f"Cannot read which services are published: {fault}")
     rows = [{**item, "ports": [port["port"] for port in item["ports"]], "clients": _people(item)} for item in facts]
     shown = ("service", "address", "ports", "clients", "published")
     return answer([{key: row[key] for key in shown} for row in rows], False)
 
 
 def show(args: argparse.Namespace) -> int:
-    """One of them, and what programs have to be told to reach it."""
+    """Show one service, and how to configure programs to reach it."""
     service = _named(read(args.datacenter), args.service)
     there, fault = _seen(args.datacenter)
     facts = _facts(service, there, fault)
     if args.json:
         return answer({**facts, "instructions": instructions(service)}, True)
     if fault:
-        setup.step(f"Whether it is published is not known: {fault}")
+        setup.step(f"Cannot read whether it is published: {fault}")
     answer({**facts, "clients": _people(facts)}, False)
     _explain(service)
     _draw("Its address", service.key.address, args)
@@ -70,7 +70,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def authorize(args: argparse.Namespace) -> int:
-    """A client who may reach a service, and once more what he needs if he may already."""
+    """Authorize a client, or show the key of one that is authorized."""
     datacenter: DataCenter = args.datacenter
     _check(args.client)
     file = _free(args.output) if args.output else None
@@ -81,7 +81,7 @@ def authorize(args: argparse.Namespace) -> int:
         known = args.client in service.clients
         wanted = {**present, service.name: with_clients(service, [args.client], present=True)}
         if known:
-            setup.step(f"{args.client} may reach {service.name} already: this is the same key once more")
+            setup.step(f"{args.client} is already authorized for {service.name}: this is the same key")
         try:
             _bring_about(datacenter, store, present, wanted)
         except BcmError as error:
@@ -101,14 +101,14 @@ def authorize(args: argparse.Namespace) -> int:
         answer({**facts, **secret}, False)
     if not args.json:
         _explain(service)
-        print("\nWho has the key can reach the service: hand it over as you would a password.")
+        print("\nAnybody who has the key can reach the service: hand it over as you would a password.")
     if not file:
         _draw("The key", key.text, args)
     return 0
 
 
 def revoke(args: argparse.Namespace) -> int:
-    """A client who may reach a service no more; without its name, none of those he may reach."""
+    """Revoke a client of one service, or of all that it may reach."""
     datacenter: DataCenter = args.datacenter
     store = _store(datacenter)
     present = store.read()
@@ -123,8 +123,8 @@ def revoke(args: argparse.Namespace) -> int:
             everybody = sorted({client for service in present.values() for client in service.clients})
             raise UsageError.of(unknown("client", args.client, everybody))
     names = ", ".join(service.name for service in meant)
-    setup.step(f"{args.client} is taken off {names}, and all of its clients are disconnected for some seconds")
-    setup.agreed(f"Revoke the key of {args.client}, for ever?", args.yes, "Nothing was revoked")
+    setup.step(f"{args.client} is revoked for {names}; all clients are disconnected for some seconds")
+    setup.agreed(f"Revoke the key of {args.client}, for good?", args.yes, "Nothing was revoked")
     with store.locked():
         present = store.read()
         less = {
@@ -141,7 +141,7 @@ def revoke(args: argparse.Namespace) -> int:
 
 
 def read(datacenter: DataCenter) -> Services:
-    """All of them by name; who has none is not asked to open the vault."""
+    """Return all services by name; does not open the vault if there are none."""
     return _store(datacenter).read() if _path(datacenter).exists() else {}
 
 
@@ -155,14 +155,14 @@ def _store(datacenter: DataCenter) -> Store:
         raise BcmError(
             f"Data center {name}",
             "has no onion services yet",
-            "`bcm stack start STACK` makes those of a stack",
+            "`bcm stack start STACK` creates them",
             code="not_ready",
         )
     return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter), owner=datacenter.project)
 
 
 def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:
-    """What tor was seen to publish, and why that is not known."""
+    """Return what tor publishes, or why that cannot be read."""
     try:
         with connect(datacenter) as client:
             _check_running(client)
@@ -180,7 +180,7 @@ def _check_running(client: Client) -> None:
 
 def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted: Services) -> None:
     with connect(datacenter) as client:
-        # it would be noticed half-way, since the files of an instance can be written while it does not run
+        # check it first: the files of a stopped instance can be written, so it would fail half-way
         _check_running(client)
         datacenter.claim(client)
         with Instance(client, TOR) as host:
@@ -234,7 +234,7 @@ def _named(services: Services, name: str) -> Service:
 
 
 def _meant(args: argparse.Namespace, services: Services) -> Service:
-    """The service of that name, or without a name the only one that has clients."""
+    """Return the service of that name, or, without a name, the only one with clients."""
     if args.service:
         return _named(services, args.service)
     names = sorted(service.name for service in services.values() if service.authorization)
@@ -242,7 +242,7 @@ def _meant(args: argparse.Namespace, services: Services) -> Service:
         return services[names[0]]
     if names:
         raise UsageError(f"Say which onion service {args.client} may reach: {' or '.join(names)}")
-    raise UsageError("No onion service", "has clients: all that there are, are for everybody", code="not_found")
+    raise UsageError("No onion service", "has clients: all of them are public", code="not_found")
 
 
 def _check(client: str) -> None:
@@ -253,12 +253,12 @@ def _check(client: str) -> None:
 
 
 def _free(name: str) -> Path:
-    """A file that can be made, and is not there: it might hold another key."""
+    """Check that a file can be created and does not exist, since it might hold another key."""
     path = Path(os.path.expanduser(name)).absolute()
     if path.exists():
-        raise UsageError(path, "is there already", "name another file", code="conflict")
+        raise UsageError(path, "exists already", "name another file", code="conflict")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UsageError(path, "cannot be made", "name a file in a folder that you may write to", code="io_error")
+        raise UsageError(path, "cannot be created", "name a file in a folder that you may write to", code="io_error")
     return path
 
 

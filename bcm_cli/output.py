@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers on stdout: for people, or in JSON for programs. Nothing of them moves the cursor of a terminal."""
+"""Answers on standard output: for people, or in JSON for programs. Control characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool
 
 
 def say(text: str = "") -> None:
-    """Print a line; if what others wrote made it several, the others are indented."""
+    """Print a line; if foreign text made it several, indent the others."""
     print(shown(text))
 
 
 class Lines:
-    """What comes from an instance piece by piece, each line of it harmless, with ``end`` between them."""
+    """Converts output of an instance, piece by piece, into lines without control characters, joined by ``end``."""
 
     def __init__(self, end: str = "\n") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -38,7 +38,7 @@ class Lines:
 
     def __call__(self, data: bytes) -> bytes:
         text = self._held + self._decoder.decode(data)
-        self._held = "\r" if text.endswith("\r") else ""  # it may be half of a line's end
+        self._held = "\r" if text.endswith("\r") else ""  # it may be half of a line ending
         lines = text[: len(text) - len(self._held)].replace("\r\n", "\n").split("\n")
         return self._end.join(map(harmless, lines)).encode()
 
@@ -57,5 +57,5 @@ class _Sink(io.RawIOBase):
 
 
 def sink(stream: TextIO, *, as_text: bool = False) -> Any:
-    """Where what a program in an instance writes goes: to ``stream`` as it is, unless people read it there."""
+    """Return the sink for output of a program: ``stream`` unchanged, unless people read it there."""
     return _Sink(stream) if as_text or stream.isatty() else stream.buffer

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What changes a data center: a run of site.yml, its exit status passed on."""
+"""`bcm stack start`, `stop`, `restart` and `remove`: run site.yml and pass its exit status on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .datacenter import DataCenter, UsageError
 from .stacks import catalogue, checked
 
 _STATES = {"start": "present", "stop": "stopped", "restart": "restarted", "remove": "absent"}
-#: variables that a verb sets, and how a person sets them
+#: variables that a verb sets -> how to set them
 _SAID_BY_VERBS = {
     "stack": "the words after the verb say",
     "state": "the verb says",
@@ -62,7 +62,7 @@ def change(args: argparse.Namespace) -> int:
     options = [word for text in extra_vars for word in ("-e", text)]
     options += ["--check"] * args.check + ["--diff"] * args.diff
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
-    # What goes down needs no secrets.
+    # stopping and removing need no secrets
     vaulted = args.state in ("start", "restart")
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(trezor_session.session(datacenter)) if vaulted else {}
@@ -73,18 +73,18 @@ def change(args: argparse.Namespace) -> int:
             lxd_setup.ready(datacenter, args.yes)
         if confirms:
             extra["confirmed_volumes"] = _confirm(datacenter, args)
-        # Ours come last, so that nothing given with -e says otherwise.
+        # Ours come last, so that nothing given with -e overrides them.
         options += ["-e", json.dumps(extra)]
         return _run(datacenter, options, args.json, environment)
 
 
 def _from_here(text: str) -> str:
-    """A value of -e whose file is found from another directory, too: the playbook runs in that of the repository."""
+    """Return a value of -e with an absolute path, since the playbook runs in the repository's directory."""
     return f"@{Path(text[1:]).expanduser().absolute()}" if text.startswith("@") else text
 
 
 def _given(extra_vars: list[str]) -> dict[str, Any]:
-    """The variables of all -e, as ansible-playbook reads them. Raises UsageError."""
+    """Return the variables of all -e, as ansible-playbook reads them. Raises UsageError."""
     from ansible.errors import AnsibleError
     from ansible.parsing.dataloader import DataLoader
     from ansible.parsing.splitter import parse_kv
@@ -105,7 +105,7 @@ def _given(extra_vars: list[str]) -> dict[str, Any]:
             given.update(found)
         except (AnsibleError, ValueError, TypeError) as error:
             raise UsageError(
-                f"-e {text}:", "no variables", f"write VAR=VALUE, JSON, or @FILE ({_brief(error)})"
+                f"-e {text}:", "not variables", f"write VAR=VALUE, JSON, or @FILE ({_brief(error)})"
             ) from error
     for name, instead in _SAID_BY_VERBS.items():
         if name in given:
@@ -118,16 +118,16 @@ def _brief(error: Exception) -> str:
 
 
 def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
-    """Name the volumes that the run is going to delete, and return them, as POOL/VOLUME, once that is confirmed."""
+    """List the volumes that the run will delete, ask for confirmation, and return them as POOL/VOLUME."""
     with connect(datacenter) as client:
         doomed = _doomed_volumes(datacenter, client, args.stacks)
         backups = _backups(datacenter)
         lines = [_described(client, volume, backups.get(volume["name"])) for volume in doomed]
         where = f"data center {datacenter.name} ({datacenter.chain}) at {client.endpoint.name}"
     if not doomed:
-        setup.step(f"No volumes are going to be deleted in {where}")
+        setup.step(f"No volumes will be deleted in {where}")
         return []
-    setup.step(f"Volumes that are going to be deleted in {where}, with the coins in them:")
+    setup.step(f"These volumes will be deleted in {where}, with the coins in them:")
     for line in lines:
         print(f"  {harmless(line)}", file=sys.stderr)
     if not args.yes:
@@ -139,20 +139,20 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
 
 
 def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -> list[dict[str, Any]]:
-    """The volumes that the plan of this removal deletes, as its resources."""
+    """Return the volumes that the plan of this removal deletes, as its resources."""
     from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
     from ansible_collections.bcm.core.plugins.plugin_utils._planning import read_found
 
     request = datacenter.request(stacks, state="absent", delete_data=True)
     planner = Planner(catalogue(datacenter), request, datacenter.role_variables)
     planner.check()
-    # on the way down, no image is named
+    # removing needs no image names
     plan = planner.plan(read_found(client, planner.site), lambda _stack, _variables: ("", ""))
     return [item for item in plan["resources"] if item["kind"] == "storage_volume" and item["state"] == "absent"]
 
 
 def _backups(datacenter: DataCenter) -> dict[str, str]:
-    """What a backup of each volume has to hold, for those that need one."""
+    """Return what a backup of each volume must contain, for those that need one."""
     return {
         names.volume_name(stack.name, key): volume.backup
         for stack in catalogue(datacenter).values()
@@ -162,7 +162,7 @@ def _backups(datacenter: DataCenter) -> dict[str, str]:
 
 
 def _described(client: Client, volume: dict[str, Any], backup: str | None) -> str:
-    """A volume with its pool, how large it may become, what is in it, if its pool can tell, and what to back up."""
+    """Describe a volume: its pool, size, used space if known, and what to back up."""
     path = f"/1.0/storage-pools/{quoted(volume['pool'])}/volumes/custom/{quoted(volume['name'])}"
     size = client.get(path, project=volume["project"])["config"].get("size")
     state = client.find(f"{path}/state", project=volume["project"]) or {}
@@ -195,22 +195,22 @@ def _run(datacenter: DataCenter, options: list[str], as_json: bool, more: dict[s
         received = signal.sigwaitinfo(_AWAITED)
         if received.si_signo != signal.SIGCHLD:
             interrupted = received.si_signo
-            # The terminal sends Ctrl-C to the whole group; what a process sent to us alone (si_code <= 0), we hand on.
+            # The terminal sends Ctrl-C to the whole group; pass on what a process sent to us alone (si_code <= 0).
             if received.si_code <= 0:
                 child.send_signal(signal.SIGINT)
     words.join()
     if interrupted:
         clear = "\r\033[K" if sys.stderr.isatty() else ""
-        print(f"{clear}bcm: interrupted; the same command carries on from there", file=sys.stderr)
+        print(f"{clear}bcm: interrupted; the same command continues from there", file=sys.stderr)
         return 128 + interrupted
     return child.returncode
 
 
 def _pass_on(stream: IO[bytes]) -> None:
-    """Ansible's words, but for its own remark on Ctrl-C: there is ours."""
+    """Pass on Ansible's standard error, except its message on Ctrl-C, which ours replaces."""
     for line in stream:
         if b"User interrupted execution" not in line:
-            # what Ansible shows itself has gone through progress; its colours are all that may come from elsewhere
+            # Ansible's own messages have gone through progress; only its colours are not harmless text
             parts = _COLOUR.split(line.decode("utf-8", "backslashreplace").rstrip("\n"))
             sys.stderr.write("".join(text if index % 2 else harmless(text) for index, text in enumerate(parts)) + "\n")
             sys.stderr.flush()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What leaves a data center, tried and not read from its configuration, and what Tor carries."""
+"""`bcm privacy`: test what leaves a data center, instead of reading its configuration, and show what Tor carries."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from .output import answer, say
 from .stacks import catalogue
 from .status import deployed, exceptions, foreign
 
-#: documentation addresses (RFC 5737, RFC 3849): nobody is there, and no route of the internet leads to them
+#: documentation addresses (RFC 5737, RFC 3849): nobody uses them, and no route of the internet leads to them
 OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
 OUTSIDE6 = "2001:db8::1"
-#: of a host; one answer, even that nobody listens, shows that it can be reached
+#: ports of a host; any answer, even a refused connection, shows that it can be reached
 _HOST_PORTS = (1, 22, 80, 443, 8443)
-#: of a host, which its rules refuse
+#: a port of a host that its rules refuse
 _REFUSED_PORT = 1
 _UNLISTED = 22
 _DISCARD = 9
@@ -47,7 +47,7 @@ _DNS = 53
 _REFUSED = 5  # RFC 1035, section 4.1.1
 _SECONDS = 2.0  # for an answer from the same machine
 _SOON = 300.0  # seconds for a script that waits for less
-#: what is tried, and what a table calls it
+#: kind of probe -> its column in the table
 KINDS = {
     "others": "other instances",
     "host": "the host",
@@ -95,12 +95,12 @@ class Goal:
 
     @property
     def of_tor(self) -> bool:
-        """Whether the user who may leave would reach it."""
+        """Whether the user of the uplink would reach it."""
         return self.to in OUTSIDE and self.protocol == "tcp"
 
     @property
     def refused(self) -> bool:
-        """Whether it is not enough that nothing answers: who is far away may not."""
+        """Whether the host has to refuse it: a remote peer may simply not answer."""
         return self.kind in ("outside", "ipv6", "dns") and self.may == "nothing"
 
     @property
@@ -116,11 +116,11 @@ class Tried:
     users: Mapping[str, Verdict]
 
     def faults(self) -> list[str]:
-        """What is wrong with it, without the name of the instance."""
+        """Return its faults, without the name of the instance."""
         return self._said(judged)
 
     def undecided(self) -> list[str]:
-        """What could not be decided of it, without the name of the instance."""
+        """Return what could not be decided, without the name of the instance."""
         return self._said(unclear)
 
     def _said(self, judge: Callable[[Goal, Verdict], str | None]) -> list[str]:
@@ -132,7 +132,7 @@ class Tried:
 
 
 def judged(goal: Goal, verdict: Verdict) -> str | None:
-    """What is wrong with what became of an attempt; None if nothing is."""
+    """Return the fault in the result of an attempt; None if there is none."""
     state = verdict["state"]
     if goal.may == "answer":
         if state in ("open", "left"):
@@ -142,7 +142,7 @@ def judged(goal: Goal, verdict: Verdict) -> str | None:
         return f"cannot reach {goal.said}, which the plan lists"
     if goal.may == "refuse":
         asks = state == "answered" and verdict["code"] != _REFUSED
-        return f"can ask {goal.said} for outside names" if asks else None
+        return f"can resolve outside names at {goal.said}" if asks else None
     if state in ("open", "answered") or (state == "closed" and goal.may != "nobody"):
         return f"reaches {goal.said}, which the plan does not list"
     if state == "left" and goal.refused:
@@ -151,7 +151,7 @@ def judged(goal: Goal, verdict: Verdict) -> str | None:
 
 
 def unclear(goal: Goal, verdict: Verdict) -> str | None:
-    """What could not be decided of an attempt: silence says neither that something was reached nor that it was not."""
+    """Return why an attempt is undecided: silence proves neither that something was reached nor that it was not."""
     if goal.may == "answer" and verdict["state"] == "left":
         return f"got neither an answer nor a refusal from {goal.said}, which the plan lists"
     if verdict["state"] == "unheard":
@@ -163,9 +163,9 @@ def unclear(goal: Goal, verdict: Verdict) -> str | None:
 
 
 def prove(args: argparse.Namespace) -> int:
-    """Try everything, and say it.
+    """Test everything and print the result.
 
-    Exit status 1 if something is reached that should not be, or should and is not; 3 if that could not be decided.
+    The exit status is 1 if something is reached that should not be, or the reverse; 3 if that could not be decided.
     """
     datacenter: DataCenter = args.datacenter
     services = onion.read(datacenter)
@@ -173,7 +173,7 @@ def prove(args: argparse.Namespace) -> int:
         scene = Scene(datacenter, client, services)
         if not scene.running:
             raise BcmError(
-                f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be tried",
+                f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be tested",
                 remedy="`bcm stack start STACK`",
                 code="not_ready",
                 about=f"data center {datacenter.name}",
@@ -187,7 +187,7 @@ def prove(args: argparse.Namespace) -> int:
 
 
 class Scene:
-    """What there is to be tried: the instances of the data center, and what is around them on the endpoint."""
+    """What to test: the instances of the data center, and their surroundings on the endpoint."""
 
     def __init__(self, datacenter: DataCenter, client: Client, services: Services) -> None:
         self.client = client
@@ -207,7 +207,7 @@ class Scene:
 
     @cached_property
     def gateways(self) -> dict[str, str]:
-        """The host's own addresses, by the names of its bridges."""
+        """The host's own addresses, by bridge."""
         networks = self.client.get("/1.0/networks", project="default", recursion=1)
         found = {item["name"]: str(item["config"].get("ipv4.address", "none")) for item in networks if item["managed"]}
         return {name: address.partition("/")[0] for name, address in found.items() if address != "none"}
@@ -222,16 +222,16 @@ class Scene:
         return str(self.instances[name]["devices"]["eth0"]["ipv4.address"])
 
     def addresses(self, name: str) -> set[str]:
-        """All that LXD holds it to."""
+        """The addresses that LXD restricts it to."""
         return {item["ipv4.address"] for item in self.instances[name]["devices"].values() if "ipv4.address" in item}
 
     def nics(self, name: str) -> dict[str, str]:
-        """The network devices of an instance, and the bridges that they are on."""
+        """Return the network devices of an instance, and their bridges."""
         devices = self.instances[name]["devices"]
         return {key: item["network"] for key, item in devices.items() if item["type"] == "nic"}
 
     def leaves(self, name: str) -> str | None:
-        """The user whose packets an instance may send outside."""
+        """Return the user whose packets an instance may send outside."""
         return self.catalogue[name].uplink
 
     def excepted(self, name: str, goal: Goal) -> bool:
@@ -244,7 +244,7 @@ class Scene:
         )
 
     def edges(self, name: str) -> set[tuple[str, int]]:
-        """The running instances, and their TCP ports, that an instance may reach."""
+        """Return the running instances, and their TCP ports, that an instance may reach."""
         site = self.site
         edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
                  if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
@@ -253,7 +253,7 @@ class Scene:
         return edges
 
     def is_listed(self, name: str, connection: Sequence[Any]) -> bool:
-        """Whether the plan lists a TCP connection of an instance, as the kernel shows it, in one of its directions."""
+        """Return whether the plan lists a TCP connection of an instance, in either direction."""
         own, port, remote, far_port = connection
         other = next((key for key in self.running if remote in self.addresses(key)), None)
         if own == remote or other == name:
@@ -269,7 +269,7 @@ class Scene:
         return port in host_ports or bool(self.leaves(name) and is_public) or self.excepted(name, goal)
 
     def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
-        """All that is tried from an instance; ``listening`` has the ports where somebody listens, by instances."""
+        """Return everything to test from an instance; ``listening`` has the listening ports by instance."""
         ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, self.site.request.chain))}
         edges = self.edges(name)
         ports |= {port for other, port in edges}
@@ -306,12 +306,12 @@ class Scene:
         return [goal for goal in goals if not self.excepted(name, goal)]
 
     def past_routes(self, name: str) -> dict[str, list[Goal]]:
-        """What is sent by a network device although no route leads there, since root may make routes."""
+        """Return what is sent directly on a network device, past the routes, since root could add routes."""
         found = {}
         for device, bridge in self.nics(name).items():
             goals = [Goal("dns", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 53, "udp"),
                      Goal("outside", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 80)]  # fmt: skip
-            # what root can send in the place of the user who may leave, the host cannot tell
+            # the host cannot distinguish what root sends as the user of the uplink
             alike = device != "eth0" and self.leaves(name)
             found[device] = [goal for goal in goals
                              if bridge in self.gateways and not (alike and goal.kind == "outside")
@@ -319,14 +319,14 @@ class Scene:
         return found
 
     def _onion_targets(self) -> set[tuple[str, int]]:
-        """Instances and ports to which tor hands on what comes to onion services."""
+        """Return the instances and ports to which tor forwards connections to onion services."""
         places = {self.address(name): name for name in self.instances}
         ports = [to for service in self.services for to in service.ports.values()]
         targets = [target.rpartition(":") for to in ports for target in to]
         return {(places[address], int(port)) for address, _colon, port in targets if address in places}
 
     def why(self, service: str) -> str:
-        """Why an onion service is for everybody."""
+        """Return why an onion service is public."""
         name, _hyphen, key = service.rpartition("-")
         stack = self.catalogue.get(name)
         declared = stack.services[key].onion if stack and key in stack.services else None
@@ -337,11 +337,11 @@ class Scene:
         return [service.ports[chain] for service in services if service.protocol == "tcp" and chain in service.ports]
 
     def look(self, name: str) -> dict[str, Any]:
-        """Who works in an instance, where it listens, and what nobody of us has put there."""
+        """Read the users of an instance, its listening ports, and foreign things in it."""
         return {**self._probed(name, {}, _SEEN), "strangers": foreign(self.client, name, packages=True)}
 
     def strange_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
-        """TCP ports at which an instance listens, and the plan has nobody listening."""
+        """Return TCP ports on which an instance listens and that are not in the plan."""
         services = self.catalogue[name].services.values()
         onions = [onion.listen for service in services if (onion := service.onion)]
         listed = {*self._ports(name, self.site.request.chain), *onions}
@@ -349,7 +349,7 @@ class Scene:
         return sorted(set(ports) - listed)
 
     def strange_rules(self) -> list[str]:
-        """What the access lists allow, and neither the plan nor an exception does."""
+        """Return what the ACLs allow, and neither the plan nor an exception does."""
         site, found = self.site, []
         listed = {
             (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service["protocol"], str(service["port"]))
@@ -417,7 +417,7 @@ class Scene:
         return found + [Tried(goal, {"root": {**_UNKNOWN, **seen}}) for goal, seen in pairs]
 
     def _mac(self, bridge: str) -> str:
-        """The host's own on a bridge."""
+        """Return the host's own address on a bridge."""
         return str(self.client.get(f"/1.0/networks/{bridge}/state", project="default")["hwaddr"])
 
     def _probed(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
@@ -430,7 +430,7 @@ class Scene:
         except ValueError:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise BcmError(
-                f"Nothing can be tried in instance {name},",
+                f"Nothing can be tested in instance {name}:",
                 f"python3 there ended with {done.returncode}: {''.join(said)}",
                 code="command_failed",
                 about=f"instance {name}",
@@ -439,7 +439,7 @@ class Scene:
 
 
 def _carried(scene: Scene) -> dict[str, Any] | None:
-    """What tor says; None if it does not run."""
+    """Return what tor reports; None if it does not run."""
     if onion.TOR not in scene.running:
         return None
     port = scene.catalogue[onion.TOR].services["socks"].ports[scene.site.request.chain]
@@ -462,7 +462,7 @@ class Found:
 
     @property
     def network(self) -> bool:
-        """Whether tor uses the network: if not, nobody listens at its SOCKS port."""
+        """Whether tor uses the network; if not, nothing listens on its SOCKS port."""
         return bool(self.tor and self.tor["network"])
 
     def problems(self) -> list[str]:
@@ -482,9 +482,9 @@ class Found:
         found += self.scene.rules
         found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()
                   for address in seen["ipv6"]]  # fmt: skip
-        found += [f"{name} has not loaded its rules of what leaves" for name, seen in self.seen.items()
+        found += [f"{name} has not loaded its egress firewall" for name, seen in self.seen.items()
                   if self.scene.leaves(name) and seen["rules"] is None]  # fmt: skip
-        found += [f"{name} is not in the catalogue, so nothing was tried from there (bcm_stack_path)"
+        found += [f"{name} is not in the catalogue, so nothing was tested from there (bcm_stack_path)"
                   for name in self.scene.unknown]  # fmt: skip
         if self.tor:
             found += [f"tor: {fault}" for fault in self.tor["faults"]]
@@ -501,7 +501,7 @@ class Found:
         ]
 
     def rows(self) -> list[dict[str, Any]]:
-        """For each instance what it reaches of what the plan lists, and how what it must not reach was tried."""
+        """Return for each instance what it reaches of the plan, and how what it must not reach was tested."""
         rows = []
         for name, every in self.tried.items():
             listed = [tried for tried in every if tried.goal.may == "answer"]
@@ -522,13 +522,13 @@ class Found:
         return rows
 
     def left(self) -> list[str]:
-        """Where the connections of tor lead that are up, as the kernel has it."""
+        """Return where tor's established connections lead, as the kernel shows it."""
         own = self.scene.site.subnets.network
         every = {remote for _local, _port, remote, _far_port in self.seen[onion.TOR]["connections"]}
         return sorted(remote for remote in every if ipaddress.ip_address(remote) not in own)
 
     def clients(self) -> dict[str, int]:
-        """How many connections of each instance tor carries."""
+        """Return how many connections of each instance tor carries."""
         if not self.tor:
             return {}
         names = {self.scene.address(name): name for name in self.scene.running}
@@ -537,7 +537,7 @@ class Found:
         for _local, local_port, remote, _far_port in self.seen[onion.TOR]["connections"]:
             if local_port == port:
                 name = names.get(remote, remote)
-                if name == onion.TOR:  # this is us
+                if name == onion.TOR:  # our own connection
                     continue
                 found[name] = found.get(name, 0) + 1
         return found
@@ -569,14 +569,14 @@ def _tell(args: argparse.Namespace, found: Found) -> int:
         say()
         answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
         for service, why in public.items():
-            say(f"{service} is for everybody: {why}")
+            say(f"{service} is public: {why}")
     if scene.exceptions:
         say()
         say("Exceptions:")
         answer(scene.exceptions, False)
     say()
     for name in scene.stopped:
-        say(f"{name} does not run: nothing was tried from there, or to it")
+        say(f"{name} does not run: nothing was tested from there, or to it")
     for note in scene.notes:
         say(f"Beside the data center: {note}")
     for problem in problems:
@@ -599,9 +599,9 @@ def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _last(found: Found, problems: Sequence[str], undecided: Sequence[str]) -> str:
     if problems:
-        return f"Not in order: {len(problems)} of what is said above"
+        return f"Not in order: {len(problems)} of the lines above"
     if undecided:
-        return f"Nothing was found to leave, but {len(undecided)} of what was tried could not be decided: run it again"
+        return f"Nothing was found to leave, but {len(undecided)} of the tests could not be decided: run it again"
     kept = [
         " ".join(str(part) for part in (item["stack"], "to", item["to"], item["protocol"], item["port"]) if part)
         for item in found.scene.exceptions

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm artifact repin`: another version of a release in its stack.yml, once its signers are known to have signed it."""
+"""`bcm artifact repin`: pin another version of a release in its stack.yml, after verifying its signatures."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def repin(args: argparse.Namespace) -> int:
     if source not in stack.artifact.sources:
         raise UsageError.of(names.unknown(f"source of {stack.name}", source, stack.artifact.sources))
     if not _VERSION.fullmatch(args.version):
-        raise UsageError(f'"{args.version}"', "is no version", "write it as the release is called, such as 31.1")
+        raise UsageError(f'"{args.version}"', "is not a version", "write it as the release is called, such as 31.1")
     release = stack.artifact.release(stack.name, source, {"version": args.version})
     floor = stack.artifact.floor
     fault = None if floor is None or args.allow_below_floor else floor.fault(release.name, args.version)
     if fault:
         raise BcmError(f"{fault};", remedy="choose a newer version, or add --allow-below-floor", code="below_floor")
     with artifact.working(args) as found:
-        found.source = None  # what a mirror has was pinned before
+        found.source = None  # a mirror has only versions that were pinned before
         pins, explained = found.published(release, stack.role_path / "meta/keys")
     say(f"{release.name} {args.version}: {explained}")
     changes: dict[_Path, str] = {("version",): args.version}
@@ -55,7 +55,7 @@ def repin(args: argparse.Namespace) -> int:
             code="unsupported",
         )
     if changed == text:
-        print("This is what is pinned already")
+        print("This version is already pinned")
         return 0
     before, after = text.splitlines(keepends=True), changed.splitlines(keepends=True)
     print("".join(difflib.unified_diff(before, after, str(stack.source), str(stack.source))), end="", flush=True)
@@ -72,7 +72,7 @@ def repin(args: argparse.Namespace) -> int:
 
 
 def _changed(text: str, changes: Mapping[_Path, str]) -> str | None:
-    """A YAML text with other scalars at some paths, each other character as it was; None if that is not possible."""
+    """Return a YAML text with other scalars at some paths, all else unchanged; None if that is not possible."""
     places = {}
     expected = yaml.safe_load(text)
     for (*above, last), value in changes.items():

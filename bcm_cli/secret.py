@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets of a data center: which there are, one of them, new values, and all in an editor."""
+"""`bcm secret`: list, show, rotate and edit the secrets of a data center, and rekey the vault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EDITORS = ("editor", "nano", "vi")
 
 
 def names(args: argparse.Namespace) -> int:
-    """What they are called and who may know them, without their values."""
+    """List the names of secrets, and the stacks that know them, without their values."""
     path = _path(args.datacenter)
     values = _secrets.read(path, vault(args.datacenter)) if path.exists() else {}
     rows: list[dict[str, Any]] = [{"secret": name, "stacks": _secrets.holders(name)} for name in sorted(values)]
@@ -42,7 +42,7 @@ def names(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """The value of one, and nothing else, on stdout."""
+    """Print the value of a secret, and nothing else."""
     path = _present(args.datacenter)
     values = _secrets.read(path, vault(args.datacenter))
     _known([args.name], values)
@@ -51,7 +51,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def rotate(args: argparse.Namespace) -> int:
-    """New values for some."""
+    """Replace the values of secrets."""
     path = _present(args.datacenter)
     with _secrets.changing(path, vault(args.datacenter)) as values:
         _known(args.names, values)
@@ -61,7 +61,7 @@ def rotate(args: argparse.Namespace) -> int:
 
 
 def edit(args: argparse.Namespace) -> int:
-    """All of them in an editor; other runs may go on meanwhile."""
+    """Edit all secrets in an editor, without a lock meanwhile."""
     path = _present(args.datacenter)
     own = vault(args.datacenter)
     before = _secrets.read(path, own)
@@ -89,15 +89,15 @@ def edit(args: argparse.Namespace) -> int:
 
 
 def rekey(args: argparse.Namespace) -> int:
-    """Another password for the vault, with which all that is in it is encrypted again; or the rest of that."""
+    """Change the password of the vault, and encrypt everything again; completes an interrupted change."""
     datacenter: DataCenter = args.datacenter
     if datacenter.ca_provider != "trezor":
         raise UsageError(
-            f"Data center {datacenter.name}", "has no vault, as bcm_ca_provider is not trezor", code="unsupported"
+            f"Data center {datacenter.name}", "has no vault, because bcm_ca_provider is not trezor", code="unsupported"
         )
     former = datacenter.vault_generation
     setting = "bcm_vault_generation"
-    write(datacenter.group_vars, {setting: str(former)})  # whether it can be written, before anything is encrypted
+    write(datacenter.group_vars, {setting: str(former)})  # check that it can be written before anything is encrypted
     with session(datacenter) as environment:
         old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
     with told(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
@@ -113,14 +113,14 @@ def rekey(args: argparse.Namespace) -> int:
         write(datacenter.group_vars, {setting: str(former + 1)})
     setup.step(f"Encrypted again: {', '.join(path.name for path in encrypted) or 'nothing, as there was nothing yet'}")
     setup.step(
-        f"{datacenter.group_vars} says {setting}: {former + 1} now; copies from before open with the old password"
+        f"{datacenter.group_vars} says {setting}: {former + 1} now; older copies still open with the old password"
     )
     return 0
 
 
 def _opened(path: Path, text: str, new: Vault, old: Vault) -> str:
     try:
-        return new.open(text, path)  # as a run that was interrupted left it
+        return new.open(text, path)  # left so by an interrupted run
     except BcmError:
         return old.open(text, path)
 
@@ -134,7 +134,7 @@ def _present(datacenter: DataCenter) -> Path:
     if not path.exists():
         name = f"{datacenter.name} ({datacenter.chain})"
         raise BcmError(
-            f"Data center {name}", "has no secrets yet", "`bcm stack start STACK` makes them", code="not_ready"
+            f"Data center {name}", "has no secrets yet", "`bcm stack start STACK` creates them", code="not_ready"
         )
     return path
 
@@ -158,7 +158,7 @@ def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
         try:
             return _secrets.parsed(file.read_text(encoding="utf-8"))
         except (ValueError, BcmError, OSError) as error:
-            fault = f"That cannot be kept, {error}"
+            fault = f"This cannot be saved: {error}"
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise BcmError(f"{fault}:", "nothing was changed, edit it again", code="invalid_value")
         print(f"bcm: {fault}. Edit it again? [Y/n] ", end="", file=sys.stderr, flush=True)
@@ -167,7 +167,7 @@ def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
 
 
 def _editor(file: Path) -> None:
-    """Let a person edit a file; Ctrl-C is the editor's meanwhile."""
+    """Open a file in the editor; Ctrl-C is left to the editor meanwhile."""
     said = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     command = shlex.split(said) if said else [next(filter(setup.which, _EDITORS), "vi")]
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the machine needs before a verb can work: system packages and the virtual environment. Standard library only."""
+"""Install what verbs need: system packages and the virtual environment. Standard library only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 @dataclass(frozen=True)
 class Package:
-    """A system package: ``gives`` is a file, or a program (one of several), that shows it is there.
+    """A system package: ``gives`` is a file, or a program (one of several), that shows that it is installed.
 
     ``masked`` are units of it that must not start.
     """
@@ -53,13 +53,13 @@ class Package:
 IMAGE_PACKAGES = (
     Package("mmdebstrap", "mmdebstrap", "makes the base image"),
     Package("zstd", "zstd", "packs the base image"),
-    Package("debian-archive-keyring", _KEYRING, "proves that its packages are Debian's"),
-    Package("uidmap", "newuidmap", "gives containers user ids of their own"),
+    Package("debian-archive-keyring", _KEYRING, "verifies Debian's packages"),
+    Package("uidmap", "newuidmap", "gives containers separate user ids"),
 )
 LXD_TOOLS = (
-    Package("btrfs-progs", "mkfs.btrfs", "lets LXD copy a container in no time"),
+    Package("btrfs-progs", "mkfs.btrfs", "lets LXD copy containers instantly"),
     Package("dnsmasq-base", "dnsmasq", "gives the containers addresses and names"),
-    Package("nftables", "nft|iptables", "keeps the containers' networks apart"),
+    Package("nftables", "nft|iptables", "isolates the containers' networks"),
 )
 LXD_PACKAGES = (Package("lxd", "lxd", "runs the containers"), *LXD_TOOLS)
 # On Ubuntu LXD is a snap, which brings all it needs with it.
@@ -72,11 +72,11 @@ _PINENTRY = Package("pinentry-curses", "pinentry", "asks for the passphrase of t
 SSH_AGENT_PACKAGES = (*SSH_PACKAGES, _PINENTRY)
 GPG_PACKAGES = (Package("gnupg", "gpg", "reads and writes OpenPGP"), _PINENTRY)
 PASS_PACKAGES = (Package("pass", "pass", "keeps the passwords"), *GPG_PACKAGES)
-WINDOW_PACKAGES = (Package("xauth", "xauth", "lets the container's window onto your screen"),)
+WINDOW_PACKAGES = (Package("xauth", "xauth", "shows the container's window on your screen"),)
 
 
 def step(text: str) -> None:
-    """One line about what is being done; on stderr, because stdout belongs to the answer."""
+    """Print a line about what is being done, on stderr, because stdout is for the answer."""
     print(f"bcm: {shown(text)}", file=sys.stderr, flush=True)
 
 
@@ -85,20 +85,20 @@ def which(program: str) -> str | None:
 
 
 def sudo() -> list[str]:
-    """What to put before a command that only root may run; asks for the password before output hides the question."""
+    """Return the prefix of a command that needs root; asks for the password before output hides the prompt."""
     if os.geteuid() == 0:
         return []
     if not which("sudo"):
         raise BcmError(
-            "This", "needs root and there is no sudo", "run the same command as root", code="missing_program"
+            "This", "needs root, and sudo is not installed", "run the same command as root", code="missing_program"
         )
     if subprocess.run(["sudo", "-v"], check=False).returncode:
-        raise BcmError("This", "needs root and sudo refuses you", "run the same command as root", code="forbidden")
+        raise BcmError("This", "needs root, and sudo refused", "run the same command as root", code="forbidden")
     return ["sudo"]
 
 
 def quietly(what: str, argv: list[str]) -> None:
-    """Run a command that takes its time: one line, ticking on a terminal, and the command's own words if it fails."""
+    """Run a slow command: shows one line, with the time on a terminal, and the command's output if it fails."""
     begun = time.monotonic()
     live = sys.stderr.isatty()
     if not live:
@@ -129,7 +129,7 @@ def quietly(what: str, argv: list[str]) -> None:
 
 
 def allowed(question: str, yes: bool, remedy: str) -> None:
-    """Return when a person, or --yes, allows it; otherwise end with what to type instead."""
+    """Ask for permission, unless --yes was given; raises BcmError with what to type instead."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -145,18 +145,18 @@ def allowed(question: str, yes: bool, remedy: str) -> None:
 
 
 def agreed(question: str, yes: bool, otherwise: str) -> None:
-    """Return when a person, or --yes, agrees to what was just said; ``otherwise`` is what becomes of it if not."""
+    """Ask for confirmation, unless --yes was given; raises BcmError with ``otherwise``."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise BcmError(otherwise, remedy="type this on a terminal, or add --yes", code="confirmation_needed")
+        raise BcmError(otherwise, remedy="run it on a terminal, or add --yes", code="confirmation_needed")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise BcmError(otherwise, code="cancelled")
 
 
 def packages(wanted: tuple[Package, ...], yes: bool) -> None:
-    """Install with apt (or snap) what is missing."""
+    """Install missing packages with apt or snap."""
     missing = [package for package in wanted if package.missing()]
     if not missing:
         return
@@ -169,7 +169,7 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
     if not which("apt-get"):
         raise BcmError(
             "There is no apt on this machine",
-            remedy="install these by the means it has",
+            remedy="install these with its own package manager",
             code="missing_program",
             about="apt",
         )
@@ -188,10 +188,10 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
 def virtual_environment(
     venv: Path = VENV, requirements: Path = REQUIREMENTS, yes: bool = False, build: Path | None = None
 ) -> None:
-    """Make the virtual environment, unless the one that is there was finished from these very requirements.
+    """Create the virtual environment, unless one exists that was completed from exactly these requirements.
 
-    ``build`` has what builds those of them that are published as sources only, or else pip would fetch that unlocked.
-    The stamp is written last, so a half-made environment never counts.
+    ``build`` has the build requirements of those published as source only; otherwise pip would download them unlocked.
+      The stamp is written last, so an incomplete environment never counts.
     """
     stamp = venv / "bcm-requirements"
     files = [file for file in (build, requirements) if file]
@@ -202,12 +202,12 @@ def virtual_environment(
     if current():
         return
     if importlib.util.find_spec("ensurepip") is None:
-        packages((Package("python3-venv", "/nonexistent", "makes Python's virtual environments"),), yes)
+        packages((Package("python3-venv", "/nonexistent", "creates Python's virtual environments"),), yes)
     with _lock(requirements):
         if current():
             return
         shutil.rmtree(venv, ignore_errors=True)
-        quietly("Make the virtual environment", [sys.executable, "-m", "venv", str(venv)])
+        quietly("Create the virtual environment", [sys.executable, "-m", "venv", str(venv)])
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
         for file in files:
             options = ["--no-build-isolation"] * (build is not None) + ["--require-hashes", "-r", str(file)]
@@ -216,7 +216,7 @@ def virtual_environment(
 
 
 def enter(script: str, argv: list[str], yes: bool = False) -> None:
-    """Go on in the virtual environment: if this is another Python, run a script of the repository again, there."""
+    """Continue in the virtual environment: if this is another Python, run the script again there."""
     if Path(sys.prefix) != VENV:
         virtual_environment(yes=yes)
         python = str(VENV / "bin" / "python")
@@ -224,14 +224,14 @@ def enter(script: str, argv: list[str], yes: bool = False) -> None:
 
 
 def _stamp(venv: Path, files: list[Path]) -> str:
-    # The interpreter belongs to it: a distribution's upgrade changes what python3 points to.
+    # The interpreter is part of it: a distribution's upgrade changes what python3 points to.
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return f"{digest} {os.path.realpath(venv / 'bin' / 'python')}\n"
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only its owner can read, in memory if the system has such a place; it is gone afterwards."""
+    """Yield a temporary folder that only its owner can read, in memory if possible."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     with tempfile.TemporaryDirectory(prefix="bcm-", dir=runtime if os.access(runtime, os.W_OK) else None) as folder:
         yield Path(folder)
@@ -239,7 +239,7 @@ def private_folder() -> Iterator[Path]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Two commands at once must not make the same environment."""
+    """Keep concurrent commands from creating the same environment."""
     with open(path, encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

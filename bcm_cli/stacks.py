@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stacks a person may name in a data center."""
+"""The stacks that can be named in a data center."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
 
 
 def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
-    """The catalogue, once it is sure that it has these stacks. Raises UsageError."""
+    """Return the catalogue, if it has these stacks. Raises UsageError."""
     known = catalogue(datacenter)
     for name in stacks:
         if name not in known:
@@ -37,7 +37,7 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
 
 
 def settings(datacenter: DataCenter) -> dict[str, str]:
-    """What may be set, key -> variable: what playbooks read from the inventory, and the variables of the stacks."""
+    """Return all settings, key -> variable: those that playbooks read, and the variables of stacks."""
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
 
     playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROLES.parent / "playbooks").glob("*.yml"))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Verbs that only look: which stacks there are, how they are, what the data center is."""
+"""Verbs that only read: `bcm stack list`, `bcm stack status`, `bcm info`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def list_stacks(args: argparse.Namespace) -> int:
 
 
 def status(args: argparse.Namespace) -> int:
-    """How the stacks are: exit status 3 if one of them is not in order, as systemctl has it."""
+    """Show the status of stacks; the exit status is 3 if one is not in order, as with systemctl."""
     datacenter: DataCenter = args.datacenter
     known = checked(datacenter, args.stacks)
     with connect(datacenter) as client:
@@ -94,17 +94,17 @@ def status(args: argparse.Namespace) -> int:
 
 
 def deployed(client: Client) -> dict[str, dict[str, Any]]:
-    """The instances of the data center, as LXD describes them, by stack."""
+    """Return the instances of the data center, as LXD describes them, by stack."""
     try:
         instances = client.get("/1.0/instances", recursion=2)
     except NotFound:  # no project yet
         return {}
-    # one that is being replaced has another name
+    # an instance that is being replaced has another name
     return {found["name"]: found for found in instances if found["config"].get("user.bcm.stack") == found["name"]}
 
 
 def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
-    """What leaves without Tor: read from the rules in force, not from what the inventory says today."""
+    """Return what leaves without Tor, read from the rules in force and not from the inventory."""
     there = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
     return [
         {
@@ -150,18 +150,18 @@ def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str
 
 
 def _units(client: Client, instance: str) -> dict[str, str]:
-    """State of each unit of a stack; "window" if its window took its place."""
+    """Return the state of each unit of a stack; "window" if its window replaces it."""
     result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10, most=_MOST)
     if result.returncode:
         raise LxdError(
-            "the states of its units", f"cannot be read, sh there ended with {result.returncode}", code="command_failed"
+            "the states of its units", f"cannot be read: sh there ended with {result.returncode}", code="command_failed"
         )
-    # whatever the instance says: a name and a state
+    # accept only a name and a state from the instance
     return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
 
 
 def foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
-    """What no run has put into an instance; with ``packages``, which files differ from these as well."""
+    """Return foreign things in an instance; with ``packages``, also files that differ from their package."""
     argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
     request = json.dumps({"packages": packages}).encode()
     deadline = 120 if packages else 20
@@ -169,13 +169,13 @@ def foreign(client: Client, instance: str, *, packages: bool = False) -> list[st
     try:
         found = [str(said) for said in json.loads(done.stdout)]
     except (ValueError, TypeError, RecursionError):
-        return [f"nobody can say what is foreign in it: python3 there ended with {done.returncode}"]
-    # Names of files may hold anything, and a terminal takes it at its word.
+        return [f"cannot read what is foreign in it: python3 there ended with {done.returncode}"]
+    # File names may contain control characters, which a terminal would obey.
     return ["".join(letter if letter.isprintable() else "?" for letter in said) for said in found]
 
 
 def info(args: argparse.Namespace) -> int:
-    """What this data center is: who answers for it, and where its things lie."""
+    """Show the data center: its endpoint, and where its files are."""
     datacenter: DataCenter = args.datacenter
     if args.bill_of_materials:
         from .materials import bill
@@ -219,7 +219,7 @@ def _pool(client: Client, name: str) -> str:
 
 
 def _volumes(client: Client) -> list[dict[str, Any]]:
-    """The volumes of the project in all pools; none if there is no such project."""
+    """Return the volumes of the project in all pools; none if there is no such project."""
     return [
         {
             "volume": f"{pool['name']}/{volume['name']}",

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs in an instance, as root: says what neither its packages nor a run of ours have put there. Standard library only.
+"""Runs in an instance, as root: lists what neither its packages nor a run installed there. Standard library only.
 
-What somebody who is root there hides with care, this does not find: it looks with programs that he may have changed.
+It does not find what an attacker with root hides with care, since it uses programs that he may have changed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 _STAMPS = Path("/var/lib/bcm/units")
 _LISTS = Path("/var/lib/dpkg/info")
 _GENERATED = ("/run/systemd/generator",)
-# of an image without them, and what is a program's own affair
+# missing in an image, or private to a program
 _LEFT_OUT = ("/var/", "/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian")
 _SECONDS = 60.0  # for the digests of all files of all packages
-_MOST = 20  # of a kind: who finds more has something else to do than to read on
+_MOST = 20  # of a kind; a longer list would not help
 
 
 def written() -> dict[str, str]:
-    """The digests of the files that the last run wrote, by their paths: what stamps hold after their first line."""
+    """Return the digests of the files that the last run wrote, by path: the stamps after their first line."""
     found = {}
     for path in sorted(_STAMPS.glob("*.digest")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
@@ -35,7 +35,7 @@ def written() -> dict[str, str]:
 
 
 def changed(files: dict[str, str]) -> list[str]:
-    """Files that a run wrote, and that are others now."""
+    """Return files that have changed since a run wrote them."""
     found = []
     for name, digest in files.items():
         try:
@@ -43,19 +43,19 @@ def changed(files: dict[str, str]) -> list[str]:
         except OSError:
             content = None
         if content is None or hashlib.sha256(content).hexdigest() != digest:
-            found.append(f"{name} is not as the last run wrote it")
+            found.append(f"{name} differs from what the last run wrote")
     return found
 
 
 def packaged() -> set[str]:
-    """The files of packages that define units; /lib and /usr/lib are one."""
+    """Return the packages' files that define units; /lib and /usr/lib are the same."""
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in _LISTS.glob("*.list"))
     lines = (line for text in texts for line in text.splitlines())
     return {line.removeprefix("/usr") for line in lines if "/systemd/" in line}
 
 
 def units(files: dict[str, str]) -> list[str]:
-    """Units, and what is added to units, that are neither of a package nor of a run."""
+    """Return units and drop-ins that are neither of a package nor of a run."""
     argv = ["systemctl", "show", "--all", "--property=Id,FragmentPath,DropInPaths", "*"]
     shown = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False).stdout
     known, found = packaged(), []
@@ -65,7 +65,7 @@ def units(files: dict[str, str]) -> list[str]:
             foreign = path and path not in files and path.removeprefix("/usr") not in known
             # a masked one does nothing
             if foreign and not path.startswith(_GENERATED) and not _is_masked(path):
-                found.append(f"unit {unit.get('Id')} has {path}, which is of no package and of no run")
+                found.append(f"unit {unit.get('Id')} has {path}, which neither a package nor a run installed")
     return found
 
 
@@ -77,7 +77,7 @@ def _is_masked(path: str) -> bool:
 
 
 def differing() -> list[str]:
-    """Files of packages that differ from these, configuration left out."""
+    """Return files that differ from their package, except configuration."""
     try:
         done = subprocess.run(
             ["dpkg", "--verify"], capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
@@ -85,7 +85,7 @@ def differing() -> list[str]:
     except subprocess.TimeoutExpired:
         return [f"packages could not be compared with their files within {_SECONDS:g} s"]
     found = re.findall(r"^(?:[?.5]{9}|missing)\s+(?!c )(/.*)$", done.stdout, re.MULTILINE)
-    return [f"{path} is not as its package has it" for path in found if not path.startswith(_LEFT_OUT)]
+    return [f"{path} differs from its package" for path in found if not path.startswith(_LEFT_OUT)]
 
 
 def main(request: dict[str, bool]) -> list[str]:

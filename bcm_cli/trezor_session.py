@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Trezor of a data center: one session for a whole command, and the password of the vault."""
+"""The Trezor of a data center: one session for each command, and the password of the vault."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
-#: the variable that says where the session of a command is kept
+#: the variable with the path of the session file
 SESSION = "BCM_TREZOR_SESSION"
 
 
 @contextmanager
 def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
-    """What the processes of a command need in their environment to share a session; nothing without a Trezor.
+    """Yield the environment variables with which processes share a session; none without a Trezor.
 
-    The passphrase is asked for now, and whatever happens, the device forgets it in the end. Raises BcmError.
+    Asks for the passphrase now; the device forgets it at the end in any case. Raises BcmError.
     """
     if datacenter.ca_provider != "trezor":
         yield {}
@@ -50,7 +50,7 @@ def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
 
 
 def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, generation: int | None = None) -> Vault:
-    """The vault of private files; ``environment`` is what `session` gave, if there is one. Raises BcmError.
+    """Return the vault of private files; ``environment`` is what `session` yielded, if any. Raises BcmError.
 
     ``generation`` of its password, without it that which is in use.
     """
@@ -61,22 +61,22 @@ def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, 
 
 
 def kept(environment: Mapping[str, str]) -> Path | None:
-    """The file of the session, of what `session` gave."""
+    """Return the session file in what `session` yielded."""
     return Path(environment[SESSION]) if environment else None
 
 
 def password(
     datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None, generation: int | None = None
 ) -> str:
-    """The password of the vault, after one confirmation. Raises BcmError."""
+    """Return the password of the vault, after one confirmation. Raises BcmError."""
     with _opened(datacenter, kept, say) as device:
         return device.vault_secret(datacenter.name, generation or datacenter.vault_generation)
 
 
 @contextmanager
 def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
-    """The device, once it has shown that it and the passphrase are those of the data center."""
-    # only a data center with a Trezor needs what it takes to talk to one
+    """Open the device, and check that it and the passphrase are those of the data center."""
+    # only a data center with a Trezor needs these packages
     from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
     roots = _roots(datacenter)
@@ -89,7 +89,7 @@ def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None
 
 
 def _roots(datacenter: DataCenter) -> list[tuple[Identity, ec.EllipticCurvePublicKey]]:
-    """The current root of each chain that a device keeps, and its key."""
+    """Return the current root of each chain with a device, and its key."""
     from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
     from ansible_collections.bcm.core.plugins.module_utils._ca.database import from_plain
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The window of a stack on this machine's screen: one socket and one cookie, for as long as it is open."""
+"""`bcm open`: the window of a stack on this machine's screen, with one socket and one cookie while it is open."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .stacks import checked
 _DEVICE = "bcm-window"
 _DIRECTORY = "/run/bcm-window"
 _NOBODY = "65534"
-# The family that lets a cookie count for a display of any machine (Xau's FamilyWild).
+# The family with which a cookie is valid for a display of any machine (Xau's FamilyWild).
 _ANY_HOST = 0xFFFF
 
 
 def show(args: argparse.Namespace) -> int:
-    """Open the window, wait until it is closed, and take away what let it through."""
+    """Open the window, wait until it is closed, and remove its access."""
     known = checked(args.datacenter, [args.stack])
     if not known[args.stack].display:
         windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
@@ -62,7 +62,7 @@ def show(args: argparse.Namespace) -> int:
             "security.uid": screen.uid,
             "security.gid": screen.gid,
         }
-        _close(client, args.stack)  # of a run that was killed; its socket is gone, so it must be made anew
+        _close(client, args.stack)  # left by a run that was killed; its socket is gone, so it has to be created again
         stack.enter_context(_files(client, args.stack, user, screen))
         stack.enter_context(_device(client, args.stack, proxy))
         stack.callback(_run, client, args.stack, f"systemctl stop {unit}")
@@ -75,7 +75,7 @@ def show(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Screen:
-    """Where the window is drawn: the screen's socket, who may connect to it, and what a program is told."""
+    """The display for the window: its socket, the user that may connect, and the program's environment."""
 
     socket: str
     inside: str
@@ -86,7 +86,7 @@ class _Screen:
 
 
 def _screen(yes: bool) -> _Screen:
-    """Wayland where there is one, for it keeps windows apart by itself; else X, with a cookie that makes it do so."""
+    """Return the Wayland display, which isolates windows itself, or else the X display, with an untrusted cookie."""
     wayland, display = os.environ.get("WAYLAND_DISPLAY"), os.environ.get("DISPLAY")
     if wayland:
         socket, inside = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), wayland), f"{_DIRECTORY}/wayland-0"
@@ -99,32 +99,32 @@ def _screen(yes: bool) -> _Screen:
             raise BcmError(
                 f"The display {display}",
                 "is not this machine's own",
-                "log in to its desktop and repeat",
+                "log in to its desktop and run it again",
                 code="unsupported",
             )
         socket = f"/tmp/.X11-unix/X{number}"
         variables = {"DISPLAY": f":{number}", "XAUTHORITY": f"{_DIRECTORY}/Xauthority", "QT_QPA_PLATFORM": "xcb"}
-        # An X server lets in its owner's processes without a cookie, so it is nobody who knocks.
+        # An X server accepts its owner's processes without a cookie, so nobody connects.
         screen = _Screen(socket, socket, _NOBODY, _NOBODY, variables, _cookie(display))
     else:
         raise BcmError(
             "No screen here:",
             "neither WAYLAND_DISPLAY nor DISPLAY is set.",
-            "Log in to a desktop and repeat",
+            "Log in to a desktop and run it again",
             code="not_ready",
         )
     if not os.path.exists(screen.socket):
         raise BcmError(
             f"The screen's socket {screen.socket}",
-            "is not there",
-            "repeat this in a terminal of the desktop",
+            "does not exist",
+            "run this in a terminal of the desktop",
             code="not_found",
         )
     return screen
 
 
 def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
-    """Name, uid and gid of the user whose window it is: the one of the unit that opens it."""
+    """Return name, uid and gid of the user of the unit that opens the window."""
     script = f'user=$(systemctl show --property=User --value {unit}) && echo "$user" && id -u "$user" && id -g "$user"'
     result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
     words = result.stdout.decode(errors="replace").split()
@@ -136,10 +136,10 @@ def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
 
 
 def _cookie(display: str) -> bytes:
-    """An Xauthority file with a new cookie for an untrusted client, as `ssh -X` makes it.
+    """Return an Xauthority file with a new cookie for an untrusted client, as `ssh -X` creates it.
 
-    Whoever shows it sees and hears nothing of other windows (X Security Extension Specification 7.1). The server
-    forgets it a minute after its last client has gone.
+    A client with it can neither read other windows nor the keyboard (X Security Extension Specification 7.1). The
+      server forgets it a minute after its last client has disconnected.
     """
     with tempfile.NamedTemporaryFile() as temporary:
         file = temporary.name
@@ -149,10 +149,10 @@ def _cookie(display: str) -> bytes:
     if not listed:
         raise BcmError(
             f"The X server of {display}",
-            f"gives no cookie for a confined window: {done.stderr.strip()}",
+            f"grants no cookie for an untrusted client: {done.stderr.strip()}",
             code="command_failed",
         )
-    # Nine words a line: family, then length and value of address, display, name and data, all in hexadecimal.
+    # nine words a line: family, then length and value of address, display, name and data, all in hexadecimal
     words = listed.splitlines()[0].split()
     try:
         fields = [bytes.fromhex(words[index]) for index in (2, 4, 6, 8)]
@@ -165,7 +165,7 @@ def _cookie(display: str) -> bytes:
 
 @contextmanager
 def _files(client: Client, instance: str, user: str, screen: _Screen) -> Iterator[None]:
-    """The directory that the unit reads; it lies in memory and is gone afterwards."""
+    """Write the directory that the unit reads; it is in memory and removed afterwards."""
     lines = "".join(f"{name}={value}\n" for name, value in screen.variables.items()).encode()
     away = f"rm -rf {_DIRECTORY} {screen.inside}"
     script = f"""
@@ -183,7 +183,7 @@ def _files(client: Client, instance: str, user: str, screen: _Screen) -> Iterato
 
 @contextmanager
 def _device(client: Client, instance: str, proxy: dict[str, str]) -> Iterator[None]:
-    """The device that connects the sockets, for as long as it is needed."""
+    """Add the proxy device that connects the sockets, as a context."""
     _change(client, instance, "let the window through", lambda devices: devices.update({_DEVICE: proxy}))
     try:
         yield

@@ -124,7 +124,7 @@ def test_interrupted(published: Published, monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_to_fetch(published: Published) -> None:
     done = published.bcm("artifact", "fetch", "electrum")
     assert (done.returncode, done.stdout) == (0, "none\n")
-    assert "Nothing of this is fetched here" in done.stderr
+    assert "Nothing to download here" in done.stderr
     assert published.bcm("artifact", "verify", "electrum").returncode == 0
 
 

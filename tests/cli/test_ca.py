@@ -335,7 +335,7 @@ def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str
     before = shared.book
     done = shared.ca(*words)
     assert done.returncode == 1
-    assert f"{said}: type this on a terminal, or add --yes" in done.stderr
+    assert f"{said}: run it on a terminal, or add --yes" in done.stderr
     terminal = shared.terminal(*words)
     terminal.reads("[y/N] ")
     terminal.types("\n")
@@ -629,7 +629,7 @@ def _kinds(shown: list[str]) -> list[str]:
 def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
     refused = wallet.ca("init")
     assert refused.returncode == 1
-    assert "Nothing was made: type this on a terminal, or add --yes" in refused.stderr
+    assert "Nothing was made: run it on a terminal, or add --yes" in refused.stderr
     terminal = wallet.terminal("init")
     told = terminal.reads("Make the authority? [y/N] ")
     assert "is going to be gpg://x509-root@local-signet.bcm/pki, at m/13'/" in told

@@ -56,7 +56,7 @@ def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
     checkout.settings().write_text(TEXT)
     done = checkout.bcm("config", "set", "image_sources=x")
     assert done.returncode == 1
-    assert "bcm_image_sources stands there over several lines" in done.stderr
+    assert "bcm_image_sources is written on several lines there" in done.stderr
     assert checkout.settings().read_text() == TEXT
 
 
@@ -75,7 +75,7 @@ def test_a_list_of_sources_stays_on_regtest(checkout: Checkout) -> None:
 def test_no_setting(checkout: Checkout) -> None:
     done = checkout.bcm("config", "set", "chain")
     assert done.returncode == 2
-    assert '"chain" is no setting: write KEY=VALUE' in done.stderr
+    assert '"chain" is not a setting: write KEY=VALUE' in done.stderr
 
 
 def test_get(checkout: Checkout) -> None:

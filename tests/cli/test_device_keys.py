@@ -307,7 +307,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=said):
             device_keys.ssh(Typed(tmp_path, *arguments))
     for user_id in ("Bob", "Bob <bob>", "<bob@dc1.example>", f"{'B' * 50} <bob@dc1.example>"):
-        with pytest.raises(UsageError, match='is no user ID: write "NAME <MAIL>", of at most 63 bytes'):
+        with pytest.raises(UsageError, match='is not a user ID: write "NAME <MAIL>", of at most 63 bytes'):
             device_keys.gpg_init(Typed(tmp_path, user_id=user_id))
     with pytest.raises(UsageError, match="Which program"):
         device_keys.gpg_run(Typed(tmp_path, words=[]))

@@ -114,7 +114,7 @@ def test_what_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert found["tor/image"]["properties"] == [{"name": "bcm:packages", "value": "not known: it is stopped"}]
     told = capsys.readouterr().err
     assert "tor does not run: its packages are not listed" in told
-    assert "tor: its image does not say what it is made of: `bcm stack start tor`" in told
+    assert "tor: its image has no bill of materials: `bcm stack start tor`" in told
     with pytest.raises(BcmError, match="^tor: dpkg-query: it is locked$"):
         bill(monkeypatch, instance("tor", None), status=2)
 

@@ -44,7 +44,7 @@ def test_they_are_listed_without_a_secret(checkout: Checkout, store: Store) -> N
         ["electrs-electrum", ELECTRUM.key.address, "50002", "alice", "-"],
         ["bitcoind-p2p", P2P.key.address, "8333", "everybody", "-"],
     ]
-    assert "bcm: What is published is not known: " in done.stderr
+    assert "bcm: Cannot read which services are published: " in done.stderr
     (first, second) = json.loads(checkout.bcm("onion", "list", "--json").stdout)["services"]
     assert first == {
         "service": "electrs-electrum",
@@ -89,7 +89,7 @@ def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store
     told = json.loads(done.stdout)
     assert (told["service"], told["key"]) == ("electrs-electrum", key.text)
     assert told["auth_private"] + "\n" == key.client_line(ELECTRUM.key.address)
-    assert "alice may reach electrs-electrum already: this is the same key once more" in done.stderr
+    assert "alice is already authorized for electrs-electrum: this is the same key" in done.stderr
     file = tmp_path / "alice.auth_private"
     done = checkout.bcm("onion", "authorize", "alice", "--output", str(file))
     assert done.returncode == 0
@@ -101,7 +101,7 @@ def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store
     assert terminal.ends() == 0
     done = checkout.bcm("onion", "authorize", "alice", "--output", str(file))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{file} is there already: name another file" in done.stderr
+    assert f"{file} exists already: name another file" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["authorize", "bob"], ["revoke", "alice", "--yes"]])
@@ -120,7 +120,7 @@ def test_nothing_is_changed_if_tor_is_out_of_reach(checkout: Checkout, store: St
         ("authorize alice electrum", 'Unknown onion service "electrum": did you mean "electrs-electrum"?'),
         ("authorize alice", "Say which onion service alice may reach: electrs-electrum or spark-web"),
         ("authorize Alice spark-web", 'Client "Alice" cannot be called that: use at most 63 lower-case'),
-        ("authorize alice --output /no/such/folder/file", "cannot be made: name a file in a folder"),
+        ("authorize alice --output /no/such/folder/file", "cannot be created: name a file in a folder"),
         ("revoke alicf", 'Unknown client "alicf": did you mean "alice"? Known clients: alice, bob'),
         ("revoke alice spark-web", 'Unknown client "alice": Known clients: bob'),
     ],
@@ -141,7 +141,7 @@ def test_a_service_for_everybody_has_no_clients(checkout: Checkout, store: Store
 
 def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: Store) -> None:
     terminal = checkout.terminal("onion", "revoke", "alice")
-    terminal.reads("all of its clients are disconnected for some seconds")
+    terminal.reads("all clients are disconnected for some seconds")
     terminal.reads("Revoke the key of alice, for ever? [y/N] ")
     terminal.types("n\n")
     assert terminal.ends() == 1

@@ -159,7 +159,7 @@ def test_variables_that_contradict_what_is_meant(name: str, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("@no-such-file", "-e @{home}/no-such-file: no variables: write VAR=VALUE, JSON, or @FILE ("),
+        ("@no-such-file", "-e @{home}/no-such-file: not variables: write VAR=VALUE, JSON, or @FILE ("),
         ("{a: [", "-e {a: [: no variables"),
         ("[1, 2]", "-e [1, 2]: no variables"),
         ("word", "-e word: no variables"),
@@ -289,7 +289,7 @@ def test_control_c_on_a_terminal(site: Checkout) -> None:
     assert terminal.ends() == 130
     lines = re.split(r"\r\x1b\[K|\n", terminal.output)
     said = [line for line in lines if line not in ("", "^C") and "Sleep" not in line]
-    assert said == ["bcm: interrupted; the same command carries on from there"]
+    assert said == ["bcm: interrupted; the same command continues from there"]
 
 
 @pytest.mark.containers
@@ -330,7 +330,7 @@ def test_data_is_deleted_by_who_types_the_name(site: Checkout, volume: str) -> N
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     asked = terminal.reads("Type the name of the data center (local) to delete them: ")
     where = f"data center local (regtest) at {LXD_DIR}/unix.socket"
-    assert f"Volumes that are going to be deleted in {where}, with the coins in them:" in asked
+    assert f"These volumes will be deleted in {where}, with the coins in them:" in asked
     assert re.search(r"^  tor-data in storage pool default: of 64MiB, .* used$", asked, re.M)
     terminal.types("yes\n")
     assert terminal.ends() == 1
@@ -359,5 +359,5 @@ def test_data_is_deleted_by_machines_that_say_yes(site: Checkout, volume: str) -
 def test_there_is_no_data_to_delete(site: Checkout) -> None:
     done = site.bcm("stack", "remove", "tor", "--delete-data", "--yes")
     assert done.returncode == 0
-    assert "No volumes are going to be deleted in data center local (regtest)" in done.stderr
+    assert "No volumes will be deleted in data center local (regtest)" in done.stderr
     assert given(site)["confirmed_volumes"] == []

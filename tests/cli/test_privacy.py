@@ -49,9 +49,9 @@ def answered(code: int) -> dict[str, Any]:
         (HOST, CLOSED, "reaches the host at a-m-net tcp 22, which the plan does not list"),
         (HOST, LEFT, None),
         (RESOLVER, answered(5), None),
-        (RESOLVER, answered(0), "can ask the resolver of a-m-net udp 53 for outside names"),
+        (RESOLVER, answered(0), "can resolve outside names at the resolver of a-m-net udp 53"),
         # it asked somebody to know that
-        (RESOLVER, answered(3), "can ask the resolver of a-m-net udp 53 for outside names"),
+        (RESOLVER, answered(3), "can resolve outside names at the resolver of a-m-net udp 53"),
         (RESOLVER, LEFT, None),
         (UPLINK, CLOSED, None),
         (UPLINK, LEFT, None),

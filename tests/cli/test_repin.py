@@ -42,7 +42,7 @@ def test_only_version_and_digests_change(newer: Published) -> None:
     newer.set(bcm_artifact_source="")
     assert newer.bcm("artifact", "fetch", "thing").returncode == 0
     again = newer.bcm("artifact", "repin", "thing", "1.1")
-    assert (again.returncode, again.stdout.splitlines()[1:]) == (0, ["This is what is pinned already"])
+    assert (again.returncode, again.stdout.splitlines()[1:]) == (0, ["This version is already pinned"])
 
 
 @pytest.mark.parametrize(("answer", "written"), [("\n", False), ("n\n", False), ("y\n", True)])
@@ -60,7 +60,7 @@ def test_nobody_can_be_asked(newer: Published) -> None:
     before = newer.stack.read_text()
     done = newer.bcm("artifact", "repin", "thing", "1.1")
     assert (done.returncode, newer.stack.read_text()) == (1, before)
-    assert "Nothing was written: type this on a terminal, or add --yes" in done.stderr
+    assert "Nothing was written: run it on a terminal, or add --yes" in done.stderr
 
 
 def _too_few(newer: Published) -> None:

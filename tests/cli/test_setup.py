@@ -114,7 +114,7 @@ def test_an_ordinary_user_goes_through_sudo(calls: Path, monkeypatch: pytest.Mon
 def test_no_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(setup, "_PATH", str(tmp_path))
-    with pytest.raises(setup.BcmError, match="there is no sudo: run the same command as root"):
+    with pytest.raises(setup.BcmError, match="sudo is not installed: run the same command as root"):
         setup.sudo()
 
 

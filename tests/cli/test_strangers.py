@@ -34,7 +34,7 @@ def test_file_that_is_not_as_it_was_written(root: Path) -> None:
     (root / "units/lab.digest").write_text("\n".join(["stamp stamp", *lines, ""]))
     kept.write_text("word")
     other.write_text("another")
-    expected = [f"{path} is not as the last run wrote it" for path in (other, gone)]
+    expected = [f"{path} differs from what the last run wrote" for path in (other, gone)]
     assert strangers.changed(strangers.written()) == expected
 
 
@@ -54,14 +54,14 @@ def test_unit_of_no_package_and_of_no_run(root: Path, monkeypatch: pytest.Monkey
     answers(monkeypatch, "\n\n".join(blocks) + "\n")
     expected = [("e", "e.service"), ("f", "f.conf"), ("f", "g.conf")]
     assert strangers.units({str(own): ""}) == [
-        f"unit {name}.service has {root}/{path}, which is of no package and of no run" for name, path in expected
+        f"unit {name}.service has {root}/{path}, which neither a package nor a run installed" for name, path in expected
     ]
 
 
 def test_file_that_differs_from_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "??5?????? c /etc/tor/torrc\n??5??????   /usr/bin/tor\nmissing     /usr/share/doc/tor/NEWS\n"
             "missing     /usr/sbin/a b\nmissing   c /etc/motd\n??5??????   /var/lib/x\n")  # fmt: skip
-    expected = [f"{path} is not as its package has it" for path in ("/usr/bin/tor", "/usr/sbin/a b")]
+    expected = [f"{path} differs from its package" for path in ("/usr/bin/tor", "/usr/sbin/a b")]
     assert strangers.differing() == expected
 
 

@@ -96,7 +96,7 @@ def test_without_a_root_the_passphrase_is_typed_twice_alike(safe: Safe) -> None:
     ("name", "said"),
     [
         ("hom", 'bcm: Unknown data center "hom": did you mean "home"? Known data centers: home, local'),
-        ("local", "bcm: Data center local has no vault, as bcm_ca_provider is not trezor: leave out --vault-id"),
+        ("local", "bcm: Data center local has no vault, because bcm_ca_provider is not trezor: leave out --vault-id"),
     ],
 )
 def test_a_vault_that_does_not_exist(safe: Safe, name: str, said: str) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NETWORK = datacenter_names("local", "regtest").network
 
-FOREIGN = "unit foreign.service has /run/systemd/transient/foreign.service, which is of no package and of no run"
+FOREIGN = "unit foreign.service has /run/systemd/transient/foreign.service, which neither a package nor a run installed"
 _LISTEN = """
 import socket, subprocess, time
 listening = socket.create_server(("", 4444))
@@ -93,7 +93,7 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
         inside("local", "bitcoind", "systemctl", "stop", "foreign")
         inside("local", "tor", "systemctl", "reload", "egress")
         inside("local", "electrs", "systemctl", "start", "tls")
-    asked = f"can ask the resolver of {NETWORK} udp 53 for outside names"
+    asked = f"can resolve outside names at the resolver of {NETWORK} udp 53"
     problems = {line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("NOT IN ORDER: ")}
     expected = {
         "electrum (as root and electrum) reaches bitcoind tcp 18443, which the plan does not list",
@@ -106,7 +106,7 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
         f"electrs (as root and electrs and tls) {asked}",
         f"electrum (as root and electrum) {asked}",
         f"tor (as root and debian-tor) {asked}",
-        "tor has not loaded its rules of what leaves",
+        "tor has not loaded its egress firewall",
         "bitcoind listens on tcp 4444, which the plan does not list",
         f"bitcoind: {FOREIGN}",
         f"{NETWORK} lets {rule['source']} reach {rule['destination']} tcp 22,18443, which the plan does not list",
@@ -117,7 +117,7 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
     assert all(re.match(r"tor \(as debian-tor\) .* (tcp|udp) 53,", problem) for problem in more), more
     assert f"\nbitcoind: {FOREIGN}\n" in shown
     assert done.returncode == 1
-    assert done.stdout.endswith(f"\nNot in order: {len(problems)} of what is said above\n")
+    assert done.stdout.endswith(f"\nNot in order: {len(problems)} of the lines above\n")
     assert proved(person)["problems"] == []
 
 
@@ -130,7 +130,7 @@ def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> N
             lxd.call("PUT", "/1.0/instances/electrum/state", {"action": "start"}, what="start electrum")
     assert "its network is off (tor_network)" in shown
     assert shown.endswith("\nNothing but Tor leaves\n")
-    assert "electrum does not run: nothing was tried from there, or to it" in shown
+    assert "electrum does not run: nothing was tested from there, or to it" in shown
     done = person.types("-d", person.datacenter("nowhere"), "privacy")
     assert (done.returncode, done.stdout) == (1, "")
     assert "Nothing runs in data center nowhere (regtest), so nothing can be tried" in done.stderr
