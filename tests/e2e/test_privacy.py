@@ -133,7 +133,7 @@ def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> N
     assert "electrum does not run: nothing was tested from there, or to it" in shown
     done = person.types("-d", person.datacenter("nowhere"), "privacy")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Nothing runs in data center nowhere (regtest), so nothing can be tried" in done.stderr
+    assert "Nothing runs in data center nowhere (regtest), so nothing can be tested" in done.stderr
 
 
 def test_clients_of_an_onion_service(person: Person, started: dict[str, Any]) -> None:
