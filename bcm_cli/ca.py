@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The certificate authority of a data center: made, looked at, and what it issues, by hand."""
+"""The certificate authority of a data center: create, show, issue, renew, revoke, rotate and export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import base64
 import os
 import re
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -19,38 +19,31 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import (
-    LEAF,
-    Authority,
-    Outcome,
-    Want,
-    Wants,
-    again,
-    check_days,
-    issued,
-    report,
-    want,
-)
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.plan import LEAF_DAYS, check_days
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import (
+    CertificateRequest,
+    RequestSource,
+    new_request,
+    renewal_request,
+)
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 
-from . import ca_session, ca_tables, setup
+from . import ca_files, ca_session, ca_tables, setup
 from .ca_tables import day
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
 from .stacks import catalogue
 
-#: path -> content and mode
-Files = Mapping[Path, tuple[str | bytes, int]]
-
 # It becomes the name of files.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_OWN = "root"
-_TRUST = """
+_ROOT_FILE = "root"
+_HOW_TO_TRUST = """
 Firefox    Settings, Privacy & Security, View Certificates, Authorities, Import: {stem}.crt
 Chromium   Settings, Privacy and security, Security, Manage certificates, Import: {stem}.crt, as trusted
 Electrum   copy {stem}.crt to certs/HOST in its folder (~/.electrum, or CHAIN in it), HOST being the server's name
@@ -63,404 +56,392 @@ iOS        open {stem}.cer; Settings, General: install it in VPN & Device Manage
 
 
 def init(args: argparse.Namespace) -> int:
-    """The first root, its intermediate and their lists; nothing if they are there.
+    """Create the first root, its intermediate and their lists; change nothing if they exist.
 
-    If what was issued is lost, it is the root of the next generation.
+    If what was issued is lost, the root is of the next generation.
     """
     datacenter: DataCenter = args.datacenter
-    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
-    book = seen.book()
-    if book.root:
-        _good_root(book, seen)
-    if book.root and args.generation not in (None, book.root.index):
+    authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
+    database, domain = authority.read_database(), authority.domain
+    if database.root:
+        _refuse_expired_root(database, authority)
+    if database.root and args.generation not in (None, database.root.index):
         raise UsageError(
-            seen.domain,
-            f"has root g{book.root.index} already",
+            domain,
+            f"has root g{database.root.index} already",
             "`bcm ca rotate` begins the next generation",
             code="conflict",
         )
-    if book.root and book.root.crl is not None and (direct or book.issuers(seen.now)):
-        setup.step(f"{seen.domain} has its authority already: nothing was changed")
-        return _summary(args, seen)
+    if database.root and database.root.crl is not None and (direct or database.good_intermediates(authority.now)):
+        setup.step(f"{domain} has its authority already: nothing was changed")
+        return _answer_summary(args, authority)
 
-    def work(authority: Authority) -> Outcome:
-        lost = authority.store.lost_generation()
+    def work(authority: Authority) -> Result:
+        lost = authority.files.lost_generation()
         generation = args.generation or (lost + 1 if lost else None)
-        return authority.everything((), generation=generation, allow_new=True, direct=direct)
+        return authority.ensure_all((), generation=generation, allow_new=True, direct=direct)
 
-    foretold, lost = work(seen), seen.store.lost_generation()
-    where = "on the Trezor" if seen.provider == "trezor" else f"its key in {seen.store.private}"
+    dry_run, lost = work(authority), authority.files.lost_generation()
+    where = "on the Trezor" if authority.provider == "trezor" else f"with its key in {authority.files.private}"
     if lost is None and not args.generation:
-        setup.step(f"{seen.store.public} is lost: the root is going to be the next after what the vault knows, {where}")
+        setup.step(
+            f"{authority.files.public} is lost: the root is going to be the next after what the vault knows, {where}"
+        )
     else:
-        identity = Identity(seen.domain, book.root.index if book.root else args.generation or (lost or 0) + 1)
-        setup.step(f"The root of {seen.domain} is going to be {identity.uri}, at {identity.path}, {where}")
-    if book.root is None and lost == 0 and not args.generation and seen.provider == "trezor":
+        identity = Identity(domain, database.root.index if database.root else args.generation or (lost or 0) + 1)
+        setup.step(f"The root of {domain} is going to be {identity.uri}, at {identity.path}, {where}")
+    if database.root is None and lost == 0 and not args.generation and authority.provider == "trezor":
         setup.step("If it had a root before, put its files back, or add --generation N, one more than any it had")
-    setup.step(f"Below it may be certified: {seen.scope}")
-    _announce(datacenter, foretold, " twice, since nothing tells a mistyped one yet" * (book.root is None))
-    setup.agreed("Make the authority?", args.yes, "Nothing was made")
-    return _summary(args, seen, ca_session.carry_out(datacenter, work))
+    setup.step(f"It may certify: {authority.scope}")
+    twice = " twice, since nothing can tell a mistyped one yet" * (database.root is None)
+    _announce(datacenter, dry_run, twice)
+    setup.agreed("Create the authority?", args.yes, "Nothing was created")
+    return _answer_summary(args, authority, ca_session.carry_out(datacenter, work))
 
 
 def show(args: argparse.Namespace) -> int:
-    """The authority, or one certificate; all of it is public."""
-    seen = ca_session.seen(args.datacenter)
-    book = seen.book()
-    root = _there(book, seen)
+    """Show the authority, or one certificate; all of it is public."""
+    authority = ca_session.read_only(args.datacenter)
+    database = authority.read_database()
+    root = _root_of(database, authority)
     if args.certificate:
-        _leaf(book, args.certificate)
-        facts = ca_tables.detail(book, args.certificate, seen.now)
+        _leaf_of(database, args.certificate)
+        facts = ca_tables.certificate_facts(database, args.certificate, authority.now)
         return answer(facts if args.json else {key: facts[key] for key in facts if key != "chain"}, args.json)
-    found = book.issuers(seen.now)
-    permitted = str(pki.scope_of(found[0].certificate) if found else seen.scope)
+    intermediates = database.good_intermediates(authority.now)
+    permitted = str(intermediates[0].certificate.scope if intermediates else authority.scope)
     if args.json:
-        return answer({"permitted": permitted, **report(book, seen.now)}, True)
-    rows = [*ca_tables.rows(book, seen.now), *ca_tables.list_rows(book, seen.now)]
-    listed = [{"subject": row["name"], **{key: row[key] for key in ("purpose", "end", "days_left")}} for row in rows]
-    facts = {"domain": seen.domain, "provider": seen.provider, **ca_tables.root_facts(book, root, False)}
-    return answer({**facts, "permitted": permitted, "issued": ca_tables.for_people(listed)}, False)
+        return answer({"permitted": permitted, **authority_report(database, authority.now)}, True)
+    rows = [
+        *ca_tables.certificate_rows(database, authority.now),
+        *ca_tables.list_rows(database, authority.now),
+    ]
+    issued = [{"subject": row["name"], **{key: row[key] for key in ("purpose", "end", "days_left")}} for row in rows]
+    facts = {
+        "domain": authority.domain,
+        "provider": authority.provider,
+        **ca_tables.root_facts(database, root, False),
+        "permitted": permitted,
+        "issued": ca_tables.with_days(issued),
+    }
+    return answer(facts, False)
 
 
 def list_all(args: argparse.Namespace) -> int:
-    """Every certificate there is; with --all, those that were replaced or revoked, too."""
-    seen = ca_session.seen(args.datacenter)
-    book = seen.book()
-    _there(book, seen)
-    rows = ca_tables.rows(book, seen.now, args.all)
-    return answer({"certificates": rows} if args.json else ca_tables.for_people(rows), args.json)
+    """List the certificates; with --all, those too that were replaced or revoked."""
+    authority = ca_session.read_only(args.datacenter)
+    database = authority.read_database()
+    _root_of(database, authority)
+    rows = ca_tables.certificate_rows(database, authority.now, args.all)
+    return answer({"certificates": rows} if args.json else ca_tables.with_days(rows), args.json)
 
 
 def issue(args: argparse.Namespace) -> int:
-    """A certificate for who is no stack, with all that it is used with, in a folder."""
+    """Issue a certificate for something other than a stack, and write it and all that it is used with to a folder."""
     datacenter: DataCenter = args.datacenter
     _check_name(args.certificate, datacenter)
-    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
-    book = seen.book()
-    _good_root(book, seen)
-    asked = _wanted(args, seen, args.certificate in book.leaves)
-    folder = _folder(args.out)
-    days = args.days or LEAF
-    suffixes = [".key", *[".p12"] * args.pkcs12]
-    if not args.csr and not args.force and seen.certificates(asked, direct=direct, days=days).changed:
-        _refuse([path for suffix in suffixes if (path := folder / f"{args.certificate}{suffix}").exists()])
-    work = partial(Authority.everything, wants=asked, direct=direct, days=days)
-    _announce(datacenter, work(seen))
-    outcome = ca_session.carry_out(datacenter, work)
-    (item,) = asked(outcome.book, outcome.keys)
-    one = issued(outcome, item, seen.now, private=True)
-    trust = report(outcome.book, seen.now)["trust"]
+    authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
+    database = authority.read_database()
+    _refuse_expired_root(database, authority)
+    requests = _issue_requests(args, authority, args.certificate in database.leaves)
+    folder = ca_files.open_folder(args.out)
+    days = args.days or LEAF_DAYS
+    is_new = not args.csr and authority.ensure_certificates(requests, direct=direct, days=days).changed
+    if is_new and not args.force:
+        paths = [folder / f"{args.certificate}{suffix}" for suffix in (".key", *[".p12"] * args.pkcs12)]
+        ca_files.refuse_to_replace([path for path in paths if path.exists()])
+    work = partial(Authority.ensure_all, requests=requests, direct=direct, days=days)
+    _announce(datacenter, work(authority))
+    result = ca_session.carry_out(datacenter, work)
+    (request,) = requests(result.database, result.keys)
+    issued = certificate_report(request, result.database, authority.now, result.keys)
     private: dict[str, str | bytes] = {}
-    if one.get("key"):
-        private[".key"] = one["key"]
+    if issued.get("key"):
+        private[".key"] = issued["key"]
     else:
-        setup.step(f"The key of {item.name} is where its CSR is from: no {item.name}.key is written")
-    if item.pkcs12:
-        private |= {".p12": base64.b64decode(one["pkcs12"]), ".p12.password": f"{one['password']}\n"}
-    # Keys first: who is killed in between has one without its certificate, and not the other way round.
-    placed: Files = {folder / f"{item.name}{suffix}": (content, 0o600) for suffix, content in private.items()}
+        setup.step(f"The key of {request.name} is where its CSR comes from: no {request.name}.key is written")
+    if request.pkcs12:
+        private |= {".p12": base64.b64decode(issued["pkcs12"]), ".p12.password": f"{issued['password']}\n"}
+    # Keys first: if this is killed in between, there is a key without its certificate, and not the other way round.
+    files: ca_files.Files = {folder / f"{request.name}{suffix}": (text, 0o600) for suffix, text in private.items()}
     if not args.force:
-        _refuse([path for path, (content, _mode) in placed.items() if _is_other(path, content)])
-    placed = {**placed, folder / f"{item.name}.crt": (one["chain"], 0o644), folder / f"{_OWN}.crt": (trust, 0o644)}
-    _write(placed)
-    facts = {key: one[key] for key in ("name", "serial", "fingerprint", "not_after")}
-    return answer({**facts, **_placed(placed, args)}, args.json)
+        others = [path for path, (text, _mode) in files.items() if ca_files.has_other_content(path, text)]
+        ca_files.refuse_to_replace(others)
+    trust = authority_report(result.database, authority.now)["trust"]
+    files = {
+        **files,
+        folder / f"{request.name}.crt": (issued["chain"], 0o644),
+        folder / f"{_ROOT_FILE}.crt": (trust, 0o644),
+    }
+    ca_files.write(files)
+    facts = {key: issued[key] for key in ("name", "serial", "fingerprint", "not_after")}
+    return answer({**facts, **_written(files, args)}, args.json)
 
 
 def renew(args: argparse.Namespace) -> int:
-    """Certificates anew although they are not due; without names, all that is due."""
+    """Renew these certificates although they are not due; without names, all that is due."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
-    book = seen.book()
-    _good_root(book, seen)
+    authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
+    database = authority.read_database()
+    _refuse_expired_root(database, authority)
     for name in args.certificates:
-        _leaf(book, name)
+        _leaf_of(database, name)
     _check_days(args.days)
-    wanted = ca_session.present(tuple(dict.fromkeys(args.certificates)))
-    lost, days = args.replace_lost, args.days or LEAF
-    work = partial(Authority.everything, wants=wanted, replace_lost=lost, direct=direct, days=days)
-    foretold = work(seen)
-    if not args.replace_lost and not foretold.changed:
+    requests = ca_session.renewal_requests(tuple(dict.fromkeys(args.certificates)))
+    lost, days = args.replace_lost, args.days or LEAF_DAYS
+    work = partial(Authority.ensure_all, requests=requests, replace_lost=lost, direct=direct, days=days)
+    dry_run = work(authority)
+    if not args.replace_lost and not dry_run.changed:
         setup.step("Nothing is due: nothing was changed")
-        return _done(args)
-    _announce(datacenter, foretold, unless=", unless a key is lost" * args.replace_lost)
-    outcome = ca_session.carry_out(datacenter, work)
-    if any(leaf != book.leaves.get(name) for name, leaf in outcome.book.leaves.items()):
+        return _answer_changes(args)
+    _announce(datacenter, dry_run, unless=", unless a key is lost" * args.replace_lost)
+    result = ca_session.carry_out(datacenter, work)
+    if any(leaf != database.leaves.get(name) for name, leaf in result.database.leaves.items()):
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
-    return _done(args, outcome)
+    return _answer_changes(args, result)
 
 
 def revoke(args: argparse.Namespace) -> int:
-    """Certificates that nobody is to accept any more; the lists are made anew."""
+    """Revoke certificates, and renew the lists."""
     datacenter: DataCenter = args.datacenter
-    seen = ca_session.seen(datacenter)
-    book = seen.book()
-    _good_root(book, seen)
+    authority = ca_session.read_only(datacenter)
+    database = authority.read_database()
+    _refuse_expired_root(database, authority)
     reason = args.reason.replace("-", "_")
     if reason not in pki.REASONS:
         raise UsageError.of(unknown("reason", args.reason, pki.REASONS))
-    meant = _meant(book, args.certificate, seen.now)
-    if not meant:
+    serials = _serials_of(database, args.certificate, authority.now)
+    if not serials:
         setup.step(f"{args.certificate} is revoked already, or has expired: nothing was changed")
-        return _done(args)
-    for number in meant:
-        setup.step(f"{book.serials[number].name} {number:x}, good until {day(book.serials[number].end)}")
-    work = partial(Authority.crl, revoke=dict.fromkeys(meant, reason))
-    _announce(datacenter, work(seen))
-    setup.agreed("Revoke it, for good?", args.yes, "Nothing was revoked")
-    outcome = ca_session.carry_out(datacenter, work)
+        return _answer_changes(args)
+    for serial in serials:
+        setup.step(f"{database.serials[serial].name} {serial:x}, good until {day(database.serials[serial].end)}")
+    work = partial(Authority.ensure_lists, revoke=dict.fromkeys(serials, reason))
+    _announce(datacenter, work(authority))
+    setup.agreed("Revoke it? This cannot be undone.", args.yes, "Nothing was revoked")
+    result = ca_session.carry_out(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
-    if {item.certificate.serial_number for item in book.intermediates} & set(meant):
-        setup.step("What rests on that intermediate is refused now: `bcm ca renew` replaces it")
-    return _done(args, outcome)
+    if {item.certificate.serial for item in database.intermediates} & set(serials):
+        setup.step("Certificates of that intermediate are refused now: `bcm ca renew` issues them again")
+    return _answer_changes(args, result)
 
 
 def rotate(args: argparse.Namespace) -> int:
-    """The next generation of the root, and all below it; or the rest of it, if that was interrupted."""
+    """Create the next generation of the root and all below it; or the rest of it, if that was interrupted."""
     datacenter: DataCenter = args.datacenter
-    seen, direct = ca_session.seen(datacenter), ca_session.is_direct(datacenter)
-    book = seen.book()
-    root = _there(book, seen)
-    begun = root.index > 1 and root.certificate.not_valid_after_utc > seen.now and not _is_complete(book, root)
-    if args.compromised and not all(item.distrusted for item in book.roots[:-1]):
-        begun = False
-    generation = root.index + (not begun)
-    wanted = ca_session.present(())
+    authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
+    database = authority.read_database()
+    root = _root_of(database, authority)
+    was_interrupted = root.index > 1 and root.certificate.end > authority.now and not _is_complete(database, root)
+    if args.compromised and not all(item.distrusted for item in database.roots[:-1]):
+        was_interrupted = False
+    generation = root.index if was_interrupted else root.index + 1
 
-    def work(authority: Authority) -> Outcome:
-        own = {"direct": direct, "compromised": args.compromised}
-        return authority.everything(wanted, generation=generation, allow_new=True, **own)
+    def work(authority: Authority) -> Result:
+        return authority.ensure_all(
+            ca_session.renewal_requests(()),
+            generation=generation,
+            allow_new=True,
+            direct=direct,
+            compromised=args.compromised,
+        )
 
-    foretold = work(seen)
-    if begun:
-        setup.step(f"Generation {generation} was begun, and is going to be finished")
+    dry_run = work(authority)
+    if was_interrupted:
+        setup.step(f"The rotation to generation {generation} was interrupted, and is going to be finished")
     else:
-        identity = Identity(seen.domain, generation)
-        setup.step(f"Root g{generation} of {seen.domain} is going to be {identity.uri}, at {identity.path}")
-        anew = ca_session.current(book)
-        setup.step(f"Then all certificates are made anew: {', '.join(anew) or 'there are none'}")
-    _announce(datacenter, foretold)
+        identity = Identity(authority.domain, generation)
+        setup.step(f"Root g{generation} of {authority.domain} is going to be {identity.uri}, at {identity.path}")
+        names = ", ".join(ca_session.unrevoked_names(database)) or "there are none"
+        setup.step(f"Then all certificates are issued again: {names}")
+    _announce(datacenter, dry_run)
     setup.agreed("Go on?", args.yes, "Nothing was changed")
-    outcome = ca_session.carry_out(datacenter, work)
+    result = ca_session.carry_out(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     if args.compromised:
-        setup.step("Until then, and until they are told, clients trust whoever has the old root's key")
+        setup.step("Until then, clients trust whoever has the key of the old root")
         setup.step("Remove the old root from browsers, wallets and phones now, and give them `bcm ca export FOLDER`")
     else:
         setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")
-    return _summary(args, seen, outcome)
+    return _answer_summary(args, authority, result)
 
 
 def export(args: argparse.Namespace) -> int:
-    """The root for who has to trust it, and the lists."""
-    seen = ca_session.seen(args.datacenter)
-    book = seen.book()
-    root = _there(book, seen)
-    facts = report(book, seen.now)
-    folder = _folder(args.folder)
-    stem = seen.domain
-    content = {".crt": facts["trust"], ".cer": root.certificate.public_bytes(Encoding.DER), ".crl": facts["crl"]}
+    """Write the root for browsers, wallets and phones, and the revocation lists."""
+    authority = ca_session.read_only(args.datacenter)
+    database = authority.read_database()
+    root = _root_of(database, authority)
+    report = authority_report(database, authority.now)
+    folder = ca_files.open_folder(args.folder)
+    stem = authority.domain
+    der = root.certificate.content.public_bytes(Encoding.DER)
+    content = {".crt": report["trust"], ".cer": der, ".crl": report["crl"]}
     files = {folder / f"{stem}{suffix}": (text, 0o644) for suffix, text in content.items() if text}
-    _write(files)
-    told = {**ca_tables.root_facts(book, root, args.json), **_placed(files, args)}
+    ca_files.write(files)
+    facts = {**ca_tables.root_facts(database, root, args.json), **_written(files, args)}
     if args.json:
-        return answer({**told, "certificate": pki.to_pem(root.certificate)}, True)
-    answer(told, False)
-    print(_TRUST.format(stem=stem), end="")
+        return answer({**facts, "certificate": root.certificate.pem}, True)
+    answer(facts, False)
+    print(_HOW_TO_TRUST.format(stem=stem), end="")
     if sys.stdout.isatty() and not args.no_qr:
         print("\n".join(["", *ca_tables.qr_code(root)]))
     return 0
 
 
-# -- what is told before -----------------------------------------------------------------------------------------------
+# -- before a change --------------------------------------------------------------------------------------------------
 
 
-def _there(book: Database, seen: Authority) -> Root:
-    if book.root is None:
+def _root_of(database: Database, authority: Authority) -> Root:
+    if database.root is None:
         raise BcmError(
-            f"There is no root of {seen.domain} yet",
+            f"There is no root of {authority.domain} yet",
             remedy="type `bcm ca init`",
             code="not_ready",
-            about=f"root of {seen.domain}",
+            about=f"root of {authority.domain}",
         )
-    return book.root
+    return database.root
 
 
-def _good_root(book: Database, seen: Authority) -> None:
-    root = _there(book, seen)
-    end = root.certificate.not_valid_after_utc
-    if end <= seen.now:
+def _refuse_expired_root(database: Database, authority: Authority) -> None:
+    root = _root_of(database, authority)
+    end = root.certificate.end
+    if end <= authority.now:
         raise BcmError(
-            f"Root g{root.index} of {seen.domain}",
-            f"has expired on {day(end)}, today is {day(seen.now)}",
+            f"Root g{root.index} of {authority.domain}",
+            f"has expired on {day(end)}, today is {day(authority.now)}",
             "set the clock if it is wrong, or type `bcm ca rotate`",
             code="expired",
         )
 
 
-def _is_complete(book: Database, root: Root) -> bool:
-    """Whether all rests on the current generation, whose list is made last."""
-    below = {root.key, *(item.key for item in book.intermediates if item.root == root.index)}
-    return root.crl is not None and all(book.leaves[name].issuer in below for name in ca_session.current(book))
+def _is_complete(database: Database, root: Root) -> bool:
+    """Whether all is of the current generation, whose list is made last."""
+    below = {root.key, *(item.key for item in database.intermediates if item.root == root.index)}
+    names = ca_session.unrevoked_names(database)
+    return root.crl is not None and all(database.leaves[name].issuer in below for name in names)
 
 
-def _announce(datacenter: DataCenter, foretold: Outcome, twice: str = "", unless: str = "") -> None:
-    if datacenter.ca_provider == "trezor":
-        signatures = foretold.signatures
-        count = f"then {signatures} confirmation{'s' * (signatures != 1)}" if signatures else "and nothing is signed"
-        setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {count}{unless}")
+def _announce(datacenter: DataCenter, dry_run: Result, twice: str = "", unless: str = "") -> None:
+    """Say what the device is going to ask."""
+    if datacenter.ca_provider != "trezor":
+        return
+    signed = dry_run.confirmations
+    count = f"then {len(signed)} confirmation{'s' * (len(signed) != 1)}: {', '.join(signed)}" if signed else ""
+    rest = f"{count}{unless}" if count else f"and nothing is signed{unless}"
+    setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {rest}")
 
 
-# -- what is issued by hand -------------------------------------------------------------------------------------------
+# -- certificates that a person asks for ------------------------------------------------------------------------------
 
 
 def _check_name(name: str, datacenter: DataCenter) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f'"{name}"', "is no name of a certificate", "use letters, digits, dots, hyphens and underscores"
+            f'"{name}"', "cannot be the name of a certificate", "use letters, digits, dots, hyphens and underscores"
         )
     if name in catalogue(datacenter):
         raise UsageError(
-            f'"{name}"', "is a stack, whose certificates the playbook keeps", "choose another name", code="conflict"
+            f'"{name}"', "is a stack, whose certificates the playbook issues", "choose another name", code="conflict"
         )
-    if name == _OWN:
-        raise UsageError(f"{_OWN}.crt", "is the root's", "choose another name", code="conflict")
+    if name == _ROOT_FILE:
+        raise UsageError(f"{_ROOT_FILE}.crt", "is the file of the root", "choose another name", code="conflict")
 
 
 def _check_days(days: int | None) -> None:
     try:
-        check_days(LEAF if days is None else days)
+        check_days(LEAF_DAYS if days is None else days)
     except BcmError as error:
         raise UsageError.of(error) from error
 
 
-def _wanted(args: argparse.Namespace, seen: Authority, known: bool) -> Wants:
-    """What was asked for; for a name that is known and nothing else, what there is."""
+def _issue_requests(args: argparse.Namespace, authority: Authority, is_known: bool) -> RequestSource:
+    """What `bcm ca issue` asks for. A known name alone asks for the certificate there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
-        raise UsageError("PKCS#12", "holds a key, but that of a CSR is elsewhere", "leave out --csr or --pkcs12")
-    if known and not (args.names or args.usage or args.csr):
+        raise UsageError("PKCS#12", "holds a key, but the key of a CSR is elsewhere", "leave out --csr or --pkcs12")
+    if is_known and not (args.names or args.usage or args.csr):
 
-        def same(book: Database, keys: Container[str]) -> list[Want]:
-            found = again(args.certificate, book, keys)
-            if found.kept and args.pkcs12:
+        def same(database: Database, keys: Container[str]) -> list[CertificateRequest]:
+            request = renewal_request(args.certificate, database, keys)
+            if request.keep_key and args.pkcs12:
                 raise BcmError(
-                    f"The key of {found.name}",
-                    "is not in the vault, where PKCS#12 has to take it from",
+                    f"The key of {request.name}",
+                    "is not in the vault, so it cannot be written as PKCS#12",
+                    "leave out --pkcs12",
                     code="not_found",
                 )
-            return [replace(found, pkcs12=found.pkcs12 or args.pkcs12)]
+            return [replace(request, pkcs12=request.pkcs12 or args.pkcs12)]
 
         return same
     usage = args.usage or ["server"]
     if "server" in usage and not args.names:
         raise UsageError(args.certificate, "is for a server, but has no names", "add --name HOST, or --usage client")
-    csr = _csr(args.csr, args.certificate) if args.csr else None
+    csr = _read_csr(args.csr, args.certificate) if args.csr else None
     try:
-        asked = want(args.certificate, args.names, usage, csr=csr, pkcs12=args.pkcs12)
+        request = new_request(args.certificate, args.names, usage, csr=csr, pkcs12=args.pkcs12)
     except BcmError as error:
         raise UsageError.of(error) from error
-    for name in asked.names:
-        if not seen.scope.covers(name):
+    for name in request.names:
+        if not authority.scope.covers(name):
             raise UsageError(
                 f'"{name}"',
-                f"is outside of what may be certified ({seen.scope})",
+                f"is outside of what may be certified ({authority.scope})",
                 f"correct it, or add it to bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}",
                 code="not_allowed",
             )
-    return lambda book, keys: [asked]
+    return lambda database, keys: [request]
 
 
-def _csr(path: str, name: str) -> str:
+def _read_csr(path: str, name: str) -> str:
     try:
         text = Path(os.path.expanduser(path)).read_text(encoding="ascii")
         pki.read_csr_key(text, name)
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is no PEM"
-        raise UsageError(path, f"cannot be read: {said}", "name a file with a CSR in PEM", code="io_error") from error
+        fault = error.strerror if isinstance(error, OSError) else "it is not PEM"
+        raise UsageError(path, f"cannot be read: {fault}", "name a file with a CSR in PEM", code="io_error") from error
     except BcmError as error:
         raise UsageError.of(error) from error
     return text
 
 
-def _folder(name: str) -> Path:
-    """A folder that can be written to, made if it is not there."""
-    folder = Path(os.path.expanduser(name)).absolute()  # which takes any text
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-        said = "it is not yours to write to"
-    except OSError as error:
-        said = error.strerror or str(error)
-    raise UsageError(folder, f"cannot be used: {said}", "name a folder that you may write to")
+def _leaf_of(database: Database, name: str) -> Leaf:
+    if name not in database.leaves:
+        raise UsageError.of(unknown("certificate", name, database.leaves))
+    return database.leaves[name]
 
 
-def _refuse(paths: Sequence[Path]) -> None:
-    if paths:
-        raise BcmError(
-            ", ".join(map(str, paths)),
-            "would be replaced by another key",
-            "name another folder, or add --force; no file was written",
-            code="conflict",
-        )
+def _serials_of(database: Database, text: str, now: datetime) -> list[int]:
+    """The serial that the text is, or those of all certificates of that name; without revoked and expired ones."""
+    found = [serial for serial, item in database.serials.items() if item.name == text]
+    digits = text.replace(":", "")
+    if not found and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in database.serials:
+        found = [int(digits, 16)]
+    if not found:
+        names = dict.fromkeys(item.name for item in database.serials.values())
+        raise UsageError.of(unknown("certificate", text, names))
+    return [serial for serial in found if not database.serials[serial].revoked and database.serials[serial].end > now]
 
 
-def _write(files: Files) -> None:
-    """All of them, each as a whole."""
-    try:
-        put(*((path, content, mode) for path, (content, mode) in files.items()))
-    except OSError as error:
-        where = error.filename2 or error.filename or next(iter(files))
-        raise BcmError(
-            where, f"cannot be written: {error.strerror}", "make room for it, and run it again", code="io_error"
-        ) from error
+# -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _placed(files: Files, args: argparse.Namespace) -> dict[str, Any]:
+def _written(files: ca_files.Files, args: argparse.Namespace) -> dict[str, Any]:
     names = list(map(str, files))
     return {"files": names if args.json else [{"written": name} for name in names]}
 
 
-def _is_other(path: Path, content: str | bytes) -> bool:
-    """Whether a file is there that holds something else."""
-    try:
-        return path.read_bytes() != (content.encode() if isinstance(content, str) else content)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-
-
-def _leaf(book: Database, name: str) -> Leaf:
-    if name not in book.leaves:
-        raise UsageError.of(unknown("certificate", name, book.leaves))
-    return book.leaves[name]
-
-
-def _meant(book: Database, text: str, now: datetime) -> list[int]:
-    """Serials that a name or serial means, revoked and expired ones left out: all that bear a name are meant by it."""
-    named = [number for number, item in book.serials.items() if item.name == text]
-    digits = text.replace(":", "")
-    if not named and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in book.serials:
-        named = [int(digits, 16)]
-    if not named:
-        raise UsageError.of(unknown("certificate", text, dict.fromkeys(item.name for item in book.serials.values())))
-    return [number for number in named if not book.serials[number].revoked and book.serials[number].end > now]
-
-
-def _summary(args: argparse.Namespace, seen: Authority, *outcomes: Outcome) -> int:
+def _answer_summary(args: argparse.Namespace, authority: Authority, *results: Result) -> int:
     """What was done, and the root to compare."""
-    book = seen.book()
-    facts = ca_tables.root_facts(book, _there(book, seen), args.json)
+    database = authority.read_database()
+    facts = ca_tables.root_facts(database, _root_of(database, authority), args.json)
     if args.json:
-        return answer({**_changes(outcomes), **facts}, True)
-    _done(args, *outcomes)
+        return answer({**_changes(results), **facts}, True)
+    _answer_changes(args, *results)
     return answer(facts, False)
 
 
-def _done(args: argparse.Namespace, *outcomes: Outcome) -> int:
-    changes = _changes(outcomes)
+def _answer_changes(args: argparse.Namespace, *results: Result) -> int:
+    changes = _changes(results)
     if args.json:
         return answer(changes, True)
     for line in changes["done"]:
@@ -468,9 +449,9 @@ def _done(args: argparse.Namespace, *outcomes: Outcome) -> int:
     return 0
 
 
-def _changes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _changes(results: Sequence[Result]) -> dict[str, Any]:
     return {
-        "changed": any(outcome.changed for outcome in outcomes),
-        "done": [line for outcome in outcomes for line in outcome.after],
-        "signed": [line for outcome in outcomes for line in outcome.signed],
+        "changed": any(result.changed for result in results),
+        "done": [line for result in results for line in result.after],
+        "signed": [line for result in results for line in result.signed],
     }

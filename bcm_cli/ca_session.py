@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The authority of a data center as its inventory has it: looked at without a device, and at work with one."""
+"""The authority of a data center, as its inventory describes it: read without a device, or changed with one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names, unknown
 from ansible_collections.bcm.core.plugins.module_utils._base.network import subnets
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, Want, Wants, again
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import (
+    CertificateRequest,
+    RequestSource,
+    renewal_request,
+)
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import open_authority
 
 from . import setup, trezor_session
 from .datacenter import DataCenter
@@ -22,23 +27,23 @@ from .datacenter import DataCenter
 # -- which authority --------------------------------------------------------------------------------------------------
 
 
-class _Every(dict[str, str]):
+class _AnyKey(dict[str, str]):
     def __contains__(self, key: object) -> bool:
         return True
 
 
-class _Public(AuthorityFiles):
-    """What is public, as if no key were lost: says what is to be done without the device that opens the vault."""
+class _PublicFiles(AuthorityFiles):
+    """The public file alone. No key is taken for lost, so a dry run needs no device that opens the vault."""
 
     def keys(self) -> dict[str, str]:
-        return _Every()
+        return _AnyKey()
 
 
-def seen(datacenter: DataCenter) -> Authority:
-    """The authority as all may see it, in check mode."""
-    made = authority(_options(datacenter), datacenter.secrets, True)
-    made.store = _Public(made.store.directory, datacenter.chain, vault=None)
-    return made
+def read_only(datacenter: DataCenter) -> Authority:
+    """The authority in check mode, with what is public."""
+    authority = open_authority(_options(datacenter), datacenter.secrets, True)
+    authority.files = _PublicFiles(datacenter.secrets, datacenter.chain, vault=None)
+    return authority
 
 
 def _options(datacenter: DataCenter) -> dict[str, Any]:
@@ -69,28 +74,28 @@ def is_direct(datacenter: DataCenter) -> bool:
     return issuance == "direct"
 
 
-# -- what is done -----------------------------------------------------------------------------------------------------
+# -- changes ----------------------------------------------------------------------------------------------------------
 
 
-def carry_out(datacenter: DataCenter, work: Callable[[Authority], Outcome]) -> Outcome:
-    """Do it, with the vault open and the device at hand."""
+def carry_out(datacenter: DataCenter, work: Callable[[Authority], Result]) -> Result:
+    """Do the work, with the vault open and the device at hand."""
     with trezor_session.session(datacenter) as environment:
-        vault, kept = trezor_session.vault(datacenter, environment), trezor_session.kept(environment)
-        return work(authority(_options(datacenter), datacenter.secrets, False, vault, setup.step, kept))
+        vault, session = trezor_session.vault(datacenter, environment), trezor_session.kept(environment)
+        return work(open_authority(_options(datacenter), datacenter.secrets, False, vault, setup.step, session))
 
 
-def present(names: Sequence[str]) -> Wants:
-    """These anew, or without names all that are to be kept up: who was revoked was not meant to come back."""
+def renewal_requests(names: Sequence[str]) -> RequestSource:
+    """Renew these certificates; without names, keep up all that are not revoked: nobody asked for those again."""
 
-    def wanted(book: Database, keys: Container[str]) -> list[Want]:
-        kept = names or current(book)
-        return [replace(again(name, book, keys), anew=bool(names)) for name in kept]
+    def requests(database: Database, keys: Container[str]) -> list[CertificateRequest]:
+        found = names or unrevoked_names(database)
+        return [replace(renewal_request(name, database, keys), renew=bool(names)) for name in found]
 
-    return wanted
+    return requests
 
 
-def current(book: Database) -> list[str]:
-    """Names of certificates that are not revoked."""
-    known = book.serials
-    numbers = {name: leaf.certificate.serial_number for name, leaf in book.leaves.items()}
-    return [name for name, number in numbers.items() if number not in known or not known[number].revoked]
+def unrevoked_names(database: Database) -> list[str]:
+    """The names of certificates that are not revoked."""
+    serials = {name: leaf.certificate.serial for name, leaf in database.leaves.items()}
+    known = database.serials
+    return [name for name, serial in serials.items() if serial not in known or not known[serial].revoked]

@@ -20,7 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.disk import put, to
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS, unknown
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles as Authorities
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store as Onions
 from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
 
@@ -104,7 +104,7 @@ def rekey(args: argparse.Namespace) -> int:
         stack.enter_context(_secrets.locked(datacenter.secrets))
         for chain in CHAINS:
             if (datacenter.secrets / f"{chain}.pki.json").exists():
-                stack.enter_context(Authorities(datacenter.secrets, chain).locked())
+                stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
             if (datacenter.secrets / f"{chain}.onions.json").exists():
                 stack.enter_context(Onions(datacenter.secrets, chain).locked())
         files = [(path, path.read_text(encoding="utf-8")) for path in sorted(datacenter.secrets.glob("*.json"))]

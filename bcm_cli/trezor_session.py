@@ -91,13 +91,13 @@ def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None
 def _roots(datacenter: DataCenter) -> list[tuple[Identity, ec.EllipticCurvePublicKey]]:
     """Return the current root of each chain with a device, and its key."""
     from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
-    from ansible_collections.bcm.core.plugins.module_utils._ca.database import from_plain
+    from ansible_collections.bcm.core.plugins.module_utils._ca.database import parse_database
 
     found = []
     for path in sorted(datacenter.secrets.glob("*.pki.json")):
         content = AuthorityFiles(path.parent, path.name.removesuffix(".pki.json"), vault=None).read()
-        book, _written = from_plain(content or {}, path)
-        if book.provider == "trezor" and book.root:
-            key = cast("ec.EllipticCurvePublicKey", book.root.certificate.public_key())
-            found.append((book.identity(book.root), key))
+        database, _written = parse_database(content or {}, path)
+        if database.provider == "trezor" and database.root:
+            key = cast("ec.EllipticCurvePublicKey", database.root.certificate.content.public_key())
+            found.append((database.identity(database.root), key))
     return found

@@ -178,7 +178,7 @@ class Safe:
         with Trezor(self.double.path, first=True) as used:
             password = used.vault_secret("home")
         store = AuthorityFiles(self.secrets, "signet", vault=AnsibleVault("home", password.encode()))
-        Authority(store, pki.parse_scope(["home-signet.bcm"], []), "trezor", opener).root(None, allow_new=True)
+        Authority(store, pki.parse_scope(["home-signet.bcm"], []), "trezor", opener).ensure_root(None, allow_new=True)
         self.confirmed()
 
     def wait_for(self, shown: str, seconds: float = 20) -> None:

@@ -26,8 +26,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 from bcm_cli import ca_tables
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 from tests.support import COLLECTION
@@ -221,7 +222,7 @@ def test_a_key_that_is_elsewhere(home: Home) -> None:
     first = home.certificate("router")
     home.does("renew", "router")
     told = home.ca("issue", "router", "--out", str(home.out))
-    assert "The key of router is where its CSR is from: no router.key is written" in told.stderr
+    assert "The key of router is where its CSR comes from: no router.key is written" in told.stderr
     assert home.certificate("router").serial_number != first.serial_number
     assert _key_of(key.read_bytes()) == pki.key_id(home.certificate("router").public_key())
     assert not (home.out / "router.key").exists()
@@ -252,9 +253,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 MISTAKES = [
-    (("issue", "electrs", "--out", "x"), '"electrs" is a stack, whose certificates the playbook keeps'),
-    (("issue", "root", "--out", "x"), "root.crt is the root's"),
-    (("issue", "../x", "--out", "x"), '"../x" is no name of a certificate'),
+    (("issue", "electrs", "--out", "x"), '"electrs" is a stack, whose certificates the playbook issues'),
+    (("issue", "root", "--out", "x"), "root.crt is the file of the root"),
+    (("issue", "../x", "--out", "x"), '"../x" cannot be the name of a certificate'),
     (("issue", "nas", "--out", "x"), "nas is for a server, but has no names: add --name HOST, or --usage client"),
     (("issue", "nas", "--name", "nas.example", "--out", "x"), '"nas.example" is outside of what may be certified'),
     (("issue", "nas", "--name", "a b", "--out", "x"), '"a b" of certificate nas is neither a host name nor an address'),
@@ -353,16 +354,16 @@ def test_what_is_due(bare: Home) -> None:
         moment = now - timedelta(days=days)
         return Authority(AuthorityFiles(bare.secrets, "regtest"), scope, "software", software.open_keys, now=moment)
 
-    past(65).root(None, allow_new=True)
-    past(65).intermediate()
-    past(25).certificates([want(name, [], ["client"]) for name in ("laptop", "gone")])
-    past(2).certificates([want("phone", [], ["client"])])
-    book = past(1).book()
-    past(1).crl({book.leaves["gone"].certificate.serial_number: "superseded"})
-    states = {row["name"]: row["state"] for row in ca_tables.rows(book, now)}
+    past(65).ensure_root(None, allow_new=True)
+    past(65).ensure_intermediate()
+    past(25).ensure_certificates([new_request(name, [], ["client"]) for name in ("laptop", "gone")])
+    past(2).ensure_certificates([new_request("phone", [], ["client"])])
+    book = past(1).read_database()
+    past(1).ensure_lists({book.leaves["gone"].certificate.serial: "superseded"})
+    states = {row["name"]: row["state"] for row in ca_tables.certificate_rows(book, now)}
     assert [states[name] for name in ("root g1", "laptop", "phone")] == ["good", "due", "good"]
-    assert states[pki.common_name(book.intermediates[0].certificate)] == "due"
-    late = {row["name"]: row["state"] for row in ca_tables.rows(book, now + timedelta(days=6))}
+    assert states[book.intermediates[0].certificate.common_name] == "due"
+    late = {row["name"]: row["state"] for row in ca_tables.certificate_rows(book, now + timedelta(days=6))}
     assert late["laptop"] == "expired"
     done = bare.does("renew")["done"]
     assert [line.split(":")[0].split(" g1")[0] for line in done] == ["intermediate", "laptop", "list of intermediate"]
@@ -371,7 +372,7 @@ def test_what_is_due(bare: Home) -> None:
 
 
 def test_a_revoked_intermediate(home: Home) -> None:
-    """What it signed is refused, and made anew only when somebody says so."""
+    """What it signed is refused, and issued again only when somebody asks for it."""
     home.issue("laptop")
     trust = (home.out / "root.crt").read_text()
     (intermediate,) = (row for row in home.does("list")["certificates"] if row["purpose"] == "intermediate")
@@ -379,7 +380,7 @@ def test_a_revoked_intermediate(home: Home) -> None:
     printed = ":".join(serial[index : index + 2] for index in range(0, 40, 2))  # as openssl does
     told = home.ca("revoke", printed, "--yes")
     assert f"{intermediate['name']} {intermediate['serial']}, good until {intermediate['end'][:10]}" in told.stderr
-    assert "`bcm ca renew` makes it anew" in told.stderr
+    assert "`bcm ca renew` issues them again" in told.stderr
     assert "certificate revoked" in home.verify("laptop", trust)
     assert [line.rpartition("(")[2] for line in home.does("renew")["done"] if "laptop" in line] == ["another issuer)"]
     home.does("issue", "laptop", "--out", str(home.out), "--force")
@@ -446,9 +447,9 @@ def test_edited_public_file_is_refused(home: Home) -> None:
 def test_what_was_about_to_be_forgotten(bare: Home) -> None:
     """A certificate that expired long ago is there until something is written, and may be wanted again."""
     now = datetime.now(UTC).replace(microsecond=0)
-    options: dict[str, Any] = {"provider": "software", "opener": software.open_keys, "now": now - timedelta(days=70)}
+    options: dict[str, Any] = {"provider": "software", "open_keys": software.open_keys, "now": now - timedelta(days=70)}
     past = Authority(AuthorityFiles(bare.secrets, "regtest"), pki.parse_scope([DOMAIN], ["10.75.240.0/21"]), **options)
-    past.everything([want("laptop", [], ["client"])], allow_new=True)
+    past.ensure_all([new_request("laptop", [], ["client"])], allow_new=True)
     done = bare.does("renew", "laptop")["done"]
     assert [line.split(" g1")[0].split(":")[0] for line in done][:2] == ["intermediate", "laptop"]
     assert bare.does("show", "laptop")["state"] == "good"
@@ -456,11 +457,11 @@ def test_what_was_about_to_be_forgotten(bare: Home) -> None:
 
 def test_an_expired_root(bare: Home) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    options: dict[str, Any] = {"provider": "software", "opener": software.open_keys, "now": now - timedelta(days=40)}
+    options: dict[str, Any] = {"provider": "software", "open_keys": software.open_keys, "now": now - timedelta(days=40)}
     past = Authority(AuthorityFiles(bare.secrets, "regtest"), pki.parse_scope([DOMAIN], ["10.75.240.0/21"]), **options)
-    past.root(None, allow_new=True, days=35)
-    past.intermediate()
-    past.certificates([want("laptop", [], ["client"])])
+    past.ensure_root(None, allow_new=True, days=35)
+    past.ensure_intermediate()
+    past.ensure_certificates([new_request("laptop", [], ["client"])])
     for words in (("init",), ("renew",), ("issue", "nas", "--usage", "client", "--out", str(bare.out))):
         refused = bare.ca(*words)
         assert refused.returncode == 1
@@ -629,11 +630,11 @@ def _kinds(shown: list[str]) -> list[str]:
 def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
     refused = wallet.ca("init")
     assert refused.returncode == 1
-    assert "Nothing was made: run it on a terminal, or add --yes" in refused.stderr
+    assert "Nothing was created: run it on a terminal, or add --yes" in refused.stderr
     terminal = wallet.terminal("init")
-    told = terminal.reads("Make the authority? [y/N] ")
+    told = terminal.reads("Create the authority? [y/N] ")
     assert "is going to be gpg://x509-root@local-signet.bcm/pki, at m/13'/" in told
-    assert "then 3 confirmations" in told
+    assert "then 3 confirmations: root g1, inter g1, crl g1" in told
     assert not wallet.secrets.exists()
     terminal.types("y\n")
     assert terminal.ends() == 0
@@ -655,7 +656,7 @@ def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
     assert wallet.confirmed() == []
     rotated = wallet.ca("rotate", "--yes")
     assert rotated.returncode == 0, rotated.stderr
-    assert "then 4 confirmations" in rotated.stderr
+    assert "then 4 confirmations: root g2, cross g1, inter g2, crl g2\n" in rotated.stderr
     assert "`bcm ca export FOLDER`" in rotated.stderr
     shown = wallet.confirmed()
     assert _kinds(shown) == ["root g2", "cross g1", "inter g2", "crl g2"]
@@ -684,12 +685,12 @@ def test_direct_issuance(wallet: Wallet) -> None:
     wallet.does("init")
     assert _kinds(wallet.confirmed()) == ["root g1", "crl g1"]
     done = wallet.ca("issue", "laptop", "--usage", "client", "--out", str(wallet.out))
-    assert "then 1 confirmation\n" in done.stderr
+    assert "then 1 confirmation: leaf g1\n" in done.stderr
     assert "confirm 1 of 1: " in done.stderr
     assert _kinds(wallet.confirmed()) == ["leaf g1"]
     assert wallet.verify("laptop", wallet.book["roots"][0]["certificate"]) == "OK"
     rotated = wallet.ca("rotate", "--yes")
-    assert "then 4 confirmations" in rotated.stderr
+    assert "then 4 confirmations: root g2, cross g1, leaf g2, crl g2\n" in rotated.stderr
     assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "leaf g2", "crl g2"]
 
 
@@ -705,7 +706,7 @@ def test_what_the_root_signed_is_its_to_renew(wallet: Wallet) -> None:
     assert wallet.does("show", "laptop")["serial"] == first
     assert wallet.confirmed() == []
     done = wallet.ca("rotate", "--yes")
-    assert "then 5 confirmations" in done.stderr
+    assert "then 5 confirmations: root g2, cross g1, inter g2, leaf g2, crl g2\n" in done.stderr
     assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "inter g2", "leaf g2", "crl g2"]
 
 
@@ -755,8 +756,8 @@ def test_a_rotation_that_was_cancelled_is_finished(wallet: Wallet) -> None:
     wallet.confirmed()
     wallet.answers()
     finished = wallet.ca("rotate", "--yes")
-    assert "Generation 2 was begun, and is going to be finished" in finished.stderr
-    assert "then 2 confirmations" in finished.stderr
+    assert "The rotation to generation 2 was interrupted, and is going to be finished" in finished.stderr
+    assert "then 2 confirmations: inter g2, crl g2\n" in finished.stderr
     assert _kinds(wallet.confirmed()) == ["inter g2", "crl g2"]
     assert wallet.book["certificates"] != before["certificates"]
 

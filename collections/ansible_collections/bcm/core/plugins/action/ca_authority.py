@@ -2,20 +2,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has all that an authority is made of: root, intermediate, certificates and revocation lists."""
+"""Creates and renews root, intermediate, certificates and revocation lists."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, issued
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import (
     CERTIFICATES_ARGUMENT,
     ISSUANCE_ARGUMENT,
     CaAction,
-    reported,
-    told,
-    wanted,
+    certificate_requests,
+    certificate_results,
+    change_result,
 )
 
 
@@ -28,15 +28,14 @@ class ActionModule(CaAction):
     }
 
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        wants = wanted(params["certificates"])
-        outcome = authority.everything(
-            wants,
+        requests = certificate_requests(params["certificates"])
+        result = authority.ensure_all(
+            requests,
             generation=params["generation"],
             allow_new=params["allow_new_root"],
             direct=params["issuance"] == "direct",
         )
         return {
-            **told(outcome, authority),
-            **reported(outcome, authority, "roots", "trust", "crl"),
-            "certificates": [issued(outcome, item, authority.now, private=False) for item in wants],
+            **change_result(result, authority, "roots", "trust", "crl"),
+            "certificates": certificate_results(requests, result, authority, private=False),
         }

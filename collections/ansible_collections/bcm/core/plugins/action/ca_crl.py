@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has current revocation lists, and revokes."""
+"""Revokes certificates and renews the revocation lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.pki import REASONS
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, reported, told
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, change_result
 
 
 class ActionModule(CaAction):
@@ -28,14 +28,14 @@ class ActionModule(CaAction):
     }
 
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        outcome = authority.crl({_number(item["serial"]): item["reason"] for item in params["revoke"]})
-        return {**told(outcome, authority), **reported(outcome, authority, "crl")}
+        result = authority.ensure_lists({_parse_serial(item["serial"]): item["reason"] for item in params["revoke"]})
+        return change_result(result, authority, "crl")
 
 
-def _number(serial: str) -> int:
+def _parse_serial(serial: str) -> int:
     try:
         return int(serial.replace(":", ""), 16)
     except ValueError as error:
         raise BcmError(
-            f'"{serial}"', "is no serial", "write it in hexadecimal, as ca_info shows it", code="invalid_value"
+            f'"{serial}"', "is not a serial", "write it in hexadecimal, as ca_info shows it", code="invalid_value"
         ) from error

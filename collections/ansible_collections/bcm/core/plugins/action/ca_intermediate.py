@@ -2,22 +2,23 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has the intermediate of a data center, which signs its certificates."""
+"""Creates or renews the intermediate of a data center, which signs its certificates."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import INTERMEDIATE, Authority
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, reported, told
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.plan import INTERMEDIATE_DAYS
+from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, change_result
 
 
 class ActionModule(CaAction):
     OWN_SPEC = {
         "replace_lost": {"type": "bool", "default": False},
-        "days": {"type": "int", "default": INTERMEDIATE},
+        "days": {"type": "int", "default": INTERMEDIATE_DAYS},
     }
 
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        outcome = authority.intermediate(replace_lost=params["replace_lost"], days=params["days"])
-        return {**told(outcome, authority), **reported(outcome, authority, "intermediates")}
+        result = authority.ensure_intermediate(replace_lost=params["replace_lost"], days=params["days"])
+        return change_result(result, authority, "intermediates")

@@ -58,8 +58,8 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import key_of
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import read_private_key
 from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
@@ -69,11 +69,11 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             directory = Path(self.get_option("directory") or beside_inventory(variables or {}))
-            store = AuthorityFiles(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
-            keys = {name: key_of(store, name) for name in terms}
+            files = AuthorityFiles(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
+            keys = {name: read_private_key(files, name) for name in terms}
         except BcmError as error:
             raise AnsibleError(shown(str(error))) from error
         lost = [name for name, key in keys.items() if key is None]
         if lost and not (variables or {}).get("ansible_check_mode"):
-            raise AnsibleError(f"{store.private} has no key of certificate {', '.join(lost)}: run ca_authority first")
+            raise AnsibleError(f"{files.private} has no key of certificate {', '.join(lost)}: run ca_authority first")
         return [key or "" for key in keys.values()]

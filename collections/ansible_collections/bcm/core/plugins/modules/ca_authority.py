@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ca_authority
-short_description: Have an authority with all it is made of
+short_description: Create and renew root, intermediate, certificates and revocation lists
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -131,6 +131,12 @@ crl:
   description: The revocation lists of all that may sign, as PEM.
   returned: success
   type: str
+confirmations:
+  description: What the root key signs, in order, and a device asks to confirm. In check mode, what it would ask.
+  returned: success
+  type: list
+  elements: str
+  sample: ["root g1", "inter g1", "crl g1"]
 signed:
   description: What the root key signed, as the device shows it, one confirmation for each.
   returned: success

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ca_certificate
-short_description: Have certificates of servers and clients
+short_description: Issue and renew certificates of servers and clients
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -92,6 +92,12 @@ trust:
   description: The roots to trust, as PEM. After a rotation these are two for a while.
   returned: success
   type: str
+confirmations:
+  description: What the root key signs, in order, and a device asks to confirm. In check mode, what it would ask.
+  returned: success
+  type: list
+  elements: str
+  sample: ["leaf g1"]
 signed:
   description: What the root key signed, as the device shows it, one confirmation for each.
   returned: success

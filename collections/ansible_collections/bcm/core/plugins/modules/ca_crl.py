@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ca_crl
-short_description: Have current revocation lists of a data center
+short_description: Revoke certificates and renew the revocation lists of a data center
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -59,6 +59,12 @@ crl:
   description: The revocation lists of all roots and intermediates, as PEM.
   returned: success
   type: str
+confirmations:
+  description: What the root key signs, in order, and a device asks to confirm. In check mode, what it would ask.
+  returned: success
+  type: list
+  elements: str
+  sample: ["crl g1"]
 signed:
   description: What the root key signed, as the device shows it, one confirmation for each.
   returned: success

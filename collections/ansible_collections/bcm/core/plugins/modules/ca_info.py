@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ca_info
-short_description: Tell what the authority of a data center has issued
+short_description: Return what the authority of a data center has issued
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)

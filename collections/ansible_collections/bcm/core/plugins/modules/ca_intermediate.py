@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ca_intermediate
-short_description: Have the intermediate of a data center
+short_description: Create or renew the intermediate of a data center
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
@@ -81,6 +81,12 @@ intermediates:
     permitted:
       description: What it may certify.
       type: str
+confirmations:
+  description: What the root key signs, in order, and a device asks to confirm. In check mode, what it would ask.
+  returned: success
+  type: list
+  elements: str
+  sample: ["inter g1"]
 signed:
   description: What the root key signed, as the device shows it, one confirmation for each.
   returned: success

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules of the certificate authority share: options, where the root key is, results."""
+"""What the modules of the certificate authority share: options, the way to the root key, results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from ..module_utils._base import names
 from ..module_utils._base.errors import BcmError
 from ..module_utils._base.vault import PLAIN, Vault
 from ..module_utils._ca import pki, software
-from ..module_utils._ca.authority import Authority, Outcome, Want, report, want
+from ..module_utils._ca.authority import Authority, Result
 from ..module_utils._ca.authority_files import AuthorityFiles
+from ..module_utils._ca.report import authority_report, certificate_report
+from ..module_utils._ca.request import CertificateRequest, new_request
 from ..module_utils._ca.signer import OpenRootKeys, RootKeys
 from ._action import BcmAction
 from ._secrets import beside_inventory
@@ -57,10 +59,10 @@ ISSUANCE_ARGUMENT: dict[str, t.Any] = {
 
 
 class CaAction(BcmAction):
-    """An action on an authority: write `work`."""
+    """An action on an authority: implement `work`."""
 
     OWN_SPEC: t.ClassVar[dict[str, t.Any]] = {}
-    #: False for who reads what is public, and needs no password for that
+    #: False if it reads what is public only, which needs no password
     PRIVATE: t.ClassVar[bool] = True
 
     @classmethod
@@ -74,67 +76,73 @@ class CaAction(BcmAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or beside_inventory(task_vars))
         vault = of_run(params["vault_id"]) if self.PRIVATE else None
-        return self.work(authority(params, directory, self.check_mode, vault), params)
+        return self.work(open_authority(params, directory, self.check_mode, vault), params)
 
 
-def authority(
+def open_authority(
     params: t.Mapping[str, t.Any],
     directory: Path,
-    check: bool,
+    check_mode: bool,
     vault: Vault | None = PLAIN,
     say: t.Callable[[str], None] | None = None,
-    kept: Path | None = None,
+    session: Path | None = None,
 ) -> Authority:
-    """The authority that options say; ``say`` and ``kept`` as `Trezor` has them. Raises BcmError."""
+    """The authority that the options name. ``say`` and ``session`` as in `Trezor`. Raises BcmError."""
     chain = params["chain"]
     names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
     return Authority(
-        store=AuthorityFiles(directory, chain, vault=vault),
+        files=AuthorityFiles(directory, chain, vault=vault),
         scope=pki.parse_scope([params["domain"], *params["domains"]], params["subnets"]),
         provider=params["provider"],
-        opener=software.open_keys if params["provider"] == "software" else _device(params["device"], say, kept),
-        check=check,
+        open_keys=software.open_keys if params["provider"] == "software" else _device(params["device"], say, session),
+        check_mode=check_mode,
     )
 
 
-def wanted(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[Want]:
-    """Certificates of the option, checked. Raises BcmError."""
-    wants = [want(**item) for item in certificates]
-    names = [item.name for item in wants]
-    for name in names:
-        if names.count(name) > 1:
+def certificate_requests(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[CertificateRequest]:
+    """The option C(certificates), checked. Raises BcmError."""
+    requests = [new_request(**item) for item in certificates]
+    found = [request.name for request in requests]
+    for name in found:
+        if found.count(name) > 1:
             raise BcmError(
                 f"Certificate {name}",
-                f"is asked for {names.count(name)} times",
+                f"is asked for {found.count(name)} times",
                 "give each a name of its own",
                 code="invalid_value",
             )
-    return wants
+    return requests
 
 
-def _device(path: str | None, say: t.Callable[[str], None] | None, kept: Path | None) -> OpenRootKeys:
-    def opened(
+def _device(path: str | None, say: t.Callable[[str], None] | None, session: Path | None) -> OpenRootKeys:
+    def open_device(
         keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
     ) -> AbstractContextManager[RootKeys]:
-        # only who signs needs what it takes to talk to a device
+        # only signing needs the libraries that talk to a device
         from ..module_utils._ca.trezor import Trezor
 
-        return Trezor(path, first=first, say=say or Display().display, confirmations=confirmations, kept=kept)
+        return Trezor(path, first=first, say=say or Display().display, confirmations=confirmations, kept=session)
 
-    return opened
+    return open_device
 
 
-def told(outcome: Outcome, authority: Authority) -> dict[str, t.Any]:
-    """What every module returns that may change something."""
+def change_result(result: Result, authority: Authority, *parts: str) -> dict[str, t.Any]:
+    """What every module returns that may change something, and ``parts`` of the report on the authority."""
+    report = authority_report(result.database, authority.now)
+    sides = {"before": result.before, "after": result.after}
     return {
-        "changed": outcome.changed,
-        "signed": outcome.signed,
-        "diff": {side: "".join(f"{line}\n" for line in getattr(outcome, side) if line) for side in ("before", "after")},
-        "path": str(authority.store.public),
+        "changed": result.changed,
+        "confirmations": result.confirmations,
+        "signed": list(result.signed),
+        "diff": {side: "".join(f"{line}\n" for line in lines if line) for side, lines in sides.items()},
+        "path": str(authority.files.public),
+        **{part: report[part] for part in parts},
     }
 
 
-def reported(outcome: Outcome, authority: Authority, *keys: str) -> dict[str, t.Any]:
-    """Parts of the report on an authority."""
-    everything = report(outcome.book, authority.now)
-    return {key: everything[key] for key in keys}
+def certificate_results(
+    requests: t.Sequence[CertificateRequest], result: Result, authority: Authority, *, private: bool
+) -> list[dict[str, t.Any]]:
+    """The certificates of requests; ``private``: with their keys."""
+    keys = result.keys if private else None
+    return [certificate_report(request, result.database, authority.now, keys) for request in requests]

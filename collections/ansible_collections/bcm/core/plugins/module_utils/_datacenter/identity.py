@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .._base import names
 from .._base.disk import private, put, told
 from .._base.errors import BcmError
-from .._ca.authority_files import AuthorityFiles as Certificates
+from .._ca.authority_files import AuthorityFiles
 from .._lxd import lease
 from .._tor.services_file import Store as Onions
 
@@ -76,7 +76,7 @@ class Identity:
     def __init__(self, directory: Path, chain: str, title: str) -> None:
         self.path = directory / f"{chain}.identity"
         self.title = title
-        certificates = Certificates(directory, chain)
+        certificates = AuthorityFiles(directory, chain)
         #: what is kept -> its file
         self._files = {
             "secrets": directory / f"{chain}.json",

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Outcome, issued, report, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DOMAIN = "home-regtest.bcm"
@@ -38,29 +40,31 @@ class Lab:
         return replace(self, authority=replace(self.authority, now=self.authority.now + timedelta(**delta)))
 
     def bootstrap(self) -> Lab:
-        self.authority.root(None, allow_new=True)
-        self.authority.intermediate()
+        self.authority.ensure_root(None, allow_new=True)
+        self.authority.ensure_intermediate()
         return self
 
-    def issue(self, *wants: Any, **options: Any) -> Outcome:
-        return self.authority.certificates([self.want(item) for item in wants], **options)
+    def issue(self, *wants: Any, **options: Any) -> Result:
+        return self.authority.ensure_certificates([self.want(item) for item in wants], **options)
 
     @staticmethod
     def want(item: Any) -> Any:
-        return want(item, [f"{item}.{DOMAIN}", "10.1.2.3"], ["server", "client"]) if isinstance(item, str) else item
+        names = [f"{item}.{DOMAIN}", "10.1.2.3"]
+        return new_request(item, names, ["server", "client"]) if isinstance(item, str) else item
 
     def one(self, item: Any = "electrs", **options: Any) -> dict[str, Any]:
-        return issued(self.issue(item, **options), self.want(item), self.authority.now, private=True)
+        result = self.issue(item, **options)
+        return certificate_report(self.want(item), result.database, self.authority.now, result.keys)
 
     def report(self) -> dict[str, Any]:
-        return report(self.authority.book(), self.authority.now)
+        return authority_report(self.authority.read_database(), self.authority.now)
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.startswith(".")}
 
     def edit(self, change: Callable[[dict[str, Any]], object], *, seal: bool = False) -> None:
         """Change the public file by hand; ``seal``: as somebody who has the key of its seal."""
-        store = self.authority.store
+        store = self.authority.files
         content = json.loads(store.public.read_text())
         change(content)
         if seal:
@@ -70,7 +74,7 @@ class Lab:
 
     def lose(self, *names: str) -> None:
         """Take keys out of the private file."""
-        path = self.authority.store.private
+        path = self.authority.files.private
         content = json.loads(path.read_text())
         for name in names:
             del content["keys"][name]
@@ -114,8 +118,8 @@ def make(tmp_path: Path) -> Callable[..., Lab]:
     def made(domains: Sequence[str] = (DOMAIN,), subnets: Sequence[str] = ("10.1.2.0/24",), **options: Any) -> Lab:
         folder = tmp_path / "home/secrets"
         store = AuthorityFiles(folder, "regtest", patience=0.1)
-        found = {"provider": "software", "opener": software.open_keys, "now": NOW, **options}
-        return Lab(Authority(store=store, scope=pki.parse_scope(domains, subnets), **found), folder)
+        found = {"provider": "software", "open_keys": software.open_keys, "now": NOW, **options}
+        return Lab(Authority(files=store, scope=pki.parse_scope(domains, subnets), **found), folder)
 
     return made
 

@@ -27,8 +27,10 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.locks import held
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Outcome, again, issued, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request, renewal_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
 
@@ -77,43 +79,44 @@ def device() -> Device:
 @pytest.fixture
 def wallet(make: Callable[..., Lab], device: Device) -> Lab:
     """An authority whose root is on a device."""
-    return make(provider="trezor", opener=device.opener)
+    return make(provider="trezor", open_keys=device.opener)
 
 
 def _everything(lab: Lab) -> list[bool]:
-    done = [lab.authority.root(None, allow_new=True), lab.authority.intermediate(), lab.issue("electrs", "lxd")]
-    return [*(outcome.changed for outcome in done), lab.authority.crl({}).changed]
+    authority = lab.authority
+    done = [authority.ensure_root(None, allow_new=True), authority.ensure_intermediate(), lab.issue("electrs", "lxd")]
+    return [*(result.changed for result in done), authority.ensure_lists({}).changed]
 
 
 def test_nothing_is_done_twice_and_no_device_is_asked(wallet: Lab, device: Device) -> None:
     assert _everything(wallet) == [True] * 4
     assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["root g1", "inter g1", "crl g1"]
     before = wallet.files()
-    asleep = replace(wallet, authority=replace(wallet.authority, opener=_never))
+    asleep = replace(wallet, authority=replace(wallet.authority, open_keys=_never))
     assert _everything(asleep) == [False] * 4
     assert wallet.files() == before
 
 
 def test_check_mode_foretells_and_asks_no_device(make: Callable[..., Lab]) -> None:
-    lab = make(provider="trezor", opener=_never, check=True)
+    lab = make(provider="trezor", open_keys=_never, check_mode=True)
     assert _everything(lab) == [True] * 4
     assert not lab.folder.exists()
 
 
 def test_a_device_is_told_what_comes(wallet: Lab, device: Device) -> None:
-    assert wallet.authority.root(None, allow_new=True).signed == device.shown
-    assert wallet.authority.root(2, allow_new=True).signed == device.shown[1:]
+    assert wallet.authority.ensure_root(None, allow_new=True).signed == device.shown
+    assert wallet.authority.ensure_root(2, allow_new=True).signed == device.shown[1:]
     assert device.sessions == [(True, 1), (False, 2)]
     assert all(len(shown) <= 21 for shown in device.shown)
 
 
 def test_a_mistyped_passphrase_begins_no_generation(wallet: Lab, device: Device) -> None:
-    wallet.authority.root(None, allow_new=True)
+    wallet.authority.ensure_root(None, allow_new=True)
     device.keys = {1: pki.new_key()}
     device.shown.clear()
     for late in (wallet, wallet.later(days=3651)):
         with pytest.raises(BcmError, match="^The device has another key than root g1"):
-            late.authority.root(2, allow_new=True)
+            late.authority.ensure_root(2, allow_new=True)
     assert device.shown == []
 
 
@@ -128,46 +131,46 @@ def test_what_was_confirmed_before_a_cancel_counts(wallet: Lab, device: Device) 
 
 
 def test_another_device_signs_nothing(wallet: Lab, device: Device) -> None:
-    wallet.authority.root(None, allow_new=True)
+    wallet.authority.ensure_root(None, allow_new=True)
     before = wallet.files()
     device.keys = {1: pki.new_key()}
     device.shown.clear()
     with pytest.raises(BcmError, match=f"^The device has another key than root g1 of {DOMAIN}: "):
-        wallet.authority.intermediate()
+        wallet.authority.ensure_intermediate()
     assert device.shown == []
     assert wallet.files() == before
 
 
 def test_all_in_one_session(wallet: Lab, device: Device) -> None:
     wants = [wallet.want("electrs"), wallet.want("hello")]
-    done = wallet.authority.everything(wants, allow_new=True)
+    done = wallet.authority.ensure_all(wants, allow_new=True)
     assert [text.split()[0] for text in done.signed] == ["root", "inter", "crl"]
     assert device.sessions == [(True, 3)]
     report = wallet.report()
     assert [item["name"] for item in report["certificates"]] == ["electrs", "hello"]
-    leaf = issued(done, wants[0], wallet.authority.now, private=True)
+    leaf = certificate_report(wants[0], done.database, wallet.authority.now, done.keys)
     assert wallet.verify(leaf["chain"], report["trust"], report["crl"]) == "OK"
-    assert not wallet.authority.everything(wants).changed
+    assert not wallet.authority.ensure_all(wants).changed
     assert device.sessions == [(True, 3)]
 
 
 def test_check_mode_foretells_all_of_it(make: Callable[..., Lab], wallet: Lab) -> None:
     wants = [wallet.want("electrs")]
-    foretold = replace(wallet.authority, check=True).everything(wants, allow_new=True)
-    assert (foretold.signed, foretold.book.roots) == ([], [])
+    dry_run = replace(wallet.authority, check_mode=True).ensure_all(wants, allow_new=True)
+    assert (list(dry_run.signed), dry_run.database.roots) == ([], [])
     assert not wallet.folder.exists()
-    done = wallet.authority.everything(wants, allow_new=True)
-    assert (foretold.before, foretold.after) == (done.before, done.after)
-    foretold = replace(wallet.authority, check=True).everything(wants, generation=2, allow_new=True)
-    done = wallet.authority.everything(wants, generation=2, allow_new=True)
-    assert (foretold.before, foretold.after) == (done.before, done.after)
+    done = wallet.authority.ensure_all(wants, allow_new=True)
+    assert (dry_run.before, dry_run.after) == (done.before, done.after)
+    dry_run = replace(wallet.authority, check_mode=True).ensure_all(wants, generation=2, allow_new=True)
+    done = wallet.authority.ensure_all(wants, generation=2, allow_new=True)
+    assert (dry_run.before, dry_run.after) == (done.before, done.after)
     assert [text.split()[0] for text in done.signed] == ["root", "cross", "inter", "crl"]
 
 
 def test_direct_issuance(wallet: Lab, device: Device) -> None:
-    wallet.authority.root(None, allow_new=True)
+    wallet.authority.ensure_root(None, allow_new=True)
     one = wallet.one(direct=True)
-    wallet.authority.crl({})
+    wallet.authority.ensure_lists({})
     told = wallet.report()
     assert one["chain"] == one["certificate"]
     assert wallet.verify(one["chain"], told["trust"], told["crl"]) == "OK"
@@ -200,47 +203,103 @@ def test_what_is_good_is_made_anew_if_asked_for(lab: Lab) -> None:
     lab.bootstrap()
     here = replace(lab.want("here"), pkcs12=True)
     lab.issue(here, replace(lab.want("there"), usage=("client",)))
-    book = lab.authority.book()
+    book = lab.authority.read_database()
     before = book.leaves
-    vault = lab.authority.store.keys()
-    del vault[pki.key_id(before["there"].certificate.public_key())]
-    wants = [again(name, book, vault) for name in before]
+    vault = lab.authority.files.keys()
+    del vault[before["there"].certificate.key]
+    wants = [renewal_request(name, book, vault) for name in before]
     assert wants[0] == here
     assert lab.issue(*wants).changed is False
-    done = lab.issue(*(replace(item, anew=True) for item in wants))
+    done = lab.issue(*(replace(item, renew=True) for item in wants))
     assert [line.rpartition("(")[2] for line in done.after] == ["asked for)", "here: PKCS#12", "asked for)"]
-    renewed = lab.authority.book()
+    renewed = lab.authority.read_database()
     after = renewed.leaves
     same = {
-        name: pki.key_id(leaf.certificate.public_key()) == pki.key_id(after[name].certificate.public_key())
+        name: leaf.certificate.key == after[name].certificate.key
         for name, leaf in before.items()
     }
     assert same == {"here": False, "there": True}
-    assert all(leaf.certificate.serial_number != after[name].certificate.serial_number for name, leaf in before.items())
-    assert [again(name, renewed, vault).usage for name in after] == [item.usage for item in wants]
+    assert all(leaf.certificate.serial != after[name].certificate.serial for name, leaf in before.items())
+    assert [renewal_request(name, renewed, vault).usage for name in after] == [item.usage for item in wants]
 
 
-def test_signatures_are_foretold(wallet: Lab, device: Device) -> None:
-    foretold = replace(wallet, authority=replace(wallet.authority, check=True))
-    expected = [foretold.authority.root(None, allow_new=True).signatures, foretold.authority.intermediate().signatures]
-    assert [*expected, foretold.authority.crl({}).signatures] == [1, 1, 1]
+def test_check_mode_says_what_is_going_to_be_signed(wallet: Lab, device: Device) -> None:
+    check = replace(wallet, authority=replace(wallet.authority, check_mode=True))
+    results = [
+        check.authority.ensure_root(None, allow_new=True),
+        check.authority.ensure_intermediate(),
+        check.authority.ensure_lists({}),
+    ]
+    assert [result.confirmations for result in results] == [["root g1"], ["inter g1"], ["crl g1"]]
     _everything(wallet)
-    assert len(device.shown) == 3
-    assert foretold.authority.root(2, allow_new=True).signatures == 2
-    assert foretold.issue("a", "b", direct=True).signatures == 2
-    assert foretold.issue("a", "b").signatures == 0
+    assert [text.rsplit(" ", 1)[0] for text in device.shown] == ["root g1", "inter g1", "crl g1"]
+    assert check.authority.ensure_root(2, allow_new=True).confirmations == ["root g2", "cross g1"]
+    assert check.issue("a", "b", direct=True).confirmations == ["leaf g1", "leaf g1"]
+    assert check.issue("a", "b").confirmations == []
+
+
+#: what has happened to an authority -> what is asked for next
+DRY_RUNS: dict[str, tuple[Callable[[Lab], object], dict[str, Any]]] = {
+    "nothing": (lambda lab: None, {"allow_new": True}),
+    "nothing, direct": (lambda lab: None, {"allow_new": True, "direct": True}),
+    "all of it": (lambda lab: _of_electrs(lab, allow_new=True), {}),
+    "a root": (lambda lab: lab.authority.ensure_root(None, allow_new=True), {}),
+    "rotated": (lambda lab: _of_electrs(lab, allow_new=True), {"generation": 2, "allow_new": True}),
+    "rotated, direct": (
+        lambda lab: _of_electrs(lab, allow_new=True, direct=True),
+        {"generation": 2, "allow_new": True, "direct": True},
+    ),
+    "compromised": (
+        lambda lab: _of_electrs(lab, allow_new=True),
+        {"generation": 2, "allow_new": True, "compromised": True},
+    ),
+    "a lost key": (lambda lab: _lose_intermediate(lab), {"replace_lost": True}),
+    "a lost file": (
+        lambda lab: (_of_electrs(lab, allow_new=True), lab.authority.files.private.unlink()),
+        {"replace_lost": True},
+    ),
+    "direct from now on": (lambda lab: _of_electrs(lab, allow_new=True), {"direct": True}),
+}
+
+
+def _lose_intermediate(lab: Lab) -> None:
+    _of_electrs(lab, allow_new=True)
+    lab.lose(lab.authority.read_database().intermediates[0].key)
+
+
+@pytest.mark.parametrize("days", [0, 25, 70, 95])
+@pytest.mark.parametrize("what", DRY_RUNS)
+def test_dry_run_says_what_is_done_and_signed(wallet: Lab, device: Device, what: str, days: int) -> None:
+    """In check mode there is no device, and what is said is what is done."""
+    prepare, options = DRY_RUNS[what]
+    prepare(wallet)
+    device.shown.clear()
+    device.sessions.clear()
+    now = wallet.later(days=days)
+    before = now.files() if now.folder.exists() else {}
+    check = replace(now, authority=replace(now.authority, check_mode=True, open_keys=_never))
+    phone = replace(new_request("phone", [], ["client"]), by_root=True)
+    wants = [now.want("electrs"), replace(now.want("nas"), pkcs12=True), phone]
+    dry_run = check.authority.ensure_all(wants, **options)
+    assert (now.files() if now.folder.exists() else {}) == before
+    done = now.authority.ensure_all(wants, **options)
+    assert (dry_run.before, dry_run.after, dry_run.confirmations) == (done.before, done.after, done.confirmations)
+    assert [text.rsplit(" ", 1)[0] for text in device.shown] == dry_run.confirmations
+    assert [confirmations for _first, confirmations in device.sessions] == [len(dry_run.confirmations)]
+    options = {**options, "replace_lost": False}
+    assert not now.authority.ensure_all(wants, **options).changed
 
 
 def test_a_new_intermediate_leaves_leaves_alone(lab: Lab) -> None:
     lab.bootstrap()
     later = lab.later(days=59)
     later.issue("electrs")
-    assert not later.authority.intermediate().changed
+    assert not later.authority.ensure_intermediate().changed
     now = lab.later(days=61)
-    assert now.authority.intermediate().changed
+    assert now.authority.ensure_intermediate().changed
     assert not now.issue("electrs").changed
     one = now.one()
-    assert now.authority.crl({}).changed
+    assert now.authority.ensure_lists({}).changed
     told = now.report()
     assert now.verify(one["chain"], told["trust"], told["crl"]) == "OK"
     fresh = now.one("lxd")
@@ -250,27 +309,27 @@ def test_a_new_intermediate_leaves_leaves_alone(lab: Lab) -> None:
 def test_an_expired_certificate_is_in_one_more_list(lab: Lab) -> None:
     """RFC 5280, 3.3: in one that was made after its end, and until then in all."""
     lab.bootstrap()
-    short = want("short", [], ["client"])
+    short = new_request("short", [], ["client"])
     serial = int(lab.one(short, days=3)["serial"], 16)
-    lab.issue(want("good", [], ["client"]), days=3)
+    lab.issue(new_request("good", [], ["client"]), days=3)
 
     def listed(now: Lab, **revoke: Any) -> tuple[bool, bool]:
-        changed = now.authority.crl(revoke.get("serials", {})).changed
-        crl = now.authority.book().intermediates[0].crl
+        changed = now.authority.ensure_lists(revoke.get("serials", {})).changed
+        crl = now.authority.read_database().intermediates[0].crl
         assert crl is not None
         return changed, crl.get_revoked_certificate_by_serial_number(serial) is not None
 
     assert listed(lab, serials={serial: "superseded"}) == (True, True)
     # something else is issued, and revoked, before its end: that list does not count
     day = lab.later(days=2)
-    other = int(day.one(want("other", [], ["client"]))["serial"], 16)
+    other = int(day.one(new_request("other", [], ["client"]))["serial"], 16)
     assert listed(day, serials={other: "superseded"}) == (True, True)
     assert listed(lab.later(days=4)) == (False, True)
     assert listed(lab.later(days=24)) == (True, True)  # regularly, and after its end
-    assert serial not in lab.later(days=24).authority.book().serials
+    assert serial not in lab.later(days=24).authority.read_database().serials
     assert listed(lab.later(days=25)) == (False, True)
     assert listed(lab.later(days=45)) == (True, False)
-    assert all(item.name != "good" for item in lab.later(days=45).authority.book().serials.values())
+    assert all(item.name != "good" for item in lab.later(days=45).authority.read_database().serials.values())
 
 
 def test_what_no_list_can_hold_any_more_is_forgotten(lab: Lab) -> None:
@@ -278,18 +337,18 @@ def test_what_no_list_can_hold_any_more_is_forgotten(lab: Lab) -> None:
     lab.bootstrap()
     last = lab.later(days=60)
     serial = int(last.one("electrs")["serial"], 16)
-    last.authority.crl({serial: "superseded"})
-    assert serial in last.authority.book().serials
+    last.authority.ensure_lists({serial: "superseded"})
+    assert serial in last.authority.read_database().serials
     late = lab.later(days=91)
     late.bootstrap()
-    assert serial not in late.authority.book().serials
+    assert serial not in late.authority.read_database().serials
 
 
 def test_lists_are_renewed(lab: Lab) -> None:
-    lab.bootstrap().authority.crl({})
-    assert not lab.later(days=19).authority.crl({}).changed
-    assert [line.split(":")[0][:7] for line in lab.later(days=21).authority.crl({}).after] == ["list of"]
-    assert len(lab.later(days=61).authority.crl({}).after) == 2
+    lab.bootstrap().authority.ensure_lists({})
+    assert not lab.later(days=19).authority.ensure_lists({}).changed
+    assert [line.split(":")[0][:7] for line in lab.later(days=21).authority.ensure_lists({}).after] == ["list of"]
+    assert len(lab.later(days=61).authority.ensure_lists({}).after) == 2
 
 
 def test_a_clock_that_goes_back(lab: Lab) -> None:
@@ -297,7 +356,7 @@ def test_a_clock_that_goes_back(lab: Lab) -> None:
     with pytest.raises(BcmError, match=r"^The clock is wrong: it says 2026-05-30 12:00 UTC, .* written at 2026-06-01"):
         lab.later(days=-2).issue("electrs")
     with pytest.raises(BcmError, match="^The clock is wrong, it says 1970-01-31"):
-        replace(lab.authority, now=lab.authority.now - timedelta(days=20575)).crl({})
+        replace(lab.authority, now=lab.authority.now - timedelta(days=20575)).ensure_lists({})
 
 
 def test_an_expired_root(lab: Lab) -> None:
@@ -306,16 +365,16 @@ def test_an_expired_root(lab: Lab) -> None:
     late = lab.later(days=3651)
     before = lab.files()
     for work in (
-        lambda: late.authority.root(None, allow_new=False),
-        late.authority.intermediate,
+        lambda: late.authority.ensure_root(None, allow_new=False),
+        late.authority.ensure_intermediate,
         lambda: late.issue("electrs"),
-        lambda: late.authority.crl({}),
+        lambda: late.authority.ensure_lists({}),
     ):
         with pytest.raises(BcmError, match=r"^Root g1 of .* has expired on 2036-05-29, today is 2036-05-30: set the "):
             work()
     assert lab.files() == before
-    assert late.authority.root(2, allow_new=True).changed
-    late.authority.intermediate()
+    assert late.authority.ensure_root(2, allow_new=True).changed
+    late.authority.ensure_intermediate()
     told = late.report()
     assert late.verify(late.one()["chain"], told["trust"]) == "OK"
 
@@ -326,15 +385,15 @@ def test_an_expired_root(lab: Lab) -> None:
 def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: Device) -> None:
     wallet.bootstrap()
     old = wallet.one()
-    wallet.authority.crl({})
+    wallet.authority.ensure_lists({})
     old_trust = wallet.report()["trust"]
     device.shown.clear()
     now = wallet.later(days=5)
-    assert now.authority.root(2, allow_new=True).changed
-    assert not now.authority.root(2, allow_new=False).changed
-    assert now.authority.intermediate().changed
+    assert now.authority.ensure_root(2, allow_new=True).changed
+    assert not now.authority.ensure_root(2, allow_new=False).changed
+    assert now.authority.ensure_intermediate().changed
     assert now.issue("electrs").after[0].endswith("(another issuer)")
-    now.authority.crl({})
+    now.authority.ensure_lists({})
     assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["root g2", "cross g1", "inter g2", "crl g2"]
     new, told = now.one(), now.report()
     new_trust = told["roots"][1]["certificate"]
@@ -344,10 +403,10 @@ def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: D
     assert now.verify(old["chain"], told["trust"], told["crl"]) == "OK"
     # once nothing rests on the old root any more, it is not trusted, and signs no more lists
     late = wallet.later(days=100)
-    late.authority.intermediate()
+    late.authority.ensure_intermediate()
     device.shown.clear()
     late.issue("electrs")
-    late.authority.crl({})
+    late.authority.ensure_lists({})
     assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["crl g2"]
     assert late.report()["trust"] == new_trust
     assert late.verify(late.one()["chain"], new_trust, late.report()["crl"]) == "OK"
@@ -375,8 +434,8 @@ def test_rotations_within_the_time_of_a_bridge_keep_who_trusts_any_root(lab: Lab
         assert now.verify(now.one()["chain"], root, told["crl"]) == "OK"
 
 
-def _of_electrs(lab: Lab, **options: Any) -> Outcome:
-    return lab.authority.everything([lab.want("electrs")], **options)
+def _of_electrs(lab: Lab, **options: Any) -> Result:
+    return lab.authority.ensure_all([lab.want("electrs")], **options)
 
 
 def test_after_a_compromise_nothing_rests_on_the_roots_before(wallet: Lab, device: Device) -> None:
@@ -385,9 +444,9 @@ def test_after_a_compromise_nothing_rests_on_the_roots_before(wallet: Lab, devic
     old = wallet.report()
     device.shown.clear()
     options: dict[str, Any] = {"generation": 3, "allow_new": True, "compromised": True}
-    foretold = _of_electrs(replace(wallet, authority=replace(wallet.authority, check=True)), **options)
+    dry_run = _of_electrs(replace(wallet, authority=replace(wallet.authority, check_mode=True)), **options)
     done = _of_electrs(wallet, **options)
-    assert (foretold.after, foretold.signatures) == (done.after, 3)
+    assert (dry_run.after, dry_run.confirmations) == (done.after, ["root g3", "inter g3", "crl g3"])
     assert [line.rsplit(" ", 1)[0] for line in device.shown] == ["root g3", "inter g3", "crl g3"]
     told = wallet.report()
     assert [root["trusted"] for root in told["roots"]] == [False, False, True]
@@ -405,12 +464,12 @@ def test_after_a_compromise_nothing_rests_on_the_roots_before(wallet: Lab, devic
 def test_a_new_root_needs_consent(lab: Lab) -> None:
     consent = f"^A new root of {DOMAIN} needs your consent, it has none yet: type `bcm ca init`, or set allow_new_root"
     with pytest.raises(BcmError, match=consent):
-        lab.authority.root(None, allow_new=False)
+        lab.authority.ensure_root(None, allow_new=False)
     lab.bootstrap()
     with pytest.raises(BcmError, match="needs your consent, generation 2 would follow 1: type `bcm ca rotate`, or set"):
-        lab.authority.root(2, allow_new=False)
+        lab.authority.ensure_root(2, allow_new=False)
     with pytest.raises(BcmError, match=r"^Generation 4 of the root of .* cannot follow 1: write 2"):
-        lab.authority.root(4, allow_new=True)
+        lab.authority.ensure_root(4, allow_new=True)
 
 
 # -- revocation -------------------------------------------------------------------------------------------------------
@@ -419,13 +478,13 @@ def test_a_new_root_needs_consent(lab: Lab) -> None:
 def test_what_is_revoked_is_refused_and_issued_again(lab: Lab) -> None:
     lab.bootstrap()
     one, other = lab.one(), lab.one("lxd")
-    lab.authority.crl({})
+    lab.authority.ensure_lists({})
     serial = {int(one["serial"], 16): "key_compromise"}
-    outcome = lab.authority.crl(serial)
+    outcome = lab.authority.ensure_lists(serial)
     assert outcome.before[0] == f"electrs {one['serial']}: good"
     assert outcome.after[0] == f"electrs {one['serial']}: revoked, key_compromise"
-    assert not lab.authority.crl(serial).changed
-    assert not lab.authority.crl({}).changed
+    assert not lab.authority.ensure_lists(serial).changed
+    assert not lab.authority.ensure_lists({}).changed
     told = lab.report()
     assert "certificate revoked" in lab.verify(one["chain"], told["trust"], told["crl"])
     assert lab.verify(other["chain"], told["trust"], told["crl"]) == "OK"
@@ -438,7 +497,7 @@ def test_what_is_revoked_is_refused_and_issued_again(lab: Lab) -> None:
 def test_an_unknown_serial(lab: Lab) -> None:
     lab.bootstrap()
     with pytest.raises(BcmError, match=f"^No certificate with serial 2a was issued for {DOMAIN}, or it has expired: "):
-        lab.authority.crl({42: "unspecified"})
+        lab.authority.ensure_lists({42: "unspecified"})
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -449,9 +508,9 @@ def test_outside_of_what_may_be_certified(lab: Lab) -> None:
     before = lab.files()
     for names in (["www.example.org"], ["10.9.9.9"], ["fd00::1"], [f"not{DOMAIN}"]):
         with pytest.raises(BcmError, match=rf'^"{names[0]}" of certificate x is outside of what .*10.1.2.0/24\)'):
-            lab.issue("electrs", want("x", names, ["server"]))
+            lab.issue("electrs", new_request("x", names, ["server"]))
     with pytest.raises(BcmError, match=r'^"wallet.example.org" of certificate x is outside'):
-        lab.issue(want("x", [], ["client"], common_name="wallet.example.org"))
+        lab.issue(new_request("x", [], ["client"], common_name="wallet.example.org"))
     assert lab.files() == before
 
 
@@ -460,43 +519,43 @@ def test_a_wider_scope_makes_a_new_intermediate(lab: Lab) -> None:
     lab.issue("electrs")
     scope = pki.parse_scope([DOMAIN, "localhost"], ["10.1.2.0/24"])
     wider = replace(lab, authority=replace(lab.authority, scope=scope))
-    assert wider.authority.intermediate().changed
-    assert not wider.authority.intermediate().changed
+    assert wider.authority.ensure_intermediate().changed
+    assert not wider.authority.ensure_intermediate().changed
     assert not wider.issue("electrs").changed
-    one = wider.one(want("x", ["localhost"], ["server"]))
+    one = wider.one(new_request("x", ["localhost"], ["server"]))
     assert wider.verify(one["chain"], wider.report()["trust"]) == "OK"
     # and back again: the first one is still good
-    assert not lab.authority.intermediate().changed
+    assert not lab.authority.ensure_intermediate().changed
     first, _second = lab.report()["intermediates"]
     assert first["certificate"] in lab.one("lxd")["chain"]
 
 
 def test_check_mode_foretells_a_wider_scope(lab: Lab) -> None:
     lab.bootstrap()
-    wider = replace(lab.authority, scope=pki.parse_scope([DOMAIN, "localhost"], []), check=True)
-    assert wider.intermediate().changed
-    assert wider.certificates([want("x", ["localhost"], ["server"])]).changed
+    wider = replace(lab.authority, scope=pki.parse_scope([DOMAIN, "localhost"], []), check_mode=True)
+    assert wider.ensure_intermediate().changed
+    assert wider.ensure_certificates([new_request("x", ["localhost"], ["server"])]).changed
 
 
 @pytest.mark.parametrize("names", [["electrs home"], ["-x"], ["a..b"], ["ä.bcm"], [""]])
 def test_names_that_are_none(names: list[str]) -> None:
     with pytest.raises(BcmError, match="^.* of certificate x is neither a host name nor an address: correct it$"):
-        want("x", names, ["server"])
+        new_request("x", names, ["server"])
 
 
-def test_wants_that_cannot_be() -> None:
+def test_invalid_requests_are_refused() -> None:
     with pytest.raises(BcmError, match="^Certificate x is for a server, but has no names"):
-        want("x", [], ["server"])
+        new_request("x", [], ["server"])
     with pytest.raises(BcmError, match="^Certificate x cannot be had as PKCS#12"):
-        want("x", [], ["client"], csr="...", pkcs12=True)
+        new_request("x", [], ["client"], csr="...", pkcs12=True)
     with pytest.raises(BcmError, match='^Certificate x cannot be called "y+": 64'):
-        want("x", [], ["client"], common_name="y" * 65)
+        new_request("x", [], ["client"], common_name="y" * 65)
 
 
 def test_nothing_to_sign_with(lab: Lab) -> None:
     with pytest.raises(BcmError, match=f"^There is no root of {DOMAIN} yet: make it first, with ca_root$"):
         lab.issue("electrs")
-    lab.authority.root(None, allow_new=True)
+    lab.authority.ensure_root(None, allow_new=True)
     with pytest.raises(BcmError, match=f"^The intermediate of {DOMAIN} is not there, or has expired: run ca_interm"):
         lab.issue("electrs")
 
@@ -504,16 +563,16 @@ def test_nothing_to_sign_with(lab: Lab) -> None:
 def test_a_lost_key_of_the_intermediate(wallet: Lab) -> None:
     wallet.bootstrap()
     wallet.issue("electrs")
-    wallet.authority.crl({})
-    wallet.lose(wallet.authority.book().intermediates[0].key)
+    wallet.authority.ensure_lists({})
+    wallet.lose(wallet.authority.read_database().intermediates[0].key)
     with pytest.raises(BcmError, match=r"^The key of .* is not in .*regtest.keys.json: .* or set replace_lost"):
-        wallet.authority.intermediate()
+        wallet.authority.ensure_intermediate()
     with pytest.raises(BcmError, match=r"^The intermediate of .* has no key in .*: run ca_intermediate first"):
         wallet.issue("lxd")
-    assert wallet.authority.intermediate(replace_lost=True).changed
-    assert not wallet.authority.intermediate(replace_lost=True).changed
+    assert wallet.authority.ensure_intermediate(replace_lost=True).changed
+    assert not wallet.authority.ensure_intermediate(replace_lost=True).changed
     assert wallet.issue("electrs").after[0].endswith("(another issuer)")
-    assert wallet.authority.crl({}).changed
+    assert wallet.authority.ensure_lists({}).changed
     told = wallet.report()
     assert [row["revoked"] for row in told["intermediates"]] == [True, False]
     assert wallet.verify(wallet.one()["chain"], told["trust"], told["crl"]) == "OK"
@@ -523,21 +582,22 @@ def test_a_lost_key_of_the_intermediate(wallet: Lab) -> None:
 def test_lost_private_file(wallet: Lab) -> None:
     """Nothing tells whether the public file is the newest; somebody has to say that it is."""
     _everything(wallet)
-    wallet.authority.store.private.unlink()
-    for work in (wallet.authority.intermediate, lambda: wallet.authority.crl({}), lambda: wallet.issue(direct=True)):
+    wallet.authority.files.private.unlink()
+    authority = wallet.authority
+    for work in (authority.ensure_intermediate, lambda: authority.ensure_lists({}), lambda: wallet.issue(direct=True)):
         with pytest.raises(BcmError, match=r"regtest.keys.json is not there, .* set replace_lost .*--replace-lost"):
             work()
-    assert wallet.authority.intermediate(replace_lost=True).changed
+    assert wallet.authority.ensure_intermediate(replace_lost=True).changed
     assert [row["revoked"] for row in wallet.report()["intermediates"]] == [True, False]
     wallet.edit(lambda content: content.update(written=f"{NOW.isoformat()}Z"))
     with pytest.raises(BcmError, match="its seal is broken"):
-        wallet.authority.book()
+        wallet.authority.read_database()
 
 
 def test_lost_private_file_of_an_authority_without_an_intermediate(wallet: Lab) -> None:
-    everything = partial(wallet.authority.everything, [], allow_new=True, direct=True)
+    everything = partial(wallet.authority.ensure_all, [], allow_new=True, direct=True)
     everything()
-    wallet.authority.store.private.unlink()
+    wallet.authority.files.private.unlink()
     assert everything(replace_lost=True).changed
     assert not everything(replace_lost=True).changed
     assert not everything().changed
@@ -574,13 +634,14 @@ def _edits() -> dict[str, Callable[[dict[str, Any]], object]]:
 @pytest.mark.parametrize("edit", _edits())
 def test_edited_public_file_is_refused(lab: Lab, edit: str) -> None:
     _everything(lab)
-    leaf = lab.authority.book().leaves["electrs"].certificate
-    lab.authority.crl({leaf.serial_number: "key_compromise"})
+    leaf = lab.authority.read_database().leaves["electrs"].certificate
+    lab.authority.ensure_lists({leaf.serial: "key_compromise"})
     lab.edit(_edits()[edit])
     before = lab.files()
-    without_vault = replace(lab.authority, store=AuthorityFiles(lab.folder, "regtest", vault=None))
-    for work in (lab.authority.intermediate, lambda: lab.issue("electrs"), lambda: lab.authority.crl({}),
-                 lambda: lab.authority.root(None, allow_new=True), without_vault.book):  # fmt: skip
+    without_vault = replace(lab.authority, files=AuthorityFiles(lab.folder, "regtest", vault=None))
+    authority = lab.authority
+    for work in (authority.ensure_intermediate, lambda: lab.issue("electrs"), lambda: authority.ensure_lists({}),
+                 lambda: authority.ensure_root(None, allow_new=True), without_vault.read_database):  # fmt: skip
         with pytest.raises(BcmError, match=r"^.*regtest.pki.json was changed by something other than bcm, its seal is"):
             work()
     assert lab.files() == before
@@ -588,28 +649,28 @@ def test_edited_public_file_is_refused(lab: Lab, edit: str) -> None:
 
 def test_another_seal_is_noticed_by_who_has_the_private_file(lab: Lab) -> None:
     lab.bootstrap()
-    private = lab.authority.store.private.read_text()
-    lab.authority.store.private.write_text(json.dumps({**json.loads(private), "seal": "11" * 32}))
+    private = lab.authority.files.private.read_text()
+    lab.authority.files.private.write_text(json.dumps({**json.loads(private), "seal": "11" * 32}))
     lab.edit(lambda content: content["serials"].clear(), seal=True)
-    lab.authority.store.private.write_text(private)
+    lab.authority.files.private.write_text(private)
     with pytest.raises(BcmError, match="its seal is broken"):
-        lab.authority.book()
+        lab.authority.read_database()
 
 
 def test_older_public_file_is_refused(lab: Lab) -> None:
     _everything(lab)
-    older = lab.authority.store.public.read_bytes()
-    leaf = lab.authority.book().leaves["electrs"].certificate
-    lab.authority.crl({leaf.serial_number: "key_compromise"})
-    lab.authority.store.public.write_bytes(older)
+    older = lab.authority.files.public.read_bytes()
+    leaf = lab.authority.read_database().leaves["electrs"].certificate
+    lab.authority.ensure_lists({leaf.serial: "key_compromise"})
+    lab.authority.files.public.write_bytes(older)
     with pytest.raises(BcmError, match=r"pki.json is older than regtest.keys.json, .*, which begins generation 2$"):
-        lab.authority.crl({})
+        lab.authority.ensure_lists({})
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_killed_while_writing_is_no_fault(lab: Lab, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Private file, public file, private file: whatever was written last, the next run goes on."""
-    for work in (lambda: lab.authority.root(None, allow_new=True), lab.authority.intermediate):
+    for work in (lambda: lab.authority.ensure_root(None, allow_new=True), lab.authority.ensure_intermediate):
         calls, rename = iter(range(1, 9)), os.replace
 
         def killed(*names: Any, calls: Any = calls, rename: Any = rename) -> None:
@@ -627,29 +688,30 @@ def test_killed_while_writing_is_no_fault(lab: Lab, monkeypatch: pytest.MonkeyPa
 
 def test_lost_public_file_begins_the_next_generation(lab: Lab) -> None:
     _everything(lab)
-    leaf = lab.authority.book().leaves["electrs"].certificate
-    crl = lab.authority.crl({leaf.serial_number: "key_compromise"}).book.intermediates[0].crl
+    leaf = lab.authority.read_database().leaves["electrs"].certificate
+    crl = lab.authority.ensure_lists({leaf.serial: "key_compromise"}).database.intermediates[0].crl
     assert crl is not None
-    kept = lab.authority.store.private.read_bytes()
-    lab.authority.store.public.unlink()
+    kept = lab.authority.files.private.read_bytes()
+    lab.authority.files.public.unlink()
     for generation in (None, 1, 3):
         fault = "is lost, and with it what was revoked" if generation is None else "cannot follow 1: write 2"
         with pytest.raises(BcmError, match=fault):
-            lab.authority.everything([], generation=generation, allow_new=True)
-        assert lab.authority.store.private.read_bytes() == kept
-    made = lab.authority.everything([], generation=2, allow_new=True).book
+            lab.authority.ensure_all([], generation=generation, allow_new=True)
+        assert lab.authority.files.private.read_bytes() == kept
+    made = lab.authority.ensure_all([], generation=2, allow_new=True).database
     assert made.root and (made.root.index, made.root.cross) == (2, None)
     lists = [item.crl for item in (made.root, *made.intermediates) if item.crl]
     assert all(pki.crl_number(item) > pki.crl_number(crl) - 3 for item in lists)
     assert (lab.folder / "regtest.keys.g1.json").read_bytes() == kept
     assert stat.S_IMODE((lab.folder / "regtest.keys.g1.json").stat().st_mode) == 0o600
     later = lab.later(days=1)
-    leaf = later.issue("electrs").book.leaves["electrs"].certificate
-    number = pki.crl_number(later.authority.crl({leaf.serial_number: "superseded"}).book.intermediates[0].crl)
+    leaf = later.issue("electrs").database.leaves["electrs"].certificate
+    revoked = later.authority.ensure_lists({leaf.serial: "superseded"}).database
+    number = pki.crl_number(revoked.intermediates[0].crl)
     assert number > pki.crl_number(crl)
     # once more, and the number is that of the generation that was lost last
-    lab.authority.store.public.unlink()
-    assert lab.authority.store.lost_generation() == 2
+    lab.authority.files.public.unlink()
+    assert lab.authority.files.lost_generation() == 2
 
 
 @pytest.mark.parametrize("left", ["regtest.identity", "regtest.json", "regtest.onions.json"])
@@ -658,24 +720,24 @@ def test_lost_authority_of_a_data_center_that_was_used(wallet: Lab, device: Devi
     wallet.folder.mkdir(parents=True)
     (wallet.folder / left).touch()
     with pytest.raises(BcmError, match=rf"has {left}, but not what .* with `bcm ca init --generation N`"):
-        wallet.authority.root(None, allow_new=True)
+        wallet.authority.ensure_root(None, allow_new=True)
     assert device.shown == []
-    assert wallet.authority.root(4, allow_new=True).changed
+    assert wallet.authority.ensure_root(4, allow_new=True).changed
     assert device.shown[0].startswith("root g4 ")
 
 
 def test_a_lost_key_of_a_leaf(lab: Lab) -> None:
     lab.bootstrap()
     lab.issue("electrs")
-    lab.lose(pki.key_id(lab.authority.book().leaves["electrs"].certificate.public_key()))
+    lab.lose(lab.authority.read_database().leaves["electrs"].certificate.key)
     assert lab.issue("electrs").after[0].endswith("(its key is lost)")
 
 
 def test_a_lost_root_key(lab: Lab) -> None:
-    lab.authority.root(None, allow_new=True)
-    lab.lose(lab.authority.book().roots[0].key)
+    lab.authority.ensure_root(None, allow_new=True)
+    lab.lose(lab.authority.read_database().roots[0].key)
     with pytest.raises(BcmError, match=r"^The key of root g1 of .* is not in .*regtest.keys.json: put the file back"):
-        lab.authority.intermediate()
+        lab.authority.ensure_intermediate()
 
 
 @pytest.mark.parametrize("days", [-1, 0, 3_000_000, 10**12])
@@ -683,14 +745,14 @@ def test_a_time_that_cannot_be(lab: Lab, days: int) -> None:
     authority = lab.authority
     wants = [lab.want("electrs")]
     for work in (
-        lambda: authority.root(None, allow_new=True, days=days),
-        lambda: authority.intermediate(days=days),
-        lambda: authority.certificates(wants, days=days),
-        lambda: authority.everything(wants, allow_new=True, days=days),
+        lambda: authority.ensure_root(None, allow_new=True, days=days),
+        lambda: authority.ensure_intermediate(days=days),
+        lambda: authority.ensure_certificates(wants, days=days),
+        lambda: authority.ensure_all(wants, allow_new=True, days=days),
     ):
         with pytest.raises(BcmError, match=f"cannot be good for {days} days: write 1 to 36500"):
             work()
-    assert authority.book().root is None
+    assert authority.read_database().root is None
 
 
 def test_the_root_of_another_data_center(lab: Lab, make: Callable[..., Lab]) -> None:
@@ -698,7 +760,7 @@ def test_the_root_of_another_data_center(lab: Lab, make: Callable[..., Lab]) -> 
     with pytest.raises(BcmError, match=rf"regtest.pki.json is of another data center, .* {DOMAIN}, not of away.bcm: "):
         make(domains=["away.bcm"]).issue("electrs")
     with pytest.raises(BcmError, match=rf"^The root of {DOMAIN} is kept by provider software, not trezor: "):
-        make(provider="trezor", opener=_never).authority.intermediate()
+        make(provider="trezor", open_keys=_never).authority.ensure_intermediate()
 
 
 def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[..., Lab]) -> None:
@@ -707,7 +769,7 @@ def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[
     other = pki.sign_root(f"{DOMAIN} root g1", key, lab.authority.now, lab.authority.now + timedelta(days=1))
     lab.edit(lambda content: content["roots"][0].update(certificate=pki.to_pem(other)), seal=True)
     with pytest.raises(BcmError, match=r"regtest.pki.json is damaged, its certificates do not fit together"):
-        lab.authority.intermediate()
+        lab.authority.ensure_intermediate()
 
 
 @pytest.mark.parametrize(
@@ -723,9 +785,9 @@ def test_a_certificate_of_another_authority_is_no_part(lab: Lab, make: Callable[
 )
 def test_a_damaged_file(lab: Lab, content: str, fault: str) -> None:
     lab.bootstrap()
-    lab.authority.store.public.write_text(content, encoding="utf-8")
+    lab.authority.files.public.write_text(content, encoding="utf-8")
     with pytest.raises(BcmError, match=f"regtest.pki.json (is|was) .*{fault}"):
-        lab.authority.intermediate()
+        lab.authority.ensure_intermediate()
 
 
 #: what a value may be replaced by
@@ -793,7 +855,7 @@ def test_whatever_is_in_the_files_is_read_or_refused(lab: Lab) -> None:
     """Even of somebody who has the key of the seal."""
     _everything(lab)
     _of_electrs(lab, generation=2, allow_new=True)
-    store, random = lab.authority.store, Random(1)
+    store, random = lab.authority.files, Random(1)
     texts = {path: path.read_text() for path in (store.public, store.private)}
     content = json.loads(texts[store.public])
     del content["seal"]
@@ -807,7 +869,7 @@ def test_whatever_is_in_the_files_is_read_or_refused(lab: Lab) -> None:
             store.private.write_text(json.dumps(_mutated(json.loads(texts[store.private]), random)))
         try:
             lab.report()
-            lab.authority.store.keys()
+            lab.authority.files.keys()
         except BcmError:
             refused += 1
     assert refused > 50
@@ -842,15 +904,15 @@ def test_private_files_are_private(lab: Lab) -> None:
     lab.bootstrap()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (lab.folder, *lab.folder.iterdir())}
     assert (modes["secrets"], modes["regtest.keys.json"], modes["regtest.pki.json"]) == (0o700, 0o600, 0o644)
-    assert "PRIVATE" not in lab.authority.store.public.read_text()
+    assert "PRIVATE" not in lab.authority.files.public.read_text()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"seal": "x"}', '{"seal": 1, "keys": {}}', '{"keys": {"a": 1}}',
                                      '{"seal": "", "count": true}', '{"more": 1}', "[" * 100000])  # fmt: skip
 def test_damaged_private_file(lab: Lab, content: str) -> None:
     lab.bootstrap()
-    lab.authority.store.private.write_text(content, encoding="ascii")
-    for work in (lambda: lab.authority.root(None, allow_new=False), lambda: lab.authority.crl({})):
+    lab.authority.files.private.write_text(content, encoding="ascii")
+    for work in (lambda: lab.authority.ensure_root(None, allow_new=False), lambda: lab.authority.ensure_lists({})):
         with pytest.raises(BcmError, match=r"regtest.keys.json is damaged"):
             work()
 
@@ -872,7 +934,7 @@ def test_another_run_that_does_not_end(lab: Lab) -> None:
 
 def test_runs_at_once_agree(lab: Lab) -> None:
     lab.bootstrap()
-    patient = replace(lab, authority=replace(lab.authority, store=AuthorityFiles(lab.folder, "regtest", patience=30)))
+    patient = replace(lab, authority=replace(lab.authority, files=AuthorityFiles(lab.folder, "regtest", patience=30)))
     results: list[bool] = []
     threads = [threading.Thread(target=lambda: results.append(patient.issue("a", "b").changed)) for _n in range(6)]
     for thread in threads:

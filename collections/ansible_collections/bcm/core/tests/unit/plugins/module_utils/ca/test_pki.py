@@ -21,7 +21,8 @@ from pkilint.bin import lint_crl, lint_pkix_cert
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import again, issued, want
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request, renewal_request
 
 from .conftest import DOMAIN, NOW, Lab
 
@@ -29,7 +30,7 @@ from .conftest import DOMAIN, NOW, Lab
 def test_openssl_accepts_server_and_client(lab: Lab) -> None:
     lab.bootstrap()
     one = lab.one()
-    lab.authority.crl({})
+    lab.authority.ensure_lists({})
     told = lab.report()
     for purpose in ("sslserver", "sslclient"):
         assert lab.verify(one["chain"], told["trust"], told["crl"], purpose) == "OK"
@@ -41,32 +42,32 @@ def test_linters_of_public_authorities_find_nothing(
     lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All kinds that there are: roots and the bridge between them, intermediate, leaves, lists."""
-    lab.authority.everything([lab.want("electrs"), want("phone", [], ["client"])], allow_new=True)
-    lab.authority.everything([lab.want("electrs")], generation=2, allow_new=True)
-    lab.authority.everything([lab.want("lxd")], direct=True)
-    book = lab.authority.book()
-    certificates = [*(root.certificate for root in book.roots), *(item.certificate for item in book.intermediates)]
-    certificates += [leaf.certificate for leaf in book.leaves.values()]
+    lab.authority.ensure_all([lab.want("electrs"), new_request("phone", [], ["client"])], allow_new=True)
+    lab.authority.ensure_all([lab.want("electrs")], generation=2, allow_new=True)
+    lab.authority.ensure_all([lab.want("lxd")], direct=True)
+    book = lab.authority.read_database()
+    certificates = [item.certificate for item in (*book.roots, *book.intermediates, *book.leaves.values())]
     certificates += [root.cross for root in book.roots if root.cross]
     lists = [issuer.crl for issuer in (*book.roots, *book.intermediates) if issuer.crl is not None]
     assert (len(certificates), len(lists)) == (8, 4)
     file = tmp_path / "linted.pem"
-    for lint, options, items in ((lint_pkix_cert, [], certificates), (lint_crl, ["-t", "CRL", "-p", "PKIX"], lists)):
+    texts = ([item.pem for item in certificates], [pki.to_pem(item) for item in lists])
+    for lint, options, items in ((lint_pkix_cert, [], texts[0]), (lint_crl, ["-t", "CRL", "-p", "PKIX"], texts[1])):
         for item in items:
-            file.write_text(pki.to_pem(item), encoding="ascii")
+            file.write_text(item, encoding="ascii")
             assert lint.main(["lint", "-s", "NOTICE", *options, str(file)]) == 0
             assert capsys.readouterr().out.strip() == ""
 
 
 def test_a_server_is_no_client(lab: Lab) -> None:
-    one = lab.bootstrap().one(want("electrs", [DOMAIN], ["server"]))
+    one = lab.bootstrap().one(new_request("electrs", [DOMAIN], ["server"]))
     trust = lab.report()["trust"]
     assert lab.verify(one["chain"], trust) == "OK"
     assert "unsuitable certificate purpose" in lab.verify(one["chain"], trust, purpose="sslclient")
 
 
 def test_a_client_needs_no_names(lab: Lab) -> None:
-    one = lab.bootstrap().one(want("wallet", [], ["client"]))
+    one = lab.bootstrap().one(new_request("wallet", [], ["client"]))
     assert lab.verify(one["chain"], lab.report()["trust"], purpose="sslclient") == "OK"
 
 
@@ -106,18 +107,19 @@ def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], 
     now = datetime.now(UTC).replace(microsecond=0)
     lab = make(domains=[DOMAIN, _EXTRA], subnets=["10.1.2.0/24", _IPV6], now=now).bootstrap()
     names, usage, more = ISSUED[what]
-    asked = want(more.get("name", "box"), names, usage, common_name=more.get("common_name"))
+    asked = new_request(more.get("name", "box"), names, usage, common_name=more.get("common_name"))
     for _time in range(2):  # once more, as it is renewed
         one = lab.one(asked, direct=direct)
-        lab.authority.crl({})
+        lab.authority.ensure_lists({})
         told = lab.report()
         for kind in usage:
             assert lab.verify(one["chain"], told["trust"], told["crl"], f"ssl{kind}") == "OK"
             purpose = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}[kind]
             assert _gnutls(lab, one["chain"], told["trust"], told["crl"], purpose) == "OK"
-        asked = replace(again(asked.name, lab.authority.book(), lab.authority.store.keys()), anew=True)
+        renewed = renewal_request(asked.name, lab.authority.read_database(), lab.authority.files.keys())
+        asked = replace(renewed, renew=True)
     serial = int(one["serial"], 16)
-    crl = lab.authority.crl({serial: "key_compromise"}).book
+    crl = lab.authority.ensure_lists({serial: "key_compromise"}).database
     lists = "".join(pki.to_pem(item.crl) for item in (*crl.roots, *crl.intermediates) if item.crl)
     assert "revoked" in _gnutls(lab, one["chain"], told["trust"], lists, purpose)
 
@@ -125,12 +127,12 @@ def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], 
 def test_gnutls_accepts_without_networks_and_after_two_rotations(make: Callable[..., Lab]) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     lab = make(subnets=(), now=now)
-    asked = want("electrs", [f"electrs.{DOMAIN}"], ["server"])
-    old = lab.authority.everything([asked], allow_new=True).book.roots[0].certificate
-    lab.authority.everything([asked], generation=2, allow_new=True)
-    outcome = lab.authority.everything([asked], generation=3, allow_new=True)
-    chain = issued(outcome, asked, now, private=False)["chain"]
-    for trust in (pki.to_pem(old), lab.report()["trust"]):
+    asked = new_request("electrs", [f"electrs.{DOMAIN}"], ["server"])
+    old = lab.authority.ensure_all([asked], allow_new=True).database.roots[0].certificate
+    lab.authority.ensure_all([asked], generation=2, allow_new=True)
+    outcome = lab.authority.ensure_all([asked], generation=3, allow_new=True)
+    chain = certificate_report(asked, outcome.database, now)["chain"]
+    for trust in (old.pem, lab.report()["trust"]):
         assert lab.verify(chain, trust, lab.report()["crl"]) == "OK"
         assert _gnutls(lab, chain, trust, lab.report()["crl"]) == "OK"
 
@@ -138,11 +140,11 @@ def test_gnutls_accepts_without_networks_and_after_two_rotations(make: Callable[
 def test_a_server_without_host_names_has_a_common_name_in_the_domain(lab: Lab) -> None:
     """For which clients take it, so that name constraints count for it, too."""
     lab.bootstrap()
-    lab.issue(want("box", ["10.1.2.3"], ["server"]))
-    assert pki.common_name(lab.authority.book().leaves["box"].certificate) == f"box.{DOMAIN}"
+    lab.issue(new_request("box", ["10.1.2.3"], ["server"]))
+    assert lab.authority.read_database().leaves["box"].certificate.common_name == f"box.{DOMAIN}"
     for name in ("box", "box.example.org", f"not{DOMAIN}"):
         with pytest.raises(BcmError, match=f'^"{name}" of certificate box is outside of what may be certified'):
-            lab.issue(want("box", ["10.1.2.3"], ["server"], common_name=name))
+            lab.issue(new_request("box", ["10.1.2.3"], ["server"], common_name=name))
 
 
 @pytest.mark.parametrize("subnets", [("10.1.2.0/24",), ()])
@@ -152,31 +154,30 @@ def test_openssl_refuses_what_the_intermediate_may_not_certify(
 ) -> None:
     """Signed with its key by somebody who got hold of it."""
     lab = make(subnets=subnets).bootstrap()
-    issuer = lab.authority.book().intermediates[0]
-    key = pki.load_key(lab.authority.store.keys()[issuer.key])
-    forged = pki.sign_leaf(
-        "forged", [name], ["server"], pki.new_key().public_key(), issuer.certificate, key, NOW, NOW + timedelta(days=1)
-    )
-    found = lab.verify(pki.to_pem(forged) + pki.to_pem(issuer.certificate), lab.report()["trust"])
+    issuer = lab.authority.read_database().intermediates[0]
+    key = pki.load_key(lab.authority.files.keys()[issuer.key])
+    public, above = pki.new_key().public_key(), issuer.certificate.content
+    forged = pki.sign_leaf("forged", [name], ["server"], public, above, key, NOW, NOW + timedelta(days=1))
+    found = lab.verify(pki.to_pem(forged) + issuer.certificate.pem, lab.report()["trust"])
     assert "permitted subtree violation" in found or "excluded subtree violation" in found
 
 
 def test_openssl_refuses_an_authority_below_the_intermediate(lab: Lab) -> None:
-    issuer = lab.bootstrap().authority.book().intermediates[0]
-    key = pki.load_key(lab.authority.store.keys()[issuer.key])
+    issuer = lab.bootstrap().authority.read_database().intermediates[0]
+    key = pki.load_key(lab.authority.files.keys()[issuer.key])
     own = pki.new_key()
     end = NOW + timedelta(days=1)
     scope = lab.authority.scope
-    below = pki.sign_intermediate("below", own.public_key(), issuer.certificate, key, scope, NOW, end)
+    below = pki.sign_intermediate("below", own.public_key(), issuer.certificate.content, key, scope, NOW, end)
     leaf = pki.sign_leaf("x", [DOMAIN], ["server"], own.public_key(), below, own, NOW, end)
-    chain = "".join(map(pki.to_pem, (leaf, below, issuer.certificate)))
+    chain = "".join(map(pki.to_pem, (leaf, below, issuer.certificate.content)))
     assert "path length constraint exceeded" in lab.verify(chain, lab.report()["trust"])
 
 
 def test_everything_ends_with_its_issuer(make: Callable[..., Lab]) -> None:
     lab = make()
-    lab.authority.root(None, allow_new=True, days=60)
-    lab.authority.intermediate()
+    lab.authority.ensure_root(None, allow_new=True, days=60)
+    lab.authority.ensure_intermediate()
     lab.one()
     told = lab.report()
     assert told["intermediates"][0]["not_after"] == told["roots"][0]["not_after"]
@@ -186,13 +187,13 @@ def test_everything_ends_with_its_issuer(make: Callable[..., Lab]) -> None:
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), None], ids=["P-256", "P-384", "Ed25519"])
 def test_a_key_that_is_elsewhere(lab: Lab, curve: Any) -> None:
     key = ec.generate_private_key(curve) if curve else ed25519.Ed25519PrivateKey.generate()
-    asked = want("electrs", [DOMAIN], ["server"], csr=_csr(key, hashes.SHA256() if curve else None))
+    asked = new_request("electrs", [DOMAIN], ["server"], csr=_csr(key, hashes.SHA256() if curve else None))
     one = lab.bootstrap().one(asked)
     assert "key" not in one
     assert x509.load_pem_x509_certificate(one["certificate"].encode()).public_key() == key.public_key()
     assert lab.verify(one["chain"], lab.report()["trust"]) == "OK"
     assert not lab.issue(asked).changed
-    other = want("electrs", [DOMAIN], ["server"], csr=_csr(pki.new_key()))
+    other = new_request("electrs", [DOMAIN], ["server"], csr=_csr(pki.new_key()))
     assert lab.issue(other).after == [f"electrs: 30 days, {DOMAIN}, server (another key)"]
 
 
@@ -221,12 +222,12 @@ def test_csrs_that_nobody_should_have(lab: Lab, csr: Callable[[], str], fault: s
     lab.bootstrap()
     before = lab.files()
     with pytest.raises(BcmError, match=f"^The CSR of electrs .*{fault}"):
-        lab.issue("first", want("electrs", [DOMAIN], ["server"], csr=csr()))
+        lab.issue("first", new_request("electrs", [DOMAIN], ["server"], csr=csr()))
     assert lab.files() == before
 
 
 def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
-    asked = want("phone", [], ["client"], pkcs12=True)
+    asked = new_request("phone", [], ["client"], pkcs12=True)
     one = lab.bootstrap().one(asked)
     (tmp_path / "p12.b64").write_text(one["pkcs12"], encoding="ascii")
     command = "base64 -d p12.b64 | openssl pkcs12 -passin stdin -in /dev/fd/3 -nodes 3<&0 0<password"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.authority import want
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 
 from .conftest import DOMAIN, Lab
 
@@ -26,8 +26,8 @@ HOST = f"electrs.{DOMAIN}"
 def live(make: Callable[..., Lab]) -> Lab:
     """An authority of today, since TLS looks at the clock."""
     lab = make(now=datetime.now(UTC).replace(microsecond=0)).bootstrap()
-    lab.issue(want("electrs", [HOST], ["server"]), want("wallet", [], ["client"]))
-    lab.authority.crl({})
+    lab.issue(new_request("electrs", [HOST], ["server"]), new_request("wallet", [], ["client"]))
+    lab.authority.ensure_lists({})
     return lab
 
 
@@ -48,9 +48,8 @@ class Peers:
         return context
 
     def meet(self, client: dict[str, Any] | None, host: str = HOST) -> None:
-        server_side = self._context(
-            ssl.Purpose.CLIENT_AUTH, self.lab.one(want("electrs", [HOST], ["server"])), self.lab.report()["trust"]
-        )
+        server = self.lab.one(new_request("electrs", [HOST], ["server"]))
+        server_side = self._context(ssl.Purpose.CLIENT_AUTH, server, self.lab.report()["trust"])
         server_side.verify_mode = ssl.CERT_REQUIRED
         path = self.place / "crl"
         path.write_text(self.lab.report()["crl"], encoding="ascii")
@@ -76,7 +75,7 @@ def peers(live: Lab, tmp_path: Path) -> Peers:
 
 
 def _wallet(lab: Lab) -> dict[str, Any]:
-    return lab.one(want("wallet", [], ["client"]))
+    return lab.one(new_request("wallet", [], ["client"]))
 
 
 def test_a_client_with_a_certificate_is_let_in(live: Lab, peers: Peers) -> None:
@@ -90,7 +89,7 @@ def test_one_without_is_not(peers: Peers) -> None:
 
 def test_one_that_was_revoked_is_not(live: Lab, peers: Peers) -> None:
     wallet = _wallet(live)
-    live.authority.crl({int(wallet["serial"], 16): "key_compromise"})
+    live.authority.ensure_lists({int(wallet["serial"], 16): "key_compromise"})
     with pytest.raises(ssl.SSLError, match="certificate revoked"):
         peers.meet(wallet)
 
@@ -102,8 +101,8 @@ def test_a_server_of_another_name_is_not_trusted(live: Lab, peers: Peers) -> Non
 
 def test_who_trusts_the_old_root_stays_connected(live: Lab, peers: Peers) -> None:
     wallet = _wallet(live)
-    live.authority.root(2, allow_new=True)
-    live.authority.intermediate()
-    live.authority.crl({})
+    live.authority.ensure_root(2, allow_new=True)
+    live.authority.ensure_intermediate()
+    live.authority.ensure_lists({})
     peers.meet(wallet)
     assert peers.trust != live.report()["trust"]
