@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ansible_collections.bcm.core.plugins.action import ca_crl
 from ansible_collections.bcm.core.plugins.filter.verification_report import verification_report
 from ansible_collections.bcm.core.plugins.module_utils._artifact import (
     apt,
@@ -43,7 +44,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact import content_
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import _counts
 from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, text, versions
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._ca import authority, authority_files, pinentry, pki
+from ansible_collections.bcm.core.plugins.module_utils._ca import authority_files, database, pinentry, pki, request
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
 from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
@@ -66,6 +67,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor import services_file
 from ansible_collections.bcm.core.plugins.plugin_utils import _files_option, _secrets
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
+from .ca.conftest import foreign
 from .fuzzing import Parser, spoiled_bytes, spoiled_text, spoiled_value, try_parser
 from .guest.test_tor_control import Stream
 from .plan.conftest import STACKS
@@ -100,7 +102,7 @@ def _csr() -> str:
     return pki.to_pem(made)  # type: ignore[arg-type]
 
 
-def _book() -> dict[str, Any]:
+def _database() -> dict[str, Any]:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     key = pki.new_key()
     root = pki.sign_root("x", key, begin, begin + timedelta(days=900))
@@ -116,6 +118,21 @@ def _book() -> dict[str, Any]:
         "certificates": {"a": {"certificate": text, "issuer": one["key"]}},
         "serials": {"ff": {"name": "a", "issuer": "x", "end": begin.isoformat(), "revoked": None, "reason": "x"}},
     }
+
+
+def _foreign_certificates() -> list[bytes]:
+    """Of kinds that no authority of ours issues, and each in a file of its own."""
+    return [pki.to_pem(certificate).encode() for certificate in foreign()]
+
+
+def _database_with(data: bytes) -> None:
+    """The database with this certificate in every place."""
+    text = data.decode("latin-1")
+    content = _database()
+    content["roots"][0].update(certificate=text, cross=text)
+    content["intermediates"] = [{"root": 1, "certificate": text, "crl": text}]
+    content["certificates"]["a"]["certificate"] = text
+    database.parse_database(content, "x")
 
 
 TOR_KEY = tor_keys.new_key(bytes(32))
@@ -436,13 +453,27 @@ PARSERS: dict[str, Parser] = {
     ),
     "CSR": (spoiled_text([_csr()]), lambda text: pki.read_csr_key(text, "x"), ()),
     "certificates": (
-        spoiled_bytes([json.dumps(_book()).encode()]),
+        spoiled_bytes([json.dumps(_database()).encode()]),
         _in_file(lambda path: authority_files.AuthorityFiles(path.parent, "x").read(), "x.pki.json"),
         (),
     ),
+    "certificates that are sealed": (
+        spoiled_value(_database()),
+        lambda value: database.parse_database(value, "x") if isinstance(value, dict) else None,
+        (),
+    ),
+    "certificate in the database": (
+        spoiled_bytes([_database()["roots"][0]["certificate"].encode(), *_foreign_certificates()]),
+        _database_with,
+        (),
+    ),
+    "private key": (spoiled_text([pki.key_pem(pki.new_key())]), pki.load_key, (ValueError,)),
+    "domain": (spoiled_text(["home.bcm"]), lambda text: pki.parse_scope([text], []), ()),
+    "network": (spoiled_text(["10.1.2.0/24", "fd00::/64"]), lambda text: pki.parse_scope([], [text]), ()),
+    "serial": (spoiled_text(["5b:e1:c2", "5be1c2f0"]), ca_crl._parse_serial, ()),
     "name of a certificate": (
         spoiled_text(["a.example", "192.0.2.1"]),
-        lambda text: authority.want("x", [text], ["server"]),
+        lambda text: request.new_request("x", [text], ["server"]),
         (),
     ),
     "onion address": (spoiled_text([TOR_KEY.address]), lambda text: tor_keys.public_of(text, "x"), ()),
@@ -469,7 +500,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "certificate of an endpoint": (
         spoiled_bytes(
-            [pki.to_pem(x509.load_pem_x509_certificate(_book()["roots"][0]["certificate"].encode())).encode()]
+            [pki.to_pem(x509.load_pem_x509_certificate(_database()["roots"][0]["certificate"].encode())).encode()]
         ),
         _in_file(
             lambda path: endpoint.resolve(
