@@ -138,6 +138,7 @@ class Pair:
 
     relays: tornet.TorNetwork
     capture: Capture
+    stacks: dict[str, dict[str, Any]]  # data center -> stack -> what is reported of it
     onions: dict[str, dict[str, str]]  # data center -> stack -> address:port
     up: float
 
@@ -176,7 +177,7 @@ def pair(person: Person, started: dict[str, Any], relays: tornet.TorNetwork) -> 
                 name: {stack: item["onions"][0]["address"] for stack, item in stacks.items() if item["onions"]}
                 for name, stacks in found.items()
             }
-            yield Pair(relays, capture, onions, time.monotonic())
+            yield Pair(relays, capture, found, onions, time.monotonic())
         finally:
             for name in names:
                 person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")

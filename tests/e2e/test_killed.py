@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -19,32 +20,53 @@ pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 # Fractions of the time that an undisturbed run takes.
 POINTS = tuple(round(0.04 + 0.92 * n / 7, 2) for n in range(8))
+# Data centers in which runs are killed side by side.
+NAMES = ("killed", "struck")
+
+Done = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture(scope="module")
-def measured(person: Person, started: dict[str, object]) -> Iterator[tuple[str, float]]:
-    """A data center of its own, and the seconds it takes to come up from images that exist."""
-    name = person.datacenter("killed")
-    begun = time.monotonic()
-    person.succeeds("-d", name, "stack", "start", "electrum")
-    duration = time.monotonic() - begun
-    yield name, duration
-    person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
-    assert not any(ours(name).values())
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_next_run_heals_a_killed_one(person: Person, measured: tuple[str, float], point: float) -> None:
-    name, duration = measured
+def _kill(person: Person, name: str, seconds: float) -> tuple[Done, Done]:
+    """The two runs after one that was killed so many seconds after its begin, in a data center with nothing in it."""
     person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
     victim = subprocess.Popen(
         person.command("-d", name, "stack", "start", "electrum"), cwd=person.home, env=person.environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        victim.wait(duration * point)
+        victim.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
+    healing = person.types("-d", name, "stack", "start", "electrum")
+    return healing, person.types("-d", name, "stack", "start", "electrum")
+
+
+def _kill_at(person: Person, name: str, points: Sequence[float]) -> dict[float, tuple[Done, Done]]:
+    begun = time.monotonic()
     person.succeeds("-d", name, "stack", "start", "electrum")
-    assert person.succeeds("-d", name, "stack", "start", "electrum").rstrip().endswith("nothing changed")
+    duration = time.monotonic() - begun
+    return {point: _kill(person, name, duration * point) for point in points}
+
+
+@pytest.fixture(scope="module")
+def runs(person: Person, started: dict[str, object]) -> Iterator[dict[float, tuple[Done, Done]]]:
+    """The two runs after a killed one, by the point at which that one was killed."""
+    try:
+        for name in NAMES:
+            person.datacenter(name)
+        with ThreadPoolExecutor() as pool:
+            shares = [POINTS[number :: len(NAMES)] for number in range(len(NAMES))]
+            found = [*pool.map(_kill_at, [person] * len(NAMES), NAMES, shares)]
+        yield {point: outcome for share in found for point, outcome in share.items()}
+    finally:
+        for name in NAMES:
+            person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
+            assert not any(ours(name).values())
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_next_run_heals_a_killed_one(runs: dict[float, tuple[Done, Done]], point: float) -> None:
+    healing, last = runs[point]
+    assert healing.returncode == 0, healing.stdout + healing.stderr
+    assert last.stdout.rstrip().endswith("nothing changed"), last.stdout + last.stderr

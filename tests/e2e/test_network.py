@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import INSTANCES, Person, client, inside, reported
+from tests.e2e.conftest import FIRST, INSTANCES, Pair, Person, client, inside, reported
 from tests.support import LXD_DIR
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -476,17 +476,12 @@ def test_instances_reach_what_the_plan_lists_and_no_more(
         assert reached(consumer, targets) == listed, consumer
 
 
-def test_data_centers_are_apart(person: Person, started: dict[str, Any]) -> None:
-    """A second data center from cached images is up in half a minute and neither finds the other."""
-    name = person.datacenter("second")
-    second = reported(person.succeeds("-d", name, "stack", "start", "electrum", "--json"))
+def test_data_centers_are_apart(person: Person, started: dict[str, Any], pair: Pair) -> None:
+    second = pair.stacks[FIRST]
     listening = (("bitcoind", (18443, 18444)), ("electrs", (60402,)), ("tor", (9050,)))
-    try:
-        for here, there in (("local", second), (name, started)):
-            targets = [(there[stack]["address"], port, "tcp") for stack, ports in listening for port in ports]
-            assert reached("electrum", targets, datacenter=here) == set()
-            assert reached("tor", targets, "debian-tor", datacenter=here) == set()
-        secrets = [(person.home / "inventories" / dc / "secrets/regtest.json").read_text() for dc in ("local", name)]
-        assert not set(json.loads(secrets[0]).values()) & set(json.loads(secrets[1]).values())
-    finally:
-        person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
+    for here, there in (("local", second), (FIRST, started)):
+        targets = [(there[stack]["address"], port, "tcp") for stack, ports in listening for port in ports]
+        assert reached("electrs", targets, datacenter=here) == set()
+        assert reached("tor", targets, "debian-tor", datacenter=here) == set()
+    secrets = [(person.home / "inventories" / dc / "secrets/regtest.json").read_text() for dc in ("local", FIRST)]
+    assert not set(json.loads(secrets[0]).values()) & set(json.loads(secrets[1]).values())
