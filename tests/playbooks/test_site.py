@@ -54,7 +54,7 @@ PLAN = {
     "moves": {"instances": [], "volumes": []},
     "certificates": [],
     "secrets": {},
-    "onions": {"services": [], "known": [], "carrier": "one"},
+    "onions": {"services": [], "known": [], "gateway": "one"},
     "sources": [],
     "exceptions": [],
     "warnings": [],
@@ -78,29 +78,29 @@ class Site:
                 tasks = VERIFY if name == "verify" else []
                 (collection / f"roles/{role}/tasks/{name}.yml").write_text(yaml.safe_dump(tasks))
 
-    def run(self, *fault: str, carried: bool) -> subprocess.CompletedProcess[str]:
+    def run(self, *fault: str, proxied: bool) -> subprocess.CompletedProcess[str]:
         """What the playbook says if an action fails: host, action, state. All images are missing.
 
-        If ``carried``, ``one`` and ``two`` carry the downloads of ``three`` and are baked before it.
+        If ``proxied``, the downloads of ``three`` come through ``one`` and ``two``, which are baked before it.
         """
-        carriers = ["one", "two"]
-        stacks = [*carriers, "three"] if carried else carriers
+        proxies = ["one", "two"]
+        stacks = [*proxies, "three"] if proxied else proxies
         images = [
             {
                 "stack": stack, "hash": "0123456789ab", "role": "bcm.core.stack", "role_path": "", "artifact": {},
-                "shows": False, "downloads": {"carrier": "one"} if stack == "three" else None,
+                "has_certificate": False, "downloads": {"proxy": "one"} if stack == "three" else None,
             }
             for stack in stacks
         ]  # fmt: skip
         instances = {
             stack: {
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
-                "trusts": False, "left_behind": [], "address": "10.0.0.2", "services": {}, "onions": {},
+                "needs_ca": False, "left_behind": [], "address": "10.0.0.2", "services": {}, "onions": {},
             }
             for stack in stacks
         }  # fmt: skip
-        downloads = {"stacks": carriers, "resources": []} if carried else {"stacks": [], "resources": []}
-        plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "downloads": downloads}
+        proxy = {"stacks": proxies if proxied else [], "resources": []}
+        plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
         variables = {
             "calls": str(self.calls),
             "fault": list(fault),
@@ -139,21 +139,21 @@ def builders(*stacks: str) -> list[str]:
     return [f"build-{stack}-01234567" for stack in stacks]
 
 
-@pytest.mark.parametrize("carried", [False, True])
-def test_all_plays_run_if_nothing_fails(site: Site, carried: bool) -> None:
-    done = site.run(carried=carried)
+@pytest.mark.parametrize("proxied", [False, True])
+def test_all_plays_run_if_nothing_fails(site: Site, proxied: bool) -> None:
+    done = site.run(proxied=proxied)
     assert done.returncode == 0, done.stdout
     published = [host for host, state in site.called("image") if state == "published"]
-    assert sorted(published) == sorted(builders("one", "two", *(["three"] if carried else [])))
+    assert sorted(published) == sorted(builders("one", "two", *(["three"] if proxied else [])))
     assert [host for host, _state in site.called("lxd_apply")] == [
-        *builders("one"), *(["one"] if carried else []), "localhost"
+        *builders("one"), *(["one"] if proxied else []), "localhost"
     ]  # fmt: skip
     assert site.called("onion_service") == [("localhost", "")]
 
 
 @pytest.mark.parametrize("step", ["building", "published"])
 def test_nothing_is_deployed_if_an_image_was_not_made(site: Site, step: str) -> None:
-    done = site.run(*builders("one"), "image", step, carried=False)
+    done = site.run(*builders("one"), "image", step, proxied=False)
     assert done.returncode == 2
     assert "Images of one could not be made" in done.stdout
     # The other builder finishes.
@@ -162,21 +162,21 @@ def test_nothing_is_deployed_if_an_image_was_not_made(site: Site, step: str) -> 
     assert site.called("onion_service") == []
 
 
-def test_nothing_is_baked_through_carriers_whose_images_were_not_made(site: Site) -> None:
-    done = site.run(*builders("two"), "image", "published", carried=True)
+def test_nothing_is_baked_through_a_proxy_whose_image_was_not_made(site: Site) -> None:
+    done = site.run(*builders("two"), "image", "published", proxied=True)
     assert done.returncode == 2
     assert "Images of two could not be made" in done.stdout
     assert site.called("lxd_apply") == [(*builders("one"), "")]
 
 
-def test_nothing_is_deployed_if_a_carried_image_was_not_made(site: Site) -> None:
-    done = site.run(*builders("three"), "image", "building", carried=True)
+def test_nothing_is_deployed_if_an_image_baked_through_the_proxy_was_not_made(site: Site) -> None:
+    done = site.run(*builders("three"), "image", "building", proxied=True)
     assert done.returncode == 2
     assert site.called("lxd_apply") == [(*builders("one"), ""), ("one", "")]
 
 
-def test_nothing_is_baked_if_something_that_carries_downloads_does_not_work(site: Site) -> None:
-    done = site.run("two", "lxd_exec", "", carried=True)
+def test_nothing_is_baked_if_the_proxy_of_downloads_does_not_work(site: Site) -> None:
+    done = site.run("two", "lxd_exec", "", proxied=True)
     assert done.returncode == 2
     assert "two does not work" in done.stdout
     assert not [host for host, _state in site.called("image") if host in builders("three")]
