@@ -14,13 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.e2e.conftest import Person, ours
+from tests.https import listening
+from tests.support import LXD_DIR
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 # Fractions of the time that an undisturbed run takes.
 POINTS = tuple(round(0.04 + 0.92 * n / 7, 2) for n in range(8))
-# Data centers in which runs are killed side by side.
+# Data centers in which runs are killed side by side; the other one is reached over HTTPS, as if it were far away.
 NAMES = ("killed", "struck")
 
 Done = subprocess.CompletedProcess[str]
@@ -50,19 +53,22 @@ def _kill_at(person: Person, name: str, points: Sequence[float]) -> dict[float, 
 
 
 @pytest.fixture(scope="module")
-def runs(person: Person, started: dict[str, object]) -> Iterator[dict[float, tuple[Done, Done]]]:
+def runs(
+    person: Person, started: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[float, tuple[Done, Done]]]:
     """The two runs after a killed one, by the point at which that one was killed."""
-    try:
-        for name in NAMES:
-            person.datacenter(name)
-        with ThreadPoolExecutor() as pool:
-            shares = [POINTS[number :: len(NAMES)] for number in range(len(NAMES))]
-            found = [*pool.map(_kill_at, [person] * len(NAMES), NAMES, shares)]
-        yield {point: outcome for share in found for point, outcome in share.items()}
-    finally:
-        for name in NAMES:
-            person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
-            assert not any(ours(name).values())
+    shares = [POINTS[number :: len(NAMES)] for number in range(len(NAMES))]
+    with Client(str(LXD_DIR / "unix.socket")) as lxd, listening(lxd, tmp_path_factory.mktemp("https")) as remote:
+        for name, settings in zip(NAMES, ({}, remote.settings()), strict=True):
+            person.datacenter(name, **settings)
+        try:
+            with ThreadPoolExecutor() as pool:
+                found = [*pool.map(_kill_at, [person] * len(NAMES), NAMES, shares)]
+            yield {point: outcome for share in found for point, outcome in share.items()}
+        finally:
+            for name in NAMES:
+                person.succeeds("-d", name, "stack", "remove", "tor", "--delete-data")
+                assert not any(ours(name).values())
 
 
 @pytest.mark.parametrize("point", POINTS)
