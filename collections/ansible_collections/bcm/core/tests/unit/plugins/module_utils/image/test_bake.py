@@ -172,10 +172,12 @@ def builder(owner: str, created: str = "2026-01-01T00:00:00Z") -> dict[str, Any]
 
 def test_who_is_at_work() -> None:
     host, pid = socket.gethostname(), os.getpid()
-    started = bake._started(pid)
+    started = bake._started(str(pid))
     assert bake._is_at_work(builder(f"{host}:{pid}:{started}"))
     # The number of a process that ended, given to another one since.
     assert not bake._is_at_work(builder(f"{host}:{pid}:{int(started) - 1}"))
     assert not bake._is_at_work(builder(f"{host}:4194305:{started}"))
     assert not bake._is_at_work(builder("other:1:1"))
+    for owner in ("", host, f"{host}:{pid}", f"{host}:²:{started}", f"{host}:../{pid}:{started}"):
+        assert not bake._is_at_work(builder(owner))
     assert bake._is_at_work(builder("other:1:1", "2199-01-01T00:00:00.123456789Z"))
