@@ -107,6 +107,8 @@ def _made_of(text: str | None) -> dict[str, Any]:
     except ValueError:
         found = {}
     digest = found.get("digest")
+    if not all(found.get(key) for key in ("kind", "name", "version")):
+        return {}
     if digest is not None and not (len(digest) in _ALGORITHMS and re.fullmatch("[0-9a-f]+", digest)):
         return {}
     return found

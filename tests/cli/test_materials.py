@@ -131,3 +131,12 @@ def test_without_an_endpoint(checkout: Checkout) -> None:
     done = checkout.bcm("info", "--bill-of-materials")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "LXD" in done.stderr
+
+
+@pytest.mark.parametrize("change", [{"name": ""}, {"digest": "a" * 63}, {"digest": "x" * 64}, {"signers": "me"}, {}])
+def test_image_that_does_not_say_what_it_is_made_of(change: dict[str, Any]) -> None:
+    made_of = {"kind": "archive", "name": "x", "version": "1", "source": "x", "licence": "MIT", "signers": []}
+    text = json.dumps({**made_of, "digest": None, **change})
+    assert materials._made_of(text) == ({} if change else json.loads(text))
+    assert materials._made_of(None) == {}
+    assert materials._made_of(text[:-1]) == {}

@@ -248,4 +248,7 @@ def _check_target(name: str, target: str) -> None:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 1 <= int(text) <= 65535
+    try:
+        return read_number(text, 1, 65535) > 0
+    except ValueError:
+        return False

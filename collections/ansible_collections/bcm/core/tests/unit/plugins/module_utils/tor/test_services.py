@@ -112,6 +112,7 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
             for target in (
                 "80", "example.org:80", "10.1.2.3", "10.1.2.3:0", "10.1.2.3:65536", "::1:80", "[10.1.2.3]:80",
                 "unix:run/web", "unix:/run/web\nSocksPort 1", "10.1.2.3:80\nSocksPort 1", "10.1.2.3:٣",
+                f"10.1.2.3:{'9' * 5000}",
             )
         ),
         ({"max_streams": 70000}, r"^Onion service web: max_streams is 70000"),
