@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Person, client, inside
+from tests.e2e.conftest import INSTANCES, Person, client, inside
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -78,3 +78,29 @@ def test_processes_have_an_end(answers: None) -> None:
 
 def test_memory_has_an_end(answers: None) -> None:
     assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY)) <= 64
+
+
+def _id_maps() -> dict[str, str]:
+    return {name: inside("local", name, "cat", "/proc/self/uid_map") for name in INSTANCES}
+
+
+def test_each_instance_has_an_id_map_of_its_own(started: dict[str, Any]) -> None:
+    assert len(set(_id_maps().values())) == len(INSTANCES)
+
+
+def test_instance_in_the_shared_id_map_gets_its_own_and_reads_its_volume(
+    person: Person, started: dict[str, Any]
+) -> None:
+    """As one that an earlier version made."""
+    height = inside("local", OTHER, "bitcoin-cli", "getblockcount")
+    with client("local") as lxd:
+        path = f"/1.0/instances/{OTHER}"
+        body, etag = lxd.read(path)
+        config = {key: value for key, value in body["config"].items() if not key.startswith("security.idmap.")}
+        lxd.call("PUT", path, {**body, "config": config}, what="share the id map", etag=etag)
+        lxd.call("PUT", f"{path}/state", {"action": "restart", "timeout": 60}, what=f"restart {OTHER}")
+    assert _id_maps()[OTHER].split()[2] != "65536"
+    person.succeeds("stack", "start", OTHER)
+    assert len(set(_id_maps().values())) == len(INSTANCES)
+    assert inside("local", OTHER, "bitcoin-cli", "getblockcount") == height
+    assert person.succeeds("stack", "start", OTHER).rstrip().endswith("nothing changed")

@@ -104,7 +104,13 @@ def start(
         "source": {"type": "image", "alias": base},
         "profiles": [],
         # It may build, with all processors, and leave the others something.
-        "config": {_OWNER: _me(), "limits.memory": "75%", "limits.processes": "5000", "limits.cpu.priority": "5"},
+        "config": {
+            _OWNER: _me(),
+            "security.idmap.isolated": "true",
+            "limits.memory": "75%",
+            "limits.processes": "5000",
+            "limits.cpu.priority": "5",
+        },
         "devices": {
             "root": {"type": "disk", "path": "/", "pool": storage_pool, "size": _ROOT_SIZE},
             "eth0": dict(nic),

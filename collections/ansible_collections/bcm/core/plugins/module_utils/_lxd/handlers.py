@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from . import image_transfer
 from .client import CHANGED_MEANWHILE, Client, Operation, quoted
 from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
-from .resources import COPY_SUFFIX, MOVED_TO, REPLACED, STARTED_WITH, Resource
+from .resources import COPY_SUFFIX, ID_MAP, MOVED_TO, REPLACED, STARTED_WITH, Resource
 
 Body = dict[str, Any]
 
@@ -53,6 +53,7 @@ VANISHED = f"{_READ}vanished"
 
 _HOST_NAME = 63
 
+_CHOSEN_ID_MAP, _NO_IDS = "volatile.idmap.base", "Not enough uid/gid available"
 # Configuration that takes effect when an instance is started, and not before.
 _AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limits\.kernel\.|nvidia\.)")
 # Of what liblxc is given, that which differs with each start or can be changed while an instance runs.
@@ -344,10 +345,27 @@ class InstanceHandler(Handler):
         return None
 
     def do_create(self, client: Client, resource: Resource) -> None:
+        self._make(client, resource)
+
+    def _make(self, client: Client, resource: Resource, former: Body | None = None) -> None:
+        """Create an instance, in the place of a former one if there is one."""
         body = {"name": resource.name, **resource.given}
+        if former and resource.given.get("config"):
+            body["config"] = {**resource.given["config"], **_id_map(former["config"], resource.given["config"])}
         fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
         body["source"] = {"type": "image", "fingerprint": fingerprint}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
+
+    def call(self, client: Client, resource: Resource, *words: Any, **rest: Any) -> Any:
+        try:
+            return super().call(client, resource, *words, **rest)
+        except LxdError as error:
+            if _NO_IDS in str(error):
+                raise error.with_remedy(
+                    "the server has not enough ids for another map: give root 65536 more for each instance in "
+                    "/etc/subuid and /etc/subgid, and restart the server"
+                ) from error
+            raise
 
     def do_replace(self, client: Client, resource: Resource) -> None:
         # What cannot be made anew must not be stopped first.
@@ -364,7 +382,7 @@ class InstanceHandler(Handler):
         running = former is not None and former["status"] != "Stopped"
         try:
             self._put_aside(client, resource)
-            self.do_create(client, resource)
+            self._make(client, resource, former)
             if resource.state in ("started", "restarted"):
                 self.do_start(client, resource)
         except LxdError as error:
@@ -545,6 +563,13 @@ def _as_it_was(former: Body) -> Body:
     config = {k: v for k, v in former["config"].items() if k not in (REPLACED, "boot.autostart")}
     autostart = {} if had["autostart"] is None else {"boot.autostart": had["autostart"]}
     return {**former, "config": {**config, **autostart}, "devices": had["devices"]}
+
+
+def _id_map(former: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The map of a former instance for the one that takes its place, so that nobody changes owners in its volumes."""
+    base = former.get(_CHOSEN_ID_MAP)
+    both = all(config.get("security.idmap.isolated") == "true" for config in (former, wanted))
+    return {ID_MAP: base} if base and both and ID_MAP not in wanted else {}
 
 
 def _base(body: Body) -> str:

@@ -22,6 +22,8 @@ _SERVER_PREFIXES = ("volatile.", "image.")
 
 #: What an instance was started with, which the engine writes down whenever it starts one.
 STARTED_WITH = "user.bcm.started"
+#: where the ids of an instance with a map of its own begin on the host
+ID_MAP = "security.idmap.base"
 #: An instance that was put aside keeps here, as JSON, what it had: its devices, and boot.autostart.
 REPLACED = "user.bcm.replaced"
 #: Set on a volume of which a whole copy lies in another pool: the name of that pool.
@@ -325,7 +327,8 @@ KINDS: dict[str, Kind] = {
              states=("present", "started", "stopped", "restarted", "absent"),
              options={"replace": {"type": "bool", "default": False}, "force_stop": {"type": "bool", "default": False},
                       "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
-             carried=("architecture",), refers=_instance_references),
+             # who is replaced hands it on
+             filled=(ID_MAP,), carried=("architecture",), refers=_instance_references),
         Kind("snapshot", "/1.0/instances/{instance}/snapshots",
              {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _moment)},
              states=("present", "restored", "absent"),

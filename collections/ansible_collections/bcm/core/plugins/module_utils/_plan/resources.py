@@ -414,6 +414,7 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         "replace": True,
         "config": {
             "boot.autostart": "true",
+            "security.idmap.isolated": "true",
             "limits.memory": instance["limits"]["memory"],
             "limits.cpu": str(instance["limits"]["processors"]),
             "limits.processes": str(instance["limits"]["processes"]),

@@ -562,6 +562,45 @@ def test_a_replacement_that_was_killed_anywhere_is_undone_if_the_old_image_is_wa
     assert write > 6
 
 
+ISOLATED = {**REPLACED, "config": {**REPLACED["config"], "security.idmap.isolated": "true"}}
+
+
+def isolated() -> Memory:
+    """The same, in an id map of its own."""
+    server = deployed()
+    config = server.objects["/1.0/instances/i"]["config"]
+    config |= {"security.idmap.isolated": "true", "volatile.idmap.base": "165536"}
+    return server
+
+
+def test_new_instance_takes_over_the_id_map_of_the_former_one() -> None:
+    server = isolated()
+    assert apply(server, ISOLATED) == ["replace instance i"]
+    assert server.objects["/1.0/instances/i"]["config"]["security.idmap.base"] == "165536"
+    assert apply(server, ISOLATED) == []
+
+
+def test_new_instance_has_no_id_map_of_one_that_shared_its_own() -> None:
+    server = isolated()
+    server.objects["/1.0/instances/i"]["config"]["security.idmap.isolated"] = "false"
+    assert apply(server, ISOLATED) == ["replace instance i"]
+    assert "security.idmap.base" not in server.objects["/1.0/instances/i"]["config"]
+    server = isolated()
+    assert apply(server, REPLACED) == ["replace instance i"]
+    assert "security.idmap.base" not in server.objects["/1.0/instances/i"]["config"]
+
+
+def test_server_that_has_no_ids_left_is_said() -> None:
+    server = deployed()
+
+    def refuse(_path: str) -> None:
+        raise LxdError("Not enough uid/gid available for the container")
+
+    server.before_write = refuse
+    with pytest.raises(ApplyError, match="give root 65536 more for each instance in /etc/subuid and /etc/subgid"):
+        apply(server, {**ISOLATED, "name": "j", "image": "bcm/new"})
+
+
 def test_an_instance_that_has_run_since_is_the_one_that_is_replaced() -> None:
     """It is shut down, not killed, and is what comes back if the next one cannot be made."""
     write = 1
