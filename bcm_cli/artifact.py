@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifact_settings import artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import FETCHED, Artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, duration, harmless, shown
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import changes_of
-from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import artifacts
 
 from . import setup
 from .datacenter import DataCenter, UsageError

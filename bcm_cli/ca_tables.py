@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._base import qr
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Certificate, Database, Root
-from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 
 
 def day(moment: datetime) -> str:

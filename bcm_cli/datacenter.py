@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Stack
     from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
-    from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables
+    from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 CURRENT = ROOT / "bcm.json"
 _INVENTORIES = ROOT / "inventories"
@@ -183,7 +183,7 @@ class DataCenter:
 
     def role_variables(self, stacks: Sequence[Stack]) -> RoleVariables:
         """The variables of some stacks, as the playbook sees them."""
-        from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables
+        from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
         return RoleVariables(self._templar, self._loader, stacks, self._templar.available_variables)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
+from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_ARGUMENT_SPEC
 from ansible_collections.bcm.core.plugins.module_utils._image.images import Images
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_ARGUMENT_SPEC
 
 from . import setup
 from .connect import connect

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.bcm.core.plugins.module_utils._base import qr as qr
 from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
@@ -19,7 +20,6 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSes
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance, Seen, seen
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, check_name, instructions
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
-from ansible_collections.bcm.core.plugins.plugin_utils import _qr as qr
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
     DEADLINE_ARGUMENT,
     Services,

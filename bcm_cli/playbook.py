@@ -140,8 +140,8 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
 
 def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -> list[dict[str, Any]]:
     """Return the volumes that the plan of this removal deletes, as its resources."""
+    from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import read_found
     from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-    from ansible_collections.bcm.core.plugins.plugin_utils._planning import read_found
 
     request = datacenter.request(stacks, state="absent", delete_data=True)
     planner = Planner(catalogue(datacenter), request, datacenter.role_variables)

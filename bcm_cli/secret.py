@@ -21,8 +21,8 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS, unknown
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store as Onions
-from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
 
 from . import setup
 from .config import write
@@ -36,15 +36,15 @@ _EDITORS = ("editor", "nano", "vi")
 def names(args: argparse.Namespace) -> int:
     """List the names of secrets, and the stacks that know them, without their values."""
     path = _path(args.datacenter)
-    values = _secrets.read(path, vault(args.datacenter)) if path.exists() else {}
-    rows: list[dict[str, Any]] = [{"secret": name, "stacks": _secrets.holders(name)} for name in sorted(values)]
+    values = secrets_file.read(path, vault(args.datacenter)) if path.exists() else {}
+    rows: list[dict[str, Any]] = [{"secret": name, "stacks": secrets_file.holders(name)} for name in sorted(values)]
     return answer({"secrets": rows} if args.json else rows, args.json)
 
 
 def show(args: argparse.Namespace) -> int:
     """Print the value of a secret, and nothing else."""
     path = _present(args.datacenter)
-    values = _secrets.read(path, vault(args.datacenter))
+    values = secrets_file.read(path, vault(args.datacenter))
     _known([args.name], values)
     print(values[args.name])
     return 0
@@ -53,9 +53,9 @@ def show(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """Replace the values of secrets."""
     path = _present(args.datacenter)
-    with _secrets.changing(path, vault(args.datacenter)) as values:
+    with secrets_file.changing(path, vault(args.datacenter)) as values:
         _known(args.names, values)
-        values.update({name: _secrets.new(name) for name in args.names})
+        values.update({name: secrets_file.new(name) for name in args.names})
     _tell(args.names)
     return 0
 
@@ -64,14 +64,14 @@ def edit(args: argparse.Namespace) -> int:
     """Edit all secrets in an editor, without a lock meanwhile."""
     path = _present(args.datacenter)
     own = vault(args.datacenter)
-    before = _secrets.read(path, own)
+    before = secrets_file.read(path, own)
     with setup.private_folder() as folder:
         after = _edited(before, folder / path.name)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if not changed:
         setup.step("Nothing was changed")
         return 0
-    with _secrets.changing(path, own) as values:
+    with secrets_file.changing(path, own) as values:
         other = [name for name in changed if values.get(name) != before.get(name)]
         if other:
             raise BcmError(
@@ -101,7 +101,7 @@ def rekey(args: argparse.Namespace) -> int:
     with session(datacenter) as environment:
         old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
     with told(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
-        stack.enter_context(_secrets.locked(datacenter.secrets))
+        stack.enter_context(secrets_file.locked(datacenter.secrets))
         for chain in CHAINS:
             if (datacenter.secrets / f"{chain}.pki.json").exists():
                 stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
@@ -146,17 +146,17 @@ def _known(wanted: Iterable[str], values: Mapping[str, str]) -> None:
 
 
 def _tell(changed: Iterable[str]) -> None:
-    stacks = dict.fromkeys(holder for name in changed for holder in _secrets.holders(name))
+    stacks = dict.fromkeys(holder for name in changed for holder in secrets_file.holders(name))
     setup.step(f"Changed: {', '.join(changed)}. `bcm stack start {' '.join(stacks)}` makes the stacks use it")
 
 
 def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
     file.touch(mode=0o600)
-    file.write_text(_secrets.formatted(before), encoding="utf-8")
+    file.write_text(secrets_file.formatted(before), encoding="utf-8")
     while True:
         _editor(file)
         try:
-            return _secrets.parsed(file.read_text(encoding="utf-8"))
+            return secrets_file.parsed(file.read_text(encoding="utf-8"))
         except (ValueError, BcmError, OSError) as error:
             fault = f"This cannot be saved: {error}"
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

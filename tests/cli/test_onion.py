@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.qr import code, drawn
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
-from ansible_collections.bcm.core.plugins.plugin_utils._qr import code, drawn
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from tests.cli.conftest import Checkout, Safe
 from tests.cli.test_vault import password

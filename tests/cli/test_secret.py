@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.plugin_utils import _secrets
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from tests.cli.conftest import Checkout, Safe
 
 VALUES = {"bitcoind/rpc/electrs": "secret one", "electrum/wallet": "secret two"}
@@ -30,7 +30,7 @@ eval "$1"
 def kept(checkout: Checkout) -> Path:
     path = checkout.home / "inventories/local/secrets/regtest.json"
     path.parent.mkdir(mode=0o700)
-    path.write_text(_secrets.formatted(VALUES))
+    path.write_text(secrets_file.formatted(VALUES))
     path.chmod(0o600)
     return path
 
@@ -260,12 +260,12 @@ def test_another_run_meanwhile(
 def test_plain_file_is_refused_until_it_was_encrypted_by_hand(safe: Safe, editor: Path) -> None:
     safe.root()
     path = safe.secrets / "signet.json"
-    path.write_text(_secrets.formatted(VALUES))
+    path.write_text(secrets_file.formatted(VALUES))
     for words in (("show", "electrum/wallet"), ("rotate", "electrum/wallet"), ("list",), ("edit",)):
         refused = safe.bcm("secret", *words)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert f"{path} is not encrypted, as everything of vault home has to be" in refused.stderr
-    assert path.read_text() == _secrets.formatted(VALUES)
+    assert path.read_text() == secrets_file.formatted(VALUES)
     command = refused.stderr.partition("`")[2].partition("`")[0]
     encrypted = safe.runs(*shlex.split(command.replace("home@", f"home@{safe.checkout.home}/")))
     assert encrypted.returncode == 0, encrypted.stderr

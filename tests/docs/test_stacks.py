@@ -17,6 +17,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import image_namer
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
     OPTIONAL,
     REQUIRED,
@@ -26,7 +27,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
 )
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request
-from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, image_namer
+from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 from tests.support import ROOT
 
 EXAMPLES = ROOT / "docs/examples/stacks"

@@ -13,18 +13,18 @@ from pathlib import Path
 from ansible.utils.display import Display
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import archive, oci
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifact_settings import (
+    ARTIFACT_SPEC,
+    TOR,
+    artifacts,
+    is_listening,
+)
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, apply_files
 from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import forwarded
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import (
-    ARTIFACT_SPEC,
-    TOR,
-    artifacts,
-    is_listening,
-)
 
 
 class ActionModule(BcmAction):

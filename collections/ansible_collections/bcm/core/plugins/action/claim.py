@@ -11,8 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim, identity_of
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
 
 _CONNECTION = ("endpoint", "client_cert", "client_key", "server_cert", "timeout")
 
@@ -30,7 +29,7 @@ class ActionModule(BcmAction):
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = Path(params["directory"] or beside_inventory(task_vars))
+        directory = Path(params["directory"] or secrets_directory(task_vars))
         place = params["datacenter"], params["chain"], directory
         if params["identity"]:
             identity = identity_of(*place)

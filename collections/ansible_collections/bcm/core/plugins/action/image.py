@@ -11,9 +11,9 @@ import typing as t
 from ansible.utils.display import Display
 
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
+from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_ARGUMENT_SPEC, image_settings
 from ansible_collections.bcm.core.plugins.module_utils._image.images import Images
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_ARGUMENT_SPEC, image_settings
 
 
 class ActionModule(BcmAction):

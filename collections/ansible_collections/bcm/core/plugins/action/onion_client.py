@@ -9,9 +9,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.qr import code, drawn
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import instructions
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange, Services, with_clients
-from ansible_collections.bcm.core.plugins.plugin_utils._qr import code, drawn
 
 
 class ActionModule(OnionChange):

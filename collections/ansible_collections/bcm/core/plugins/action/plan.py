@@ -10,18 +10,18 @@ import typing as t
 
 from ansible.utils.display import Display
 
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
-from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._artifact_options import ARTIFACT_SPEC, artifacts
-from ansible_collections.bcm.core.plugins.plugin_utils._image_options import IMAGE_NAMING_SPEC
-from ansible_collections.bcm.core.plugins.plugin_utils._planning import (
-    RoleVariables,
+from ansible_collections.bcm.core.plugins.module_utils._artifact.artifact_settings import ARTIFACT_SPEC, artifacts
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import (
     image_namer,
     out_of_reach,
     read_found,
 )
+from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_NAMING_SPEC
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 _REQUEST_FIELDS = (
     "datacenter",

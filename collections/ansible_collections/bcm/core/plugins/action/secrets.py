@@ -10,8 +10,8 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
-from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory, ensure
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import ensure
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
 
@@ -25,7 +25,7 @@ class ActionModule(BcmAction):
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = Path(params["directory"] or beside_inventory(task_vars))
+        directory = Path(params["directory"] or secrets_directory(task_vars))
         path = directory / f"{params['chain']}.json"
         found = ensure(path, params["names"], check=self.check_mode, vault=of_run(params["vault_id"]))
         return {

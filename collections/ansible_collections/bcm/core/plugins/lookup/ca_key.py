@@ -60,7 +60,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import read_private_key
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import beside_inventory
+from ansible_collections.bcm.core.plugins.plugin_utils._action import secrets_directory
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
 
@@ -68,7 +68,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            directory = Path(self.get_option("directory") or beside_inventory(variables or {}))
+            directory = Path(self.get_option("directory") or secrets_directory(variables or {}))
             files = AuthorityFiles(directory, self.get_option("chain"), vault=of_run(self.get_option("vault_id")))
             keys = {name: read_private_key(files, name) for name in terms}
         except BcmError as error:

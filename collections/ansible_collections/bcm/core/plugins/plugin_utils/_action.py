@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 import typing as t
 from abc import abstractmethod
+from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -80,6 +81,20 @@ def failure(error: BcmError, *, changed: bool) -> dict[str, t.Any]:
     if _display.verbosity >= _TRACEBACK_VERBOSITY:
         result["exception"] = shown("".join(traceback.format_exception(error)))
     return result
+
+
+def secrets_directory(task_vars: t.Mapping[str, t.Any]) -> Path:
+    """Where the secrets of the data center are: beside the first file of the inventory. Raises BcmError."""
+    for source in plain(task_vars.get("ansible_inventory_sources") or []):
+        path = Path(source)
+        if path.exists():
+            return (path if path.is_dir() else path.parent) / "secrets"
+    raise BcmError(
+        "The secrets",
+        "have no place, since no inventory file is in use",
+        "set the option directory",
+        code="invalid_value",
+    )
 
 
 class BcmAction(ActionBase):

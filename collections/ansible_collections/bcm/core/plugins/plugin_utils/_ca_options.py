@@ -23,8 +23,7 @@ from ..module_utils._ca.authority_files import AuthorityFiles
 from ..module_utils._ca.report import authority_report, certificate_report
 from ..module_utils._ca.request import CertificateRequest, new_request
 from ..module_utils._ca.signer import OpenRootKeys, RootKeys
-from ._action import BcmAction
-from ._secrets import beside_inventory
+from ._action import BcmAction, secrets_directory
 from .ansible_vault import of_run
 
 CA_ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -74,7 +73,7 @@ class CaAction(BcmAction):
         """Do the work and return the result."""
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = Path(params["directory"] or beside_inventory(task_vars))
+        directory = Path(params["directory"] or secrets_directory(task_vars))
         vault = of_run(params["vault_id"]) if self.PRIVATE else None
         return self.work(open_authority(params, directory, self.check_mode, vault), params)
 

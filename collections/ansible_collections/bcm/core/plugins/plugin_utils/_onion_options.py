@@ -19,8 +19,7 @@ from ..module_utils._tor.deploy import Deployed, Host, Instance, deploy
 from ..module_utils._tor.onion_keys import OnionKey, check_address, new_client, new_key, parse_key
 from ..module_utils._tor.services import Service, check_keys, check_name, check_once, parse_ports
 from ..module_utils._tor.services_file import Store
-from ._action import BcmAction
-from ._secrets import beside_inventory
+from ._action import BcmAction, secrets_directory
 from .ansible_vault import of_run
 
 ONION_ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -49,7 +48,7 @@ class OnionAction(BcmAction):
         """Do the work and return the result."""
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        directory = Path(params["directory"] or beside_inventory(task_vars))
+        directory = Path(params["directory"] or secrets_directory(task_vars))
         vault = of_run(params["vault_id"])
         return self.work(Store(directory, params["chain"], vault=vault, owner=params["project"]), params)
 

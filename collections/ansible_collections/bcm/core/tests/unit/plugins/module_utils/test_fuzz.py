@@ -45,6 +45,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts impor
 from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, text, versions
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import authority_files, database, pinentry, pki, request
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
 from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
@@ -64,7 +65,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue, e
 from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor import services_file as tor_store
-from ansible_collections.bcm.core.plugins.plugin_utils import _files_option, _secrets
+from ansible_collections.bcm.core.plugins.plugin_utils import _files_option
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 from .ca.conftest import foreign
@@ -581,7 +582,7 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _seen, ()),
-    "secrets": (spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']), _secrets.parsed, (ValueError,)),
+    "secrets": (spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']), secrets_file.parsed, (ValueError,)),
 }
 
 

@@ -7,22 +7,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..module_utils._base.disk import private, put, remove_drafts
-from ..module_utils._base.errors import BcmError
-from ..module_utils._base.read import read_json, texts_of
-from ..module_utils._base.vault import PLAIN, Vault
-from ..module_utils._tor.relay import new_identity, parse_identity
-from ._action import plain
+from .._base.disk import private, put, remove_drafts, told
+from .._base.errors import BcmError
+from .._base.locks import held
+from .._base.read import read_json, texts_of
+from .._base.vault import PLAIN, Vault
+from .._tor.relay import new_identity, parse_identity
 
 # 256 bits
 _BYTES = 32
@@ -55,20 +52,6 @@ def holders(name: str) -> list[str]:
 def new(name: str) -> str:
     """A value that nobody guesses; for a name that ends with ``/relay_identity`` the keys of a relay."""
     return new_identity().text if name.endswith("/relay_identity") else secrets.token_urlsafe(_BYTES)
-
-
-def beside_inventory(task_vars: Mapping[str, Any]) -> Path:
-    """Where the secrets of the data center are: beside the first file of the inventory. Raises BcmError."""
-    for source in plain(task_vars.get("ansible_inventory_sources") or []):
-        path = Path(source)
-        if path.exists():
-            return (path if path.is_dir() else path.parent) / "secrets"
-    raise BcmError(
-        "The secrets",
-        "have no place, since no inventory file is in use",
-        "set the option directory",
-        code="invalid_value",
-    )
 
 
 def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN) -> Secrets:
@@ -172,20 +155,12 @@ def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BcmError("Secrets:", f"{error.filename or path}: {error.strerror}", code="io_error") from error
-
-
-@contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Keep other runs from changing secrets meanwhile: two must not each make one of the same name. Raises OSError."""
     private(directory)
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with held(directory / ".secrets.lock"):
         yield
-    finally:
-        os.close(handle)
+
+
+def _told(path: Path) -> contextlib.AbstractContextManager[None]:
+    return told(f"Secrets in {path.parent}")

@@ -2,103 +2,29 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action `plan` brings to the pure plan: variables of roles, and what the endpoint has."""
+"""What the plan has to know of the endpoint: the data center's project, names of images, releases out of reach."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.template import trust_as_template
-
-from ..module_utils._artifact.artifacts import Artifacts
-from ..module_utils._artifact.declaration import Release
-from ..module_utils._base.errors import BcmError
-from ..module_utils._datacenter.identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
-from ..module_utils._image.cache import Cache
-from ..module_utils._image.endpoint_images import stored
-from ..module_utils._image.hash import base_hash, image_hash
-from ..module_utils._lxd.client import quoted
-from ..module_utils._lxd.resources import MOVED_TO, REPLACED
-from ..module_utils._plan.catalogue import ROLES, Stack
-from ..module_utils._plan.limits import Host
-from ..module_utils._plan.plan import OutOfReach
-from ..module_utils._plan.request import Deployed, Found, Site, Source, Volume
-from ._action import plain
+from .._artifact.artifacts import Artifacts
+from .._artifact.declaration import Release
+from .._base.errors import BcmError
+from .._image.cache import Cache
+from .._image.endpoint_images import stored
+from .._image.hash import base_hash, image_hash
+from .._lxd.client import quoted
+from .._lxd.resources import MOVED_TO, REPLACED
+from .._plan.catalogue import ROLES, Stack
+from .._plan.limits import Host
+from .._plan.plan import OutOfReach
+from .._plan.request import Deployed, Found, Site, Source, Volume
+from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
 
 if TYPE_CHECKING:
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.template import Templar
-
-    from ..module_utils._lxd.client import Client
-
-
-class RoleVariables:
-    """Defaults of roles under the variables of the play, templated as the roles themselves will see them."""
-
-    def __init__(
-        self, templar: Templar, loader: DataLoader, stacks: Sequence[Stack], play_variables: Mapping[str, Any]
-    ) -> None:
-        variables: dict[str, Any] = {}
-        for stack in stacks:
-            variables.update(_read(loader, stack, "defaults/main.yml"))
-        self._variables = {**variables, **play_variables}
-        self._templar = templar.copy_with_new_env(available_variables=self._variables)
-        self._loader = loader
-
-    def value(self, name: str) -> Any:
-        if name not in self._variables:
-            return None
-        return self._templated(lambda: self._templar.template(self._variables[name]), f"variable {name}")
-
-    def check(self, stack: Stack) -> None:
-        specs = _read(self._loader, stack, "meta/argument_specs.yml").get("argument_specs") or {}
-        options = {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
-        given: dict[str, Any] = {}
-        for name in options:
-            # What says more of its instance than a plan knows is left to the role.
-            with contextlib.suppress(BcmError):
-                given[name] = self.value(name)
-        given = {name: value for name, value in given.items() if value is not None}
-        checkable = {name: option for name, option in options.items() if name in given or name not in self._variables}
-        checked = ArgumentSpecValidator(checkable).validate(given)
-        if checked.error_messages:
-            raise BcmError(
-                f"Variables of {stack.name}:",
-                "; ".join(checked.error_messages),
-                "correct the inventory",
-                code="invalid_value",
-            )
-
-    def holds(self, condition: str) -> bool:
-        return bool(
-            self._templated(lambda: self._templar.evaluate_conditional(trust_as_template(condition)), condition)
-        )
-
-    def text(self, template: str) -> str:
-        return str(self._templated(lambda: self._templar.template(trust_as_template(template)), template))
-
-    def _templated(self, evaluate: Callable[[], Any], what: str) -> Any:
-        try:
-            return plain(evaluate())
-        except AnsibleError as error:
-            raise BcmError(what, f"cannot be evaluated: {error}", code="invalid_value") from error
-
-
-def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
-    path = stack.role_path / name
-    if not path.is_file():
-        return {}
-    try:
-        found = loader.load_from_file(str(path), trusted_as_template=True)
-    except AnsibleError as error:
-        raise BcmError(path, f"cannot be read: {error}", code="io_error") from error
-    if not isinstance(found, Mapping):
-        raise BcmError(path, "is no mapping", "write `variable: value` lines", code="invalid_value")
-    return found
+    from .._lxd.client import Client
 
 
 def image_namer(

@@ -21,10 +21,11 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import out_of_reach, read_found
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site, Volume
-from ansible_collections.bcm.core.plugins.plugin_utils._planning import RoleVariables, out_of_reach, read_found
+from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 
 class FakeClient:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._artifact import artifact_settings as options
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import DownloadError
-from ansible_collections.bcm.core.plugins.plugin_utils import _artifact_options as options
 
 
 @pytest.mark.parametrize(

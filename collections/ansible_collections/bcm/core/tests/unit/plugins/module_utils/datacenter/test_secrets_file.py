@@ -17,8 +17,8 @@ from ansible.playbook.task import Task
 from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import PLAIN
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import Secrets, changing, ensure, read
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
-from ansible_collections.bcm.core.plugins.plugin_utils._secrets import Secrets, changing, ensure, read
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 NAMES = ["bitcoind/rpc/electrs", "electrum/wallet"]
@@ -39,7 +39,7 @@ def test_missing_ones_are_made_and_kept(path: Path) -> None:
     assert all(len(value) == 43 for value in first.values.values())
     assert json.loads(path.read_text()) == first.values
     assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
     assert ensure(path, NAMES, check=False) == Secrets(first.values, [])
 
 
@@ -62,7 +62,7 @@ def test_what_a_killed_run_left_is_removed(path: Path) -> None:
         (path.parent / name).write_text("what nobody uses", encoding="ascii")
     ensure(path, NAMES, check=False)
     left = sorted(entry.name for entry in path.parent.iterdir())
-    assert left == [".gitignore", ".signet.json.a1b2c3d4", "regtest.json"]
+    assert left == [".gitignore", ".secrets.lock", ".signet.json.a1b2c3d4", "regtest.json"]
     assert json.loads(path.read_text()).items() > first.values.items()
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(BcmError, match=r"^Secrets: .*/file.*: Not a directory$"):
+    with pytest.raises(BcmError, match=r"^Secrets in .*/file.*: Not a directory; nothing was changed: make it"):
         ensure(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
 
 
@@ -121,7 +121,7 @@ def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         ensure(path, NAMES, check=False)
     assert json.loads(path.read_text()) == first.values
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", "regtest.json"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
 
 
 VAULT = AnsibleVault("home", b"correct horse")

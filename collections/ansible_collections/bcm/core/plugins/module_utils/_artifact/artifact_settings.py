@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..module_utils._artifact.artifacts import Artifacts
-from ..module_utils._artifact.content_store import Store
-from ..module_utils._artifact.download import Downloader
-from ..module_utils._base.names import TOY_CHAIN
-from ..module_utils._base.text import amount
+from .._base.names import TOY_CHAIN
+from .._base.text import amount
+from .artifacts import Artifacts
+from .content_store import Store
+from .download import Downloader
 
 ARTIFACT_SPEC: dict[str, dict[str, Any]] = {
     "artifact_source": {"type": "str"},
