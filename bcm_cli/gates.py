@@ -14,53 +14,103 @@ import os
 import signal
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from ansible_collections.bcm.core.plugins.module_utils._base import names
 
 from . import setup
+from .datacenter import UsageError
 
 _VENV = setup.ROOT / ".venv-dev"
 _CACHE = setup.ROOT / ".cache"
+_ROLES = setup.ROOT / "collections/ansible_collections/bcm/core/roles"
 #: what runs side by side: each part has a LXD and a network of its own
 _PARTS = ("containers and not whole", "whole", "not containers")
 _FAST = ("not containers and not daemon",)
 _NOTHING_SELECTED = 5
 #: of a failure that is told once more at the end
 _LAST_LINES, _WIDTH = 12, 300
-_PACKAGES = (
-    setup.Package("git", "git", "lists the files the gates read"),
-    setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
-    *dict.fromkeys((*setup.SSH_AGENT_PACKAGES, *setup.PASS_PACKAGES)),
-    setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),
-    setup.Package("openssl", "openssl", "judges certificates as others will"),
-    setup.Package("gnutls-bin", "certtool", "judges them, too"),
-    setup.Package(
-        *("tor", "tor", "is the network in which the tests publish onion services"),
-        # Debian's would talk to the public network at once
-        masked=("tor.service", "tor@default.service"),
+#: the stack that the gates are about, if they are about one
+STACK = "BCM_TEST_STACK"
+_UNIT = "collections/"
+_TOR = ("tests/tor/", "tests/integration/", "tests/e2e/", "tests/molecule/")
+_CONTAINERS = ("tests/integration/", "tests/e2e/", "tests/molecule/")
+#: what tests need, and where those are that need it
+_NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
+    ("",): (setup.Package("git", "git", "lists the files the gates read"),),
+    (_UNIT, "tests/cli/"): (
+        setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
+        setup.Package("openssl", "openssl", "judges certificates as others will"),
+        setup.Package("gnutls-bin", "certtool", "judges them, too"),
     ),
-    setup.Package("slirp4netns", "slirp4netns", "gives the tests a network of their own"),
-    setup.Package("obfs4proxy", "obfs4proxy", "hides what the tests' bridge is"),
-    setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
-)
-_SCREEN_PACKAGES = (
-    setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
-    setup.Package("xdotool", "xdotool", "finds and closes that window"),
-    setup.Package("imagemagick", "import", "takes its picture"),
-    setup.Package("tesseract-ocr", "tesseract", "reads what stands in it"),
-)
+    ("tests/cli/", "tests/integration/"): (
+        *dict.fromkeys((*setup.SSH_AGENT_PACKAGES, *setup.PASS_PACKAGES)),
+        setup.Package("openssh-server", "sshd", "is the machine that the tests log in to"),
+        setup.Package("zbar-tools", "zbarimg", "reads a code as a camera does"),
+    ),
+    _TOR: (
+        setup.Package(
+            *("tor", "tor", "is the network in which the tests publish onion services"),
+            # Debian's would talk to the public network at once
+            masked=("tor.service", "tor@default.service"),
+        ),
+        setup.Package("obfs4proxy", "obfs4proxy", "hides what the tests' bridge is"),
+    ),
+    _CONTAINERS: (
+        *setup.LXD_PACKAGES,
+        *setup.IMAGE_PACKAGES,
+        setup.Package("slirp4netns", "slirp4netns", "gives the tests a network of their own"),
+    ),
+    ("tests/cli/", "tests/e2e/"): (
+        *setup.WINDOW_PACKAGES,
+        setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
+        setup.Package("xdotool", "xdotool", "finds and closes that window"),
+        setup.Package("imagemagick", "import", "takes its picture"),
+        setup.Package("tesseract-ocr", "tesseract", "reads what stands in it"),
+    ),
+}
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the tests; what follows the options goes to pytest as it stands."""
+    """Run the tests; what follows the options goes to pytest unchanged."""
     options, rest = _parser().parse_known_args(args.arguments)
-    containers = (*setup.LXD_PACKAGES, *setup.IMAGE_PACKAGES, *setup.WINDOW_PACKAGES, *_SCREEN_PACKAGES)
-    setup.packages(_PACKAGES + (() if options.fast else containers), args.yes)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
-    command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", *rest]
-    if options.only:
-        command += ["-k", options.only]
-    parts = _FAST if options.fast else _PARTS
+    parts = _FAST if options.fast or options.lint or options.stack else _PARTS
+    words = [*rest, *_selection(options)]
+    command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", *words]
+    setup.packages(_packages(_selected(command, parts)), args.yes)
+    if not {"--collect-only", "--co"}.isdisjoint(rest):
+        return subprocess.run(command, cwd=setup.ROOT, check=False).returncode
     return _run(command, parts)
+
+
+def _selection(options: argparse.Namespace) -> list[str]:
+    """What pytest is told to select tests by."""
+    if options.stack:
+        stacks = [path.parts[-3] for path in _ROLES.glob("*/meta/stack.yml")]
+        if options.stack not in stacks:
+            raise UsageError.of(names.unknown("stack", options.stack, sorted(stacks)))
+        os.environ[STACK] = options.stack
+        return ["tests/gates", "-k", f"quick or ansible_lint or [{options.stack}]"]
+    if options.lint:
+        return ["tests/gates", "-k", "quick"]
+    return ["-k", options.only] if options.only else []
+
+
+def _selected(command: list[str], parts: tuple[str, ...]) -> list[str]:
+    """The node ids of the tests that are going to run."""
+    marks = " or ".join(f"({part})" for part in parts)
+    listed = subprocess.run(
+        [*command, "-m", marks, "--collect-only", "-qq"],
+        cwd=setup.ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return listed.stdout.splitlines()
+
+
+def _packages(tests: Sequence[str]) -> tuple[setup.Package, ...]:
+    """What some tests need, each once."""
+    needed = (packages for places, packages in _NEEDS.items() if any(test.startswith(places) for test in tests))
+    return tuple(dict.fromkeys(package for packages in needed for package in packages))
 
 
 def _run(command: list[str], parts: tuple[str, ...]) -> int:
@@ -95,6 +145,8 @@ def _run(command: list[str], parts: tuple[str, ...]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bcm test", add_help=False, allow_abbrev=False)
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--lint", action="store_true")
+    parser.add_argument("--stack", metavar="NAME")
     parser.add_argument("--only", metavar="NAME")
     return parser
 

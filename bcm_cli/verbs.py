@@ -265,5 +265,7 @@ def _onion(onion: Group) -> None:
 
 def _test(bcm: Group) -> None:
     test = bcm.verb("test", "gates:main", "run the tests; further options are passed to pytest", "--fast")
+    test.add_argument("--lint", action="store_true", help="only gates that take seconds, such as yamllint and ruff")
+    test.add_argument("--stack", metavar="NAME", help="only gates and tests of a stack that need no containers")
     test.add_argument("--fast", action="store_true", help="only tests that need no containers")
     test.add_argument("--only", metavar="NAME", help="only tests with this in their name")

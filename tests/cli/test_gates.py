@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bcm_cli import gates
+from bcm_cli.datacenter import UsageError
 
 TESTS = """
 import signal
@@ -55,3 +56,32 @@ def test_a_part_that_ends_without_a_report_is_a_failure(
     monkeypatch.setattr(gates, "_CACHE", tmp_path)
     assert gates._run([sys.executable, "-c", "raise SystemExit(3)"], ("containers",)) == 3
     assert capfd.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def test_only_what_the_selected_tests_need_is_installed() -> None:
+    names = {package.name for package in gates._packages(["tests/gates/test_tools.py::test_ruff"])}
+    assert names == {"git"}
+    names = {package.name for package in gates._packages(["tests/tor/test_relay.py: 1"])}
+    assert names == {"git", "tor", "obfs4proxy"}
+    assert gates._packages([]) == ()
+
+
+@pytest.mark.parametrize("options", [["--lint"], ["--stack", "electrs"]])
+def test_what_a_newcomer_runs_needs_the_virtual_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.setenv(gates.STACK, "")  # put back after the test
+    parsed, _rest = gates._parser().parse_known_args(options)
+    command = [sys.executable, "-m", "pytest", *gates._selection(parsed)]
+    selected = gates._selected(command, gates._FAST)
+    assert {line.partition(":")[0] for line in selected if line.startswith("tests/")} >= {
+        "tests/gates/test_repository.py",
+        "tests/gates/test_tools.py",
+    }
+    assert [package.name for package in gates._packages(selected)] == ["git"]
+
+
+def test_a_stack_that_does_not_exist_is_no_stack_to_test() -> None:
+    parsed, _rest = gates._parser().parse_known_args(["--stack", "electrss"])
+    with pytest.raises(UsageError, match='Unknown stack "electrss": did you mean "electrs"'):
+        gates._selection(parsed)

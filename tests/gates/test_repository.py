@@ -15,6 +15,7 @@ import yaml
 
 from tests.support import COLLECTION, ROOT
 
+pytestmark = pytest.mark.quick
 TARGETS = COLLECTION / "tests/integration/targets"
 SCENARIOS = COLLECTION / "extensions/molecule"
 HEADER = """\
