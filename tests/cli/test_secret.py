@@ -101,7 +101,7 @@ def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
     for words in (["show", "a/b"], ["rotate", "a/b"], ["edit"]):
         done = safe.bcm("secret", *words)
         assert (done.returncode, done.stdout) == (1, "")
-        assert "Data center home (signet) has no secrets yet: `bcm stack start STACK` makes them" in done.stderr
+        assert "Data center home (signet) has no secrets yet: `bcm stack start STACK` creates them" in done.stderr
     assert safe.confirmed() == []
 
 
