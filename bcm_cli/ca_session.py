@@ -14,12 +14,12 @@ from ansible_collections.bcm.core.plugins.module_utils._base.network import subn
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
+from ansible_collections.bcm.core.plugins.module_utils._ca.open_authority import open_authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.request import (
     CertificateRequest,
     RequestSource,
     renewal_request,
 )
-from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import open_authority
 
 from . import setup, trezor_session
 from .datacenter import DataCenter
@@ -41,7 +41,7 @@ class _PublicFiles(AuthorityFiles):
 
 def read_only(datacenter: DataCenter) -> Authority:
     """The authority in check mode, with what is public."""
-    authority = open_authority(_options(datacenter), datacenter.secrets, True)
+    authority = open_authority(_options(datacenter), datacenter.secrets, True, setup.step)
     authority.files = _PublicFiles(datacenter.secrets, datacenter.chain, vault=None)
     return authority
 
@@ -81,7 +81,7 @@ def carry_out(datacenter: DataCenter, work: Callable[[Authority], Result]) -> Re
     """Do the work, with the vault open and the device at hand."""
     with trezor_session.session(datacenter) as environment:
         vault, session = trezor_session.vault(datacenter, environment), trezor_session.kept(environment)
-        return work(open_authority(_options(datacenter), datacenter.secrets, False, vault, setup.step, session))
+        return work(open_authority(_options(datacenter), datacenter.secrets, False, setup.step, vault, session))
 
 
 def renewal_requests(names: Sequence[str]) -> RequestSource:

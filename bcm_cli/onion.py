@@ -17,15 +17,10 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance, Seen, seen
-from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, check_name, instructions
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import DEADLINE, Instance, Seen, seen
+from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import apply_services, with_clients
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, Services, check_name, instructions
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
-    DEADLINE_ARGUMENT,
-    Services,
-    brought_about,
-    with_clients,
-)
 
 from . import setup
 from .connect import connect
@@ -184,7 +179,7 @@ def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted
         _check_running(client)
         datacenter.claim(client)
         with Instance(client, TOR) as host:
-            done = brought_about(host, store, present, wanted, deadline=DEADLINE_ARGUMENT["default"])
+            done = apply_services(host, store, present, wanted, deadline=DEADLINE)
     if done.changed and done.network is False:
         setup.step(f"tor in instance {TOR} does not use the network: no onion service is published")
 

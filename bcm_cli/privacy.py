@@ -25,7 +25,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import B
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.module_utils._tor.observe import observe_tor
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import Services
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services
 
 from . import lxd_setup, onion
 from .connect import connect

@@ -10,8 +10,9 @@ import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.qr import code, drawn
-from ansible_collections.bcm.core.plugins.module_utils._tor.services import instructions
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange, Services, with_clients
+from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import with_clients
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services, instructions
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange
 
 
 class ActionModule(OnionChange):
@@ -22,7 +23,7 @@ class ActionModule(OnionChange):
         "return_keys": {"type": "bool", "default": False},
     }
 
-    def wanted(self, present: Services, params: dict[str, t.Any]) -> Services:
+    def desired(self, present: Services, params: dict[str, t.Any]) -> Services:
         name = params["service"]
         if name not in present:
             there = f"there are {', '.join(sorted(present))}" if present else "there is none yet"
@@ -35,7 +36,7 @@ class ActionModule(OnionChange):
         admitted = with_clients(present[name], params["clients"], present=params["state"] == "present")
         return {**present, name: admitted}
 
-    def told(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def result(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
         service = wanted[params["service"]]
         result: dict[str, t.Any] = {"address": service.key.address, "instructions": instructions(service)}
         if params["return_keys"] and not self.check_mode:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import (
-    OnionChange,
-    Services,
-    check_known,
-    reconciled,
-)
+from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import desired_services, refuse_lost_keys
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services
+from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange
 
 
 class ActionModule(OnionChange):
@@ -46,10 +43,10 @@ class ActionModule(OnionChange):
         },
     }
 
-    def wanted(self, present: Services, params: dict[str, t.Any]) -> Services:
-        check_known(present, params["services"], params["known"])
-        return reconciled(present, params["services"], exclusive=params["exclusive"])
+    def desired(self, present: Services, params: dict[str, t.Any]) -> Services:
+        refuse_lost_keys(present, params["services"], params["known"])
+        return desired_services(present, params["services"], exclusive=params["exclusive"])
 
-    def told(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def result(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
         asked = [item["name"] for item in params["services"] if item["state"] == "present"]
         return {"addresses": {name: wanted[name].key.address for name in asked}}

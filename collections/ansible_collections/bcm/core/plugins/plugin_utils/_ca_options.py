@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import typing as t
 from abc import abstractmethod
-from collections.abc import MutableMapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ansible.utils.display import Display
 
 from ..module_utils._base import names
 from ..module_utils._base.errors import BcmError
-from ..module_utils._base.vault import PLAIN, Vault
-from ..module_utils._ca import pki, software
+from ..module_utils._ca import pki
 from ..module_utils._ca.authority import Authority, Result
-from ..module_utils._ca.authority_files import AuthorityFiles
+from ..module_utils._ca.open_authority import open_authority
 from ..module_utils._ca.report import authority_report, certificate_report
 from ..module_utils._ca.request import CertificateRequest, new_request
-from ..module_utils._ca.signer import OpenRootKeys, RootKeys
 from ._action import BcmAction, secrets_directory
 from .ansible_vault import of_run
 
@@ -75,27 +71,7 @@ class CaAction(BcmAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or secrets_directory(task_vars))
         vault = of_run(params["vault_id"]) if self.PRIVATE else None
-        return self.work(open_authority(params, directory, self.check_mode, vault), params)
-
-
-def open_authority(
-    params: t.Mapping[str, t.Any],
-    directory: Path,
-    check_mode: bool,
-    vault: Vault | None = PLAIN,
-    say: t.Callable[[str], None] | None = None,
-    session: Path | None = None,
-) -> Authority:
-    """The authority that the options name. ``say`` and ``session`` as in `Trezor`. Raises BcmError."""
-    chain = params["chain"]
-    names.check_ca("provider", params["provider"], chain, params["software_ca_chains"])
-    return Authority(
-        files=AuthorityFiles(directory, chain, vault=vault),
-        scope=pki.parse_scope([params["domain"], *params["domains"]], params["subnets"]),
-        provider=params["provider"],
-        open_keys=software.open_keys if params["provider"] == "software" else _device(params["device"], say, session),
-        check_mode=check_mode,
-    )
+        return self.work(open_authority(params, directory, self.check_mode, Display().display, vault), params)
 
 
 def certificate_requests(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> list[CertificateRequest]:
@@ -111,18 +87,6 @@ def certificate_requests(certificates: t.Sequence[t.Mapping[str, t.Any]]) -> lis
                 code="invalid_value",
             )
     return requests
-
-
-def _device(path: str | None, say: t.Callable[[str], None] | None, session: Path | None) -> OpenRootKeys:
-    def open_device(
-        keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int
-    ) -> AbstractContextManager[RootKeys]:
-        # only signing needs the libraries that talk to a device
-        from ..module_utils._ca.trezor import Trezor
-
-        return Trezor(path, first=first, say=say or Display().display, confirmations=confirmations, kept=session)
-
-    return open_device
 
 
 def change_result(result: Result, authority: Authority, *parts: str) -> dict[str, t.Any]:

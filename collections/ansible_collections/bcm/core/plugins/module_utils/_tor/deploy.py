@@ -29,6 +29,7 @@ from .._lxd.client import Client
 from .._lxd.files import FileSession, FilesResult, apply_files
 from .services import LAYOUT, Layout, Service, include
 
+DEADLINE = 180.0  # seconds until all services are published, if nobody says otherwise
 _SOON = 60.0  # seconds for what waits for nothing
 _DIRECTORY = re.compile(r"^\s*HiddenServiceDir\s+(\S+)", re.MULTILINE)
 _NOTES = re.compile(r"^\w{3} \d\d [\d:.]+ \[(?:warn|err)\] ", re.MULTILINE)

@@ -128,6 +128,10 @@ class Service:
         }
 
 
+#: by name
+Services = dict[str, Service]
+
+
 def recalled(name: str, record: Mapping[str, Any]) -> Service:
     """A service as it was recorded. Raises BcmError."""
     try:

@@ -15,9 +15,13 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys, services
+from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import (
+    desired_services,
+    refuse_lost_keys,
+    with_clients,
+)
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
-from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import check_known, reconciled, with_clients
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 KEY = onion_keys.new_key(bytes(32))
@@ -36,11 +40,11 @@ ITEM: dict[str, Any] = {
 
 
 def test_a_key_that_is_gone_is_not_replaced() -> None:
-    check_known({"web": WEB}, [ITEM], ["web", "other"])
-    check_known({}, [ITEM], ["other"])
-    check_known({}, [{**ITEM, "key": "a key"}, {**ITEM, "name": "other", "state": "absent"}], ["web", "other"])
+    refuse_lost_keys({"web": WEB}, [ITEM], ["web", "other"])
+    refuse_lost_keys({}, [ITEM], ["other"])
+    refuse_lost_keys({}, [{**ITEM, "key": "a key"}, {**ITEM, "name": "other", "state": "absent"}], ["web", "other"])
     with pytest.raises(BcmError, match="^The keys of other, web are gone .*, and others would have other addresses: "):
-        check_known({"third": WEB}, [ITEM, {**ITEM, "name": "other"}], ["web", "other", "third"])
+        refuse_lost_keys({"third": WEB}, [ITEM, {**ITEM, "name": "other"}], ["web", "other", "third"])
 
 
 def test_lines_of_torrc() -> None:
@@ -124,22 +128,22 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
 )  # fmt: skip
 def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BcmError, match=message):
-        reconciled({}, [{**ITEM, **changes}])
+        desired_services({}, [{**ITEM, **changes}])
 
 
 def test_services_come_stay_and_go() -> None:
-    made = reconciled({}, [ITEM, {**ITEM, "name": "own", "key": KEY.text, "address": KEY.address}])
+    made = desired_services({}, [ITEM, {**ITEM, "name": "own", "key": KEY.text, "address": KEY.address}])
     assert made["own"].key == KEY
     assert made["web"].key.address != KEY.address
     with_alice = {**made, "web": with_clients(made["web"], ["alice"], present=True)}
-    again = reconciled(with_alice, [{**ITEM, "pow": True}])
+    again = desired_services(with_alice, [{**ITEM, "pow": True}])
     assert again["web"] == dataclasses.replace(with_alice["web"], pow=True)
     assert again["own"] == made["own"]
-    assert list(reconciled(made, [{**ITEM, "state": "absent"}])) == ["own"]
+    assert list(desired_services(made, [{**ITEM, "state": "absent"}])) == ["own"]
     with pytest.raises(BcmError, match=r"^Onion service web is there twice"):
-        reconciled(made, [ITEM, {**ITEM, "state": "absent"}])
+        desired_services(made, [ITEM, {**ITEM, "state": "absent"}])
     with pytest.raises(BcmError, match=rf"^Onion service own has another key, that of {KEY.address}: remove the"):
-        reconciled(made, [{**ITEM, "name": "own", "key": onion_keys.new_key().text}])
+        desired_services(made, [{**ITEM, "name": "own", "key": onion_keys.new_key().text}])
     twins = [made["own"], dataclasses.replace(made["own"], name="twin")]
     with pytest.raises(BcmError, match=rf"^Onion services own and twin have the same key, that of {KEY.address}"):
         services.check_keys(twins)
@@ -226,7 +230,7 @@ def test_what_is_kept_is_damaged(tmp_path: Path, content: str, message: str) -> 
 def test_two_data_centers_with_the_same_keys(tmp_path: Path) -> None:
     home = Store(tmp_path, "regtest", owner="bcm-home-regtest")
     with home.locked():
-        home.write(reconciled({}, [ITEM]).values())
+        home.write(desired_services({}, [ITEM]).values())
     assert list(home.read()) == ["web"]
     copied = Store(tmp_path, "regtest", owner="bcm-office-regtest")
     with pytest.raises(BcmError, match=r"are those of bcm-home-regtest, and this is bcm-office-regtest: two data cent"):
