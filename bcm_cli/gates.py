@@ -42,6 +42,7 @@ _NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
         setup.Package("pinentry-curses", "pinentry-curses", "asks for a passphrase as it asks people"),
         setup.Package("openssl", "openssl", "judges certificates as others will"),
         setup.Package("gnutls-bin", "certtool", "judges them, too"),
+        setup.Package("golang-go", "go", "judges them, too"),
     ),
     ("tests/cli/", "tests/integration/"): (
         *dict.fromkeys((*setup.SSH_AGENT_PACKAGES, *setup.PASS_PACKAGES)),

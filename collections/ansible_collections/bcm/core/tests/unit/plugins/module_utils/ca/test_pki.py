@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is issued, as openssl judges it, and CSRs that nobody should have."""
+"""What is issued, as OpenSSL, GnuTLS and Go judge it, and CSRs that nobody should have."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,27 @@ def _gnutls(lab: Lab, chain: str, trust: str, crl: str, purpose: str = "1.3.6.1.
     return "OK" if done.returncode == 0 else done.stdout
 
 
+@dataclass(frozen=True)
+class Go:
+    """crypto/x509, which most programs of this field verify with."""
+
+    program: Path
+
+    def verify(self, lab: Lab, chain: str, trust: str, lists: str = "", usage: str = "server", host: str = "") -> str:
+        """What it says of a chain: "OK", or what is wrong."""
+        asked = {"Chain": chain, "Trust": trust, "Lists": lists, "Usage": usage, "Host": host}
+        text = json.dumps({**asked, "Time": int(lab.authority.now.timestamp())})
+        return subprocess.run([self.program], input=text, capture_output=True, text=True, check=False).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
+    program = tmp_path_factory.mktemp("go") / "verify"
+    source = Path(__file__).with_name("data") / "verify.go"
+    subprocess.run(["go", "build", "-o", program, source], env={**os.environ, "GO111MODULE": "off"}, check=True)
+    return Go(program)
+
+
 _IPV6, _EXTRA = "fd00:1::/64", "lan.example"
 #: what a person may ask for: its names, what for, and what else
 ISSUED: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
@@ -103,7 +126,8 @@ ISSUED: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("what", ISSUED)
-def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], what: str, direct: bool) -> None:
+def test_whatever_is_issued_is_accepted(make: Callable[..., Lab], go: Go, what: str, direct: bool) -> None:
+    """By OpenSSL, GnuTLS and Go, and refused by them when it is revoked."""
     now = datetime.now(UTC).replace(microsecond=0)
     lab = make(domains=[DOMAIN, _EXTRA], subnets=["10.1.2.0/24", _IPV6], now=now).bootstrap()
     names, usage, more = ISSUED[what]
@@ -116,15 +140,19 @@ def test_openssl_and_gnutls_accept_whatever_is_issued(make: Callable[..., Lab], 
             assert lab.verify(one["chain"], told["trust"], told["crl"], f"ssl{kind}") == "OK"
             purpose = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}[kind]
             assert _gnutls(lab, one["chain"], told["trust"], told["crl"], purpose) == "OK"
+            for host in [name.replace("*", "any") for name in names] or [""]:
+                assert go.verify(lab, one["chain"], told["trust"], told["crl"], kind, host) == "OK"
         renewed = renewal_request(asked.name, lab.authority.read_database(), lab.authority.files.keys())
         asked = replace(renewed, renew=True)
     serial = int(one["serial"], 16)
     crl = lab.authority.ensure_lists({serial: "key_compromise"}).database
     lists = "".join(pki.to_pem(item.crl) for item in (*crl.roots, *crl.intermediates) if item.crl)
     assert "revoked" in _gnutls(lab, one["chain"], told["trust"], lists, purpose)
+    assert "revoked" in go.verify(lab, one["chain"], told["trust"], lists, usage[0])
+    assert "revoked" in lab.verify(one["chain"], told["trust"], lists, f"ssl{usage[0]}")
 
 
-def test_gnutls_accepts_without_networks_and_after_two_rotations(make: Callable[..., Lab]) -> None:
+def test_authority_without_networks_is_accepted_after_two_rotations(make: Callable[..., Lab], go: Go) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     lab = make(subnets=(), now=now)
     asked = new_request("electrs", [f"electrs.{DOMAIN}"], ["server"])
@@ -135,6 +163,7 @@ def test_gnutls_accepts_without_networks_and_after_two_rotations(make: Callable[
     for trust in (old.pem, lab.report()["trust"]):
         assert lab.verify(chain, trust, lab.report()["crl"]) == "OK"
         assert _gnutls(lab, chain, trust, lab.report()["crl"]) == "OK"
+        assert go.verify(lab, chain, trust, lab.report()["crl"], host=f"electrs.{DOMAIN}") == "OK"
 
 
 def test_a_server_without_host_names_has_a_common_name_in_the_domain(lab: Lab) -> None:
@@ -149,8 +178,8 @@ def test_a_server_without_host_names_has_a_common_name_in_the_domain(lab: Lab) -
 
 @pytest.mark.parametrize("subnets", [("10.1.2.0/24",), ()])
 @pytest.mark.parametrize("name", ["www.example.org", "10.9.9.9", "fd00::1", f"not{DOMAIN}"])
-def test_openssl_refuses_what_the_intermediate_may_not_certify(
-    make: Callable[..., Lab], subnets: tuple[str, ...], name: str
+def test_names_that_the_intermediate_may_not_certify_are_refused(
+    make: Callable[..., Lab], go: Go, subnets: tuple[str, ...], name: str
 ) -> None:
     """Signed with its key by somebody who got hold of it."""
     lab = make(subnets=subnets).bootstrap()
@@ -158,11 +187,14 @@ def test_openssl_refuses_what_the_intermediate_may_not_certify(
     key = pki.load_key(lab.authority.files.keys()[issuer.key])
     public, above = pki.new_key().public_key(), issuer.certificate.content
     forged = pki.sign_leaf("forged", [name], ["server"], public, above, key, NOW, NOW + timedelta(days=1))
-    found = lab.verify(pki.to_pem(forged) + issuer.certificate.pem, lab.report()["trust"])
+    chain, trust = pki.to_pem(forged) + issuer.certificate.pem, lab.report()["trust"]
+    found = lab.verify(chain, trust)
     assert "permitted subtree violation" in found or "excluded subtree violation" in found
+    found = go.verify(lab, chain, trust)
+    assert "is not permitted by any constraint" in found or "is excluded by constraint" in found
 
 
-def test_openssl_refuses_an_authority_below_the_intermediate(lab: Lab) -> None:
+def test_authority_below_the_intermediate_is_refused(lab: Lab, go: Go) -> None:
     issuer = lab.bootstrap().authority.read_database().intermediates[0]
     key = pki.load_key(lab.authority.files.keys()[issuer.key])
     own = pki.new_key()
@@ -172,6 +204,7 @@ def test_openssl_refuses_an_authority_below_the_intermediate(lab: Lab) -> None:
     leaf = pki.sign_leaf("x", [DOMAIN], ["server"], own.public_key(), below, own, NOW, end)
     chain = "".join(map(pki.to_pem, (leaf, below, issuer.certificate.content)))
     assert "path length constraint exceeded" in lab.verify(chain, lab.report()["trust"])
+    assert "too many intermediates for path length constraint" in go.verify(lab, chain, lab.report()["trust"])
 
 
 def test_everything_ends_with_its_issuer(make: Callable[..., Lab]) -> None:
