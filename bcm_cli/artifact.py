@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts impor
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, duration, harmless, shown
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import changes_of
+from ansible_collections.bcm.core.plugins.module_utils._plan.stack import changes_of
 
 from . import setup
 from .datacenter import DataCenter, UsageError

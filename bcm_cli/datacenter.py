@@ -20,8 +20,8 @@ from .setup import ROOT
 
 if TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Stack
     from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+    from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
     from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 CURRENT = ROOT / "bcm.json"

@@ -18,15 +18,11 @@ from ansible.template import Templar
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import image_namer
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import (
-    OPTIONAL,
-    REQUIRED,
-    Catalogue,
-    Stack,
-    parse,
-)
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request
+from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
+from ansible_collections.bcm.core.plugins.module_utils._plan.stack_file import parse, stack_type
 from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 from tests.support import ROOT
 
@@ -76,7 +72,7 @@ def test_the_example_has_every_file_of_the_table() -> None:
 def test_the_page_shows_every_field() -> None:
     block = next(text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if text.startswith("schema:"))
     document = yaml.safe_load(block)
-    assert set(document) == {*REQUIRED, *OPTIONAL}
+    assert set(document) == set(stack_type().keys)
     stack = parse(document, "electrs", Path("docs/stacks.md"), "electrs", ROOT)
     assert stack.artifact.floor is not None
     assert stack.volumes["data"].size("regtest") == "2GiB"

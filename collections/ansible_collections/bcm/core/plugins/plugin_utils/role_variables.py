@@ -15,7 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.template import trust_as_template
 
 from ..module_utils._base.errors import BcmError
-from ..module_utils._plan.catalogue import Stack
+from ..module_utils._plan.stack import Stack
 from ._action import plain
 
 if TYPE_CHECKING:

@@ -13,29 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.errors import BcmError
-from .._base.fields import Field
-from .._base.read import is_integer
+from .._base.fields import ROLE_FILE, Field
+from .._base.schema import VERSION, Choice, Either, Key, Kinds, MapOf, Number, Record, Text
 
-#: kind -> its fields, beside those of every kind: required ones, optional ones
-KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "archive": (("version", "files"), ("signed",)),  # a release of the authors, unpacked
-    "deb": ((), ("version", "suite")),  # a package of Debian, which the archive's own keyring vouches for
-    "apt": (("repository", "signers"), ("version",)),  # the newest package of another signed repository
-    "crate": (("version", "sha256"), ()),  # cargo checks all that a crate needs against the crate's own lock file
-    "npm": (("version", "lock"), ()),  # package-lock.json with integrity
-    "wheels": (("version", "lock"), ()),  # requirements.txt with hashes
-    "oci": (("version", "files"), ()),  # an image of a registry: its manifest has the digests of all that it is made of
-}
 ARCHITECTURES = ("x86_64", "aarch64")
 #: what Debian calls them
 DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
-_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
-_SUITE = re.compile(r"\w[\w.-]*", re.ASCII)
-_ONION = re.compile(r"[a-z2-7]{56}\.onion")
-_URL = re.compile(r"https?://[!-.0-~]+/[!-~]*[!-.0-~]")
-_PATH = re.compile(r"files/(?!.*\.\.)\w[\w./-]*", re.ASCII)  # the image is named by what is there
 
 
 @dataclass(frozen=True)
@@ -178,106 +163,190 @@ def basename(url: str) -> str:
     return urlsplit(url).path.rpartition("/")[2].removeprefix("sha256:")
 
 
+# -- the table of sources ----------------------------------------------------------------------------------------------
+
+_TEXT = Text()
+_URL = Text(
+    re.compile(r"https?://[!-.0-~]+/[!-~]*[!-.0-~]"), "write a URL, such as https://example.org/x-{version}.tar.gz"
+)
+_SUITE = Text(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "write the name of a suite, such as trixie")
+_ONION = Text(re.compile(r"[a-z2-7]{56}\.onion"), "write the host of an onion service of version 3")
+_LOCK = Text(ROLE_FILE, "write a path in the role, such as files/package-lock.json")
+_FINGERPRINT = Text(
+    re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}"), "write a whole OpenPGP fingerprint, in capitals without spaces"
+)
+_DIGEST_TEXTS = {
+    algorithm: Text(pattern, f"write {algorithm.upper()} in lower-case hex digits")
+    for algorithm, pattern in _DIGESTS.items()
+}
+
+
+def _signers(field: Field, values: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Name -> fingerprint, and name -> mail address of those that say one."""
+    both = {name: entry for name, entry in values.items() if isinstance(entry, dict)}
+    signers = {name: entry["fingerprint"] if name in both else entry for name, entry in values.items()}
+    if len(set(signers.values())) != len(signers):
+        field.wrong("has one fingerprint under two names", "name each key once")
+    return signers, {name: entry["wkd"] for name, entry in both.items()}
+
+
+_SIGNERS = MapOf(
+    Either(
+        _FINGERPRINT,
+        Record(
+            {
+                "fingerprint": Key(_FINGERPRINT, "The OpenPGP fingerprint of the signer's key.", required=True),
+                "wkd": Key(_TEXT, "A mail address whose domain publishes the key.", required=True),
+            }
+        ),
+    ),
+    least=1,
+    empty=("is empty", "name who signs, and the fingerprint of the key"),
+    build=_signers,
+)
+
+
+def _signing(field: Field, values: dict[str, Any]) -> Signing:
+    signers, wkd = values["signers"]
+    if values["threshold"] > len(signers):
+        field.sub("threshold", values["threshold"]).wrong(
+            f"is {values['threshold']}", f"write how many of the {len(signers)} signers must have signed"
+        )
+    each = [values["signatures"].replace("{signer}", name) for name in signers]
+    return Signing(values.get("sums"), tuple(dict.fromkeys(each)), signers, values["threshold"], wkd)
+
+
+_SIGNED = Record(
+    {
+        "signatures": Key(_URL, "One file with many signatures, or one for each signer (`{signer}`).", required=True),
+        "signers": Key(
+            _SIGNERS, "Name and OpenPGP fingerprint. The keys lie in `meta/keys` of the role.", required=True
+        ),
+        "threshold": Key(
+            Number(1, 1000, "how many of the signers must have signed,"), "How many must have signed.", required=True
+        ),
+        "sums": Key(_URL, "A file with the digests, which is what is signed; without it, each file is (`{file}`)."),
+    },
+    _signing,
+)
+
+
+def _pin(field: Field, values: dict[str, Any]) -> Pin:
+    given = [algorithm for algorithm in _DIGESTS if algorithm in values]
+    if len(given) != 1:
+        field.wrong("needs one digest", "add sha256 or sha512")
+    return Pin(values["url"], given[0], values[given[0]])
+
+
+def _manifest(field: Field, values: dict[str, Any]) -> Pin:
+    if "sha256" not in values:
+        field.wrong("needs one digest", "add sha256")
+    repository, _unused, tag = values["url"].rpartition("/manifests/")
+    if not tag or "/v2/" not in repository:
+        field.sub("url", values["url"]).wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
+    # A tag may lead to something else tomorrow; the digest leads to this or to nothing.
+    return Pin(f"{repository}/manifests/sha256:{values['sha256']}", "sha256", values["sha256"])
+
+
+def _files(pin: Record) -> Key:
+    def build(field: Field, values: dict[str, Any]) -> dict[str, Pin]:
+        if not values:
+            field.wrong("is empty", f"name a file for one of {', '.join(ARCHITECTURES)}")
+        return values
+
+    keys = {architecture: Key(pin, "The file for this architecture of the kernel.") for architecture in ARCHITECTURES}
+    return Key(Record(keys, build, {"minProperties": 1}), "A file for each architecture of the kernel.", required=True)
+
+
+_FILE_URL = Key(_URL, "Where it is; `{version}` stands for the version.", required=True)
+_ONE_DIGEST = {"oneOf": [{"required": [algorithm]} for algorithm in _DIGESTS]}
+_FILES = _files(
+    Record(
+        {
+            "url": _FILE_URL,
+            **{key: Key(text, f"Its {key.upper()}; one digest is needed.") for key, text in _DIGEST_TEXTS.items()},
+        },
+        _pin,
+        _ONE_DIGEST,
+    )
+)
+_MANIFESTS = _files(
+    Record(
+        {"url": _FILE_URL, "sha256": Key(_DIGEST_TEXTS["sha256"], "Its SHA256.")},
+        _manifest,
+        {"required": ["url", "sha256"]},
+    )
+)
+_REPOSITORY = Record(
+    {
+        "url": Key(_URL, "The address of the repository.", required=True),
+        "suite": Key(_SUITE, "The suite.", required=True),
+        "onion": Key(_ONION, "An onion service that has the same, for clients that come through Tor."),
+    },
+    lambda _field, values: Repository(**values),
+)
+
+
+def _release(_field: Field, values: dict[str, Any]) -> Release:
+    """The release that a source declares, without the names of its stack and of itself."""
+    version = values.get("version") or ""
+    signed = values.get("signed")
+    if "signers" in values:  # of a repository
+        signers, wkd = values.pop("signers")
+        signed = Signing(None, (), signers, 1, wkd)
+
+    def complete(url: str) -> str:
+        return url.replace("{version}", version)
+
+    if signed:
+        signatures = tuple(map(complete, signed.signatures))
+        signed = replace(signed, sums=signed.sums and complete(signed.sums), signatures=signatures)
+    files = {key: replace(pin, url=complete(pin.url)) for key, pin in values.get("files", {}).items()}
+    return Release("", "", **{**values, "files": files, "signed": signed})
+
+
+def _source(kind: str, **more: Key) -> Record:
+    common = {
+        "kind": Key(Choice((kind,)), "What it is.", required=True),
+        "name": Key(_TEXT, "What its authors, or its packagers, call it.", required=True),
+        "licence": Key(_TEXT, "Its licence, as SPDX writes it.", required=True),
+    }
+    return Record({**common, **more}, _release)
+
+
+_VERSION = Key(VERSION, "The version.", required=True)
+_ANY_VERSION = Key(VERSION, "The version; if it is left out, the newest that the floor lets through.")
+_LOCK_FILE = Key(_LOCK, "The lock file, below `files/` of the role.", required=True)
+
+#: the sources of artifacts in a stack.yml, by kind
+SOURCE = Kinds(
+    {
+        # a release of the authors, unpacked
+        "archive": _source("archive", version=_VERSION, files=_FILES, signed=Key(_SIGNED, "Who must have signed it.")),
+        # a package of Debian, which the archive's own keyring vouches for
+        "deb": _source(
+            "deb", version=_ANY_VERSION, suite=Key(_SUITE, "The suite; that of the base image if left out.")
+        ),
+        # the newest package of another signed repository
+        "apt": _source(
+            "apt",
+            repository=Key(_REPOSITORY, "The repository.", required=True),
+            signers=Key(_SIGNERS, "Keys of which one must have signed the repository's lists.", required=True),
+            version=_ANY_VERSION,
+        ),
+        # cargo checks all that a crate needs against the crate's own lock file
+        "crate": _source(
+            "crate", version=_VERSION, sha256=Key(_DIGEST_TEXTS["sha256"], "The SHA256 of the crate.", required=True)
+        ),
+        "npm": _source("npm", version=_VERSION, lock=_LOCK_FILE),  # package-lock.json with integrity
+        "wheels": _source("wheels", version=_VERSION, lock=_LOCK_FILE),  # requirements.txt with hashes
+        # an image of a registry: its manifest has the digests of all that it is made of
+        "oci": _source("oci", version=_VERSION, files=_MANIFESTS),
+    }
+)
+
+
 def release(declared: Field, stack: str, source: str) -> Release:
     """The release that a source in a stack.yml declares. Raises CatalogueError, which names the field."""
-    kind = declared.entries().get("kind", declared.sub("kind", None)).choice(KINDS)
-    required, optional = KINDS[kind]
-    fields = declared.mapping(("kind", "name", "licence", *required), optional)
-    version = fields["version"].version() if "version" in fields else None
-    signed = _signing(fields["signed"], version or "") if "signed" in fields else None
-    if "signers" in fields:
-        signers, wkd = _signers(fields["signers"])
-        signed = Signing(None, (), signers, 1, wkd)
-    return Release(
-        stack=stack,
-        source=source,
-        kind=kind,
-        name=fields["name"].text(),
-        licence=fields["licence"].text(),
-        version=version,
-        files=_files(fields["files"], version or "", kind) if "files" in fields else {},
-        signed=signed,
-        sha256=_digest(fields["sha256"], "sha256") if "sha256" in fields else None,
-        lock=fields["lock"].match(_PATH, "write a path in the role, such as files/package-lock.json")
-        if "lock" in fields
-        else None,
-        repository=_repository(fields["repository"]) if "repository" in fields else None,
-        suite=_suite(fields["suite"]) if "suite" in fields else None,
-    )
-
-
-def _repository(declared: Field) -> Repository:
-    parts = declared.mapping(("url", "suite"), ("onion",))
-    onion = ""
-    if "onion" in parts:
-        onion = parts["onion"].match(_ONION, "write the host of an onion service of version 3")
-    return Repository(_url(parts["url"], ""), _suite(parts["suite"]), onion or None)
-
-
-def _suite(declared: Field) -> str:
-    return declared.match(_SUITE, "write the name of a suite, such as trixie")
-
-
-def _files(declared: Field, version: str, kind: str) -> dict[str, Pin]:
-    files = declared.mapping(optional=ARCHITECTURES)
-    if not files:
-        declared.wrong("is empty", f"name a file for one of {', '.join(ARCHITECTURES)}")
-    return {architecture: _pin(entry, version, kind) for architecture, entry in files.items()}
-
-
-def _pin(declared: Field, version: str, kind: str) -> Pin:
-    known = ("sha256",) if kind == "oci" else tuple(_DIGESTS)
-    parts = declared.mapping(("url",), known)
-    given = [algorithm for algorithm in known if algorithm in parts]
-    if len(given) != 1:
-        declared.wrong("needs one digest", f"add {' or '.join(known)}")
-    pin = Pin(_url(parts["url"], version), given[0], _digest(parts[given[0]], given[0]))
-    if kind != "oci":
-        return pin
-    repository, _unused, tag = pin.url.rpartition("/manifests/")
-    if not tag or "/v2/" not in repository:
-        parts["url"].wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
-    # A tag may lead to something else tomorrow; the digest leads to this or to nothing.
-    return replace(pin, url=f"{repository}/manifests/sha256:{pin.digest}")
-
-
-def _signing(declared: Field, version: str) -> Signing:
-    parts = declared.mapping(("signatures", "signers", "threshold"), ("sums",))
-    signers, wkd = _signers(parts["signers"])
-    threshold = parts["threshold"]
-    if not is_integer(threshold.value) or threshold.value not in range(1, len(signers) + 1):
-        threshold.wrong(f"is {threshold.shown}", f"write how many of the {len(signers)} signers must have signed")
-    pattern = _url(parts["signatures"], version)
-    each = [pattern.replace("{signer}", name) for name in signers]
-    return Signing(
-        sums=_url(parts["sums"], version) if "sums" in parts else None,
-        signatures=tuple(dict.fromkeys(each)),
-        signers=signers,
-        threshold=threshold.value,
-        wkd=wkd,
-    )
-
-
-def _signers(declared: Field) -> tuple[dict[str, str], dict[str, str]]:
-    """Name -> fingerprint, and name -> mail address of those that say one."""
-    signers, wkd = {}, {}
-    for name, entry in declared.entries().items():
-        if isinstance(entry.value, dict):
-            both = entry.mapping(("fingerprint", "wkd"))
-            entry, wkd[name] = both["fingerprint"], both["wkd"].text()
-        signers[name] = entry.match(_FINGERPRINT, "write a whole OpenPGP fingerprint, in capitals without spaces")
-    if not signers:
-        declared.wrong("is empty", "name who signs, and the fingerprint of the key")
-    if len(set(signers.values())) != len(signers):
-        declared.wrong("has one fingerprint under two names", "name each key once")
-    return signers, wkd
-
-
-def _url(declared: Field, version: str) -> str:
-    return declared.match(_URL, "write a URL, such as https://example.org/x-{version}.tar.gz").replace(
-        "{version}", version
-    )
-
-
-def _digest(declared: Field, algorithm: str) -> str:
-    return declared.match(_DIGESTS[algorithm], f"write {algorithm.upper()} in lower-case hex digits")
+    found: Release = SOURCE.read(declared)
+    return replace(found, stack=stack, source=source)

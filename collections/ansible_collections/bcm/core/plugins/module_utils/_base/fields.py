@@ -16,11 +16,12 @@ from .errors import BcmError
 from .read import is_integer
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_SIZE = re.compile(r"([1-9][0-9]{0,8}) ?(MiB|GiB|TiB)")
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_FOLDER = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,16}")
+SIZE = re.compile(r"([1-9][0-9]{0,8}) ?(MiB|GiB|TiB)")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+FOLDER = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,16}")
 _SHOWN = 80
-_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
+VARIABLE = re.compile(r"[a-z_][a-z0-9_]*")
+ROLE_FILE = re.compile(r"files/(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")  # an image is named by what is there
 
 
 class CatalogueError(BcmError):
@@ -31,7 +32,7 @@ class CatalogueError(BcmError):
 
 def size_in_bytes(size: str) -> int:
     """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
-    match = _SIZE.fullmatch(size)
+    match = SIZE.fullmatch(size)
     if match is None:
         raise BcmError(
             f'"{size[:_SHOWN]}"',
@@ -103,10 +104,10 @@ class Field:
         return self.value
 
     def user(self) -> str:
-        return self.match(_USER, "write the name of a user, in lower-case letters and digits")
+        return self.match(USER, "write the name of a user, in lower-case letters and digits")
 
     def folder(self) -> str:
-        return self.match(_FOLDER, "write an absolute path, such as /var/lib/electrs")
+        return self.match(FOLDER, "write an absolute path, such as /var/lib/electrs")
 
     def choice(self, known: Iterable[str]) -> str:
         known = list(known)
@@ -137,7 +138,7 @@ class Field:
         return str(self.value)
 
     def variable(self) -> str:
-        if not _VARIABLE.fullmatch(self.text()):
+        if not VARIABLE.fullmatch(self.text()):
             self.wrong(f"is {self.shown}", "write the name of a variable of the role")
         return str(self.value)
 
@@ -148,6 +149,13 @@ class Field:
             raise
         except BcmError:
             self.wrong(f"is {self.shown}", 'write a version in quotes, such as "31.1"')
+        return str(self.value)
+
+    def part(self) -> str:
+        """The name of a service, a volume or a secret."""
+        fault = names.part_fault(self.text())
+        if fault:
+            self.wrong(f"is {self.shown}", fault)
         return str(self.value)
 
     def match(self, pattern: re.Pattern[str], remedy: str) -> str:

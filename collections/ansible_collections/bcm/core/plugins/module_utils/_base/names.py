@@ -26,7 +26,7 @@ _DATACENTER = re.compile(r"[a-z]([a-z0-9-]{0,7}[a-z0-9])?")
 _STACK = re.compile(r"(?=.{1,32}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # names of hosts and groups of Ansible's own, of builders, and of instances that are being replaced
 _RESERVED = re.compile(r"localhost|all|ungrouped|build-.*|.*-replaced")
-_PART = re.compile(r"[a-z][a-z0-9_]{0,23}")
+PART = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def stack_fault(name: str) -> str | None:
 
 def part_fault(name: str) -> str | None:
     """What is wrong with the name of a service, volume or variable part, None if nothing is."""
-    if _PART.fullmatch(name):
+    if PART.fullmatch(name):
         return None
     return "use at most 24 lower-case letters, digits and underscores, a letter first"
 

@@ -17,10 +17,11 @@ from .._image.endpoint_images import stored
 from .._image.hash import base_hash, image_hash
 from .._lxd.client import quoted
 from .._lxd.resources import MOVED_TO, REPLACED
-from .._plan.catalogue import ROLES, Stack
+from .._plan.catalogue import ROLES
 from .._plan.limits import Host
 from .._plan.plan import OutOfReach
 from .._plan.request import Deployed, Found, Site, Source, Volume
+from .._plan.stack import Stack
 from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .._base import names
 from .._base.errors import BcmError
-from .._base.fields import Field, size_in_bytes
+from .._base.fields import size_in_bytes
+from .._base.schema import SIZE_TEXT, Number, Type
 
 _MIB = 2**20
 #: kind -> what a stack has that says nothing, and the end of the name of the variable that overrides it
@@ -33,27 +34,27 @@ class Host:
     processors: int = 0
 
 
-def read(field: Field | None, chains: Sequence[str]) -> dict[str, dict[str, str | int]]:
-    """The limits of a stack.yml, kind -> chain or "default" -> value. Raises CatalogueError."""
-    fields = field.mapping(optional=tuple(KINDS)) if field else {}
+#: kind -> what a stack.yml may say of it
+TYPES: Mapping[str, Type] = {
+    "memory": SIZE_TEXT,
+    "processors": Number(1, 2**20),
+    "processes": Number(_LEAST_PROCESSES, 2**20),
+    "root": SIZE_TEXT,
+}
+
+
+def declared(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str | int]]:
+    """The limits of a stack, kind -> chain or "default" -> value, as LXD takes them."""
     found: dict[str, dict[str, str | int]] = {kind: {"default": default} for kind, (default, _end) in KINDS.items()}
-    for kind, entry in fields.items():
-        found[kind] |= by_chain(entry, chains, _reader(kind))
+    for kind, chains in values.items():
+        found[kind] |= {
+            chain: value.replace(" ", "") if isinstance(value, str) else value for chain, value in chains.items()
+        }
     return found
 
 
-def by_chain(field: Field, chains: Sequence[str], value: Callable[[Field], Any]) -> dict[str, Any]:
-    """One value for all chains, as "default", or one for each of them. Raises CatalogueError."""
-    if not isinstance(field.value, dict):
-        return {"default": value(field)}
-    entries = field.mapping(optional=(*chains, "default"))
-    if "default" not in entries and set(entries) != set(chains):
-        field.wrong("leaves out chains", "add default")
-    return {chain: value(entry) for chain, entry in entries.items()}
-
-
 def chosen(
-    stack: str, declared: Mapping[str, Mapping[str, Any]], chain: str, host: Host, value: Callable[[str], Any]
+    stack: str, limits_of: Mapping[str, Mapping[str, Any]], chain: str, host: Host, value: Callable[[str], Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """The limits of an instance, and warnings about what is less than was asked for; ``value`` is of variables.
 
@@ -65,7 +66,7 @@ def chosen(
         variable = f"{names.variable_prefix(stack)}_{end}"
         given = value(variable)
         wanted = (
-            declared[kind].get(chain, declared[kind]["default"]) if given is None else _given(variable, kind, given)
+            limits_of[kind].get(chain, limits_of[kind]["default"]) if given is None else _given(variable, kind, given)
         )
         limits[kind] = _fitted(kind, wanted, host)
         # of processors, a stack takes what there is
@@ -74,13 +75,6 @@ def chosen(
                 f"{stack} is to have {kind} {wanted}, and gets {limits[kind]}: the host has no more to give"
             )
     return limits, warnings
-
-
-def _reader(kind: str) -> Callable[[Field], str | int]:
-    if kind in ("memory", "root"):
-        return lambda field: field.size().replace(" ", "")
-    least = _LEAST_PROCESSES if kind == "processes" else 1
-    return lambda field: field.number(least, 2**20)
 
 
 def _given(variable: str, kind: str, given: Any) -> str | int:

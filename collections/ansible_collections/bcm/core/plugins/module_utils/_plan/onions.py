@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .catalogue import Onion
 from .request import Site
+from .stack import Onion
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from .._base.errors import BcmError
 from .._base.fields import size_in_bytes
 from .._base.read import read_number
 from . import limits, onions, resources, volumes
-from .catalogue import Catalogue, Service, Stack, changes_of
+from .catalogue import Catalogue
 from .request import Found, Request, Site, Source
+from .stack import Service, Stack, changes_of
 
 
 class Variables(Protocol):

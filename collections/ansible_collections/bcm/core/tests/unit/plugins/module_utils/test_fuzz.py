@@ -61,7 +61,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import (
     units,
 )
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue, exceptions
+from ansible_collections.bcm.core.plugins.module_utils._plan import exceptions, stack_file
 from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor import services_file as tor_store
@@ -385,12 +385,12 @@ PARSERS: dict[str, Parser] = {
     "subnet": (spoiled_text(["10.80.16.0/20"]), lambda text: network.subnets("local", "regtest", text), ()),
     "stack.yml": (
         spoiled_value(STACK),
-        lambda value: catalogue.parse(value, "bitcoind", Path("x"), "bcm.core.x", Path("x")),
+        lambda value: stack_file.parse(value, "bitcoind", Path("x"), "bcm.core.x", Path("x")),
         (),
     ),
     "stack.yml, as a file": (
         spoiled_bytes([yaml.safe_dump(STACK).encode(), json.dumps(STACK).encode()]),
-        _in_file(lambda path: catalogue._read(path.parents[1], "x"), "bitcoind/meta/stack.yml"),
+        _in_file(lambda path: stack_file.read(path.parents[1], "x"), "bitcoind/meta/stack.yml"),
         (),
     ),
     "exceptions": (spoiled_value(EXCEPTION), lambda value: exceptions.read(value, _Known(bitcoind=1)), ()),  # type: ignore[arg-type]

@@ -18,9 +18,10 @@ import jinja2.nativetypes
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, Stack
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 ALL = ["mainnet", "testnet3", "testnet4", "signet", "regtest"]
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue, CatalogueError
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
 
 

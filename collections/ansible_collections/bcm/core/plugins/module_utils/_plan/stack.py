@@ -1,0 +1,185 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A stack: what its ``meta/stack.yml`` says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .._artifact.declaration import Release, release
+from .._base import names, versions
+from .._base.errors import BcmError
+from .._base.fields import Field
+
+
+@dataclass(frozen=True)
+class Onion:
+    """How a service is reached from outside, at an onion address of its own."""
+
+    port: int | None  # at the address; that of the service if None
+    listen: int | None  # where tor's connections come in; as those of all others if None
+    public: str | None  # why everybody may come
+    when: str | None  # a Jinja condition
+    pow: bool
+    intro_defense: bool
+    max_streams: int
+
+
+@dataclass(frozen=True)
+class Service:
+    protocol: str
+    ports: Mapping[str, int]  # chain -> port
+    tls: str | None
+    host_port: bool  # whether a port of the host may lead to it
+    onion: Onion | None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stack uses of another one."""
+
+    services: tuple[str, ...]
+    permissions: Mapping[str, Any]  # as the role of the other stack takes them
+    optional: bool = False  # whether it can do without, if the other stack is not there
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """A way in for browsers."""
+
+    service: str
+    path: str
+    title: str
+    icon: str | None  # a file of the role
+
+
+@dataclass(frozen=True)
+class Volume:
+    path: str
+    sizes: Mapping[str, str]  # chain or "default" -> size
+    backup: str
+
+    def size(self, chain: str) -> str:
+        return self.sizes.get(chain) or self.sizes["default"]
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """A condition that has to hold, and the message if it does not, which may be a template."""
+
+    that: str
+    fail_msg: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    versions: tuple[str, ...]
+    why: str
+
+    def fault(self, name: str, version: str) -> str | None:
+        """What is wrong with a version, for people; None if nothing. Raises BcmError if it is none."""
+        if versions.satisfies(version, {"versions": self.versions}):
+            return None
+        return f"{name} {version} is below the floor ({', '.join(self.versions)}): {self.why}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names others."""
+
+    version_command: tuple[str, ...]
+    floor: Floor | None
+    sources: Mapping[str, Field]
+
+    def preferred(self, stack: str, value: Any, changes: Mapping[str, Any]) -> tuple[str, ...]:
+        """The sources that a value of ``<stack>_source`` names, a name or a list, the best first. Raises BcmError.
+
+        What an inventory changes of an artifact is the first one's, and then there is no other.
+        """
+        named = value if isinstance(value, list) else [next(iter(self.sources)) if value in (None, "") else value]
+        if not named or not all(isinstance(source, str) for source in named) or len(set(named)) < len(named):
+            raise BcmError(
+                f"Variable {names.variable_prefix(stack)}_source is {value}: write one of {', '.join(self.sources)}, "
+                "or a list of them, each once and the best first"
+            )
+        for source in named:
+            if source not in self.sources:
+                raise names.unknown(f"source of {stack}", source, self.sources)
+        return tuple(named[:1] if changes else named)
+
+    def release(
+        self, stack: str, source: str | None, changes: Mapping[str, Any], allow_below_floor: bool = False
+    ) -> Release:
+        """The release of a source, with what an inventory changes of it. Raises BcmError."""
+        source = source or next(iter(self.sources))
+        if source not in self.sources:
+            raise names.unknown(f"source of {stack}", source, self.sources)
+        field = self.sources[source]
+        if changes:
+            field = Field(Path("the inventory"), f"bcm_artifacts.{stack}", {**field.value, **changes})
+        found = release(field, stack, source)
+        if found.repository and self.floor and not allow_below_floor:
+            found = replace(found, repository=replace(found.repository, floor=self.floor.versions))
+        return found
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What one stack.yml says, and where its role is."""
+
+    name: str
+    source: Path
+    role: str
+    role_path: Path
+    description: str
+    tier: str
+    chains: tuple[str, ...]
+    needs: Mapping[str, Need]  # by stack
+    alternatives: Mapping[str, Mapping[str, Need]]  # name -> stacks of which one is needed, the default first
+    choices: Mapping[str, str]  # name of alternatives -> the stack that was chosen of them, which `needs` has
+    enabled_with: Mapping[str, str]  # stack of `needs` -> condition under which a plan with it has this one, too
+    services: Mapping[str, Service]
+    web: tuple[WebPage, ...]
+    volumes: Mapping[str, Volume]
+    limits: Mapping[str, Mapping[str, str | int]]  # as `limits.read` has them
+    secrets: tuple[str, ...]
+    uplink: str | None  # the user whose packets may leave
+    onion_gateway: bool
+    download_proxy: Mapping[str, str]  # socks (SOCKS5) and tunnel (HTTP CONNECT) -> service; empty if it is none
+    assertions: tuple[Assertion, ...]
+    artifact: Artifact
+    image_variables: tuple[str, ...]
+    display: bool
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its variables begin with."""
+        return names.variable_prefix(self.name)
+
+    def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
+        """All that it needs with one choice or another: the field that says so, the stack, and what of it."""
+        chosen = self.choices.values()
+        yield from ((f"needs.{stack}", stack, need) for stack, need in self.needs.items() if stack not in chosen)
+        for name, group in self.alternatives.items():
+            yield from ((f"needs.{name}.one_of.{stack}", stack, need) for stack, need in group.items())
+
+    @property
+    def required(self) -> list[str]:
+        """The stacks that it cannot do without."""
+        return [stack for stack, need in self.needs.items() if not need.optional]
+
+
+def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
+    """What the variable ``bcm_artifacts`` changes of a stack's artifact. Raises BcmError."""
+    every = declared or {}
+    if not isinstance(every, Mapping):
+        raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+    own = every.get(stack, {})
+    if not isinstance(own, Mapping):
+        raise BcmError(f"Variable bcm_artifacts.{stack} is no mapping: write what is to be different below it")
+    return own
