@@ -145,10 +145,9 @@ def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -
 
     request = datacenter.request(stacks, state="absent", delete_data=True)
     planner = Planner(catalogue(datacenter), request, datacenter.role_variables)
-    planner.check()
     # removing needs no image names
-    plan = planner.plan(read_found(client, planner.site), lambda _stack, _variables: ("", ""))
-    return [item for item in plan["resources"] if item["kind"] == "storage_volume" and item["state"] == "absent"]
+    plan = planner.plan(lambda site: read_found(client, site), lambda *_unused: ("", ""))
+    return [item for item in plan.resources if item["kind"] == "storage_volume" and item["state"] == "absent"]
 
 
 def _backups(datacenter: DataCenter) -> dict[str, str]:

@@ -246,8 +246,9 @@ class Scene:
     def edges(self, name: str) -> set[tuple[str, int]]:
         """Return the running instances, and their TCP ports, that an instance may reach."""
         site = self.site
-        edges = {(other, site.service(other, key)["port"]) for consumer, other, key in site.edges(self.running)
-                 if consumer == name and site.service(other, key)["protocol"] == "tcp"}  # fmt: skip
+        edges = {(other, port) for consumer, other, key in site.edges(self.running)
+                 if consumer == name and self.catalogue[other].services[key].protocol == "tcp"
+                 and (port := site.port(other, key))}  # fmt: skip
         if name == self.catalogue.onion_gateway:
             edges |= {edge for edge in self._onion_targets() if edge[0] in self.running}
         return edges
@@ -352,14 +353,16 @@ class Scene:
         """Return what the ACLs allow, and neither the plan nor an exception does."""
         site, found = self.site, []
         listed = {
-            (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service["protocol"], str(service["port"]))
-            for name, other, key in site.edges(self.instances) for service in [site.service(other, key)]
+            (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service.protocol, str(site.port(other, key)))
+            for name, other, key in site.edges(self.instances) for service in [self.catalogue[other].services[key]]
         }  # fmt: skip
         gateway = self.catalogue.onion_gateway
         if gateway in self.instances:
             listed |= {(f"{site.addresses[gateway]}/32", f"{site.addresses[other]}/32", "tcp", str(port))
                        for other, port in self._onion_targets()}  # fmt: skip
-        ways = {(way["to"], way["protocol"], way["port"]) for name in self.instances for way in site.ways_out(name)}
+        ways: set[tuple[str | None, str, str]] = {
+            (way.to, way.protocol, way.port) for name in self.instances for way in site.ways_out(name)
+        }
         ways |= {(None, service.protocol, str(service.ports.get(site.request.chain))) for name in self.instances
                  for service in self.catalogue[name].services.values() if service.host_port}  # fmt: skip
         for acl in (site.names.network, site.names.uplink):

@@ -18,6 +18,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state
 )
 from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_NAMING_SPEC
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
@@ -78,8 +79,8 @@ class ActionModule(BcmAction):
         planner = Planner(
             catalogue, request, lambda stacks: RoleVariables(self._templar, self._loader, stacks, variables)
         )
-        planner.check()
-        found = read_found(self.client, planner.site)
         ways = artifacts(params, request.chain, Display().display)
-        plan = planner.plan(found, image_namer(params, found.architecture), out_of_reach(self.client, ways))
-        return {"plan": plan, "warnings": plan["warnings"]}
+        plan = planner.plan(
+            lambda site: read_found(self.client, site), image_namer(params), out_of_reach(self.client, ways)
+        )
+        return {"plan": plain(plan), "warnings": list(plan.warnings)}

@@ -180,11 +180,11 @@ plan:
     network:
       description: The instances' network.
       type: dict
-      sample: {name: local-r-net, acl: local-r-net, subnet: 10.80.16.0/21, gateway: 10.80.16.1}
+      sample: {name: local-r-net, subnet: 10.80.16.0/21, gateway: 10.80.16.1}
     uplink:
       description: The network with a way out, of stacks with C(uplink) and of those with an exception.
       type: dict
-      sample: {name: local-r-up, acl: local-r-up, subnet: 10.80.24.0/24, gateway: 10.80.24.1}
+      sample: {name: local-r-up, subnet: 10.80.24.0/24, gateway: 10.80.24.1}
     builders:
       description: The network of builders, which is there while images are baked.
       type: dict

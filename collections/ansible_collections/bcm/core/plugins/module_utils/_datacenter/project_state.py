@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._artifact.artifacts import Artifacts
@@ -18,8 +19,8 @@ from .._image.hash import base_hash, image_hash
 from .._lxd.client import quoted
 from .._lxd.resources import MOVED_TO, REPLACED
 from .._plan.catalogue import ROLES
+from .._plan.image_choice import ImageNames, OutOfReach
 from .._plan.limits import Host
-from .._plan.plan import OutOfReach
 from .._plan.request import Deployed, Found, Site, Source, Volume
 from .._plan.stack import Stack
 from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
     from .._lxd.client import Client
 
 
-def image_namer(
-    settings: Mapping[str, Any], architecture: str
-) -> Callable[[Stack, Mapping[str, Any]], tuple[str, str]]:
-    """Hashes of a stack's base image and image, for the endpoint's architecture."""
-    base = base_hash(settings, architecture)
+def image_namer(settings: Mapping[str, Any]) -> ImageNames:
+    """Hashes of a stack's base image and image, for an architecture."""
+    base_of = functools.cache(lambda architecture: base_hash(settings, architecture))
 
-    def name(stack: Stack, variables: Mapping[str, Any]) -> tuple[str, str]:
+    def name(stack: Stack, variables: Mapping[str, Any], architecture: str) -> tuple[str, str]:
+        base = base_of(architecture)
         return base, image_hash(base, str(stack.role_path), str(ROLES / "_common"), variables, architecture)
 
     return name

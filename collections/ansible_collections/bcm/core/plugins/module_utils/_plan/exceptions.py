@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,6 @@ class Exemption:
     def warning(self) -> str:
         where = f"{self.to} {self.protocol}{'' if self.port is None else f' {self.port}'}"
         return f"{self.stack} reaches {where} without Tor: {self.why} (bcm_exceptions)"
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read(declared: Any, catalogue: Catalogue) -> tuple[Exemption, ...]:

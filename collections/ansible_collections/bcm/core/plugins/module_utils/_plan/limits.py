@@ -34,6 +34,16 @@ class Host:
     processors: int = 0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an instance may take of the host; sizes as LXD writes them."""
+
+    memory: str
+    processors: int
+    processes: int
+    root: str
+
+
 #: kind -> what a stack.yml may say of it
 TYPES: Mapping[str, Type] = {
     "memory": SIZE_TEXT,
@@ -55,13 +65,14 @@ def declared(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str
 
 def chosen(
     stack: str, limits_of: Mapping[str, Mapping[str, Any]], chain: str, host: Host, value: Callable[[str], Any]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Limits, list[str]]:
     """The limits of an instance, and warnings about what is less than was asked for; ``value`` is of variables.
 
     Sizes are written as LXD takes them. No instance gets more than the host has, and three quarters of its memory at
     most, or one would bring down the others. Raises BcmError for variables that say nothing that can be.
     """
-    limits, warnings = {}, []
+    limits: dict[str, Any] = {}
+    warnings = []
     for kind, (_default, end) in KINDS.items():
         variable = f"{names.variable_prefix(stack)}_{end}"
         given = value(variable)
@@ -74,7 +85,7 @@ def chosen(
             warnings.append(
                 f"{stack} is to have {kind} {wanted}, and gets {limits[kind]}: the host has no more to give"
             )
-    return limits, warnings
+    return Limits(**limits), warnings
 
 
 def _given(variable: str, kind: str, given: Any) -> str | int:

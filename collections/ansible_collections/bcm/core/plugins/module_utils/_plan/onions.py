@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
+from .model import OnionFacts, OnionPort, PublishedOnion
 from .request import Site
 from .stack import Onion
 
@@ -29,20 +29,22 @@ class OnionService:
     def name(self) -> str:
         return f"{self.stack}-{self.service}"
 
-    def fact(self) -> dict[str, Any]:
+    @property
+    def facts(self) -> OnionFacts:
         """What the stack's role knows of it."""
-        return {"name": self.name, "port": self.port, "listen": self.listen, "public": self.declared.public}
+        return OnionFacts(self.name, self.port, self.listen, self.declared.public)
 
-    def item(self) -> dict[str, Any]:
+    @property
+    def published(self) -> PublishedOnion:
         """As the module onion_service takes it."""
-        return {
-            "name": self.name,
-            "ports": [{"port": self.port, "targets": [f"{self.address}:{self.listen}"]}],
-            "authorization": self.declared.public is None,
-            "pow": self.declared.pow,
-            "intro_defense": self.declared.intro_defense,
-            "max_streams": self.declared.max_streams,
-        }
+        return PublishedOnion(
+            name=self.name,
+            ports=(OnionPort(self.port, (f"{self.address}:{self.listen}",)),),
+            authorization=self.declared.public is None,
+            pow=self.declared.pow,
+            intro_defense=self.declared.intro_defense,
+            max_streams=self.declared.max_streams,
+        )
 
 
 def onion_services(site: Site, stacks: Collection[str], holds: Callable[[str], bool]) -> list[OnionService]:
@@ -58,6 +60,6 @@ def onion_services(site: Site, stacks: Collection[str], holds: Callable[[str], b
     ]
 
 
-def facts(services: Collection[OnionService], stack: str) -> Mapping[str, dict[str, Any]]:
+def facts(services: Collection[OnionService], stack: str) -> dict[str, OnionFacts]:
     """Those of one stack, by the names of its services."""
-    return {found.service: found.fact() for found in services if found.stack == stack}
+    return {found.service: found.facts for found in services if found.stack == stack}

@@ -119,6 +119,16 @@ class Found:
     host: Host = Host()
 
 
+@dataclass(frozen=True)
+class WayOut:
+    """What may be reached outside: ``to`` are networks and ``port`` are ports, separated by commas."""
+
+    protocol: str
+    to: str
+    port: str
+    why: str
+
+
 class Site:
     """A data center on a chain: its names, subnets and addresses, and who talks to whom in it."""
 
@@ -148,10 +158,9 @@ class Site:
         """The marks that everything of the data center bears, and nothing else does."""
         return {"user.bcm.datacenter": self.request.datacenter, "user.bcm.chain": self.request.chain}
 
-    def service(self, stack: str, key: str) -> dict[str, Any]:
-        service = self.catalogue[stack].services[key]
-        # a chain that a stack lacks can only be met on the way down, where no port is used
-        return {"port": service.ports.get(self.request.chain), "protocol": service.protocol, "tls": service.tls}
+    def port(self, stack: str, key: str) -> int | None:
+        """The port of a service; None on a chain that the stack lacks, which is met where stacks are removed."""
+        return self.catalogue[stack].services[key].ports.get(self.request.chain)
 
     def exceptions(self, *stacks: str) -> list[exceptions.Exemption]:
         """What some stacks may reach past Tor."""
@@ -168,11 +177,11 @@ class Site:
         stack = self.catalogue[str(self.download_proxy)]
         return {key: stack.services[name].ports[self.request.chain] for key, name in stack.download_proxy.items()}
 
-    def ways_out(self, stack: str) -> list[dict[str, Any]]:
-        """All that a stack may reach outside: ``to`` are networks and ``port`` are ports, separated by commas."""
-        world = {"protocol": "tcp", "to": ",".join(network.public()), "port": _WORLD, "why": f"{stack} to the world"}
+    def ways_out(self, stack: str) -> list[WayOut]:
+        """All that a stack may reach outside."""
+        world = WayOut("tcp", ",".join(network.public()), _WORLD, f"{stack} to the world")
         return [world] * (self.catalogue[stack].uplink is not None) + [
-            {"protocol": item.protocol, "to": item.to, "port": str(item.port or _WORLD), "why": item.description}
+            WayOut(item.protocol, item.to, str(item.port or _WORLD), item.description)
             for item in self.exceptions(stack)
         ]
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
-from typing import Any
 
 from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
+from .model import Instance, Moves, Resource, TakenSource
 from .onions import OnionService
 from .request import Found, Site, Source, Volume
 
-Resource = dict[str, Any]
-Instances = Mapping[str, Mapping[str, Any]]
+Instances = Mapping[str, Instance]
 
 # The project that holds what a project of its own could not: bridges and ACLs exist but once on a host.
 _SHARED = "default"
@@ -78,9 +77,9 @@ def wanted(
     """
     project, builders = foundation(site, remembered)
     volumes = [
-        _volume(site, name, volume["volume"], volume["size"])
+        _volume(site, name, volume.volume, volume.size)
         for name, instance in instances.items()
-        for volume in instance["volumes"].values()
+        for volume in instance.volumes.values()
     ]
     # Nobody has a resolver that asks the world when nothing is baked.
     done = [] if found.builders else _absent(site, "network", _SHARED, builders["name"])
@@ -157,18 +156,18 @@ def volumes_gone(site: Site, volumes: Collection[Volume]) -> list[Resource]:
     ]
 
 
-def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Found) -> dict[str, list[Resource]]:
+def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Found) -> Moves:
     """The instances that are stopped while their volumes are copied to the data center's pool, and the copies."""
     volumes = {
-        volume["volume"]: (name, volume["size"])
+        volume.volume: (name, volume.size)
         for name, instance in instances.items()
-        for volume in instance["volumes"].values()
-        if volume["volume"] in moves
+        for volume in instance.volumes.values()
+        if volume.volume in moves
     }
     stopping = {name: instances[name] for name, _size in volumes.values() if name in found.stacks}
-    return {
-        "instances": stopped(site, stopping),
-        "volumes": [
+    return Moves(
+        instances=tuple(stopped(site, stopping)),
+        volumes=tuple(
             {
                 **_volume(site, name, volume, size),
                 "source": {"pool": moves[volume]},
@@ -176,8 +175,8 @@ def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Fou
                 "deadline": 7 * 86400.0,
             }
             for volume, (name, size) in volumes.items()
-        ],
-    }
+        ),
+    )
 
 
 def _absent(site: Site, kind: str, project: str, *gone: str) -> list[Resource]:
@@ -212,10 +211,12 @@ def _marks(site: Site, **more: str) -> dict[str, str]:
 
 
 def project_marks(
-    site: Site, sources: Mapping[str, Source], kept: Collection[str], onions: Collection[str]
+    site: Site, sources: Collection[TakenSource], kept: Collection[str], onions: Collection[str]
 ) -> dict[str, str]:
     """What the project remembers: where stacks come from, whose it is, its files of secrets, its onion services."""
-    marks = {key: value for stack, source in sources.items() for key, value in source.config(stack).items()}
+    marks: dict[str, str] = {}
+    for taken in sources:
+        marks |= Source(taken.source, taken.why).config(taken.stack)
     if site.request.identity:
         marks["user.bcm.identity"] = site.request.identity
         lists = {"kept": kept, "onions": onions}
@@ -280,7 +281,7 @@ def _network(
 
 def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
     rules = [
-        _rule(way["why"], site.uplinks[name], way["to"], way["protocol"], way["port"])
+        _rule(way.why, site.uplinks[name], way.to, way.protocol, way.port)
         for name in site.catalogue.ordered(running)
         for way in site.ways_out(name)
     ]
@@ -346,8 +347,8 @@ def _guarded_by(acl: str) -> dict[str, str]:
 
 
 def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
-    service = site.service(provider, key)
-    return _between(site, consumer, provider, key, service["protocol"], service["port"])
+    protocol = site.catalogue[provider].services[key].protocol
+    return _between(site, consumer, provider, key, protocol, site.port(provider, key))
 
 
 def _connected(site: Site, onion: OnionService) -> dict[str, str]:
@@ -366,12 +367,14 @@ def _fetched(site: Site, name: str) -> list[dict[str, str]]:
     ]
 
 
-def _between(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int) -> dict[str, str]:
+def _between(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int | None) -> dict[str, str]:
     to = f"{site.addresses[provider]}/32"
     return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
 
 
-def _rule(description: str, source: IPv4Address | None, to: str, protocol: str, port: int | str) -> dict[str, str]:
+def _rule(
+    description: str, source: IPv4Address | None, to: str, protocol: str, port: int | str | None
+) -> dict[str, str]:
     return {
         "action": "allow",
         "state": "enabled",
@@ -383,24 +386,26 @@ def _rule(description: str, source: IPv4Address | None, to: str, protocol: str, 
     }
 
 
-def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
-    pool = site.request.storage_pool
+def _instance(site: Site, name: str, instance: Instance) -> Resource:
+    pool, limits, image = site.request.storage_pool, instance.limits, instance.image
+    if limits is None or image is None:
+        raise ValueError(f"{name} is not to run")
     devices = {
-        "root": {"type": "disk", "path": "/", "pool": pool, "size": instance["limits"]["root"]},
-        "eth0": nic("eth0", site.names.network, instance["address"]),
+        "root": {"type": "disk", "path": "/", "pool": pool, "size": limits.root},
+        "eth0": nic("eth0", site.names.network, instance.address),
     }
-    if instance["uplink"]:
-        devices["eth1"] = nic("eth1", site.names.uplink, instance["uplink"]["address"])
-    for key, volume in instance["volumes"].items():
-        devices[key] = {"type": "disk", "pool": pool, "source": volume["volume"], "path": volume["path"]}
-    for key, service in instance["services"].items():
-        if outside := service.get("host_port"):
+    if instance.uplink:
+        devices["eth1"] = nic("eth1", site.names.uplink, instance.uplink.address)
+    for key, volume in instance.volumes.items():
+        devices[key] = {"type": "disk", "pool": pool, "source": volume.volume, "path": volume.path}
+    for key, service in instance.services.items():
+        if outside := service.host_port:
             devices[f"host-port-{key}"] = {
                 "type": "proxy",
                 # or else all that come would have the address of the host
                 "nat": "true",
-                "listen": f"{service['protocol']}:{outside['address']}:{outside['port']}",
-                "connect": f"{service['protocol']}:{service['listen']}:{service['port']}",
+                "listen": f"{service.protocol}:{outside.address}:{outside.port}",
+                "connect": f"{service.protocol}:{service.listen}:{service.port}",
             }
     restarted = site.request.state == "restarted" and name in site.request.stacks
     return {
@@ -410,15 +415,15 @@ def _instance(site: Site, name: str, instance: Mapping[str, Any]) -> Resource:
         "state": "restarted" if restarted else "started",
         "description": site.catalogue[name].description,
         "owner": site.owner,
-        "image": instance["image"]["alias"],
+        "image": image.alias,
         "replace": True,
         "config": {
             "boot.autostart": "true",
             "security.idmap.isolated": "true",
-            "limits.memory": instance["limits"]["memory"],
-            "limits.cpu": str(instance["limits"]["processors"]),
-            "limits.processes": str(instance["limits"]["processes"]),
-            **_marks(site, stack=name, tier=instance["tier"], requested=str(instance["requested"]).lower()),
+            "limits.memory": limits.memory,
+            "limits.cpu": str(limits.processors),
+            "limits.processes": str(limits.processes),
+            **_marks(site, stack=name, tier=instance.tier, requested=str(instance.requested).lower()),
         },
         "profiles": [],
         "devices": devices,

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from .._base.errors import BcmError
+from .model import Instance
 from .request import Found, Request, Volume
 
-Instances = Mapping[str, Mapping[str, Any]]
+Instances = Mapping[str, Instance]
 
 
 def moves(request: Request, instances: Instances, found: Found) -> dict[str, str]:
@@ -54,16 +54,16 @@ def moves(request: Request, instances: Instances, found: Found) -> dict[str, str
     return {name: volume.pool for name, volume in elsewhere.items()}
 
 
-def left_behind(request: Request, instance: Mapping[str, Any], found: Found, moving: Mapping[str, str]) -> list[Volume]:
+def left_behind(request: Request, instance: Instance, found: Found, moving: Mapping[str, str]) -> list[Volume]:
     """Volumes of an instance of which a newer copy lies in the data center's pool, or will."""
     return [
         volume
         for volume in found.volumes
-        for wanted in instance["volumes"].values()
-        if volume.name == wanted["volume"] and volume.pool != request.storage_pool
+        for wanted in instance.volumes.values()
+        if volume.name == wanted.volume and volume.pool != request.storage_pool
         if volume.moved_to == request.storage_pool or moving.get(volume.name) == volume.pool
     ]
 
 
 def _names(instances: Instances) -> Sequence[str]:
-    return [volume["volume"] for instance in instances.values() for volume in instance["volumes"].values()]
+    return [volume.volume for instance in instances.values() for volume in instance.volumes.values()]

@@ -19,8 +19,10 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.image_choice import ImageNames
+from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request, Site
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 ALL = ["mainnet", "testnet3", "testnet4", "signet", "regtest"]
@@ -166,7 +168,29 @@ def catalogue(documents: dict[str, Any], write: WriteStacks) -> Catalogue:
     return Catalogue.read(roles=write(documents))
 
 
-MakePlanner = Callable[..., Planner]
+class Planning:
+    """The plan of a request, as Ansible gets it."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+
+    def check(self) -> None:
+        """Make as much of it as needs no endpoint."""
+
+        class Enough(Exception):
+            pass
+
+        def nothing_is_read(_site: Site) -> Found:
+            raise Enough
+
+        with pytest.raises(Enough):
+            self.planner.plan(nothing_is_read, image_names)
+
+    def plan(self, found: Found, *more: Any) -> dict[str, Any]:
+        return dict(plain(self.planner.plan(lambda _site: found, *more)))
+
+
+MakePlanner = Callable[..., Planning]
 
 
 @pytest.fixture
@@ -176,20 +200,20 @@ def planner(documents: dict[str, Any], write: WriteStacks) -> MakePlanner:
     # when a test has changed the documents
     catalogue = functools.cache(lambda: Catalogue.read(roles=write(documents)))
 
-    def make(*stacks: str, variables: Mapping[str, Any] | None = None, **fields: Any) -> Planner:
+    def make(*stacks: str, variables: Mapping[str, Any] | None = None, **fields: Any) -> Planning:
         request = Request(**{"stacks": stacks, "chain": "regtest", "datacenter": "local", **fields})
         known = JinjaVariables({**VARIABLES, **(variables or {})})
-        return Planner(catalogue(), request, lambda _stacks: known)
+        return Planning(Planner(catalogue(), request, lambda _stacks: known))
 
     return make
 
 
-def image_names(stack: Stack, variables: Mapping[str, Any]) -> tuple[str, str]:
+def image_names(stack: Stack, variables: Mapping[str, Any], architecture: str) -> tuple[str, str]:
     return "b" * 64, (stack.name.encode().hex() + "0" * 64)[:64]
 
 
 @pytest.fixture
-def namer() -> Callable[[Stack, Mapping[str, Any]], tuple[str, str]]:
+def namer() -> ImageNames:
     return image_names
 
 

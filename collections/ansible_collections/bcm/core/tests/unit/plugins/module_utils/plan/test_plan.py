@@ -182,13 +182,11 @@ def test_frame(fresh: dict[str, Any]) -> None:
     assert fresh["domain"] == "local-regtest.bcm"
     assert fresh["network"] == {
         "name": "local-r-net",
-        "acl": "local-r-net",
         "subnet": "10.80.16.0/21",
         "gateway": "10.80.16.1",
     }
     assert fresh["uplink"] == {
         "name": "local-r-up",
-        "acl": "local-r-up",
         "subnet": "10.80.24.0/24",
         "gateway": "10.80.24.1",
     }
@@ -216,7 +214,7 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
             "permissions": {"rpc_calls": ["getblock"]},
         }
     }
-    rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"]}
+    rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"], "host_port": None}
     assert bitcoind["services"]["rpc"] == rpc
     assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
     assert (electrum["requested"], electrs["requested"]) == (True, False)
@@ -339,7 +337,7 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
     def told(**variables: Any) -> Any:
         asked: dict[str, Any] = {}
 
-        def remember(stack: Any, values: Any) -> tuple[str, str]:
+        def remember(stack: Any, values: Any, _architecture: str) -> tuple[str, str]:
             asked[stack.name] = values
             return "b" * 64, "c" * 64
 
@@ -382,7 +380,7 @@ def _sources(plan: dict[str, Any]) -> dict[str, str]:
 def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None:
     asked = []
 
-    def remember(stack: Any, values: Any) -> tuple[str, str]:
+    def remember(stack: Any, values: Any, _architecture: str) -> tuple[str, str]:
         return "b" * 64, hashlib.sha256(json.dumps([stack.name, values], sort_keys=True).encode()).hexdigest()
 
     def within_reach(release: Any, image: str) -> None:
@@ -464,7 +462,7 @@ def test_a_package_of_another_suite(documents: Any, request: pytest.FixtureReque
     documents["electrum"]["artifact"]["sources"]["debian"]["suite"] = "trixie-backports"
     asked = {}
 
-    def remember(stack: Any, values: Any) -> tuple[str, str]:
+    def remember(stack: Any, values: Any, _architecture: str) -> tuple[str, str]:
         asked[stack.name] = values["artifact"]
         return "b" * 64, "c" * 64
 
@@ -489,7 +487,7 @@ def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], reque
     planner = request.getfixturevalue("planner")
     values = {}
 
-    def remember(stack: Any, found: dict[str, Any]) -> tuple[str, str]:
+    def remember(stack: Any, found: dict[str, Any], _architecture: str) -> tuple[str, str]:
         values.update(found)
         return "b" * 64, "c" * 64
 
@@ -499,8 +497,8 @@ def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], reque
         assert list(values["artifact"]["floor"]) == list(found["floor"])
         return found
 
-    assert told("aarch64") == {**repository, "onion": None, "floor": ("2.0",), "architectures": ("aarch64",)}
-    assert told("x86_64", allow_below_floor=["tor"])["floor"] == ()
+    assert told("aarch64") == {**repository, "onion": None, "floor": ["2.0"], "architectures": ["aarch64"]}
+    assert told("x86_64", allow_below_floor=["tor"])["floor"] == []
     with pytest.raises(BcmError, match="x is not made for s390x, only for x86_64, aarch64: use another machine"):
         told("s390x")
 
@@ -566,7 +564,7 @@ def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: An
     first = plan["download_proxy"]["resources"]
     assert [item for item in by_kind(first) if item[0] == "instance"] == [("instance", "tor", "started")]
     tor, bitcoind = plan["images"]
-    assert tor["downloads"] == {"proxy": None}
+    assert tor["downloads"] == {"proxy": None, "socks": None, "environment": {}, "nic": None}
     way, address = bitcoind["downloads"], plan["instances"]["tor"]["address"]
     assert (way["proxy"], way["socks"]) == ("tor", f"{address}:9050")
     assert way["environment"] == {"https_proxy": f"http://{address}:9080", "HTTPS_PROXY": f"http://{address}:9080"}
@@ -727,7 +725,8 @@ def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer
     other = {**EXCEPTION, "stack": "lnd", "to": "192.0.2.7", "protocol": "udp"}
     plan = planner("electrum", exceptions=[EXCEPTION, other]).plan(Found(), namer)
     bitcoind = plan["instances"]["bitcoind"]
-    rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": "8333"}
+    why = "bitcoind by exception: peers of a friend"
+    rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": "8333", "why": why}
     assert (bitcoind["uplink"]["user"], bitcoind["uplink"]["rules"]) == (None, [rule])
     assert plan["exceptions"] == bitcoind["exceptions"] == [EXCEPTION]
     assert plan["warnings"] == [

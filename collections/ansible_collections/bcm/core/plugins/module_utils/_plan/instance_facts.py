@@ -1,0 +1,135 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a role knows of its instance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from ipaddress import IPv4Address
+
+from .._base import names, network
+from .._base.errors import BcmError
+from .._base.fields import size_in_bytes
+from .._base.read import read_number
+from . import onions
+from .checks import Variables
+from .model import Consumer, HostPort, Instance, NeededService, OfferedService, Uplink, VolumeFacts
+from .onions import OnionService
+from .request import Site
+from .stack import Service, Stack
+
+
+def describe(
+    site: Site,
+    name: str,
+    running: Collection[str],
+    requested: bool,
+    onion_services: Sequence[OnionService],
+    variables: Variables | None,
+) -> Instance:
+    """The facts of an instance among those that run; without variables, of one that is to be stopped or removed."""
+    request, stack = site.request, site.catalogue[name]
+    return Instance(
+        stack=name,
+        role=stack.role,
+        role_path=str(stack.role_path),
+        tier=stack.tier,
+        chain=request.chain,
+        datacenter=request.datacenter,
+        domain=site.names.domain,
+        project=site.names.project,
+        address=str(site.addresses[name]),
+        network=str(site.subnets.network),
+        gateway=str(network.gateway(site.subnets.network)),
+        requested=requested,
+        services={key: _offered(site, stack, key, service, variables) for key, service in stack.services.items()},
+        needs={
+            other: {key: _needed(site, other, key) for key in need.services}
+            for other, need in stack.needs.items()
+            if not need.optional or other in running
+        },
+        choices=stack.choices,
+        consumers={
+            other: Consumer(str(site.addresses[other]), need.services, need.permissions)
+            for other in site.catalogue.ordered(running)
+            if (need := site.catalogue[other].needs.get(name))
+        },
+        onions=onions.facts(onion_services, name),
+        web=stack.web,
+        volumes={
+            key: VolumeFacts(
+                names.volume_name(name, key), volume.path, _size(site, stack, key, variables), volume.backup
+            )
+            for key, volume in stack.volumes.items()
+        },
+        needs_ca=site.needs_ca(name),
+        has_certificate=site.has_certificate(name),
+        uplink=_uplink(site, name),
+        builders=str(network.builders(site.subnets.network)) if name == site.download_proxy else None,
+        exceptions=tuple(site.exceptions(name)),
+    )
+
+
+def _needed(site: Site, other: str, key: str) -> NeededService:
+    service = site.catalogue[other].services[key]
+    return NeededService(str(site.addresses[other]), site.port(other, key), service.protocol, service.tls)
+
+
+def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Variables | None) -> OfferedService:
+    addresses = site.uplinks if service.host_port else site.addresses
+    return OfferedService(
+        port=site.port(stack.name, key),
+        protocol=service.protocol,
+        tls=service.tls,
+        # a program whose service has TLS listens behind the proxy that speaks it
+        listen="127.0.0.1" if service.tls else str(addresses[stack.name]),
+        host_port=_host_port(stack, key, variables) if service.host_port else None,
+    )
+
+
+def _host_port(stack: Stack, key: str, variables: Variables | None) -> HostPort | None:
+    """The address and port of the host that lead to it; None if none does."""
+    variable = f"{stack.prefix}_{key}_host_port"
+    where = str((variables and variables.value(variable)) or "")
+    if not where:
+        return None
+    address, _colon, port = where.rpartition(":")
+    try:
+        if IPv4Address(address).is_unspecified:
+            raise ValueError
+        return HostPort(address, read_number(port, 1, 65535))
+    except ValueError:
+        raise BcmError(
+            f"Variable {variable}",
+            f'is "{where}"',
+            remedy="write an IPv4 address of the host and a port, such as 192.0.2.1:443",
+            code="invalid_value",
+        ) from None
+
+
+def _size(site: Site, stack: Stack, key: str, variables: Variables | None) -> str:
+    variable = f"{stack.prefix}_{key}_size"
+    size = variables.value(variable) if variables else None
+    if size is None:
+        return stack.volumes[key].size(site.request.chain)
+    try:
+        size_in_bytes(str(size))
+    except BcmError as error:
+        raise error.within(f"Variable {variable}") from error
+    return str(size)
+
+
+def _uplink(site: Site, name: str) -> Uplink | None:
+    """Its second network, and what it may reach there; None if it has none."""
+    rules = tuple(site.ways_out(name))
+    if not rules:
+        return None
+    return Uplink(
+        user=site.catalogue[name].uplink,
+        address=str(site.uplinks[name]),
+        gateway=str(network.gateway(site.subnets.uplink)),
+        subnet=str(site.subnets.uplink),
+        rules=rules,
+    )

@@ -1,0 +1,294 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan: everything that plays, images and the endpoint need to know. The module `plan` documents each field.
+
+Resources are mappings as ``lxd_apply`` takes them. `plain` makes of a plan what Ansible gets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .exceptions import Exemption
+from .limits import Limits
+from .request import WayOut
+from .stack import Floor, WebPage
+
+Resource = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """The same of mappings, lists, texts, numbers, booleans and None alone."""
+    if dataclasses.is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A network of the data center: its bridge, its IPv4 network, and the host's address in it."""
+
+    name: str
+    subnet: str
+    gateway: str
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """An instance's second network; without ``user``, it has exceptions alone."""
+
+    user: str | None
+    address: str
+    gateway: str
+    subnet: str
+    rules: tuple[WayOut, ...]
+
+
+# -- instances ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HostPort:
+    """An address and a port of the host that lead to a service."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class OfferedService:
+    """A service of an instance; ``listen`` is the address where its program has to listen."""
+
+    port: int | None  # None on a chain that the stack does not know
+    protocol: str
+    tls: str | None
+    listen: str
+    host_port: HostPort | None
+
+
+@dataclass(frozen=True)
+class NeededService:
+    """A service that an instance uses."""
+
+    address: str
+    port: int | None
+    protocol: str
+    tls: str | None
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A stack that uses an instance, and what of it."""
+
+    address: str
+    services: tuple[str, ...]
+    permissions: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OnionFacts:
+    """What a role knows of an onion service: connections to ``port`` of its address come in at ``listen``."""
+
+    name: str
+    port: int
+    listen: int
+    public: str | None
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    volume: str
+    path: str
+    size: str
+    backup: str
+
+
+@dataclass(frozen=True)
+class ImageName:
+    alias: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class ArtifactFacts:
+    source: str
+    kind: str
+    name: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a role knows of its instance: ``bcm`` of its variables."""
+
+    stack: str
+    role: str
+    role_path: str
+    tier: str
+    chain: str
+    datacenter: str
+    domain: str
+    project: str
+    address: str
+    network: str
+    gateway: str
+    requested: bool
+    services: Mapping[str, OfferedService]
+    needs: Mapping[str, Mapping[str, NeededService]]
+    choices: Mapping[str, str]
+    consumers: Mapping[str, Consumer]
+    onions: Mapping[str, OnionFacts]
+    web: tuple[WebPage, ...]
+    volumes: Mapping[str, VolumeFacts]
+    needs_ca: bool
+    has_certificate: bool
+    uplink: Uplink | None
+    builders: str | None
+    exceptions: tuple[Exemption, ...]
+    # what nobody needs to know of an instance that is stopped or removed
+    limits: Limits | None = None
+    image: ImageName | None = None
+    artifact: ArtifactFacts | None = None
+    left_behind: tuple[Resource, ...] = ()
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """How a builder, and the controller for it, fetch what goes into an image.
+
+    ``proxy`` is the stack through which that comes; None for what is there before that stack.
+    """
+
+    proxy: str | None
+    socks: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    nic: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image, as the module `image` takes it; ``artifact`` is as the module `artifact` takes it."""
+
+    stack: str
+    role: str
+    role_path: str
+    alias: str
+    hash: str
+    base_alias: str
+    base_hash: str
+    artifact: Mapping[str, Any]
+    package: str
+    downloads: Downloads | None
+    version_command: tuple[str, ...]
+    has_certificate: bool
+    floor: Floor | None
+    allow_below_floor: bool
+
+
+# -- the data center ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate, as `ca_authority` takes it."""
+
+    name: str
+    names: tuple[str, ...]
+    usage: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OnionPort:
+    port: int
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PublishedOnion:
+    """An onion service, as `onion_service` takes it."""
+
+    name: str
+    ports: tuple[OnionPort, ...]
+    authorization: bool
+    pow: bool
+    intro_defense: bool
+    max_streams: int
+
+
+@dataclass(frozen=True)
+class Onions:
+    """The onion services that are to be, their gateway if it runs, and the names of those that have addresses."""
+
+    gateway: str | None
+    services: tuple[PublishedOnion, ...]
+    known: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TakenSource:
+    """Which source of a stack that has several is taken, and why."""
+
+    stack: str
+    source: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What brings volumes to another storage pool: the instances that are stopped before, and the copies."""
+
+    instances: tuple[Resource, ...] = ()
+    volumes: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True)
+class DownloadProxy:
+    """What has to be there before images are made that are fetched through it."""
+
+    stack: str
+    stacks: tuple[str, ...]
+    resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    datacenter: str
+    chain: str
+    state: str
+    delete_data: bool
+    project: str
+    domain: str
+    ca_provider: str
+    vault_id: str | None
+    storage_pool: str
+    network: Subnet
+    uplink: Subnet
+    builders: Subnet
+    requested: tuple[str, ...]
+    stacks: tuple[str, ...]
+    exceptions: tuple[Exemption, ...]
+    instances: Mapping[str, Instance]
+    onions: Onions
+    resources: tuple[Resource, ...]
+    warnings: tuple[str, ...]
+    # none of these for what is stopped or removed
+    images: tuple[Image, ...] = ()
+    secrets: tuple[str, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    foundation: tuple[Resource, ...] = ()
+    sources: tuple[TakenSource, ...] = ()
+    moves: Moves = Moves()
+    download_proxy: DownloadProxy | None = None
