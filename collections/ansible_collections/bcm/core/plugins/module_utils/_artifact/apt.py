@@ -45,19 +45,29 @@ class Promise:
         """Raises BcmError if it is not of today."""
         clock = "or this machine's clock is wrong"
         if self.date > now + _AHEAD:
-            raise BcmError(f"{self.where} is dated {self.date:%Y-%m-%d %H:%M} UTC, in the future: refused, {clock}")
+            raise BcmError(
+                self.where,
+                f"is dated {self.date:%Y-%m-%d %H:%M} UTC, in the future",
+                f"refused, {clock}",
+                code="not_verified",
+            )
         if self.until and self.until < now:
             raise BcmError(
-                f"{self.where} expired on {self.until:%Y-%m-%d %H:%M} UTC: refused, since what it does not know of may "
-                f"mend faults; the mirror has fallen behind, {clock}"
+                self.where,
+                f"expired on {self.until:%Y-%m-%d %H:%M} UTC: refused, since what it does not know of may mend faults;",
+                f"the mirror has fallen behind, {clock}",
+                code="expired",
             )
 
     def check_order(self, before: str) -> None:
         """Raises BcmError if it is older than the one of that date (ISO 8601), accepted before."""
         if before and self.date < read_moment(before):
             raise BcmError(
-                f"{self.where} is of {self.date:%Y-%m-%d %H:%M} UTC, one of {before} was accepted before: refused, an "
-                "old copy hides what is newer; take it from upstream, or from a mirror that is up to date"
+                self.where,
+                f"is of {self.date:%Y-%m-%d %H:%M} UTC, one of {before} was accepted before: refused, an old copy "
+                "hides what is newer;",
+                "take it from upstream, or from a mirror that is up to date",
+                code="not_verified",
             )
 
     def index(self, architecture: str) -> str:
@@ -66,7 +76,9 @@ class Promise:
         for suffix in (".xz", ".gz", ""):
             if (name := f"main/binary-{debian}/Packages{suffix}") in self.files:
                 return name
-        raise BcmError(f"{self.where} has no packages of main for {debian}: use another repository or source")
+        raise BcmError(
+            self.where, f"has no packages of main for {debian}", "use another repository or source", code="not_found"
+        )
 
     def unpacked(self, name: str, data: bytes) -> bytes:
         """A listed file, which is looked at only if it is the one that was promised. Raises BcmError."""
@@ -74,8 +86,11 @@ class Promise:
         found = hashlib.sha256(data).hexdigest()
         if len(data) != size or found != digest:
             raise BcmError(
-                f"{name} has the SHA-256 {found}, {self.where} promises {digest}: it was changed, or a new one is just "
-                "being published; run it again"
+                name,
+                f"has the SHA-256 {found}, {self.where} promises {digest}: it was changed, or a new one is just "
+                "being published;",
+                "run it again",
+                code="not_verified",
             )
         try:
             if name.endswith(".xz"):
@@ -83,9 +98,13 @@ class Promise:
             elif name.endswith(".gz"):
                 data = zlib.decompressobj(wbits=31).decompress(data, _LIMIT)
         except (lzma.LZMAError, zlib.error, EOFError) as error:
-            raise BcmError(f"{name} of {self.where} is damaged: {error}; tell those who publish it") from error
+            raise BcmError(
+                f"{name} of {self.where}", f"is damaged: {error};", "tell those who publish it", code="damaged"
+            ) from error
         if len(data) == _LIMIT:
-            raise BcmError(f"{name} of {self.where} is longer than {_LIMIT >> 20} MiB: refused")
+            raise BcmError(
+                f"{name} of {self.where}", f"is longer than {_LIMIT >> 20} MiB", "refused", code="not_verified"
+            )
         return data
 
 
@@ -109,7 +128,9 @@ def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
     text, begin, rest = message[head.end() if head else 0 :].partition(_BEGIN)
     signature = (begin + rest).strip()
     if head is None or not rest.startswith(b" PGP SIGNATURE-----\n") or not signature.endswith(_END):
-        raise BcmError(f"{where} is no message with a signature: it is no repository, or was damaged on the way")
+        raise BcmError(
+            where, "is no message with a signature: it is no repository, or was damaged on the way", code="not_verified"
+        )
     lines = (line.removeprefix(b"- ").rstrip(b" \t\r") for line in text[1:].split(b"\n"))
     return b"\n".join(lines), signature
 
@@ -119,9 +140,14 @@ def promise(text: bytes, suite: str, where: str) -> Promise:
     fields = next(_stanzas(text), {})
     names = [fields[key] for key in ("Suite", "Codename") if key in fields]
     if suite not in names:
-        raise BcmError(f"{where} is of {' and '.join(names) or 'no suite'}, not of {suite}: refused, it is another one")
+        raise BcmError(
+            where,
+            f"is of {' and '.join(names) or 'no suite'}, not of {suite}",
+            "refused, it is another one",
+            code="not_verified",
+        )
     if "Date" not in fields:
-        raise BcmError(f"{where} has no date: refused, nobody knows how old it is")
+        raise BcmError(where, "has no date", "refused, nobody knows how old it is", code="not_verified")
     found = {}
     for line in fields.get("SHA256", "").splitlines():
         if match := _LISTED.fullmatch(line.strip()):
@@ -134,7 +160,7 @@ def newest(packages: bytes, release: Release, where: str) -> Package:
     """The newest version of a release's package that its floor lets through. Raises BcmError if there is none."""
     repository = release.repository
     if repository is None:
-        raise BcmError(f"{release.name} comes from no repository")
+        raise BcmError(release.name, "comes from no repository", code="invalid_value")
     offered = [_package(item, repository.url) for item in _stanzas(packages) if item.get("Package") == release.name]
     found = [item for item in offered if release.version in (None, item.version, upstream(item.version))]
     floor = repository.floor
@@ -143,7 +169,9 @@ def newest(packages: bytes, release: Release, where: str) -> Package:
         wanted = f"no {release.name} {release.version}" if release.version else f"no {release.name}"
         above = f" that is not below the floor ({', '.join(floor)})" if floor else ""
         there = ", ".join(item.version for item in offered) or "none"
-        raise BcmError(f"{where} has {wanted}{above}, only {there}: use another source of {release.stack}")
+        raise BcmError(
+            where, f"has {wanted}{above}, only {there}", f"use another source of {release.stack}", code="not_found"
+        )
     return max(found, key=lambda item: order(item.version))
 
 
@@ -155,9 +183,16 @@ def upstream(version: str) -> str:
 def _package(fields: Mapping[str, str], url: str) -> Package:
     version, path, digest, size = (fields.get(key, "") for key in ("Version", "Filename", "SHA256", "Size"))
     if not _POOL.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest) or not _SIZE.fullmatch(size):
-        raise BcmError(f"{url}: {fields['Package']} {version} has no path, size and SHA-256 that make sense: refused")
+        raise BcmError(
+            f"{url}:",
+            f"{fields['Package']} {version} has no path, size and SHA-256 that make sense",
+            "refused",
+            code="not_verified",
+        )
     if not _VERSION.fullmatch(version):
-        raise BcmError(f'{url}: {fields["Package"]} has a version "{version}", which is none: refused')
+        raise BcmError(
+            f"{url}:", f'{fields["Package"]} has a version "{version}", which is none', "refused", code="not_verified"
+        )
     return Package(version, Pin(f"{url}/{path}", "sha256", digest), int(size))
 
 
@@ -182,4 +217,4 @@ def _date(text: str, where: str) -> datetime:
         found = parsedate_to_datetime(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise BcmError(f'{where} has the date "{text[:80]}", which is none: refused') from error
+        raise BcmError(where, f'has the date "{text[:80]}", which is none', "refused", code="not_verified") from error

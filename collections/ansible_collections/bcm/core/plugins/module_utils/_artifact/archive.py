@@ -100,7 +100,12 @@ def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator
         }
         for pattern in wanted:
             if not any(_matches(below, pattern) for below in found.values()):
-                raise ArchiveError(f"{name} holds no {pattern}: correct the stack's list, or use the release it is for")
+                raise ArchiveError(
+                    name,
+                    f"holds no {pattern}",
+                    "correct the stack's list, or use the release it is for",
+                    code="not_found",
+                )
         chosen = [key for key, below in found.items() if any(_matches(below, pattern) for pattern in wanted)]
         for key, (member, opened) in [(key, _followed(members, key, name)) for key in chosen]:
             with opened() as content:
@@ -135,7 +140,7 @@ def _told(name: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         why = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
-        raise ArchiveError(f"{name} is damaged, or no archive: {why}; fetch it again") from error
+        raise ArchiveError(name, f"is damaged, or no archive: {why};", "fetch it again") from error
 
 
 def _tar_members(tar: tarfile.TarFile) -> Iterator[Raw]:
@@ -220,7 +225,9 @@ def _checked(raws: Iterator[Raw], archive: str) -> _Members:
 
 
 def refusal(archive: str, member: str, why: str) -> ArchiveError:
-    return ArchiveError(f"{archive}: {member!r} {why}: refused, no release should hold such a thing")
+    return ArchiveError(
+        f"{archive}:", f"{member!r} {why}", "refused, no release should hold such a thing", code="not_verified"
+    )
 
 
 def link_target(folder: str, link: str) -> str:
@@ -258,4 +265,6 @@ def _followed(members: _Members, name: str, archive: str) -> tuple[Member, _Open
         if member.kind == "file":
             return member, opened
         at = member.target
-    raise ArchiveError(f"{archive}: {name!r} is a link that leads to no file in it: name the file itself")
+    raise ArchiveError(
+        f"{archive}:", f"{name!r} is a link that leads to no file in it", "name the file itself", code="not_found"
+    )

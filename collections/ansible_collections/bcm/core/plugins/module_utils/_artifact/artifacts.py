@@ -129,7 +129,11 @@ class Artifacts:
         path = self.store.check(pin.algorithm, pin.digest)
         if path is None:
             fault = f"was damaged, and is kept in {self.store.root}/refused" if there else "is not in the store"
-            raise BcmError(f"{pin.name} {fault}: type `bcm artifact fetch {release.stack}`, or run the playbook again")
+            raise BcmError(
+                f"{pin.name} {fault}",
+                remedy=f"type `bcm artifact fetch {release.stack}`, or run the playbook again",
+                code="not_ready",
+            )
         return path
 
     def _held(self, release: Release, get: _Get, pin: Pin) -> Path:
@@ -146,7 +150,7 @@ class Artifacts:
         elif (source := Path(where).expanduser()).is_file():
             path = self.store.copy(source, pin.algorithm, pin.digest, pin.name)
         else:
-            raise BcmError(f"{where} is not there: bcm_artifact_source names a folder without it")
+            raise BcmError(where, "is not there: bcm_artifact_source names a folder without it", code="not_found")
         self.notify(f"{pin.name}: {path.stat().st_size / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
         return path
 
@@ -165,7 +169,9 @@ class Artifacts:
         try:
             return Path(where).expanduser().read_bytes()
         except OSError as error:
-            raise BcmError(f"{where} cannot be read: {error.strerror}; bcm_artifact_source names a folder") from error
+            raise BcmError(
+                where, f"cannot be read: {error.strerror}; bcm_artifact_source names a folder", code="io_error"
+            ) from error
 
     def accept(self, repository: Repository, promise: apt.Promise, fingerprints: Iterable[str]) -> None:
         """Remember the newest InRelease of a repository and its keys. Raises BcmError if there was a newer one."""
@@ -189,7 +195,9 @@ class Artifacts:
         """Verify again, from digests to signatures, what is in the store, as of today. Raises BcmError."""
         record = self.recorded(release)
         if record is None:
-            raise BcmError(f"{release.name} {release.version} is not in the store: fetch it first")
+            raise BcmError(
+                f"{release.name} {release.version}", "is not in the store", "fetch it first", code="not_ready"
+            )
         evidence = _Evidence(self, release, folder, record)
         if release.signed and release.signed.sums:
             evidence.check_sums(release.files.values())
@@ -211,11 +219,17 @@ class Artifacts:
         """
         signed = release.signed
         if signed is None or release.kind not in FETCHED:
-            raise BcmError(f"{release.name} ({release.source}) is signed by nobody: its pins cannot be verified here")
+            raise BcmError(
+                f"{release.name} ({release.source})",
+                "is signed by nobody: its pins cannot be verified here",
+                code="not_verified",
+            )
         if release.repository:
             raise BcmError(
-                f"{release.name} ({release.source}) has no pins, the newest is taken: to have another version, set "
-                f"bcm_artifacts.{release.stack}.version"
+                f"{release.name} ({release.source})",
+                "has no pins, the newest is taken",
+                f"to have another version, set bcm_artifacts.{release.stack}.version",
+                code="invalid_value",
             )
         evidence = _Evidence(self, release, folder)
         pins = dict(release.files)
@@ -224,7 +238,11 @@ class Artifacts:
             for architecture, pin in pins.items():
                 pins[architecture] = pin = replace(pin, digest=listed.get(pin.name, ""))
                 if len(pin.digest) != 2 * hashlib.new(pin.algorithm).digest_size:
-                    raise BcmError(f"{signed.sums} lists no {pin.algorithm} of {pin.name}: it is of another release")
+                    raise BcmError(
+                        signed.sums,
+                        f"lists no {pin.algorithm} of {pin.name}: it is of another release",
+                        code="not_verified",
+                    )
         else:
             with tempfile.TemporaryDirectory() as place:
                 for architecture, pin in pins.items():
@@ -258,7 +276,7 @@ class Artifacts:
                         part.rename(target)
                         written.append(str(target.relative_to(directory)))
             except OSError as error:
-                raise BcmError(f"Failed to write to {place}: {error.strerror}") from error
+                raise BcmError(f"Failed to write to {place}:", error.strerror, code="io_error", about=place) from error
         return written
 
     # -- list, prune --------------------------------------------------------------------------------------------------
@@ -290,7 +308,9 @@ class _Evidence:
     @property
     def _signed(self) -> Signing:
         if self.release.signed is None:
-            raise SignatureError(f"{self.release.name} {self.release.version} is signed by nobody")
+            raise SignatureError(
+                f"{self.release.name} {self.release.version}", "is signed by nobody"
+            )
         return self.release.signed
 
     def listed(self) -> dict[str, str]:
@@ -361,7 +381,7 @@ class _Evidence:
         if not self.verdict.enough:
             told = "; ".join([self.verdict.explain(), *keys.failures])
             raise SignatureError(
-                f"{self.release.name} {self.release.version} is refused, too few of its signers signed it: {told}"
+                f"{self.release.name} {self.release.version}", f"is refused, too few of its signers signed it: {told}"
             )
 
     def _signatures(self, name: str) -> list[bytes]:
@@ -372,7 +392,11 @@ class _Evidence:
             except BcmError as error:
                 failures.append(str(error))
         if not blobs:
-            raise BcmError(f"{self.release.name} {self.release.version}: no signatures: {'; '.join(failures)}")
+            raise BcmError(
+                f"{self.release.name} {self.release.version}:",
+                f"no signatures: {'; '.join(failures)}",
+                code="not_verified",
+            )
         return blobs
 
     def _get(self, url: str) -> bytes:

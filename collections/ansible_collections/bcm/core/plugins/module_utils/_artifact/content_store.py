@@ -99,8 +99,11 @@ class Store:
             if found != digest:
                 kept = self._refuse(partial, found, name)
                 raise BcmError(
-                    f"{name} has the {algorithm} digest {found}, pinned is {digest}: it is not what was released, "
-                    f"or was damaged on the way; kept as {kept}, never used"
+                    name,
+                    f"has the {algorithm} digest {found}, pinned is {digest}: it is not what was released, or was "
+                    "damaged on the way;",
+                    f"kept as {kept}, never used",
+                    code="not_verified",
                 )
             return self._place(partial, self._folder(algorithm) / digest)
 
@@ -191,8 +194,10 @@ class Store:
             yield
         except OSError as error:
             raise BcmError(
-                f"Artifacts below {self.root}: {error.strerror or error}; make it writable with room on its disk, "
-                "or set XDG_CACHE_HOME"
+                f"Artifacts below {self.root}:",
+                f"{error.strerror or error};",
+                "make it writable with room on its disk, or set XDG_CACHE_HOME",
+                code="io_error",
             ) from error
 
 

@@ -119,8 +119,10 @@ class Release:
         if architecture not in self.architectures:
             called = " ".join(filter(None, (self.name, self.version)))
             raise BcmError(
-                f"{called} is not made for {architecture}, only for {', '.join(self.architectures)}: "
-                f"use another machine, or another source of {self.stack}"
+                called,
+                f"is not made for {architecture}, only for {', '.join(self.architectures)}",
+                f"use another machine, or another source of {self.stack}",
+                code="unsupported",
             )
 
     def file(self, architecture: str) -> Pin:

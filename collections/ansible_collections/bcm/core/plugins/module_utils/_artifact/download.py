@@ -94,7 +94,9 @@ class Downloader:
         try:
             file = open(partial, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise DownloadError(f"{partial} cannot be written: {error.strerror}; make its folder writable") from error
+            raise DownloadError(
+                partial, f"cannot be written: {error.strerror};", "make its folder writable", code="io_error"
+            ) from error
         with file:
             self._fetch(_Part(url, file, partial, headers), limit)
             file.seek(0)
@@ -135,7 +137,9 @@ class Downloader:
                 furthest = max(furthest, part.size)
                 if failures > self.retries:
                     raise DownloadError(
-                        f"{part.shown}: {fault}, {failures} times; run it again later, or set bcm_artifact_source"
+                        f"{part.shown}:",
+                        f"{fault}, {failures} times;",
+                        "run it again later, or set bcm_artifact_source",
                     ) from fault
                 self.notify(f"{part.name}: {fault}; trying again")
                 time.sleep(self.pause * 2 ** (failures - 1))
@@ -167,8 +171,10 @@ class Downloader:
             raise _Again(f"the server sent nothing for {self.read_timeout:g} s") from error
         except requests.exceptions.SSLError as error:
             raise DownloadError(
-                f"{part.shown}: no trust in the server's TLS: {_reason(error)}; if the machine has a certificate "
-                "authority of its own, name its file in REQUESTS_CA_BUNDLE"
+                f"{part.shown}:",
+                f"no trust in the server's TLS: {_reason(error)};",
+                "if the machine has a certificate authority of its own, name its file in REQUESTS_CA_BUNDLE",
+                code="not_verified",
             ) from error
         except requests.exceptions.ConnectionError as error:
             self._check_proxy()
@@ -176,9 +182,11 @@ class Downloader:
         except urllib3.exceptions.HTTPError as error:
             raise _Again(f"cut off after {part.size} bytes") from error
         except requests.exceptions.InvalidURL as error:  # its text would show what the URL hides
-            raise DownloadError(f"{part.shown} is no URL that can be asked for; correct it") from error
+            raise DownloadError(
+                part.shown, "is no URL that can be asked for;", "correct it", code="invalid_value"
+            ) from error
         except (OSError, ValueError) as error:  # a redirect, or a bundle of certificates, that is none
-            raise DownloadError(f"{part.shown}: {error}") from error
+            raise DownloadError(f"{part.shown}:", error) from error
 
     @contextlib.contextmanager
     def _open(self, part: _Part) -> Iterator[requests.Response]:
@@ -203,13 +211,15 @@ class Downloader:
                     target = urljoin(url, response.headers["Location"])
                     if urlsplit(target).scheme not in {"https", urlsplit(url).scheme}:
                         raise DownloadError(
-                            f"{part.shown} redirects to {_shown(target)}, which is not encrypted: it is not followed; "
-                            "correct the URL, or set bcm_artifact_source"
+                            part.shown,
+                            f"redirects to {_shown(target)}, which is not encrypted: it is not followed;",
+                            "correct the URL, or set bcm_artifact_source",
+                            code="not_verified",
                         )
                     if urlsplit(target).netloc != urlsplit(url).netloc:
                         headers.pop("Authorization", None)
                     url = target
-        raise DownloadError(f"{part.shown} redirects more than {_REDIRECTS} times; correct the URL")
+        raise DownloadError(part.shown, f"redirects more than {_REDIRECTS} times;", "correct the URL")
 
     def _proxies(self, url: str) -> dict[str, str]:
         if self.proxy is None or _is_near(url):
@@ -227,7 +237,10 @@ class Downloader:
         except ValueError:
             pass
         raise DownloadError(
-            f"bcm_artifact_proxy is {self.proxy}: write socks5h://HOST:PORT, such as socks5h://127.0.0.1:9050"
+            "bcm_artifact_proxy",
+            f"is {self.proxy}",
+            "write socks5h://HOST:PORT, such as socks5h://127.0.0.1:9050",
+            code="invalid_value",
         )
 
     def _check_proxy(self) -> None:
@@ -238,8 +251,10 @@ class Downloader:
             socket.create_connection((host, port), self.connect_timeout).close()
         except OSError as error:
             raise DownloadError(
-                f"Tor's SOCKS port at {host}:{port} does not answer: start tor on this machine, "
-                "or set bcm_artifact_proxy"
+                f"Tor's SOCKS port at {host}:{port}",
+                "does not answer",
+                "start tor on this machine, or set bcm_artifact_proxy",
+                code="unreachable",
             ) from error
 
 
@@ -279,8 +294,9 @@ class _Part:
             raise _Again(f"the server answers {status} {response.reason}")
         if status != 200:
             error = DownloadError(
-                f"{self.shown}: the server answers {status} {response.reason}; correct the URL, "
-                "or set bcm_artifact_source"
+                f"{self.shown}:",
+                f"the server answers {status} {response.reason};",
+                "correct the URL, or set bcm_artifact_source",
             )
             error.challenge = headers.get("WWW-Authenticate", "")
             raise error
@@ -304,15 +320,20 @@ class _Part:
 
     def refuse_length(self, limit: int) -> None:
         self._start_over({})
-        raise DownloadError(f"{self.shown} is longer than {limit} bytes: refused; correct the URL, or its server")
+        raise DownloadError(
+            self.shown, f"is longer than {limit} bytes: refused;", "correct the URL, or its server", code="not_verified"
+        )
 
     def _unwritable(self, error: OSError, total: int | None) -> DownloadError:
         folder = self._path and self._path.parent
         if folder is None or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            return DownloadError(f"{self._path} cannot be written: {error.strerror}; make its folder writable")
+            return DownloadError(
+                self._path, f"cannot be written: {error.strerror};", "make its folder writable", code="io_error"
+            )
         missing = "" if total is None else f": {total - self.size - shutil.disk_usage(folder).free} bytes are missing"
         return DownloadError(
-            f"No room in {folder} for {self.name}{missing}; make room there, or set XDG_CACHE_HOME to another disk"
+            f"No room in {folder} for {self.name}{missing};",
+            remedy="make room there, or set XDG_CACHE_HOME to another disk",
         )
 
     def _known(self) -> str | None:
@@ -385,7 +406,7 @@ def _shown(url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme in {"http", "https"} and parts.hostname:
             return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    raise DownloadError(f"{url.rpartition('@')[2]} is no URL of http or https; correct it")
+    raise DownloadError(url.rpartition("@")[2], "is no URL of http or https;", "correct it", code="invalid_value")
 
 
 def _reason(error: BaseException) -> str:

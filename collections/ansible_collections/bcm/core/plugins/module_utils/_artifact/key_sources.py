@@ -118,7 +118,7 @@ def _parse(blob: bytes, where: str) -> list[Cert]:
     try:
         return Cert.split_bytes(blob)
     except RuntimeError as error:
-        raise BcmError(f"{where} is no OpenPGP key: {reason(error)}") from None
+        raise BcmError(where, f"is no OpenPGP key: {reason(error)}", code="invalid_value") from None
 
 
 def _settled(cert: Cert) -> bool:

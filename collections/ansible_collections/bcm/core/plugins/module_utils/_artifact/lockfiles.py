@@ -30,7 +30,9 @@ def check(release: Release, role_path: Path) -> None:
     found = _LOCKED[release.kind](path, release.name)
     if found != {release.version}:
         locked = " and ".join(sorted(found)) or "none"
-        raise BcmError(f"{path} locks {release.name} {locked}, pinned is {release.version}: lock it again")
+        raise BcmError(
+            path, f"locks {release.name} {locked}, pinned is {release.version}", "lock it again", code="conflict"
+        )
 
 
 def _npm(path: Path, name: str) -> set[str]:
@@ -38,12 +40,14 @@ def _npm(path: Path, name: str) -> set[str]:
     lock = _object(path)
     packages = lock.get("packages")
     if lock.get("lockfileVersion") not in (2, 3) or not isinstance(packages, dict):
-        raise BcmError(f"{path} is no lock file of version 2 or 3: lock it again, with npm 7 or later")
+        raise BcmError(
+            path, "is no lock file of version 2 or 3", "lock it again, with npm 7 or later", code="unsupported"
+        )
     for place, package in packages.items():
         if place and not (isinstance(package, dict) and package.get("link")):
             fault = _fault(package if isinstance(package, dict) else {})
             if fault:
-                raise BcmError(f"{path}: {place} {fault}")
+                raise BcmError(f"{path}:", f"{place} {fault}", code="invalid_value")
     own = packages.get(f"node_modules/{name}", {})
     return {str(own["version"])} if own.get("name", name) == name and "version" in own else set()
 
@@ -65,7 +69,12 @@ def _wheels(path: Path, name: str) -> set[str]:
         line = " ".join(_COMMENT.sub("", line).split())
         match = _REQUIREMENT.fullmatch(line)
         if match is None and line:
-            raise BcmError(f'{path}: "{line[:80]}" is no NAME==VERSION with --hash=sha256:…: lock it again with hashes')
+            raise BcmError(
+                f"{path}:",
+                f'"{line[:80]}" is no NAME==VERSION with --hash=sha256:…',
+                "lock it again with hashes",
+                code="invalid_value",
+            )
         if match and _normal(match["name"]) == _normal(name):
             found.add(match["version"])
     return found
@@ -79,14 +88,14 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         return read_object(_text(path))
     except ValueError as error:
-        raise BcmError(f"{path} is no object in JSON: {error}; lock it again") from error
+        raise BcmError(path, f"is no object in JSON: {error};", "lock it again", code="damaged") from error
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BcmError(f"{path} cannot be read: {error}; it has to come with the role") from error
+        raise BcmError(path, f"cannot be read: {error}; it has to come with the role", code="io_error") from error
 
 
 #: kind -> versions that a lock file has of the package with this name

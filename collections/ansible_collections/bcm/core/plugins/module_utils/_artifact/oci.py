@@ -65,7 +65,10 @@ class Registry:
         realm = challenge.pop("realm", "")
         if realm.partition("://")[0] not in {"https", url.partition("://")[0]}:
             raise DownloadError(
-                f"{url} wants a token of {realm or 'nobody'}, which is not encrypted: take another registry"
+                url,
+                f"wants a token of {realm or 'nobody'}, which is not encrypted",
+                "take another registry",
+                code="not_verified",
             )
         given = _object(
             self.downloader.small(f"{realm}{'&' if '?' in realm else '?'}{urlencode(challenge)}"),
@@ -82,20 +85,42 @@ def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
     if kind in _INDEXES or "manifests" in found:
         there = {_platform(item): item.get("digest") for item in _objects(found, "manifests", name)}
         own = there.get(_ARCHITECTURES[architecture], "none is in it")
-        raise BcmError(f"{name} is an index of images: pin the manifest for {architecture} itself ({own})")
+        raise BcmError(
+            name, "is an index of images", f"pin the manifest for {architecture} itself ({own})", code="invalid_value"
+        )
     if kind not in _MANIFESTS or not isinstance(found.get("config"), dict):
-        raise BcmError(f"{name} has no manifest of an image, but {kind}: pin one of OCI, or of Docker's schema 2")
+        raise BcmError(
+            name,
+            f"has no manifest of an image, but {kind}",
+            "pin one of OCI, or of Docker's schema 2",
+            code="invalid_value",
+        )
     layers = _objects(found, "layers", name)
     if len(layers) > _MOST_LAYERS:
-        raise BcmError(f"{name} has {len(layers)} layers: take an image with at most {_MOST_LAYERS}, as engines run")
+        raise BcmError(
+            name,
+            f"has {len(layers)} layers",
+            f"take an image with at most {_MOST_LAYERS}, as engines run",
+            code="unsupported",
+        )
     for layer in layers:
         if layer.get("mediaType") not in _LAYERS:
-            raise BcmError(f"{name} has a layer of type {layer.get('mediaType')}: take an image with layers of gzip")
+            raise BcmError(
+                name,
+                f"has a layer of type {layer.get('mediaType')}",
+                "take an image with layers of gzip",
+                code="unsupported",
+            )
     repository = release.file(architecture).url.rpartition("/manifests/")[0]
     digests = [str(item.get("digest")) for item in (found["config"], *layers)]
     for digest in digests:
         if not _DIGEST.fullmatch(digest):
-            raise BcmError(f"{name} has a blob that is called {digest}: take an image whose blobs have SHA-256")
+            raise BcmError(
+                name,
+                f"has a blob that is called {digest}",
+                "take an image whose blobs have SHA-256",
+                code="unsupported",
+            )
     return [Pin(f"{repository}/blobs/{digest}", *digest.split(":")) for digest in digests]
 
 
@@ -105,7 +130,12 @@ def check(found: Sequence[Path], release: Release, architecture: str) -> None:
     config, *layers = found
     made_for = _object(config, f"The configuration of {name}").get("architecture")
     if made_for != _ARCHITECTURES[architecture]:
-        raise BcmError(f"{name} is made for {made_for}, and pinned for {architecture}: pin the manifest of that one")
+        raise BcmError(
+            name,
+            f"is made for {made_for}, and pinned for {architecture}",
+            "pin the manifest of that one",
+            code="invalid_value",
+        )
     _Tree(name).grow(layers)
 
 
@@ -253,7 +283,7 @@ def _platform(item: Mapping[str, Any]) -> str:
 def _objects(found: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
     items = found.get(key)
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise BcmError(f"The manifest of {name} has no {key}: pin that of an image")
+        raise BcmError(f"The manifest of {name}", f"has no {key}", "pin that of an image", code="invalid_value")
     return items
 
 
@@ -261,7 +291,7 @@ def _object(data: bytes | Path, what: str) -> dict[str, Any]:
     try:
         return read_object(data.read_bytes() if isinstance(data, Path) else data)
     except (OSError, ValueError) as error:
-        raise BcmError(f"{what} is no object in JSON: {error}; take another image") from error
+        raise BcmError(what, f"is no object in JSON: {error};", "take another image", code="damaged") from error
 
 
 def _name(release: Release) -> str:

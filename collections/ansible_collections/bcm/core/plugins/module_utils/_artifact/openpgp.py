@@ -27,7 +27,7 @@ _MOST = 100  # signatures of a release; each costs a look at all that was signed
 class SignatureError(BcmError):
     """Signatures cannot be checked at all."""
 
-    code = "missing_program"
+    code = "not_verified"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ def split(blob: bytes) -> list[bytes]:
             packets = []
         found += packets or [block]
     if len(found) > _MOST:
-        raise SignatureError(f"There are more than {_MOST} signatures in one file: refused, it was not made to be read")
+        raise SignatureError(
+            f"There are more than {_MOST} signatures in one file",
+            remedy="refused, it was not made to be read",
+        )
     return found
 
 
@@ -76,9 +79,11 @@ def verify(
 ) -> Verdict:
     """Which signers (name -> primary fingerprint) signed ``data``; ``find`` gets their keys. Raises SignatureError."""
     if pysequoia is None:
-        raise SignatureError("Signatures cannot be checked: install the Python package pysequoia")
+        raise SignatureError(
+            "Signatures", "cannot be checked", "install the Python package pysequoia", code="missing_program"
+        )
     if isinstance(data, Path) and not data.is_file():
-        raise SignatureError(f"Signatures of {data} cannot be checked: there is no such file")
+        raise SignatureError(f"Signatures of {data}", "cannot be checked: there is no such file", code="not_found")
     keys = {name: _Key(name, fingerprint.upper(), find) for name, fingerprint in signers.items()}
     counted: list[str] = []
     refused: list[tuple[str, str]] = []

@@ -26,14 +26,18 @@ def parse(text: bytes, where: str) -> dict[str, str]:
         match = _GNU.fullmatch(line) or _BSD.fullmatch(line)
         if match is None:
             if line:
-                raise BcmError(f"{where} is no list of digests: line {number} is {ascii(line[:80])}")
+                raise BcmError(where, f"is no list of digests: line {number} is {ascii(line[:80])}", code="damaged")
             continue
         name, digest = match["name"], match["digest"].lower()
         if match["escaped"]:
             name = re.sub(r"\\([\\nr])", lambda escape: _ESCAPES[escape[1]], name)
         name = name.removeprefix("./")
         if found.setdefault(name, digest) != digest:
-            raise BcmError(f"{where} lists {ascii(name)} twice, with different digests: it is not to be trusted")
+            raise BcmError(
+                where,
+                f"lists {ascii(name)} twice, with different digests: it is not to be trusted",
+                code="not_verified",
+            )
     return found
 
 
@@ -41,6 +45,8 @@ def lookup(sums: dict[str, str], pin: Pin, where: str) -> None:
     """Raises BcmError unless the pinned file is listed with the pinned digest."""
     listed = sums.get(pin.name)
     if listed is None:
-        raise BcmError(f"{where} does not list {pin.name}: it is of another release, or incomplete")
+        raise BcmError(where, f"does not list {pin.name}: it is of another release, or incomplete", code="not_verified")
     if listed != pin.digest:
-        raise BcmError(f"{where} lists {pin.name} with another digest: pinned {pin.digest}, listed {listed}")
+        raise BcmError(
+            where, f"lists {pin.name} with another digest: pinned {pin.digest}, listed {listed}", code="not_verified"
+        )

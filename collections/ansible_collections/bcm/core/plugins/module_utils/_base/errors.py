@@ -62,13 +62,13 @@ class BcmError(Exception):
     code: str = "failed"
 
     def __init__(
-        self, thing: object, fault: object = "", remedy: str = "", *, code: str | None = None, about: str | None = None
+        self, thing: object, fault: object = "", remedy: str = "", *, code: str | None = None, about: object = None
     ) -> None:
         fault = str(fault)
         said = f"{thing} {fault}" if fault else str(thing)
         mark = "" if said.endswith(tuple(_MARKS)) else ":"
         super().__init__(f"{said}{mark} {remedy}" if remedy else said)
-        self.thing = about or str(thing).rstrip(_MARKS)
+        self.thing = str(thing).rstrip(_MARKS) if about is None else str(about)
         self.fault = fault.rstrip(_MARKS)
         self.remedy = remedy
         if code is not None:

@@ -79,24 +79,33 @@ class Authority:
         """The database, empty before there is a root. ``without_private`` as `AuthorityFiles.read` has it."""
         content = self.files.read(without_private=without_private)
         if self.now < _EARLIEST:
-            raise BcmError(f"The clock is wrong, it says {self.now:%Y-%m-%d}: set it, and run again")
+            raise BcmError(
+                "The clock", f"is wrong, it says {self.now:%Y-%m-%d}", "set it, and run again", code="clock_wrong"
+            )
         if content is None:
             return Database(self.domain, self.provider)
         database, written = parse_database(content, self.files.public)
         if database.domain != self.domain:
             raise BcmError(
-                f"{self.files.public} is of another data center, its root is that of {database.domain}, not of "
-                f"{self.domain}: give the directory of this one"
+                self.files.public,
+                f"is of another data center, its root is that of {database.domain}, not of {self.domain}",
+                "give the directory of this one",
+                code="wrong_key",
             )
         if database.provider != self.provider:
             raise BcmError(
-                f"The root of {self.domain} is kept by provider {database.provider}, not {self.provider}: set that "
-                f"one, or move {self.files.public} away to begin another authority"
+                f"The root of {self.domain}",
+                f"is kept by provider {database.provider}, not {self.provider}",
+                f"set that one, or move {self.files.public} away to begin another authority",
+                code="conflict",
             )
         if written > self.now + pki.SKEW:
             raise BcmError(
-                f"The clock is wrong: it says {self.now:%Y-%m-%d %H:%M} UTC, but {self.files.public} was written at "
-                f"{written:%Y-%m-%d %H:%M} UTC: set it, and run again"
+                "The clock",
+                f"is wrong: it says {self.now:%Y-%m-%d %H:%M} UTC, but {self.files.public} was written at "
+                f"{written:%Y-%m-%d %H:%M} UTC",
+                "set it, and run again",
+                code="clock_wrong",
             )
         return database
 

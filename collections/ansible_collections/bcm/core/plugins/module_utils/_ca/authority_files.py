@@ -81,18 +81,22 @@ class AuthorityFiles:
         if content is None or known is None:
             if content is not None and self._vault is not None and not without_private:
                 raise BcmError(
-                    f"{self.private} is not there, without which nobody knows whether {self.public.name} is the "
-                    "newest: put the file back from a backup, or set replace_lost (`bcm ca renew --replace-lost`) to "
-                    "go on without it"
+                    self.private,
+                    f"is not there, without which nobody knows whether {self.public.name} is the newest",
+                    "put the file back from a backup, or set replace_lost (`bcm ca renew --replace-lost`) to go on "
+                    "without it",
+                    code="data_at_risk",
                 )
             return content
         if content["seal"]["key"] != _public_key(known.sealing_key):
             raise self._changed()
         if content["count"] < known.count:
             raise BcmError(
-                f"{self.public} is older than {self.private.name}, so what was revoked since would be good again: put "
-                f"the newest copy of it back, or move it away and type `bcm ca init`, which begins generation "
-                f"{known.generation + 1}"
+                self.public,
+                f"is older than {self.private.name}, so what was revoked since would be good again",
+                "put the newest copy of it back, or move it away and type `bcm ca init`, which begins generation "
+                f"{known.generation + 1}",
+                code="data_at_risk",
             )
         return content
 
@@ -135,8 +139,10 @@ class AuthorityFiles:
         with self._told():
             private(self.directory)
         busy = BcmError(
-            f"Another run has been at work on {self.public} for {self._patience:.0f} s: wait until it has ended, or "
-            "answer it on the device, and run again"
+            f"Another run has been at work on {self.public} for {self._patience:.0f} s",
+            remedy="wait until it has ended, or answer it on the device, and run again",
+            code="busy",
+            about=str(self.public),
         )
         with contextlib.ExitStack() as stack:
             with self._told():
@@ -152,7 +158,12 @@ class AuthorityFiles:
             return None
         content = _parsed(text, self.public)
         if content.get("format") != FORMAT:
-            raise BcmError(f"{self.public} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+            raise BcmError(
+                self.public,
+                f"is of format {content.get('format')}, known is {FORMAT}",
+                "use the newer bcm",
+                code="unsupported",
+            )
         try:
             signed = {key: value for key, value in content.items() if key != "seal"}
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(content["seal"]["key"]))
@@ -165,8 +176,11 @@ class AuthorityFiles:
 
     def _changed(self) -> BcmError:
         return BcmError(
-            f"{self.public} was changed by something other than bcm, its seal is broken: put a copy of it back; if "
-            "there is none, move it away and type `bcm ca init`, which begins the next generation"
+            self.public,
+            "was changed by something other than bcm, its seal is broken",
+            "put a copy of it back; if there is none, move it away and type `bcm ca init`, which begins the next "
+            "generation",
+            code="damaged",
         )
 
     def _private(self) -> _Private | None:
@@ -183,12 +197,19 @@ class AuthorityFiles:
             if not (_is_count(found.count) and _is_count(found.generation) and _is_texts(found.keys)):
                 raise ValueError("of another kind")
         except (KeyError, TypeError, ValueError) as error:
-            raise BcmError(f"{self.private} is damaged, it holds no keys: put a copy of it back") from error
+            raise BcmError(
+                self.private, "is damaged, it holds no keys", "put a copy of it back", code="damaged"
+            ) from error
         return found
 
     def _sealed(self, content: _Private) -> str:
         if self._vault is None:
-            raise BcmError(f"{self.private} cannot be written without its vault: give the vault of the data center")
+            raise BcmError(
+                self.private,
+                "cannot be written without its vault",
+                "give the vault of the data center",
+                code="wrong_key",
+            )
         return self._vault.seal(_text(asdict(content)))
 
     def _content(self, path: Path) -> str | None:
@@ -198,7 +219,7 @@ class AuthorityFiles:
             except FileNotFoundError:
                 return None
             except ValueError as error:
-                raise BcmError(f"{path} is damaged, it holds no text: put a copy of it back") from error
+                raise BcmError(path, "is damaged, it holds no text", "put a copy of it back", code="damaged") from error
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
         return told(f"Certificates in {self.directory}")
@@ -225,9 +246,9 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
         content = read_json(text)
     except ValueError as error:
-        raise BcmError(f"{path} is damaged, it holds no JSON: put a copy of it back") from error
+        raise BcmError(path, "is damaged, it holds no JSON", "put a copy of it back", code="damaged") from error
     if not isinstance(content, dict):
-        raise BcmError(f"{path} is damaged, it holds no mapping: put a copy of it back")
+        raise BcmError(path, "is damaged, it holds no mapping", "put a copy of it back", code="damaged")
     return content
 
 

@@ -317,7 +317,9 @@ def parse_database(content: Mapping[str, Any], location: object) -> tuple[Databa
         *(KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration),
         *(UnsupportedAlgorithm, x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension),
     ) as error:
-        raise BcmError(f"{location} is damaged, its certificates do not fit together: put a copy of it back") from error
+        raise BcmError(
+            location, "is damaged, its certificates do not fit together", "put a copy of it back", code="damaged"
+        ) from error
 
 
 def _check(database: Database) -> None:

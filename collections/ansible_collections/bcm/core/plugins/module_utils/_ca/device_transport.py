@@ -148,16 +148,25 @@ def find_device(path: str | None) -> transport.Transport:
     try:
         every = _run_within(ANSWER, transport.enumerate_devices)
     except exceptions.TrezorException as error:
-        raise DeviceError(f"Trezor: the search for it failed: {error_text(error)}; set {_SETTING}") from error
+        raise DeviceError(
+            "Trezor:", f"the search for it failed: {error_text(error)};", f"set {_SETTING}", code="device_missing"
+        ) from error
     found = [one for one in every if one.get_path().startswith(path or "")]
     if not path and any(one.PATH_PREFIX == "bridge" for one in found):  # which has what is on USB, and holds it
         found = [one for one in found if one.PATH_PREFIX in ("bridge", "udp")]
     if not found:
         where, do = (f"is at {path}", "correct") if path else ("is connected", "set")
-        raise DeviceError(f"Trezor: none {where}: plug it in and unlock it, or {do} {_SETTING}")
+        raise DeviceError(
+            "Trezor:", f"none {where}", f"plug it in and unlock it, or {do} {_SETTING}", code="device_missing"
+        )
     if len(found) > 1:
         names = ", ".join(one.get_path() for one in found)
-        raise DeviceError(f"Trezor: {len(found)} are connected ({names}): unplug the others, or set {_SETTING}, to one")
+        raise DeviceError(
+            "Trezor:",
+            f"{len(found)} are connected ({names})",
+            f"unplug the others, or set {_SETTING}, to one",
+            code="device_missing",
+        )
     return found[0]
 
 
@@ -168,14 +177,16 @@ def exclusive_use(path: str) -> Iterator[None]:
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or default) / "bcm"
 
     def busy() -> None:
-        raise InUse(f"Trezor at {path}: another run is using it: wait until that is done, and run it again")
+        raise InUse(f"Trezor at {path}:", "another run is using it", "wait until that is done, and run it again")
 
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(held(folder / f"{path.replace('/', '_')}.lock", busy))
         except OSError as error:
-            raise DeviceError(f"Trezor: {error.filename or folder}: {error.strerror}: make it writable") from error
+            raise DeviceError(
+                "Trezor:", f"{error.filename or folder}: {error.strerror}", "make it writable", code="io_error"
+            ) from error
         yield
 
 

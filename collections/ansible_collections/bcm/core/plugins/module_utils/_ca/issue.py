@@ -180,8 +180,10 @@ class Issuance:
             return pki.load_key(self.keys[issuer.key])
         except ValueError as error:
             raise BcmError(
-                f"{self._files.private} is damaged, the key of {issuer.certificate.common_name} is not a key: put a "
-                "copy of it back"
+                self._files.private,
+                f"is damaged, the key of {issuer.certificate.common_name} is not a key",
+                "put a copy of it back",
+                code="damaged",
             ) from error
 
     def _root_key(self, root: Root, purpose: str) -> ec.EllipticCurvePrivateKey:
@@ -205,7 +207,9 @@ class Issuance:
             signer = self._signers[identity.index] = self._root_keys.root(identity, pinned)
             if pinned is not None and pki.key_id(signer.public_key()) != pki.key_id(pinned):
                 raise BcmError(
-                    f"The device has another key than root g{identity.index} of {identity.domain}: connect the device "
-                    "of this data center, or type the passphrase of this data center"
+                    "The device",
+                    f"has another key than root g{identity.index} of {identity.domain}",
+                    "connect the device of this data center, or type the passphrase of this data center",
+                    code="wrong_key",
                 )
         return pki.signing_key(signer, purpose, self.signed.append)

@@ -32,7 +32,9 @@ def ask(prompt: str, description: str, seconds: float, program: str = "pinentry"
         limit = seconds + _GRACE
         done = subprocess.run([program], input=commands.encode(), capture_output=True, timeout=limit, check=False)
     except OSError as error:
-        raise BcmError(f"{prompt}: {program} cannot be started: {error.strerror}: install pinentry") from error
+        raise BcmError(
+            f"{prompt}:", f"{program} cannot be started: {error.strerror}", "install pinentry", code="missing_program"
+        ) from error
     except subprocess.TimeoutExpired:
         raise _nobody(prompt, seconds) from None  # its own text may hold what was typed
     return _answer(done.stdout.splitlines(), 1 + len(settings), prompt, seconds, program)
@@ -52,7 +54,9 @@ def _answer(lines: list[bytes], before: int, prompt: str, seconds: float, progra
         elif word == b"OK":
             with contextlib.suppress(UnicodeDecodeError):
                 return data.decode()
-            raise BcmError(f"{prompt}: what was typed is no UTF-8: set the locale of the terminal")
+            raise BcmError(
+                f"{prompt}:", "what was typed is no UTF-8", "set the locale of the terminal", code="invalid_value"
+            )
         else:
             code, _blank, said = rest.decode(errors="replace").partition(" ")
             fault = 0
@@ -61,13 +65,22 @@ def _answer(lines: list[bytes], before: int, prompt: str, seconds: float, progra
             if fault == _TIMEOUT:
                 raise _nobody(prompt, seconds)
             if fault == _CANCELLED:
-                raise BcmError(f"{prompt}: cancelled: run it again and type it")
-            raise BcmError(f'{prompt}: {program} says "{said}": set GPG_TTY to the terminal, or DISPLAY')
-    raise BcmError(f"{prompt}: {program} ended without an answer: see whether it works by itself")
+                raise BcmError(f"{prompt}:", "cancelled", "run it again and type it", code="cancelled")
+            raise BcmError(
+                f"{prompt}:",
+                f'{program} says "{said}"',
+                "set GPG_TTY to the terminal, or DISPLAY",
+                code="command_failed",
+            )
+    raise BcmError(
+        f"{prompt}:", f"{program} ended without an answer", "see whether it works by itself", code="command_failed"
+    )
 
 
 def _nobody(prompt: str, seconds: float) -> BcmError:
-    return BcmError(f"{prompt}: nobody typed it within {seconds:.0f} s: run it again and type it")
+    return BcmError(
+        f"{prompt}:", f"nobody typed it within {seconds:.0f} s", "run it again and type it", code="cancelled"
+    )
 
 
 def _terminal() -> str | None:

@@ -126,11 +126,13 @@ def parse_scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
         try:
             found.append(ipaddress.ip_network(text))
         except ValueError as error:
-            raise BcmError(f'"{text}" in subnets is no network: write one such as 10.1.2.0/24') from error
+            raise BcmError(
+                f'"{text}" in subnets', "is no network", "write one such as 10.1.2.0/24", code="invalid_value"
+            ) from error
     names = tuple(dict.fromkeys(domain.lower() for domain in domains))
     for name in names:
         if not _HOST.fullmatch(name) or name.startswith("*") or parse_address(name):
-            raise BcmError(f'"{name}" is no domain: write one such as home.bcm, in ASCII')
+            raise BcmError(f'"{name}"', "is no domain", "write one such as home.bcm, in ASCII", code="invalid_value")
     return Scope(names, tuple(dict.fromkeys(found)))
 
 
@@ -238,7 +240,12 @@ def sign_crl(
     builder = builder.add_extension(identifier, critical=False)
     made = builder.add_extension(x509.CRLNumber(number), critical=False).sign(key, hashes.SHA256())
     if not made.is_signature_valid(key.public_key()):
-        raise BcmError("The revocation list that was just signed has a wrong signature: nothing was kept; run again")
+        raise BcmError(
+            "The revocation list that was just signed",
+            "has a wrong signature",
+            "nothing was kept; run again",
+            code="device_failed",
+        )
     return made
 
 
@@ -263,7 +270,12 @@ def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
     made = builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
     if not is_signed_by(made, public):
-        raise BcmError("The certificate that was just signed has a wrong signature: nothing was kept; run again")
+        raise BcmError(
+            "The certificate that was just signed",
+            "has a wrong signature",
+            "nothing was kept; run again",
+            code="device_failed",
+        )
     return made
 
 
@@ -370,12 +382,19 @@ def read_csr_key(text: str, name: str) -> Any:
         key = csr.public_key()
         valid = csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise BcmError(f"The CSR of {name} cannot be read, it is no PEM or of an unknown kind: {remedy}") from error
+        raise BcmError(
+            f"The CSR of {name}", "cannot be read, it is no PEM or of an unknown kind", remedy, code="invalid_value"
+        ) from error
     if not valid:
-        raise BcmError(f"The CSR of {name} has a bad signature, so who sent it may not have its key: {remedy}")
+        raise BcmError(
+            f"The CSR of {name}",
+            "has a bad signature, so who sent it may not have its key",
+            remedy,
+            code="not_verified",
+        )
     weak = _weakness(key)
     if weak:
-        raise BcmError(f"The CSR of {name} has a weak key, {weak}: {remedy}")
+        raise BcmError(f"The CSR of {name}", f"has a weak key, {weak}", remedy, code="invalid_value")
     return key
 
 

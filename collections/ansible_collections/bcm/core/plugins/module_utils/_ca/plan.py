@@ -131,7 +131,12 @@ class Planner:
         current = self._database.root
         last = current.index if current else self._files.lost_generation() or 0
         if generation is not None and not 0 < generation < 1 << 32:  # as SLIP-0013 has it
-            raise BcmError(f"A root cannot be of generation {generation}: write the next one, {last + 1}")
+            raise BcmError(
+                "A root",
+                f"cannot be of generation {generation}",
+                f"write the next one, {last + 1}",
+                code="invalid_value",
+            )
         wanted = generation or last or 1
         if current and wanted == last:
             self._refuse_expired(current)
@@ -140,13 +145,20 @@ class Planner:
             self._refuse_reused_key(last, generation)
         domain = self._database.domain
         if last and wanted != last + 1:
-            raise BcmError(f"Generation {wanted} of the root of {domain} cannot follow {last}: write {last + 1}")
+            raise BcmError(
+                f"Generation {wanted} of the root of {domain}",
+                f"cannot follow {last}",
+                f"write {last + 1}",
+                code="invalid_value",
+            )
         if not allow_new:
             begun = f"generation {wanted} would follow {last}" if current else "it has none yet"
             verb = "rotate" if current else "init"
             raise BcmError(
-                f"A new root of {domain} needs your consent, {begun}: type `bcm ca {verb}`, or set allow_new_root for "
-                "this once"
+                f"A new root of {domain}",
+                f"needs your consent, {begun}",
+                f"type `bcm ca {verb}`, or set allow_new_root for this once",
+                code="confirmation_needed",
             )
         is_bridged = current is not None and current.certificate.end > self._now and not compromised
         identity = Identity(domain, wanted)
@@ -171,15 +183,20 @@ class Planner:
         files, domain = self._files, self._database.domain
         if last and not generation:
             raise BcmError(
-                f"{files.public} is lost, and with it what was revoked: put a copy of it back, or type `bcm ca init`, "
-                f"which begins generation {last + 1}, a new root that everybody has to trust"
+                files.public,
+                "is lost, and with it what was revoked",
+                f"put a copy of it back, or type `bcm ca init`, which begins generation {last + 1}, a new root that "
+                "everybody has to trust",
+                code="data_at_risk",
             )
         left = [path.name for path in files.others if path.exists()]
         if left and not files.private.exists() and not generation and self._database.provider != "software":
             raise BcmError(
-                f"{files.directory} has {' and '.join(left)}, but not what the authority of {domain} has issued: put "
-                f"{files.public.name} and {files.private.name} back from a backup, or say which generation begins, one "
-                "more than any there was (1 if there was none), with `bcm ca init --generation N`"
+                files.directory,
+                f"has {' and '.join(left)}, but not what the authority of {domain} has issued",
+                f"put {files.public.name} and {files.private.name} back from a backup, or say which generation "
+                "begins, one more than any there was (1 if there was none), with `bcm ca init --generation N`",
+                code="data_at_risk",
             )
 
     def _current_root(self) -> Root:
@@ -187,7 +204,12 @@ class Planner:
         root = self._database.root
         if root is None:
             if not self._assume:
-                raise BcmError(f"There is no root of {self._database.domain} yet: make it first, with ca_root")
+                raise BcmError(
+                    f"There is no root of {self._database.domain} yet",
+                    remedy="make it first, with ca_root",
+                    code="not_ready",
+                    about=f"root of {self._database.domain}",
+                )
             root = Root(1, self._planned("root g1", self._now + timedelta(days=ROOT_DAYS)))
             self._database.roots.append(root)
         self._refuse_expired(root)
@@ -197,8 +219,10 @@ class Planner:
         end = root.certificate.end
         if end <= self._now:
             raise BcmError(
-                f"Root g{root.index} of {self._database.domain} has expired on {_day(end)}, today is "
-                f"{_day(self._now)}: set the clock if it is wrong, or begin generation {root.index + 1} with ca_root"
+                f"Root g{root.index} of {self._database.domain}",
+                f"has expired on {_day(end)}, today is {_day(self._now)}",
+                f"set the clock if it is wrong, or begin generation {root.index + 1} with ca_root",
+                code="expired",
             )
 
     # -- intermediate -------------------------------------------------------------------------------------------------
@@ -213,8 +237,10 @@ class Planner:
         lost = [item for item in found if not self._has_key(item)]
         if lost and not replace_lost:
             raise BcmError(
-                f"The key of {lost[0].certificate.common_name} is not in {self._files.private}: put the file back from "
-                "a backup, or set replace_lost to revoke it and to have the root sign another"
+                f"The key of {lost[0].certificate.common_name}",
+                f"is not in {self._files.private}",
+                "put the file back from a backup, or set replace_lost to revoke it and to have the root sign another",
+                code="data_at_risk",
             )
         step = SignIntermediate(
             _line(f"intermediate g{root.index}", found[0].certificate) if found else "",
@@ -289,13 +315,17 @@ class Planner:
         for name in request.constrained_names(common_name):
             if not permitted.covers(name):
                 raise BcmError(
-                    f'"{name}" of certificate {request.name} is outside of what may be certified ({permitted}): '
-                    "correct it, or add it to domains or subnets and run ca_intermediate again"
+                    f'"{name}" of certificate {request.name}',
+                    f"is outside of what may be certified ({permitted})",
+                    "correct it, or add it to domains or subnets and run ca_intermediate again",
+                    code="not_allowed",
                 )
 
     def _no_intermediate(self, has_lost_key: bool) -> BcmError:
         state = f"has no key in {self._files.private}" if has_lost_key else "is not there, or has expired"
-        return BcmError(f"The intermediate of {self._database.domain} {state}: run ca_intermediate first")
+        return BcmError(
+            f"The intermediate of {self._database.domain} {state}", remedy="run ca_intermediate first", code="not_ready"
+        )
 
     def _reason_to_issue(
         self, request: CertificateRequest, common_name: str, key: Any, leaf: Leaf | None, issuers: Container[str]
@@ -327,8 +357,10 @@ class Planner:
             known = self._database.serials.get(serial)
             if known is None:
                 raise BcmError(
-                    f"No certificate with serial {serial:x} was issued for {self._database.domain}, or it has expired: "
-                    "ca_info lists them"
+                    f"No certificate with serial {serial:x}",
+                    f"was issued for {self._database.domain}, or it has expired",
+                    "ca_info lists them",
+                    code="not_found",
                 )
             if known.revoked is None:
                 line = f"{known.name} {serial:x}"
@@ -346,8 +378,10 @@ class Planner:
             return
         if isinstance(issuer, Intermediate) and not self._has_key(issuer) and not self._assume:
             raise BcmError(
-                f"The key of {issuer.certificate.common_name} is not in {self._files.private}, so it cannot list what "
-                "it revokes: put the file back from a backup, or run ca_intermediate with replace_lost"
+                f"The key of {issuer.certificate.common_name}",
+                f"is not in {self._files.private}, so it cannot list what it revokes",
+                "put the file back from a backup, or run ca_intermediate with replace_lost",
+                code="data_at_risk",
             )
         end = self._now + timedelta(days=days)
         after = f"list of {title}: {days} days"
@@ -366,7 +400,9 @@ class Planner:
 def check_days(days: int) -> None:
     """Raises BcmError for a time that no certificate can be good for."""
     if not 0 < days <= _MOST_DAYS:
-        raise BcmError(f"A certificate cannot be good for {days} days: write 1 to {_MOST_DAYS}")
+        raise BcmError(
+            "A certificate", f"cannot be good for {days} days", f"write 1 to {_MOST_DAYS}", code="invalid_value"
+        )
 
 
 def _name_of(issuer: Issuer) -> IssuerName:

@@ -74,18 +74,33 @@ def new_request(
     for text in names:
         normal = pki.normalize_name(text)
         if normal is None:
-            raise BcmError(f'"{text}" of certificate {name} is neither a host name nor an address: correct it')
+            raise BcmError(
+                f'"{text}" of certificate {name}',
+                "is neither a host name nor an address",
+                "correct it",
+                code="invalid_value",
+            )
         found.append(normal)
     if not found and "server" in usage:
-        raise BcmError(f"Certificate {name} is for a server, but has no names: say by which ones clients call it")
+        raise BcmError(
+            f"Certificate {name}",
+            "is for a server, but has no names",
+            "say by which ones clients call it",
+            code="invalid_value",
+        )
     if csr and pkcs12:
         raise BcmError(
-            f"Certificate {name} cannot be had as PKCS#12, since its key is where its CSR comes from: leave out one"
+            f"Certificate {name}",
+            "cannot be had as PKCS#12, since its key is where its CSR comes from",
+            "leave out one",
+            code="invalid_value",
         )
     hosts = (text for text in found if len(text) <= _COMMON_NAME_LENGTH and not pki.parse_address(text))
     common = common_name or (None if _has_addresses_only(found, usage) else next(hosts, name))
     if common is not None and not 0 < len(common) <= _COMMON_NAME_LENGTH:
-        raise BcmError(f'Certificate {name} cannot be called "{common}": 64 characters are the most')
+        raise BcmError(
+            f"Certificate {name}", f'cannot be called "{common}"', "64 characters are the most", code="invalid_value"
+        )
     ordered = tuple(kind for kind in pki.USAGES if kind in usage)
     return CertificateRequest(name, common, tuple(dict.fromkeys(found)), ordered, csr, pkcs12)
 

@@ -50,8 +50,10 @@ class SoftwareRootKeys:
         text = self._keys.get(pki.key_id(pinned))
         if text is None:
             raise BcmError(
-                f"The key of root g{identity.index} of {identity.domain} is not in {self._where}: put the file back "
-                "from a backup, or move the files of this authority away to begin another"
+                f"The key of root g{identity.index} of {identity.domain}",
+                f"is not in {self._where}",
+                "put the file back from a backup, or move the files of this authority away to begin another",
+                code="data_at_risk",
             )
         return SoftwareSigner(identity, pki.load_key(text))
 

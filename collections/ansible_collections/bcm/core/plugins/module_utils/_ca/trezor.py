@@ -91,7 +91,7 @@ class Trezor:
 
     def __enter__(self) -> Trezor:
         if exceptions is None:
-            raise DeviceError("A Trezor cannot be used: install the Python package trezor")
+            raise DeviceError("A Trezor", "cannot be used", "install the Python package trezor", code="missing_program")
         with contextlib.ExitStack() as stack:
             found = find_device(self._path)
             stack.enter_context(exclusive_use(found.get_path()))
@@ -113,7 +113,10 @@ class Trezor:
         """The root key of a data center; ``pinned`` is what it has to be, None for a new one."""
         if len(identity.domain.encode()) > _HOST_LENGTH:
             raise DeviceError(
-                f"{identity.domain} is longer than the {_HOST_LENGTH} bytes that a Trezor takes: choose a shorter one"
+                identity.domain,
+                f"is longer than the {_HOST_LENGTH} bytes that a Trezor takes",
+                "choose a shorter one",
+                code="invalid_value",
             )
         asked = messages.GetPublicKey(address_n=identity.numbers, ecdsa_curve_name=_CURVE)
         answer = self._call("reading the root's public key", asked, messages.PublicKey)
@@ -121,8 +124,10 @@ class Trezor:
         if pinned is not None and root.public_key() != pinned:
             self._forget()
             raise DeviceError(
-                f"{self.name} with this passphrase has another key than the root of {identity.domain}: it is the wrong "
-                "passphrase or another device; nothing was signed, run it again with the right ones"
+                f"{self.name} with this passphrase",
+                f"has another key than the root of {identity.domain}",
+                "it is the wrong passphrase or another device; nothing was signed, run it again with the right ones",
+                code="wrong_key",
             )
         return root
 
@@ -183,8 +188,10 @@ class Trezor:
         line = cast("transport.Transport", self._line)
         if not protocol_v1.probe(line):
             raise DeviceError(
-                "Trezor: this model speaks a protocol (THP) that is not supported yet: use a Model One, Model T, "
-                "Safe 3 or Safe 5"
+                "Trezor:",
+                "this model speaks a protocol (THP) that is not supported yet",
+                "use a Model One, Model T, Safe 3 or Safe 5",
+                code="unsupported",
             )
         app = AppManifest("bcm", button_callback=self._button, pin_callback=self._pin)
         self._client = protocol_v1.TrezorClientV1(app=app, transport=line, model=None, mapping=None)
@@ -194,12 +201,17 @@ class Trezor:
         self.name = f'Trezor "{features.label or features.device_id}"'
         floor = FLOORS.get(features.internal_model or "", FLOORS["T1B1"] if features.major_version == 1 else FLOOR)
         if features.bootloader_mode:
-            raise DeviceError(f"{self.name} is in its bootloader: unplug it, and plug it in without touching it")
+            raise DeviceError(self.name, "is in its bootloader", "unplug it, and plug it in without touching it")
         if self._client.version < floor:
             found, wanted = (".".join(map(str, version)) for version in (self._client.version, floor))
-            raise DeviceError(f"{self.name} has firmware {found}, {wanted} is needed: update it with Trezor Suite")
+            raise DeviceError(
+                self.name,
+                f"has firmware {found}, {wanted} is needed",
+                "update it with Trezor Suite",
+                code="unsupported",
+            )
         if not features.initialized:
-            raise DeviceError(f"{self.name} has no seed: set it up, or recover it, with Trezor Suite")
+            raise DeviceError(self.name, "has no seed", "set it up, or recover it, with Trezor Suite", code="not_ready")
 
     def _session(self) -> protocol_v1.SessionV1:
         if self._opened is None:
@@ -207,8 +219,10 @@ class Trezor:
                 self._client.ensure_unlocked()
             if not self._client.features.passphrase_protection:
                 raise DeviceError(
-                    f"{self.name} does not ask for a passphrase: turn that on, with `trezorctl set passphrase on` or "
-                    "Trezor Suite"
+                    self.name,
+                    "does not ask for a passphrase",
+                    "turn that on, with `trezorctl set passphrase on` or Trezor Suite",
+                    code="not_ready",
                 )
             self._opened = self._resumed()
         if self._opened is None:
@@ -239,11 +253,19 @@ class Trezor:
             for prompt in asked
         }
         if len(given) > 1:
-            raise DeviceError(f"{self.name}: the two passphrases differ: run it again and type the same twice")
+            raise DeviceError(
+                f"{self.name}:",
+                "the two passphrases differ",
+                "run it again and type the same twice",
+                code="invalid_value",
+            )
         passphrase = given.pop()
         if len(passphrase.encode()) > MAX_PASSPHRASE_LENGTH:
             raise DeviceError(
-                f"{self.name}: it takes passphrases of {MAX_PASSPHRASE_LENGTH} bytes: choose a shorter one"
+                f"{self.name}:",
+                f"it takes passphrases of {MAX_PASSPHRASE_LENGTH} bytes",
+                "choose a shorter one",
+                code="invalid_value",
             )
         if not passphrase:
             raise self._empty()
@@ -254,7 +276,12 @@ class Trezor:
         self._say(f"{self.name}: enter the same passphrase again")
         with contextlib.closing(self._client.get_session(PassphraseSetting.ON_DEVICE)) as again:
             if again.get_root_fingerprint() != session.get_root_fingerprint():
-                raise DeviceError(f"{self.name}: the two passphrases differ: run it again and enter the same twice")
+                raise DeviceError(
+                    f"{self.name}:",
+                    "the two passphrases differ",
+                    "run it again and enter the same twice",
+                    code="invalid_value",
+                )
         if self._client.features.passphrase_always_on_device:
             return  # then the host cannot open the wallet without passphrase to compare
         with contextlib.closing(self._client.get_session(PassphraseSetting.STANDARD_WALLET)) as standard:
@@ -262,7 +289,12 @@ class Trezor:
                 raise self._empty()
 
     def _empty(self) -> DeviceError:
-        return DeviceError(f"{self.name}: the empty passphrase protects nothing: run it again with another one")
+        return DeviceError(
+            f"{self.name}:",
+            "the empty passphrase protects nothing",
+            "run it again with another one",
+            code="invalid_value",
+        )
 
     def _button(self, _request: messages.ButtonRequest) -> None:
         self._line.asks_person = True
@@ -272,7 +304,12 @@ class Trezor:
         said = f"{self.name} shows the digits in a grid: type for each digit of the PIN the number of its place{places}"
         pin = self._ask(f"PIN of {self.name}", said, self._patience)
         if not 1 <= len(pin) <= MAX_PIN_LENGTH or set(pin) - set("123456789"):
-            raise DeviceError(f"{self.name}: that is no PIN: run it again and type the numbers of the places")
+            raise DeviceError(
+                f"{self.name}:",
+                "that is no PIN",
+                "run it again and type the numbers of the places",
+                code="invalid_value",
+            )
         return pin
 
     def _sign(
@@ -304,7 +341,9 @@ class Trezor:
             self._withdraw()
             raise
         except exceptions.Cancelled as error:
-            raise DeviceError(f"{self.name}: cancelled on the device while {what}: run it again and confirm") from error
+            raise DeviceError(
+                f"{self.name}:", f"cancelled on the device while {what}", "run it again and confirm", code="cancelled"
+            ) from error
         except transport.Timeout as error:
             if self._line.asks_person:
                 self._withdraw()  # finds out whether it was the person or the device that said nothing
@@ -312,27 +351,36 @@ class Trezor:
                 self._lost = True
             if self._lost:
                 raise DeviceError(
-                    f"{self.name}: it answers no more while {what}: unplug it, plug it in and run it again"
+                    f"{self.name}:", f"it answers no more while {what}", "unplug it, plug it in and run it again"
                 ) from error
             raise DeviceError(
-                f"{self.name}: nobody answered on its screen within {self._patience:g} s while {what}: "
-                "run it again and look at it"
+                f"{self.name}:",
+                f"nobody answered on its screen within {self._patience:g} s while {what}",
+                "run it again and look at it",
+                code="cancelled",
             ) from error
         except transport.DeviceIsBusy as error:
-            raise DeviceError(f"{self.name}: another program is using it: close that, and run it again") from error
+            raise DeviceError(
+                f"{self.name}:", "another program is using it", "close that, and run it again", code="busy"
+            ) from error
         except transport.TransportException as error:
             self._lost = True
             raise DeviceError(
-                f"{self.name}: lost while {what} ({error_text(error)}): plug it in and run it again; if it is plugged "
-                "in, install Trezor's udev rules"
+                f"{self.name}:",
+                f"lost while {what} ({error_text(error)})",
+                "plug it in and run it again; if it is plugged in, install Trezor's udev rules",
             ) from error
         except exceptions.InvalidSessionError as error:
             self._lost = True
-            raise DeviceError(f"{self.name}: it forgot the session while {what}: run it again") from error
+            raise DeviceError(f"{self.name}:", f"it forgot the session while {what}", "run it again") from error
         except exceptions.PinException as error:
-            raise DeviceError(f"{self.name}: wrong PIN while {what}: run it again with the right one") from error
+            raise DeviceError(
+                f"{self.name}:", f"wrong PIN while {what}", "run it again with the right one", code="wrong_key"
+            ) from error
         except (exceptions.TrezorException, KeyError, ValueError, EOFError) as error:
-            raise DeviceError(f"{self.name}: refused while {what}: {error_text(error)}; update its firmware") from error
+            raise DeviceError(
+                f"{self.name}:", f"refused while {what}: {error_text(error)};", "update its firmware"
+            ) from error
 
     def _withdraw(self) -> None:
         """Take back what is on the screen."""
@@ -370,7 +418,9 @@ class Trezor:
             with open(descriptor, "w", encoding="ascii") as file:
                 json.dump({"path": self._line.path, "id": session.id.hex(), "first": self._first}, file)
         except OSError as error:
-            raise DeviceError(f"The session of {self.name} cannot be kept at {self._kept}: {error.strerror}") from error
+            raise DeviceError(
+                f"The session of {self.name}", f"cannot be kept at {self._kept}: {error.strerror}", code="io_error"
+            ) from error
 
     def _forget(self) -> None:
         session, self._opened = self._opened, None
@@ -403,7 +453,7 @@ class Root:
             self._key.verify(signature, tbs, ec.ECDSA(hashes.SHA256()))
         except (InvalidSignature, ValueError) as error:
             raise DeviceError(
-                f'{self._device.name} signed "{shown}" wrongly: it is damaged, or not what it seems; use another one'
+                self._device.name, f'signed "{shown}" wrongly: it is damaged, or not what it seems;', "use another one"
             ) from error
         return signature
 

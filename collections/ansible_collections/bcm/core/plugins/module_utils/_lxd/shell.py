@@ -179,7 +179,7 @@ class Shell:
             return _exec.ExecResult(exit_status(status), output.stdout, output.stderr)
         except LxdError as error:
             self.close()
-            raise LxdError(f"A command in instance {self._instance}: {error}") from None
+            raise LxdError(f"A command in instance {self._instance}:", error, code="too_much_output") from None
 
     def _talk(self, output: Output, converse: Callable[[bytes, bytes], bytes | None], end: float) -> None:
         seen = None

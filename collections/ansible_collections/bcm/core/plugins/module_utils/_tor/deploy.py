@@ -94,8 +94,9 @@ def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, de
     except ValueError:
         said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise BcmError(
-            f"tor in instance {host.name} could not be asked, python3 there ended with {ended.returncode}: "
-            f"{''.join(said)}"
+            f"tor in instance {host.name}",
+            f"could not be asked, python3 there ended with {ended.returncode}: {''.join(said)}",
+            code="command_failed",
         ) from None
     return answer
 
@@ -226,8 +227,10 @@ class _Work:
             apply_files(files, [{**item, "content": old}])
             said = [line for line in tried.stdout.decode(errors="replace").splitlines() if _NOTES.match(line)]
             raise BcmError(
-                f"tor in instance {self.host.name} does not take its configuration, so it keeps the one it had: "
-                f"{' '.join(_NOTES.sub('', line) for line in said[:3]) or 'it does not say why'}"
+                f"tor in instance {self.host.name}",
+                "does not take its configuration, so it keeps the one it had: "
+                f"{' '.join(_NOTES.sub('', line) for line in said[:3]) or 'it does not say why'}",
+                code="invalid_value",
             )
 
     def _lines(self, names: Iterable[str]) -> dict[str, Any]:
@@ -269,7 +272,7 @@ class _Work:
             self.take_away(rejected)
             said, missing = self._published(missing, left)
         if missing:
-            raise BcmError(_late(self.host.name, missing, said, deadline, self.wanted))
+            raise _late(self.host.name, missing, said, deadline, self.wanted)
         self.done.published = list(names) if said.network else []
 
     def _published(self, names: Sequence[str], deadline: float) -> tuple[tor_control.Published, list[str]]:
@@ -303,33 +306,42 @@ class _Work:
         where = f"instance {self.host.name}"
         if "error" in answer:
             raise BcmError(
-                f"In {where} {answer['error']}: see with systemctl status tor whether it runs, and run again; what was "
-                "written stays"
+                f"In {where} {answer['error']}",
+                remedy="see with systemctl status tor whether it runs, and run again; what was written stays",
+                code="service_failed",
+                about=f"tor in {where}",
             )
         published = tor_control.Published(**{name: answer[name] for name in tor_control.SHAPE})
         if published.unknown:
             raise BcmError(
-                f"tor in {where} does not read {self.layout.include}: put the line %include "
-                f"{self.layout.include.rpartition('/')[0]}/*.conf into its torrc, and run again"
+                f"tor in {where}",
+                f"does not read {self.layout.include}",
+                f"put the line %include {self.layout.include.rpartition('/')[0]}/*.conf into its torrc, and run again",
+                code="invalid_value",
             )
         return published
 
 
 def _late(
     where: str, missing: Sequence[str], said: tor_control.Published, deadline: float, services: Mapping[str, Service]
-) -> str:
+) -> BcmError:
     fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', said.bootstrap))
     if fields.get("PROGRESS") != "100":
         phase = tor_control.unquoted(fields.get("SUMMARY", "unknown"))
         warning = f", {tor_control.unquoted(fields['WARNING'])}" if "WARNING" in fields else ""
-        return (
-            f"tor in instance {where} has not reached its network after {deadline:g} s, it is at "
-            f"{fields.get('PROGRESS', 0)} % ({phase}{warning}): see that its clock is right, that a firewall lets it "
-            "out, or give it a bridge; then run again"
+        return BcmError(
+            f"tor in instance {where}",
+            f"has not reached its network after {deadline:g} s, it is at {fields.get('PROGRESS', 0)} % "
+            f"({phase}{warning})",
+            "see that its clock is right, that a firewall lets it out, or give it a bridge; then run again",
+            code="timeout",
         )
     reasons = {reason for name in missing if (reason := said.failed.get(services[name].key.address))}
-    return (
-        f"tor in instance {where} did not upload the descriptors of {', '.join(missing)} within {deadline:g} s"
+    return BcmError(
+        f"tor in instance {where}",
+        f"did not upload the descriptors of {', '.join(missing)} within {deadline:g} s"
         f"{' (' + ', '.join(sorted(reasons)) + ')' if reasons else ''}: the network is slow, or its directories refuse "
-        "them; run again, with a longer deadline"
+        "them;",
+        "run again, with a longer deadline",
+        code="timeout",
     )

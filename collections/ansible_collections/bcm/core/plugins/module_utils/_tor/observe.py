@@ -68,5 +68,10 @@ def observe_tor(
     }
     answer = answered(host, _LOADER, request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
     if "error" in answer:
-        raise BcmError(f"In instance {host.name} {answer['error']}: see with systemctl status tor whether it runs")
+        raise BcmError(
+            f"In instance {host.name} {answer['error']}",
+            remedy="see with systemctl status tor whether it runs",
+            code="service_failed",
+            about=f"tor in instance {host.name}",
+        )
     return answer

@@ -78,7 +78,7 @@ def parse_key(text: str, what: str) -> OnionKey:
     try:
         raw = base64.b64decode("".join(encoded.removeprefix(_CONTROL).split()), validate=True)
     except ValueError:
-        raise BcmError(f"The key of {what} is not Base64: {remedy}") from None
+        raise BcmError(f"The key of {what}", "is not Base64", remedy, code="invalid_value") from None
     return _secret(raw if encoded.startswith(_CONTROL) else _content(raw, _SECRET_HEADER, what, remedy), what, remedy)
 
 
@@ -87,7 +87,7 @@ def check_files(what: str, secret: bytes, public: bytes, hostname: str) -> Onion
     remedy = "put the files of one service there, or remove them"
     key = _secret(_content(secret, _SECRET_HEADER, what, remedy), what, remedy)
     if _content(public, _PUBLIC_HEADER, what, remedy) != key.public:
-        raise BcmError(f"The public and the secret key of {what} do not belong together: {remedy}")
+        raise BcmError(f"The public and the secret key of {what}", "do not belong together", remedy, code="damaged")
     check_address(key, hostname.strip(), what)
     return key
 
@@ -97,7 +97,10 @@ def check_address(key: OnionKey, address: str, what: str) -> None:
     public_of(address, what)
     if _bare(address) != _bare(key.address):
         raise BcmError(
-            f"The key of {what} is that of {key.address}, not of {address}: give the key of that address, or no address"
+            f"The key of {what}",
+            f"is that of {key.address}, not of {address}",
+            "give the key of that address, or no address",
+            code="invalid_value",
         )
 
 
@@ -118,7 +121,9 @@ def public_of(address: str, what: str) -> bytes:
         fault = "its version is not 3" if raw[34:] != _VERSION else "its checksum is wrong"
         if raw and raw[32:] == _checksum(raw[:32]) + _VERSION:
             return raw[:32]
-    raise BcmError(f'"{address}" is no onion address of {what}: {fault}; copy it once more')
+    raise BcmError(
+        f'"{address}"', f"is no onion address of {what}: {fault};", "copy it once more", code="invalid_value"
+    )
 
 
 @dataclass(frozen=True)
@@ -169,23 +174,35 @@ def parse_client(text: str, what: str) -> ClientKey:
     except ValueError:
         raw = b""
     if len(raw) != 32:
-        raise BcmError(f"The key of {what} is not an x25519 key in Base32: revoke the client, and make another")
+        raise BcmError(
+            f"The key of {what}",
+            "is not an x25519 key in Base32",
+            "revoke the client, and make another",
+            code="invalid_value",
+        )
     return ClientKey(raw)
 
 
 def _content(raw: bytes, header: bytes, what: str, remedy: str) -> bytes:
     if not raw.startswith(header):
         other = "a public key" if raw.startswith(_PUBLIC_HEADER) else "no such file of tor's, version 3"
-        raise BcmError(f"The key of {what} is malformed, it is {other}: {remedy}")
+        raise BcmError(f"The key of {what}", f"is malformed, it is {other}", remedy, code="invalid_value")
     return raw[len(header) :]
 
 
 def _secret(raw: bytes, what: str, remedy: str) -> OnionKey:
     if len(raw) != 64:
-        raise BcmError(f"The key of {what} is malformed, it has {len(raw)} bytes instead of 64: {remedy}")
+        raise BcmError(
+            f"The key of {what}", f"is malformed, it has {len(raw)} bytes instead of 64", remedy, code="invalid_value"
+        )
     scalar = int.from_bytes(raw[:32], "little")
     if scalar % 8 or scalar >> 254 != 1:
-        raise BcmError(f"The key of {what} is foreign, no Ed25519 key that was expanded as tor does: {remedy}")
+        raise BcmError(
+            f"The key of {what}",
+            "is foreign, no Ed25519 key that was expanded as tor does",
+            remedy,
+            code="invalid_value",
+        )
     return OnionKey(raw, crypto_scalarmult_ed25519_base_noclamp(raw[:32]))
 
 

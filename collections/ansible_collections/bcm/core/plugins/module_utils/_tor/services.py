@@ -153,7 +153,13 @@ def recalled(name: str, record: Mapping[str, Any]) -> Service:
             },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BcmError(f"What is kept of onion service {name} is damaged: put a copy of the file back") from error
+        raise BcmError(
+            f"What is kept of onion service {name}",
+            "is damaged",
+            "put a copy of the file back",
+            code="damaged",
+            about=f"onion service {name}",
+        ) from error
 
 
 def _flag(value: Any) -> bool:
@@ -165,9 +171,9 @@ def _flag(value: Any) -> bool:
 def check_name(kind: str, name: str) -> None:
     """Raises BcmError for what no service or client can be called."""
     if not _NAME.fullmatch(name):
-        raise BcmError(f'{kind} "{name}" cannot be called that: {_NAMING}')
+        raise BcmError(f'{kind} "{name}"', "cannot be called that", _NAMING, code="invalid_value")
     if kind == "Client" and name == _NOBODY:
-        raise BcmError(f'Client "{name}" is the one who nobody is: give it another name')
+        raise BcmError(f'Client "{name}"', "is the one who nobody is", "give it another name", code="invalid_value")
 
 
 def check_once(kind: str, names: Iterable[str]) -> None:
@@ -175,7 +181,7 @@ def check_once(kind: str, names: Iterable[str]) -> None:
     seen = set()
     for name in names:
         if name in seen:
-            raise BcmError(f"{kind} {name} is there twice: name each once")
+            raise BcmError(f"{kind} {name}", "is there twice", "name each once", code="invalid_value")
         seen.add(name)
 
 
@@ -185,18 +191,25 @@ def parse_ports(name: str, ports: Iterable[Mapping[str, Any]]) -> dict[int, tupl
     for item in ports:
         port = item["port"]
         if not 1 <= port <= 65535:
-            raise BcmError(f"Onion service {name}: there is no port {port}, only 1 to 65535")
+            raise BcmError(f"Onion service {name}:", f"there is no port {port}, only 1 to 65535", code="invalid_value")
         if port in result:
-            raise BcmError(f"Onion service {name}: port {port} is there twice: list all its targets once")
+            raise BcmError(
+                f"Onion service {name}:",
+                f"port {port} is there twice",
+                "list all its targets once",
+                code="invalid_value",
+            )
         targets = tuple(item["targets"])
         if not targets:
-            raise BcmError(f"Onion service {name}: port {port} leads nowhere: give it a target")
+            raise BcmError(
+                f"Onion service {name}:", f"port {port} leads nowhere", "give it a target", code="invalid_value"
+            )
         for target in targets:
             _check_target(name, target)
         check_once(f"Onion service {name}: target", targets)
         result[port] = targets
     if not result:
-        raise BcmError(f"Onion service {name} has no port: give it one")
+        raise BcmError(f"Onion service {name}", "has no port", "give it one", code="invalid_value")
     return result
 
 
@@ -207,8 +220,10 @@ def check_keys(services: Iterable[Service]) -> None:
         other = owners.setdefault(service.key.public, service.name)
         if other != service.name:
             raise BcmError(
-                f"Onion services {other} and {service.name} have the same key, that of {service.key.address}: "
-                "give each its own, or none, and one is made"
+                f"Onion services {other} and {service.name}",
+                f"have the same key, that of {service.key.address}",
+                "give each its own, or none, and one is made",
+                code="conflict",
             )
 
 
@@ -237,7 +252,12 @@ def _check_target(name: str, target: str) -> None:
     if path != target:
         if _PATH.fullmatch(path):
             return
-        raise BcmError(f'Onion service {name}: "{target}" is no unix socket: write unix:/path, without odd characters')
+        raise BcmError(
+            f"Onion service {name}:",
+            f'"{target}" is no unix socket',
+            "write unix:/path, without odd characters",
+            code="invalid_value",
+        )
     host, _colon, port = target.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
@@ -246,8 +266,10 @@ def _check_target(name: str, target: str) -> None:
         address = None
     if address is None or (address.version == 6) == (bare == host) or not _is_port(port):
         raise BcmError(
-            f'Onion service {name}: "{target}" is no target: write address:port with an IP address, IPv6 in brackets, '
-            "or unix:/path"
+            f"Onion service {name}:",
+            f'"{target}" is no target',
+            "write address:port with an IP address, IPv6 in brackets, or unix:/path",
+            code="invalid_value",
         )
 
 

@@ -41,17 +41,26 @@ class Store:
             except FileNotFoundError:
                 return {}
             except ValueError as error:
-                raise BcmError(f"{self.path} is damaged, it holds no JSON: put a copy of it back") from error
+                raise BcmError(
+                    self.path, "is damaged, it holds no JSON", "put a copy of it back", code="damaged"
+                ) from error
         if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
-            raise BcmError(f"{self.path} is damaged, it holds no onion services: put a copy of it back")
+            raise BcmError(self.path, "is damaged, it holds no onion services", "put a copy of it back", code="damaged")
         if content.get("format") != FORMAT:
-            raise BcmError(f"{self.path} is of format {content.get('format')}, known is {FORMAT}: use the newer bcm")
+            raise BcmError(
+                self.path,
+                f"is of format {content.get('format')}, known is {FORMAT}",
+                "use the newer bcm",
+                code="unsupported",
+            )
         other = content.get("owner", "")
         if self._owner and other not in ("", self._owner):
             raise BcmError(
-                f"The onion services in {self.path} are those of {other}, and this is {self._owner}: two data centers "
-                "with the same keys would take each other's connections; take the file away, and this one gets "
-                "addresses of its own"
+                f"The onion services in {self.path}",
+                f"are those of {other}, and this is {self._owner}: two data centers with the same keys would take "
+                "each other's connections;",
+                "take the file away, and this one gets addresses of its own",
+                code="wrong_key",
             )
         services = {name: recalled(name, record) for name, record in content["services"].items()}
         check_keys(services.values())
@@ -68,8 +77,10 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keep other runs from changing services meanwhile; BcmError if another one does not end soon."""
         busy = BcmError(
-            f"Another run has been at work on {self.path} for {self._patience:.0f} s: wait until it has ended, and run "
-            "again"
+            f"Another run has been at work on {self.path} for {self._patience:.0f} s",
+            remedy="wait until it has ended, and run again",
+            code="busy",
+            about=str(self.path),
         )
         with contextlib.ExitStack() as stack:
             with self._told():
