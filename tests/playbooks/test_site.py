@@ -49,7 +49,7 @@ PLAN = {
     "storage_pool": "default",
     "ca_provider": "software",
     "vault_id": None,
-    "foundation": [],
+    "builder_resources": [],
     "resources": [],
     "moves": {"instances": [], "volumes": []},
     "certificates": [],

@@ -292,11 +292,22 @@ plan:
         artifact:
           description: Source, kind, name and version of what it is made of; not for V(stopped) and V(absent).
           type: dict
+        onions:
+          description:
+            - For each of its services that has an onion service, C(name), C(port) at its address, the port where its
+              connections come in (C(listen)), and why it is for everybody (C(public)).
+          type: dict
+        left_behind:
+          description:
+            - The volumes that were moved to O(storage_pool), for M(bcm.core.lxd_apply) to delete once the stack works
+              with the copies.
+          type: list
+          elements: dict
         uplink:
           description:
             - Its address on the network with a way out, the C(user) whose packets may leave, and the C(rules) of what
-              may be reached, each with C(protocol), and with networks in C(to) and ports in C(port), both separated by
-              commas.
+              may be reached, each with C(protocol), the reason in C(why), and with networks in C(to) and ports in
+              C(port), both separated by commas.
             - None if it has no way out. Without C(user), it has exceptions alone.
           type: dict
         builders:
@@ -340,9 +351,6 @@ plan:
           description: What C(apt-get install) is given for it, if it is Debian's.
           type: str
           sample: electrum/trixie-backports
-        version:
-          description: Its version, if it is known before the image is made.
-          type: str
         version_command:
           description: The command that says the version of what is installed.
           type: list
@@ -405,7 +413,7 @@ plan:
         - What has to be there before images are made that are fetched through it, or none. C(stack) is the proxy,
           C(stacks) are that one and those it needs, C(resources) are for M(bcm.core.lxd_apply).
       type: dict
-    foundation:
+    builder_resources:
       description: The resources that builders need, for M(bcm.core.lxd_apply).
       type: list
       elements: dict

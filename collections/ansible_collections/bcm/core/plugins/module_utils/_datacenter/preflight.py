@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .._lxd import host_rules
 from .._lxd.client import quoted
 from .._lxd.engine import check_owners, observe
 from .._lxd.resources import parse
+from .._plan.model import Resource, Subnet
 
 if TYPE_CHECKING:
     from .._lxd.client import Client
@@ -33,11 +35,43 @@ _NEEDED = {
 _ROOT_BYTES = 256 * 2**20
 
 
-def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the server, the pool and the host; the client's project is the plan's.
+@dataclass(frozen=True)
+class Wanted:
+    """What of a plan is compared with an endpoint."""
+
+    datacenter: str
+    state: str
+    storage_pool: str
+    network: Subnet
+    uplink: Subnet
+    builders: Subnet
+    instances: Collection[str]
+    #: those of builders, and all others
+    resources: Sequence[Resource]
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any]) -> Wanted:
+        network, uplink, builders = (Subnet(**plan[key]) for key in ("network", "uplink", "builders"))
+        return cls(
+            *(plan[key] for key in ("datacenter", "state", "storage_pool")),
+            network,
+            uplink,
+            builders,
+            instances=list(plan["instances"]),
+            resources=[*plan["builder_resources"], *plan["resources"]],
+        )
+
+    @property
+    def subnets(self) -> tuple[Subnet, Subnet, Subnet]:
+        return self.network, self.uplink, self.builders
+
+
+def check(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the server, the pool and the host, for a plan as Ansible has it; the client's project is the plan's.
 
     Raises BcmError or LxdError for what stands in the plan's way.
     """
+    plan = Wanted.of(given)
     environment = client.server["environment"]
     for extension, what in _NEEDED.items():
         client.require(extension, what)
@@ -45,7 +79,7 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
     warnings: list[str] = []
     # none if there is no such project yet
     instances = client.find("/1.0/instances", recursion=1) or []
-    if plan["state"] in ("present", "restarted"):
+    if plan.state in ("present", "restarted"):
         _check_owners(client, plan)
         facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
         _check_subnets(client, plan)
@@ -63,11 +97,11 @@ def check(client: Client, plan: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "warnings": warnings} if warnings else facts
 
 
-def _check_owners(client: Client, plan: Mapping[str, Any]) -> None:
+def _check_owners(client: Client, plan: Wanted) -> None:
     """Refuse to take over what bears the plan's names and is somebody else's. Raises LxdError."""
     named = {"kind", "name", "project", "pool", "owner"}
     items = {}
-    for item in (*plan["foundation"], *plan["resources"]):
+    for item in plan.resources:
         if item["state"] != "absent":
             wanted = parse({key: value for key, value in item.items() if key in named})
             items[wanted.project, wanted.reference] = wanted
@@ -75,33 +109,33 @@ def _check_owners(client: Client, plan: Mapping[str, Any]) -> None:
 
 
 def _lost(
-    client: Client, plan: Mapping[str, Any], instances: Iterable[Mapping[str, Any]]
+    client: Client, plan: Wanted, instances: Iterable[Mapping[str, Any]]
 ) -> tuple[list[str], list[str]]:
     """The bridges that do not exist on the host, and all networks that have to be set up again.
 
     Whether the host has the rules of the networks is tried from one instance on each member. The network on which that
     is tried comes last, so that a run that is killed in between leaves the next one something to find.
     """
-    network = plan["network"]
+    network = plan.network
     tried = {
         item["location"]: item["name"]
         for item in instances
-        if item["status"] == "Running" and item["devices"].get("eth0", {}).get("network") == network["name"]
+        if item["status"] == "Running" and item["devices"].get("eth0", {}).get("network") == network.name
     }
     if not tried:
         return [], []
     there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
-    ours = [plan[key]["name"] for key in ("uplink", "builders", "network") if plan[key]["name"] in there]
+    ours = [subnet.name for subnet in (plan.uplink, plan.builders, plan.network) if subnet.name in there]
     vanished = [name for name in ours if client.find(f"/1.0/networks/{quoted(name)}/state", project="default") is None]
-    if not vanished and not any(host_rules.lost(client, name, network["gateway"]) for name in tried.values()):
+    if not vanished and not any(host_rules.lost(client, name, network.gateway) for name in tried.values()):
         return [], []
     return vanished, ours
 
 
 def _check_pool(
-    client: Client, plan: Mapping[str, Any], instances: Container[str], warnings: list[str]
+    client: Client, plan: Wanted, instances: Container[str], warnings: list[str]
 ) -> dict[str, Any]:
-    name = plan["storage_pool"]
+    name = plan.storage_pool
     pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=False)}
     if name not in pools:
         raise names.unknown("storage pool", name, list(pools)).with_remedy("bcm_storage_pool says which to use")
@@ -114,10 +148,10 @@ def _check_pool(
     volumes = {item["name"] for item in client.find(f"{pool}/volumes/custom", recursion=1) or ()}
     sizes = {
         item["name"]: size_in_bytes(item["config"]["size"])
-        for item in plan["resources"]
+        for item in plan.resources
         if item["kind"] == "storage_volume" and item["name"] not in volumes
     }
-    needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan["instances"])
+    needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan.instances)
     space = client.get(f"{pool}/resources", project=False)["space"]
     free = space["total"] - space["used"]
     # a pool that cannot tell its size says 0
@@ -133,18 +167,18 @@ def _check_pool(
     return {"name": name, "free": free, "needed": needed}
 
 
-def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
+def _check_subnets(client: Client, plan: Wanted) -> None:
     networks = {item["name"]: item for item in client.get("/1.0/networks", recursion=1, project="default")}
     new: list[IPv4Network] = []
-    for wanted in (plan["network"], plan["uplink"], plan["builders"]):
-        subnet = IPv4Network(wanted["subnet"])
-        config = networks[wanted["name"]]["config"] if wanted["name"] in networks else None
-        if wanted is plan["builders"] and not new:
+    for wanted in plan.subnets:
+        subnet = IPv4Network(wanted.subnet)
+        config = networks[wanted.name]["config"] if wanted.name in networks else None
+        if wanted is plan.builders and not new:
             # it comes and goes within the /20 of the others
             continue
-        if config is None or config.get("ipv4.address") != f"{wanted['gateway']}/{subnet.prefixlen}":
+        if config is None or config.get("ipv4.address") != f"{wanted.gateway}/{subnet.prefixlen}":
             new.append(subnet)
-    ours = [plan[key]["name"] for key in ("network", "uplink", "builders")]
+    ours = [subnet.name for subnet in plan.subnets]
     # once our bridges are there, nothing new can be in their way
     for other in networks.values() if new else ():
         if other["name"] in ours or other["type"] == "loopback":
@@ -153,7 +187,7 @@ def _check_subnets(client: Client, plan: Mapping[str, Any]) -> None:
             for subnet in new:
                 if taken.overlaps(subnet):
                     raise BcmError(
-                        f"Subnet {subnet} of data center {plan['datacenter']}",
+                        f"Subnet {subnet} of data center {plan.datacenter}",
                         f'is taken on {client.endpoint.name}: "{other["name"]}" has {taken};',
                         "set bcm_subnet to a free private /20",
                         code="conflict",

@@ -288,7 +288,7 @@ class Plan:
     images: tuple[Image, ...] = ()
     secrets: tuple[str, ...] = ()
     certificates: tuple[Certificate, ...] = ()
-    foundation: tuple[Resource, ...] = ()
+    builder_resources: tuple[Resource, ...] = ()
     sources: tuple[TakenSource, ...] = ()
     moves: Moves = Moves()
     download_proxy: DownloadProxy | None = None

@@ -105,7 +105,7 @@ class Planner:
             secrets=secrets,
             certificates=certificates,
             onions=self._onions(onion_services, {*affected, *_running(found)}, found),
-            foundation=tuple(resources.foundation(site, remembered)),
+            builder_resources=tuple(resources.builder_resources(site, remembered)),
             sources=sources,
             download_proxy=self._download_proxy(instances, running, onion_services, found, remembered),
             resources=(

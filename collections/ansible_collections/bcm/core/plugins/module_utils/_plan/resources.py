@@ -24,7 +24,7 @@ _SHARED = "default"
 _KNOWN_ALONE = ("dhcp-ignore=tag:!known", "dhcp-ignore-names")
 
 
-def foundation(site: Site, remembered: Mapping[str, str]) -> list[Resource]:
+def builder_resources(site: Site, remembered: Mapping[str, str]) -> list[Resource]:
     """What a builder needs, and everything else stands on; ``remembered`` are further marks of the project."""
     return [
         {
@@ -75,7 +75,7 @@ def wanted(
 
     ``builders_of`` are stacks whose builders fetch through the proxy of downloads.
     """
-    project, builders = foundation(site, remembered)
+    project, builders = builder_resources(site, remembered)
     volumes = [
         _volume(site, name, volume.volume, volume.size)
         for name, instance in instances.items()

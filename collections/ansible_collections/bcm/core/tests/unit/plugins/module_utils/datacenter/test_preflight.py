@@ -65,7 +65,7 @@ PLAN: dict[str, Any] = {
     "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
     "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},
     "instances": {"tor": {}, "bitcoind": {}},
-    "foundation": [_wanted("network", "local-r-bld", project="default")],
+    "builder_resources": [_wanted("network", "local-r-bld", project="default")],
     "resources": [
         _wanted("storage_volume", "tor-data", pool="default", config={"size": "1GiB"}),
         _wanted("storage_volume", "bitcoind-data", pool="default", config={"size": "4GiB"}),

@@ -399,13 +399,13 @@ def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None
     assert cut["images"][1]["hash"] != plan["images"][1]["hash"]
     assert cut["images"][1]["package"] == "bitcoin-knots"
     # before anything is baked
-    project = cut["foundation"][0]
+    project = cut["builder_resources"][0]
     assert project == cut["resources"][0]
     found = Found(sources=Source.read(project["config"]))
 
     again = planner("bitcoind", variables=BEST).plan(found, remember, within_reach)
     assert len(asked) == 1, "what was taken before needs no try"
-    assert (again["sources"], again["foundation"]) == (cut["sources"], cut["foundation"])
+    assert (again["sources"], again["builder_resources"]) == (cut["sources"], cut["builder_resources"])
     # unless it is not wanted any more
     other = planner("bitcoind", variables={"bitcoind_source": "release"}).plan(found, remember, within_reach)
     assert other["sources"] == [{"stack": "bitcoind", "source": "release", "why": "bitcoind_source says so"}]
@@ -525,7 +525,7 @@ def test_resources_of_the_first_run(fresh: dict[str, Any], by_kind: Any) -> None
         ("storage_volume", "electrs-data", "present"),
         *(("instance", name, "started") for name in ELECTRUM),
     ]
-    project, builders = fresh["foundation"]
+    project, builders = fresh["builder_resources"]
     assert project == fresh["resources"][0]
     assert (builders["name"], builders["config"]["ipv4.nat"]) == ("local-r-bld", "true")
 
@@ -694,7 +694,7 @@ def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) ->
 
 
 def test_addresses_and_names_are_the_plans_alone(fresh: dict[str, Any]) -> None:
-    resources = {item["name"]: item for item in [*fresh["resources"], *fresh["foundation"]]}
+    resources = {item["name"]: item for item in [*fresh["resources"], *fresh["builder_resources"]]}
     network = resources["local-r-net"]["config"]
     # no address to choose is left but the host's own, which it keeps
     assert network["ipv4.dhcp.ranges"] == "10.80.16.1-10.80.16.1"
@@ -854,7 +854,7 @@ def test_what_goes(
     assert plan["stacks"] == list(plan["instances"]) == expected
     gone = [item["name"] for item in plan["resources"] if (item["kind"], item["state"]) == ("instance", state)]
     assert gone == expected
-    assert plan["images"] == plan["secrets"] == plan["foundation"] == []
+    assert plan["images"] == plan["secrets"] == plan["builder_resources"] == []
 
 
 def test_stopping_takes_along_what_only_stopped_stacks_need(planner: Any, namer: Any, by_kind: Any) -> None:
@@ -888,14 +888,16 @@ def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
 
 def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(planner: Any, namer: Any) -> None:
     plain, first = planner("tor"), planner("electrum", identity="a1")
-    assert not {"user.bcm.identity", "user.bcm.kept"} & set(plain.plan(Found(), namer)["foundation"][0]["config"])
+    unmarked = plain.plan(Found(), namer)["builder_resources"][0]
+    assert not {"user.bcm.identity", "user.bcm.kept"} & set(unmarked["config"])
     plan = first.plan(Found(), namer)
-    for project in (plan["foundation"][0], next(item for item in plan["resources"] if item["kind"] == "project")):
+    later = next(item for item in plan["resources"] if item["kind"] == "project")
+    for project in (plan["builder_resources"][0], later):
         assert project["config"]["user.bcm.identity"] == "a1"
         assert "secrets" in project["config"]["user.bcm.kept"].split(",")
     found = Found(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"])
     later = planner("tor", identity="a1").plan(found, namer)
-    config = later["foundation"][0]["config"]
+    config = later["builder_resources"][0]["config"]
     assert set(config["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
     assert (config["user.bcm.onions"], later["onions"]["known"]) == ("a-web,b-web", ["a-web", "b-web"])
 
@@ -959,7 +961,7 @@ def test_everything_bears_the_marks_by_which_it_is_known(planner: Any, namer: An
     """Builders apart, which say who is at work in them."""
     marks = {"user.bcm.datacenter": "local", "user.bcm.chain": "regtest"}
     plan = planner("electrum").plan(Found(), namer)
-    for item in (*plan["foundation"], *plan["resources"]):
+    for item in (*plan["builder_resources"], *plan["resources"]):
         assert item["owner"] == marks
         assert item["state"] == "absent" or item["config"].items() >= marks.items()
     found = Found(stacks=_running("tor"), volumes=VOLUMES, builders=["build-x-01234567"])
