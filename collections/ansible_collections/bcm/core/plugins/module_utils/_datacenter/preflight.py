@@ -51,12 +51,13 @@ class Wanted:
 
     @classmethod
     def of(cls, plan: Mapping[str, Any]) -> Wanted:
-        network, uplink, builders = (Subnet(**plan[key]) for key in ("network", "uplink", "builders"))
         return cls(
-            *(plan[key] for key in ("datacenter", "state", "storage_pool")),
-            network,
-            uplink,
-            builders,
+            datacenter=plan["datacenter"],
+            state=plan["state"],
+            storage_pool=plan["storage_pool"],
+            network=Subnet(**plan["network"]),
+            uplink=Subnet(**plan["uplink"]),
+            builders=Subnet(**plan["builders"]),
             instances=list(plan["instances"]),
             resources=[*plan["builder_resources"], *plan["resources"]],
         )
