@@ -106,7 +106,11 @@ def _packet(data: bytes) -> dict[Any, dict[str, Any]]:
 
 def _strange(text: str) -> None:
     shown = SimpleNamespace(stdout=text.encode("utf-8", "replace").decode(), returncode=0)
-    with mock.patch.object(strangers.subprocess, "run", lambda *_, **__: shown):
+    nowhere = Path("/nonexistent")
+    with (
+        mock.patch.object(strangers.subprocess, "run", lambda *_, **__: shown),
+        mock.patch.object(strangers, "_LISTS", nowhere),
+    ):
         strangers.units({})
         strangers.differing()
 

@@ -20,6 +20,7 @@ class ActionModule(BcmAction):
     ARGUMENT_SPEC = {
         "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
         "names": {"type": "list", "elements": "str", "required": True},
+        "known": {"type": "list", "elements": "str", "default": []},
         "directory": {"type": "path"},
         "vault_id": {"type": "str"},
     }
@@ -27,7 +28,8 @@ class ActionModule(BcmAction):
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or secrets_directory(task_vars))
         path = directory / f"{params['chain']}.json"
-        found = ensure(path, params["names"], check=self.check_mode, vault=of_run(params["vault_id"]))
+        vault = of_run(params["vault_id"])
+        found = ensure(path, params["names"], check=self.check_mode, vault=vault, known=params["known"])
         return {
             "changed": bool(found.made),
             "secrets": found.of_stacks(),

@@ -376,6 +376,10 @@ plan:
       type: list
       elements: str
       sample: [bitcoind/rpc/electrs]
+    known_secrets:
+      description: Names of secrets that were created for the data center before, for M(bcm.core.secrets).
+      type: list
+      elements: str
     certificates:
       description: What to ask M(bcm.core.ca_authority) for, one for each stack that has one.
       type: list

@@ -44,6 +44,13 @@ options:
     type: list
     elements: str
     required: true
+  known:
+    description:
+      - Names of secrets that already exist, such as those that the endpoint remembers. If one of O(names) is among them
+        and it is missing, the module fails instead of creating another value.
+    type: list
+    elements: str
+    default: []
   directory:
     description: The directory of the files. The default is C(secrets) beside the first file of the inventory.
     type: path

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .._lxd.client import Client
 
 IDENTITY_MARK, KEPT_MARK, ONIONS_MARK = "user.bcm.identity", "user.bcm.kept", "user.bcm.onions"
+#: the names of its secrets
+SECRETS_MARK = "user.bcm.secrets"
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
 _SHORT = 8
 

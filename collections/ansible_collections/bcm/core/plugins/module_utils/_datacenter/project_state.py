@@ -23,7 +23,7 @@ from .._plan.image_choice import ImageNames, OutOfReach
 from .._plan.limits import Host
 from .._plan.request import Deployed, Found, Site, Source, Volume
 from .._plan.stack import Stack
-from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK
+from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK, SECRETS_MARK
 
 if TYPE_CHECKING:
     from .._lxd.client import Client
@@ -99,6 +99,7 @@ def read_found(client: Client, site: Site) -> Found:
         sources=Source.read(there["config"]),
         kept=own[KEPT_MARK].split(",") if KEPT_MARK in own else (),
         onions=own[ONIONS_MARK].split(",") if ONIONS_MARK in own else (),
+        secrets=own[SECRETS_MARK].split(",") if SECRETS_MARK in own else (),
         architecture=architecture,
     )
 

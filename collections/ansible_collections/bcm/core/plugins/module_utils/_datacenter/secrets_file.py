@@ -54,14 +54,19 @@ def new(name: str) -> str:
     return new_identity().text if name.endswith("/relay_identity") else secrets.token_urlsafe(_BYTES)
 
 
-def ensure(path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN) -> Secrets:
-    """Make the secrets that are missing, keep those there are; in check mode write nothing. Raises BcmError."""
+def ensure(
+    path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN, known: Collection[str] = ()
+) -> Secrets:
+    """Make the secrets that are missing, keep those there are; in check mode write nothing. Raises BcmError.
+
+    ``known`` are names of those that were made before. If one of them is missing, the file is older than they are.
+    """
     check_names(names)
     with _told(path):
         if check:
-            return _completed(path, names, vault)
+            return _completed(path, names, vault, known)
         with locked(path.parent):
-            result = _completed(path, names, vault)
+            result = _completed(path, names, vault, known)
             if result.made:
                 _write(path, result.values, vault)
             elif path.exists():
@@ -123,9 +128,16 @@ def formatted(values: Mapping[str, str]) -> str:
     return f"{json.dumps(values, indent=2, sort_keys=True)}\n"
 
 
-def _completed(path: Path, names: Collection[str], vault: Vault) -> Secrets:
+def _completed(path: Path, names: Collection[str], vault: Vault, known: Collection[str]) -> Secrets:
     present = _opened(path, _raw(path), vault)
     made = sorted(set(names).difference(present))
+    if gone := [name for name in made if name in known]:
+        raise BcmError(
+            f"{path}",
+            f"lacks {', '.join(gone)}, which the data center has made already: it may be an older copy",
+            "put the newest copy of it back; or give each a new value with `bcm secret edit`",
+            code="data_at_risk",
+        )
     return Secrets({**present, **{name: new(name) for name in made}}, made)
 
 

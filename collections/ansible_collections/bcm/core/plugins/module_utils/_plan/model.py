@@ -287,6 +287,8 @@ class Plan:
     # none of these for what is stopped or removed
     images: tuple[Image, ...] = ()
     secrets: tuple[str, ...] = ()
+    #: those that were made before
+    known_secrets: tuple[str, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     builder_resources: tuple[Resource, ...] = ()
     sources: tuple[TakenSource, ...] = ()

@@ -96,13 +96,14 @@ class Planner:
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
         known = {*found.onions, *(service.name for service in onion_services)}
-        remembered = resources.project_marks(site, sources, kept, known)
+        remembered = resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets})
         return replace(
             self._frame(affected, requested, running),
             moves=resources.moved(site, instances, moves, found),
             instances=instances,
             images=tuple(item.image for item in chosen.values()),
             secrets=secrets,
+            known_secrets=tuple(sorted(found.secrets)),
             certificates=certificates,
             onions=self._onions(onion_services, {*affected, *_running(found)}, found),
             builder_resources=tuple(resources.builder_resources(site, remembered)),

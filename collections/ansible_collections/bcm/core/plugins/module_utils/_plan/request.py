@@ -115,6 +115,7 @@ class Found:
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
     kept: Collection[str] = ()  # files of secrets that were made for it
     onions: Collection[str] = ()  # onion services that have addresses
+    secrets: Collection[str] = ()  # names of secrets that were made for it
     architecture: str = "x86_64"  # the kernel's name of it
     host: Host = Host()
 

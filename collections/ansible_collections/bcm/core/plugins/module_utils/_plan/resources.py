@@ -211,15 +211,19 @@ def _marks(site: Site, **more: str) -> dict[str, str]:
 
 
 def project_marks(
-    site: Site, sources: Collection[TakenSource], kept: Collection[str], onions: Collection[str]
+    site: Site,
+    sources: Collection[TakenSource],
+    kept: Collection[str],
+    onions: Collection[str],
+    secrets: Collection[str],
 ) -> dict[str, str]:
-    """What the project remembers: where stacks come from, whose it is, its files of secrets, its onion services."""
+    """What the project remembers: where stacks come from, whose it is, its secrets, its onion services."""
     marks: dict[str, str] = {}
     for taken in sources:
         marks |= Source(taken.source, taken.why).config(taken.stack)
     if site.request.identity:
         marks["user.bcm.identity"] = site.request.identity
-        lists = {"kept": kept, "onions": onions}
+        lists = {"kept": kept, "onions": onions, "secrets": secrets}
         marks |= {f"user.bcm.{key}": ",".join(sorted(names)) for key, names in lists.items() if names}
     return marks
 

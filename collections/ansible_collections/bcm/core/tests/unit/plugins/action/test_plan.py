@@ -214,13 +214,26 @@ def test_what_the_host_has(roles: Path) -> None:
 @pytest.mark.parametrize(
     ("marks", "kept"),
     [
-        ({}, ((), ())),
-        ({"user.bcm.identity": "a1"}, ((), ())),
+        ({}, ((), (), ())),
+        ({"user.bcm.identity": "a1"}, ((), (), ())),
         (
-            {"user.bcm.identity": "a1", "user.bcm.kept": "keys,onions", "user.bcm.onions": "a-web,b-web"},
-            (["keys", "onions"], ["a-web", "b-web"]),
+            {
+                "user.bcm.identity": "a1",
+                "user.bcm.kept": "keys,onions",
+                "user.bcm.onions": "a-web,b-web",
+                "user.bcm.secrets": "a/b,c/d",
+            },
+            (["keys", "onions"], ["a-web", "b-web"], ["a/b", "c/d"]),
         ),
-        ({"user.bcm.identity": "b2", "user.bcm.kept": "keys,onions", "user.bcm.onions": "a-web"}, ((), ())),
+        (
+            {
+                "user.bcm.identity": "b2",
+                "user.bcm.kept": "keys,onions",
+                "user.bcm.onions": "a-web",
+                "user.bcm.secrets": "a/b",
+            },
+            ((), (), ()),
+        ),
     ],
 )
 def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, str], kept: Any) -> None:
@@ -229,7 +242,7 @@ def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, st
     request = Request(["web"], "regtest", "local", identity="a1")
     site = Site(catalogue.Catalogue.read(roles=roles), request)
     found = read_found(FakeClient({**ENDPOINT, "/1.0/projects/bcm-local-regtest": project}), site)
-    assert (found.kept, found.onions) == kept
+    assert (found.kept, found.onions, found.secrets) == kept
 
 
 def test_what_is_there_is_told_apart(roles: Path) -> None:

@@ -206,3 +206,14 @@ def test_the_action_keeps_them_beside_the_inventory(tmp_path: Path) -> None:
 def test_the_action_needs_a_place() -> None:
     result = _run({"chain": "regtest", "names": NAMES}, ["localhost,"])
     assert result["msg"] == "The secrets have no place, since no inventory file is in use: set the option directory"
+
+
+def test_secret_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "regtest.json"
+    older = ensure(path, ["tor/one"], check=False)
+    for check in (True, False):
+        with pytest.raises(BcmError, match="^.*regtest.json lacks tor/three, tor/two, which .* has made already"):
+            names = ["tor/one", "tor/two", "tor/three", "tor/four"]
+            ensure(path, names, check=check, known=["tor/two", "tor/three", "gone/one"])
+    assert read(path, PLAIN) == older.values
+    assert ensure(path, ["tor/one"], check=False, known=["tor/one", "tor/two"]).made == []

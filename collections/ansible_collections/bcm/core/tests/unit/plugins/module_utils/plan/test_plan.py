@@ -895,11 +895,16 @@ def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(plan
     for project in (plan["builder_resources"][0], later):
         assert project["config"]["user.bcm.identity"] == "a1"
         assert "secrets" in project["config"]["user.bcm.kept"].split(",")
-    found = Found(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"])
+        assert project["config"]["user.bcm.secrets"] == ",".join(sorted(plan["secrets"]))
+    assert plan["known_secrets"] == []
+    names = ["gone/one", "tor/x"]
+    found = Found(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"], secrets=names)
     later = planner("tor", identity="a1").plan(found, namer)
     config = later["builder_resources"][0]["config"]
     assert set(config["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
     assert (config["user.bcm.onions"], later["onions"]["known"]) == ("a-web,b-web", ["a-web", "b-web"])
+    assert set(config["user.bcm.secrets"].split(",")) >= set(names)
+    assert later["known_secrets"] == names
 
 
 def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) -> None:
