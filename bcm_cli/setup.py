@@ -191,7 +191,7 @@ def virtual_environment(
     """Create the virtual environment, unless one exists that was completed from exactly these requirements.
 
     ``build`` has the build requirements of those published as source only; otherwise pip would download them unlocked.
-      The stamp is written last, so an incomplete environment never counts.
+    The stamp is written last, so an incomplete environment never counts.
     """
     stamp = venv / "bcm-requirements"
     files = [file for file in (build, requirements) if file]

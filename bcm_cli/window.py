@@ -139,7 +139,7 @@ def _cookie(display: str) -> bytes:
     """Return an Xauthority file with a new cookie for an untrusted client, as `ssh -X` creates it.
 
     A client with it can neither read other windows nor the keyboard (X Security Extension Specification 7.1). The
-      server forgets it a minute after its last client has disconnected.
+    server forgets it a minute after its last client has disconnected.
     """
     with tempfile.NamedTemporaryFile() as temporary:
         file = temporary.name

@@ -56,11 +56,11 @@ class ActionModule(BcmAction):
 
     @contextlib.contextmanager
     def _way(self, downloads: dict[str, t.Any] | None, proxy: str | None) -> t.Iterator[str | None]:
-        """The proxy of the options, or else the one through which the plan has the image's downloads come."""
+        """Return the proxy of the options, or the one that the plan chose for the image's downloads."""
         if downloads is None or proxy is not None:
             yield proxy
         elif downloads["proxy"] is None:
-            # There is no tor yet but, maybe, one of this machine.
+            # Only this machine may have a tor at this point.
             yield TOR if is_listening(TOR) else ""
         else:
             with forwarded(self.client, downloads["proxy"], downloads["socks"]) as port:

@@ -83,10 +83,10 @@ if t.TYPE_CHECKING:
     from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
-# On a terminal the line of what is under way ticks; elsewhere a step that lasts is mentioned this often.
+# On a terminal, the line of running steps is updated every second; elsewhere a long step is mentioned this often.
 _TICK_SECONDS = 1.0
 _REMIND_SECONDS = 30.0
-# Ansible's own words in front of a message; they tell a person nothing.
+# Ansible's own prefixes of a message, which add nothing.
 _NOISE = re.compile(r"^(Task failed: |Module failed: |Action failed: )+")
 
 
@@ -95,7 +95,7 @@ _PHASE = re.compile(r"/tasks/(\w+)\.yml")
 
 
 class _Under(t.NamedTuple):
-    """A step that is under way."""
+    """A running step."""
 
     host: str
     name: str
@@ -118,7 +118,7 @@ def _name(task: Task) -> str:
 
 
 def _difference(difference: t.Mapping[str, t.Any]) -> list[str]:
-    """A difference as Ansible's modules return it: what it is about, and below it the lines that go and come."""
+    """Format a diff of an Ansible module: its subject, and below it the removed and added lines."""
     if "prepared" in difference:
         return str(difference["prepared"]).splitlines()
     before, after = (_lines(difference.get(side)) for side in ("before", "after"))
@@ -192,11 +192,11 @@ class CallbackModule(CallbackBase):
                     self._reminded = now
 
     def _say(self, msg: str, *args: t.Any, **kwargs: t.Any) -> None:
-        """What actions and Ansible itself display while the line of what is under way may stand there."""
+        """Show a message of an action or of Ansible itself, around the line of running steps."""
         if os.getpid() != self._main or kwargs.get("log_only"):
             self._plain_display(msg, *args, **kwargs)
         elif kwargs.get("screen_only"):
-            # how far a step is: the line of what is under way has it from now on
+            # the progress of a step: the line of running steps shows it from now on
             host, _colon, far = str(msg).partition(": ")
             with self._lock:
                 for key, under in self._running.items():
@@ -241,7 +241,7 @@ class CallbackModule(CallbackBase):
         key = phase[1] if phase else _name(result.task)
         done = self._done.setdefault(key, set())
         done.add(result.host.get_name())
-        # Proofs change nothing, and are what a person waits for.
+        # Verification changes nothing, but is what the user waits for.
         if result.result.get("changed") or key == "verify" or self._display.verbosity:
             far = f" ({len(done)} of {self._hosts})" if self._hosts > 1 else ""
             counts = self._counts(result)
@@ -251,7 +251,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         label = self._over(result)
-        # Ansible's own count leaves out what a step did before it failed.
+        # Ansible's own count omits what a step changed before it failed.
         self._changed += bool(result.result.get("changed"))
         if ignore_errors:
             return
@@ -300,7 +300,7 @@ class CallbackModule(CallbackBase):
     # -- words --------------------------------------------------------------------------------------------------------
 
     def _over(self, result: CallbackTaskResult) -> str:
-        """Take a step off what is under way; the label of its host."""
+        """Remove a step from the running ones, and return the label of its host."""
         name = result.host.get_name()
         with self._lock:
             under = self._running.pop((name, result.task._uuid), None)
@@ -308,7 +308,7 @@ class CallbackModule(CallbackBase):
         return under.host if under else f"{name}: "
 
     def _counts(self, result: CallbackTaskResult) -> str:
-        """What a step did, if it says so: "create 4 instances, update 1 network"."""
+        """Return what a step did, if its result says so: "create 4 instances, update 1 network"."""
         counts: dict[tuple[str, str], int] = {}
         for change in result.result.get("changes") or ():
             key = (str(change.get("action")), str(change.get("kind")).replace("_", " "))
@@ -316,7 +316,7 @@ class CallbackModule(CallbackBase):
         return ", ".join(f"{action} {count} {kind}{'s' * (count > 1)}" for (action, kind), count in counts.items())
 
     def _message(self, result: CallbackTaskResult) -> str:
-        """The message of a failure, with what the failed program said where a program failed."""
+        """Return the message of a failure, with the output of the program if one failed."""
         messages = []
         for failure in _failures(result):
             words = _NOISE.sub("", str(failure.get("msg") or failure.get("censored") or "it failed without a word"))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the action plugins of this collection share: argument specification, client, errors, check and diff mode."""
+"""The base class of the action plugins: argument specification, client, errors, check and diff mode."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def plain(value: t.Any) -> t.Any:
 
 
 def failure(error: BcmError, *, changed: bool) -> dict[str, t.Any]:
-    """The result of a task that an error ended; with -vvv, where it was raised."""
+    """Return the result of a task that failed with an error; with -vvv, including the traceback."""
     result: dict[str, t.Any] = {"failed": True, "changed": changed, "msg": shown(str(error)), "error": error.parts}
     if _display.verbosity >= _TRACEBACK_VERBOSITY:
         result["exception"] = shown("".join(traceback.format_exception(error)))
@@ -84,7 +84,7 @@ def failure(error: BcmError, *, changed: bool) -> dict[str, t.Any]:
 
 
 def secrets_directory(task_vars: t.Mapping[str, t.Any]) -> Path:
-    """Where the secrets of the data center are: beside the first file of the inventory. Raises BcmError."""
+    """Return the directory of the data center's secrets, beside the first file of the inventory. Raises BcmError."""
     for source in plain(task_vars.get("ansible_inventory_sources") or []):
         path = Path(source)
         if path.exists():
@@ -110,7 +110,7 @@ class BcmAction(ActionBase):
     CONSTRAINTS: t.ClassVar[dict[str, t.Any]] = {}
     #: True merges the options of the fragment bcm.core.lxd and gives the action a `client`
     LXD: t.ClassVar[bool] = False
-    #: those of them that make no sense here
+    #: those of them that do not apply here
     LXD_WITHOUT: t.ClassVar[tuple[str, ...]] = ()
 
     _params: dict[str, t.Any]
@@ -163,7 +163,7 @@ class BcmAction(ActionBase):
         if reserved := RESERVED & found.keys():
             names = ", ".join(sorted(reserved))
             raise AssertionError(f"{self._task.action} returns what Ansible gives a meaning to: {names}")
-        # What an instance or a server said is part of messages, and Ansible shows them as they are.
+        # Messages contain output of instances and servers, and Ansible shows them unescaped.
         if isinstance(found.get("msg"), str):
             found["msg"] = shown(found["msg"])
         if "warnings" in found:

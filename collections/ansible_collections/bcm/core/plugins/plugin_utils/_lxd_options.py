@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options every LXD plugin shares, and the client made of them. Twin of the doc fragment bcm.core.lxd."""
+"""The options that LXD plugins share, and the client made from them. Mirrors the doc fragment bcm.core.lxd."""
 
 from __future__ import annotations
 

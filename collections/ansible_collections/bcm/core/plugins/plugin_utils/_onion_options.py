@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules of onion services share: options, and the way from a change to its result."""
+"""The base classes of the modules for onion services: options, changes and results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEADLINE_ARGUMENT: dict[str, t.Any] = {"type": "float", "default": DEADLINE}
 
 
 class OnionAction(BcmAction):
-    """An action on the onion services of a data center: write `work`."""
+    """An action on the onion services of a data center: implement `work`."""
 
     LXD = True
     OWN_SPEC: t.ClassVar[dict[str, t.Any]] = {}
@@ -49,7 +49,7 @@ class OnionAction(BcmAction):
 
 
 class OnionChange(OnionAction):
-    """An action that changes them: write `desired` and `result`."""
+    """An action that changes them: implement `desired` and `result`."""
 
     @classmethod
     def argument_spec(cls) -> dict[str, t.Any]:
@@ -57,11 +57,11 @@ class OnionChange(OnionAction):
 
     @abstractmethod
     def desired(self, present: Services, params: dict[str, t.Any]) -> Services:
-        """All services as they are to be, made of those there are. Raises BcmError."""
+        """Return the desired services, given the existing ones. Raises BcmError."""
 
     @abstractmethod
     def result(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
-        """What the module returns of its own."""
+        """Return the module's own results."""
 
     def work(self, store: Store, params: dict[str, t.Any]) -> dict[str, t.Any]:
         if self.check_mode:

@@ -51,7 +51,7 @@ class AnsibleVault:
 
 
 def of_run(vault_id: str | None) -> vault.Vault:
-    """The vault whose password the run was given. Raises BcmError if it was given none of that name."""
+    """Return the vault whose password the run was given. Raises BcmError if there is none of that name."""
     if not vault_id:
         return vault.PLAIN
     # Ansible sets it before it forks its workers

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Variables of roles, as the roles themselves see them."""
+"""Variables of roles, with the values that the roles will see."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RoleVariables:
         options = {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
         given: dict[str, Any] = {}
         for name in options:
-            # What says more of its instance than a plan knows is left to the role.
+            # values that depend on facts which the plan does not have are left to the role
             with contextlib.suppress(BcmError):
                 given[name] = self.value(name)
         given = {name: value for name, value in given.items() if value is not None}

@@ -42,7 +42,7 @@ class Promise:
     files: Mapping[str, tuple[str, int]]
 
     def check_time(self, now: datetime) -> None:
-        """Raises BcmError if it is not of today."""
+        """Check that it is valid today. Raises BcmError."""
         clock = "or this machine's clock is wrong"
         if self.date > now + _AHEAD:
             raise BcmError(
@@ -60,7 +60,7 @@ class Promise:
             )
 
     def check_order(self, before: str) -> None:
-        """Raises BcmError if it is older than the one of that date (ISO 8601), accepted before."""
+        """Check that it is not older than the one of that date (ISO 8601) that was accepted before. Raises BcmError."""
         if before and self.date < read_moment(before):
             raise BcmError(
                 self.where,
@@ -81,7 +81,7 @@ class Promise:
         )
 
     def unpacked(self, name: str, data: bytes) -> bytes:
-        """A listed file, which is looked at only if it is the one that was promised. Raises BcmError."""
+        """Return the contents of a listed file, after checking its digest. Raises BcmError."""
         digest, size = self.files[name]
         found = hashlib.sha256(data).hexdigest()
         if len(data) != size or found != digest:
@@ -118,9 +118,9 @@ class Package:
 
 
 def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
-    """What a clearsigned message (RFC 9580, section 7) says, as it was signed, and the signature.
+    """Return the signed text of a clearsigned message (RFC 9580, section 7), and the signature.
 
-    Whatever stands beside the one message has not been signed, so there may be nothing. Raises BcmError.
+    Text outside the message is not signed, so there must be none. Raises BcmError.
     """
     message = message.replace(b"\r\n", b"\n")
     head = _HASHES.match(message)
@@ -136,7 +136,7 @@ def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
 
 
 def promise(text: bytes, suite: str, where: str) -> Promise:
-    """What a text promises that has been verified. Raises BcmError if it is not about the suite."""
+    """Parse a verified InRelease. Raises BcmError if it is for another suite."""
     fields = next(_stanzas(text), {})
     names = [fields[key] for key in ("Suite", "Codename") if key in fields]
     if suite not in names:
@@ -157,7 +157,7 @@ def promise(text: bytes, suite: str, where: str) -> Promise:
 
 
 def newest(packages: bytes, release: Release, where: str) -> Package:
-    """The newest version of a release's package that its floor lets through. Raises BcmError if there is none."""
+    """Return the newest version of a release's package that is not below its floor. Raises BcmError."""
     repository = release.repository
     if repository is None:
         raise BcmError(release.name, "comes from no repository", code="invalid_value")

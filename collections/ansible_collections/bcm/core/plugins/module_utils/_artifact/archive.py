@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Release archives, tar and zip: what is in them is looked at as a whole before any of it is used."""
+"""Release archives, tar and zip: all members are checked before any of them is used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BROKEN = (
 
 
 class ArchiveError(BcmError):
-    """An archive is damaged, or holds what no release should."""
+    """An archive is damaged, or has members that no release should have."""
 
     code = "damaged"
 
@@ -88,7 +88,7 @@ def check(path: Path, name: str | None = None) -> list[Member]:
 
 
 def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator[tuple[str, int, bytes]]:
-    """The wanted files as (name, mode, content); names and patterns are below the one top folder, if there is one.
+    """Return the wanted files as (name, mode, content); names and patterns are relative to the top folder, if any.
 
     A link is given as the file it leads to. Raises ArchiveError, before anything is given.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Artifacts from their declarations to the store: fetched, verified, listed, exported, imported, pruned."""
+"""Artifacts: download, verify, list, export, import and prune them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Artifacts:
     # -- present ------------------------------------------------------------------------------------------------------
 
     def present(self, releases: Iterable[tuple[Release, Path]], *, check: bool = False) -> list[dict[str, Any]]:
-        """Have verified files of releases, each with the folder of its keys, in the store; side by side.
+        """Download and verify releases, each with the folder of its keys, into the store, in parallel.
 
         The first error of any of them, after all have ended. Results are as `_record` makes them, and ``changed``.
         """
@@ -90,7 +90,7 @@ class Artifacts:
         return {**record, "changed": True}
 
     def out_of_reach(self, release: Release) -> str | None:
-        """Why a release cannot be fetched now, by one try of a few seconds; None if it can. Nothing is verified.
+        """Return why a release cannot be downloaded now, after one try of a few seconds; None if it can.
 
         What a package manager fetches always can: images are made of Debian's packages, and which registry is asked is
         a matter of the machine.
@@ -106,7 +106,7 @@ class Artifacts:
         return None if Path(where).expanduser().exists() else f"{where} is not there"
 
     def recorded(self, release: Release) -> dict[str, Any] | None:
-        """What is known of a release whose files are all there; None if it has to be fetched or verified."""
+        """Return the record of a release whose files are complete; None if it has to be downloaded or verified."""
         record = self.store.read_record(identity(release))
         there = record is not None and all(self.store.get(*kept) for kept in _files(release, record).values())
         return record if there else None
@@ -155,7 +155,7 @@ class Artifacts:
         return path
 
     def locate(self, release: Release, url: str) -> str:
-        """Where a file of upstream comes from: an address or a path."""
+        """Return the source of an upstream file: an address or a path."""
         if self.source:
             return f"{self.source.rstrip('/')}/{_folder(release)}/{_local(release, url)}"
         if release.repository and release.repository.onion and self.downloader.proxy:
@@ -192,7 +192,7 @@ class Artifacts:
     # -- verify -------------------------------------------------------------------------------------------------------
 
     def verify(self, release: Release, folder: Path) -> dict[str, Any]:
-        """Verify again, from digests to signatures, what is in the store, as of today. Raises BcmError."""
+        """Verify a release in the store again, from digests to signatures, as of today. Raises BcmError."""
         record = self.recorded(release)
         if record is None:
             raise BcmError(
@@ -209,7 +209,7 @@ class Artifacts:
                 evidence.check_file(pin, path)
             if release.kind == "oci":
                 evidence.blobs += [self._whole(release, part).name for part in oci.parts(path, release, architecture)]
-        # What the archive holds was looked at when it came, and has that digest still.
+        # The archive's members were checked when it was downloaded, and its digest is unchanged.
         return evidence.record()
 
     def published(self, release: Release, folder: Path) -> tuple[dict[str, Pin], str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Artifacts on the controller's disk, each under its digest, and either whole or not there.
+"""Artifacts on the controller's disk, each named by its digest, and either complete or missing.
 
 ``<algorithm>/<digest>`` is what has that digest, ``partial`` what is on its way, ``refused`` what came instead of
 something and is kept for a person to look at, ``releases`` what was found out about releases.
@@ -85,7 +85,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def partial(self, digest: str) -> Path:
-        """Where a file is written to before it is committed. Needs the lock, as what is done with it."""
+        """Return the path for a file before it is committed. Needs the lock, as all work with it does."""
         return self._folder("partial") / digest
 
     def commit(self, partial: Path, algorithm: str, digest: str, name: str, found: str | None = None) -> Path:
@@ -138,7 +138,7 @@ class Store:
     def prune(self, keep: Collection[tuple[str, str]], older_than: float) -> tuple[int, list[Path]]:
         """Remove what came more than ``older_than`` days ago and is not kept; the bytes freed, and what is gone.
 
-        What another run is at work on stays.
+        Files that another run is using are kept.
         """
         freed, gone = 0, []
         for folder in (*_ALGORITHMS, "partial", "refused"):
@@ -185,7 +185,7 @@ class Store:
         return target
 
     def _refuse(self, path: Path, found: str, name: str) -> Path:
-        """Keep aside what is not what it should be, once."""
+        """Move a file with a wrong digest to ``refused``, once."""
         return path.rename(self._folder("refused") / f"{found}-{name[:100]}")
 
     @contextlib.contextmanager

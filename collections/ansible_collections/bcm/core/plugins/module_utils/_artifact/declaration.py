@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Artifacts as a catalogue declares them: what is pinned, and who must have signed it. docs/stacks.md has the rest."""
+"""Artifacts as declared in a catalogue: pins, and required signers. See docs/stacks.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Signing:
-    """Who signs a release: OpenPGP fingerprints in upper-case hex, of which ``threshold`` must have signed.
+    """The signers of a release: OpenPGP fingerprints in upper-case hex, of which ``threshold`` must have signed.
 
     Signatures are over the file at ``sums`` which lists digests; without it, over each file itself.
     """
@@ -56,7 +56,7 @@ class Repository:
 
     url: str
     suite: str
-    onion: str | None = None  # host that has the same, for who comes through Tor
+    onion: str | None = None  # onion service with the same files, for downloads through Tor
     floor: tuple[str, ...] = ()  # as in stack.yml; empty if all versions may be taken
     architectures: tuple[str, ...] = ARCHITECTURES
 
@@ -131,7 +131,7 @@ class Release:
         return self.files[architecture]
 
     def pins(self, architecture: str) -> dict[str, Any]:
-        """What decides what is installed, and on whose word: part of an image's name."""
+        """Return everything that decides what is installed, and its signers: part of an image's name."""
         digest = self.file(architecture).digest if self.files else self.sha256
         signers = self.signed and [self.signed.threshold, *sorted(self.signed.signers.values())]
         pins = {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
@@ -246,7 +246,7 @@ def _manifest(field: Field, values: dict[str, Any]) -> Pin:
     repository, _unused, tag = values["url"].rpartition("/manifests/")
     if not tag or "/v2/" not in repository:
         field.sub("url", values["url"]).wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
-    # A tag may lead to something else tomorrow; the digest leads to this or to nothing.
+    # A tag can change; a digest cannot.
     return Pin(f"{repository}/manifests/sha256:{values['sha256']}", "sha256", values["sha256"])
 
 

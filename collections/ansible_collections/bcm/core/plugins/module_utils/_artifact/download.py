@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Downloads over HTTP: resumed, side by side, through Tor when it is given. What arrives is not trusted yet."""
+"""Downloads over HTTP: resumed, in parallel, through Tor if configured. Downloaded files are not trusted yet."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DownloadError(BcmError):
 
 
 class _Again(Exception):
-    """A fault that may be over the next time."""
+    """A temporary fault: the download is tried again."""
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Downloader:
             try:
                 return self._attempt(part, limit)
             except _Again as fault:
-                # A long download through Tor may be cut often: only what brings nothing new counts.
+                # A long download through Tor may be interrupted often: only tries without progress count.
                 failures = 1 if part.size > furthest else failures + 1
                 furthest = max(furthest, part.size)
                 if failures > self.retries:
@@ -280,7 +280,7 @@ class _Part:
         return {**self._headers, "Range": f"bytes={self.size}-", "If-Range": self._validator}
 
     def begin(self, response: requests.Response) -> int | None:
-        """Go on or start over, as the server answers; how many bytes there are in all, if it tells."""
+        """Continue or start over, depending on the answer; returns the total size, if the server sends it."""
         status, headers = response.status_code, response.headers
         unit, _unused, length = headers.get("Content-Range", "").rpartition("/")
         if status == 416 and unit == "bytes *" and length == str(self.size):
@@ -314,7 +314,7 @@ class _Part:
             raise self._unwritable(error, total) from error
 
     def make_room(self, total: int | None) -> None:
-        """Raises DownloadError if the rest does not fit: a full disk harms others, too."""
+        """Check that the rest fits on the disk. Raises DownloadError: a full disk would harm others, too."""
         if self._path and total and total - self.size > shutil.disk_usage(self._path.parent).free:
             raise self._unwritable(OSError(errno.ENOSPC, ""), total)
 
@@ -394,14 +394,14 @@ def _length(text: str) -> int | None:
 
 
 def _is_near(url: str) -> bool:
-    """Whether a URL names an address of the person's own network, where no exit of Tor leads."""
+    """Whether a URL has an address in the local network, which Tor cannot reach."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(urlsplit(url).hostname or "").is_private
     return False
 
 
 def _shown(url: str) -> str:
-    """A URL without the secrets it may carry."""
+    """Return a URL without secrets."""
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
         if parts.scheme in {"http", "https"} and parts.hostname:
@@ -410,7 +410,7 @@ def _shown(url: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What is at the bottom of an error, in one line."""
+    """Return the root cause of an error, in one line."""
     while below := error.__cause__ or error.__context__:
         error = below
     text = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where OpenPGP keys are found, by nothing but their fingerprint: folders, URLs, key servers, Web Key Directories."""
+"""Sources of OpenPGP keys, searched by fingerprint only: folders, URLs, key servers, Web Key Directories."""
 
 from __future__ import annotations
 

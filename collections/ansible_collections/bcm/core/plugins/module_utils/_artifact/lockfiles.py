@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lock files of roles: whether they pin all that npm or pip will fetch. Both then check what comes against them."""
+"""Lock files of roles: check that they pin all that npm or pip will download. Both verify downloads against them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REQUIREMENT = re.compile(
 
 
 def check(release: Release, role_path: Path) -> None:
-    """Refuse a release whose lock file leaves open what is installed. Raises BcmError, which names the file."""
+    """Refuse a release whose lock file does not pin everything. Raises BcmError, which names the file."""
     if release.lock is None:
         return
     path = role_path / release.lock

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images of registries (OCI, and Docker's second schema): manifest and blobs by digest, and the tree that they make."""
+"""Images of registries (OCI, and Docker's second schema): manifest and blobs by digest, and the resulting file tree."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
 
 
 def check(found: Sequence[Path], release: Release, architecture: str) -> None:
-    """Look at all of an image: paths are those of `parts`. Raises BcmError for what belongs in none."""
+    """Check all members of an image; paths are those of `parts`. Raises BcmError for forbidden members."""
     name = _name(release)
     config, *layers = found
     made_for = _object(config, f"The configuration of {name}").get("architecture")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whose OpenPGP signatures over a file count. Sequoia checks them, in process: no key ring, agent or trust database."""
+"""OpenPGP signatures over a file: which ones count. Sequoia checks them, without key ring or trust database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SignatureError(BcmError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Names of the signers whose signatures count; who and why of the signatures that do not; how many are needed."""
+    """The signers whose signatures count; the others, with reasons; and how many are needed."""
 
     counted: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
@@ -113,7 +113,7 @@ def verify(
 
 
 def reason(error: RuntimeError) -> str:
-    """What Sequoia has to say, on one line, and without the stack that some environments make it add."""
+    """Return Sequoia's message on one line, without the backtrace that some environments add."""
     words = " ".join(str(error).partition("Stack backtrace")[0].split())
     return words.replace(": Caused by:", ":").replace(" Caused by:", ":")
 

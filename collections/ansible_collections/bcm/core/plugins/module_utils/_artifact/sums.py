@@ -42,7 +42,7 @@ def parse(text: bytes, where: str) -> dict[str, str]:
 
 
 def lookup(sums: dict[str, str], pin: Pin, where: str) -> None:
-    """Raises BcmError unless the pinned file is listed with the pinned digest."""
+    """Check that the pinned file is listed with the pinned digest. Raises BcmError."""
     listed = sums.get(pin.name)
     if listed is None:
         raise BcmError(where, f"does not list {pin.name}: it is of another release, or incomplete", code="not_verified")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A count of the changes that were made: what fails half-way must not claim that nothing was changed."""
+"""A count of changes, so that a step that fails half-way does not claim that nothing was changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _thread = threading.local()
 
 
 def note() -> None:
-    """Count a change that was made, or that may have been made."""
+    """Count a change that was made, or may have been made."""
     global _latest
     _latest = next(_all)
     _thread.count = made_here() + 1

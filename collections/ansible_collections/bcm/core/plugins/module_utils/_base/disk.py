@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a crash must not spoil: files that are whole before anybody sees them."""
+"""Atomic writes: files are complete before anybody sees them, also after a crash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .errors import BcmError
 
 @contextlib.contextmanager
 def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
-    """A whole file beside its place, to be renamed to ``path``; gone afterwards if it was not. Raises OSError."""
+    """Yield a temporary file to be renamed to ``path``; it is removed if it was not. Raises OSError."""
     # mkstemp gives mode 0600: nobody reads a secret before its mode is set
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -34,7 +34,7 @@ def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
 
 
 def put(*files: tuple[Path, str | bytes, int]) -> None:
-    """Replace files, each with a content and a mode, once all of them are whole on disk. Raises OSError."""
+    """Replace files, each with a content and a mode, after all of them are completely on disk. Raises OSError."""
     with contextlib.ExitStack() as drafts:
         written = [(drafts.enter_context(draft(*file)), file[0]) for file in files]
         for name, path in written:
@@ -45,7 +45,7 @@ def put(*files: tuple[Path, str | bytes, int]) -> None:
 
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
-    """Make one message of a fault of the disk; ``what`` is being written, and where. Raises BcmError."""
+    """Convert OSError to BcmError; ``what`` says what is being written, and where."""
     before = change_count.made()
     try:
         yield
@@ -60,13 +60,13 @@ def told(what: str) -> Iterator[None]:
 
 
 def remove_drafts(path: Path) -> None:
-    """Those that a run which was killed left beside a file. Needs its lock; raises OSError."""
+    """Remove drafts that a killed run left beside a file. Needs its lock; raises OSError."""
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()
 
 
 def private(directory: Path) -> None:
-    """Have a directory that only its owner reads. Raises OSError."""
+    """Create a directory that only its owner can read. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     ignored = directory / ".gitignore"  # inventories are often kept in git
@@ -75,7 +75,7 @@ def private(directory: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or the names in a directory. Raises OSError."""
+    """Flush a file, or the names in a directory, to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base of all errors that a person or a program may have to act on."""
+"""The base class of all errors that a person or a program may have to act on."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fields of a stack.yml: each knows where it stands, and what is wrong with it."""
+"""Fields of a stack.yml, each with its position, so that errors name file and field."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ROLE_FILE = re.compile(r"files/(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")  # an im
 
 
 class CatalogueError(BcmError):
-    """A stack.yml that says something it cannot mean."""
+    """An invalid stack.yml."""
 
     code = "invalid_definition"
 
 
 def size_in_bytes(size: str) -> int:
-    """Bytes of a size as stack.yml and variables give it ("80GiB"). Raises BcmError for anything else."""
+    """Return the bytes of a size as in stack.yml and variables ("80GiB"). Raises BcmError for anything else."""
     match = SIZE.fullmatch(size)
     if match is None:
         raise BcmError(

@@ -21,13 +21,13 @@ class Busy(Exception):
 
 
 def busy() -> None:
-    """To be called as ``waiting`` by who does not wait. Raises Busy."""
+    """Pass this as ``waiting`` to raise Busy instead of waiting."""
     raise Busy
 
 
 @contextlib.contextmanager
 def awaited(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
-    """Hold the lock at a path; raise the fault if another run has had it for so long."""
+    """Hold the lock at a path; raise the fault if another run holds it for longer than the time given."""
     deadline = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
         while True:
@@ -45,7 +45,7 @@ def awaited(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
 def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock at a path; ``waiting`` is called once if another run, or thread, has it.
 
-    Who holds it may remove the file.
+    The holder may remove the file.
     """
     while True:
         with open(path, "w", encoding="ascii") as file:
@@ -55,7 +55,7 @@ def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Non
                 waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file.fileno(), path):
-                continue  # whoever had it removed the file: this would be a lock on nothing
+                continue  # the former holder removed the file: this would be a lock on nothing
             yield
             return
 

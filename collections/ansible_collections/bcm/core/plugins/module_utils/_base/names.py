@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names: which ones a person may choose, and what everything in a data center is called."""
+"""Names: which ones are valid, and the names of everything in a data center."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from .errors import BcmError
 
-#: chain -> the letter that stands for it where names are short
+#: chain -> its letter in short names
 CHAINS = {"mainnet": "m", "testnet3": "3", "testnet4": "4", "signet": "s", "regtest": "r"}
 
-#: the chain whose coins are worth nothing, and which therefore may go without a hardware wallet
+#: the chain whose coins are worthless, and which therefore needs no hardware wallet
 TOY_CHAIN = "regtest"
 
 # Bridges are network interfaces, and the kernel allows those 15 characters: "<data center>-<letter>-net".
@@ -31,7 +31,7 @@ PART = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 @dataclass(frozen=True)
 class Names:
-    """What belongs to one data center on one chain."""
+    """The names of one data center on one chain."""
 
     project: str
     domain: str
@@ -41,7 +41,7 @@ class Names:
 
 
 def datacenter_names(datacenter: str, chain: str) -> Names:
-    """Names of all that a data center and chain own. Raises BcmError for a name or chain that cannot be."""
+    """Return the names of a data center on a chain. Raises BcmError for an invalid name or chain."""
     if not _DATACENTER.fullmatch(datacenter):
         raise BcmError(
             f'Data center "{datacenter}"',
@@ -63,12 +63,12 @@ def datacenter_names(datacenter: str, chain: str) -> Names:
 
 
 def ca_provider(chain: str) -> str:
-    """Who keeps the root key of an authority if nobody says: a hardware wallet where coins have a value."""
+    """Return the default provider of the root key: a hardware wallet where coins have a value."""
     return "software" if chain == TOY_CHAIN else "trezor"
 
 
 def check_ca(option: str, provider: str, chain: str, software_chains: Collection[str]) -> None:
-    """Refuse keys of an authority in a file where coins have a value. Raises BcmError, which names the option."""
+    """Refuse a root key in a file where coins have a value. Raises BcmError, which names the option."""
     if provider == "software" and chain not in (TOY_CHAIN, *software_chains):
         raise BcmError(
             f"Chain {chain}",
@@ -79,21 +79,21 @@ def check_ca(option: str, provider: str, chain: str, software_chains: Collection
 
 
 def stack_fault(name: str) -> str | None:
-    """What is wrong with the name of a stack, None if nothing is."""
+    """Return the fault in the name of a stack; None if it is valid."""
     if not _STACK.fullmatch(name):
         return "use at most 32 lower-case letters, digits and inner hyphens, a letter first"
     return "the name is taken, choose another one" if _RESERVED.fullmatch(name) else None
 
 
 def part_fault(name: str) -> str | None:
-    """What is wrong with the name of a service, volume or variable part, None if nothing is."""
+    """Return the fault in the name of a service, volume or variable part; None if it is valid."""
     if PART.fullmatch(name):
         return None
     return "use at most 24 lower-case letters, digits and underscores, a letter first"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
-    """The error for a name that does not exist: with the nearest one that does, and all there are."""
+    """Return the error for an unknown name, with the nearest known one, and all of them."""
     names = list(known)
     name = name[:80]
     nearest = difflib.get_close_matches(name, names, n=1)
@@ -103,7 +103,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
 
 
 def variable_prefix(stack: str) -> str:
-    """What the variables of a stack begin with."""
+    """Return the prefix of a stack's variables."""
     return stack.replace("-", "_")
 
 

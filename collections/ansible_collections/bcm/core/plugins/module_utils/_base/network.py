@@ -18,7 +18,7 @@ _PREFIX = 20
 # Derived subnets come from the upper half of 10.0.0.0/9, where home networks, VPNs and container engines seldom are.
 _POOL = IPv4Network("10.64.0.0/10")
 _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
-# RFC 6890, without the networks of documentation: those are nobody's, and what the tests have for an outside.
+# RFC 6890, without the documentation networks: nobody uses those, and the tests use them as the outside
 _NOT_PUBLIC = (
     *_PRIVATE,
     *map(
@@ -56,7 +56,7 @@ def with_prefix(subnet: IPv4Network) -> str:
 
 
 def subnets(datacenter: str, chain: str, subnet: str | None) -> Subnets:
-    """Split the /20 a person gave, or one derived from the names. Raises BcmError for a subnet that cannot be used."""
+    """Split the configured /20, or one derived from the names. Raises BcmError for an unusable subnet."""
     whole = _given(subnet) if subnet else _derived(datacenter, chain)
     lower, upper = whole.subnets(new_prefix=_PREFIX + 1)
     uplink, builders = islice(upper.subnets(new_prefix=24), 2)
@@ -69,7 +69,7 @@ def builders(network: IPv4Network) -> IPv4Network:
 
 
 def public() -> list[str]:
-    """All that is neither private nor of the link: what a program may reach that goes where the world is."""
+    """Return all addresses that are neither private nor link-local: those of the public internet."""
     left = [IPv4Network("0.0.0.0/0")]
     for taken in _NOT_PUBLIC:
         left = [
@@ -86,7 +86,7 @@ def addresses(
     seed: Callable[[str], str] = lambda name: name,
     others: Collection[IPv4Address] = (),
 ) -> dict[str, IPv4Address]:
-    """An address for each name: a hash of its seed says which, and the next free one is taken where two hashes meet.
+    """Return an address for each name: the hash of its seed, or the next free one if two hashes collide.
 
     ``others`` are addresses of the subnet that are taken already.
     """

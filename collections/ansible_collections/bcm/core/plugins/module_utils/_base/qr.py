@@ -26,7 +26,7 @@ _INK, _PLAIN = "\033[30;107m", "\033[0m"
 
 
 def code(text: str) -> QRCode:
-    """As small as it can be, since terminals are."""
+    """Return the smallest QR code, since terminals are small."""
     return segno.make(text, error="l", boost_error=False, micro=False)
 
 

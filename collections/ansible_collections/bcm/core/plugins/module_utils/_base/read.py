@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Readers of what others wrote: strangers, programs, people. Each fails in one way only, with ValueError."""
+"""Readers of foreign input. Each fails only with ValueError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(text: str | bytes) -> Any:
-    """What JSON says, without numbers that JSON does not have and halves of characters. Raises ValueError."""
+    """Parse JSON strictly, without NaN, Infinity and lone surrogates. Raises ValueError."""
     try:
         found = json.loads(text, parse_constant=_no_number)
         if _SURROGATE.search(text if isinstance(text, str) else text.decode("utf-8")):
@@ -66,7 +66,7 @@ def read_shaped(text: str | bytes, shape: Any) -> Any:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value of YAML or JSON is a whole number; a boolean, an integer for Python, is none."""
+    """Whether a value of YAML or JSON is an integer; a boolean, which is an integer in Python, is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -79,7 +79,7 @@ def read_number(text: str, least: int = 0, most: int = 2**63 - 1) -> int:
 
 
 def read_id(text: str) -> int | None:
-    """The number of a user or group (uid_t has 32 bits, the highest means none); None for anything else."""
+    """Return the number of a user or group (uid_t has 32 bits, the highest means none); None for anything else."""
     try:
         return read_number(text, 0, 2**32 - 2)
     except ValueError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text for people: durations, sizes, tables, reports; and what others wrote, made harmless for a terminal."""
+"""Text for people: durations, sizes, tables, reports, and foreign text made harmless for a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typing as t
 
 
 def harmless(text: str) -> str:
-    """One line of a text that somebody else may have written.
+    """Return foreign text as one harmless line.
 
-    What is no printable character (escape sequences, line breaks, marks that turn the direction of writing) is shown as
-    an escape of Python, so that a terminal does nothing but print it.
+    Characters that are not printable (escape sequences, line breaks, marks that change the direction of writing) are
+    shown as escapes of Python, so that a terminal only prints them.
     """
     text = text.expandtabs(4)
     if text.isprintable():
@@ -22,13 +22,13 @@ def harmless(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Harmless lines of a message, all but the first indented, so that none passes for a line of its own."""
+    """Return a message as harmless lines, all but the first indented, so that none imitates another message."""
     first, *more = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     return "\n".join([harmless(first), *(f"    {harmless(line)}" for line in more)])
 
 
 def json_text(value: t.Any) -> str:
-    """JSON that a terminal may show: in ASCII, without DEL, which JSON lets through."""
+    """Return JSON that is safe on a terminal: in ASCII, without DEL, which JSON does not escape."""
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
 
 
@@ -40,12 +40,12 @@ def duration(seconds: float) -> str:
 
 
 def amount(size: float) -> str:
-    """Bytes in a round figure; nothing for none."""
+    """Return bytes as a rounded figure; an empty text for 0."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
 
 
 def cell(value: t.Any) -> str:
-    """A value in a few words: no brackets, no quotes."""
+    """Return a value as a few words, without brackets and quotes."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What private files are encrypted with: nothing, or a vault whose password a device derives."""
+"""Encryption of private files: none, or a vault whose password a device derives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PLAIN: Vault = _Plain()
 
 
 def vault_id(text: str) -> str:
-    """Whose password an encrypted text needs: the fourth field of the header, from format 1.2 of Ansible's vault on."""
+    """Return the vault id of an encrypted text: the fourth field of the header, since format 1.2 of Ansible's vault."""
     fields = text.split("\n", 1)[0].strip().split(";")
     return fields[3] if len(fields) > 3 else "default"
 

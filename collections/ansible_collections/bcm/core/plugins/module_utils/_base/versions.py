@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The order of versions, and version floors: below which one a program has known faults that were mended later."""
+"""The order of versions, and version floors: the lowest versions without known faults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from .errors import BcmError
 
-# What authors write where Debian writes "~": 31.1rc2, 0.4.9.14-rc, 4.0.0b1, 1.0.dev3. A letter alone may be a hash's.
+# what authors write where Debian writes "~": 31.1rc2, 0.4.9.14-rc, 4.0.0b1, 1.0.dev3; a letter alone may be a hash's
 _PRE_RELEASE = r"[-._~]?(?:(?:alpha|beta|preview|pre|rc|dev)(?![a-z])|[abc](?=\d{1,3}(?![0-9a-z])))"
 
-#: a version in what a program says of itself: "31.1", "31.1rc2", "0.4.9.14-rc"
+#: a version in a program's output: "31.1", "31.1rc2", "0.4.9.14-rc"
 FOUND = re.compile(rf"(?<!\d)\d+(?:\.\d+)+(?:{_PRE_RELEASE}(?:[-.]?\d+)?)?", re.ASCII)
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
@@ -52,9 +52,10 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def order(version: str) -> tuple[Any, ...]:
-    """What sorts versions as dpkg does (deb-version(7)): "~" before the end of a part, that before letters.
+    """Return the sort key of a Debian version (deb-version(7)): "~" sorts before the end of a part, and that before
+    letters.
 
-    Raises BcmError for what is no version of at most 128 characters.
+    Raises BcmError for an invalid version, or one of more than 128 characters.
     """
     _checked(version)
     epoch, _unused, rest = version.rpartition(":")
@@ -63,7 +64,7 @@ def order(version: str) -> tuple[Any, ...]:
 
 
 def _release_order(version: str) -> tuple[Any, ...]:
-    """What sorts the versions of authors: numbers count more than what follows them, and a pre-release less."""
+    """Return the sort key of an upstream version: numbers first, then what follows; a pre-release sorts lower."""
     after = _split(version)[1]
     return numbers(version), _parts(_BEFORE.sub("~", after, count=1) if _BEFORE.match(after) else after)
 

@@ -4,8 +4,8 @@
 
 """The identity of a data center: a random number, kept beside its secrets, which its endpoint remembers.
 
-The project at the endpoint also remembers which files of secrets the data center was made with, so that none is made
-a second time in silence.
+The project at the endpoint also lists the files of secrets that the data center was created with, so that none is
+silently created again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHORT = 8
 
 
 def identity_of(datacenter: str, chain: str, directory: Path) -> Identity:
-    """That of a data center whose secrets are in a directory."""
+    """Return the identity of a data center whose secrets are in a directory."""
     return Identity(directory, chain, f"Data center {datacenter} ({chain})")
 
 
@@ -53,10 +53,10 @@ def claim(
     run: int | None,
     abandoned: str | None = None,
 ) -> str:
-    """Hold the lock of a data center for as long as the process ``run`` lives, if there is one; its identity.
+    """Hold the lock of a data center while the process ``run`` lives, if given, and return its identity.
 
-    ``options`` are those that ``client`` was made with. Raises BcmError if another run holds it, or if it was made with
-    other secrets.
+    ``options`` are those of ``client``. Raises BcmError if another run holds the lock, or if the data center was
+    created with other secrets.
     """
     identity = identity_of(datacenter, chain, directory)
     project = names.datacenter_names(datacenter, chain).project
@@ -68,7 +68,7 @@ def claim(
     result = known()
     if run is not None:
         lease.hold(options, lock_name(project), identity.title, run)
-        known()  # whoever held it until now may have made the data center
+        known()  # the run that held it until now may have created the data center
     return result
 
 
@@ -88,7 +88,7 @@ class Identity:
         }
 
     def read(self) -> str | None:
-        """What is kept; None if nothing is. Raises BcmError."""
+        """Return the stored identity; None if there is none. Raises BcmError."""
         try:
             text = self.path.read_text(encoding="ascii").strip()
         except FileNotFoundError:
@@ -100,9 +100,9 @@ class Identity:
         return text
 
     def known(self, marks: Mapping[str, str], abandoned: str | None, where: str) -> str:
-        """The identity for a run on a project with these marks: what is kept, or a new one. Raises BcmError.
+        """Return the identity for a run on a project with these marks: the stored one, or a new one. Raises BcmError.
 
-        ``abandoned`` is the beginning of the identity that a person gives up, with all that belongs to it.
+        ``abandoned`` is the beginning of the identity that the user gives up, with all its secrets.
         """
         own, other = self.read(), marks.get(IDENTITY_MARK)
         if other and abandoned:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to be true of an endpoint before a plan is carried out; everything here only reads."""
+"""Checks of an endpoint before a plan is executed; everything here only reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEEDED = {
     "container_nic_ipfilter": "Holding an instance to its address",
 }
 
-# What an instance writes outside of its volumes; its image is shared with the pool's copy.
+# what an instance writes outside its volumes; its image shares blocks with the pool's copy
 _ROOT_BYTES = 256 * 2**20
 
 
@@ -70,7 +70,7 @@ class Wanted:
 def check(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of the server, the pool and the host, for a plan as Ansible has it; the client's project is the plan's.
 
-    Raises BcmError or LxdError for what stands in the plan's way.
+    Raises BcmError or LxdError for anything that prevents the plan.
     """
     plan = Wanted.of(given)
     environment = client.server["environment"]
@@ -99,7 +99,7 @@ def check(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_owners(client: Client, plan: Wanted) -> None:
-    """Refuse to take over what bears the plan's names and is somebody else's. Raises LxdError."""
+    """Refuse to take over foreign resources with the plan's names. Raises LxdError."""
     named = {"kind", "name", "project", "pool", "owner"}
     items = {}
     for item in plan.resources:
@@ -112,10 +112,10 @@ def _check_owners(client: Client, plan: Wanted) -> None:
 def _lost(
     client: Client, plan: Wanted, instances: Iterable[Mapping[str, Any]]
 ) -> tuple[list[str], list[str]]:
-    """The bridges that do not exist on the host, and all networks that have to be set up again.
+    """Return the bridges that do not exist on the host, and all networks that have to be set up again.
 
-    Whether the host has the rules of the networks is tried from one instance on each member. The network on which that
-    is tried comes last, so that a run that is killed in between leaves the next one something to find.
+    One instance on each member tests whether the host has the rules of the networks. The network of that test comes
+    last, so that the next run still notices it if this one is killed in between.
     """
     network = plan.network
     tried = {

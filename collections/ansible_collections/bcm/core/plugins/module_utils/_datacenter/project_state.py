@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the plan has to know of the endpoint: the data center's project, names of images, releases out of reach."""
+"""What the plan needs to know about the endpoint: the data center's project, names of images, unreachable releases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def image_namer(settings: Mapping[str, Any]) -> ImageNames:
 
 
 def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
-    """What keeps a release from being had, if its image has to be baked; nothing if the image is there already."""
+    """Return why a release cannot be downloaded, if its image has to be baked; nothing if the image exists."""
 
     def fault(release: Release, image: str) -> str | None:
         if image in stored(client) or Cache().get(image) is not None:
@@ -61,7 +61,7 @@ def _host(client: Client) -> Host:
 
 
 def read_found(client: Client, site: Site) -> Found:
-    """What the data center's project holds; nothing if there is no such project yet. Raises BcmError and LxdError."""
+    """Read the data center's project; it is empty if it does not exist yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
     architecture: str = client.server["environment"]["kernel_architecture"]
     there = client.find(f"/1.0/projects/{project}", project=False)
@@ -105,7 +105,7 @@ def read_found(client: Client, site: Site) -> Found:
 
 
 def _volumes(client: Client, site: Site) -> list[Volume]:
-    """Custom volumes of the project, in all pools, for the setting may have changed since."""
+    """Return custom volumes of the project in all pools, since the setting may have changed."""
     pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
     return [
         Volume(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets of a data center on a chain: a file beside the inventory that only its owner reads, and a vault may hold."""
+"""Secrets of a data center on a chain: a file beside the inventory that only its owner can read, or a vault."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 
 @dataclass(frozen=True)
 class Secrets:
-    """All secrets by name, and the names of those that were just made."""
+    """All secrets by name, and the names of the new ones."""
 
     values: dict[str, str]
     made: list[str]
@@ -44,20 +44,20 @@ class Secrets:
 
 
 def holders(name: str) -> list[str]:
-    """The stacks that may know a secret: the one it belongs to, and as a consumer the one that uses its service."""
+    """Return the stacks that may know a secret: its owner, and the consumer of its service."""
     stack, *rest = name.split("/")
     return [stack, *rest[1:]]
 
 
 def new(name: str) -> str:
-    """A value that nobody guesses; for a name that ends with ``/relay_identity`` the keys of a relay."""
+    """Return a new random value; for a name that ends with ``/relay_identity``, the keys of a relay."""
     return new_identity().text if name.endswith("/relay_identity") else secrets.token_urlsafe(_BYTES)
 
 
 def ensure(
     path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN, known: Collection[str] = ()
 ) -> Secrets:
-    """Make the secrets that are missing, keep those there are; in check mode write nothing. Raises BcmError.
+    """Create missing secrets and keep existing ones; write nothing in check mode. Raises BcmError.
 
     ``known`` are names of those that were made before. If one of them is missing, the file is older than they are.
     """
@@ -75,7 +75,7 @@ def ensure(
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises BcmError for what no secret can be called."""
+    """Check the names of secrets. Raises BcmError."""
     for name in names:
         if not _NAME.fullmatch(name):
             raise BcmError(
@@ -94,7 +94,7 @@ def read(path: Path, vault: Vault) -> dict[str, str]:
 
 @contextlib.contextmanager
 def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
-    """All secrets, to be changed while other runs wait, and written if nothing is raised. Raises BcmError."""
+    """Yield all secrets for changing while other runs wait; write them if nothing is raised. Raises BcmError."""
     with _told(path), locked(path.parent):
         values = read(path, vault)
         yield values
@@ -102,7 +102,7 @@ def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The secrets in a text. Raises ValueError, which says what else is in it; BcmError for a wrong name."""
+    """Parse the secrets in a text. Raises ValueError if it is malformed, BcmError for a wrong name."""
     try:
         content = read_json(text)
     except json.JSONDecodeError as error:
@@ -113,7 +113,7 @@ def parsed(text: str) -> dict[str, str]:
         raise ValueError("it holds no mapping of names to secrets") from None
     check_names(found)
     for name, value in found.items():
-        # They become part of files, where a line break or a quote would begin something else.
+        # They become part of files, where a line break or a quote could inject something.
         if name.endswith("/relay_identity"):
             parse_identity(value)
         elif not _VALUE.fullmatch(value):
@@ -124,7 +124,7 @@ def parsed(text: str) -> dict[str, str]:
 
 
 def formatted(values: Mapping[str, str]) -> str:
-    """As `parsed` reads them."""
+    """Format secrets as `parsed` reads them."""
     return f"{json.dumps(values, indent=2, sort_keys=True)}\n"
 
 
@@ -168,7 +168,7 @@ def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other runs from changing secrets meanwhile: two must not each make one of the same name. Raises OSError."""
+    """Lock out other runs: two must not create the same secret twice. Raises OSError."""
     private(directory)
     with held(directory / ".secrets.lock"):
         yield

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builders: instances of the base image in which a stack is installed, and that become its image."""
+"""Builders: instances of the base image in which a stack is installed, and which are published as its image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .sources import Mirrors, apt_conf, apt_options, loopback, mirrors, without_
 
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 _OWNER = "user.bcm.builder"
-# room for a compiler, what it compiles, and what comes of that
+# room for a compiler, its sources and its output
 _ROOT_SIZE = "20GiB"
 
 # Seconds.
@@ -38,7 +38,7 @@ _FINISH_DEADLINE = 120.0
 _STOP_DEADLINE = 60.0
 _BAKE_LIMIT = 3 * 3600.0
 
-# What a builder has that no image may have; the counterpart of _inputs().
+# Files of a builder that no image may contain; the counterpart of _inputs().
 _FINISH = r"""
 set -eu
 apt-get clean
@@ -64,7 +64,7 @@ def builder_name(stack: str, image_hash: str) -> str:
 
 
 def plain_nic(network: str) -> dict[str, str]:
-    """The interface of a builder on a network with a way out."""
+    """Return the network interface of a builder on a network with a route to the outside."""
     return {
         "type": "nic",
         "network": network,
@@ -87,12 +87,12 @@ def start(
     socks: str | None = None,
     target: str | None,
 ) -> None:
-    """Make a builder ``name`` from the base image (an alias), with the interface ``nic``, ready for apt.
+    """Create a builder ``name`` from the base image (an alias), with the interface ``nic``, ready for apt.
 
     ``suites`` are those of Debian that packages come from beside the base's own. ``socks`` is ADDRESS:PORT of the tor
     that they come through, if they do.
 
-    A builder of that name that a killed run left behind is replaced; BcmError if it is another run's at work.
+    A builder of that name that a killed run left is replaced. Raises BcmError if another run is using it.
     """
     client.settle([f"/1.0/instances/{quoted(name)}"], client.project)
     _replace(client, name)
@@ -103,7 +103,7 @@ def start(
         "description": "Bitcoin Cache Machine: builder of an image, gone when it is done",
         "source": {"type": "image", "alias": base},
         "profiles": [],
-        # It may build, with all processors, and leave the others something.
+        # It may use all processors, but with a lower priority.
         "config": {
             _OWNER: _me(),
             "security.idmap.isolated": "true",
@@ -128,7 +128,7 @@ def start(
 
 
 def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
-    """The version that the program in a builder says it has. BcmError if it says none."""
+    """Return the version that the program in a builder reports. Raises BcmError if it reports none."""
     # Some programs make a directory in their home for this.
     done = lxd_exec.run(client, name, argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"}, deadline=60.0)
     said = (done.stdout + done.stderr).decode(errors="replace")
@@ -143,7 +143,7 @@ def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
 
 
 def below_floor(stack: str, its_version: str, floor: Mapping[str, Any] | None) -> str | None:
-    """What is wrong with a version, for people; None if nothing."""
+    """Return the fault of a version as a sentence; None if there is none."""
     if not floor or not its_version or satisfies(its_version, floor):
         return None
     floors = " or ".join(floor["versions"])
@@ -151,7 +151,7 @@ def below_floor(stack: str, its_version: str, floor: Mapping[str, Any] | None) -
 
 
 def finish(client: Client, name: str) -> None:
-    """Take everything out of a builder that belongs to no image, and stop it."""
+    """Remove everything from a builder that no image may contain, and stop it."""
     done = lxd_exec.run(client, name, ["sh", "-s"], stdin=_FINISH.encode(), deadline=_FINISH_DEADLINE)
     if done.returncode:
         raise BcmError(
@@ -162,7 +162,7 @@ def finish(client: Client, name: str) -> None:
 
 
 def discard(client: Client, name: str, project: str | None = None) -> None:
-    """Delete a builder, whatever its state; it does not matter if there is none. ``project`` if not the client's."""
+    """Delete a builder, in any state, if it exists. ``project`` defaults to the client's."""
     path, where = f"/1.0/instances/{quoted(name)}", project or client.project
     there = client.find(path, project=where)
     if there is None:
@@ -174,7 +174,7 @@ def discard(client: Client, name: str, project: str | None = None) -> None:
 
 
 def abandoned(client: Client) -> list[tuple[str, str]]:
-    """Builders, as project and name, that nobody works at any more."""
+    """Return builders that no run uses any more, as project and name."""
     return [
         (item["project"], item["name"])
         for item in endpoint_images.instances(client)
@@ -207,7 +207,7 @@ def _replace(client: Client, name: str) -> None:
 
 
 def _me() -> str:
-    """Who is at work: machine, process, and when that started, since numbers of processes come again."""
+    """Identify this run: machine, process, and its start time, since process ids are reused."""
     # Tasks run in workers; the run is their parent.
     pid = os.getppid()
     return f"{socket.gethostname()}:{pid}:{_started(str(pid))}"

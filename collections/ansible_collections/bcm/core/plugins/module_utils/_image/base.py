@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base image: Debian by mmdebstrap, as the two files of a LXD split image."""
+"""The base image: Debian by mmdebstrap, as the two files of an LXD split image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build(
     directory: Path,
     notify: Callable[[str], None],
 ) -> dict[str, str]:
-    """Make the base image in ``directory``: names of its files by their part (metadata, rootfs).
+    """Make the base image in ``directory``; returns the names of its files by part (metadata, rootfs).
 
     ``notify`` gets one line per stage. Raises BcmError if a program or a permission is missing, or mmdebstrap fails.
     """
@@ -59,7 +59,7 @@ def build(
     started = time.monotonic()
     ours = directory / "ours.tar"
     ours.write_bytes(archive(recipe.FILES, recipe.LINKS))
-    # A proxy may have a password, which no command line shows.
+    # The URL of a proxy may contain a password, which must not be on a command line.
     options = directory / "apt.conf"
     options.touch(mode=0o600)
     options.write_text(apt_conf(apt_options(settings)), encoding="utf-8")
@@ -164,11 +164,11 @@ def _command(settings: Mapping[str, Any], architecture: str, ours: Path, options
         *(f"--dpkgopt=path-exclude={path}" for path in recipe.EXCLUDED_PATHS),
         *(f"--dpkgopt=path-include={path}" for path in recipe.INCLUDED_PATHS),
         f"--setup-hook=upload {shlex.quote(str(options))} {_OPTIONS}",
-        # Else it would remove ours at the end, too.
+        # Otherwise it would also remove ours at the end.
         "--skip=chroot/policy-rc.d",
         f"--customize-hook=tar-in {shlex.quote(str(ours))} /",
         f'--customize-hook=chroot "$1" systemctl --quiet enable {" ".join(recipe.ENABLED_UNITS)}',
-        # What is the machine's on which it was made: options, name, resolver.
+        # files of the machine on which it was made: options, name, resolver
         f"--customize-hook={_FORGET}",
         recipe.SUITE,
         str(target),

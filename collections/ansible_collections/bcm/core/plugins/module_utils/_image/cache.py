@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images on the controller's disk: one directory per hash, which is either whole or not there.
+"""The disk cache of images on the controller: one directory per hash, which is either complete or missing.
 
-An entry is written beside its place and renamed into it; ``image.json``, with the sizes of the other files, says that
-it is whole. Its fingerprint is what the endpoint computes when it gets the files, so damage shows at the latest there.
+An entry is written to a temporary directory and renamed; ``image.json``, with the sizes of the other files, says that
+it is complete. The endpoint computes its fingerprint when it receives the files, so damage is noticed there at the
+latest.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Cache:
         return self.root / entry.hash / entry.files[part]
 
     def get(self, image_hash: str) -> Entry | None:
-        """The entry of a hash; None if there is none that is whole."""
+        """Return the entry of a hash; None if there is no complete one."""
         directory = self.root / image_hash
         try:
             entry = Entry(**read_object((directory / _INDEX).read_text(encoding="utf-8")))
@@ -90,7 +91,7 @@ class Cache:
 
     @contextlib.contextmanager
     def draft(self, image_hash: str) -> Iterator[Path]:
-        """A directory for the files of a new entry; gone afterwards unless ``commit`` took it. Needs the lock."""
+        """Yield a directory for the files of a new entry; it is removed unless ``commit`` took it. Needs the lock."""
         prefix = f".new-{image_hash}-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=self.root, ignore_cleanup_errors=True) as name:
             yield Path(name)
@@ -124,6 +125,6 @@ class Cache:
         return sorted(os.listdir(self.root)) if self.root.is_dir() else []
 
     def _sweep(self, image_hash: str) -> None:
-        """Remove what killed runs left behind; the lock says that nobody is at work there."""
+        """Remove what killed runs left; holding the lock shows that no run is using it."""
         for draft in self.root.glob(f".new-{image_hash}-*"):
             shutil.rmtree(draft, ignore_errors=True)

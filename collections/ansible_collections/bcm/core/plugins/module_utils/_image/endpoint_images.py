@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Our images at an endpoint. They are LXD's default project's, where every data center finds them."""
+"""Our images at an endpoint, in LXD's default project, where every data center finds them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
 def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
     """Copy an image from the endpoint into the disk cache. Needs the lock of its hash.
 
-    Raises BcmError if what arrives is not the image, OSError if the disk does not take it.
+    Raises BcmError if the received files are not the image, OSError if writing fails.
     """
     response = client.stream("GET", f"/1.0/images/{image.fingerprint}/export", project=_PROJECT)
     name = "image.tar.zst" if ".zst" in response.headers.get("Content-Disposition", "") else "image.tar.gz"
@@ -116,7 +116,7 @@ def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
 
 
 def publish(client: Client, instance: str, alias: str, properties: Mapping[str, str]) -> str:
-    """Make an image of a stopped instance of the client's project; its fingerprint."""
+    """Publish a stopped instance of the client's project as an image; returns its fingerprint."""
     what = f"publish the image {alias}"
     body = {"source": {"type": "instance", "name": instance}, "public": False, "properties": dict(properties)}
     for algorithm in ("zstd", "gzip"):
@@ -134,7 +134,7 @@ def publish(client: Client, instance: str, alias: str, properties: Mapping[str, 
 
 
 def remove(client: Client, fingerprint: str) -> None:
-    """Delete an image; it does not matter if it is gone already."""
+    """Delete an image if it exists."""
     try:
         path = f"/1.0/images/{fingerprint}"
         client.call("DELETE", path, what=f"delete the image {fingerprint[:12]}", project=_PROJECT)

@@ -4,8 +4,8 @@
 
 """Names of images: a hash over everything that goes into one.
 
-Times, owners, the order of directories and the place of the checkout do not count; neither does the mirror, since the
-archive's keyring vouches for what comes from it.
+Times, owners, the order of directories and the path of the checkout do not count; neither does the mirror, since the
+archive's keyring authenticates its packages.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Images from their hashes to the endpoint: found, imported, baked, pruned. The one entry for the module ``image``."""
+"""Images: find, import, bake, prune. The one entry point for the module ``image``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Images:
     # -- present ------------------------------------------------------------------------------------------------------
 
     def present(self, images: Sequence[Image], *, with_base: bool = False, check: bool = False) -> dict[str, Any]:
-        """Bring what the endpoint or the disk has to where it is missing; the base, too, if something is to be baked.
+        """Copy images to where they are missing, endpoint or disk cache; also the base if something is to be baked.
 
         ``with_base`` asks for the base in any case. The result's ``missing`` are the images to bake.
         """
@@ -132,11 +132,11 @@ class Images:
     # -- bake ---------------------------------------------------------------------------------------------------------
 
     def build(self, image: Image, network: str, storage_pool: str, target: str | None = None) -> str:
-        """Start the builder of an image; its name."""
+        """Start the builder of an image; returns its name."""
         name = bake.builder_name(image["stack"], image["hash"])
         started = time.monotonic()
         suites = filter(None, [image["artifact"]["suite"]])
-        # Without a way out but Tor, its place in a network is the plan's.
+        # If Tor is its only way out, the plan has its network interface.
         way = image.get("downloads") or {}
         nic = way.get("nic") or bake.plain_nic(network)
         options = {"socks": way.get("socks"), "target": target}
@@ -174,7 +174,7 @@ class Images:
         try:
             endpoint_images.keep(self.client, self.cache, there, image["alias"])
         except OSError as error:
-            # The endpoint has it; what is lost is a quick second data center.
+            # The endpoint has it; without a copy, only a second data center takes longer.
             warnings.append(f"Image of {image['stack']}: not kept below {self.cache.root}: {error.strerror}")
 
     def _properties(self, stack: str, image_hash: str, version: str) -> dict[str, str]:
@@ -227,7 +227,7 @@ class Images:
         return sorted(found, key=lambda item: (item["stack"] != "base", item["stack"], item["hash"]))
 
     def prune(self, images: Iterable[Image], older_than: float, *, check: bool = False) -> dict[str, Any]:
-        """Remove what neither an instance nor ``images`` use; from the disk after ``older_than`` unused days."""
+        """Delete images that no instance and none of ``images`` use; from the disk cache after ``older_than`` days."""
         there = endpoint_images.stored(self.client)
         wanted = {self.base_hash, *(image["hash"] for image in images)}
         doomed = unused(there.values(), endpoint_images.users(self.client), wanted)
@@ -259,7 +259,7 @@ class Images:
         return True
 
     def _run(self, work: Sequence[Callable[[], None]]) -> None:
-        """Do it side by side; the first error, after everything has ended."""
+        """Run it in parallel; raises the first error after everything has ended."""
         if not work:
             return
         with ThreadPoolExecutor(_WORKERS) as pool:
@@ -272,12 +272,12 @@ class Images:
 
 
 def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Collection[str]) -> list[Stored]:
-    """Which images no instance was made from and no plan wants."""
+    """Return the images that no instance was created from and no plan needs."""
     return [image for image in images if image.hash not in keep and not used.get(image.fingerprint)]
 
 
 def _made_of(image: Image, version: str) -> str:
-    """What is in an image and who vouches for it, as JSON: for the bill of materials."""
+    """Return the contents of an image and their signers, as JSON, for the bill of materials."""
     artifact = image["artifact"]
     pinned = [pin["digest"] for pin in artifact["files"].values()]
     return json.dumps(

@@ -21,7 +21,7 @@ PACKAGES = (
     "udev",  # networkd waits for it before it touches an interface
 )
 
-# What no service reads; the licences stay.
+# files that no service reads; the licences are kept
 EXCLUDED_PATHS = (
     "/usr/share/doc/*",
     "/usr/share/info/*",
@@ -77,9 +77,9 @@ FILES: dict[str, tuple[int, str]] = {
         "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
         "[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n",
     ),
-    # Names come from the network's own server; a shout to the neighbours would only tell them what is asked for.
+    # Names come from the network's own server; multicast queries would only tell the neighbours what is resolved.
     "etc/systemd/resolved.conf.d/10-bcm.conf": (0o644, "[Resolve]\nLLMNR=no\nMulticastDNS=no\n"),
-    # Logs live in memory: a data center keeps no history of who asked what.
+    # Logs are in memory: a data center keeps no history of requests.
     "etc/systemd/journald.conf.d/10-bcm.conf": (0o644, "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"),
 }
 

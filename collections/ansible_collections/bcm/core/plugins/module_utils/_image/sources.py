@@ -84,7 +84,7 @@ def mirrors(
 ) -> Mirrors | None:
     """The mirrors to use; None leaves them to mmdebstrap, which knows Debian's own.
 
-    ``through_tor`` is for those who have no other way: the archive's onion services, unless the settings name others.
+    With ``through_tor``, the archive's onion services, unless the settings name others.
     Raises BcmError if the settings contradict each other.
     """
     snapshot, archive = settings.get("image_snapshot"), settings.get("image_mirror")
@@ -108,7 +108,7 @@ def mirrors(
 
 
 def check_in_reach_of_tor(settings: Mapping[str, Any]) -> None:
-    """Refuse mirrors at addresses of private networks, since Tor leads to none. Raises BcmError."""
+    """Refuse mirrors at addresses of private networks, which Tor cannot reach. Raises BcmError."""
     given = [(name, settings.get(name)) for name in ("image_mirror", "image_security_mirror")]
     given += [("image_sources", source.get("mirror")) for source in settings.get("image_sources") or []]
     for name, uri in given:
@@ -165,7 +165,7 @@ def loopback(url: str) -> str | None:
 
 
 def without_passwords(text: str) -> str:
-    """A text without the user names and passwords of the URLs in it."""
+    """Return a text without the user names and passwords of its URLs."""
     return _PASSWORD.sub("//", text)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lines of bridges, as people are given them (tor(1), option Bridge): what is wrong with them."""
+"""Validation of bridge lines (tor(1), option Bridge)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _CERT = re.compile(r"[A-Za-z0-9+/]{70}")
 
 
 def faults(lines: Sequence[str], hosts: Mapping[str, str]) -> list[str]:
-    """What is wrong with bridges, and with ``hosts`` (name -> IPv4 address), which stand in for DNS; for people.
+    """Return the faults of bridge lines, and of ``hosts`` (name -> IPv4 address), which replace DNS, as sentences.
 
-    A line is called by its number: who reads its address in a log could have the bridge blocked.
+    A line is named by its number: an address that is read in a log could be used to block the bridge.
     """
     found = [f"tor_hosts: {fault}" for name, address in hosts.items() for fault in _host(name, address)]
     for number, line in enumerate(lines, 1):
@@ -41,7 +41,7 @@ def _host(name: str, address: str) -> Iterator[str]:
 
 
 def _line(line: str, hosts: Mapping[str, str]) -> Iterator[str]:
-    """The first thing that is wrong with a line; what comes after it may not make sense."""
+    """Return the first fault of a line."""
     if not _LINE.fullmatch(line) or "#" in line or '"' in line:
         yield "words with one space between them are needed, without quotes and comments"
     transport, *words = line.split(" ")
@@ -76,7 +76,7 @@ def _snowflake(given: Mapping[str, str], hosts: Mapping[str, str]) -> Iterator[s
         yield "snowflake needs url= of a broker and ice= with STUN servers"
         return
     if "fronts" in given:
-        # Debian's passes over it, and would show to everybody that the broker is asked
+        # Debian's version ignores it, and would contact the broker openly
         yield "Debian's snowflake knows no fronts=; write front= with one of them"
     asked = [given.get("front") or urlsplit(given.get("ampcache") or given["url"]).hostname or ""]
     for server in given["ice"].split(","):

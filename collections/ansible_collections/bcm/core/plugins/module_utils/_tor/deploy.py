@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Brings the tor of an instance to have the onion services that are wanted, and no others, and to publish them.
+"""Configures tor in an instance with exactly the desired onion services, and publishes them.
 
-Which ones were seen to be published is kept beside tor's configuration, so that a run that was killed is healed by the
-next. Tor uploads a new descriptor by itself for a service that is new to it, has another client or another proof of
-work. In all other cases a service is taken away for a moment: who was revoked could otherwise go on using the
-introduction points he knows.
+The services that were seen to be published are recorded beside tor's configuration, so that the next run completes one
+that was killed. Tor itself uploads a new descriptor for a service that is new, has another client or another proof of
+work. In all other cases the service is removed for a moment: otherwise a revoked client could go on using the
+introduction points that it knows.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Deployed:
 
 
 def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
-    """What a script of Python makes of a request, both in JSON, where tor runs. Raises BcmError.
+    """Run a Python script where tor runs, with a request and an answer in JSON. Raises BcmError.
 
     It has a shape, as `has_shape` knows them, or an ``error``.
     """
@@ -104,7 +104,7 @@ def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, de
 def deploy(
     host: Host, services: Iterable[Service], *, check: bool = False, deadline: float, layout: Layout = LAYOUT
 ) -> Deployed:
-    """Have these services and no others, and none that is parked. Raises BcmError.
+    """Configure exactly these services, without parked ones. Raises BcmError.
 
     ``deadline`` is in seconds until all are published.
     """
@@ -136,14 +136,14 @@ def deploy(
 
 @dataclass(frozen=True)
 class Seen:
-    """What was published when tor was last given services, and whether it had a network then."""
+    """The services that were published in the last run, and whether tor had a network then."""
 
     services: Mapping[str, str]
     network: bool
 
 
 def seen(files: FileSession, layout: Layout = LAYOUT) -> Seen:
-    """What is kept of it in an instance; nothing if that is damaged, for then it is proved anew."""
+    """Read the record in an instance; empty if it is damaged, so that everything is verified again."""
     if files.lstat(layout.published) is not None:
         try:
             content = read_object(files.read(layout.published))
@@ -162,7 +162,7 @@ class _Work:
         return seen(self.host.files, self.layout)
 
     def present(self) -> dict[str, list[str]]:
-        """The lines of torrc that tor has for each service."""
+        """Return the lines of torrc for each service."""
         if self.host.files.lstat(self.layout.include) is None:
             return {}
         result: dict[str, list[str]] = {}
