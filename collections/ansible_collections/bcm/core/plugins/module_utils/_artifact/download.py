@@ -334,6 +334,7 @@ class _Part:
         return DownloadError(
             f"No room in {folder} for {self.name}{missing};",
             remedy="make room there, or set XDG_CACHE_HOME to another disk",
+            code="no_space",
         )
 
     def _known(self) -> str | None:

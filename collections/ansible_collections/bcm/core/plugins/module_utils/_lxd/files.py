@@ -175,6 +175,7 @@ class FileSession:
                 f"{directory} in instance {self.instance}",
                 f"holds a file whose name is not UTF-8 ({error.object!r}), and nothing of ours has such a name",
                 "see what it is, and remove it there",
+                code="conflict",
             ) from error
 
     def uid(self, name: str | int) -> int:

@@ -75,7 +75,9 @@ def exit_status(text: str) -> int:
     try:
         return read_number(text, 0, 255)
     except ValueError:
-        raise LxdError("its status", f'is given as "{text}", which is none', "see who is root there") from None
+        raise LxdError(
+            "its status", f'is given as "{text}", which is none', "see who is root there", code="damaged"
+        ) from None
 
 
 class Output:

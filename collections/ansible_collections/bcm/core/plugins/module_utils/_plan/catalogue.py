@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from .._base import names
-from .._base.errors import BcmError
 from .._base.fields import CatalogueError
 from .stack import Stack
 from .stack_file import FILE, read
@@ -30,7 +29,9 @@ class Catalogue(Mapping[str, Stack]):
             twin = self._stacks.get(stack.name)
             if twin is not None:
                 raise CatalogueError(
-                    f'Two folders define the stack "{stack.name}": {twin.role_path} and {stack.role_path}; rename one'
+                    f'Two folders define the stack "{stack.name}":',
+                    f"{twin.role_path} and {stack.role_path};",
+                    "rename one",
                 )
             self._stacks[stack.name] = stack
         self.onion_gateway = self._only("onion_gateway", "is the gateway of onion services")
@@ -48,7 +49,9 @@ class Catalogue(Mapping[str, Stack]):
         for entry in stack_path:
             path = Path(entry).expanduser().absolute()
             if not path.is_dir():
-                raise CatalogueError(f"{path} in bcm_stack_path is no directory: make it, or take it out of the list")
+                raise CatalogueError(
+                    f"{path} in bcm_stack_path", "is no directory", "make it, or take it out of the list"
+                )
             found += [read(folder, str(folder)) for folder in _folders(path)]
         return cls(found)
 
@@ -97,8 +100,9 @@ class Catalogue(Mapping[str, Stack]):
                 other = owners.setdefault(name, stack.name)
                 if other != stack.name:
                     raise CatalogueError(
-                        f'{stack.source}: "{part}" of {stack.name} and a part of {other} are both called "{name}": '
-                        "rename one"
+                        f"{stack.source}:",
+                        f'"{part}" of {stack.name} and a part of {other} are both called "{name}"',
+                        "rename one",
                     )
 
     def _check_needs(self, stack: Stack) -> None:
@@ -106,19 +110,22 @@ class Catalogue(Mapping[str, Stack]):
         for path, other, need in stack.declared_needs():
             where = f"{stack.source}: {path}"
             if other not in self._stacks:
-                raise CatalogueError(f"{where}: {names.unknown('stack', other, self._stacks)}")
+                raise CatalogueError.of(names.unknown("stack", other, self._stacks)).within(where)
             for service in need.services:
                 if service not in self._stacks[other].services:
                     known = self._stacks[other].services
-                    raise CatalogueError(f"{where}: {names.unknown(f'service of {other}', service, known)}")
+                    unknown = CatalogueError.of(names.unknown(f"service of {other}", service, known))
+                    raise unknown.within(where)
             if other in seen:
-                raise CatalogueError(f"{where} is needed already: name it once")
+                raise CatalogueError(where, "is needed already", "name it once")
             seen.add(other)
         for other in stack.enabled_with:
             if other not in stack.required:
-                raise CatalogueError(f"{stack.source}: enabled_with.{other} is not needed: add {other} to needs")
+                raise CatalogueError(f"{stack.source}:", f"enabled_with.{other} is not needed", f"add {other} to needs")
         if not stack.uplink and any(service.host_port for service in stack.services.values()):
-            raise CatalogueError(f"{stack.source}: host_port of a service needs uplink: add it, or leave out host_port")
+            raise CatalogueError(
+                f"{stack.source}:", "host_port of a service needs uplink", "add it, or leave out host_port"
+            )
 
     def _only(self, field: str, what: str) -> str | None:
         """The one stack that has a field, for all others."""
@@ -126,18 +133,16 @@ class Catalogue(Mapping[str, Stack]):
         if len(found) > 1:
             first, second = found[:2]
             raise CatalogueError(
-                f"{second.source}: {field} is set, but stack {first.name} {what} already: leave it out"
+                f"{second.source}:", f"{field} is set, but stack {first.name} {what} already", "leave it out"
             )
         return found[0].name if found else None
 
     def _check_onions(self, stack: Stack) -> None:
         for key, service in stack.services.items():
             if service.onion and self.onion_gateway not in stack.required:
-                raise CatalogueError(
-                    f"{stack.source}: services.{key}.onion has no gateway: add {self.onion_gateway}: [] to needs"
-                    if self.onion_gateway
-                    else f"{stack.source}: services.{key}.onion has no gateway: no stack has onion_gateway: true"
-                )
+                gateway = self.onion_gateway
+                remedy = f"add {gateway}: [] to needs" if gateway else "no stack has onion_gateway: true"
+                raise CatalogueError(f"{stack.source}:", f"services.{key}.onion has no gateway", remedy)
 
     def _sorted(self) -> dict[str, int]:
         order: dict[str, int] = {}
@@ -149,8 +154,9 @@ class Catalogue(Mapping[str, Stack]):
             if name in trail:
                 circle = [*trail[trail.index(name) :], name]
                 raise CatalogueError(
-                    f"Stacks need each other in a circle: {' -> '.join(circle)}; "
-                    f"take one of these needs out, such as needs.{name} in {self._stacks[trail[-1]].source}"
+                    "Stacks need each other in a circle:",
+                    f"{' -> '.join(circle)};",
+                    f"take one of these needs out, such as needs.{name} in {self._stacks[trail[-1]].source}",
                 )
             trail.append(name)
             for _path, other, _need in self._stacks[name].declared_needs():
@@ -169,7 +175,7 @@ def _resolved(stack: Stack, choice: Callable[[Stack, str], Any]) -> Stack:
         chosen = choice(stack, f"{stack.prefix}_{name}")
         choices[name] = next(iter(group)) if chosen in (None, "") else str(chosen)
         if choices[name] not in group:
-            raise BcmError(f"Variable {stack.prefix}_{name}: {names.unknown('choice', choices[name], group)}")
+            raise names.unknown("choice", choices[name], group).within(f"Variable {stack.prefix}_{name}")
     fixed = {other: need for other, need in stack.needs.items() if other not in stack.choices.values()}
     chosen_needs = {chosen: stack.alternatives[name][chosen] for name, chosen in choices.items()}
     return replace(stack, needs={**fixed, **chosen_needs}, choices=choices)

@@ -49,7 +49,8 @@ def _exemption(field: Field, catalogue: Catalogue) -> Exemption:
     fields = field.mapping(required=("stack", "to", "protocol", "why"), optional=("port",))
     stack = fields["stack"].text()
     if stack not in catalogue:
-        raise CatalogueError(f"{field.source}: {fields['stack'].path}: {names.unknown('stack', stack, catalogue)}")
+        unknown = CatalogueError.of(names.unknown("stack", stack, catalogue))
+        raise unknown.within(f"{field.source}: {fields['stack'].path}")
     return Exemption(
         stack=stack,
         to=_network(fields["to"]),

@@ -94,12 +94,14 @@ def _given(variable: str, kind: str, given: Any) -> str | int:
         try:
             size_in_bytes(str(given))
         except BcmError as error:
-            raise BcmError(f"Variable {variable}: {error}") from error
+            raise error.within(f"Variable {variable}") from error
         return str(given).replace(" ", "")
     least = _LEAST_PROCESSES if kind == "processes" else 1
     text = str(given)
     if isinstance(given, bool) or not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) >= least):
-        raise BcmError(f'Variable {variable} is "{given}": write a whole number, at least {least}')
+        raise BcmError(
+            f"Variable {variable}", f'is "{given}"', f"write a whole number, at least {least}", code="invalid_value"
+        )
     return int(text)
 
 

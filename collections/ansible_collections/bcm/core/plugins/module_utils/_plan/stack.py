@@ -104,8 +104,10 @@ class Artifact:
         named = value if isinstance(value, list) else [next(iter(self.sources)) if value in (None, "") else value]
         if not named or not all(isinstance(source, str) for source in named) or len(set(named)) < len(named):
             raise BcmError(
-                f"Variable {names.variable_prefix(stack)}_source is {value}: write one of {', '.join(self.sources)}, "
-                "or a list of them, each once and the best first"
+                f"Variable {names.variable_prefix(stack)}_source",
+                f"is {value}",
+                f"write one of {', '.join(self.sources)}, or a list of them, each once and the best first",
+                code="invalid_value",
             )
         for source in named:
             if source not in self.sources:
@@ -178,8 +180,18 @@ def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
     """What the variable ``bcm_artifacts`` changes of a stack's artifact. Raises BcmError."""
     every = declared or {}
     if not isinstance(every, Mapping):
-        raise BcmError("Variable bcm_artifacts is no mapping: write stacks, and below each what is to be different")
+        raise BcmError(
+            "Variable bcm_artifacts",
+            "is no mapping",
+            "write stacks, and below each what is to be different",
+            code="invalid_value",
+        )
     own = every.get(stack, {})
     if not isinstance(own, Mapping):
-        raise BcmError(f"Variable bcm_artifacts.{stack} is no mapping: write what is to be different below it")
+        raise BcmError(
+            f"Variable bcm_artifacts.{stack}",
+            "is no mapping",
+            "write what is to be different below it",
+            code="invalid_value",
+        )
     return own

@@ -369,13 +369,14 @@ def read(folder: Path, role: str) -> Stack:
         # the C loader reads a catalogue ten times faster
         document = yaml.load(source.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
-        raise CatalogueError(f"{source} cannot be read: {error.strerror}") from error
+        raise CatalogueError(source, f"cannot be read: {error.strerror}", code="io_error") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that are none; a list in a list in a list
-        raise CatalogueError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise CatalogueError(source, f"is not valid YAML: {' '.join(str(error).split())}") from error
     if "-" in folder.name:
         raise CatalogueError(
-            f"{folder}: the folder's name \"{folder.name}\" cannot be a role's: rename it to "
-            f"{folder.name.replace('-', '_')}; the stack is called {folder.name} then"
+            f"{folder}:",
+            f"the folder's name \"{folder.name}\" cannot be a role's",
+            f"rename it to {folder.name.replace('-', '_')}; the stack is called {folder.name} then",
         )
     return parse(document, folder.name.replace("_", "-"), source, role, folder)
 
@@ -384,7 +385,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     """The stack that a parsed stack.yml describes. Raises CatalogueError, which names the file and the field."""
     fault = names.stack_fault(name)
     if fault:
-        raise CatalogueError(f"{role_path}: the folder's name \"{role_path.name}\" cannot be a stack's: {fault}")
+        raise CatalogueError(f"{role_path}:", f"the folder's name \"{role_path.name}\" cannot be a stack's: {fault}")
     top = Field(source, "", document)
     values = stack_type(_chains(document)).read(top)
     services, needs = values.get("services", {}), values.get("needs", {})

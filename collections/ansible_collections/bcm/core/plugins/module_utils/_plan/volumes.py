@@ -32,14 +32,17 @@ def moves(request: Request, instances: Instances, found: Found) -> dict[str, str
         newest = [volume for volume in lies.values() if volume.moved_to not in lies]
         if len(newest) > 1:
             raise BcmError(
-                f"Which volume is the newest of {', '.join(map(str, newest))} is not known: look into them, and rename "
-                "or delete the others"
+                f"Which volume is the newest of {', '.join(map(str, newest))} is not known",
+                remedy="look into them, and rename or delete the others",
+                code="data_at_risk",
             )
         elsewhere.update((volume.name, volume) for volume in newest)
     if outdated:
         raise BcmError(
-            f"Volume {outdated[0]} was moved to storage pool {outdated[0].moved_to}, which has the newer data: set "
-            f"bcm_storage_pool to {outdated[0].moved_to}, and type the command that moves the data center again"
+            f"Volume {outdated[0]}",
+            f"was moved to storage pool {outdated[0].moved_to}, which has the newer data",
+            f"set bcm_storage_pool to {outdated[0].moved_to}, and type the command that moves the data center again",
+            code="data_at_risk",
         )
     foreign = [volume for volume in elsewhere.values() if not volume.is_ours]
     if foreign or (elsewhere and not request.move_volumes):
@@ -50,7 +53,12 @@ def moves(request: Request, instances: Instances, found: Found) -> dict[str, str
             if foreign
             else f"set bcm_storage_pool to {pools}, or move the volumes with -e move_volumes=true"
         )
-        raise BcmError(f"A start would begin with empty volumes in storage pool {pool}, but there is {shown}: {way}")
+        raise BcmError(
+            "A start",
+            f"would begin with empty volumes in storage pool {pool}, but there is {shown}",
+            way,
+            code="data_at_risk",
+        )
     return {name: volume.pool for name, volume in elsewhere.items()}
 
 
