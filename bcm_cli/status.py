@@ -53,6 +53,7 @@ def list_stacks(args: argparse.Namespace) -> int:
                 "tier": stack.tier,
                 "chains": list(stack.chains),
                 "needs": {other: list(need.services) for other, need in stack.needs.items()},
+                "web": [{"service": page.service, "path": page.path, "title": page.title} for page in stack.web],
                 "services": {
                     name: {"port": service.ports.get(chain), "protocol": service.protocol}
                     for name, service in stack.services.items()

@@ -324,6 +324,18 @@ def volume(site: Checkout) -> Iterator[str]:
         client.call("DELETE", f"{path}/tor-data", what="delete the volume")
 
 
+def test_what_a_backup_has_to_hold_is_said_of_each_volume() -> None:
+    backups = playbook._backups(DataCenter("local"))
+    assert "wallets" in backups["bitcoind-data"]
+    assert not {"tor-data", "electrs-data"} & backups.keys()
+    client = types.SimpleNamespace(
+        get=lambda *_path, **_more: {"config": {"size": "2GiB"}}, find=lambda *_path, **_more: {}
+    )
+    volume = {"pool": "default", "name": "bitcoind-data", "project": "p"}
+    for backup, end in (("wallets", ", to be backed up: wallets"), (None, "used")):
+        assert playbook._described(client, volume, backup).endswith(end)  # type: ignore[arg-type]
+
+
 @pytest.mark.containers
 def test_data_is_deleted_by_who_types_the_name(site: Checkout, volume: str) -> None:
     (site.home / "given.json").unlink(missing_ok=True)

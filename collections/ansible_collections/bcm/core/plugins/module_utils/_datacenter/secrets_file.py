@@ -23,7 +23,7 @@ from .._tor.relay import new_identity, parse_identity
 
 # 256 bits
 _BYTES = 32
-_NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_]+)+")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9_-]*)+")
 _VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 
 

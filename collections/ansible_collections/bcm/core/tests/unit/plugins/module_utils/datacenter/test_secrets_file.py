@@ -109,7 +109,13 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
         ensure(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
 
 
-@pytest.mark.parametrize("name", ["rpc", "../x", "a/B", "a//b", "a/b c"])
+def test_stacks_of_a_secret_may_have_hyphens(path: Path) -> None:
+    assert list(ensure(path, ["lightning-charge/http/web-shop"], check=False).values) == [
+        "lightning-charge/http/web-shop"
+    ]
+
+
+@pytest.mark.parametrize("name", ["rpc", "../x", "a/B", "a//b", "a/b c", "-a/b", "a/-b"])
 def test_names_no_secret_can_have(path: Path, name: str) -> None:
     with pytest.raises(BcmError, match=f'Secret "{name}" cannot be called that'):
         ensure(path, [name], check=False)
