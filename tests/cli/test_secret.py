@@ -91,7 +91,7 @@ def test_no_file_of_secrets_is_read_as_an_inventory(checkout: Checkout, kept: Pa
     assert "strange" not in done.stdout
 
 
-def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
+def test_a_data_center_without_secrets_says_so(checkout: Checkout, safe: Safe) -> None:
     assert checkout.bcm("secret", "list").stdout == "none\n"
     assert json.loads(checkout.bcm("secret", "list", "--json").stdout) == {"secrets": []}
     refused = checkout.bcm("secret", "rekey")
@@ -182,7 +182,7 @@ def test_nothing_was_changed(checkout: Checkout, kept: Path, editor: Path) -> No
         ("exit 3", "ended with 3: nothing was changed"),
     ],
 )
-def test_what_cannot_be_kept(checkout: Checkout, kept: Path, editor: Path, script: str, said: str) -> None:
+def test_invalid_edits_are_refused(checkout: Checkout, kept: Path, editor: Path, script: str, said: str) -> None:
     done = checkout.bcm("secret", "edit", **edits(editor, script))
     assert done.returncode == 1
     assert said in done.stderr

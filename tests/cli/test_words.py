@@ -156,7 +156,7 @@ def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
         (("config", "get", "chian"), 'Unknown setting "chian": did you mean "chain"?'),
     ],
 )
-def test_what_does_not_exist(checkout: Checkout, words: tuple[str, ...], said: str) -> None:
+def test_unknown_words_end_with_status_2(checkout: Checkout, words: tuple[str, ...], said: str) -> None:
     done = checkout.bcm(*words)
     assert done.returncode == 2
     assert said in done.stderr

@@ -146,13 +146,13 @@ def test_the_play_goes_over_defaults(roles: Path) -> None:
 
 
 @pytest.mark.parametrize("expression", ["web_worker > 8", "web_workers >", "web_workers"])
-def test_an_expression_that_cannot_be(roles: Path, expression: str) -> None:
+def test_an_invalid_expression_is_refused(roles: Path, expression: str) -> None:
     with pytest.raises(BcmError, match=r"cannot be evaluated: "):
         _variables(roles).holds(expression)
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("- a\n", "is no mapping"), ("a: [\n", "cannot be read")])
-def test_defaults_that_are_none(roles: Path, text: str, complaint: str) -> None:
+def test_defaults_that_are_not_a_mapping_are_refused(roles: Path, text: str, complaint: str) -> None:
     (roles / "tor/defaults/main.yml").write_text(text, encoding="utf-8")
     with pytest.raises(BcmError, match=f"tor/defaults/main.yml {complaint}"):
         _variables(roles)
@@ -245,7 +245,7 @@ def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, st
     assert (found.kept, found.onions, found.secrets) == kept
 
 
-def test_what_is_there_is_told_apart(roles: Path) -> None:
+def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
     found = read_found(FakeClient(ENDPOINT), _site(roles))
     assert found == Found(
         stacks={

@@ -41,7 +41,7 @@ def test_password_is_given_once_and_only_when_asked() -> None:
     assert answer(b"SUCCESS\n", b"password:") == b""
 
 
-def test_no_password_is_given_to_who_does_not_ask() -> None:
+def test_no_password_is_sent_without_a_prompt() -> None:
     assert lxd._Password(Become())(b"SUCCESS\n", b"") == b""
 
 

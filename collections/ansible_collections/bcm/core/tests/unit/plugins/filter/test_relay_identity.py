@@ -11,7 +11,7 @@ from ansible_collections.bcm.core.plugins.filter.relay_identity import FilterMod
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import new_identity
 
 
-def test_what_tor_is_given() -> None:
+def test_both_keys_have_the_format_of_tor() -> None:
     identity = new_identity()
     given = relay_identity(identity.text)
     # as lxd_unit writes it
@@ -20,7 +20,7 @@ def test_what_tor_is_given() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "ED25519-V3:AAAA\nno key", "a token of another kind"])
-def test_no_identity(secret: str) -> None:
+def test_a_malformed_identity_is_refused(secret: str) -> None:
     with pytest.raises(AnsibleFilterError, match="put a copy of the secret back"):
         relay_identity(secret)
 

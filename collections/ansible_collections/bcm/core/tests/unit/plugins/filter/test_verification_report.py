@@ -33,7 +33,7 @@ def test_it_has_its_name() -> None:
         ({}, EMPTY),
     ],
 )
-def test_what_is_printed_is_read(result: Any, expected: Any) -> None:
+def test_printed_json_is_read(result: Any, expected: Any) -> None:
     assert verification_report(result, "echo") == expected
 
 

@@ -270,7 +270,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("spoil", "said"), REFUSED, ids=[spoil.__name__ for spoil, _said in REFUSED])
-def test_what_is_refused(
+def test_tampered_repositories_are_refused(
     wanted: Release, repository: Repository, tmp_path: Path, spoil: Callable[[Repository], None], said: str
 ) -> None:
     spoil(repository)
@@ -315,7 +315,7 @@ def test_below_the_floor_there_is_nothing(wanted: Release, tmp_path: Path) -> No
         ("signers", {"a": "886DDD89"}, "write a whole OpenPGP fingerprint"),
     ],
 )
-def test_a_declaration_that_means_nothing(field: str, value: Any, said: str) -> None:
+def test_an_invalid_declaration_is_refused(field: str, value: Any, said: str) -> None:
     sound = {"kind": "apt", "name": "tor", "licence": "MIT", "repository": {"url": "https://a.invalid/x", "suite": "x"}}
     with pytest.raises(BcmError, match=said):
         release(Field(Path("y"), "x", {**sound, "signers": {"a": "A" * 40}, field: value}), "tor", "own")
@@ -422,7 +422,7 @@ SIGNATURE = b"-----BEGIN PGP SIGNATURE-----\n"
     ],
     ids=["beginnings", "lines", "hashes", "ends", "backwards"],
 )
-def test_what_is_no_message_is_refused_however_long(message: bytes) -> None:
+def test_malformed_messages_are_refused_quickly(message: bytes) -> None:
     # 4 MiB, as much as is downloaded; were this to take the square of it, the test would not end
     with pytest.raises(BcmError, match="InRelease is no message with a signature"):
         apt.cleartext(message, "InRelease")

@@ -70,7 +70,7 @@ def contents(path: Path, wanted: list[str]) -> dict[str, tuple[int, bytes]]:
 
 
 @every_kind
-def test_what_is_in_it(tmp_path: Path, make: Make) -> None:
+def test_members_are_read(tmp_path: Path, make: Make) -> None:
     members = archive.check(make(tmp_path / "a", RELEASE))
     assert members == [
         Member("x-1", "folder", 0o755, 0),
@@ -101,7 +101,7 @@ def test_reading_without_a_top_folder(tmp_path: Path, make: Make) -> None:
 
 @tar_and_zip
 @pytest.mark.parametrize("wanted", ["bin/y", "y*", "bin", "x-1/bin/xd"])
-def test_what_is_not_in_it_is_named(tmp_path: Path, make: Make, wanted: str) -> None:
+def test_missing_members_are_named(tmp_path: Path, make: Make, wanted: str) -> None:
     with pytest.raises(ArchiveError) as caught:
         contents(make(tmp_path / "a", RELEASE), ["bin/xd", wanted])
     assert str(caught.value).startswith(f"a holds no {wanted}: ")
@@ -139,7 +139,7 @@ def test_a_link_to_no_file_is_no_file(tmp_path: Path, target: str) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_what_no_release_holds(tmp_path: Path, make: Make, name: str, mode: int, why: str) -> None:
+def test_forbidden_members_are_refused(tmp_path: Path, make: Make, name: str, mode: int, why: str) -> None:
     path = make(tmp_path / "a", [*RELEASE, (name, FILE, mode, b"x")])
     for work in (lambda: archive.check(path, "x-1.tar.gz"), lambda: next(archive.read(path, ["README"], "x-1.tar.gz"))):
         with pytest.raises(ArchiveError) as caught:
@@ -198,7 +198,7 @@ def test_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 @every_kind
-def test_what_is_cut_short_is_damaged(tmp_path: Path, make: Make) -> None:
+def test_a_truncated_archive_is_damaged(tmp_path: Path, make: Make) -> None:
     data = make(tmp_path / "whole", RELEASE).read_bytes()
     # Behind the last member, a plain tar has nothing but zeros.
     end = 512 * 9 if make is KINDS["tar"] else len(data) - 1
@@ -219,7 +219,7 @@ def test_a_flipped_bit_is_damage(tmp_path: Path, make: Make) -> None:
         archive.check(tmp_path / "a")
 
 
-def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="No such file"):
         archive.check(tmp_path / "a")
 

@@ -191,7 +191,7 @@ def test_from_upstream_and_then_from_the_store(project: Project, server: Server,
     assert server.asked == []
 
 
-def test_who_must_sign_is_part_of_what_was_verified(project: Project, tmp_path: Path) -> None:
+def test_changed_signers_require_verification(project: Project, tmp_path: Path) -> None:
     found, release = having(tmp_path / "store"), project.release()
     found.present([(release, project.keys)])
     assert release.signed
@@ -257,14 +257,14 @@ def test_signatures_over_each_file_that_are_called_the_same(project: Project, se
         having(tmp_path / "third").present([(release, project.keys)])
 
 
-def test_what_nobody_signs_is_pinned(project: Project, server: Server, tmp_path: Path) -> None:
+def test_an_unsigned_release_needs_only_its_digest(project: Project, server: Server, tmp_path: Path) -> None:
     release = replace(project.release(), signed=None)
     (told,) = having(tmp_path / "store").present([(release, project.keys)])
     assert (told["signers"], told["explained"]) == ([], "nobody signs it; its digest is pinned")
     assert {path.rpartition(".")[2] for path in server.asked} == {"gz"}
 
 
-def test_what_can_be_had_now(project: Project, server: Server, tmp_path: Path) -> None:
+def test_unreachable_sources_are_reported(project: Project, server: Server, tmp_path: Path) -> None:
     release = project.release("1.0", "x86_64")
     found = having(tmp_path / "store")
     assert found.out_of_reach(release) is None
@@ -376,7 +376,7 @@ REFUSED: dict[str, tuple[Callable[[Project], None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_was_tampered_with_is_refused(project: Project, tmp_path: Path, case: str) -> None:
+def test_a_tampered_release_is_refused(project: Project, tmp_path: Path, case: str) -> None:
     tamper, message = REFUSED[case]
     found, old, release = having(tmp_path / "store"), project.release("0.9"), project.release()
     found.present([(old, project.keys)])
@@ -448,7 +448,7 @@ def test_verified_again_as_of_today(project: Project, server: Server, tmp_path: 
         found.verify(release, project.keys)
 
 
-def test_what_is_damaged_in_the_store_is_fetched_again(project: Project, tmp_path: Path) -> None:
+def test_damaged_files_are_downloaded_again(project: Project, tmp_path: Path) -> None:
     found, release = having(tmp_path / "store"), project.release()
     found.present([(release, project.keys)])
     path = found.path(release, "x86_64")
@@ -481,7 +481,7 @@ def test_exported_and_imported(project: Project, server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["thing-1.0-x86_64.tar.gz", "SHA256SUMS", "SHA256SUMS.asc"])
-def test_what_was_tampered_with_on_the_way_is_refused(project: Project, tmp_path: Path, name: str) -> None:
+def test_a_release_tampered_in_transit_is_refused(project: Project, tmp_path: Path, name: str) -> None:
     found, release = having(tmp_path / "store"), project.release()
     found.present([(release, project.keys)])
     found.export([(release, project.keys)], tmp_path / "disk")
@@ -494,7 +494,7 @@ def test_what_was_tampered_with_on_the_way_is_refused(project: Project, tmp_path
     assert other.recorded(release) is None
 
 
-def test_what_cannot_be_written(project: Project, tmp_path: Path) -> None:
+def test_an_unwritable_store_is_named(project: Project, tmp_path: Path) -> None:
     found, release = having(tmp_path / "store"), project.release()
     found.present([(release, project.keys)])
     (tmp_path / "disk").write_text("")
@@ -505,7 +505,7 @@ def test_what_cannot_be_written(project: Project, tmp_path: Path) -> None:
 # -- pruned -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_no_release_needs_is_pruned(project: Project, tmp_path: Path) -> None:
+def test_unneeded_files_are_pruned(project: Project, tmp_path: Path) -> None:
     found, old, new = having(tmp_path / "store"), project.release("0.9"), project.release()
     found.present([(old, project.keys), (new, project.keys)])
     assert found.prune([new], older_than=1) == (0, [])

@@ -52,7 +52,7 @@ def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_what_is_committed_is_there(store: Store, algorithm: str) -> None:
+def test_a_committed_file_is_found(store: Store, algorithm: str) -> None:
     digest = hashlib.new(algorithm, CONTENT).hexdigest()
     assert store.get(algorithm, digest) is None
     assert store.check(algorithm, digest) is None
@@ -89,7 +89,7 @@ def test_a_mismatch_is_kept_aside_once_and_never_given_out(store: Store) -> None
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_what_was_damaged_since_is_kept_aside(store: Store, algorithm: str) -> None:
+def test_a_damaged_file_is_moved_to_refused(store: Store, algorithm: str) -> None:
     path = add(store, algorithm=algorithm)
     path.write_bytes(b"damaged")
     assert store.check(algorithm, path.name) is None

@@ -245,7 +245,7 @@ def test_a_connection_that_is_cut_is_resumed(server: Server, partial: Path) -> N
     assert lines == [f"y: cut off after {HALF} bytes; trying again"]
 
 
-def test_what_another_run_began_is_resumed(server: Server, partial: Path) -> None:
+def test_a_download_of_another_run_is_resumed(server: Server, partial: Path) -> None:
     url = server.url("/y", half)
     with pytest.raises(DownloadError, match=rf"/y: cut off after {HALF} bytes, 1 times; run it again"):
         downloader(retries=0).large(url, partial, "sha256")
@@ -280,7 +280,7 @@ def test_each_step_forward_gives_new_patience(server: Server, partial: Path) -> 
         ("has a weak validator", 'W/"1"'),
     ],
 )
-def test_what_cannot_be_resumed_starts_over(server: Server, partial: Path, fault: str, etag: str) -> None:
+def test_a_download_that_cannot_be_resumed_starts_over(server: Server, partial: Path, fault: str, etag: str) -> None:
     first = sends(b"x" * HALF, Content_Length=str(len(CONTENT)), ETag=etag)
     again = sends(CONTENT, Content_Length=str(len(CONTENT)))
     url = server.url("/y", first, again if fault == "ignores ranges" else server.whole)
@@ -307,7 +307,7 @@ def test_a_range_that_was_not_asked_for_is_not_taken(server: Server, partial: Pa
     assert downloader().large(url, partial, "sha256") == DIGEST
 
 
-def test_what_came_from_another_url_is_not_gone_on_with(server: Server, partial: Path) -> None:
+def test_a_partial_file_of_another_url_is_not_resumed(server: Server, partial: Path) -> None:
     with pytest.raises(DownloadError):
         downloader(retries=0).large(server.url("/other", half), partial, "sha256")
     assert downloader().large(server.url("/y", server.whole), partial, "sha256") == DIGEST
@@ -356,7 +356,7 @@ def test_a_missing_file_is_not_asked_for_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("length", [{}, {"Content_Length": "1048576"}], ids=["not told", "told"])
-def test_what_is_too_long_is_refused(server: Server, partial: Path, length: dict[str, Any]) -> None:
+def test_a_too_long_file_is_refused(server: Server, partial: Path, length: dict[str, Any]) -> None:
     url = server.url("/y", sends(CONTENT, **length))
     with pytest.raises(DownloadError, match="/y is longer than 1048575 bytes: refused"):
         downloader().small(url, limit=len(CONTENT) - 1)
@@ -447,7 +447,7 @@ def test_a_bundle_that_is_not_there_is_named(server: Server, monkeypatch: pytest
         "http://me:secret@x:99999/",
     ],
 )
-def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
+def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(DownloadError, match="is no URL .*; correct it") as caught:
         downloader().small(url)
     assert "secret" not in str(caught.value)
@@ -632,7 +632,7 @@ def test_an_error_side_by_side_lets_the_others_end() -> None:
     assert len(done) == 9
 
 
-def test_what_is_in_reach_is_asked_for_once_and_not_read(server: Server) -> None:
+def test_a_reachable_file_is_requested_once_and_not_read(server: Server) -> None:
     assert downloader().out_of_reach(server.url("/x", server.hang)) is None
     assert downloader().out_of_reach(server.url("/x", sends(status=401, Content_Length="0"))) is None
     target = server.url("/x", sends(b"z"))
@@ -645,13 +645,13 @@ def test_what_is_in_reach_is_asked_for_once_and_not_read(server: Server) -> None
     ("status", "fault"),
     [(404, "the server answers 404 Not Found"), (503, "the server answers 503 Service Unavailable")],
 )
-def test_what_a_server_does_not_give_is_out_of_reach(server: Server, status: int, fault: str) -> None:
+def test_a_refused_file_is_out_of_reach(server: Server, status: int, fault: str) -> None:
     url = server.url("/x", sends(status=status, Content_Length="0"))
     assert downloader().out_of_reach(url) == f"127.0.0.1: {fault}"
     assert len(server.asked) == 1
 
 
-def test_who_does_not_answer_is_out_of_reach_after_one_try(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_out_of_reach_after_one_try(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     said = downloader().out_of_reach(f"http://me:secret@127.0.0.1:{closed_port()}/x")
     assert said == "127.0.0.1: no connection: Connection refused"
     monkeypatch.setattr(download, "_TRY", 0.2)

@@ -147,7 +147,7 @@ def test_sources_are_asked_in_turn_until_one_has_it(web: Web, cert: Cert, other:
     assert keys.failures == [f"{url} has another key than {fingerprint(cert)}"]
 
 
-def test_nobody_has_it(web: Web, cert: Cert, other: Cert) -> None:
+def test_a_missing_key_is_reported(web: Web, cert: Cert, other: Cert) -> None:
     web.pages = {ADVANCED: bytes(other), hkp(cert): b"<html>"}
     keys = Keys([URL, HKP, "wkd"], web.get, {fingerprint(cert): MAIL})
     assert keys.find(fingerprint(cert)) is None

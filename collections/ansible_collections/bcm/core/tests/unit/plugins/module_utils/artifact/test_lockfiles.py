@@ -52,7 +52,7 @@ def wheels(role: Path, text: str = REQUIREMENTS, version: str = "0.9.9") -> None
     lockfiles.check(release, role)
 
 
-def test_what_pins_everything(tmp_path: Path) -> None:
+def test_complete_lock_files_are_accepted(tmp_path: Path) -> None:
     npm(tmp_path)
     npm(tmp_path, {**LOCK, "lockfileVersion": 2})
     wheels(tmp_path)
@@ -76,7 +76,7 @@ def test_what_pins_everything(tmp_path: Path) -> None:
         ("rtl", {"link": True, "version": None}, "locks rtl None, pinned is 0.15.4"),
     ],
 )
-def test_npm_packages_that_are_left_open(tmp_path: Path, place: str, change: Any, complaint: str) -> None:
+def test_unpinned_npm_packages_are_refused(tmp_path: Path, place: str, change: Any, complaint: str) -> None:
     lock = copy.deepcopy(LOCK)
     before = lock["packages"].get(f"node_modules/{place}", {})
     lock["packages"][f"node_modules/{place}"] = {**before, **change} if isinstance(change, dict) else change
@@ -96,7 +96,7 @@ def test_npm_packages_that_are_left_open(tmp_path: Path, place: str, change: Any
         ({"version": "0.15.5"}, "locks rtl 0.15.4, pinned is 0.15.5"),
     ],
 )
-def test_npm_files_that_are_none(tmp_path: Path, given: Any, complaint: str) -> None:
+def test_malformed_npm_lock_files_are_refused(tmp_path: Path, given: Any, complaint: str) -> None:
     with pytest.raises(BcmError, match=complaint):
         npm(tmp_path, **given)
 
@@ -128,7 +128,7 @@ def test_a_lock_file_that_is_not_there(tmp_path: Path) -> None:
         f"cffi==1.17.1 ; python_version > '3' --hash=sha1:abc {HASH}",
     ],
 )
-def test_requirements_that_are_left_open(tmp_path: Path, line: str) -> None:
+def test_unpinned_requirements_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(BcmError, match=r"requirements.txt: .* is no NAME==VERSION with --hash=sha256") as caught:
         wheels(tmp_path, f"{REQUIREMENTS}{line}\n")
     assert line[:80] in str(caught.value)

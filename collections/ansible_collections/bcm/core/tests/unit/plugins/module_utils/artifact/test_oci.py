@@ -219,7 +219,7 @@ def test_dockers_manifests_are_read_too(registry: Registry, tmp_path: Path) -> N
     assert len(present(artifacts(tmp_path), wanted)["blobs"]) == 2
 
 
-def test_what_was_cut_off_is_gone_on_with(registry: Registry, tmp_path: Path) -> None:
+def test_an_interrupted_blob_is_resumed(registry: Registry, tmp_path: Path) -> None:
     wanted = registry.pinned(registry.push(BELOW))
     registry.cut = [digest(BELOW)]
     present(artifacts(tmp_path), wanted)
@@ -227,7 +227,7 @@ def test_what_was_cut_off_is_gone_on_with(registry: Registry, tmp_path: Path) ->
     assert ranges == [None, f"bytes={len(BELOW) // 2}-"]
 
 
-def test_a_token_that_is_past_is_replaced_once(registry: Registry, tmp_path: Path) -> None:
+def test_an_expired_token_is_replaced_once(registry: Registry, tmp_path: Path) -> None:
     wanted = registry.pinned(registry.push(BELOW))
     registry.lifetime = 0
     with pytest.raises(BcmError, match="the server answers 401 Unauthorized"):
@@ -245,7 +245,7 @@ def test_a_token_is_not_asked_for_in_the_clear(tmp_path: Path, realm: str) -> No
 
 
 @pytest.mark.parametrize("answer", [b"no", b"[]", b"[" * 100_000])
-def test_a_token_that_is_none(registry: Registry, tmp_path: Path, answer: bytes) -> None:
+def test_a_malformed_token_is_refused(registry: Registry, tmp_path: Path, answer: bytes) -> None:
     wanted = registry.pinned(registry.push(BELOW))
     registry.content["none"], registry.realm = answer, f"http://localhost:{registry.server_port}/cdn/none?x=1"
     with pytest.raises(BcmError, match=r"^The token of http://localhost\S+ .*[:;] take another image$"):
@@ -429,7 +429,7 @@ def test_modes_are_plain(tmp_path: Path) -> None:
         ([[("d/.wh...", "")]], "removes nothing that has a name"),
     ],
 )
-def test_layers_that_no_image_should_have(tmp_path: Path, layers: Any, complaint: str) -> None:
+def test_forbidden_layers_are_refused(tmp_path: Path, layers: Any, complaint: str) -> None:
     with pytest.raises(BcmError, match="^app 1.2: [^\n]*: refused, ") as caught:
         unpacked(tmp_path, [layer(*items) for items in layers])
     assert complaint in str(caught.value)

@@ -124,7 +124,7 @@ def test_split(alice: Tsk, bob: Tsk) -> None:
 
 
 @pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580], ids=["v4", "v6"])
-def test_who_signed_counts(alice: Tsk, profile: Profile, tmp_path: Path) -> None:
+def test_valid_signatures_count(alice: Tsk, profile: Profile, tmp_path: Path) -> None:
     other = Tsk.generate("other", profile=profile, cipher_suite=CipherSuite.Cv25519)
     keys = {"alice": alice, "other": other}
     blobs = [signed(alice), signed(other)]
@@ -271,7 +271,7 @@ def _expired_signature(gpg: Gpg) -> bytes:
         (_expired_signature, "signature expired on 2024-03-02"),
     ],
 )
-def test_what_does_not_count(gpg: Gpg, alice: Tsk, make: Callable[[Gpg], bytes], why: str) -> None:
+def test_invalid_signatures_do_not_count(gpg: Gpg, alice: Tsk, make: Callable[[Gpg], bytes], why: str) -> None:
     signature = make(gpg)
     name = make.__name__.strip("_").replace("_", " ")
     verdict = judged({"alice": alice, name: gpg.cert(name)}, signature, signed(alice))
@@ -301,7 +301,7 @@ def test_the_verdict_in_words() -> None:
     assert Verdict((), (), 1).explain() == "signed by nobody who counts; 0 of 1 needed"
 
 
-def test_what_cannot_be_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_uncheckable_signatures_raise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="there is no such file"):
         judged({}, data=tmp_path / "none")
     monkeypatch.setattr(openpgp, "pysequoia", None)

@@ -28,7 +28,7 @@ def test_the_published_sums_of_bitcoin_core() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--binary"], ["--tag"]])
 @pytest.mark.parametrize("tool", ["sha256sum", "sha512sum"])
-def test_what_coreutils_write(tmp_path: Path, tool: str, options: list[str]) -> None:
+def test_sums_of_coreutils_are_read(tmp_path: Path, tool: str, options: list[str]) -> None:
     names = [
         "plain",
         "two  blanks",
@@ -54,7 +54,7 @@ def test_what_coreutils_write(tmp_path: Path, tool: str, options: list[str]) -> 
         f"SHA256 (a) = {A}\n{B}  b\n{A}  a\n",
     ],
 )
-def test_what_others_write(text: str) -> None:
+def test_other_formats_of_sums_are_read(text: str) -> None:
     assert parse(text.encode(), "sums") == {"a": A, "b": B}
 
 
@@ -62,17 +62,17 @@ def test_what_others_write(text: str) -> None:
     "text",
     ["<html>", f"{A} a", f"{A}", f"{A[:40]}  a", f"{A}  a\nhello", f"MD5 (a) = {A}", f"-----BEGIN\n{A}  a", "\0"],
 )
-def test_what_is_no_list(text: str) -> None:
+def test_malformed_sums_are_refused(text: str) -> None:
     with pytest.raises(BcmError, match=r"^https://x/SHA256SUMS is no list of digests: line [12] is '[^\n]*'$"):
         parse(text.encode(), "https://x/SHA256SUMS")
 
 
-def test_what_is_listed_twice() -> None:
+def test_a_file_listed_twice_is_refused() -> None:
     with pytest.raises(BcmError, match=r"^sums lists 'a' twice, with different digests"):
         parse(f"{A}  a\n{B}  a\n".encode(), "sums")
 
 
-def test_what_is_not_listed_as_it_is_pinned() -> None:
+def test_a_digest_other_than_the_pinned_one_is_refused() -> None:
     pin = Pin("https://x/a", "sha256", A)
     lookup({"a": A}, pin, "sums")
     with pytest.raises(BcmError, match="^sums does not list a: "):

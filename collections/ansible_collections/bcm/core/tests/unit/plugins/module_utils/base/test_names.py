@@ -35,7 +35,7 @@ def test_no_two_data_centers_share_a_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a234567890", "Home", "9lives", "-a", "a-", "a_b", "höhle", "a b", "../x"])
-def test_data_centers_that_cannot_be_called_that(name: str) -> None:
+def test_invalid_names_of_data_centers_are_refused(name: str) -> None:
     with pytest.raises(BcmError, match=r'^Data center ".*" cannot be called that: use at most 9 '):
         names.datacenter_names(name, "regtest")
 
@@ -61,7 +61,7 @@ def test_names_of_stacks(name: str) -> None:
     "name",
     ["", "x" * 33, "my--stack", "-my", "my-", "my_stack", "Tor", "1st", "localhost", "all", "build-x", "tor-replaced"],
 )
-def test_names_no_stack_can_have(name: str) -> None:
+def test_invalid_names_of_stacks_are_refused(name: str) -> None:
     assert names.stack_fault(name) is not None
 
 

@@ -49,7 +49,7 @@ def test_bad_subnets(subnet: str, fault: str) -> None:
     assert "such as 10.80.16.0/20" in message
 
 
-def test_the_world_is_all_but_what_is_near() -> None:
+def test_the_public_internet_excludes_private_networks() -> None:
     world = [IPv4Network(part) for part in network.public()]
 
     def reached(address: str) -> bool:

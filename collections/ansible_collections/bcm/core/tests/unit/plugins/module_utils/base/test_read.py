@@ -15,7 +15,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base import read
     "text",
     ["", "{", "NaN", "-Infinity", "9" * 5000, "[" * 5000, '{"a":' * 5000, '"\\ud800"', b"\xff", b'{"\\udc00": 1}'],
 )
-def test_what_is_no_json(text: Any) -> None:
+def test_invalid_json_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="."):
         read.read_json(text)
 
@@ -29,13 +29,13 @@ def test_json() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1\n", "1_0", "٣", "1.0", "0x1", "65536", "9" * 5000])
-def test_what_is_no_port(text: str) -> None:
+def test_invalid_ports_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no whole number from 1 to 65535"):
         read.read_number(text, 1, 65535)
 
 
 @pytest.mark.parametrize("text", [None, 7, "", "2026-13-01", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
-def test_what_is_no_moment(text: Any) -> None:
+def test_invalid_times_are_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="."):
         read.read_moment(text)
 
@@ -54,7 +54,7 @@ def test_shape(value: Any, shape: Any, fits: bool) -> None:
     assert read.has_shape(value, shape) == fits
 
 
-def test_what_has_another_shape_is_refused() -> None:
+def test_another_shape_is_refused() -> None:
     assert read.read_shaped('{"a": [1]}', {"a": [int]}) == {"a": [1]}
     with pytest.raises(ValueError, match="not of the form"):
         read.read_shaped('{"a": [true]}', {"a": [int]})

@@ -57,12 +57,12 @@ def test_satisfies(version: str, floors: list[str], good: bool) -> None:
 
 
 @pytest.mark.parametrize("version", ["latest", "", "31.1\n", "٣١.١", "1" * 5000, "31.1 or so"])
-def test_what_is_no_version(version: str) -> None:
+def test_invalid_versions_are_refused(version: str) -> None:
     with pytest.raises(BcmError, match="is no version"):
         satisfies(version, floor("1"))
 
 
 @pytest.mark.parametrize("version", ["", "1:0\n", "1" * 5000, "1.0/2"])
-def test_what_has_no_order(version: str) -> None:
+def test_versions_without_an_order_are_refused(version: str) -> None:
     with pytest.raises(BcmError, match="is no version"):
         order(version)

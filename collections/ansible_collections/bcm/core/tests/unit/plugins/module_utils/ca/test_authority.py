@@ -97,7 +97,7 @@ def test_nothing_is_done_twice_and_no_device_is_asked(wallet: Lab, device: Devic
     assert wallet.files() == before
 
 
-def test_check_mode_foretells_and_asks_no_device(make: Callable[..., Lab]) -> None:
+def test_check_mode_predicts_without_a_device(make: Callable[..., Lab]) -> None:
     lab = make(provider="trezor", open_keys=_never, check_mode=True)
     assert _everything(lab) == [True] * 4
     assert not lab.folder.exists()
@@ -120,7 +120,7 @@ def test_a_mistyped_passphrase_begins_no_generation(wallet: Lab, device: Device)
     assert device.shown == []
 
 
-def test_what_was_confirmed_before_a_cancel_counts(wallet: Lab, device: Device) -> None:
+def test_confirmations_before_a_cancel_are_kept(wallet: Lab, device: Device) -> None:
     wallet.bootstrap()
     device.cancel_at = 4
     with pytest.raises(BcmError, match="Cancelled"):
@@ -198,7 +198,7 @@ def test_only_what_is_due_is_renewed(lab: Lab) -> None:
     assert second["late"] == first["late"]
 
 
-def test_what_is_good_is_made_anew_if_asked_for(lab: Lab) -> None:
+def test_a_valid_certificate_is_renewed_on_request(lab: Lab) -> None:
     """A key that is in the vault is another one then; one that is elsewhere stays."""
     lab.bootstrap()
     here = replace(lab.want("here"), pkcs12=True)
@@ -332,7 +332,7 @@ def test_an_expired_certificate_is_in_one_more_list(lab: Lab) -> None:
     assert all(item.name != "good" for item in lab.later(days=45).authority.read_database().serials.values())
 
 
-def test_what_no_list_can_hold_any_more_is_forgotten(lab: Lab) -> None:
+def test_expired_revocations_leave_the_lists(lab: Lab) -> None:
     """A certificate that ends with its issuer, and one whose issuer was revoked."""
     lab.bootstrap()
     last = lab.later(days=60)
@@ -382,7 +382,7 @@ def test_an_expired_root(lab: Lab) -> None:
 # -- rotation ---------------------------------------------------------------------------------------------------------
 
 
-def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: Device) -> None:
+def test_rotation_keeps_clients_of_the_old_root_connected(wallet: Lab, device: Device) -> None:
     wallet.bootstrap()
     old = wallet.one()
     wallet.authority.ensure_lists({})
@@ -412,7 +412,7 @@ def test_rotation_keeps_who_trusts_the_old_root_connected(wallet: Lab, device: D
     assert late.verify(late.one()["chain"], new_trust, late.report()["crl"]) == "OK"
 
 
-def test_rotations_within_the_time_of_a_bridge_keep_who_trusts_any_root(lab: Lab) -> None:
+def test_two_rotations_keep_clients_of_any_root_connected(lab: Lab) -> None:
     """Each root is reached from each one before it, as long as the bridges in between are good."""
     everything = partial(_of_electrs, allow_new=True)
     trust = []
@@ -475,7 +475,7 @@ def test_a_new_root_needs_consent(lab: Lab) -> None:
 # -- revocation -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_revoked_is_refused_and_issued_again(lab: Lab) -> None:
+def test_a_revoked_certificate_is_refused_and_replaced(lab: Lab) -> None:
     lab.bootstrap()
     one, other = lab.one(), lab.one("lxd")
     lab.authority.ensure_lists({})
@@ -538,7 +538,7 @@ def test_check_mode_foretells_a_wider_scope(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("names", [["electrs home"], ["-x"], ["a..b"], ["ä.bcm"], [""]])
-def test_names_that_are_none(names: list[str]) -> None:
+def test_invalid_names_are_refused(names: list[str]) -> None:
     with pytest.raises(BcmError, match="^.* of certificate x is neither a host name nor an address: correct it$"):
         new_request("x", names, ["server"])
 
@@ -647,7 +647,7 @@ def test_edited_public_file_is_refused(lab: Lab, edit: str) -> None:
     assert lab.files() == before
 
 
-def test_another_seal_is_noticed_by_who_has_the_private_file(lab: Lab) -> None:
+def test_another_seal_is_noticed_with_the_private_file(lab: Lab) -> None:
     lab.bootstrap()
     private = lab.authority.files.private.read_text()
     lab.authority.files.private.write_text(json.dumps({**json.loads(private), "seal": "11" * 32}))
@@ -741,7 +741,7 @@ def test_a_lost_root_key(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("days", [-1, 0, 3_000_000, 10**12])
-def test_a_time_that_cannot_be(lab: Lab, days: int) -> None:
+def test_an_invalid_time_is_refused(lab: Lab, days: int) -> None:
     authority = lab.authority
     wants = [lab.want("electrs")]
     for work in (
@@ -823,7 +823,7 @@ def _of_unknown_kind(text: str) -> str:
 
 
 @pytest.mark.parametrize("twist", _twisted())
-def test_what_no_authority_writes_is_refused(lab: Lab, twist: str) -> None:
+def test_invalid_files_are_refused(lab: Lab, twist: str) -> None:
     _everything(lab)
     lab.edit(_twisted()[twist], seal=True)
     with pytest.raises(BcmError, match=r"regtest.pki.json is damaged, its certificates do not fit together"):
@@ -926,7 +926,7 @@ def test_drafts_of_a_killed_run_are_removed(lab: Lab) -> None:
     assert {path.name for path in lab.folder.iterdir()} == before
 
 
-def test_another_run_that_does_not_end(lab: Lab) -> None:
+def test_a_lock_that_is_never_released_raises(lab: Lab) -> None:
     lab.bootstrap()
     with held(lab.folder / ".regtest.pki.lock"), pytest.raises(BcmError, match="^Another run has been at work on .*:"):
         lab.issue("electrs")

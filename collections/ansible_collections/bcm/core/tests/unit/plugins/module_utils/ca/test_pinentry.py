@@ -41,7 +41,7 @@ def answer(program: Path, text: str, seconds: float = 5) -> str:
     return pinentry.ask("Passphrase", "100 % sure\nof it", seconds, str(program))
 
 
-def test_asks(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinentry_returns_the_passphrase(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPG_TTY", "/dev/pts/7")
     assert answer(program, "D 100 %25 à+b\nOK\n") == SECRET
     arguments, *said = program.with_suffix(".said").read_text().splitlines()
@@ -61,24 +61,24 @@ def test_asks(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("ERR ² no code\n", 'says "no code": set GPG_TTY'),
     ],
 )
-def test_no_answer(program: Path, text: str, said: str) -> None:
+def test_errors_of_pinentry_are_raised(program: Path, text: str, said: str) -> None:
     with pytest.raises(BcmError, match=said):
         answer(program, text)
 
 
-def test_nobody_there(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passphrase_that_nobody_types_raises(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(program.with_suffix(".answer"))
     monkeypatch.setattr(pinentry, "_GRACE", 0.2)
     with pytest.raises(BcmError, match="nobody typed it within 0 s"):
         pinentry.ask("Passphrase", "", 0.1, str(program))
 
 
-def test_what_is_no_utf8(program: Path) -> None:
+def test_a_passphrase_that_is_not_utf8_is_refused(program: Path) -> None:
     with pytest.raises(BcmError, match="is no UTF-8"):
         answer(program, "D %E0\nOK\n")
 
 
-def test_no_pinentry(tmp_path: Path) -> None:
+def test_a_missing_pinentry_raises(tmp_path: Path) -> None:
     with pytest.raises(BcmError, match="^Passphrase: .*none cannot be started: No such file or directory: install"):
         pinentry.ask("Passphrase", "", 1, str(tmp_path / "none"))
 

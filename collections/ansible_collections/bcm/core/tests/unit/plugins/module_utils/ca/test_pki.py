@@ -61,7 +61,7 @@ def test_linters_of_public_authorities_find_nothing(
             assert capsys.readouterr().out.strip() == ""
 
 
-def test_a_server_is_no_client(lab: Lab) -> None:
+def test_a_server_certificate_is_not_valid_for_clients(lab: Lab) -> None:
     one = lab.bootstrap().one(new_request("electrs", [DOMAIN], ["server"]))
     trust = lab.report()["trust"]
     assert lab.verify(one["chain"], trust) == "OK"
@@ -251,7 +251,7 @@ def _tampered() -> str:
     ],
     ids=["small", "curve", "tampered", "garbage"],
 )
-def test_csrs_that_nobody_should_have(lab: Lab, csr: Callable[[], str], fault: str) -> None:
+def test_unacceptable_csrs_are_refused(lab: Lab, csr: Callable[[], str], fault: str) -> None:
     lab.bootstrap()
     before = lab.files()
     with pytest.raises(BcmError, match=f"^The CSR of electrs .*{fault}"):
@@ -281,6 +281,6 @@ def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
         (["x.bcm"], ["10.1.2.3/24"], '^"10.1.2.3/24" in subnets is no network'),
     ],
 )
-def test_scopes_that_are_none(domains: list[str], subnets: list[str], message: str) -> None:
+def test_invalid_scopes_are_refused(domains: list[str], subnets: list[str], message: str) -> None:
     with pytest.raises(BcmError, match=message):
         pki.parse_scope(domains, subnets)

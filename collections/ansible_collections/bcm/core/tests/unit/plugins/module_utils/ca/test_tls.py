@@ -82,12 +82,12 @@ def test_a_client_with_a_certificate_is_let_in(live: Lab, peers: Peers) -> None:
     peers.meet(_wallet(live))
 
 
-def test_one_without_is_not(peers: Peers) -> None:
+def test_a_client_without_a_certificate_is_refused(peers: Peers) -> None:
     with pytest.raises(ssl.SSLError, match="peer did not return a certificate"):
         peers.meet(None)
 
 
-def test_one_that_was_revoked_is_not(live: Lab, peers: Peers) -> None:
+def test_a_client_with_a_revoked_certificate_is_refused(live: Lab, peers: Peers) -> None:
     wallet = _wallet(live)
     live.authority.ensure_lists({int(wallet["serial"], 16): "key_compromise"})
     with pytest.raises(ssl.SSLError, match="certificate revoked"):
@@ -99,7 +99,7 @@ def test_a_server_of_another_name_is_not_trusted(live: Lab, peers: Peers) -> Non
         peers.meet(_wallet(live), f"lxd.{DOMAIN}")
 
 
-def test_who_trusts_the_old_root_stays_connected(live: Lab, peers: Peers) -> None:
+def test_clients_of_the_old_root_stay_connected(live: Lab, peers: Peers) -> None:
     wallet = _wallet(live)
     live.authority.ensure_root(2, allow_new=True)
     live.authority.ensure_intermediate()

@@ -63,7 +63,7 @@ def test_a_data_center_that_is_not_known_here_is_refused(identity: Identity) -> 
     assert not identity.path.parent.exists()
 
 
-def test_that_of_another_one_is_refused(kept: Identity) -> None:
+def test_the_identity_of_another_data_center_is_refused(kept: Identity) -> None:
     with pytest.raises(BcmError, match=f"{kept.path} has that of another one, 01234567"):
         kept.known({IDENTITY_MARK: OTHER}, None, "box")
 
@@ -87,7 +87,7 @@ def test_all_files_that_are_gone_are_named(kept: Identity) -> None:
         kept.known({IDENTITY_MARK: OWN, KEPT_MARK: ",".join(FILES)}, None, "box")
 
 
-def test_what_is_given_up_gets_a_new_one_once(identity: Identity) -> None:
+def test_an_abandoned_identity_is_replaced_once(identity: Identity) -> None:
     marks = {IDENTITY_MARK: OTHER, KEPT_MARK: "keys"}
     for word in (OTHER[:8], OTHER):
         assert identity.known(marks, word, "box") != OTHER
@@ -96,7 +96,7 @@ def test_what_is_given_up_gets_a_new_one_once(identity: Identity) -> None:
     assert identity.known(marks, OTHER[:8], "box") == new, "a run that was interrupted goes on"
 
 
-def test_who_has_it_and_gives_it_up_gets_a_new_one(kept: Identity) -> None:
+def test_abandoning_the_own_identity_creates_another(kept: Identity) -> None:
     assert kept.known({IDENTITY_MARK: OWN}, OWN[:8], "box") != OWN
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_not_replaced(kept: Identity, content: bytes) -> None:
     assert kept.path.read_bytes() == content
 
 
-def test_a_place_that_cannot_be_read(identity: Identity) -> None:
+def test_an_unreadable_identity_is_named(identity: Identity) -> None:
     identity.path.mkdir(parents=True)
     with pytest.raises(BcmError, match=f"{identity.path} cannot be read"):
         identity.read()

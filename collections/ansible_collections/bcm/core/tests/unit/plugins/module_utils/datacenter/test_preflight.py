@@ -86,7 +86,7 @@ def test_facts() -> None:
     }
 
 
-def test_a_pool_that_may_hold_nobody_to_a_size() -> None:
+def test_a_pool_without_quotas_is_warned_of() -> None:
     pools = {"/1.0/storage-pools": [{"name": "default", "driver": "dir"}]}
     (warning,) = check(FakeClient(pools), PLAN)["warnings"]
     assert warning.startswith('Storage pool "default" is a directory, where LXD may not be able to hold anybody')
@@ -99,7 +99,7 @@ def test_an_extension_is_missing() -> None:
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
-def test_the_way_down_needs_no_room(state: str) -> None:
+def test_removing_needs_no_room(state: str) -> None:
     client = FakeClient({"/1.0/storage-pools": []})
     assert set(check(client, {**PLAN, "state": state})) == {"server", "lost"}
     assert client.asked == []
@@ -124,7 +124,7 @@ def test_a_pool_that_is_too_small() -> None:
     )
 
 
-def test_what_is_there_needs_no_room() -> None:
+def test_existing_volumes_need_no_room() -> None:
     there = {
         "/1.0/storage-pools/default/resources": {"space": {"total": 10 * GIB, "used": 9.9 * GIB}},
         "/1.0/storage-pools/default/volumes/custom": [
@@ -187,7 +187,7 @@ def test_a_bridge_that_the_host_has_lost() -> None:
         ("/1.0/instances/tor", {"name": "tor", "status": "Running"}, "instance tor"),
     ],
 )
-def test_what_is_somebody_elses_is_refused_before_anything_is_changed(path: str, body: Any, label: str) -> None:
+def test_foreign_resources_are_refused_before_any_change(path: str, body: Any, label: str) -> None:
     for config in ({}, {"user.bcm.datacenter": "other"}):
         theirs = {**body, "config": config}
         answers = {path: [theirs] if path.endswith("custom") else theirs}

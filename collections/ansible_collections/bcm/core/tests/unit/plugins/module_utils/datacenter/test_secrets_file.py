@@ -103,7 +103,7 @@ def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str
     assert path.read_bytes() == content
 
 
-def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(BcmError, match=r"^Secrets in .*/file.*: Not a directory; nothing was changed: make it"):
         ensure(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
@@ -133,7 +133,7 @@ def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
 VAULT = AnsibleVault("home", b"correct horse")
 
 
-def test_they_are_kept_in_a_vault(path: Path) -> None:
+def test_secrets_are_encrypted_in_a_vault(path: Path) -> None:
     first = ensure(path, NAMES, check=False, vault=VAULT)
     text = path.read_text()
     assert text.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")

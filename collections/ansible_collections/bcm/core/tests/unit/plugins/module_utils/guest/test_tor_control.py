@@ -109,7 +109,7 @@ def test_options_that_are_there_more_than_once() -> None:
         ("250-half\n", "^tor closed the connection"),
     ],
 )
-def test_what_is_no_answer(said: str, message: str) -> None:
+def test_malformed_answers_are_refused(said: str, message: str) -> None:
     with pytest.raises(ControlError, match=message):
         session(said).getinfo("x")
 
@@ -259,6 +259,6 @@ def test_odd_proofs(answer: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1 ", "1\n", "٣", "9" * 5000])
-def test_what_is_no_number(text: str) -> None:
+def test_malformed_numbers_are_refused(text: str) -> None:
     with pytest.raises(ControlError, match="where a number belongs"):
         tor_control.number(text)

@@ -32,7 +32,7 @@ NO_KEY = 0xF4
         (False, None, None, None, "not published: tor does not use the network", None),
     ],
 )
-def test_what_became_of_a_service(
+def test_each_state_of_a_service_is_reported(
     authorization: bool, key: str | None, without: int | None, given: int | None, state: str, fault: str | None
 ) -> None:
     assert _state({"authorization": authorization, "key": key}, without, given) == (state, fault)

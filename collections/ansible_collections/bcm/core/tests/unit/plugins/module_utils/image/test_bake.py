@@ -151,7 +151,7 @@ def test_versions(monkeypatch: pytest.MonkeyPatch, said: str, version: str) -> N
 
 
 @pytest.mark.parametrize("result", [ExecResult(127, b"", b"x: not found"), ExecResult(0, b"who knows", b"")])
-def test_no_version(monkeypatch: pytest.MonkeyPatch, result: ExecResult) -> None:
+def test_a_program_without_a_version_raises(monkeypatch: pytest.MonkeyPatch, result: ExecResult) -> None:
     monkeypatch.setattr(bake.lxd_exec, "run", lambda *args, **kwargs: result)
     with pytest.raises(BcmError, match=r"Image of x: `x --version` says no version .*(not found|who knows)"):
         bake.version(None, "builder", "x", ["x", "--version"])  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def builder(owner: str, created: str = "2026-01-01T00:00:00Z") -> dict[str, Any]
     return {"config": {"user.bcm.builder": owner}, "created_at": created}
 
 
-def test_who_is_at_work() -> None:
+def test_a_builder_is_in_use_while_its_process_runs() -> None:
     host, pid = socket.gethostname(), os.getpid()
     started = bake._started(str(pid))
     assert bake._is_at_work(builder(f"{host}:{pid}:{started}"))

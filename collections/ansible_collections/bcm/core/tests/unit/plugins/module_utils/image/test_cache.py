@@ -59,7 +59,7 @@ def test_a_new_entry_replaces_the_former(cache: Cache) -> None:
     assert left(cache) == [HASH]
 
 
-def test_what_fails_half_way_leaves_nothing(cache: Cache) -> None:
+def test_a_failed_entry_leaves_nothing(cache: Cache) -> None:
     with pytest.raises(OSError, match="disk full"), cache.lock(HASH), cache.draft(HASH) as draft:
         (draft / "image.tar.zst").write_bytes(b"im")
         raise OSError("disk full")
@@ -73,7 +73,7 @@ def _killed(cache: Cache) -> None:
         os._exit(9)
 
 
-def test_what_is_killed_half_way_is_swept_by_the_next(cache: Cache) -> None:
+def test_the_next_run_removes_a_killed_entry(cache: Cache) -> None:
     process = multiprocessing.get_context("fork").Process(target=_killed, args=(cache,))
     process.start()
     process.join()

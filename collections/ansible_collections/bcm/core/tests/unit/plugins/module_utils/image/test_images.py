@@ -123,14 +123,14 @@ def test_without_images_there_is_nothing_to_do(images: Images, endpoint: Endpoin
     assert endpoint.work == []
 
 
-def test_what_the_disk_has_is_brought_and_needs_no_base(images: Images, endpoint: Endpoint) -> None:
+def test_cached_images_are_imported_without_the_base(images: Images, endpoint: Endpoint) -> None:
     cached(images, A)
     result = images.present(wanted(images, A))
     assert (result["changed"], result["missing"], result["imported"]) == (True, [], ["bcm/x/aaaaaaaaaaaa"])
     assert endpoint.work == ["bring x"]
 
 
-def test_what_is_missing_needs_the_base(images: Images, endpoint: Endpoint) -> None:
+def test_missing_images_need_the_base(images: Images, endpoint: Endpoint) -> None:
     cached(images, A)
     result = images.present(wanted(images, A, B))
     assert (result["changed"], hashes(result["missing"])) == (True, [B])

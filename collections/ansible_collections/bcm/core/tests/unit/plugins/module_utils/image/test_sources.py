@@ -82,7 +82,7 @@ def test_others_are_not_debian(apt: Path, line: str) -> None:
 @pytest.mark.parametrize(
     "stanza", ["Enabled: no", "Types: deb-src", "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----"]
 )
-def test_stanzas_that_do_not_count(apt: Path, stanza: str) -> None:
+def test_unusable_stanzas_are_ignored(apt: Path, stanza: str) -> None:
     text = "Types: deb\nURIs: http://192.0.2.1/debian\nSuites: trixie\nComponents: main\n"
     (apt / "sources.list.d/x.sources").write_text(f"{text}{stanza}\n")
     assert found(apt) is None
@@ -186,7 +186,7 @@ Dir::Etc::sourcelist "/elsewhere";
 """
 
 
-def test_of_the_machine_what_says_how_packages_are_reached(machine: Machine) -> None:
+def test_options_of_the_machine_for_downloads_are_used(machine: Machine) -> None:
     machine.set(DUMP)
     assert apt_options({}) == {
         "Acquire::Check-Valid-Until": "false",
@@ -252,7 +252,7 @@ def test_tor_is_the_only_proxy_of_those_who_have_no_other_way() -> None:
 
 
 @pytest.mark.parametrize("option", ["Acquire::Check-Valid-Until", 'A="b"', "=b", 'A "b"; B=c', "A=b\nB=c"])
-def test_apt_options_that_are_none(option: str) -> None:
+def test_malformed_apt_options_are_refused(option: str) -> None:
     with pytest.raises(BcmError, match="Name::Part=value"):
         apt_options({"image_apt_options": [option]})
 
@@ -279,5 +279,5 @@ def test_an_option_that_is_refused_does_not_show_its_password() -> None:
         ("", None),
     ],
 )
-def test_what_leads_to_the_machine_itself(url: str, at: str | None) -> None:
+def test_loopback_urls_are_recognized(url: str, at: str | None) -> None:
     assert loopback(url) == at

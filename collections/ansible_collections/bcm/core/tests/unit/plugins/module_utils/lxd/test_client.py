@@ -80,7 +80,7 @@ def test_a_refusal_is_an_error_of_its_kind(unix_server: Any, status: int, kind: 
     assert caught.type is kind
 
 
-def test_what_does_not_exist_is_found_as_none(unix_server: Any) -> None:
+def test_a_missing_object_is_none(unix_server: Any) -> None:
     with Client(unix_server[1]) as client:
         assert client.find("/1.0/profiles/none") is None
 
@@ -104,7 +104,7 @@ def test_the_error_of_a_call_says_what_was_done(unix_server: Any) -> None:
 
 
 @pytest.mark.parametrize("text", [b"<html>", b""])
-def test_what_is_no_answer_of_the_api_is_said_so(unix_server: Any, text: bytes) -> None:
+def test_foreign_answers_are_reported(unix_server: Any, text: bytes) -> None:
     server, path = unix_server
     server.answers["GET", "/1.0/profiles"] = (200, text, {})
     with Client(path) as client, pytest.raises(LxdError, match="not an answer of LXD's API"):
@@ -137,7 +137,7 @@ def test_an_operation_is_waited_for(unix_server: Any) -> None:
         ({}, 409, 0),
     ],
 )
-def test_what_the_server_did_counts_as_a_change(unix_server: Any, ended: Any, status: int, changes: int) -> None:
+def test_completed_operations_count_as_changes(unix_server: Any, ended: Any, status: int, changes: int) -> None:
     server, path = unix_server
     server.answers_with("GET", "/1.0", SERVER)
     server.starts("POST", "/1.0/x", {**ended, "id": "42"})
@@ -153,7 +153,7 @@ def test_what_the_server_did_counts_as_a_change(unix_server: Any, ended: Any, st
     assert change_count.made() - before == changes
 
 
-def test_what_was_sent_and_not_answered_counts_as_a_change(unix_server: Any, tmp_path: Path) -> None:
+def test_unanswered_writes_count_as_changes(unix_server: Any, tmp_path: Path) -> None:
     server, path = unix_server
     server.answers["POST", "/1.0/x"] = (200, {}, {"Transfer-Encoding": "chunked"})  # ends without an end
     for endpoint, changes in ((path, 1), (str(tmp_path / "nobody"), 0)):
@@ -184,7 +184,7 @@ def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: A
     assert server.requests[-1][:2] == ("DELETE", "/1.0/operations/42")
 
 
-def test_what_is_under_way_elsewhere_is_waited_for(unix_server: Any) -> None:
+def test_a_busy_object_is_waited_for(unix_server: Any) -> None:
     server, path = unix_server
     one, other = {"instances": ["/1.0/instances/tor?project=x"]}, {"instances": ["/1.0/instances/lnd"]}
     task = {"class": "task", "status_code": 103, "status": "Running"}
@@ -207,7 +207,7 @@ def test_what_is_under_way_elsewhere_is_waited_for(unix_server: Any) -> None:
 # -- what the server is -----------------------------------------------------------------------------------------------
 
 
-def test_what_a_server_can_do_is_asked_once(unix_server: Any) -> None:
+def test_api_extensions_are_read_once(unix_server: Any) -> None:
     server, path = unix_server
     server.answers_with("GET", "/1.0", SERVER)
     with Client(path) as client:
@@ -317,7 +317,7 @@ def test_a_port_that_nobody_listens_on(certificates: dict[str, tuple[Path, Path]
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_pinned_certificate_is_all_that_counts(tls_server: Any, certificates: Any) -> None:
+def test_only_the_pinned_certificate_is_accepted(tls_server: Any, certificates: Any) -> None:
     certificate, key = certificates["client"]
     pin = str(certificates["server"][0])
     with tls_server(*certificates["server"]) as (server, url):

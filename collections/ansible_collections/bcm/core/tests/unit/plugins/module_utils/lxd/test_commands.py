@@ -82,7 +82,7 @@ def test_nothing_after_a_failure(instance: Instance) -> None:
     assert done({"argv": ["false"], "accept": [1]}).failure is None
 
 
-def test_what_ran_until_it_was_killed_counts(instance: Instance) -> None:
+def test_a_killed_command_counts_as_a_change(instance: Instance) -> None:
     before = change_count.made()
     with pytest.raises(DeadlineExceeded):
         done({"argv": ["late"], "changed": False})
@@ -92,7 +92,7 @@ def test_what_ran_until_it_was_killed_counts(instance: Instance) -> None:
     assert change_count.made() > before
 
 
-def test_what_was_not_run_changed_nothing(instance: Instance) -> None:
+def test_a_command_that_was_not_run_is_not_a_change(instance: Instance) -> None:
     before = change_count.made()
     # a condition that cannot be tried is none that does not hold
     for item in ({"argv": ["missing"]}, {"argv": ["make"], "unless": ["missing"]}):

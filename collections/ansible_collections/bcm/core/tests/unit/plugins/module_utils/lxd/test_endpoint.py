@@ -82,7 +82,7 @@ def test_a_wrong_endpoint_is_named_with_its_fault(written: str, message: str) ->
         ({"client_key": None}, "client.crt is no certificate in PEM with its unencrypted key"),
     ],
 )
-def test_files_that_are_no_certificates(options: dict[str, str | None], message: str, certificates: Pairs) -> None:
+def test_malformed_certificates_are_refused(options: dict[str, str | None], message: str, certificates: Pairs) -> None:
     certificate, key = certificates["client"]
     wanted: dict[str, str | None] = {"client_cert": str(certificate), "client_key": str(key), **options}
     with pytest.raises(LxdError) as caught:

@@ -219,7 +219,7 @@ def test_what_somebody_makes_at_the_same_time_is_brought_to_the_state_wanted(ite
     assert apply(server, wanted) == []
 
 
-def test_what_a_stranger_makes_at_the_same_time_is_left_alone() -> None:
+def test_concurrently_created_foreign_resources_are_not_changed() -> None:
     server = Memory()
     wanted = {**ACL, "config": {"user.mark": "ours"}, "owner": {"user.mark": "ours"}}
 
@@ -280,7 +280,7 @@ def test_a_circle_is_named_before_anything_is_done() -> None:
     assert server.log == []
 
 
-def test_what_is_listed_twice_is_refused() -> None:
+def test_a_resource_listed_twice_is_refused() -> None:
     with pytest.raises(LxdError, match="network acl acl is listed twice"):
         apply(Memory(), ACL, ACL)
     apply(Memory(), {"kind": "profile", "name": "a"}, {"kind": "profile", "name": "a", "project": "p"}, check=True)
@@ -306,7 +306,7 @@ def test_one_request_reads_all_resources_of_a_collection() -> None:
     assert server.settled == [f"/1.0/profiles/p{number}" for number in range(9)]
 
 
-def test_a_server_that_cannot_do_it_is_left_as_it_is() -> None:
+def test_a_server_without_the_extension_is_not_changed() -> None:
     server = Memory()
     server.extensions.remove("network_acl")
     with pytest.raises(Unsupported, match="network acl acl needs network_acl"):
@@ -422,7 +422,7 @@ OWNED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("item", OWNED, ids=lambda item: item["kind"])
 @pytest.mark.parametrize("marks", [{}, {"user.bcm.datacenter": "other"}], ids=["none", "another's"])
-def test_what_does_not_bear_our_mark_is_left_alone(item: dict[str, Any], marks: dict[str, str]) -> None:
+def test_foreign_resources_are_not_changed(item: dict[str, Any], marks: dict[str, str]) -> None:
     server = Memory()
     apply(server, POOL)
     apply(server, {**item, "config": marks})
@@ -441,7 +441,7 @@ def test_what_does_not_bear_our_mark_is_left_alone(item: dict[str, Any], marks: 
 
 
 @pytest.mark.parametrize("item", OWNED, ids=lambda item: item["kind"])
-def test_what_bears_our_mark_is_changed_and_deleted(item: dict[str, Any]) -> None:
+def test_marked_resources_are_changed_and_deleted(item: dict[str, Any]) -> None:
     server = Memory()
     apply(server, POOL)
     marked = {**item, "owner": OURS, "config": OURS}
@@ -728,7 +728,7 @@ def test_an_instance_that_somebody_else_started_is_restarted_if_its_settings_are
     assert apply(server, STARTED) == ["restart instance i"]
 
 
-def test_a_paused_instance_is_started_anew() -> None:
+def test_a_paused_instance_is_restarted() -> None:
     server = started()
     server.objects["/1.0/instances/i"]["status"] = "Frozen"
     starts: list[str] = []
