@@ -350,8 +350,10 @@ class InstanceHandler(Handler):
     def _make(self, client: Client, resource: Resource, former: Body | None = None) -> None:
         """Create an instance, in the place of a former one if there is one."""
         body = {"name": resource.name, **resource.given}
-        if former and resource.given.get("config"):
-            body["config"] = {**resource.given["config"], **_id_map(former["config"], resource.given["config"])}
+        if former:
+            config = resource.given.get("config") or {}
+            addresses = _mac_addresses(former, resource.given.get("devices") or {})
+            body["config"] = {**config, **_id_map(former["config"], config), **addresses}
         fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
         body["source"] = {"type": "image", "fingerprint": fingerprint}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
@@ -408,7 +410,12 @@ class InstanceHandler(Handler):
         former, etag = self.read(client, resource)
         if former is None:
             return
-        had = {"devices": former["devices"], "autostart": former["config"].get("boot.autostart")}
+        # With a device, the server forgets its MAC address.
+        had = {
+            "devices": former["devices"],
+            "autostart": former["config"].get("boot.autostart"),
+            "addresses": _mac_addresses(former, former["devices"]),
+        }
         config = {**former["config"], "boot.autostart": "false", REPLACED: json.dumps(had)}
         devices = {name: device for name, device in former["devices"].items() if _is_root(device)}
         self._rewrite(client, resource, "put aside", former, {"config": config, "devices": devices}, etag)
@@ -562,7 +569,7 @@ def _as_it_was(former: Body) -> Body:
     had = json.loads(former["config"][REPLACED])
     config = {k: v for k, v in former["config"].items() if k not in (REPLACED, "boot.autostart")}
     autostart = {} if had["autostart"] is None else {"boot.autostart": had["autostart"]}
-    return {**former, "config": {**config, **autostart}, "devices": had["devices"]}
+    return {**former, "config": {**config, **autostart, **had.get("addresses", {})}, "devices": had["devices"]}
 
 
 def _id_map(former: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -570,6 +577,19 @@ def _id_map(former: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, s
     base = former.get(_CHOSEN_ID_MAP)
     both = all(config.get("security.idmap.isolated") == "true" for config in (former, wanted))
     return {ID_MAP: base} if base and both and ID_MAP not in wanted else {}
+
+
+def _mac_addresses(former: Body, devices: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The MAC addresses of a former instance for devices of the one that takes its place, on the same networks.
+
+    The server's DHCP has leased the IP addresses to them, and gives none to anybody else until the lease expires.
+    """
+    keys = {name: f"volatile.{name}.hwaddr" for name, device in devices.items() if device.get("type") == "nic"}
+    return {
+        key: former["config"][key]
+        for name, key in keys.items()
+        if key in former["config"] and former["devices"].get(name, {}).get("network") == devices[name].get("network")
+    }
 
 
 def _base(body: Body) -> str:

@@ -590,6 +590,22 @@ def test_new_instance_has_no_id_map_of_one_that_shared_its_own() -> None:
     assert "security.idmap.base" not in server.objects["/1.0/instances/i"]["config"]
 
 
+def test_new_instance_takes_over_the_mac_address_of_the_former_one() -> None:
+    """The server's DHCP keeps an address for whom it leased it to, until it expires."""
+    server = deployed()
+    former = server.objects["/1.0/instances/i"]
+    former["config"]["volatile.eth0.hwaddr"] = "00:16:3e:00:00:01"
+    apply(server, REPLACED)
+    assert server.objects["/1.0/instances/i"]["config"]["volatile.eth0.hwaddr"] == "00:16:3e:00:00:01"
+    assert apply(server, REPLACED) == []
+    server = deployed()
+    former = server.objects["/1.0/instances/i"]
+    former["config"]["volatile.eth0.hwaddr"] = "00:16:3e:00:00:01"
+    former["devices"] = {**ROOT, "eth0": {**NIC["eth0"], "network": "other"}}
+    apply(server, REPLACED)
+    assert "volatile.eth0.hwaddr" not in server.objects["/1.0/instances/i"]["config"]
+
+
 def test_server_that_has_no_ids_left_is_said() -> None:
     server = deployed()
 
