@@ -47,7 +47,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
         # Another machine, or a socket that somebody configured, is not ours to prepare.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
         with connect(datacenter) as client:
-            client.server  # noqa: B018  reading it says whether it answers and trusts us
+            client.check_trust()
         return
     runs = _answers()
     is_new = False
@@ -98,7 +98,7 @@ def _answers() -> bool:
         return False
     try:
         with Client(path) as client:
-            client.server  # noqa: B018
+            client.check_trust()
     except Unreachable:
         return False
     return True
@@ -177,7 +177,7 @@ def _sub_ids(root: list[str]) -> None:
 def _initialise(client: Client, pool: str) -> None:
     if client.get("/1.0/storage-pools"):
         return
-    client.call("PATCH", "/1.0", {"config": QUIET}, what="keep the daemon from calling out by itself", project=False)
+    client.call("PATCH", "/1.0", {"config": QUIET}, what="keep the daemon from calling out by itself", project=None)
     drivers = {driver["Name"] for driver in client.server["environment"].get("storage_supported_drivers", ())}
     driver, config = "dir", {}
     if "btrfs" in drivers and client.endpoint.socket_path:
@@ -194,7 +194,7 @@ def _initialise(client: Client, pool: str) -> None:
         driver, config = "btrfs", {"size": f"{size}GiB"}
     setup.step(f'Create the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}
-    client.call("POST", "/1.0/storage-pools", body, what=f"create the storage pool {pool}", project=False)
+    client.call("POST", "/1.0/storage-pools", body, what=f"create the storage pool {pool}", project=None)
 
 
 def calls_out(client: Client) -> str | None:

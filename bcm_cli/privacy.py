@@ -215,7 +215,7 @@ class Scene:
     @cached_property
     def neighbours(self) -> list[dict[str, Any]]:
         """Instances of other data centers."""
-        every = self.client.get("/1.0/instances", project=False, recursion=1, **{"all-projects": "true"})
+        every = self.client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"})
         return [item for item in every if "user.bcm.stack" in item["config"] and item["project"] != self.client.project]
 
     def address(self, name: str) -> str:

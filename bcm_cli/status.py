@@ -182,7 +182,7 @@ def info(args: argparse.Namespace) -> int:
         from .materials import bill
 
         with connect(datacenter) as client:
-            project = client.find(f"/1.0/projects/{datacenter.project}", project=False)
+            project = client.find(f"/1.0/projects/{datacenter.project}", project=None)
             print(bill(datacenter, client, deployed(client), Source.read(project["config"]) if project else None))
         return 0
     facts: dict[str, Any] = {
@@ -212,8 +212,8 @@ def info(args: argparse.Namespace) -> int:
 
 def _pool(client: Client, name: str) -> str:
     try:
-        pool = client.get(f"/1.0/storage-pools/{name}", project=False)
-        space = client.get(f"/1.0/storage-pools/{name}/resources", project=False)["space"]
+        pool = client.get(f"/1.0/storage-pools/{name}", project=None)
+        space = client.get(f"/1.0/storage-pools/{name}/resources", project=None)["space"]
     except NotFound:
         return f"{name} (not there yet)"
     return f"{name} ({pool['driver']}, {amount(space.get('used', 0))} of {amount(space['total'])} used)"
@@ -227,6 +227,6 @@ def _volumes(client: Client) -> list[dict[str, Any]]:
             "size": volume["config"].get("size"),
             "used_by": len(volume["used_by"]),
         }
-        for pool in client.get("/1.0/storage-pools", project=False, recursion=1)
+        for pool in client.get("/1.0/storage-pools", project=None, recursion=1)
         for volume in client.find(f"/1.0/storage-pools/{quoted(pool['name'])}/volumes/custom", recursion=1) or ()
     ]

@@ -52,18 +52,18 @@ def listening(client: Client, folder: Path) -> Iterator[Remote]:
     pairs = {name: _pair(folder, name) for name in ("trusted", "stranger")}
     der = x509.load_pem_x509_certificate(pairs["trusted"][0].read_bytes())
     listen = {"config": {"core.https_address": address}}
-    client.call("PATCH", "/1.0", listen, what=f"listen on {address}", project=False)
+    client.call("PATCH", "/1.0", listen, what=f"listen on {address}", project=None)
     encoded = base64.b64encode(der.public_bytes(serialization.Encoding.DER)).decode()
     body = {"type": "client", "name": "bcm-test", "certificate": encoded}
-    client.call("POST", "/1.0/certificates", body, what="trust a certificate", project=False)
+    client.call("POST", "/1.0/certificates", body, what="trust a certificate", project=None)
     trusted, stranger = ((str(pair[0]), str(pair[1])) for pair in pairs.values())
     try:
         yield Remote(f"https://{address}", str(server), trusted, stranger)
     finally:
         fingerprint = der.fingerprint(hashes.SHA256()).hex()
-        client.call("DELETE", f"/1.0/certificates/{fingerprint}", what="trust it no more", project=False)
+        client.call("DELETE", f"/1.0/certificates/{fingerprint}", what="trust it no more", project=None)
         listen["config"]["core.https_address"] = ""
-        client.call("PATCH", "/1.0", listen, what="listen no more", project=False)
+        client.call("PATCH", "/1.0", listen, what="listen no more", project=None)
 
 
 def _pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -307,7 +307,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
         wanted = {"stack": "none", "hash": "0" * 64, "alias": "none", "base_hash": ours.base_hash, "floor": None}
         base = ours.present([wanted])["base"]
         config = {"features.images": "false", "features.profiles": "true", "user.bcm.datacenter": "local"}
-        client.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=False)
+        client.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=None)
         for name in ("bitcoind", "electrum"):
             body = {
                 "name": name,
@@ -328,7 +328,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 stop = {"action": "stop", "force": True}
                 client.call("PUT", f"/1.0/instances/{name}/state", stop, what=f"stop {name}")
                 client.call("DELETE", f"/1.0/instances/{name}", what=f"delete {name}")
-            client.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=False)
+            client.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=None)
 
 
 def inside(instance: str, script: str, stdin: bytes = b"") -> str:

@@ -86,7 +86,7 @@ def ours(datacenter: str) -> dict[str, list[str]]:
     """All that bears the marks of a data center, by kind."""
     found: dict[str, list[str]] = {}
     with client(datacenter) as lxd:
-        projects = [item["name"] for item in lxd.get("/1.0/projects", project=False, recursion=1)]
+        projects = [item["name"] for item in lxd.get("/1.0/projects", project=None, recursion=1)]
         project = lxd.project if lxd.project in projects else None
         found["project"] = [project] if project else []
         for kind, path in (("instance", "/1.0/instances"), ("volume", "/1.0/storage-pools/default/volumes/custom")):

@@ -61,7 +61,7 @@ def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
 
 def test_a_full_disk_is_its_own(answers: None) -> None:
     with client("local") as lxd:
-        space = lxd.get("/1.0/storage-pools/default/resources", project=False)["space"]
+        space = lxd.get("/1.0/storage-pools/default/resources", project=None)["space"]
     assert space["total"] - space["used"] > 8 * GIB, "the pool has to have room for more than the limit"
     try:
         written = inside("local", GREEDY, "sh", "-c", _DISK).split()

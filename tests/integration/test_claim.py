@@ -129,7 +129,7 @@ def test_a_controller_has_to_know_what_it_changes(controllers: list[Controller],
     assert first.runs() == ""
     identity = (first.folder / "secrets/regtest.identity").read_text().strip()
     config = {"user.bcm.datacenter": "claim", "user.bcm.identity": identity, "user.bcm.kept": "secrets"}
-    lxd.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=False)
+    lxd.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=None)
     try:
         assert "secrets/regtest.json is gone" in first.runs()
         (first.folder / "secrets/regtest.json").write_text("{}")
@@ -142,5 +142,5 @@ def test_a_controller_has_to_know_what_it_changes(controllers: list[Controller],
         assert second.runs("-e", f"abandoned={identity[:8]}") == ""
         assert (second.folder / "secrets/regtest.identity").read_text().strip() != identity
     finally:
-        lxd.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=False)
+        lxd.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=None)
     until(lambda: lxd.find(LOCK) is None)

@@ -122,17 +122,17 @@ class World:
 
     def configure(self, key: str, value: str) -> None:
         with self.local() as client:
-            client.call("PATCH", "/1.0", {"config": {key: value}}, what=f"set {key}", project=False)
+            client.call("PATCH", "/1.0", {"config": {key: value}}, what=f"set {key}", project=None)
 
     def trust(self, certificate: Path) -> None:
         body = "".join(certificate.read_text().splitlines()[1:-1])
         with self.local() as client:
             wanted = {"type": "client", "name": certificate.stem, "certificate": body}
-            client.call("POST", "/1.0/certificates", wanted, what="trust a certificate", project=False)
+            client.call("POST", "/1.0/certificates", wanted, what="trust a certificate", project=None)
 
     def trusted(self) -> list[str]:
         with self.local() as client:
-            return [item["name"] for item in client.get("/1.0/certificates", recursion=1, project=False)]
+            return [item["name"] for item in client.get("/1.0/certificates", recursion=1, project=None)]
 
 
 def changes(output: str) -> int:

@@ -68,9 +68,9 @@ def pool(lxd_tools: Tools) -> Iterator[str]:
     """A second storage pool. It can only go if nothing is left in it."""
     name = "bcm-test-second"
     with Client(str(LXD_DIR / "unix.socket")) as lxd:
-        lxd.call("POST", "/1.0/storage-pools", {"name": name, "driver": "dir"}, what="make a pool", project=False)
+        lxd.call("POST", "/1.0/storage-pools", {"name": name, "driver": "dir"}, what="make a pool", project=None)
         yield name
-        lxd.call("DELETE", f"/1.0/storage-pools/{name}", what="delete the pool", project=False)
+        lxd.call("DELETE", f"/1.0/storage-pools/{name}", what="delete the pool", project=None)
 
 
 @pytest.fixture

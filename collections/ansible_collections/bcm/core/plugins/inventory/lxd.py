@@ -199,10 +199,10 @@ def groups_of(variables: dict[str, t.Any]) -> list[str]:
 def _instances(client: Client, project: str) -> list[dict[str, t.Any]]:
     """The instances of a project, or of all projects that a pattern matches."""
     if any(sign in project for sign in "*?["):
-        found = client.get("/1.0/instances", project=False, recursion=1, **{"all-projects": "true"})
+        found = client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"})
         return [instance for instance in found if fnmatch.fnmatchcase(instance["project"], project)]
     found = client.get("/1.0/instances", project=project, recursion=1)
-    if not found and client.find(f"/1.0/projects/{quoted(project)}", project=False) is None:
+    if not found and client.find(f"/1.0/projects/{quoted(project)}", project=None) is None:
         raise LxdError(
             f'there is no project "{project}" at {client.endpoint.name}', code="not_found", about=f'project "{project}"'
         )

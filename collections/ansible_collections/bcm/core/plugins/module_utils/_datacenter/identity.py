@@ -62,7 +62,7 @@ def claim(
     project = names.datacenter_names(datacenter, chain).project
 
     def known() -> str:
-        found = client.find(f"/1.0/projects/{project}", project=False) or {"config": {}}
+        found = client.find(f"/1.0/projects/{project}", project=None) or {"config": {}}
         return identity.known(found["config"], abandoned, client.endpoint.name)
 
     result = known()

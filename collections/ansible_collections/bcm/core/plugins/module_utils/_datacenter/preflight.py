@@ -137,7 +137,7 @@ def _check_pool(
     client: Client, plan: Wanted, instances: Container[str], warnings: list[str]
 ) -> dict[str, Any]:
     name = plan.storage_pool
-    pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=False)}
+    pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=None)}
     if name not in pools:
         raise names.unknown("storage pool", name, list(pools)).with_remedy("bcm_storage_pool says which to use")
     if pools[name].get("driver") == "dir":
@@ -153,7 +153,7 @@ def _check_pool(
         if item["kind"] == "storage_volume" and item["name"] not in volumes
     }
     needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan.instances)
-    space = client.get(f"{pool}/resources", project=False)["space"]
+    space = client.get(f"{pool}/resources", project=None)["space"]
     free = space["total"] - space["used"]
     # a pool that cannot tell its size says 0
     if space["total"] and needed > free:

@@ -55,7 +55,7 @@ def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
 
 
 def _host(client: Client) -> Host:
-    found = client.find("/1.0/resources", project=False) or {}
+    found = client.find("/1.0/resources", project=None) or {}
     memory, processors = (found.get(key, {}).get("total", 0) for key in ("memory", "cpu"))
     return Host(memory=memory, processors=processors)
 
@@ -64,7 +64,7 @@ def read_found(client: Client, site: Site) -> Found:
     """Read the data center's project; it is empty if it does not exist yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
     architecture: str = client.server["environment"]["kernel_architecture"]
-    there = client.find(f"/1.0/projects/{project}", project=False)
+    there = client.find(f"/1.0/projects/{project}", project=None)
     host = _host(client) if request.brings_up else Host()
     if there is None:
         return Found(architecture=architecture, host=host)
@@ -106,7 +106,7 @@ def read_found(client: Client, site: Site) -> Found:
 
 def _volumes(client: Client, site: Site) -> list[Volume]:
     """Return custom volumes of the project in all pools, since the setting may have changed."""
-    pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=False)]
+    pools = [pool["name"] for pool in client.get("/1.0/storage-pools", recursion=1, project=None)]
     return [
         Volume(
             pool,

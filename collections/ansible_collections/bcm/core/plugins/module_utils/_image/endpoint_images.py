@@ -145,7 +145,7 @@ def remove(client: Client, fingerprint: str) -> None:
 def instances(client: Client) -> list[dict[str, Any]]:
     """All instances of all projects that the client may see."""
     query = {"all-projects": "true"}
-    return client.get("/1.0/instances", recursion=1, project=False, **query)
+    return client.get("/1.0/instances", recursion=1, project=None, **query)
 
 
 def users(client: Client) -> dict[str, list[str]]:

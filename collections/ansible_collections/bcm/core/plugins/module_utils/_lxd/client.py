@@ -44,6 +44,8 @@ except ImportError as import_error:  # the sanity tests import this file without
 else:
     IMPORT_ERROR = None
 
+#: stands for the project of the client, where None means none at all; no project can be called that
+OWN = "."
 CHANGED_MEANWHILE = "somebody changed it after it was read; nothing was overwritten, run again"
 
 # Of a connection that was not made; TimeoutError is not among them, since an answer may be late.
@@ -113,13 +115,17 @@ class Client:
     def server(self) -> dict[str, Any]:
         """``GET /1.0``, read once."""
         if self._server is None:
-            server = self.get("/1.0", project=False)
+            server = self.get("/1.0", project=None)
             if server.get("auth") == "untrusted":
                 raise Forbidden(
                     self.endpoint.name, "does not trust our client certificate", "add it there with a trust token"
                 )
             self._server = server
         return self._server
+
+    def check_trust(self) -> None:
+        """Raise LxdError unless the server answers and trusts this client."""
+        self.has("")
 
     def has(self, extension: str) -> bool:
         return extension in self.server["api_extensions"]
@@ -134,15 +140,15 @@ class Client:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, *, project: str | bool = True, **params: Any) -> Any:
+    def get(self, path: str, *, project: str | None = OWN, **params: Any) -> Any:
         return self.read(path, project=project, **params)[0]
 
-    def read(self, path: str, *, project: str | bool = True, **params: Any) -> tuple[Any, str | None]:
+    def read(self, path: str, *, project: str | None = OWN, **params: Any) -> tuple[Any, str | None]:
         """Metadata and ETag of an object."""
         response = self._send("GET", path, project=project, params=params)
         return self._decode(response)["metadata"], response.headers.get("ETag")
 
-    def find(self, path: str, *, project: str | bool = True, **params: Any) -> Any | None:
+    def find(self, path: str, *, project: str | None = OWN, **params: Any) -> Any | None:
         """Metadata of an object, None if it does not exist."""
         try:
             return self.get(path, project=project, **params)
@@ -153,10 +159,10 @@ class Client:
         """The error for an instance that the server does not find."""
         return self.not_found(f'Instance "{name}" does not exist in project {self.project}')
 
-    def not_found(self, message: str, project: str | bool = True) -> NotFound:
+    def not_found(self, message: str, project: str | None = OWN) -> NotFound:
         """The error for what the server does not find, which may be because it lacks the project."""
-        name = self.project if project is True else project
-        if name and self.find(f"/1.0/projects/{quoted(name)}", project=False) is None:
+        name = self.project if project == OWN else project
+        if name and self.find(f"/1.0/projects/{quoted(name)}", project=None) is None:
             return NotFound(f'Project "{name}"', f"does not exist at {self.endpoint.name}")
         return NotFound(message)
 
@@ -166,7 +172,7 @@ class Client:
         path: str,
         body: Any = None,
         *,
-        project: str | bool = True,
+        project: str | None = OWN,
         etag: str | None = None,
         **params: Any,
     ) -> Any:
@@ -186,7 +192,7 @@ class Client:
         *,
         what: str,
         deadline: float = 120.0,
-        project: str | bool = True,
+        project: str | None = OWN,
         etag: str | None = None,
         **params: Any,
     ) -> Any:
@@ -256,14 +262,14 @@ class Client:
         *,
         data: BinaryIO | Iterator[bytes] | Any = None,
         headers: dict[str, str] | None = None,
-        project: str | bool = True,
+        project: str | None = OWN,
         **params: Any,
     ) -> requests.Response:
         """A request whose body or answer is not JSON; the answer is not read yet (images, backups)."""
         return self._send(method, path, project=project, params=params, data=data, headers=headers or {}, endless=True)
 
     def download(
-        self, path: str, *, project: str | bool = True, most: int = _MOST_OF_A_FILE, **params: Any
+        self, path: str, *, project: str | None = OWN, most: int = _MOST_OF_A_FILE, **params: Any
     ) -> bytes:
         """The whole of an answer that is not JSON. Raises TooMuchOutput if it is longer than ``most`` bytes."""
         with self._send("GET", path, project=project, params=params) as response:
@@ -287,7 +293,7 @@ class Client:
         method: str,
         path: str,
         *,
-        project: str | bool,
+        project: str | None,
         params: dict[str, Any],
         data: Any = None,
         headers: dict[str, str] | None = None,
@@ -295,8 +301,8 @@ class Client:
     ) -> requests.Response:
         """The answer, whose body is not read yet; to ``endless`` requests it comes when it comes."""
         query = {key: value for key, value in params.items() if value is not None}
-        if project is not False:
-            query["project"] = self.project if project is True else project
+        if project is not None:
+            query["project"] = self.project if project == OWN else project
         timeout = self.timeout + float(query.get("timeout", 0))
         try:
             response = self._session.request(
@@ -314,7 +320,7 @@ class Client:
             raise self._unreachable(error) from error
         if response.status_code >= 400:
             if response.status_code == 403:
-                self.server  # noqa: B018  says so if it does not trust us at all
+                self.check_trust()
             try:
                 message = self._json(response)["error"]
             except (ValueError, KeyError, TypeError):

@@ -115,7 +115,7 @@ class FileSession:
                 head += raw.recv(64 * 1024)
             raw.close()
             if " 403 " in status:
-                client.server  # noqa: B018  says so if it does not trust us at all
+                client.check_trust()
             if " 404 " in status:
                 raise client.no_instance(instance)
             raise LxdError(

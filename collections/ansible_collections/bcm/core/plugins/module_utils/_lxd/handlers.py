@@ -667,6 +667,10 @@ class NetworkHandler(Handler):
             self.call(client, resource, "reload", "PUT", resource.path, wanted)
 
     def _filter_anew(self, client: Client, resource: Resource, used_by: str) -> None:
+        """Have the server write the filters of devices again, which it does when the option is set again.
+
+        A run that is killed in between leaves a filter off. The next one turns it on: the option differs from the plan.
+        """
         url = urlsplit(used_by)
         project = parse_qs(url.query).get("project", ["default"])[0]
         body = client.get(url.path, project=project)
@@ -719,7 +723,7 @@ def _volumes(client: Client, resource: Resource, body: Body) -> Iterator[str]:
     ):
         if body["config"].get(feature) != "true":
             continue
-        for pool in client.get("/1.0/storage-pools", project=False, recursion=1):
+        for pool in client.get("/1.0/storage-pools", project=None, recursion=1):
             with contextlib.suppress(NotFound):
                 for item in client.get(f"/1.0/storage-pools/{quoted(pool['name'])}/{path}", project=resource.name,
                                        recursion=1):  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
-from .client import Client, Operation, quoted
+from .client import OWN, Client, Operation, quoted
 from .errors import LxdError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 _CHUNK = 1024 * 1024
 
 
-def fingerprint_of(client: Client, image: str, project: str | bool = True) -> str:
+def fingerprint_of(client: Client, image: str, project: str | None = OWN) -> str:
     """The fingerprint behind an alias, or the full one of an abbreviated fingerprint. NotFound if there is none."""
     alias = client.find(f"/1.0/images/aliases/{quoted(image)}", project=project)
     if alias is not None:
@@ -71,7 +71,7 @@ def create(client: Client, resource: Resource) -> str:
     return fingerprint
 
 
-def alias(client: Client, name: str, fingerprint: str, *, project: str | bool = True) -> None:
+def alias(client: Client, name: str, fingerprint: str, *, project: str | None = OWN) -> None:
     """Point an alias to an image, whatever it pointed to before."""
     path = f"/1.0/images/aliases/{quoted(name)}"
     what = f"name image {fingerprint[:12]} {name}"
@@ -92,7 +92,7 @@ def import_files(
     public: bool = False,
     what: str = "import an image",
     deadline: float = 900.0,
-    project: str | bool = True,
+    project: str | None = OWN,
 ) -> str:
     """Upload a unified (one file) or split (metadata tarball, root file system) image; its fingerprint.
 

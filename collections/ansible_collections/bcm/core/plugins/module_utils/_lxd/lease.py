@@ -193,7 +193,7 @@ class Lease:
 
     def _now(self) -> float:
         """The time of the server."""
-        with self._client.stream("GET", "/1.0", project=False) as response:
+        with self._client.stream("GET", "/1.0", project=None) as response:
             return parsedate_to_datetime(response.headers["Date"]).timestamp()
 
     def _busy(self, holder: Holder) -> BcmError:

@@ -72,7 +72,7 @@ class Server:
     known = [instance("one", "bcm-a"), instance("two", "bcm-b"), instance("three", "other")]
 
     def get(self, path: str, *, project: Any, **_params: Any) -> list[dict[str, Any]]:
-        return [item for item in self.known if project is False or item["project"] == project]
+        return [item for item in self.known if project is None or item["project"] == project]
 
     def find(self, path: str, **_params: Any) -> Any:
         return {} if path.endswith("/empty") else None

@@ -53,7 +53,7 @@ def test_the_project_is_added_by_itself(unix_server: Any) -> None:
     with Client(path, project="own") as client:
         client.get("/1.0/profiles", recursion=1)
         client.get("/1.0/profiles", project="other", target=None)
-        client.get("/1.0/profiles", project=False)
+        client.get("/1.0/profiles", project=None)
     assert [query for _method, _path, query, _body in server.requests] == [
         {"recursion": "1", "project": "own"},
         {"project": "other"},
