@@ -140,13 +140,13 @@ def _confirm(datacenter: DataCenter, args: argparse.Namespace) -> list[str]:
 
 def _doomed_volumes(datacenter: DataCenter, client: Client, stacks: list[str]) -> list[dict[str, Any]]:
     """Return the volumes that the plan of this removal deletes, as its resources."""
-    from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import read_found
+    from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import read_project_state
     from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 
     request = datacenter.request(stacks, state="absent", delete_data=True)
     planner = Planner(catalogue(datacenter), request, datacenter.role_variables)
     # removing needs no image names
-    plan = planner.plan(lambda site: read_found(client, site), lambda *_unused: ("", ""))
+    plan = planner.plan(lambda site: read_project_state(client, site), lambda *_unused: ("", ""))
     return [item for item in plan.resources if item["kind"] == "storage_volume" and item["state"] == "absent"]
 
 

@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import ProjectState, Request
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack_file import parse, stack_type
 from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
@@ -46,7 +46,7 @@ def planner(**variables: Any) -> Planner:
 
 def test_the_example_is_planned_with_our_own_stacks() -> None:
     whole = planner()
-    plan = plain(whole.plan(lambda _site: Found(), image_namer({})))
+    plan = plain(whole.plan(lambda _site: ProjectState(), image_namer({})))
     assert plan["stacks"] == ["tor", "bitcoind", "electrs", "hello"]
     hello = plan["instances"]["hello"]
     assert hello["role"] == hello["role_path"] == str(EXAMPLES / "hello")
@@ -60,7 +60,7 @@ def test_assertion_of_the_example_fails_as_it_says() -> None:
     with pytest.raises(
         BcmError, match="Stack hello requires .*: the greeting has to fit on one line; set hello_greeting to"
     ):
-        planner(hello_greeting="Hello " * 20).plan(lambda _site: Found(), image_namer({}))
+        planner(hello_greeting="Hello " * 20).plan(lambda _site: ProjectState(), image_namer({}))
 
 
 def test_the_example_has_every_file_of_the_table() -> None:
@@ -79,6 +79,6 @@ def test_the_page_shows_every_field() -> None:
 
 
 def test_the_page_names_every_part_of_bcm_that_exists() -> None:
-    plan = plain(planner().plan(lambda _site: Found(), image_namer({})))
+    plan = plain(planner().plan(lambda _site: ProjectState(), image_namer({})))
     named = re.findall(r"`bcm\.([a-z_]+)[.`]", PAGE)
     assert set(named) <= set(plan["instances"]["electrs"])

@@ -14,7 +14,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.artifact_settin
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import (
     image_namer,
     out_of_reach,
-    read_found,
+    read_project_state,
 )
 from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_NAMING_SPEC
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
@@ -81,6 +81,6 @@ class ActionModule(BcmAction):
         )
         ways = artifacts(params, request.chain, Display().display)
         plan = planner.plan(
-            lambda site: read_found(self.client, site), image_namer(params), out_of_reach(self.client, ways)
+            lambda site: read_project_state(self.client, site), image_namer(params), out_of_reach(self.client, ways)
         )
         return {"plan": plain(plan), "warnings": list(plan.warnings)}

@@ -21,7 +21,7 @@ from .._lxd.resources import MOVED_TO, REPLACED
 from .._plan.catalogue import ROLES
 from .._plan.image_choice import ImageNames, OutOfReach
 from .._plan.limits import Host
-from .._plan.request import Deployed, Found, Site, Source, Volume
+from .._plan.request import Deployed, ProjectState, Site, Source, Volume
 from .._plan.stack import Stack
 from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK, SECRETS_MARK
 
@@ -60,14 +60,14 @@ def _host(client: Client) -> Host:
     return Host(memory=memory, processors=processors)
 
 
-def read_found(client: Client, site: Site) -> Found:
+def read_project_state(client: Client, site: Site) -> ProjectState:
     """Read the data center's project; it is empty if it does not exist yet. Raises BcmError and LxdError."""
     project, request = site.names.project, site.request
     architecture: str = client.server["environment"]["kernel_architecture"]
     there = client.find(f"/1.0/projects/{project}", project=None)
     host = _host(client) if request.brings_up else Host()
     if there is None:
-        return Found(architecture=architecture, host=host)
+        return ProjectState(architecture=architecture, host=host)
     if there["config"].get("user.bcm.datacenter") != request.datacenter:
         raise BcmError(
             f"Project {project}",
@@ -90,7 +90,7 @@ def read_found(client: Client, site: Site) -> Found:
         else:
             strangers.append(name)
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}
-    return Found(
+    return ProjectState(
         host=host,
         stacks=stacks,
         builders=builders,

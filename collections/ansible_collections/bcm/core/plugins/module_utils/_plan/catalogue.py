@@ -34,8 +34,8 @@ class Catalogue(Mapping[str, Stack]):
                     "rename one",
                 )
             self._stacks[stack.name] = stack
-        self.onion_gateway = self._only("onion_gateway", "is the gateway of onion services")
-        self.download_proxy = self._only("download_proxy", "is the proxy of downloads")
+        self.onion_gateway = self._find_only("onion_gateway", "is the gateway of onion services")
+        self.download_proxy = self._find_only("download_proxy", "is the proxy of downloads")
         self._check_names()
         for stack in self._stacks.values():
             self._check_needs(stack)
@@ -85,11 +85,13 @@ class Catalogue(Mapping[str, Stack]):
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that they cannot do without, directly or not."""
-        return _reach(chosen, lambda name: self._stacks[name].required)
+        return _transitive(chosen, lambda name: self._stacks[name].required)
 
     def dependents(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that cannot do without them, directly or not."""
-        return _reach(chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.required))
+        return _transitive(
+            chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.required)
+        )
 
     def _check_names(self) -> None:
         """Refuse what two stacks would both call theirs: a volume, an onion service, a variable."""
@@ -127,7 +129,7 @@ class Catalogue(Mapping[str, Stack]):
                 f"{stack.source}:", "host_port of a service needs uplink", "add it, or leave out host_port"
             )
 
-    def _only(self, field: str, what: str) -> str | None:
+    def _find_only(self, field: str, what: str) -> str | None:
         """The one stack that has a field, for all others."""
         found = [stack for stack in self._stacks.values() if getattr(stack, field)]
         if len(found) > 1:
@@ -181,7 +183,7 @@ def _resolved(stack: Stack, choice: Callable[[Stack, str], Any]) -> Stack:
     return replace(stack, needs={**fixed, **chosen_needs}, choices=choices)
 
 
-def _reach(start: Iterable[str], step: Any) -> set[str]:
+def _transitive(start: Iterable[str], step: Any) -> set[str]:
     reached: set[str] = set()
     ahead = list(start)
     while ahead:

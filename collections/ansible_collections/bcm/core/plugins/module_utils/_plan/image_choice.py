@@ -18,7 +18,7 @@ from .._base.errors import BcmError
 from . import resources
 from .checks import Releases, Variables
 from .model import Downloads, Image, TakenSource
-from .request import Found, Site
+from .request import ProjectState, Site
 
 #: stack, its image variables and pins, architecture -> hash of the base image, hash of the image
 ImageNames = Callable[..., "tuple[str, str]"]
@@ -53,7 +53,7 @@ class ChosenImage:
 class ImageChooser:
     site: Site
     variables: Variables
-    found: Found
+    found: ProjectState
     image_names: ImageNames
     out_of_reach: OutOfReach
 

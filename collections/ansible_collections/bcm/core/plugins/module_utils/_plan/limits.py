@@ -53,7 +53,7 @@ TYPES: Mapping[str, Type] = {
 }
 
 
-def declared(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str | int]]:
+def declared_limits(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str | int]]:
     """The limits of a stack, kind -> chain or "default" -> value, as LXD takes them."""
     found: dict[str, dict[str, str | int]] = {kind: {"default": default} for kind, (default, _end) in KINDS.items()}
     for kind, chains in values.items():
@@ -63,7 +63,7 @@ def declared(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str
     return found
 
 
-def chosen(
+def choose_limits(
     stack: str, limits_of: Mapping[str, Mapping[str, Any]], chain: str, host: Host, value: Callable[[str], Any]
 ) -> tuple[Limits, list[str]]:
     """The limits of an instance, and warnings about what is less than was asked for; ``value`` is of variables.
@@ -77,9 +77,11 @@ def chosen(
         variable = f"{names.variable_prefix(stack)}_{end}"
         given = value(variable)
         wanted = (
-            limits_of[kind].get(chain, limits_of[kind]["default"]) if given is None else _given(variable, kind, given)
+            limits_of[kind].get(chain, limits_of[kind]["default"])
+            if given is None
+            else _parse_variable(variable, kind, given)
         )
-        limits[kind] = _fitted(kind, wanted, host)
+        limits[kind] = _fit_to_host(kind, wanted, host)
         # of processors, a stack takes what there is
         if limits[kind] != wanted and (given is not None or kind != "processors"):
             warnings.append(
@@ -88,7 +90,7 @@ def chosen(
     return Limits(**limits), warnings
 
 
-def _given(variable: str, kind: str, given: Any) -> str | int:
+def _parse_variable(variable: str, kind: str, given: Any) -> str | int:
     """The value of a variable, by the rules of a stack.yml."""
     if kind in ("memory", "root"):
         try:
@@ -105,7 +107,7 @@ def _given(variable: str, kind: str, given: Any) -> str | int:
     return int(text)
 
 
-def _fitted(kind: str, wanted: Any, host: Host) -> Any:
+def _fit_to_host(kind: str, wanted: Any, host: Host) -> Any:
     if kind == "processors" and host.processors:
         return min(wanted, host.processors)
     if kind == "memory" and host.memory:

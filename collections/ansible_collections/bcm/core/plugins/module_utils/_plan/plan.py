@@ -32,7 +32,7 @@ from .model import (
     Subnet,
 )
 from .onions import OnionService
-from .request import Found, Request, Site
+from .request import ProjectState, Request, Site
 
 
 class Planner:
@@ -46,7 +46,7 @@ class Planner:
 
     def plan(
         self,
-        find: Callable[[Site], Found],
+        find: Callable[[Site], ProjectState],
         image_names: ImageNames,
         out_of_reach: OutOfReach = lambda _release, _image: None,
     ) -> Plan:
@@ -63,9 +63,9 @@ class Planner:
 
     # -- up -----------------------------------------------------------------------------------------------------------
 
-    def _up(self, find: Callable[[Site], Found], image_names: ImageNames, out_of_reach: OutOfReach) -> Plan:
+    def _up(self, find: Callable[[Site], ProjectState], image_names: ImageNames, out_of_reach: OutOfReach) -> Plan:
         site = self.site
-        named = self._named()
+        named = self._requested_closure()
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)
         self._check_known(found)
@@ -90,7 +90,7 @@ class Planner:
         chosen = ImageChooser(site, variables, found, image_names, out_of_reach).choose(releases)
         sources = tuple(item.source for name, item in chosen.items() if len(self.catalogue[name].artifact.sources) > 1)
         instances, warned = self._instances(affected, running, requested, onion_services, variables, found, chosen)
-        moves = volumes.moves(self.request, instances, found)
+        moves = volumes.find_moves(self.request, instances, found)
         instances, left = self._with_left_behind(instances, found, moves)
         secrets, certificates = self._secrets(affected, running), self._certificates(affected)
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
@@ -99,7 +99,7 @@ class Planner:
         remembered = resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets})
         return replace(
             self._frame(affected, requested, running),
-            moves=resources.moved(site, instances, moves, found),
+            moves=resources.volume_moves(site, instances, moves, found),
             instances=instances,
             images=tuple(item.image for item in chosen.values()),
             secrets=secrets,
@@ -110,13 +110,13 @@ class Planner:
             sources=sources,
             download_proxy=self._download_proxy(instances, running, onion_services, found, remembered),
             resources=(
-                *resources.instances_gone(site, disabled),
-                *resources.wanted(site, instances, running, onion_services, found, remembered),
+                *resources.absent_instances(site, disabled),
+                *resources.running_resources(site, instances, running, onion_services, found, remembered),
             ),
             warnings=(*warnings, *warned, *left, *(exemption.warning for exemption in site.exceptions(*running))),
         )
 
-    def _named(self) -> list[str]:
+    def _requested_closure(self) -> list[str]:
         """The stacks that are named, those that are enabled with them, and all that these need, in order."""
         proxy = self.site.download_proxy
         named = self.catalogue.closure((*self.request.stacks, *([proxy] if proxy else ())))
@@ -133,7 +133,7 @@ class Planner:
             named = self.catalogue.closure((*named, *more))
         return self.catalogue.ordered(named)
 
-    def _with_users(self, named: Collection[str], found: Found) -> list[str]:
+    def _with_users(self, named: Collection[str], found: ProjectState) -> list[str]:
         """With those that run and use a new one of these if it is there: their roles have to know that it is."""
         new = set(named).difference(found.stacks)
         users = [
@@ -153,7 +153,7 @@ class Planner:
                 raise error.within(f"{stack.source}: enabled_with.{other}") from error
         return False
 
-    def _disabled(self, affected: Collection[str], found: Found) -> list[str]:
+    def _disabled(self, affected: Collection[str], found: ProjectState) -> list[str]:
         """Those that were enabled once and are no longer, and those that cannot do without them."""
         unwanted = [
             name
@@ -171,7 +171,7 @@ class Planner:
         requested: Collection[str],
         onion_services: Sequence[OnionService],
         variables: Variables,
-        found: Found,
+        found: ProjectState,
         chosen: Mapping[str, ChosenImage],
     ) -> tuple[dict[str, Instance], list[str]]:
         """The instances that are to run, and warnings about their limits."""
@@ -179,7 +179,7 @@ class Planner:
         warnings: list[str] = []
         for name in affected:
             stack, image, release = self.catalogue[name], chosen[name].image, chosen[name].release
-            limit, warned = limits.chosen(name, stack.limits, self.request.chain, found.host, variables.value)
+            limit, warned = limits.choose_limits(name, stack.limits, self.request.chain, found.host, variables.value)
             warnings += warned
             instances[name] = replace(
                 describe(self.site, name, running, name in requested, onion_services, variables),
@@ -190,12 +190,12 @@ class Planner:
         return instances, warnings
 
     def _with_left_behind(
-        self, instances: Mapping[str, Instance], found: Found, moves: Mapping[str, str]
+        self, instances: Mapping[str, Instance], found: ProjectState, moves: Mapping[str, str]
     ) -> tuple[dict[str, Instance], list[str]]:
         """The instances with the volumes that are deleted once they work with the copies, or warnings about these."""
-        behind = {name: volumes.left_behind(self.request, item, found, moves) for name, item in instances.items()}
+        behind = {name: volumes.find_left_behind(self.request, item, found, moves) for name, item in instances.items()}
         if self.request.move_volumes:
-            gone = {name: tuple(resources.volumes_gone(self.site, some)) for name, some in behind.items()}
+            gone = {name: tuple(resources.absent_volumes(self.site, some)) for name, some in behind.items()}
             return {name: replace(item, left_behind=gone[name]) for name, item in instances.items()}, []
         return dict(instances), [
             f"Volume {volume} was moved and is still there: run again with -e move_volumes=true to delete it"
@@ -208,7 +208,7 @@ class Planner:
         instances: Mapping[str, Instance],
         running: Collection[str],
         onion_services: Sequence[OnionService],
-        found: Found,
+        found: ProjectState,
         remembered: Mapping[str, str],
     ) -> DownloadProxy | None:
         """What is to be there before images are baked that are fetched through it; None if they come directly."""
@@ -216,7 +216,7 @@ class Planner:
         if proxy is None:
             return None
         first = before_others(self.site)
-        wanted = resources.wanted(
+        resources_of_first = resources.running_resources(
             self.site,
             {name: instance for name, instance in instances.items() if name in first},
             running,
@@ -229,24 +229,26 @@ class Planner:
             stack=proxy,
             stacks=tuple(first),
             # What is to be restarted is restarted once, with all the others.
-            resources=tuple({**item, "state": "started"} if item["kind"] == "instance" else item for item in wanted),
+            resources=tuple(
+                {**item, "state": "started"} if item["kind"] == "instance" else item for item in resources_of_first
+            ),
         )
 
     # -- down ---------------------------------------------------------------------------------------------------------
 
-    def _down(self, found: Found) -> Plan:
+    def _down(self, found: ProjectState) -> Plan:
         site = self.site
-        affected = self._taken_down(found)
+        affected = self._stacks_to_take_down(found)
         requested = _requested(found)
         running = set(found.stacks).difference(affected)
         instances = {name: describe(site, name, found.stacks, name in requested, [], None) for name in affected}
         onion_services = onions.onion_services(site, running, self._variables(running).holds)
         warnings: list[str] = []
         if self.request.state == "stopped":
-            changes = resources.stopped(site, instances)
+            changes = resources.stopped_instances(site, instances)
         else:
             requested.difference_update(affected)
-            changes, warnings = resources.removed(site, instances, running, onion_services, found)
+            changes, warnings = resources.removal(site, instances, running, onion_services, found)
             self._check_confirmed(changes)
         return replace(
             self._frame(affected, requested, running),
@@ -256,7 +258,7 @@ class Planner:
             warnings=tuple(warnings),
         )
 
-    def _taken_down(self, found: Found) -> list[str]:
+    def _stacks_to_take_down(self, found: ProjectState) -> list[str]:
         """What was named, what needs it, and what nobody needs any more; consumers first."""
         named = self.catalogue.dependents(self.request.stacks)
         stopping = self.request.state == "stopped"
@@ -283,7 +285,7 @@ class Planner:
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
-    def _check_known(self, found: Found) -> None:
+    def _check_known(self, found: ProjectState) -> None:
         for name in found.stacks:
             if name not in self.catalogue:
                 raise BcmError(
@@ -319,7 +321,7 @@ class Planner:
             warnings=(),
         )
 
-    def _onions(self, onion_services: Sequence[OnionService], running: Collection[str], found: Found) -> Onions:
+    def _onions(self, onion_services: Sequence[OnionService], running: Collection[str], found: ProjectState) -> Onions:
         gateway = self.catalogue.onion_gateway
         return Onions(
             gateway=gateway if gateway in running else None,
@@ -349,11 +351,11 @@ class Planner:
         return tuple(sorted((*shared, *(f"{name}/{own}" for name in affected for own in self.catalogue[name].secrets))))
 
 
-def _running(found: Found) -> set[str]:
+def _running(found: ProjectState) -> set[str]:
     return {name for name, deployed in found.stacks.items() if deployed.running}
 
 
-def _requested(found: Found) -> set[str]:
+def _requested(found: ProjectState) -> set[str]:
     return {name for name, deployed in found.stacks.items() if deployed.requested}
 
 

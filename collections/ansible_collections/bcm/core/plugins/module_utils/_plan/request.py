@@ -105,7 +105,7 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProjectState:
     """What the data center's project holds before anything is done."""
 
     stacks: Mapping[str, Deployed] = field(default_factory=dict)
@@ -188,7 +188,7 @@ class Site:
 
     def needs_ca(self, stack: str) -> bool:
         """Whether a stack has to know the root: for its own certificate, or for that of a stack it needs."""
-        return self.has_certificate(stack) or any(self._met(stack))
+        return self.has_certificate(stack) or any(self._used_tls(stack))
 
     def has_certificate(self, stack: str) -> bool:
         """Whether a stack has a certificate of its own."""
@@ -197,9 +197,9 @@ class Site:
     def usage(self, stack: str) -> list[str]:
         """What its certificate is for: to serve, and to say who it is to those it needs."""
         server = any(service.tls for service in self.catalogue[stack].services.values())
-        return ["server"] * server + ["client"] * ("mutual" in self._met(stack))
+        return ["server"] * server + ["client"] * ("mutual" in self._used_tls(stack))
 
-    def _met(self, stack: str) -> list[str | None]:
+    def _used_tls(self, stack: str) -> list[str | None]:
         """``tls`` of all services that a stack uses."""
         needs = self.catalogue[stack].needs
         return [self.catalogue[other].services[key].tls for other, need in needs.items() for key in need.services]

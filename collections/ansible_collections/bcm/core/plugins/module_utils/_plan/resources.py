@@ -13,7 +13,7 @@ from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
 from .model import Instance, Moves, Resource, TakenSource
 from .onions import OnionService
-from .request import Found, Site, Source, Volume
+from .request import ProjectState, Site, Source, Volume
 
 Instances = Mapping[str, Instance]
 
@@ -62,12 +62,12 @@ def builder_resources(site: Site, remembered: Mapping[str, str]) -> list[Resourc
     ]
 
 
-def wanted(
+def running_resources(
     site: Site,
     instances: Instances,
     running: Collection[str],
     onion_services: Collection[OnionService],
-    found: Found,
+    found: ProjectState,
     remembered: Mapping[str, str],
     builders_of: Collection[str] = (),
 ) -> list[Resource]:
@@ -93,11 +93,11 @@ def wanted(
     ]
 
 
-def instances_gone(site: Site, stacks: Collection[str]) -> list[Resource]:
+def absent_instances(site: Site, stacks: Collection[str]) -> list[Resource]:
     return _absent(site, "instance", site.names.project, *stacks)
 
 
-def stopped(site: Site, instances: Instances) -> list[Resource]:
+def stopped_instances(site: Site, instances: Instances) -> list[Resource]:
     project = site.names.project
     return [
         {"kind": "instance", "name": name, "state": "stopped", "project": project, "owner": site.owner}
@@ -105,17 +105,21 @@ def stopped(site: Site, instances: Instances) -> list[Resource]:
     ]
 
 
-def removed(
-    site: Site, instances: Instances, running: Collection[str], onion_services: Collection[OnionService], found: Found
+def removal(
+    site: Site,
+    instances: Instances,
+    running: Collection[str],
+    onion_services: Collection[OnionService],
+    found: ProjectState,
 ) -> tuple[list[Resource], list[str]]:
     """What takes the instances away, and with the last of them the rest; and warnings about what has to stay."""
     named = _named_volumes(site, running, found)
     doomed = [volume for volume in named if volume.is_ours] if site.request.delete_data else []
     foreign = [volume for volume in named if not volume.is_ours] if site.request.delete_data else []
-    warnings = _left_alone(site, foreign)
+    warnings = _foreign_volume_warnings(site, foreign)
     project = site.names.project
     gone = _absent(site, "instance", project, *instances)
-    volumes = volumes_gone(site, doomed)
+    volumes = absent_volumes(site, doomed)
     if running:
         return [*gone, *volumes, *_network(site, running, onion_services), *_uplink(site, running)], warnings
     # of builders, there is another mark, and who is at work
@@ -138,7 +142,7 @@ def removed(
     return gone + ([] if left or foreign else _absent(site, "project", _SHARED, project)), warnings
 
 
-def _left_alone(site: Site, foreign: Collection[Volume]) -> list[str]:
+def _foreign_volume_warnings(site: Site, foreign: Collection[Volume]) -> list[str]:
     if not foreign:
         return []
     project, marks = site.names.project, " ".join(f"{key}={value}" for key, value in site.owner.items())
@@ -148,7 +152,7 @@ def _left_alone(site: Site, foreign: Collection[Volume]) -> list[str]:
     ]
 
 
-def volumes_gone(site: Site, volumes: Collection[Volume]) -> list[Resource]:
+def absent_volumes(site: Site, volumes: Collection[Volume]) -> list[Resource]:
     return [
         {**item, "pool": volume.pool}
         for volume in volumes
@@ -156,7 +160,7 @@ def volumes_gone(site: Site, volumes: Collection[Volume]) -> list[Resource]:
     ]
 
 
-def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Found) -> Moves:
+def volume_moves(site: Site, instances: Instances, moves: Mapping[str, str], found: ProjectState) -> Moves:
     """The instances that are stopped while their volumes are copied to the data center's pool, and the copies."""
     volumes = {
         volume.volume: (name, volume.size)
@@ -166,7 +170,7 @@ def moved(site: Site, instances: Instances, moves: Mapping[str, str], found: Fou
     }
     stopping = {name: instances[name] for name, _size in volumes.values() if name in found.stacks}
     return Moves(
-        instances=tuple(stopped(site, stopping)),
+        instances=tuple(stopped_instances(site, stopping)),
         volumes=tuple(
             {
                 **_volume(site, name, volume, size),
@@ -183,7 +187,7 @@ def _absent(site: Site, kind: str, project: str, *gone: str) -> list[Resource]:
     return [{"kind": kind, "name": name, "state": "absent", "project": project, "owner": site.owner} for name in gone]
 
 
-def _named_volumes(site: Site, running: Collection[str], found: Found) -> list[Volume]:
+def _named_volumes(site: Site, running: Collection[str], found: ProjectState) -> list[Volume]:
     """All volumes if nothing stays, else those of what was named and of what only that needs."""
     if not running:
         return list(found.volumes)
@@ -243,9 +247,9 @@ def _network(
             site.names.network,
             "Who may talk to whom",
             [
-                *(_used(site, *edge) for edge in site.edges(running)),
-                *(_connected(site, onion) for onion in onion_services),
-                *(rule for name in site.catalogue.ordered(builders_of) for rule in _fetched(site, name)),
+                *(_service_rule(site, *edge) for edge in site.edges(running)),
+                *(_onion_rule(site, onion) for onion in onion_services),
+                *(rule for name in site.catalogue.ordered(builders_of) for rule in _download_rules(site, name)),
             ],
         ),
         {
@@ -276,7 +280,7 @@ def _network(
                         *(f"host-record={name}.{site.names.domain},{site.addresses[name]}" for name in site.catalogue),
                     ]
                 ),
-                **_guarded_by(site.names.network),
+                **_acl_config(site.names.network),
                 **_marks(site),
             },
         },
@@ -290,7 +294,7 @@ def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
         for way in site.ways_out(name)
     ]
     return [
-        _acl(site, site.names.uplink, "Who may leave, and what is let in", rules, _ways_in(site, running)),
+        _acl(site, site.names.uplink, "Who may leave, and what is let in", rules, _host_port_rules(site, running)),
         {
             "kind": "network",
             "project": _SHARED,
@@ -307,14 +311,14 @@ def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
                 "ipv6.address": "none",
                 # no DNS server
                 "raw.dnsmasq": "port=0",
-                **_guarded_by(site.names.uplink),
+                **_acl_config(site.names.uplink),
                 **_marks(site),
             },
         },
     ]
 
 
-def _ways_in(site: Site, running: Collection[str]) -> list[dict[str, str]]:
+def _host_port_rules(site: Site, running: Collection[str]) -> list[dict[str, str]]:
     return [
         _rule(
             f"The world to {name} {key}",
@@ -345,23 +349,23 @@ def _acl(
     }
 
 
-def _guarded_by(acl: str) -> dict[str, str]:
+def _acl_config(acl: str) -> dict[str, str]:
     actions = {f"security.acls.default.{direction}.action": "reject" for direction in ("egress", "ingress")}
     return {"security.acls": acl, **actions}
 
 
-def _used(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
+def _service_rule(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
     protocol = site.catalogue[provider].services[key].protocol
-    return _between(site, consumer, provider, key, protocol, site.port(provider, key))
+    return _instance_rule(site, consumer, provider, key, protocol, site.port(provider, key))
 
 
-def _connected(site: Site, onion: OnionService) -> dict[str, str]:
-    return _between(
+def _onion_rule(site: Site, onion: OnionService) -> dict[str, str]:
+    return _instance_rule(
         site, str(site.catalogue.onion_gateway), onion.stack, f"{onion.service} (onion)", "tcp", onion.listen
     )
 
 
-def _fetched(site: Site, name: str) -> list[dict[str, str]]:
+def _download_rules(site: Site, name: str) -> list[dict[str, str]]:
     """Rules with which the builder of a stack reaches the proxy of its downloads."""
     proxy = str(site.download_proxy)
     address = f"{site.addresses[proxy]}/32"
@@ -371,7 +375,9 @@ def _fetched(site: Site, name: str) -> list[dict[str, str]]:
     ]
 
 
-def _between(site: Site, consumer: str, provider: str, what: str, protocol: str, port: int | None) -> dict[str, str]:
+def _instance_rule(
+    site: Site, consumer: str, provider: str, what: str, protocol: str, port: int | None
+) -> dict[str, str]:
     to = f"{site.addresses[provider]}/32"
     return _rule(f"{consumer} to {provider} {what}", site.addresses[consumer], to, protocol, port)
 

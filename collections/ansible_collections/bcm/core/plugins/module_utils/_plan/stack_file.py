@@ -405,7 +405,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         services=services,
         web=values.get("web", ()),
         volumes=values.get("volumes", {}),
-        limits=limits.declared(values.get("limits", {})),
+        limits=limits.declared_limits(values.get("limits", {})),
         secrets=values.get("secrets", ()),
         uplink=values["uplink"]["user"] if "uplink" in values else None,
         onion_gateway=values.get("onion_gateway", False),

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from .._base.errors import BcmError
 from .model import Instance
-from .request import Found, Request, Volume
+from .request import ProjectState, Request, Volume
 
 Instances = Mapping[str, Instance]
 
 
-def moves(request: Request, instances: Instances, found: Found) -> dict[str, str]:
+def find_moves(request: Request, instances: Instances, found: ProjectState) -> dict[str, str]:
     """The volumes that are to be moved to the data center's pool, and the pools where they lie.
 
     Raises BcmError if an instance would start with an empty volume, or with one that is not the newest.
@@ -23,7 +23,7 @@ def moves(request: Request, instances: Instances, found: Found) -> dict[str, str
     pool = request.storage_pool
     outdated: list[Volume] = []
     elsewhere: dict[str, Volume] = {}
-    for name in _names(instances):
+    for name in _volume_names(instances):
         lies = {volume.pool: volume for volume in found.volumes if volume.name == name}
         if pool in lies:
             if lies[pool].moved_to:
@@ -62,7 +62,9 @@ def moves(request: Request, instances: Instances, found: Found) -> dict[str, str
     return {name: volume.pool for name, volume in elsewhere.items()}
 
 
-def left_behind(request: Request, instance: Instance, found: Found, moving: Mapping[str, str]) -> list[Volume]:
+def find_left_behind(
+    request: Request, instance: Instance, found: ProjectState, moving: Mapping[str, str]
+) -> list[Volume]:
     """Volumes of an instance of which a newer copy lies in the data center's pool, or will."""
     return [
         volume
@@ -73,5 +75,5 @@ def left_behind(request: Request, instance: Instance, found: Found, moving: Mapp
     ]
 
 
-def _names(instances: Instances) -> Sequence[str]:
+def _volume_names(instances: Instances) -> Sequence[str]:
     return [volume.volume for instance in instances.values() for volume in instance.volumes.values()]

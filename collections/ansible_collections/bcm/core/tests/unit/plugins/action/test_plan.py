@@ -21,10 +21,16 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import out_of_reach, read_found
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state import out_of_reach, read_project_state
 from ansible_collections.bcm.core.plugins.module_utils._plan import catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Request, Site, Volume
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import (
+    Deployed,
+    ProjectState,
+    Request,
+    Site,
+    Volume,
+)
 from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 
@@ -202,13 +208,13 @@ def _site(roles: Path, state: str = "present") -> Site:
 
 def test_nothing_is_there_yet(roles: Path) -> None:
     client = FakeClient({})
-    assert read_found(client, _site(roles)) == Found()
+    assert read_project_state(client, _site(roles)) == ProjectState()
     assert client.asked == ["/1.0/projects/bcm-local-regtest", "/1.0/resources"]
 
 
 def test_what_the_host_has(roles: Path) -> None:
     client = FakeClient({"/1.0/resources": {"memory": {"total": 2**33}, "cpu": {"total": 4}}})
-    assert read_found(client, _site(roles)).host == Host(memory=2**33, processors=4)
+    assert read_project_state(client, _site(roles)).host == Host(memory=2**33, processors=4)
 
 
 @pytest.mark.parametrize(
@@ -241,13 +247,13 @@ def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, st
     project["config"] = {**project["config"], **marks}
     request = Request(["web"], "regtest", "local", identity="a1")
     site = Site(catalogue.Catalogue.read(roles=roles), request)
-    found = read_found(FakeClient({**ENDPOINT, "/1.0/projects/bcm-local-regtest": project}), site)
+    found = read_project_state(FakeClient({**ENDPOINT, "/1.0/projects/bcm-local-regtest": project}), site)
     assert (found.kept, found.onions, found.secrets) == kept
 
 
 def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
-    found = read_found(FakeClient(ENDPOINT), _site(roles))
-    assert found == Found(
+    found = read_project_state(FakeClient(ENDPOINT), _site(roles))
+    assert found == ProjectState(
         stacks={
             "tor": Deployed(requested=False, running=True),
             "web": Deployed(requested=True, running=False),
@@ -264,13 +270,13 @@ def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
 
 def test_a_stack_whose_replacement_was_killed_is_there(roles: Path) -> None:
     aside = _instance("tor-replaced", "Stopped", stack="tor", replaced="{}")
-    found = read_found(FakeClient({**ENDPOINT, "/1.0/instances": [aside]}), _site(roles))
+    found = read_project_state(FakeClient({**ENDPOINT, "/1.0/instances": [aside]}), _site(roles))
     assert (found.stacks, found.strangers) == ({"tor": Deployed(requested=False, running=False)}, [])
 
 
 def test_somebody_elses_project(roles: Path) -> None:
     with pytest.raises(BcmError, match="Project bcm-local-regtest exists on /run/x but was not made by BCM: rename it"):
-        read_found(FakeClient({"/1.0/projects/bcm-local-regtest": {"config": {}}}), _site(roles))
+        read_project_state(FakeClient({"/1.0/projects/bcm-local-regtest": {"config": {}}}), _site(roles))
 
 
 # -- the action --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Ca
 from ansible_collections.bcm.core.plugins.module_utils._plan.image_choice import ImageNames
 from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Found, Request, Site
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import ProjectState, Request, Site
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 ALL = ["mainnet", "testnet3", "testnet4", "signet", "regtest"]
@@ -180,13 +180,13 @@ class Planning:
         class Enough(Exception):
             pass
 
-        def nothing_is_read(_site: Site) -> Found:
+        def nothing_is_read(_site: Site) -> ProjectState:
             raise Enough
 
         with pytest.raises(Enough):
             self.planner.plan(nothing_is_read, image_names)
 
-    def plan(self, found: Found, *more: Any) -> dict[str, Any]:
+    def plan(self, found: ProjectState, *more: Any) -> dict[str, Any]:
         return dict(plain(self.planner.plan(lambda _site: found, *more)))
 
 

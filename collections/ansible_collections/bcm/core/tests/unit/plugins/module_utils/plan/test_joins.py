@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
 
 MIDDLE = {"tor_relay": "middle", "relay_or_host_port": "192.0.2.1:443"}
 NONE = {"tor_relay": "none"}
@@ -36,7 +36,9 @@ def plan(documents: dict[str, Any], planner: Any, namer: Any) -> Any:
         made = planner(*stacks, **fields)
         made.check()
         return dict(
-            made.plan(Found(stacks={name: Deployed(requested=name == "relay", running=True) for name in found}), namer)
+            made.plan(
+                ProjectState(stacks={name: Deployed(requested=name == "relay", running=True) for name in found}), namer
+            )
         )
 
     return make

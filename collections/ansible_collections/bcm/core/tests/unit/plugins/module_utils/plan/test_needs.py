@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def world(documents: dict[str, Any]) -> dict[str, Any]:
     return documents
 
 
-def _running(*stacks: str, requested: tuple[str, ...] = ()) -> Found:
-    return Found(stacks={name: Deployed(requested=name in requested, running=True) for name in stacks})
+def _running(*stacks: str, requested: tuple[str, ...] = ()) -> ProjectState:
+    return ProjectState(stacks={name: Deployed(requested=name in requested, running=True) for name in stacks})
 
 
 def _rules(plan: dict[str, Any]) -> set[str]:
@@ -65,7 +65,7 @@ def test_variable_chooses_one_of_the_alternatives(
 ) -> None:
     made = planner("web-shop", variables={"web_shop_lightning": chosen})
     made.check()
-    plan = made.plan(Found(), namer)
+    plan = made.plan(ProjectState(), namer)
     assert plan["stacks"] == ["tor", "bitcoind", stack, "web-shop"]
     shop, node = plan["instances"]["web-shop"], plan["instances"][stack]
     assert list(shop["needs"]) == [stack]
@@ -109,23 +109,23 @@ def test_circle_through_an_alternative_is_rejected(world: Any, write: Any) -> No
 
 
 def test_optional_need_is_used_only_if_it_is_there(world: Any, planner: Any, namer: Any) -> None:
-    without = planner("web-shop").plan(Found(), namer)
+    without = planner("web-shop").plan(ProjectState(), namer)
     assert "explorer" not in without["stacks"]
     assert "explorer" not in without["instances"]["web-shop"]["needs"]
     assert not [rule for rule in _rules(without) if "explorer" in rule]
     for plan in (
-        planner("web-shop", "explorer").plan(Found(), namer),
+        planner("web-shop", "explorer").plan(ProjectState(), namer),
         planner("web-shop").plan(_running("tor", "bitcoind", "explorer", requested=("explorer",)), namer),
     ):
         assert list(plan["instances"]["web-shop"]["needs"]["explorer"]) == ["http"]
         assert "web-shop to explorer http" in _rules(plan)
-    assert list(planner("web-shop", "explorer").plan(Found(), namer)["instances"]["explorer"]["consumers"]) == [
+    assert list(planner("web-shop", "explorer").plan(ProjectState(), namer)["instances"]["explorer"]["consumers"]) == [
         "web-shop"
     ]
 
 
 def test_optional_need_comes_before_its_user(world: Any, planner: Any, namer: Any) -> None:
-    order = planner("web-shop", "explorer").plan(Found(), namer)["stacks"]
+    order = planner("web-shop", "explorer").plan(ProjectState(), namer)["stacks"]
     assert order.index("explorer") < order.index("web-shop")
 
 
@@ -154,10 +154,10 @@ def test_optional_need_alone_keeps_nothing(world: Any, planner: Any, namer: Any)
 
 def test_optional_alternatives(world: Any, planner: Any, namer: Any) -> None:
     world["web_shop"]["needs"]["lightning"]["optional"] = True
-    plan = planner("web-shop").plan(Found(), namer)
+    plan = planner("web-shop").plan(ProjectState(), namer)
     assert plan["stacks"] == ["web-shop"]
     assert plan["instances"]["web-shop"]["needs"] == {}
-    plan = planner("web-shop", "clightning").plan(Found(), namer)
+    plan = planner("web-shop", "clightning").plan(ProjectState(), namer)
     assert list(plan["instances"]["web-shop"]["needs"]) == ["clightning"]
 
 
@@ -172,7 +172,7 @@ def test_circle_through_an_optional_need_is_rejected(world: Any, write: Any) -> 
 
 def test_folder_and_variables_have_an_underscore_for_the_hyphen(world: Any, planner: Any, namer: Any) -> None:
     variables = {"web_shop_data_size": "3GiB", "web_shop_memory": "2GiB"}
-    plan = planner("web-shop", variables=variables).plan(Found(), namer)
+    plan = planner("web-shop", variables=variables).plan(ProjectState(), namer)
     shop = plan["instances"]["web-shop"]
     assert (shop["stack"], shop["role"]) == ("web-shop", "bcm.core.web_shop")
     assert shop["role_path"].endswith("/roles/web_shop")
@@ -197,7 +197,7 @@ def test_folder_with_a_hyphen_names_the_folder_to_use(world: Any, write: Any) ->
 
 
 def test_web_page_is_in_the_plan(world: Any, planner: Any, namer: Any) -> None:
-    plan = planner("explorer").plan(Found(), namer)
+    plan = planner("explorer").plan(ProjectState(), namer)
     page = {"service": "http", "path": "/", "title": "Block explorer", "icon": "files/icon.svg"}
     assert plan["instances"]["explorer"]["web"] == [page]
     assert plan["instances"]["bitcoind"]["web"] == []

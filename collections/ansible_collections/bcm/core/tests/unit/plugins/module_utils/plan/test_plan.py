@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, Found, Source, Volume
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState, Source, Volume
 
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
 
@@ -155,7 +155,7 @@ def test_accepted_in_so_many_words(planner: Any, namer: Any) -> None:
         variables=OLD,
     )
     bold.check()
-    plan = bold.plan(Found(), namer)
+    plan = bold.plan(ProjectState(), namer)
     assert plan["warnings"] == [
         "bitcoin-core 29.3 is below the floor (31.1, 30.3, 29.4): 31.1 mends an address leak; "
         "accepted because allow_below_floor names bitcoind"
@@ -170,7 +170,7 @@ def test_accepted_in_so_many_words(planner: Any, namer: Any) -> None:
 def fresh(planner: Any, namer: Any) -> dict[str, Any]:
     first = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
     first.check()
-    return dict(first.plan(Found(), namer))
+    return dict(first.plan(ProjectState(), namer))
 
 
 def test_the_plan_is_plain_data(fresh: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ def test_one_word_gives_a_service_tls(
     usage: dict[str, list[str]],
 ) -> None:
     documents["electrs"]["services"]["electrum"].update({"tls": tls} if tls else {})
-    plan = planner("electrum").plan(Found(), namer)
+    plan = planner("electrum").plan(ProjectState(), namer)
     instances = plan["instances"]
     assert [name for name in ELECTRUM if instances[name]["has_certificate"]] == certified
     assert [name for name in ELECTRUM if instances[name]["needs_ca"]] == trusting
@@ -264,7 +264,7 @@ def _with_onions(documents: dict[str, Any]) -> None:
 @pytest.mark.parametrize("serves", [True, False])
 def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) -> None:
     _with_onions(documents)
-    plan = planner("electrum", variables={"bitcoind_serve": serves}).plan(Found(), namer)
+    plan = planner("electrum", variables={"bitcoind_serve": serves}).plan(ProjectState(), namer)
     bitcoind, electrs = (plan["instances"][name] for name in ("bitcoind", "electrs"))
     served = {
         "name": "bitcoind-p2p",
@@ -290,14 +290,14 @@ def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) 
 def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer: Any) -> None:
     _with_onions(documents)
     serves = {"bitcoind_serve": True}
-    found = Found(stacks=_running(*ELECTRUM, requested=("electrum", "bitcoind")))
+    found = ProjectState(stacks=_running(*ELECTRUM, requested=("electrum", "bitcoind")))
     for state in ("stopped", "absent"):
         plan = planner("electrum", state=state, variables=serves).plan(found, namer)
         assert plan["onions"]["gateway"] == "tor"
         assert [item["name"] for item in plan["onions"]["services"]] == ["bitcoind-p2p"]
         plan = planner("tor", state=state, variables=serves).plan(found, namer)
         assert plan["onions"] == {"gateway": None, "services": [], "known": []}
-    idle = Found(stacks={**found.stacks, "tor": Deployed(requested=False, running=False)})
+    idle = ProjectState(stacks={**found.stacks, "tor": Deployed(requested=False, running=False)})
     assert planner("electrum", state="absent", variables=serves).plan(idle, namer)["onions"]["gateway"] is None
 
 
@@ -314,7 +314,7 @@ def test_who_keeps_the_root_key(
 ) -> None:
     planned = planner("tor", chain=chain, ca_provider=given)
     planned.check()
-    plan = planned.plan(Found(), namer)
+    plan = planned.plan(ProjectState(), namer)
     assert (plan["ca_provider"], plan["vault_id"]) == (provider, vault)
 
 
@@ -330,7 +330,7 @@ def test_images(fresh: dict[str, Any]) -> None:
 def test_an_image_variable_that_nobody_sets(planner: Any, namer: Any) -> None:
     forgetful = planner("bitcoind", variables={"bitcoind_dbcache": None})
     with pytest.raises(BcmError, match="image.variables: bitcoind_dbcache is not set: give it a value in .*/defaults/"):
-        forgetful.plan(Found(), namer)
+        forgetful.plan(ProjectState(), namer)
 
 
 def test_the_artifact_decides_the_images_name(planner: Any) -> None:
@@ -341,7 +341,7 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
             asked[stack.name] = values
             return "b" * 64, "c" * 64
 
-        plan = planner("bitcoind", variables=variables).plan(Found(architecture="x86_64"), remember)
+        plan = planner("bitcoind", variables=variables).plan(ProjectState(architecture="x86_64"), remember)
         return asked["bitcoind"], plan["images"][1]["artifact"]
 
     values, artifact = told()
@@ -388,12 +388,12 @@ def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None
 
     best = planner("bitcoind", variables=BEST)
     best.check()
-    plan = best.plan(Found(), remember, within_reach)
+    plan = best.plan(ProjectState(), remember, within_reach)
     assert plan["sources"] == [{"stack": "bitcoind", "source": "release", "why": "the first of release, debian"}]
     assert plan["images"][1]["artifact"]["source"] == plan["instances"]["bitcoind"]["artifact"]["source"] == "release"
     assert asked == [("bitcoind", "release", plan["images"][1]["hash"])]
 
-    cut = planner("bitcoind", variables=BEST).plan(Found(), remember, _nothing_but_debian)
+    cut = planner("bitcoind", variables=BEST).plan(ProjectState(), remember, _nothing_but_debian)
     why = f"release cannot be had ({CUT})"
     assert cut["sources"] == [{"stack": "bitcoind", "source": "debian", "why": why}]
     assert cut["images"][1]["hash"] != plan["images"][1]["hash"]
@@ -401,7 +401,7 @@ def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None
     # before anything is baked
     project = cut["builder_resources"][0]
     assert project == cut["resources"][0]
-    found = Found(sources=Source.read(project["config"]))
+    found = ProjectState(sources=Source.read(project["config"]))
 
     again = planner("bitcoind", variables=BEST).plan(found, remember, within_reach)
     assert len(asked) == 1, "what was taken before needs no try"
@@ -412,21 +412,21 @@ def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None
 
 
 def test_a_source_that_the_machine_cannot_run_is_passed_over(planner: Any, namer: Any) -> None:
-    plan = planner("bitcoind", variables=BEST).plan(Found(architecture="s390x"), namer)
+    plan = planner("bitcoind", variables=BEST).plan(ProjectState(architecture="s390x"), namer)
     assert _sources(plan) == {"bitcoind": "debian"}
     assert "bitcoin-core 31.1 is not made for s390x" in plan["sources"][0]["why"]
 
 
 def test_the_last_source_needs_no_try(planner: Any, namer: Any) -> None:
     plan = planner("bitcoind", variables={"bitcoind_source": ["debian", "release"]}).plan(
-        Found(), namer, lambda _release, _image: CUT
+        ProjectState(), namer, lambda _release, _image: CUT
     )
     assert _sources(plan) == {"bitcoind": "release"}
 
 
 def test_what_the_inventory_changes_is_the_first_source(planner: Any, namer: Any) -> None:
     changed = {**BEST, "bcm_artifacts": {"bitcoind": {"version": "32.0"}}}
-    plan = planner("bitcoind", variables=changed).plan(Found(), namer, _nothing_but_debian)
+    plan = planner("bitcoind", variables=changed).plan(ProjectState(), namer, _nothing_but_debian)
     assert (_sources(plan), plan["images"][1]["artifact"]["version"]) == ({"bitcoind": "release"}, "32.0")
 
 
@@ -466,7 +466,7 @@ def test_a_package_of_another_suite(documents: Any, request: pytest.FixtureReque
         asked[stack.name] = values["artifact"]
         return "b" * 64, "c" * 64
 
-    plan = request.getfixturevalue("planner")("electrum").plan(Found(), remember)
+    plan = request.getfixturevalue("planner")("electrum").plan(ProjectState(), remember)
     image = plan["images"][-1]
     assert (image["package"], image["artifact"]["suite"]) == ("electrum/trixie-backports", "trixie-backports")
     assert asked["electrum"]["suite"] == "trixie-backports"
@@ -475,7 +475,7 @@ def test_a_package_of_another_suite(documents: Any, request: pytest.FixtureReque
 
 def test_a_release_that_is_not_made_for_the_machine(planner: Any, namer: Any) -> None:
     with pytest.raises(BcmError, match="bitcoin-core 31.1 is not made for s390x, only for x86_64: use another machine"):
-        planner("bitcoind").plan(Found(architecture="s390x"), namer)
+        planner("bitcoind").plan(ProjectState(architecture="s390x"), namer)
 
 
 def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
@@ -492,7 +492,7 @@ def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], reque
         return "b" * 64, "c" * 64
 
     def told(architecture: str, **fields: Any) -> dict[str, Any]:
-        plan = planner("tor", **fields).plan(Found(architecture=architecture), remember)
+        plan = planner("tor", **fields).plan(ProjectState(architecture=architecture), remember)
         found: dict[str, Any] = plan["images"][0]["artifact"]["repository"]
         assert list(values["artifact"]["floor"]) == list(found["floor"])
         return found
@@ -531,7 +531,7 @@ def test_resources_of_the_first_run(fresh: dict[str, Any], by_kind: Any) -> None
 
 
 def test_the_network_of_builders_stays_as_long_as_there_is_one(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("tor").plan(Found(builders=["build-x-01234567"]), namer)
+    plan = planner("tor").plan(ProjectState(builders=["build-x-01234567"]), namer)
     assert "local-r-bld" not in {name for _kind, name, _state in by_kind(plan["resources"])}
 
 
@@ -559,7 +559,7 @@ def through_tor(documents: dict[str, Any], planner: Any) -> Any:
 
 
 def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: Any, namer: Any, by_kind: Any) -> None:
-    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    plan = through_tor("bitcoind", chain="mainnet").plan(ProjectState(), namer)
     assert (plan["download_proxy"]["stack"], plan["download_proxy"]["stacks"]) == ("tor", ["tor"])
     first = plan["download_proxy"]["resources"]
     assert [item for item in by_kind(first) if item[0] == "instance"] == [("instance", "tor", "started")]
@@ -574,7 +574,7 @@ def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: An
 
 
 def test_a_builder_reaches_tor_while_it_is_there_and_nothing_else(through_tor: Any, namer: Any) -> None:
-    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    plan = through_tor("bitcoind", chain="mainnet").plan(ProjectState(), namer)
     builder = f"{plan['images'][1]['downloads']['nic']['ipv4.address']}/32"
     tor = f"{plan['instances']['tor']['address']}/32"
     first, later = (
@@ -597,7 +597,7 @@ def test_a_builder_reaches_tor_while_it_is_there_and_nothing_else(through_tor: A
 def test_when_tor_carries_downloads(
     through_tor: Any, namer: Any, chain: str, asked: bool | None, carried: bool
 ) -> None:
-    plan = through_tor("bitcoind", chain=chain, downloads_through_tor=asked).plan(Found(), namer)
+    plan = through_tor("bitcoind", chain=chain, downloads_through_tor=asked).plan(ProjectState(), namer)
     assert (plan["download_proxy"] is not None) == carried
     assert {image["downloads"] is not None for image in plan["images"]} == {carried}
     assert (plan["instances"]["tor"]["builders"] is not None) == carried
@@ -613,13 +613,13 @@ def test_where_tor_carries_downloads_nothing_is_tried_past_it(through_tor: Any) 
 
 def test_who_needs_no_tor_is_fetched_through_it_too(documents: Any, through_tor: Any, namer: Any) -> None:
     documents["bitcoind"]["needs"] = {}
-    plan = through_tor("bitcoind", chain="mainnet").plan(Found(), namer)
+    plan = through_tor("bitcoind", chain="mainnet").plan(ProjectState(), namer)
     assert set(plan["stacks"]) == {"tor", "bitcoind"}
     assert plan["requested"] == ["bitcoind"]
 
 
 def test_what_is_restarted_is_restarted_once(through_tor: Any, namer: Any, by_kind: Any) -> None:
-    plan = through_tor("tor", chain="mainnet", state="restarted").plan(Found(), namer)
+    plan = through_tor("tor", chain="mainnet", state="restarted").plan(ProjectState(), namer)
     assert ("instance", "tor", "started") in by_kind(plan["download_proxy"]["resources"])
     assert ("instance", "tor", "restarted") in by_kind(plan["resources"])
 
@@ -657,14 +657,14 @@ def test_every_instance_has_limits(fresh: dict[str, Any]) -> None:
 def test_limits_of_the_inventory(planner: Any, namer: Any) -> None:
     given = {"bitcoind_memory": "3 GiB", "bitcoind_processors": "1", "bitcoind_processes": 700}
     given["bitcoind_root_size"] = "9GiB"
-    plan = planner("bitcoind", variables=given).plan(Found(), namer)
+    plan = planner("bitcoind", variables=given).plan(ProjectState(), namer)
     wanted = {"memory": "3GiB", "processors": 1, "processes": 700, "root": "9GiB"}
     assert plan["instances"]["bitcoind"]["limits"] == wanted
     assert plan["warnings"] == []
 
 
 def test_no_instance_gets_more_than_the_host_has(planner: Any, namer: Any) -> None:
-    small = Found(host=Host(memory=2 * 2**30, processors=1))
+    small = ProjectState(host=Host(memory=2 * 2**30, processors=1))
     plan = planner("bitcoind", variables={"bitcoind_memory": "64GiB"}).plan(small, namer)
     limits = plan["instances"]["bitcoind"]["limits"]
     assert (limits["memory"], limits["processors"]) == ("1536MiB", 1)
@@ -682,7 +682,7 @@ def test_no_instance_gets_more_than_the_host_has(planner: Any, namer: Any) -> No
 )
 def test_limits_that_say_nothing(planner: Any, namer: Any, variable: str, value: Any) -> None:
     with pytest.raises(BcmError, match=f"^Variable bitcoind_{variable}"):
-        planner("bitcoind", variables={f"bitcoind_{variable}": value}).plan(Found(), namer)
+        planner("bitcoind", variables={f"bitcoind_{variable}": value}).plan(ProjectState(), namer)
 
 
 def test_the_network_has_no_nat_and_rejects_by_default(fresh: dict[str, Any]) -> None:
@@ -723,7 +723,7 @@ def test_what_may_leave(fresh: dict[str, Any]) -> None:
 
 def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer: Any) -> None:
     other = {**EXCEPTION, "stack": "lnd", "to": "192.0.2.7", "protocol": "udp"}
-    plan = planner("electrum", exceptions=[EXCEPTION, other]).plan(Found(), namer)
+    plan = planner("electrum", exceptions=[EXCEPTION, other]).plan(ProjectState(), namer)
     bitcoind = plan["instances"]["bitcoind"]
     why = "bitcoind by exception: peers of a friend"
     rule = {"protocol": "tcp", "to": "203.0.113.0/24", "port": "8333", "why": why}
@@ -746,10 +746,13 @@ def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer
     }
     # it lasts while other stacks go, and no longer
     found = _running(*ELECTRUM, requested=("electrum", "bitcoind"))
-    rest = planner("electrum", state="absent", exceptions=[EXCEPTION]).plan(Found(stacks=found), namer)
+    rest = planner("electrum", state="absent", exceptions=[EXCEPTION]).plan(ProjectState(stacks=found), namer)
     assert rest["exceptions"] == [EXCEPTION] and rest["resources"][-2]["egress"][1] == excepted
     assert (
-        planner("bitcoind", state="absent", exceptions=[EXCEPTION]).plan(Found(stacks=found), namer)["exceptions"] == []
+        planner("bitcoind", state="absent", exceptions=[EXCEPTION]).plan(ProjectState(stacks=found), namer)[
+            "exceptions"
+        ]
+        == []
     )
 
 
@@ -761,8 +764,8 @@ def test_everything_says_whose_it_is(fresh: dict[str, Any]) -> None:
 
 
 def test_two_chains_of_a_data_center_share_nothing(planner: Any, namer: Any) -> None:
-    here = planner("lnd").plan(Found(), namer)
-    there = planner("lnd", chain="mainnet", software_ca_chains=["mainnet"]).plan(Found(), namer)
+    here = planner("lnd").plan(ProjectState(), namer)
+    there = planner("lnd", chain="mainnet", software_ca_chains=["mainnet"]).plan(ProjectState(), namer)
     owned = [{(item["kind"], item["project"], item["name"]) for item in plan["resources"]} for plan in (here, there)]
     assert owned[0].isdisjoint(owned[1])
     assert here["network"]["subnet"] != there["network"]["subnet"]
@@ -771,11 +774,11 @@ def test_two_chains_of_a_data_center_share_nothing(planner: Any, namer: Any) -> 
 
 
 def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -> None:
-    plan = planner("bitcoind", variables={"bitcoind_data_size": "20GiB"}).plan(Found(), namer)
+    plan = planner("bitcoind", variables={"bitcoind_data_size": "20GiB"}).plan(ProjectState(), namer)
     volume = next(item for item in plan["resources"] if item["name"] == "bitcoind-data")
     assert volume["config"]["size"] == plan["instances"]["bitcoind"]["volumes"]["data"]["size"] == "20GiB"
     with pytest.raises(BcmError, match='Variable bitcoind_data_size: "20 gigs" is no size'):
-        planner("bitcoind", variables={"bitcoind_data_size": "20 gigs"}).plan(Found(), namer)
+        planner("bitcoind", variables={"bitcoind_data_size": "20 gigs"}).plan(ProjectState(), namer)
 
 
 # -- later runs --------------------------------------------------------------------------------------------------------
@@ -784,11 +787,11 @@ def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -
 def test_the_same_again_is_the_same_plan(fresh: dict[str, Any], planner: Any, namer: Any) -> None:
     again = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
     again.check()
-    assert again.plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer) == fresh
+    assert again.plan(ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer) == fresh
 
 
 def test_what_runs_already_keeps_its_rules_and_is_left_alone(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("lnd").plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
+    plan = planner("lnd").plan(ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
     assert plan["stacks"] == ["tor", "bitcoind", "lnd"]
     assert plan["requested"] == ["electrum", "lnd"]
     assert {"electrum to electrs electrum", "electrs to bitcoind rpc", "lnd to bitcoind rpc"} <= _edges(plan)
@@ -802,11 +805,11 @@ def test_assertion_of_a_running_stack_is_checked(planner: Any, namer: Any) -> No
     pruning = planner("bitcoind", variables={"bitcoind_prune": 550})
     pruning.check()
     with pytest.raises(BcmError, match="Stack electrs requires"):
-        pruning.plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
+        pruning.plan(ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
 
 
 def test_once_requested_stays_requested(planner: Any, namer: Any) -> None:
-    plan = planner("electrum").plan(Found(stacks=_running("tor", "bitcoind", requested=("bitcoind",))), namer)
+    plan = planner("electrum").plan(ProjectState(stacks=_running("tor", "bitcoind", requested=("bitcoind",))), namer)
     assert plan["requested"] == ["bitcoind", "electrum"]
     assert plan["instances"]["bitcoind"]["requested"]
 
@@ -815,11 +818,13 @@ def test_a_running_stack_that_the_catalogue_lacks(planner: Any, namer: Any) -> N
     with pytest.raises(
         BcmError, match="Stack mine runs in data center local but is not in the catalogue.*bcm_stack_path"
     ):
-        planner("tor").plan(Found(stacks=_running("mine")), namer)
+        planner("tor").plan(ProjectState(stacks=_running("mine")), namer)
 
 
 def test_restarting(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("electrs", state="restarted").plan(Found(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
+    plan = planner("electrs", state="restarted").plan(
+        ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer
+    )
     instances = [triple for triple in by_kind(plan["resources"]) if triple[0] == "instance"]
     assert instances == [
         ("instance", "tor", "started"),
@@ -850,7 +855,7 @@ VOLUMES = [Volume("default", "tor-data"), Volume("default", "bitcoind-data"), Vo
 def test_what_goes(
     planner: Any, namer: Any, stacks: list[str], found: dict[str, Deployed], expected: list[str], state: str
 ) -> None:
-    plan = planner(*stacks, state=state).plan(Found(stacks=found), namer)
+    plan = planner(*stacks, state=state).plan(ProjectState(stacks=found), namer)
     assert plan["stacks"] == list(plan["instances"]) == expected
     gone = [item["name"] for item in plan["resources"] if (item["kind"], item["state"]) == ("instance", state)]
     assert gone == expected
@@ -859,14 +864,14 @@ def test_what_goes(
 
 def test_stopping_takes_along_what_only_stopped_stacks_need(planner: Any, namer: Any, by_kind: Any) -> None:
     found = {**WITH_LND, "electrum": Deployed(requested=True, running=False)}
-    plan = planner("lnd", state="stopped").plan(Found(stacks=found), namer)
+    plan = planner("lnd", state="stopped").plan(ProjectState(stacks=found), namer)
     assert "bitcoind" in plan["stacks"]
     assert {kind for kind, _name, _state in by_kind(plan["resources"])} == {"instance"}
     assert plan["requested"] == ["electrum", "lnd"]
 
 
 def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("electrum", state="absent").plan(Found(stacks=WITH_LND, volumes=VOLUMES), namer)
+    plan = planner("electrum", state="absent").plan(ProjectState(stacks=WITH_LND, volumes=VOLUMES), namer)
     assert by_kind(plan["resources"]) == [
         ("instance", "electrum", "absent"),
         ("instance", "electrs", "absent"),
@@ -881,16 +886,16 @@ def test_removing_some_updates_the_rules_of_the_rest(planner: Any, namer: Any, b
 
 def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
     gone = planner("electrum", state="absent", delete_data=True)
-    plan = gone.plan(Found(stacks=WITH_LND, volumes=VOLUMES), namer)
+    plan = gone.plan(ProjectState(stacks=WITH_LND, volumes=VOLUMES), namer)
     volumes = [(item["name"], item["pool"]) for item in plan["resources"] if item["kind"] == "storage_volume"]
     assert volumes == [("electrs-data", "fast")]
 
 
 def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(planner: Any, namer: Any) -> None:
     plain, first = planner("tor"), planner("electrum", identity="a1")
-    unmarked = plain.plan(Found(), namer)["builder_resources"][0]
+    unmarked = plain.plan(ProjectState(), namer)["builder_resources"][0]
     assert not {"user.bcm.identity", "user.bcm.kept"} & set(unmarked["config"])
-    plan = first.plan(Found(), namer)
+    plan = first.plan(ProjectState(), namer)
     later = next(item for item in plan["resources"] if item["kind"] == "project")
     for project in (plan["builder_resources"][0], later):
         assert project["config"]["user.bcm.identity"] == "a1"
@@ -898,7 +903,7 @@ def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(plan
         assert project["config"]["user.bcm.secrets"] == ",".join(sorted(plan["secrets"]))
     assert plan["known_secrets"] == []
     names = ["gone/one", "tor/x"]
-    found = Found(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"], secrets=names)
+    found = ProjectState(stacks=_running("tor"), kept=["onions", "secrets"], onions=["a-web", "b-web"], secrets=names)
     later = planner("tor", identity="a1").plan(found, namer)
     config = later["builder_resources"][0]["config"]
     assert set(config["user.bcm.kept"].split(",")) >= {"onions", "secrets"}
@@ -908,7 +913,7 @@ def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(plan
 
 
 def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) -> None:
-    found = Found(stacks=WITH_LND, volumes=VOLUMES)
+    found = ProjectState(stacks=WITH_LND, volumes=VOLUMES)
     confirmed = planner("electrum", state="absent", delete_data=True, confirmed_volumes=["fast/electrs-data"])
     assert confirmed.plan(found, namer)["resources"]
     for other in ([], ["default/electrs-data"], ["fast/tor-data"]):
@@ -918,7 +923,9 @@ def test_data_that_was_not_confirmed_is_not_deleted(planner: Any, namer: Any) ->
 
 
 def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = Found(stacks=_running(*ELECTRUM, requested=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES)
+    found = ProjectState(
+        stacks=_running(*ELECTRUM, requested=("electrum",)), builders=["build-x-01234567"], volumes=VOLUMES
+    )
     plan = planner("electrum", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [
         *(("instance", name, "absent") for name in reversed(ELECTRUM)),
@@ -939,7 +946,7 @@ def test_removing_all_keeps_the_data(planner: Any, namer: Any, by_kind: Any) -> 
 @pytest.mark.parametrize("stacks", [_running(*ELECTRUM, requested=("electrum",)), {}], ids=["running", "gone-already"])
 def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, stacks: Any, by_kind: Any) -> None:
     gone = planner("electrum", state="absent", delete_data=True)
-    plan = gone.plan(Found(stacks=stacks, volumes=[*VOLUMES, Volume("fast", "tor-data")]), namer)
+    plan = gone.plan(ProjectState(stacks=stacks, volumes=[*VOLUMES, Volume("fast", "tor-data")]), namer)
     resources = by_kind(plan["resources"])
     doomed = [f"{item['pool']}/{item['name']}" for item in plan["resources"] if item["kind"] == "storage_volume"]
     assert doomed == ["default/tor-data", "default/bitcoind-data", "fast/electrs-data", "fast/tor-data"]
@@ -951,7 +958,7 @@ def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, sta
 def test_volumes_of_somebody_else_stay_and_are_named(planner: Any, namer: Any, by_kind: Any) -> None:
     theirs = Volume("default", "tor-data", ["user.bcm.chain=regtest"])
     gone = planner("tor", state="absent", delete_data=True)
-    plan = gone.plan(Found(stacks=_running("tor"), volumes=[theirs, Volume("fast", "tor-data")]), namer)
+    plan = gone.plan(ProjectState(stacks=_running("tor"), volumes=[theirs, Volume("fast", "tor-data")]), namer)
     kinds = by_kind(plan["resources"])
     assert [name for kind, name, _state in kinds if kind == "storage_volume"] == ["tor-data"]
     assert not [name for kind, name, _state in kinds if kind == "project"]
@@ -965,11 +972,11 @@ def test_volumes_of_somebody_else_stay_and_are_named(planner: Any, namer: Any, b
 def test_everything_bears_the_marks_by_which_it_is_known(planner: Any, namer: Any) -> None:
     """Builders apart, which say who is at work in them."""
     marks = {"user.bcm.datacenter": "local", "user.bcm.chain": "regtest"}
-    plan = planner("electrum").plan(Found(), namer)
+    plan = planner("electrum").plan(ProjectState(), namer)
     for item in (*plan["builder_resources"], *plan["resources"]):
         assert item["owner"] == marks
         assert item["state"] == "absent" or item["config"].items() >= marks.items()
-    found = Found(stacks=_running("tor"), volumes=VOLUMES, builders=["build-x-01234567"])
+    found = ProjectState(stacks=_running("tor"), volumes=VOLUMES, builders=["build-x-01234567"])
     for item in planner("tor", state="absent", delete_data=True).plan(found, namer)["resources"]:
         assert item["owner"] == ({} if item["name"].startswith("build-") else marks)
 
@@ -979,11 +986,11 @@ def test_everything_bears_the_marks_by_which_it_is_known(planner: Any, namer: An
 
 def _moved(planner: Any, namer: Any, *volumes: Volume, **more: Any) -> dict[str, Any]:
     request = planner("tor", storage_pool="new", move_volumes=True, **more)
-    return dict(request.plan(Found(stacks=_running("tor"), volumes=volumes), namer))
+    return dict(request.plan(ProjectState(stacks=_running("tor"), volumes=volumes), namer))
 
 
 def test_a_start_without_the_data_is_refused(planner: Any, namer: Any) -> None:
-    found = Found(stacks=_running("tor"), volumes=[Volume("old", "tor-data")])
+    found = ProjectState(stacks=_running("tor"), volumes=[Volume("old", "tor-data")])
     with pytest.raises(BcmError) as caught:
         planner("tor", storage_pool="new").plan(found, namer)
     assert str(caught.value) == (
@@ -1013,7 +1020,7 @@ def test_a_move_that_was_killed_is_completed(planner: Any, namer: Any) -> None:
     assert plan["moves"]["volumes"] == []
     assert len(plan["instances"]["tor"]["left_behind"]) == 1
     # without saying so again
-    plan = planner("tor", storage_pool="new").plan(Found(stacks=_running("tor"), volumes=both), namer)
+    plan = planner("tor", storage_pool="new").plan(ProjectState(stacks=_running("tor"), volumes=both), namer)
     assert plan["instances"]["tor"]["left_behind"] == []
     assert plan["warnings"] == [
         "Volume old/tor-data was moved and is still there: run again with -e move_volumes=true to delete it"
@@ -1043,7 +1050,7 @@ def test_data_that_cannot_be_moved(planner: Any, namer: Any, volumes: list[Volum
 
 
 def test_removing_all_where_somebody_else_lives_too(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = Found(stacks=_running("tor", requested=("tor",)), strangers=["webserver"])
+    found = ProjectState(stacks=_running("tor", requested=("tor",)), strangers=["webserver"])
     plan = planner("tor", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [("instance", "tor", "absent")]
     assert plan["warnings"] == [
