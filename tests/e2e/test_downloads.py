@@ -84,9 +84,6 @@ finally:
     name: bcm.core._common
     tasks_from: install
   vars:
-    _common_user: fetcher
-    _common_uid: 870
-    _common_home: /nonexistent
     _common_packages: [python3-venv]
 - name: Fetch a wheel
   ansible.builtin.include_role:

@@ -99,15 +99,20 @@ def test_bill_of_materials(person: Person, started: dict[str, Any]) -> None:
     assert unquote(packages["tor"]["purl"]).startswith(f"pkg:deb/debian/tor@{packages['tor']['version']}?arch=")
 
 
-def test_the_stack_of_the_documentation(person: Person, started: dict[str, Any]) -> None:
+def test_the_stacks_of_the_documentation(person: Person, started: dict[str, Any]) -> None:
     with person.settings("local").open("a") as settings:
         settings.write(f"bcm_stack_path: [{person.home}/docs/examples/stacks]\n")
-    found = reported(person.succeeds("stack", "start", "hello", "--json"))
-    assert set(found) == {"tor", "bitcoind", "electrs", "hello"}
+    found = reported(person.succeeds("stack", "start", "hello", "echo", "--json"))
+    assert set(found) == {"tor", "bitcoind", "electrs", "hello", "echo"}
     page = inside("local", "hello", "python3", "-c", PAGE.format(found["hello"]["address"]))
     assert page == f"Hello, the chain is {inside('local', 'bitcoind', 'bitcoin-cli', 'getblockcount')} blocks high."
-    assert person.succeeds("stack", "start", "hello").rstrip().endswith("nothing changed")
-    person.succeeds("stack", "remove", "hello")
+    assert found["echo"]["verified"] == ["1 requests"]
+    assert found["echo"]["onions"][0]["address"].endswith(".onion:80")
+    # Each run verifies the stack with one more request, and the volume keeps their number.
+    again = person.succeeds("stack", "start", "hello", "echo")
+    assert again.rstrip().endswith("nothing changed")
+    assert "2 requests" in again
+    person.succeeds("stack", "remove", "hello", "echo")
     assert sorted(ours("local")["instance"]) == sorted(INSTANCES)
 
 

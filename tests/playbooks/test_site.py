@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
 """
 # Roles that do nothing, but for one call by which a stack is verified.
 ROLES = {
-    "_common": ("install_tls", "connections", "egress", "tls"),
+    "_common": ("install_frame", "connections", "egress", "tls", "configure", "verify"),
     "stack": ("install", "configure", "verify"),
 }
 VERIFY = [{"name": "Verify", "bcm.core.lxd_exec": {"instance": "{{ inventory_hostname }}"}}]
@@ -68,6 +68,7 @@ class Site:
         self.folder = folder
         self.calls = folder / "calls"
         collection = folder / "collections/ansible_collections/bcm/core"
+        self.role = collection / "roles/stack"
         for part in ("meta", "playbooks", "plugins"):
             shutil.copytree(COLLECTION / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
         for action in (collection / "plugins/action").glob("*.py"):
@@ -75,7 +76,7 @@ class Site:
         for role, files in ROLES.items():
             (collection / f"roles/{role}/tasks").mkdir(parents=True)
             for name in files:
-                tasks = VERIFY if name == "verify" else []
+                tasks = VERIFY if (role, name) == ("stack", "verify") else []
                 (collection / f"roles/{role}/tasks/{name}.yml").write_text(yaml.safe_dump(tasks))
 
     def run(self, *fault: str, proxied: bool) -> subprocess.CompletedProcess[str]:
@@ -87,7 +88,8 @@ class Site:
         stacks = [*proxies, "three"] if proxied else proxies
         images = [
             {
-                "stack": stack, "hash": "0123456789ab", "role": "bcm.core.stack", "role_path": "", "artifact": {},
+                "stack": stack, "hash": "0123456789ab", "role": "bcm.core.stack", "role_path": str(self.role),
+                "artifact": {"kind": "deb"},
                 "has_certificate": False, "downloads": {"proxy": "one"} if stack == "three" else None,
             }
             for stack in stacks
@@ -95,7 +97,8 @@ class Site:
         instances = {
             stack: {
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
-                "needs_ca": False, "left_behind": [], "address": "10.0.0.2", "services": {}, "onions": {},
+                "role_path": str(self.role), "user": stack, "needs_ca": False, "left_behind": [], "address": "10.0.0.2",
+                "services": {}, "onions": {},
             }
             for stack in stacks
         }  # fmt: skip

@@ -28,7 +28,7 @@ def torrc() -> list[str]:
     service = {"listen": "127.0.0.1", "port": port, "host_port": {"address": "127.0.0.1", "port": port}}
     given: dict[str, Any] = {
         "ansible_managed": "",
-        "place": "",
+        "torrelay_keys": "",
         "torrelay_network": True,
         "torrelay_nickname": "middle",
         "bcm": {"services": {"or": service}},

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: verification_report
-short_description: Notes and warnings that the verify tasks of a stack print
+short_description: Facts, notes and warnings of a stack's verify program
 version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Reads what the last command of a registered result printed, which is a JSON object with C(notes) and C(warnings),
-    each a list of texts, and each optional.
-  - Anything else is not an error, since the task succeeded. It becomes a warning that names the stack.
+  - Checks what the verify program of a stack printed, which is a JSON object with C(facts), a mapping, and C(notes) and
+    C(warnings), each a list of texts. Each is optional.
+  - Anything else is not an error, since the program succeeded. It becomes a warning that names the stack.
 positional: stack
 options:
   _input:
-    description: The result that the verify tasks register, of any module that returns C(stdout) or C(commands).
+    description: RV(bcm.core.lxd_program#module:answer); empty if the program did not run.
     type: dict
     required: true
   stack:
@@ -28,69 +28,46 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what tor has to say
+- name: Show what the verify program of tor found
   ansible.builtin.debug:
-    msg: "{{ (tor_verified | bcm.core.verification_report('tor')).notes }}"
+    msg: "{{ (verified.answer | bcm.core.verification_report('tor')).notes }}"
 """
 
 RETURN = r"""
 _value:
-  description: The notes and warnings, for people; both are empty if the tasks did not run or did not succeed.
+  description: The facts for programs, the notes and warnings for people.
   type: dict
-  sample: {"notes": ["height 101"], "warnings": []}
+  sample: {"facts": {"height": 101}, "notes": ["height 101"], "warnings": []}
 """
 
-import json
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-_FORM = '{"notes": ["…"], "warnings": ["…"]}'
-_SHOWN = 60
-
-
-def verification_report(result: t.Any, stack: str) -> dict[str, list[str]]:
-    report: dict[str, list[str]] = {"notes": [], "warnings": []}
-    for text in _printed(result):
-        try:
-            found = _parsed(text)
-        except (ValueError, RecursionError) as error:
-            shown = text.strip()
-            shown = f"{shown[:_SHOWN]}…" if len(shown) > _SHOWN else shown
-            report["warnings"].append(
-                f"the verify tasks of stack {stack} in instance {stack} succeeded, but what they printed is no report "
-                f"({error}): {json.dumps(shown)}; have them print JSON such as {_FORM}"
-            )
-        else:
-            for key in report:
-                report[key] += found.get(key, [])
-    return report
+_FORM = '{"facts": {}, "notes": ["…"], "warnings": ["…"]}'
 
 
-def _printed(result: t.Any) -> Iterator[str]:
-    """What the last command of a result printed, or that of each item of a loop."""
-    if not isinstance(result, Mapping) or result.get("failed") or result.get("skipped"):
-        return
-    for item in result.get("results") or ():
-        yield from _printed(item)
-    commands = result.get("commands")
-    last = commands[-1] if commands else result
-    if isinstance(last, Mapping) and isinstance(last.get("stdout"), str):
-        yield str(last["stdout"])
+def verification_report(answer: t.Any, stack: str) -> dict[str, t.Any]:
+    fault = _fault(answer)
+    if fault is None:
+        return {"facts": answer.get("facts", {}), **{key: answer.get(key, []) for key in ("notes", "warnings")}}
+    warning = (
+        f"the verify program of stack {stack} succeeded, but what it printed is not a report ({fault}): have it print "
+        f"JSON such as {_FORM}, as prove() of bcm_guest does"
+    )
+    return {"facts": {}, "notes": [], "warnings": [warning]}
 
 
-def _parsed(text: str) -> dict[str, list[str]]:
-    """Raises ValueError, which says what is wrong, or RecursionError."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError("it is no JSON") from error
-    if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+def _fault(answer: t.Any) -> str | None:
+    if not isinstance(answer, Mapping):
+        return "it is not a JSON object"
+    if not isinstance(answer.get("facts", {}), Mapping):
+        return "facts is not a mapping"
     for key in ("notes", "warnings"):
-        value = found.get(key, [])
+        value = answer.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{key} is no list of texts")
-    return found
+            return f"{key} is not a list of texts"
+    unknown = sorted(str(key) for key in answer if key not in ("facts", "notes", "warnings"))
+    return f"it has {', '.join(unknown)}"[:80] if unknown else None
 
 
 class FilterModule:

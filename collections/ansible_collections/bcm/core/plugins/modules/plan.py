@@ -222,6 +222,12 @@ plan:
         role_path:
           description: The directory of the role.
           type: str
+        description:
+          description: What the stack is.
+          type: str
+        user:
+          description: The user that it runs as.
+          type: str
         tier:
           description: C(tier) of C(stack.yml).
           type: str

@@ -35,7 +35,11 @@ def image_namer(settings: Mapping[str, Any]) -> ImageNames:
 
     def name(stack: Stack, variables: Mapping[str, Any], architecture: str) -> tuple[str, str]:
         base = base_of(architecture)
-        return base, image_hash(base, str(stack.role_path), str(ROLES / "_common"), variables, architecture)
+        # what roles/_common puts into every image
+        home = next((volume.path for volume in stack.volumes.values()), None)
+        frame = {"stack": stack.name, "user": stack.user, "home": home, "packet_filter": stack.uplink is not None}
+        values = {**variables, **frame}
+        return base, image_hash(base, str(stack.role_path), str(ROLES / "_common"), values, architecture)
 
     return name
 

@@ -4,8 +4,8 @@
 
 """Names of images: a hash over everything that goes into one.
 
-Times, owners, the order of directories and the path of the checkout do not count; neither does the mirror, since the
-archive's keyring authenticates its packages.
+Times, owners, the order of directories and the path of the checkout do not count, and neither do comments and names of
+tasks. The mirror does not count either, since the archive's keyring authenticates its packages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+try:
+    import yaml
+except ImportError:  # ansible-core brings it; only the sanity tests import this without
+    yaml = None  # type: ignore[assignment]
 
 from .._base.errors import BcmError
 from . import recipe
@@ -82,7 +87,8 @@ def _keyring_digest(path: str | None) -> str:
 
 def _files(root: Path, patterns: tuple[str, ...]) -> list[list[str]]:
     found = {path.relative_to(root).as_posix(): path for path in _matches(root, patterns)}
-    return [[name, _file_digest(found[name])] for name in sorted(found)]
+    return [[name, _tasks_digest(path) if name.startswith("tasks/") else _file_digest(path)]
+            for name, path in sorted(found.items())]  # fmt: skip
 
 
 def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
@@ -91,6 +97,29 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
             # Editors and Python leave files behind that go into no image.
             if not path.is_dir() and path.parent.name != "__pycache__" and not path.name.endswith(("~", ".swp")):
                 yield path
+
+
+def _tasks_digest(path: Path) -> str:
+    try:
+        tasks = yaml.safe_load(path.read_bytes())
+        return _digest({"tasks": _without_names(tasks)})
+    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError):  # tags of Ansible; keys that are no text
+        return _file_digest(path)
+
+
+def _without_names(tasks: Any) -> Any:
+    if not isinstance(tasks, list):
+        return tasks
+    return [
+        {
+            key: _without_names(value) if key in ("block", "rescue", "always") else value
+            for key, value in task.items()
+            if key != "name"
+        }
+        if isinstance(task, dict)
+        else task
+        for task in tasks
+    ]
 
 
 def _file_digest(path: Path) -> str:

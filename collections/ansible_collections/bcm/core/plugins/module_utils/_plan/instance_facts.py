@@ -35,6 +35,8 @@ def describe(
         stack=name,
         role=stack.role,
         role_path=str(stack.role_path),
+        description=stack.description,
+        user=stack.user,
         tier=stack.tier,
         chain=request.chain,
         datacenter=request.datacenter,

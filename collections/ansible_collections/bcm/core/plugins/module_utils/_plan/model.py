@@ -134,6 +134,8 @@ class Instance:
     stack: str
     role: str
     role_path: str
+    description: str
+    user: str
     tier: str
     chain: str
     datacenter: str

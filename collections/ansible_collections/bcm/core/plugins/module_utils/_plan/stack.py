@@ -159,6 +159,11 @@ class Stack:
     display: bool
 
     @property
+    def user(self) -> str:
+        """The user it runs as in its instance."""
+        return self.uplink or self.name
+
+    @property
     def prefix(self) -> str:
         """What the names of its variables begin with."""
         return names.variable_prefix(self.name)

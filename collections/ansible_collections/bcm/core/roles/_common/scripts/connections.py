@@ -12,52 +12,23 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import socket
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import astuple
 from typing import Any
 
-# TIME_WAIT, CLOSE and LISTEN: nothing passes
-_OVER = ("06", "07", "0A")
+from bcm_guest.prove import Connection, connections
+
 # the resolver of the network, and its DHCP server
 _OF_THE_NETWORK = (53, 67)
 _PATIENCE = 5.0  # seconds for what takes milliseconds
 
-#: protocol, own address and port, the other address and port
-Connection = tuple[str, str, int, str, int]
-
-
-def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
-    """All that are up or about to be; loopback left out."""
-    found = []
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        path = proc / name
-        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
-            _slot, near, far, state = line.split()[:4]
-            (own, port), (other, far_port) = _end(near), _end(far)
-            is_local = ipaddress.ip_address(own).is_loopback or own == other
-            # a state says nothing about UDP; without another end it is no connection
-            if far_port and not is_local and (name.startswith("udp") or state not in _OVER):
-                found.append((name[:3], own, port, other, far_port))
-    return found
-
-
-def _end(text: str) -> tuple[str, int]:
-    """An address and a port as the kernel shows them: words of 32 bits in the machine's own order of bytes."""
-    address, port = text.split(":")
-    raw = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
-    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
-        raw = raw[12:]
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
-
 
 def is_allowed(connection: Connection, rules: Iterable[Mapping[str, str]], gateways: Iterable[str]) -> bool:
     """Whether a rule allows it, in the direction in which it was made; which of the two is not known any more."""
-    protocol, own, port, other, far_port = connection
+    protocol, own, port, other, far_port = astuple(connection)
     if other in gateways and far_port in _OF_THE_NETWORK:
         return True
     return any(
@@ -82,13 +53,8 @@ def _among(port: int, rule: Mapping[str, str]) -> bool:
     return any(int(first) <= port <= int(last or first) for first, _hyphen, last in ends)
 
 
-def _shown(connection: Connection) -> str:
-    protocol, own, port, other, far_port = connection
-    return f"{protocol} {own}:{port} to {other}:{far_port}"
-
-
 def _kill(connection: Connection) -> None:
-    protocol, own, port, other, far_port = connection
+    protocol, own, port, other, far_port = astuple(connection)
     near, far = (f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
                  for address, number in ((own, port), (other, far_port)))  # fmt: skip
     # It exits with 0 in any case.
@@ -107,13 +73,13 @@ def main() -> None:
     while not expected["check"] and (remaining := left()):
         if time.monotonic() > end:
             sys.exit(
-                f"connections: the kernel does not end {', '.join(map(_shown, remaining))}, which no rule allows any "
+                f"connections: the kernel does not end {', '.join(map(str, remaining))}, which no rule allows any "
                 "more: restart the instance (bcm stack restart)"
             )
         for connection in remaining:
             _kill(connection)
         time.sleep(0.05)
-    print(json.dumps({"ended": sorted(map(_shown, found))}))
+    print(json.dumps({"ended": sorted(map(str, found))}))
 
 
 if __name__ == "__main__":

@@ -2,104 +2,72 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs in the instance: prove that bitcoind is on its chain, behind Tor, and lets each user call what it may."""
+"""Prove that bitcoind is on its chain, behind Tor, and lets each user make only the calls it may make."""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
-class Refused(Exception):
-    """bitcoind answered, with another status than 200."""
-
-
-def call(port: int, credentials: str, method: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
-    connection.request("POST", "/", json.dumps({"method": method, "params": []}), headers)
-    answer = connection.getresponse()
-    body = answer.read()
-    if answer.status != 200:
-        raise Refused(str(answer.status))
-    return json.loads(body)["result"]
+from bcm_guest.prove import Endpoint, Fault, Lasting, Refused, Report, Stack, json_rpc, prove
 
 
 def cookie() -> str:
     found = sorted(Path("/var/lib/bitcoind").glob("**/.cookie"))
     if not found:
-        raise OSError("it has not written its cookie")
+        raise Fault("it has not written its cookie")
     return found[0].read_text(encoding="ascii")
 
 
-def faults_of_network(expected: dict[str, Any], network: dict[str, Any]) -> list[str]:
-    faults = []
+def faults_of_network(stack: Stack, network: dict[str, Any]) -> Iterator[str]:
+    expected, proxy = stack.expected, str(stack.need("tor", "socks"))
     for net in network["networks"]:
-        direct = expected["direct"] and net["name"] in ("ipv4", "ipv6")
-        if net["reachable"] and net["proxy"] != expected["proxy"] and not direct:
-            faults.append(f"{net['name']} is reachable past the proxy, through \"{net['proxy']}\"")
+        # What an exception lets past Tor, the network limits to where it says.
+        direct = stack.bcm["exceptions"] and net["name"] in ("ipv4", "ipv6")
+        if net["reachable"] and net["proxy"] != proxy and not direct:
+            yield f"{net['name']} is reachable past the proxy, through \"{net['proxy']}\""
         if net["reachable"] and expected["networks"] and net["name"] not in expected["networks"]:
-            faults.append(f"{net['name']} is reachable, and only {', '.join(expected['networks'])} should be")
-    told = [local["address"] for local in network["localaddresses"]]
-    faults += [f"it tells its peers the address {address}" for address in told if address != expected["onion"]]
-    if expected["onion"] and "onion" in (expected["networks"] or ["onion"]) and expected["onion"] not in told:
-        faults.append(f"it does not tell its peers its onion address {expected['onion']}")
-    return faults
+            yield f"{net['name']} is reachable, and only {', '.join(expected['networks'])} should be"
+    announced = [local["address"] for local in network["localaddresses"]]
+    yield from (f"it announces the address {address} to its peers" for address in announced
+                if address != expected["onion"])  # fmt: skip
+    if expected["onion"] and "onion" in (expected["networks"] or ["onion"]) and expected["onion"] not in announced:
+        yield f"it does not announce its onion address {expected['onion']} to its peers"
 
 
-def faults_of_users(expected: dict[str, Any]) -> list[str]:
-    faults = []
-    for user, password in expected["passwords"].items():
+def faults_of_users(stack: Stack, rpc: Endpoint) -> Iterator[str]:
+    for user, consumer in stack.bcm["consumers"].items():
+        if "rpc" not in consumer["services"]:
+            continue
+        calls = consumer["permissions"]["rpc_calls"]
         # Harmless even if it were allowed.
-        forbidden = next(name for name in ("uptime", "getrpcinfo", "help") if name not in expected["calls"][user])
+        forbidden = next(name for name in ("uptime", "getrpcinfo", "help") if name not in calls)
         try:
-            call(expected["port"], f"{user}:{password}", forbidden)
-            faults.append(f"user {user} may call {forbidden}, which it did not ask for")
+            json_rpc(rpc, forbidden, credentials=f"{user}:{stack.secrets[f'bitcoind/rpc/{user}']}")
+            yield f"user {user} may call {forbidden}, which it did not ask for"
         except Refused as refused:
             # 403 means that the password was right and the call was not; 401, that the password was wrong.
-            if str(refused) != "403":
-                faults.append(f"user {user} cannot log in (status {refused})")
-    return faults
+            if refused.status != 403:
+                yield f"user {user} cannot log in (status {refused.status})"
 
 
-def look(expected: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    operator = cookie()
-    chain = call(expected["port"], operator, "getblockchaininfo")
-    network = call(expected["port"], operator, "getnetworkinfo")
-    faults = faults_of_network(expected, network) + faults_of_users(expected)
-    if chain["chain"] != expected["chain"]:
-        faults.append(f"it is on chain {chain['chain']}, not {expected['chain']}")
-    if chain["pruned"] != expected["pruned"]:
+def look(stack: Stack) -> Report:
+    rpc, operator = Endpoint("127.0.0.1", stack.service("rpc").port), cookie()
+    chain = json_rpc(rpc, "getblockchaininfo", credentials=operator)
+    network = json_rpc(rpc, "getnetworkinfo", credentials=operator)
+    faults = [*faults_of_network(stack, network), *faults_of_users(stack, rpc)]
+    if chain["chain"] != stack.expected["chain"]:
+        faults.append(f"it is on chain {chain['chain']}, not {stack.expected['chain']}")
+    if chain["pruned"] != stack.expected["pruned"]:
         faults.append("it prunes its blocks" if chain["pruned"] else "it does not prune its blocks")
+    if faults:
+        raise Lasting("; ".join(faults))
     notes = [f"height {chain['blocks']}"]
     if chain["initialblockdownload"]:
         notes.append(f"downloading blocks, {100 * chain['verificationprogress']:.1f} % done")
-    return faults, {"notes": notes, "warnings": [text for text in _list(chain["warnings"]) if text]}
+    warnings = chain["warnings"] if isinstance(chain["warnings"], list) else [chain["warnings"]]
+    return Report({"height": chain["blocks"]}, notes, [text for text in warnings if text])
 
 
-def _list(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]
-
-
-def main() -> None:
-    expected = json.load(sys.stdin)
-    deadline = time.monotonic() + expected["deadline"]
-    while True:
-        try:
-            faults, state = look(expected)
-            break
-        except (OSError, Refused, http.client.HTTPException) as error:
-            if time.monotonic() > deadline:
-                sys.exit(f"bitcoind does not answer: {error}")
-            time.sleep(0.2)
-    if faults:
-        sys.exit("bitcoind: " + "; ".join(faults))
-    print(json.dumps(state))
-
-
-main()
+prove(look)

@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from bcm_guest.prove import Fault, json_rpc
 
 # What the program would otherwise ask a person about, or ask the internet for.
 SETTINGS = {
@@ -56,23 +55,10 @@ def prepare() -> None:
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
-class Connection(http.client.HTTPConnection):
-    """HTTP over the program's unix socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(directory() / "daemon_rpc_socket"))
-
-
-def call(method: str, **params: Any) -> dict[str, Any]:
+def call(method: str, **params: Any) -> Any:
     settings = json.loads((directory() / "config").read_text(encoding="utf-8"))
-    credentials = base64.b64encode(f"{settings['rpcuser']}:{settings['rpcpassword']}".encode()).decode()
-    connection = Connection("localhost", timeout=30)
-    request = json.dumps({"id": 0, "method": method, "params": params})
-    connection.request("POST", "/", request, {"Authorization": f"Basic {credentials}"})
-    answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    return answer
+    credentials = f"{settings['rpcuser']}:{settings['rpcpassword']}"
+    return json_rpc(str(directory() / "daemon_rpc_socket"), method, params, credentials)
 
 
 def load() -> None:
@@ -82,15 +68,16 @@ def load() -> None:
         try:
             call("ping")
             break
-        except (OSError, KeyError, ValueError, http.client.HTTPException):
+        except (Fault, OSError, KeyError, ValueError):
             if time.monotonic() > deadline:
                 sys.exit("electrum does not answer on its socket")
             time.sleep(0.1)
     if wallet().exists():
-        answer = call("load_wallet", wallet_path=str(wallet()))
-        if "error" in answer:
+        try:
+            call("load_wallet", wallet_path=str(wallet()))
+        except Fault as fault:
             # An encrypted one waits for the person who has its password.
-            print(f"The wallet is not loaded ({answer['error']['message']}): use electrum-cli load_wallet --password")
+            print(f"The wallet is not loaded ({fault}): use electrum-cli load_wallet --password")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,17 @@ def test_image_hash_has_every_file_that_goes_into_an_image(roles: Path, name: st
     assert hashed(roles) != before
 
 
+def test_image_hash_leaves_out_the_wording_of_tasks(roles: Path) -> None:
+    install = roles / "electrs/tasks/install.yml"
+    install.write_text("- name: Install it\n  block:\n    - name: Copy\n      copy: {name: a}\n  vars: {name: b}\n")
+    before = hashed(roles)
+    install.write_text("# why\n- block:\n  - name: Copy the file\n    copy:\n      name: a\n  vars:\n    name: b\n")
+    assert hashed(roles) == before
+    for changed in ("copy: {name: c}", "copy: {name: b}"):
+        install.write_text(f"- block:\n    - {changed}\n  vars: {{name: a}}\n")
+        assert hashed(roles) != before
+
+
 def test_image_hash_has_names_of_files(roles: Path) -> None:
     before = hashed(roles)
     (roles / "electrs/files/a").rename(roles / "electrs/files/b")

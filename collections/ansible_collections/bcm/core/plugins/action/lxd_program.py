@@ -1,0 +1,47 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action of the module bcm.core.lxd_program."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+from ansible_collections.bcm.core.plugins.module_utils import _guest
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
+from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+
+_LIBRARIES = Path(_guest.__path__[0])
+
+
+class ActionModule(BcmAction):
+    LXD = True
+    ARGUMENT_SPEC = {
+        "instance": {"type": "str", "required": True},
+        "program": {"type": "path", "required": True},
+        "request": {"type": "dict", "default": {}},
+        "deadline": {"type": "float", "default": 600.0},
+    }
+
+    def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        path = Path(params["program"])
+        answer = ask_program(
+            self.client,
+            params["instance"],
+            path.name,
+            _source(path),
+            params["request"],
+            libraries={library.stem: _source(library) for library in _LIBRARIES.glob("[!_]*.py")},
+            deadline=params["deadline"],
+        )
+        return {"changed": False, "answer": answer}
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BcmError(f"Program {path} cannot be read: {error}: correct the path, or write the program") from error

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the programs share that prove a stack, or wait for one: ``bcm_guest.prove`` in the instance.
+
+Runs there, with Python's standard library alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import json
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
+TRUST = "/etc/bcm/trust/ca-certificates.crt"
+_TIMEOUT = 30.0  # seconds for one answer
+_INTERVAL = 0.2  # seconds between two looks
+# TIME_WAIT, CLOSE and LISTEN: nothing passes
+_OVER = ("06", "07", "0A")
+
+
+class Fault(Exception):
+    """What is not as it should be, for people. Time may mend it: `prove` looks again until the deadline."""
+
+
+class Lasting(Fault):
+    """A fault that time does not mend."""
+
+
+class Waiting(Fault):
+    """The stack itself works, but something it depends on is not ready: a warning once the deadline is over."""
+
+
+class Refused(Fault):
+    """A server answered a call with an error. ``status`` is that of HTTP."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a service listens."""
+
+    address: str
+    port: int
+    tls: bool = False
+
+    def connect(self) -> socket.socket:
+        """A connection, with TLS if the service has it. Raises OSError."""
+        plain = socket.create_connection((self.address, self.port), _TIMEOUT)
+        if not self.tls:
+            return plain
+        try:
+            return ssl.create_default_context(cafile=TRUST).wrap_socket(plain, server_hostname=self.address)
+        except BaseException:
+            plain.close()
+            raise
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+@dataclass
+class Report:
+    """What a verify program returns: facts for programs, notes and warnings for people."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The stack whose instance this is: its part of the plan, its secrets, and what its role expects."""
+
+    bcm: Mapping[str, Any]
+    secrets: Mapping[str, str]
+    expected: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.bcm["stack"])
+
+    def service(self, name: str) -> Endpoint:
+        """Where its own service is reached by those who use it."""
+        service = self.bcm["services"][name]
+        tls = bool(service["tls"])
+        return Endpoint(self.bcm["address"] if tls else service["listen"], int(service["port"]), tls)
+
+    def need(self, stack: str, service: str) -> Endpoint:
+        """Where a service of another stack is reached."""
+        used = self.bcm["needs"][stack][service]
+        return Endpoint(used["address"], int(used["port"]), bool(used["tls"]))
+
+    def secret(self, stack: str, service: str) -> str:
+        """The secret that it shares with a stack whose service it uses."""
+        return self.secrets[f"{stack}/{service}/{self.name}"]
+
+
+def prove(look: Callable[[Stack], Report]) -> None:
+    """Look until there is no fault, and print the report as JSON. Ends the program with the fault at the deadline."""
+    request = json.load(sys.stdin)
+    stack = Stack(request["bcm"], request["secrets"], request["expected"])
+    deadline = time.monotonic() + request["deadline"]
+    while True:
+        try:
+            report = look(stack)
+            break
+        except (Fault, OSError, http.client.HTTPException) as fault:
+            if isinstance(fault, Lasting):
+                sys.exit(f"{stack.name}: {fault}")
+            if time.monotonic() > deadline:
+                if not isinstance(fault, Waiting):
+                    sys.exit(f"{stack.name}: {fault}")
+                report = Report(warnings=[str(fault)])
+                break
+        time.sleep(_INTERVAL)
+    json.dump(asdict(report), sys.stdout)
+
+
+class _HTTPConnection(http.client.HTTPConnection):
+    """HTTP to an endpoint, or over the unix socket with that path."""
+
+    def __init__(self, place: Endpoint | str) -> None:
+        super().__init__("localhost" if isinstance(place, str) else place.address, timeout=_TIMEOUT)
+        self._place = place
+
+    def connect(self) -> None:
+        if isinstance(self._place, Endpoint):
+            self.sock = self._place.connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_TIMEOUT)
+        self.sock.connect(self._place)
+
+
+def http_request(
+    place: Endpoint | str, method: str = "GET", path: str = "/", body: str = "", credentials: str = ""
+) -> tuple[int, str]:
+    """Status and body of an HTTP request. ``credentials`` are ``user:password``. Raises Fault if nothing answers."""
+    headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
+    connection = _HTTPConnection(place)
+    try:
+        connection.request(method, path, body or None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise Fault(f"nothing answers at {place}: {error!r}") from error
+    finally:
+        connection.close()
+
+
+def json_rpc(
+    place: Endpoint | str, method: str, params: Sequence[Any] | Mapping[str, Any] = (), credentials: str = ""
+) -> Any:
+    """Result of a call of JSON-RPC over HTTP. Raises Fault if nothing answers, Refused if that is an error."""
+    body = json.dumps({"id": 0, "method": method, "params": params})
+    status, text = http_request(place, "POST", "/", body, credentials)
+    try:
+        answer = json.loads(text)
+        error = answer.get("error")
+    except (ValueError, AttributeError):
+        answer, error = {}, None
+    if error or "result" not in answer:
+        why = error["message"] if isinstance(error, dict) and "message" in error else error or f"status {status}"
+        raise Refused(f"{place} answers {method} with an error: {why}", status)
+    return answer["result"]
+
+
+def electrum(place: Endpoint, *calls: tuple[str, list[Any]]) -> list[Any]:
+    """Results of calls of the Electrum protocol, after the version was agreed upon. Raises Fault."""
+    results = []
+    try:
+        with place.connect() as connection, connection.makefile("rw") as stream:
+            for method, params in (("server.version", ["verify", "1.4"]), *calls):
+                stream.write(json.dumps({"id": 0, "method": method, "params": params}) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline() or '{"error": "it hung up"}')
+                if "result" not in answer:
+                    raise Fault(f"{place} answers {method} with {answer['error']}")
+                results.append(answer["result"])
+    except (OSError, ValueError) as error:
+        raise Fault(f"nothing answers at {place}: {error!r}") from error
+    return results[1:]
+
+
+@dataclass(frozen=True, order=True)
+class Connection:
+    """A connection of the instance, by its protocol (tcp, udp) and both ends."""
+
+    protocol: str
+    own: str
+    port: int
+    other: str
+    other_port: int
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.own}:{self.port} to {self.other}:{self.other_port}"
+
+
+def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
+    """All connections that are up or about to be, without loopback."""
+    found = []
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        path = proc / name
+        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
+            _slot, near, far, state = line.split()[:4]
+            (own, port), (other, other_port) = _end(near), _end(far)
+            is_local = ipaddress.ip_address(own).is_loopback or own == other
+            # a state says nothing about UDP; without another end it is no connection
+            if other_port and not is_local and (name.startswith("udp") or state not in _OVER):
+                found.append(Connection(name[:3], own, port, other, other_port))
+    return found
+
+
+def _end(text: str) -> tuple[str, int]:
+    """An address and a port as the kernel shows them: words of 32 bits in the machine's own order of bytes."""
+    address, port = text.split(":")
+    raw = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
+    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)

@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxd_program
+short_description: Run a program of Python in an LXD instance, JSON in, JSON out
+version_added: 0.1.0
+description:
+  - Runs a program of the controller in an instance, as root, with the instance's own Python. It needs nothing there but
+    the standard library, and leaves nothing behind.
+  - The program reads O(request) as JSON from its standard input and prints one JSON object. It may import
+    from the package C(bcm_guest), which is C(plugins/module_utils/_guest) of the collection. Its C(prove) has the loop
+    with a deadline, JSON-RPC over HTTP, the Electrum protocol, and HTTP over a unix socket.
+  - The task fails if the program ends with another exit status than 0, or prints anything else. The message has what it
+    wrote to its standard error.
+author:
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
+extends_documentation_fragment:
+  - bcm.core.lxd
+  - bcm.core.attributes
+  - bcm.core.attributes.group_lxd
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The program runs in check mode, too. One that changes something has to be told by O(request).
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details:
+      - It counts as no change; use C(changed_when) for a program that changes something.
+options:
+  instance:
+    description: The name of the instance, which has to run.
+    type: str
+    required: true
+  program:
+    description: The path of the program on the controller.
+    type: path
+    required: true
+  request:
+    description: What the program reads, as one JSON object. Never shown.
+    type: dict
+    default: {}
+  deadline:
+    description: Seconds that the program has. It is killed when they are over.
+    type: float
+    default: 600.0
+"""
+
+EXAMPLES = r"""
+- name: Count the peers of bitcoind
+  bcm.core.lxd_program:
+    project: bcm-home-regtest
+    instance: bitcoind
+    program: "{{ playbook_dir }}/count_peers.py"
+    request: {network: onion}
+  register: counted
+
+- name: Show how many there are
+  ansible.builtin.debug:
+    msg: "{{ counted.answer.peers }} peers"
+"""
+
+RETURN = r"""
+answer:
+  description: What the program printed.
+  returned: success
+  type: dict
+  sample: {"peers": 8}
+"""

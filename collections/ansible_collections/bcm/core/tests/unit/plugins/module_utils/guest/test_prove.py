@@ -1,0 +1,233 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What verify programs share: the loop with a deadline, and the protocols that stacks speak."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import socketserver
+import sys
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._guest import prove as guest
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import (
+    Connection,
+    Endpoint,
+    Fault,
+    Lasting,
+    Refused,
+    Report,
+    Stack,
+    Waiting,
+    connections,
+    electrum,
+    http_request,
+    json_rpc,
+    prove,
+)
+
+BCM = {
+    "stack": "echo",
+    "address": "10.0.0.2",
+    "services": {"http": {"port": 8443, "tls": "server", "listen": "127.0.0.1"},
+                 "raw": {"port": 7, "tls": None, "listen": "10.0.0.2"}},
+    "needs": {"bitcoind": {"rpc": {"address": "10.0.0.3", "port": 18443, "tls": None}}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def proved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What `prove` prints or fails with, with a deadline of that many looks."""
+
+    def run(look: Any, looks: int = 3) -> Any:
+        clock = iter(range(100))
+        monkeypatch.setattr(guest.time, "monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr(guest.time, "sleep", lambda _seconds: None)
+        request = {"bcm": BCM, "secrets": {"bitcoind/rpc/echo": "pass"}, "expected": {"a": 1}, "deadline": looks - 1}
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+        prove(look)
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_stack_says_where_services_are_and_what_the_secrets_are(proved: Any) -> None:
+    def look(stack: Stack) -> Report:
+        found = [str(stack.service("http")), str(stack.service("raw")), str(stack.need("bitcoind", "rpc"))]
+        facts = {"a": stack.expected["a"], "tls": stack.service("http").tls}
+        return Report(facts, [*found, stack.secret("bitcoind", "rpc")])
+
+    notes = ["10.0.0.2:8443", "10.0.0.2:7", "10.0.0.3:18443", "pass"]
+    assert proved(look) == {"facts": {"a": 1, "tls": True}, "notes": notes, "warnings": []}
+
+
+@pytest.mark.parametrize("fault", [Fault("not yet"), ConnectionRefusedError("not yet")])
+def test_fault_that_time_mends_is_looked_at_again(proved: Any, fault: Exception) -> None:
+    faults = [fault, fault]
+
+    def look(_stack: Stack) -> Report:
+        if faults:
+            raise faults.pop()
+        return Report(notes=["done"])
+
+    assert proved(look)["notes"] == ["done"]
+
+
+@pytest.mark.parametrize(("fault", "looks"), [(Fault, 3), (Lasting, 1)])
+def test_fault_ends_the_program_at_the_deadline_or_at_once(proved: Any, fault: type[Fault], looks: int) -> None:
+    seen = []
+
+    def look(_stack: Stack) -> Report:
+        seen.append(1)
+        raise fault("it is broken")
+
+    with pytest.raises(SystemExit, match="^echo: it is broken$"):
+        proved(look)
+    assert len(seen) == looks
+
+
+def test_waiting_for_another_stack_is_a_warning_at_the_deadline(proved: Any) -> None:
+    def look(_stack: Stack) -> Report:
+        raise Waiting("bitcoind has 3 % of its blocks")
+
+    assert proved(look) == {"facts": {}, "notes": [], "warnings": ["bitcoind has 3 % of its blocks"]}
+
+
+def test_mistake_in_a_program_is_not_repeated_until_the_deadline(proved: Any) -> None:
+    with pytest.raises(KeyError):
+        proved(lambda stack: Report(notes=[stack.expected["b"]]))
+
+
+class Rpc(BaseHTTPRequestHandler):
+    """Answers JSON-RPC as bitcoind does: 401 for a stranger, 403 and no body for a call that is not allowed."""
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, body = 200, json.dumps({"result": request["params"], "error": None, "id": 0})
+        if self.headers.get("Authorization") != f"Basic {b64encode(b'user:pass').decode()}":
+            status, body = 401, ""
+        elif request["method"] == "stop":
+            status, body = 403, ""
+        elif request["method"] == "wait":
+            status, body = 500, json.dumps({"result": None, "error": {"code": -28, "message": "Loading block index"}})
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def address_string(self) -> str:
+        return "client"
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+class UnixServer(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[Any]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint | str]:
+    """Where an RPC server listens."""
+    if request.param == "tcp":
+        with serving(HTTPServer(("127.0.0.1", 0), Rpc)) as (address, port):
+            yield Endpoint(address, port)
+    else:
+        path = str(tmp_path / "rpc")
+        with serving(UnixServer(path, Rpc)):  # type: ignore[arg-type]
+            yield path
+
+
+def test_json_rpc_returns_the_result(place: Endpoint | str) -> None:
+    assert json_rpc(place, "getinfo", {"a": 1}, "user:pass") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "credentials", "status", "said"),
+    [
+        ("getinfo", "", 401, "status 401"),
+        ("getinfo", "user:wrong", 401, "status 401"),
+        ("stop", "user:pass", 403, "status 403"),
+        ("wait", "user:pass", 500, "Loading block index"),
+    ],
+)
+def test_json_rpc_says_why_a_call_is_refused(
+    place: Endpoint | str, method: str, credentials: str, status: int, said: str
+) -> None:
+    with pytest.raises(Refused, match=f"{place} answers {method} with an error: {said}") as raised:
+        json_rpc(place, method, credentials=credentials)
+    assert raised.value.status == status
+
+
+def test_nothing_that_listens_is_a_fault(tmp_path: Path) -> None:
+    for place in (Endpoint("127.0.0.1", 9), str(tmp_path / "no")):
+        with pytest.raises(Fault, match="nothing answers at"):
+            http_request(place)
+    with pytest.raises(Fault, match="nothing answers at 127.0.0.1:9"):
+        electrum(Endpoint("127.0.0.1", 9))
+
+
+class Electrum(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            request = json.loads(line)
+            if request["method"] == "hang up":
+                return
+            known = {"server.version": ["server", "1.4"], "blockchain.headers.subscribe": {"height": 7}}
+            answer = {"result": known[request["method"]]} if request["method"] in known else {"error": "unknown method"}
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def test_electrum_agrees_on_a_version_first_and_returns_results() -> None:
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Electrum)) as (address, port):
+        server = Endpoint(address, port)
+        assert electrum(server, ("blockchain.headers.subscribe", [])) == [{"height": 7}]
+        for method, said in (("no", "unknown method"), ("hang up", "it hung up")):
+            with pytest.raises(Fault, match=f"{server} answers {method} with {said}"):
+                electrum(server, (method, []))
+
+
+def test_connections_are_read_as_the_kernel_shows_them(tmp_path: Path) -> None:
+    def digits(address: str, family: int = socket.AF_INET) -> str:
+        raw = socket.inet_pton(family, address)
+        words = [raw[at : at + 4] for at in range(0, len(raw), 4)]
+        return "".join((word[::-1] if sys.byteorder == "little" else word).hex().upper() for word in words)
+
+    lines = [
+        f"0: {digits('10.0.0.2')}:C350 {digits('10.0.0.3')}:208C 01 0",
+        f"1: {digits('10.0.0.2')}:C351 {digits('10.0.0.3')}:208C 06 0",  # TIME_WAIT
+        f"2: {digits('127.0.0.1')}:C352 {digits('127.0.0.1')}:208C 01 0",
+        f"3: {digits('0.0.0.0')}:208C {digits('0.0.0.0')}:0000 0A 0",
+    ]
+    (tmp_path / "tcp").write_text("\n".join(["head", *lines]) + "\n")
+    mapped = digits("::ffff:10.0.0.4", socket.AF_INET6)
+    (tmp_path / "tcp6").write_text(f"head\n0: {mapped}:0001 {mapped[:-8]}{digits('10.0.0.5')}:0002 01 0\n")
+    assert connections(tmp_path) == [
+        Connection("tcp", "10.0.0.2", 50000, "10.0.0.3", 8332),
+        Connection("tcp", "10.0.0.4", 1, "10.0.0.5", 2),
+    ]
+    assert str(connections(tmp_path)[0]) == "tcp 10.0.0.2:50000 to 10.0.0.3:8332"
