@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 from .datacenter import UsageError
@@ -34,7 +34,7 @@ def open_folder(name: str) -> Path:
 def write(files: Files) -> None:
     """Write all of them, each as a whole. Raises BcmError."""
     try:
-        put(*((path, content, mode) for path, (content, mode) in files.items()))
+        write_files(*((path, content, mode) for path, (content, mode) in files.items()))
     except OSError as error:
         where = error.filename2 or error.filename or next(iter(files))
         raise BcmError(

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import private, put
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import make_private_directory, write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.locks import held
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 
 from . import setup
@@ -176,7 +176,7 @@ def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
         )
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _agent(datacenter, "ssh-key", who) as answer:
-        put((path, f"{answer['key']}\n", 0o600))
+        write_files((path, f"{answer['key']}\n", 0o600))
     return str(answer["key"])
 
 
@@ -190,7 +190,7 @@ def gpg_init(args: argparse.Namespace) -> int:
     if not _USER_ID.fullmatch(user_id) or len(user_id.encode()) > _LONGEST:
         raise UsageError(f'"{user_id}"', "is not a user ID", f'write "NAME <MAIL>", of at most {_LONGEST} bytes')
     home = _home(datacenter)
-    with held(home.with_name(".gnupg.lock")):
+    with hold_lock(home.with_name(".gnupg.lock")):
         if home.exists():
             there = _gpg(home, "--with-colons", "--list-keys", _fingerprint(home))
             (name,) = (_unescaped(line.split(":")[9]) for line in there.splitlines() if line.startswith("uid:"))
@@ -264,7 +264,7 @@ def _gpg_agent(datacenter: DataCenter, home: Path) -> Iterator[None]:
     """Run an agent for gpg in a home. The agent of the first of concurrent commands serves all of them."""
     with open(home / "bcm.lock", "w", encoding="ascii") as users, contextlib.ExitStack() as stack:
         fcntl.flock(users, fcntl.LOCK_SH)
-        with held(home / "bcm.start.lock"):
+        with hold_lock(home / "bcm.start.lock"):
             if not _answers(home):
                 stack.enter_context(_agent(datacenter, "gpg-agent", _fingerprint(home), GNUPGHOME=str(home)))
                 stack.callback(fcntl.flock, users, fcntl.LOCK_EX)
@@ -329,5 +329,5 @@ def _home(datacenter: DataCenter) -> Path:
 
 
 def _secrets(datacenter: DataCenter) -> Path:
-    private(datacenter.secrets)
+    make_private_directory(datacenter.secrets)
     return datacenter.secrets

@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base import qr as qr
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import put
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import DEADLINE, Instance, Seen, seen
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import (
+    DEADLINE,
+    Instance,
+    PublishedState,
+    read_published,
+)
 from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import apply_services, with_clients
-from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, Services, check_name, instructions
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import (
+    Service,
+    Services,
+    check_name,
+    client_instructions,
+)
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 
 from . import setup
 from .connect import connect
@@ -38,7 +48,7 @@ TOR = "tor"
 def list_all(args: argparse.Namespace) -> int:
     """List all services with their addresses and clients."""
     services = read(args.datacenter)
-    there, fault = _seen(args.datacenter) if services else (Seen({}, True), None)
+    there, fault = _read_published(args.datacenter) if services else (PublishedState({}, True), None)
     facts = [_facts(service, there, fault) for service in services.values()]
     if args.json:
         return answer({"services": facts}, True)
@@ -52,10 +62,10 @@ def list_all(args: argparse.Namespace) -> int:
 def show(args: argparse.Namespace) -> int:
     """Show one service, and how to configure programs to reach it."""
     service = _named(read(args.datacenter), args.service)
-    there, fault = _seen(args.datacenter)
+    there, fault = _read_published(args.datacenter)
     facts = _facts(service, there, fault)
     if args.json:
-        return answer({**facts, "instructions": instructions(service)}, True)
+        return answer({**facts, "instructions": client_instructions(service)}, True)
     if fault:
         setup.step(f"Cannot read whether it is published: {fault}")
     answer({**facts, "clients": _people(facts)}, False)
@@ -91,7 +101,7 @@ def authorize(args: argparse.Namespace) -> int:
         _write(file, line)
         answer({**facts, "written": str(file)}, args.json)
     elif args.json:
-        return answer({**facts, **secret, "instructions": instructions(service)}, True)
+        return answer({**facts, **secret, "instructions": client_instructions(service)}, True)
     else:
         answer({**facts, **secret}, False)
     if not args.json:
@@ -141,10 +151,10 @@ def read(datacenter: DataCenter) -> Services:
 
 
 def _path(datacenter: DataCenter) -> Path:
-    return Store(datacenter.secrets, datacenter.chain).path
+    return ServicesFile(datacenter.secrets, datacenter.chain).path
 
 
-def _store(datacenter: DataCenter) -> Store:
+def _store(datacenter: DataCenter) -> ServicesFile:
     if not _path(datacenter).exists():
         name = f"{datacenter.name} ({datacenter.chain})"
         raise BcmError(
@@ -153,18 +163,18 @@ def _store(datacenter: DataCenter) -> Store:
             "`bcm stack start STACK` creates them",
             code="not_ready",
         )
-    return Store(datacenter.secrets, datacenter.chain, vault=vault(datacenter), owner=datacenter.project)
+    return ServicesFile(datacenter.secrets, datacenter.chain, vault=vault(datacenter), owner=datacenter.project)
 
 
-def _seen(datacenter: DataCenter) -> tuple[Seen, str | None]:
+def _read_published(datacenter: DataCenter) -> tuple[PublishedState, str | None]:
     """Return what tor publishes, or why that cannot be read."""
     try:
         with connect(datacenter) as client:
             _check_running(client)
             with FileSession(client, TOR) as files:
-                return seen(files), None
+                return read_published(files), None
     except BcmError as error:
-        return Seen({}, True), str(error)
+        return PublishedState({}, True), str(error)
 
 
 def _check_running(client: Client) -> None:
@@ -173,7 +183,7 @@ def _check_running(client: Client) -> None:
         raise BcmError(f"instance {TOR}", "does not run", f"`bcm stack start {TOR}`", code="not_ready")
 
 
-def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted: Services) -> None:
+def _bring_about(datacenter: DataCenter, store: ServicesFile, present: Services, wanted: Services) -> None:
     with connect(datacenter) as client:
         # check it first: the files of a stopped instance can be written, so it would fail half-way
         _check_running(client)
@@ -187,7 +197,7 @@ def _bring_about(datacenter: DataCenter, store: Store, present: Services, wanted
 # -- what is told -----------------------------------------------------------------------------------------------------
 
 
-def _facts(service: Service, there: Seen, fault: str | None) -> dict[str, Any]:
+def _facts(service: Service, there: PublishedState, fault: str | None) -> dict[str, Any]:
     published = there.network and there.services.get(service.name) == service.digest
     return {
         "service": service.name,
@@ -208,7 +218,7 @@ def _left(left: dict[str, list[str]]) -> list[dict[str, Any]]:
 
 
 def _explain(service: Service) -> None:
-    for program, text in instructions(service).items():
+    for program, text in client_instructions(service).items():
         say()
         say(f"{program.replace('_', ' ').title()}: {text}")
 
@@ -259,7 +269,7 @@ def _free(name: str) -> Path:
 
 def _write(path: Path, text: str) -> None:
     try:
-        put((path, text, 0o600))
+        write_files((path, text, 0o600))
     except OSError as error:
         raise BcmError(
             path, f"cannot be written: {error.strerror}", "run it again with another file", code="io_error"

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import put, told
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import disk_errors, write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS, unknown
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store as Onions
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile as Onions
 
 from . import setup
 from .config import write
@@ -36,7 +36,7 @@ _EDITORS = ("editor", "nano", "vi")
 def names(args: argparse.Namespace) -> int:
     """List the names of secrets, and the stacks that know them, without their values."""
     path = _path(args.datacenter)
-    values = secrets_file.read(path, vault(args.datacenter)) if path.exists() else {}
+    values = secrets_file.read_secrets(path, vault(args.datacenter)) if path.exists() else {}
     rows: list[dict[str, Any]] = [{"secret": name, "stacks": secrets_file.holders(name)} for name in sorted(values)]
     return answer({"secrets": rows} if args.json else rows, args.json)
 
@@ -44,7 +44,7 @@ def names(args: argparse.Namespace) -> int:
 def show(args: argparse.Namespace) -> int:
     """Print the value of a secret, and nothing else."""
     path = _present(args.datacenter)
-    values = secrets_file.read(path, vault(args.datacenter))
+    values = secrets_file.read_secrets(path, vault(args.datacenter))
     _known([args.name], values)
     print(values[args.name])
     return 0
@@ -53,9 +53,9 @@ def show(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """Replace the values of secrets."""
     path = _present(args.datacenter)
-    with secrets_file.changing(path, vault(args.datacenter)) as values:
+    with secrets_file.change_secrets(path, vault(args.datacenter)) as values:
         _known(args.names, values)
-        values.update({name: secrets_file.new(name) for name in args.names})
+        values.update({name: secrets_file.new_secret(name) for name in args.names})
     _tell(args.names)
     return 0
 
@@ -64,14 +64,14 @@ def edit(args: argparse.Namespace) -> int:
     """Edit all secrets in an editor, without a lock meanwhile."""
     path = _present(args.datacenter)
     own = vault(args.datacenter)
-    before = secrets_file.read(path, own)
+    before = secrets_file.read_secrets(path, own)
     with setup.private_folder() as folder:
         after = _edited(before, folder / path.name)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if not changed:
         setup.step("Nothing was changed")
         return 0
-    with secrets_file.changing(path, own) as values:
+    with secrets_file.change_secrets(path, own) as values:
         other = [name for name in changed if values.get(name) != before.get(name)]
         if other:
             raise BcmError(
@@ -100,8 +100,8 @@ def rekey(args: argparse.Namespace) -> int:
     write(datacenter.group_vars, {setting: str(former)})  # check that it can be written before anything is encrypted
     with session(datacenter) as environment:
         old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
-    with told(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
-        stack.enter_context(secrets_file.locked(datacenter.secrets))
+    with disk_errors(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
+        stack.enter_context(secrets_file.lock_secrets(datacenter.secrets))
         for chain in CHAINS:
             if (datacenter.secrets / f"{chain}.pki.json").exists():
                 stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
@@ -109,7 +109,7 @@ def rekey(args: argparse.Namespace) -> int:
                 stack.enter_context(Onions(datacenter.secrets, chain).locked())
         files = [(path, path.read_text(encoding="utf-8")) for path in sorted(datacenter.secrets.glob("*.json"))]
         encrypted = {path: text for path, text in files if is_encrypted(text)}
-        put(*((path, new.seal(_opened(path, text, new, old)), 0o600) for path, text in encrypted.items()))
+        write_files(*((path, new.seal(_opened(path, text, new, old)), 0o600) for path, text in encrypted.items()))
         write(datacenter.group_vars, {setting: str(former + 1)})
     setup.step(f"Encrypted again: {', '.join(path.name for path in encrypted) or 'nothing, as there was nothing yet'}")
     setup.step(
@@ -152,11 +152,11 @@ def _tell(changed: Iterable[str]) -> None:
 
 def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
     file.touch(mode=0o600)
-    file.write_text(secrets_file.formatted(before), encoding="utf-8")
+    file.write_text(secrets_file.format_secrets(before), encoding="utf-8")
     while True:
         _editor(file)
         try:
-            return secrets_file.parsed(file.read_text(encoding="utf-8"))
+            return secrets_file.parse_secrets(file.read_text(encoding="utf-8"))
         except (ValueError, BcmError, OSError) as error:
             fault = f"This cannot be saved: {error}"
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
@@ -193,7 +193,7 @@ def info(args: argparse.Namespace) -> int:
         "secrets": str(datacenter.secrets.relative_to(setup.ROOT)),
         "ca_provider": datacenter.ca_provider,
         "image_cache": str(Cache().root),
-        "artifact_store": str(Store().root),
+        "artifact_store": str(ContentStore().root),
         "endpoint": datacenter.endpoint or None,
         "server": None,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._tor.onion_keys import new_key, parse_key
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 from tests import tornet
 
 from .datacenter import site
@@ -38,7 +38,7 @@ def lines(bench: Bench) -> list[Line]:
         try:
             site(bench, _DATACENTER, **told)
             # their keys stay, and so do their addresses
-            kept = Store(bench.folder / _DATACENTER / "secrets", "regtest").read()["bitcoind-p2p"]
+            kept = ServicesFile(bench.folder / _DATACENTER / "secrets", "regtest").read()["bitcoind-p2p"]
             for number in range(bench.repetitions):
                 site(bench, _DATACENTER, **told, state="absent", delete_data=True)
                 begun = time.monotonic()

@@ -20,7 +20,7 @@ from statistics import median
 from pysequoia import SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 
@@ -35,7 +35,7 @@ _NAME = "bench-1-x86_64-linux-gnu.tar.gz"
 def lines(bench: Bench) -> list[Line]:
     folder = bench.folder / "verify"
     release = _released(folder / "bench/1", folder / "keys")
-    artifacts = Artifacts(Store(folder / "store"), Downloader(), lambda line: None, source=str(folder))
+    artifacts = Artifacts(ContentStore(folder / "store"), Downloader(), lambda line: None, source=str(folder))
     artifacts.present([(release, folder / "keys")])
     with _home(folder / "keys") as home:
         check = (

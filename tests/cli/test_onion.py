@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base.qr import code, drawn
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from tests.cli.conftest import Checkout, Safe
 from tests.cli.test_vault import password
@@ -26,18 +26,18 @@ OTHER = Service("spark-web", onion_keys.new_key(), {80: ("192.0.2.3:80",)}, clie
 
 
 @pytest.fixture
-def store(checkout: Checkout) -> Store:
+def store(checkout: Checkout) -> ServicesFile:
     return kept(checkout, ELECTRUM, P2P)
 
 
-def kept(checkout: Checkout, *services: Service) -> Store:
-    store = Store(checkout.home / "inventories/local/secrets", "regtest")
+def kept(checkout: Checkout, *services: Service) -> ServicesFile:
+    store = ServicesFile(checkout.home / "inventories/local/secrets", "regtest")
     with store.locked():
         store.write(services)
     return store
 
 
-def test_they_are_listed_without_a_secret(checkout: Checkout, store: Store) -> None:
+def test_they_are_listed_without_a_secret(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "list")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["service", "address", "ports", "clients", "published"],
@@ -68,7 +68,7 @@ def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
     assert safe.confirmed() == []
 
 
-def test_one_is_shown_with_what_programs_are_told(checkout: Checkout, store: Store) -> None:
+def test_one_is_shown_with_what_programs_are_told(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "show", "electrs-electrum")
     assert done.returncode == 0
     address = ELECTRUM.key.address
@@ -81,7 +81,7 @@ def test_one_is_shown_with_what_programs_are_told(checkout: Checkout, store: Sto
     assert terminal.ends() == 0
 
 
-def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store: Store, tmp_path: Path) -> None:
+def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store: ServicesFile, tmp_path: Path) -> None:
     """Also while tor cannot be asked."""
     key = ELECTRUM.clients["alice"]
     done = checkout.bcm("onion", "authorize", "alice", "--json")
@@ -105,7 +105,7 @@ def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store
 
 
 @pytest.mark.parametrize("words", [["authorize", "bob"], ["revoke", "alice", "--yes"]])
-def test_nothing_is_changed_if_tor_is_out_of_reach(checkout: Checkout, store: Store, words: list[str]) -> None:
+def test_nothing_is_changed_if_tor_is_out_of_reach(checkout: Checkout, store: ServicesFile, words: list[str]) -> None:
     before = store.path.read_text()
     done = checkout.bcm("onion", *words)
     assert (done.returncode, done.stdout) == (1, "")
@@ -133,13 +133,13 @@ def test_what_does_not_exist(checkout: Checkout, words: str, said: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_service_for_everybody_has_no_clients(checkout: Checkout, store: Store) -> None:
+def test_a_service_for_everybody_has_no_clients(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "authorize", "alice", "bitcoind-p2p")
     assert (done.returncode, done.stdout) == (1, "")
     assert "Onion service bitcoind-p2p is for everybody and has no clients" in done.stderr
 
 
-def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: Store) -> None:
+def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: ServicesFile) -> None:
     terminal = checkout.terminal("onion", "revoke", "alice")
     terminal.reads("all clients are disconnected for some seconds")
     terminal.reads("Revoke the key of alice, for ever? [y/N] ")
@@ -150,7 +150,7 @@ def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: Sto
 
 def test_the_device_opens_the_vault_once(safe: Safe) -> None:
     safe.root()
-    store = Store(safe.secrets, "signet", vault=AnsibleVault("home", password(safe.double).encode()))
+    store = ServicesFile(safe.secrets, "signet", vault=AnsibleVault("home", password(safe.double).encode()))
     with store.locked():
         store.write([ELECTRUM])
     safe.confirmed()

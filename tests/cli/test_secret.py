@@ -30,7 +30,7 @@ eval "$1"
 def kept(checkout: Checkout) -> Path:
     path = checkout.home / "inventories/local/secrets/regtest.json"
     path.parent.mkdir(mode=0o700)
-    path.write_text(secrets_file.formatted(VALUES))
+    path.write_text(secrets_file.format_secrets(VALUES))
     path.chmod(0o600)
     return path
 
@@ -260,12 +260,12 @@ def test_another_run_meanwhile(
 def test_plain_file_is_refused_until_it_was_encrypted_by_hand(safe: Safe, editor: Path) -> None:
     safe.root()
     path = safe.secrets / "signet.json"
-    path.write_text(secrets_file.formatted(VALUES))
+    path.write_text(secrets_file.format_secrets(VALUES))
     for words in (("show", "electrum/wallet"), ("rotate", "electrum/wallet"), ("list",), ("edit",)):
         refused = safe.bcm("secret", *words)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert f"{path} is not encrypted, as everything of vault home has to be" in refused.stderr
-    assert path.read_text() == secrets_file.formatted(VALUES)
+    assert path.read_text() == secrets_file.format_secrets(VALUES)
     command = refused.stderr.partition("`")[2].partition("`")[0]
     encrypted = safe.runs(*shlex.split(command.replace("home@", f"home@{safe.checkout.home}/")))
     assert encrypted.returncode == 0, encrypted.stderr

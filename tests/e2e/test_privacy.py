@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 from tests.e2e.conftest import INSTANCES, Person, client, inside
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -139,7 +139,7 @@ def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> N
 def test_clients_of_an_onion_service(person: Person, started: dict[str, Any]) -> None:
     """On regtest tor has no network, and says so; tests/tor has one."""
     name = "electrs-electrum"
-    store = Store(person.home / "inventories/local/secrets", "regtest")
+    store = ServicesFile(person.home / "inventories/local/secrets", "regtest")
     done = person.types("onion", "authorize", "alice", name, "--json")
     assert done.returncode == 0, done.stderr
     admitted = json.loads(done.stdout)

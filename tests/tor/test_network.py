@@ -25,7 +25,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys
-from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Deployed, deploy
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import DeployResult, deploy
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Layout, Service
 from tests.tornet import NO_KEY, WRONG_KEY, Client, Tor, TorNetwork
 
@@ -76,7 +76,7 @@ class Machine:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=deadline, check=False)
         return ExecResult(done.returncode, done.stdout, done.stderr)
 
-    def deploy(self, *services: Service, check: bool = False, deadline: float = DEADLINE) -> Deployed:
+    def deploy(self, *services: Service, check: bool = False, deadline: float = DEADLINE) -> DeployResult:
         return deploy(self, services, check=check, deadline=deadline, layout=self.layout)
 
     def path(self, name: str, *more: str) -> Path:

@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.qr import code, drawn
 from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import with_clients
-from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services, instructions
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services, client_instructions
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionChange
 
 
@@ -38,7 +38,7 @@ class ActionModule(OnionChange):
 
     def result(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
         service = wanted[params["service"]]
-        result: dict[str, t.Any] = {"address": service.key.address, "instructions": instructions(service)}
+        result: dict[str, t.Any] = {"address": service.key.address, "instructions": client_instructions(service)}
         if params["return_keys"] and not self.check_mode:
             result["clients"] = [
                 {

@@ -9,16 +9,16 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import seen
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import read_published
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 from ansible_collections.bcm.core.plugins.plugin_utils._onion_options import OnionAction
 
 
 class ActionModule(OnionAction):
-    def work(self, store: Store, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def work(self, store: ServicesFile, params: dict[str, t.Any]) -> dict[str, t.Any]:
         services = store.read()
         with FileSession(self.client, params["instance"]) as session:
-            there = seen(session)
+            there = read_published(session)
         return {
             "services": [
                 {

@@ -10,7 +10,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import ensure
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import ensure_secrets
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
@@ -29,7 +29,7 @@ class ActionModule(BcmAction):
         directory = Path(params["directory"] or secrets_directory(task_vars))
         path = directory / f"{params['chain']}.json"
         vault = of_run(params["vault_id"])
-        found = ensure(path, params["names"], check=self.check_mode, vault=vault, known=params["known"])
+        found = ensure_secrets(path, params["names"], check=self.check_mode, vault=vault, known=params["known"])
         return {
             "changed": bool(found.made),
             "secrets": found.of_stacks(),

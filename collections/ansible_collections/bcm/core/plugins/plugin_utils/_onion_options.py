@@ -15,7 +15,7 @@ from ..module_utils._base import names
 from ..module_utils._tor.deploy import DEADLINE, Instance
 from ..module_utils._tor.reconcile import apply_services
 from ..module_utils._tor.services import Services, check_keys
-from ..module_utils._tor.services_file import Store
+from ..module_utils._tor.services_file import ServicesFile
 from ._action import BcmAction, secrets_directory
 from .ansible_vault import of_run
 
@@ -39,13 +39,13 @@ class OnionAction(BcmAction):
         return {**super().argument_spec(), **ONION_ARGUMENT_SPEC, **cls.OWN_SPEC}
 
     @abstractmethod
-    def work(self, store: Store, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def work(self, store: ServicesFile, params: dict[str, t.Any]) -> dict[str, t.Any]:
         """Do the work and return the result."""
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         directory = Path(params["directory"] or secrets_directory(task_vars))
         vault = of_run(params["vault_id"])
-        return self.work(Store(directory, params["chain"], vault=vault, owner=params["project"]), params)
+        return self.work(ServicesFile(directory, params["chain"], vault=vault, owner=params["project"]), params)
 
 
 class OnionChange(OnionAction):
@@ -63,13 +63,13 @@ class OnionChange(OnionAction):
     def result(self, wanted: Services, params: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the module's own results."""
 
-    def work(self, store: Store, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def work(self, store: ServicesFile, params: dict[str, t.Any]) -> dict[str, t.Any]:
         if self.check_mode:
             return self._change(store, params)
         with store.locked():
             return self._change(store, params)
 
-    def _change(self, store: Store, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _change(self, store: ServicesFile, params: dict[str, t.Any]) -> dict[str, t.Any]:
         present = store.read()
         wanted = self.desired(present, params)
         check_keys(wanted.values())

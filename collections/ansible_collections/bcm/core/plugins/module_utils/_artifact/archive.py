@@ -117,14 +117,14 @@ def layer(path: Path, name: str) -> Iterator[tuple[str, Raw]]:
 
     Each as (path, member), to be read before the next one. Raises ArchiveError for what belongs in no image.
     """
-    with _told(name), tarfile.open(path) as tar:
+    with _archive_errors(name), tarfile.open(path) as tar:
         yield from _sane(_tar_members(tar), name, 0o6000)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, name: str) -> Iterator[_Members]:
     with contextlib.ExitStack() as stack:
-        with _told(name):
+        with _archive_errors(name):
             with open(path, "rb") as file:
                 is_zip = file.read(4) == b"PK\3\4"
             if is_zip:
@@ -135,7 +135,7 @@ def _opened(path: Path, name: str) -> Iterator[_Members]:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def _archive_errors(name: str) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .._base.names import TOY_CHAIN
 from .._base.text import amount
 from .artifacts import Artifacts
-from .content_store import Store
+from .content_store import ContentStore
 from .download import Downloader
 
 ARTIFACT_SPEC: dict[str, dict[str, Any]] = {
@@ -39,8 +39,8 @@ def artifacts(
     if proxy is None and chain != TOY_CHAIN:
         proxy = TOR
     return Artifacts(
-        store=Store(settings.get("artifact_store")),
-        downloader=Downloader(proxy or None, notify, progress or Lines(notify)),
+        store=ContentStore(settings.get("artifact_store")),
+        downloader=Downloader(proxy or None, notify, progress or ProgressLines(notify)),
         notify=notify,
         source=settings.get("artifact_source"),
         keys=settings.get("artifact_keys") or [],
@@ -60,7 +60,7 @@ def is_listening(proxy: str) -> bool:
 Progress = Callable[[str, int, int | None], None]
 
 
-class Lines:
+class ProgressLines:
     """Progress as a line now and then, for a log."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:

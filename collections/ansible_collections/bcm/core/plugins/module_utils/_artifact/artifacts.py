@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from .._base.errors import BcmError
 from .._base.read import read_moment
 from . import apt, archive, oci, sums
-from .content_store import Store
+from .content_store import ContentStore
 from .declaration import Pin, Release, Repository, Signing, basename
 from .download import Downloader, side_by_side
 from .key_sources import Keys
@@ -44,7 +44,7 @@ class Artifacts:
     ``keys`` are more places of OpenPGP keys, asked after the release's own folder.
     """
 
-    store: Store
+    store: ContentStore
     downloader: Downloader
     notify: Callable[[str], None]
     source: str | None = None

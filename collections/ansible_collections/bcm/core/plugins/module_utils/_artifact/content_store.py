@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._base.disk import sync
+from .._base.disk import sync_to_disk
 from .._base.errors import BcmError
-from .._base.locks import Busy, busy, held
+from .._base.locks import Busy, hold_lock, raise_busy
 from .._base.read import has_shape, read_moment, read_object
 
 _RECORD = {"files": {str: str}, "blobs": [str], "evidence": {str: str}, "date": str, "until": (str, None)}
@@ -43,7 +43,7 @@ class Entry:
     size: int
 
 
-class Store:
+class ContentStore:
     """The artifacts below one directory, safe for several runs at once. Raises BcmError if the disk fails."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
@@ -78,7 +78,7 @@ class Store:
         path = self._folder("partial") / f"{digest}.lock"
         with contextlib.ExitStack() as stack:
             with self._told():
-                stack.enter_context(held(path, waiting))
+                stack.enter_context(hold_lock(path, waiting))
             try:
                 yield
             finally:
@@ -154,7 +154,7 @@ class Store:
         return freed, gone
 
     def _idle(self, path: Path) -> contextlib.AbstractContextManager[None]:
-        return self.lock(_DIGEST.findall(path.name)[0], busy)
+        return self.lock(_DIGEST.findall(path.name)[0], raise_busy)
 
     def _record(self, name: str) -> Path:
         return self.root / "releases" / f"{name}.json"
@@ -179,9 +179,9 @@ class Store:
     def _place(self, path: Path, target: Path) -> Path:
         """Rename so that after a crash the target is either whole or not there."""
         path.chmod(0o644)
-        sync(path)
+        sync_to_disk(path)
         path.rename(target)
-        sync(target.parent)
+        sync_to_disk(target.parent)
         return target
 
     def _refuse(self, path: Path, found: str, name: str) -> Path:

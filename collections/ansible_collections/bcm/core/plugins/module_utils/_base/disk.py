@@ -33,18 +33,18 @@ def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
             os.unlink(name)
 
 
-def put(*files: tuple[Path, str | bytes, int]) -> None:
+def write_files(*files: tuple[Path, str | bytes, int]) -> None:
     """Replace files, each with a content and a mode, after all of them are completely on disk. Raises OSError."""
     with contextlib.ExitStack() as drafts:
         written = [(drafts.enter_context(draft(*file)), file[0]) for file in files]
         for name, path in written:
             os.replace(name, path)
             change_count.note()
-            sync(path.parent)
+            sync_to_disk(path.parent)
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def disk_errors(what: str) -> Iterator[None]:
     """Convert OSError to BcmError; ``what`` says what is being written, and where."""
     before = change_count.made()
     try:
@@ -65,7 +65,7 @@ def remove_drafts(path: Path) -> None:
         left.unlink()
 
 
-def private(directory: Path) -> None:
+def make_private_directory(directory: Path) -> None:
     """Create a directory that only its owner can read. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
@@ -74,7 +74,7 @@ def private(directory: Path) -> None:
         ignored.write_text("*\n", encoding="utf-8")
 
 
-def sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Flush a file, or the names in a directory, to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -20,19 +20,19 @@ class Busy(Exception):
     """Another run, or thread, has the lock."""
 
 
-def busy() -> None:
+def raise_busy() -> None:
     """Pass this as ``waiting`` to raise Busy instead of waiting."""
     raise Busy
 
 
 @contextlib.contextmanager
-def awaited(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
+def hold_lock_within(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
     """Hold the lock at a path; raise the fault if another run holds it for longer than the time given."""
     deadline = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(held(path, busy))
+                stack.enter_context(hold_lock(path, raise_busy))
                 break
             except Busy:
                 if time.monotonic() > deadline:
@@ -42,7 +42,7 @@ def awaited(path: Path, seconds: float, fault: BcmError) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def hold_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock at a path; ``waiting`` is called once if another run, or thread, has it.
 
     The holder may remove the file.

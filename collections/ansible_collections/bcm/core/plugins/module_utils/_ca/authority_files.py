@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._base.disk import private, put, remove_drafts, told
+from .._base.disk import disk_errors, make_private_directory, remove_drafts, write_files
 from .._base.errors import BcmError
-from .._base.locks import awaited
+from .._base.locks import hold_lock_within
 from .._base.read import is_integer, read_json
 from .._base.vault import PLAIN, Vault, is_encrypted
 
@@ -131,13 +131,13 @@ class AuthorityFiles:
         if found is None or keys is not None:
             files.append((self.private, self._sealed(before), 0o600))
         with self._told():
-            put(*files, (self.public, _text(sealed), 0o644), (self.private, self._sealed(after), 0o600))
+            write_files(*files, (self.public, _text(sealed), 0o644), (self.private, self._sealed(after), 0o600))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs from writing meanwhile; BcmError if another one does not end soon."""
         with self._told():
-            private(self.directory)
+            make_private_directory(self.directory)
         busy = BcmError(
             f"Another run has been at work on {self.public} for {self._patience:.0f} s",
             remedy="wait until it has ended, or answer it on the device, and run again",
@@ -146,7 +146,7 @@ class AuthorityFiles:
         )
         with contextlib.ExitStack() as stack:
             with self._told():
-                stack.enter_context(awaited(self._lock, self._patience, busy))
+                stack.enter_context(hold_lock_within(self._lock, self._patience, busy))
                 for path in (self.public, self.private):
                     remove_drafts(path)
             yield
@@ -222,7 +222,7 @@ class AuthorityFiles:
                 raise BcmError(path, "is damaged, it holds no text", "put a copy of it back", code="damaged") from error
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
-        return told(f"Certificates in {self.directory}")
+        return disk_errors(f"Certificates in {self.directory}")
 
 
 def _text(content: Mapping[str, Any]) -> str:

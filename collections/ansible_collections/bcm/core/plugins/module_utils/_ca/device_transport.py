@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
 from .._base.errors import BcmError
-from .._base.locks import held
+from .._base.locks import hold_lock
 
 try:
     from trezorlib import exceptions, transport
@@ -182,7 +182,7 @@ def exclusive_use(path: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(held(folder / f"{path.replace('/', '_')}.lock", busy))
+            stack.enter_context(hold_lock(folder / f"{path.replace('/', '_')}.lock", busy))
         except OSError as error:
             raise DeviceError(
                 "Trezor:", f"{error.filename or folder}: {error.strerror}", "make it writable", code="io_error"

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._base import names
-from .._base.disk import private, put, told
+from .._base.disk import disk_errors, make_private_directory, write_files
 from .._base.errors import BcmError
 from .._ca.authority_files import AuthorityFiles
 from .._lxd import lease
-from .._tor.services_file import Store as Onions
+from .._tor.services_file import ServicesFile as Onions
 
 if TYPE_CHECKING:
     from .._lxd.client import Client
@@ -125,9 +125,9 @@ class Identity:
 
     def keep(self, identity: str) -> None:
         """Write it, over one that was given up. Raises BcmError."""
-        with told(f"Identity in {self.path.parent}"):
-            private(self.path.parent)
-            put((self.path, f"{identity}\n", 0o600))
+        with disk_errors(f"Identity in {self.path.parent}"):
+            make_private_directory(self.path.parent)
+            write_files((self.path, f"{identity}\n", 0o600))
 
     def _fault(self, where: str, fault: str, identity: str) -> BcmError:
         return BcmError(

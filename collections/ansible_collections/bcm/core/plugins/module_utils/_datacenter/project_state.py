@@ -14,7 +14,7 @@ from .._artifact.artifacts import Artifacts
 from .._artifact.declaration import Release
 from .._base.errors import BcmError
 from .._image.cache import Cache
-from .._image.endpoint_images import stored
+from .._image.endpoint_images import list_images
 from .._image.hash import base_hash, image_hash
 from .._lxd.client import quoted
 from .._lxd.resources import MOVED_TO, REPLACED
@@ -48,7 +48,7 @@ def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
     """Return why a release cannot be downloaded, if its image has to be baked; nothing if the image exists."""
 
     def fault(release: Release, image: str) -> str | None:
-        if image in stored(client) or Cache().get(image) is not None:
+        if image in list_images(client) or Cache().get(image) is not None:
             return None
         found = artifacts.out_of_reach(release)
         if found:

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._base.disk import private, put, remove_drafts, told
+from .._base.disk import disk_errors, make_private_directory, remove_drafts, write_files
 from .._base.errors import BcmError
-from .._base.locks import held
+from .._base.locks import hold_lock
 from .._base.read import read_json, texts_of
 from .._base.vault import PLAIN, Vault
 from .._tor.relay import new_identity, parse_identity
@@ -49,12 +49,12 @@ def holders(name: str) -> list[str]:
     return [stack, *rest[1:]]
 
 
-def new(name: str) -> str:
+def new_secret(name: str) -> str:
     """Return a new random value; for a name that ends with ``/relay_identity``, the keys of a relay."""
     return new_identity().text if name.endswith("/relay_identity") else secrets.token_urlsafe(_BYTES)
 
 
-def ensure(
+def ensure_secrets(
     path: Path, names: Collection[str], *, check: bool, vault: Vault = PLAIN, known: Collection[str] = ()
 ) -> Secrets:
     """Create missing secrets and keep existing ones; write nothing in check mode. Raises BcmError.
@@ -62,11 +62,11 @@ def ensure(
     ``known`` are names of those that were made before. If one of them is missing, the file is older than they are.
     """
     check_names(names)
-    with _told(path):
+    with _disk_errors(path):
         if check:
-            return _completed(path, names, vault, known)
-        with locked(path.parent):
-            result = _completed(path, names, vault, known)
+            return _add_missing(path, names, vault, known)
+        with lock_secrets(path.parent):
+            result = _add_missing(path, names, vault, known)
             if result.made:
                 _write(path, result.values, vault)
             elif path.exists():
@@ -86,22 +86,22 @@ def check_names(names: Iterable[str]) -> None:
             )
 
 
-def read(path: Path, vault: Vault) -> dict[str, str]:
+def read_secrets(path: Path, vault: Vault) -> dict[str, str]:
     """All secrets by name. Raises BcmError."""
-    with _told(path):
-        return _opened(path, _raw(path), vault)
+    with _disk_errors(path):
+        return _decrypt(path, _raw(path), vault)
 
 
 @contextlib.contextmanager
-def changing(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
+def change_secrets(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
     """Yield all secrets for changing while other runs wait; write them if nothing is raised. Raises BcmError."""
-    with _told(path), locked(path.parent):
-        values = read(path, vault)
+    with _disk_errors(path), lock_secrets(path.parent):
+        values = read_secrets(path, vault)
         yield values
         _write(path, values, vault)
 
 
-def parsed(text: str) -> dict[str, str]:
+def parse_secrets(text: str) -> dict[str, str]:
     """Parse the secrets in a text. Raises ValueError if it is malformed, BcmError for a wrong name."""
     try:
         content = read_json(text)
@@ -123,13 +123,13 @@ def parsed(text: str) -> dict[str, str]:
     return dict(found)
 
 
-def formatted(values: Mapping[str, str]) -> str:
+def format_secrets(values: Mapping[str, str]) -> str:
     """Format secrets as `parsed` reads them."""
     return f"{json.dumps(values, indent=2, sort_keys=True)}\n"
 
 
-def _completed(path: Path, names: Collection[str], vault: Vault, known: Collection[str]) -> Secrets:
-    present = _opened(path, _raw(path), vault)
+def _add_missing(path: Path, names: Collection[str], vault: Vault, known: Collection[str]) -> Secrets:
+    present = _decrypt(path, _raw(path), vault)
     made = sorted(set(names).difference(present))
     if gone := [name for name in made if name in known]:
         raise BcmError(
@@ -138,7 +138,7 @@ def _completed(path: Path, names: Collection[str], vault: Vault, known: Collecti
             "put the newest copy of it back; or give each a new value with `bcm secret edit`",
             code="data_at_risk",
         )
-    return Secrets({**present, **{name: new(name) for name in made}}, made)
+    return Secrets({**present, **{name: new_secret(name) for name in made}}, made)
 
 
 def _raw(path: Path) -> str | None:
@@ -150,9 +150,9 @@ def _raw(path: Path) -> str | None:
         raise _damaged(path, "it holds no text") from error
 
 
-def _opened(path: Path, raw: str | None, vault: Vault) -> dict[str, str]:
+def _decrypt(path: Path, raw: str | None, vault: Vault) -> dict[str, str]:
     try:
-        return {} if raw is None else parsed(vault.open(raw, path))
+        return {} if raw is None else parse_secrets(vault.open(raw, path))
     except ValueError as error:
         raise _damaged(path, str(error)) from error
 
@@ -163,16 +163,16 @@ def _damaged(path: Path, fault: str) -> BcmError:
 
 def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
     remove_drafts(path)
-    put((path, vault.seal(formatted(values)), 0o600))
+    write_files((path, vault.seal(format_secrets(values)), 0o600))
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def lock_secrets(directory: Path) -> Iterator[None]:
     """Lock out other runs: two must not create the same secret twice. Raises OSError."""
-    private(directory)
-    with held(directory / ".secrets.lock"):
+    make_private_directory(directory)
+    with hold_lock(directory / ".secrets.lock"):
         yield
 
 
-def _told(path: Path) -> contextlib.AbstractContextManager[None]:
-    return told(f"Secrets in {path.parent}")
+def _disk_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    return disk_errors(f"Secrets in {path.parent}")

@@ -177,7 +177,7 @@ def abandoned(client: Client) -> list[tuple[str, str]]:
     """Return builders that no run uses any more, as project and name."""
     return [
         (item["project"], item["name"])
-        for item in endpoint_images.instances(client)
+        for item in endpoint_images.list_instances(client)
         if _OWNER in item["config"] and not _is_at_work(item)
     ]
 

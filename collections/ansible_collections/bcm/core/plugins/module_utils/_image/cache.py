@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .._base.locks import held
+from .._base.locks import hold_lock
 from .._base.read import read_object
 
 _INDEX = "image.json"
@@ -85,7 +85,7 @@ class Cache:
     def lock(self, image_hash: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the one lock of a hash on this machine; ``waiting`` is called once if another run has it."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with held(self.root / f".lock-{image_hash}", waiting):
+        with hold_lock(self.root / f".lock-{image_hash}", waiting):
             self._sweep(image_hash)
             yield
 

@@ -24,7 +24,7 @@ _DEADLINE = 900.0  # seconds; a large image on a slow line or disk
 
 
 @dataclass(frozen=True)
-class Stored:
+class EndpointImage:
     """An image of ours at the endpoint; ``size`` in bytes, as it is kept there."""
 
     hash: str
@@ -37,13 +37,13 @@ class Stored:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-def stored(client: Client) -> dict[str, Stored]:
+def list_images(client: Client) -> dict[str, EndpointImage]:
     """Our images at the endpoint by their hash."""
     found = {}
     for image in client.get("/1.0/images", recursion=1, project=_PROJECT):
         properties = image.get("properties") or {}
         if properties.get("bcm.hash"):
-            found[properties["bcm.hash"]] = Stored(
+            found[properties["bcm.hash"]] = EndpointImage(
                 hash=properties["bcm.hash"],
                 fingerprint=image["fingerprint"],
                 stack=properties.get("bcm.stack", ""),
@@ -61,7 +61,7 @@ def ensure_alias(client: Client, alias: str, fingerprint: str) -> None:
     image_transfer.alias(client, alias, fingerprint, project=_PROJECT)
 
 
-def bring(client: Client, cache: Cache, entry: Entry) -> None:
+def import_image(client: Client, cache: Cache, entry: Entry) -> None:
     """Import an entry of the disk cache. Raises BcmError, and drops the entry, if its files are damaged."""
     what = f"import the image {entry.alias}"
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
                 raise error.within(f"Failed to {what}") from error
             fingerprint = entry.fingerprint
     if fingerprint != entry.fingerprint:
-        remove(client, fingerprint)
+        delete_image(client, fingerprint)
         cache.remove(entry.hash)
         raise BcmError(
             f"Failed to {what}:",
@@ -91,7 +91,7 @@ def bring(client: Client, cache: Cache, entry: Entry) -> None:
     ensure_alias(client, entry.alias, fingerprint)
 
 
-def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
+def save_image(client: Client, cache: Cache, image: EndpointImage, alias: str) -> Entry:
     """Copy an image from the endpoint into the disk cache. Needs the lock of its hash.
 
     Raises BcmError if the received files are not the image, OSError if writing fails.
@@ -115,7 +115,7 @@ def keep(client: Client, cache: Cache, image: Stored, alias: str) -> Entry:
         return cache.commit(draft, entry)
 
 
-def publish(client: Client, instance: str, alias: str, properties: Mapping[str, str]) -> str:
+def publish_image(client: Client, instance: str, alias: str, properties: Mapping[str, str]) -> str:
     """Publish a stopped instance of the client's project as an image; returns its fingerprint."""
     what = f"publish the image {alias}"
     body = {"source": {"type": "instance", "name": instance}, "public": False, "properties": dict(properties)}
@@ -133,7 +133,7 @@ def publish(client: Client, instance: str, alias: str, properties: Mapping[str, 
     return done["fingerprint"]
 
 
-def remove(client: Client, fingerprint: str) -> None:
+def delete_image(client: Client, fingerprint: str) -> None:
     """Delete an image if it exists."""
     try:
         path = f"/1.0/images/{fingerprint}"
@@ -142,16 +142,16 @@ def remove(client: Client, fingerprint: str) -> None:
         pass
 
 
-def instances(client: Client) -> list[dict[str, Any]]:
+def list_instances(client: Client) -> list[dict[str, Any]]:
     """All instances of all projects that the client may see."""
     query = {"all-projects": "true"}
     return client.get("/1.0/instances", recursion=1, project=None, **query)
 
 
-def users(client: Client) -> dict[str, list[str]]:
+def image_users(client: Client) -> dict[str, list[str]]:
     """Fingerprint -> instances, of any project, that were made from it."""
     found: dict[str, list[str]] = {}
-    for instance in instances(client):
+    for instance in list_instances(client):
         fingerprint = (instance.get("config") or {}).get("volatile.base_image")
         if fingerprint:
             found.setdefault(fingerprint, []).append(f"{instance['project']}/{instance['name']}")

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 from .._base.errors import BcmError
-from .._base.locks import Busy, busy
+from .._base.locks import Busy, raise_busy
 from .._lxd.client import Client
 from . import bake, base, endpoint_images
 from .cache import Cache, Entry
-from .endpoint_images import Stored
+from .endpoint_images import EndpointImage
 from .hash import base_hash
 from .sources import check_in_reach_of_tor
 
@@ -64,7 +64,7 @@ class Images:
                 )
         if any((image.get("downloads") or {}).get("proxy") for image in images):
             check_in_reach_of_tor(self.settings)
-        there = endpoint_images.stored(self.client)
+        there = endpoint_images.list_images(self.client)
         warnings = self._check_floors(images, there)
         cached = {image["hash"]: self.cache.get(image["hash"]) for image in images}
         absent = [image for image in images if image["hash"] not in there]
@@ -99,12 +99,12 @@ class Images:
 
     def _ensure_base(self) -> None:
         with self.cache.lock(self.base_hash, lambda: self.notify("base image: another run is making it, waiting")):
-            there = endpoint_images.stored(self.client).get(self.base_hash)
+            there = endpoint_images.list_images(self.client).get(self.base_hash)
             if there is not None:
                 endpoint_images.ensure_alias(self.client, self.base_alias, there.fingerprint)
                 return
             entry = self.cache.get(self.base_hash) or self._make_base()
-            endpoint_images.bring(self.client, self.cache, entry)
+            endpoint_images.import_image(self.client, self.cache, entry)
 
     def _make_base(self) -> Entry:
         properties = self._properties("base", self.base_hash, "")
@@ -115,16 +115,16 @@ class Images:
 
     def _import(self, image: Image) -> None:
         with self.cache.lock(image["hash"]):
-            there = endpoint_images.stored(self.client).get(image["hash"])
+            there = endpoint_images.list_images(self.client).get(image["hash"])
             entry = self.cache.get(image["hash"])
             if there is not None:
                 endpoint_images.ensure_alias(self.client, image["alias"], there.fingerprint)
             elif entry is not None:
                 started = time.monotonic()
-                endpoint_images.bring(self.client, self.cache, entry)
+                endpoint_images.import_image(self.client, self.cache, entry)
                 self.notify(f"image {image['stack']}: from the disk cache, {time.monotonic() - started:.1f} s")
 
-    def _keep(self, image: Image, there: Mapping[str, Stored], warnings: list[str]) -> None:
+    def _keep(self, image: Image, there: Mapping[str, EndpointImage], warnings: list[str]) -> None:
         with self.cache.lock(image["hash"]):
             if self.cache.get(image["hash"]) is None:
                 self._cached(there[image["hash"]], image, warnings)
@@ -149,7 +149,7 @@ class Images:
         name = bake.builder_name(image["stack"], image["hash"])
         warnings: list[str] = []
         with self.cache.lock(image["hash"]):
-            there = endpoint_images.stored(self.client).get(image["hash"])
+            there = endpoint_images.list_images(self.client).get(image["hash"])
             if there is None:
                 started = time.monotonic()
                 version = str(image["artifact"]["version"] or "")
@@ -159,8 +159,8 @@ class Images:
                 bake.finish(self.client, name)
                 properties = self._properties(image["stack"], image["hash"], version)
                 properties["bcm.artifact"] = _made_of(image, version)
-                endpoint_images.publish(self.client, name, image["alias"], properties)
-                there = endpoint_images.stored(self.client)[image["hash"]]
+                endpoint_images.publish_image(self.client, name, image["alias"], properties)
+                there = endpoint_images.list_images(self.client)[image["hash"]]
                 self._cached(there, image, warnings)
                 self.notify(
                     f"image {image['stack']} {version}: published, {there.size / 1e6:.0f} MB, "
@@ -170,9 +170,9 @@ class Images:
             bake.discard(self.client, name)
         return {"changed": True, "version": there.version, "fingerprint": there.fingerprint, "warnings": warnings}
 
-    def _cached(self, there: Stored, image: Image, warnings: list[str]) -> None:
+    def _cached(self, there: EndpointImage, image: Image, warnings: list[str]) -> None:
         try:
-            endpoint_images.keep(self.client, self.cache, there, image["alias"])
+            endpoint_images.save_image(self.client, self.cache, there, image["alias"])
         except OSError as error:
             # The endpoint has it; without a copy, only a second data center takes longer.
             warnings.append(f"Image of {image['stack']}: not kept below {self.cache.root}: {error.strerror}")
@@ -185,7 +185,7 @@ class Images:
             "description": f"Bitcoin Cache Machine: {stack} {version}".rstrip(),
         }
 
-    def _check_floors(self, images: Iterable[Image], there: Mapping[str, Stored]) -> list[str]:
+    def _check_floors(self, images: Iterable[Image], there: Mapping[str, EndpointImage]) -> list[str]:
         warnings: list[str] = []
         for image in images:
             if image["hash"] in there:
@@ -207,9 +207,9 @@ class Images:
 
     def list(self) -> list[dict[str, Any]]:
         """Every image of ours, at the endpoint, on the disk, or both."""
-        there = endpoint_images.stored(self.client)
+        there = endpoint_images.list_images(self.client)
         cached = {entry.hash: entry for entry in self.cache.entries()}
-        used = endpoint_images.users(self.client)
+        used = endpoint_images.image_users(self.client)
         found = []
         for image_hash in sorted(there.keys() | cached.keys()):
             at_endpoint, on_disk = there.get(image_hash), cached.get(image_hash)
@@ -228,9 +228,9 @@ class Images:
 
     def prune(self, images: Iterable[Image], older_than: float, *, check: bool = False) -> dict[str, Any]:
         """Delete images that no instance and none of ``images`` use; from the disk cache after ``older_than`` days."""
-        there = endpoint_images.stored(self.client)
+        there = endpoint_images.list_images(self.client)
         wanted = {self.base_hash, *(image["hash"] for image in images)}
-        doomed = unused(there.values(), endpoint_images.users(self.client), wanted)
+        doomed = unused(there.values(), endpoint_images.image_users(self.client), wanted)
         kept = wanted | (there.keys() - {image.hash for image in doomed})
         old = [
             image_hash
@@ -239,7 +239,7 @@ class Images:
         ]
         entries = {image_hash: self.cache.get(image_hash) for image_hash in old}
         if not check:
-            self._run([partial(endpoint_images.remove, self.client, image.fingerprint) for image in doomed])
+            self._run([partial(endpoint_images.delete_image, self.client, image.fingerprint) for image in doomed])
             old = [image_hash for image_hash in old if self._forget(image_hash)]
         gone = [entry for image_hash in old if (entry := entries[image_hash]) is not None]
         return {
@@ -251,7 +251,7 @@ class Images:
 
     def _forget(self, image_hash: str) -> bool:
         try:
-            with self.cache.lock(image_hash, busy):
+            with self.cache.lock(image_hash, raise_busy):
                 self.cache.remove(image_hash)
                 self.cache.forget_lock(image_hash)
         except Busy:
@@ -271,7 +271,9 @@ class Images:
                 raise BcmError(f"Images below {self.cache.root}:", error.strerror or error, code="io_error") from error
 
 
-def unused(images: Iterable[Stored], used: Mapping[str, Sequence[str]], keep: Collection[str]) -> list[Stored]:
+def unused(
+    images: Iterable[EndpointImage], used: Mapping[str, Sequence[str]], keep: Collection[str]
+) -> list[EndpointImage]:
     """Return the images that no instance was created from and no plan needs."""
     return [image for image in images if image.hash not in keep and not used.get(image.fingerprint)]
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from .._base.locks import held
+from .._base.locks import hold_lock
 from .errors import LxdError, Unreachable
 
 # The order is LXD's own: snap and deb packages of LXD, then Incus.
@@ -248,7 +248,7 @@ def _ssh_tunnel(endpoint: str, timeout: float) -> str:
                 )
             return output.read().strip()
 
-    with held(Path(f"{stem}.lock")):
+    with hold_lock(Path(f"{stem}.lock")):
         try:
             run("-O", "check")
         except Unreachable:

@@ -68,7 +68,7 @@ class Instance:
 
 
 @dataclass
-class Deployed:
+class DeployResult:
     """What was done, or in check mode would be. ``network``: whether tor uses it, None if it was not asked."""
 
     files: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Deployed:
         return done.changed
 
 
-def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
+def run_program(host: Host, script: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
     """Run a Python script where tor runs, with a request and an answer in JSON. Raises BcmError.
 
     It has a shape, as `has_shape` knows them, or an ``error``.
@@ -103,65 +103,62 @@ def answered(host: Host, script: str, request: Mapping[str, Any], shape: Any, de
 
 def deploy(
     host: Host, services: Iterable[Service], *, check: bool = False, deadline: float, layout: Layout = LAYOUT
-) -> Deployed:
+) -> DeployResult:
     """Configure exactly these services, without parked ones. Raises BcmError.
 
     ``deadline`` is in seconds until all are published.
     """
     wanted = {service.name: service for service in services if not service.parked}
-    work = _Work(host, wanted, check, layout)
-    strangers = work.strangers()
-    unused = host.files.lstat(layout.include) is None and host.files.lstat(layout.root) is None
-    if not wanted and not strangers and unused:
-        return Deployed()
-    before = work.present()
-    is_foreign = bool(strangers or work.foreign())
-    work.remove(strangers)
-    seen = work.seen()
-    proven = {name for name, service in wanted.items() if seen.services.get(name) == service.digest}
-    if wanted and proven == set(wanted) and not seen.network and work.ask().network:
-        proven = set()  # it has a network by now
-    awaited, cut = work.directories(before, proven)
-    lines = work.foreseen()
-    if (lines or cut) and not check:
-        work.write(wanted)
-        work.take_away(cut)
-    work.leftovers()
-    work.done.changed = bool(work.done.files or awaited or is_foreign)
-    if work.done.changed and not check:
-        work.publish(sorted(awaited), deadline)
-        work.record()
-    return work.done
+    work = _Deployment(host, wanted, check, layout)
+    foreign_files = work.foreign_files()
+    is_untouched = host.files.lstat(layout.include) is None and host.files.lstat(layout.root) is None
+    if not wanted and not foreign_files and is_untouched:
+        return DeployResult()
+    lines_before = work.read_lines()
+    has_foreign = bool(foreign_files or work.foreign_directories())
+    work.remove_foreign_files(foreign_files)
+    recorded = read_published(host.files, layout)
+    published = {name for name, service in wanted.items() if recorded.services.get(name) == service.digest}
+    if wanted and published == set(wanted) and not recorded.network and work.query().network:
+        published = set()  # it has a network by now
+    to_publish, to_withdraw = work.write_directories(lines_before, published)
+    lines_differ = work.lines_differ()
+    if (lines_differ or to_withdraw) and not check:
+        work.write_lines(wanted)
+        work.withdraw(to_withdraw)
+    work.remove_unwanted_directories()
+    work.result.changed = bool(work.result.files or to_publish or has_foreign)
+    if work.result.changed and not check:
+        work.publish(sorted(to_publish), deadline)
+        work.record_published()
+    return work.result
 
 
 @dataclass(frozen=True)
-class Seen:
+class PublishedState:
     """The services that were published in the last run, and whether tor had a network then."""
 
     services: Mapping[str, str]
     network: bool
 
 
-def seen(files: FileSession, layout: Layout = LAYOUT) -> Seen:
+def read_published(files: FileSession, layout: Layout = LAYOUT) -> PublishedState:
     """Read the record in an instance; empty if it is damaged, so that everything is verified again."""
     if files.lstat(layout.published) is not None:
         try:
             content = read_object(files.read(layout.published))
-            return Seen(dict(content["services"]), bool(content["network"]))
+            return PublishedState(dict(content["services"]), bool(content["network"]))
         except (KeyError, TypeError, ValueError):
             pass
-    return Seen({}, True)
+    return PublishedState({}, True)
 
 
-class _Work:
+class _Deployment:
     def __init__(self, host: Host, wanted: Mapping[str, Service], check: bool, layout: Layout) -> None:
         self.host, self.wanted, self.check, self.layout = host, wanted, check, layout
-        self.done = Deployed()
+        self.result = DeployResult()
 
-    def seen(self) -> Seen:
-        return seen(self.host.files, self.layout)
-
-    def present(self) -> dict[str, list[str]]:
+    def read_lines(self) -> dict[str, list[str]]:
         """Return the lines of torrc for each service."""
         if self.host.files.lstat(self.layout.include) is None:
             return {}
@@ -172,49 +169,51 @@ class _Work:
                 result[lines[0].rpartition("/")[2]] = lines
         return result
 
-    def strangers(self) -> list[str]:
-        """What others have put where torrc includes it."""
+    def foreign_files(self) -> list[str]:
+        """Files of others in the folder that torrc includes."""
         layout = self.layout
         return self._others(posixpath.dirname(layout.include), {layout.include, layout.published})
 
-    def remove(self, strangers: Sequence[str]) -> None:
-        if strangers and not self.check:
+    def remove_foreign_files(self, paths: Sequence[str]) -> None:
+        if paths and not self.check:
             # so that a run that is killed from here on leaves the next one something to do
             apply_files(self.host.files, [{"path": self.layout.published, "state": "absent"}])
-        self.apply([{"path": path, "state": "absent"} for path in strangers])
+        self.apply_files([{"path": path, "state": "absent"} for path in paths])
 
-    def foreign(self) -> list[str]:
+    def foreign_directories(self) -> list[str]:
         """Directories of services that tor has in memory, and that neither its torrc nor the included lines have."""
         torrc = self.host.files.read(self.layout.torrc) if self.host.files.lstat(self.layout.torrc) is not None else b""
         own = {path.rstrip("/") for path in _DIRECTORY.findall(torrc.decode(errors="replace"))}
-        return [path for path in self.ask().foreign if path not in own]
+        return [path for path in self.query().foreign if path not in own]
 
-    def apply(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
-        return self.done.add(apply_files(self.host.files, items, check=self.check))
+    def apply_files(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
+        return self.result.add(apply_files(self.host.files, items, check=self.check))
 
-    def directories(self, before: Mapping[str, Sequence[str]], proven: set[str]) -> tuple[set[str], set[str]]:
-        """Write keys; which services are to be published, and which of them are to be taken away before."""
-        layout, awaited, cut = self.layout, set(), set()
+    def write_directories(
+        self, lines_before: Mapping[str, Sequence[str]], published: set[str]
+    ) -> tuple[set[str], set[str]]:
+        """Write keys. Returns the services to publish, and those of them to withdraw before."""
+        layout, to_publish, to_withdraw = self.layout, set(), set()
         root = {"path": layout.root, "state": "directory", "mode": 0o700, "owner": layout.owner, "group": layout.owner}
-        self.apply([root] if self.wanted else [])
+        self.apply_files([root] if self.wanted else [])
         for name, service in self.wanted.items():
             items = service.files(layout)
             revoked = self._others(layout.clients(name), {item["path"] for item in items})
-            changed = self.apply([*items, *({"path": path, "state": "absent"} for path in revoked)])
-            if not changed and name in proven:
+            changed = self.apply_files([*items, *({"path": path, "state": "absent"} for path in revoked)])
+            if not changed and name in published:
                 continue
-            awaited.add(name)
-            asked = any("PoW" in line for line in before.get(name, ())) != service.pow
+            to_publish.add(name)
+            pow_differs = any("PoW" in line for line in lines_before.get(name, ())) != service.pow
             admitted = [path for path in changed if path.startswith(f"{layout.clients(name)}/") and path not in revoked]
-            if name in before and (admitted != changed or not (changed or asked)):
-                cut.add(name)
-        return awaited, cut
+            if name in lines_before and (admitted != changed or not (changed or pow_differs)):
+                to_withdraw.add(name)
+        return to_publish, to_withdraw
 
-    def foreseen(self) -> bool:
-        """Whether the lines that torrc includes are others."""
-        return bool(self.done.add(apply_files(self.host.files, [self._lines(self.wanted)], check=True)))
+    def lines_differ(self) -> bool:
+        """Whether the lines that torrc includes have to change; the diff shows how."""
+        return bool(self.result.add(apply_files(self.host.files, [self._lines(self.wanted)], check=True)))
 
-    def write(self, names: Iterable[str]) -> None:
+    def write_lines(self, names: Iterable[str]) -> None:
         """Write the lines that torrc includes, if tor takes them."""
         layout, files = self.layout, self.host.files
         old = files.read(layout.include) if files.lstat(layout.include) is not None else b""
@@ -222,14 +221,14 @@ class _Work:
         apply_files(files, [item])
         # a tor that finds a fault when it reloads ends
         argv = ["tor", "--verify-config", "--defaults-torrc", "/dev/null", "-f", layout.torrc]
-        tried = self.host.run(argv, deadline=_SOON, owner=layout.owner)
-        if tried.returncode:
+        checked = self.host.run(argv, deadline=_SOON, owner=layout.owner)
+        if checked.returncode:
             apply_files(files, [{**item, "content": old}])
-            said = [line for line in tried.stdout.decode(errors="replace").splitlines() if _NOTES.match(line)]
+            faults = [line for line in checked.stdout.decode(errors="replace").splitlines() if _NOTES.match(line)]
             raise BcmError(
                 f"tor in instance {self.host.name}",
                 "does not take its configuration, so it keeps the one it had: "
-                f"{' '.join(_NOTES.sub('', line) for line in said[:3]) or 'it does not say why'}",
+                f"{' '.join(_NOTES.sub('', line) for line in faults[:3]) or 'it does not say why'}",
                 code="invalid_value",
             )
 
@@ -238,10 +237,10 @@ class _Work:
         content = include((self.wanted[name] for name in sorted(names)), layout).encode()
         return {"path": layout.include, "content": content, "mode": 0o640, "owner": "0", "group": layout.owner}
 
-    def leftovers(self) -> None:
+    def remove_unwanted_directories(self) -> None:
         """Remove the keys of services that nobody wants."""
         wanted = {self.layout.directory(name) for name in self.wanted}
-        self.apply([{"path": path, "state": "absent"} for path in self._others(self.layout.root, wanted)])
+        self.apply_files([{"path": path, "state": "absent"} for path in self._others(self.layout.root, wanted)])
 
     def _others(self, directory: str, wanted: set[str]) -> list[str]:
         if self.host.files.lstat(directory) is None:
@@ -249,60 +248,60 @@ class _Work:
         paths = (f"{directory}/{name}" for name in self.host.files.names(directory))
         return [path for path in paths if path not in wanted]
 
-    def ask(self) -> tor_control.Published:
-        return self._script([], _SOON, reload=False)
+    def query(self) -> tor_control.Published:
+        return self._run_guest([], _SOON, reload=False)
 
-    def take_away(self, names: Collection[str]) -> None:
+    def withdraw(self, names: Collection[str]) -> None:
         """Have tor forget services, which it then takes up as new ones."""
         if names:
-            self.write(name for name in self.wanted if name not in names)
-            self._script([], _SOON)
-            self.write(self.wanted)
+            self.write_lines(name for name in self.wanted if name not in names)
+            self._run_guest([], _SOON)
+            self.write_lines(self.wanted)
 
     def publish(self, names: Sequence[str], deadline: float) -> None:
         """Have tor read its configuration, and see these services published."""
         end = time.monotonic() + deadline
-        said, missing = self._published(names, deadline)
+        answer, missing = self._publish_once(names, deadline)
         while rejected := [
-            name for name in missing if tor_control.REJECTED in said.failed.get(self._address(name), "")
+            name for name in missing if tor_control.REJECTED in answer.failed.get(self._address(name), "")
         ]:
             left = end - time.monotonic()
             if left <= 0:
                 break
-            self.take_away(rejected)
-            said, missing = self._published(missing, left)
+            self.withdraw(rejected)
+            answer, missing = self._publish_once(missing, left)
         if missing:
-            raise _late(self.host.name, missing, said, deadline, self.wanted)
-        self.done.published = list(names) if said.network else []
+            raise _late_message(self.host.name, missing, answer, deadline, self.wanted)
+        self.result.published = list(names) if answer.network else []
 
-    def _published(self, names: Sequence[str], deadline: float) -> tuple[tor_control.Published, list[str]]:
-        said = self._script([self._address(name) for name in names], deadline)
-        self.done.network = said.network
-        return said, [name for name in names if said.network and self._address(name) not in said.uploaded]
+    def _publish_once(self, names: Sequence[str], deadline: float) -> tuple[tor_control.Published, list[str]]:
+        answer = self._run_guest([self._address(name) for name in names], deadline)
+        self.result.network = answer.network
+        return answer, [name for name in names if answer.network and self._address(name) not in answer.uploaded]
 
     def _address(self, name: str) -> str:
         return self.wanted[name].key.address
 
-    def record(self) -> None:
+    def record_published(self) -> None:
         """Keep what is published now, or would be if tor used the network."""
         services = {name: service.digest for name, service in sorted(self.wanted.items())}
-        content = json.dumps({"network": self.done.network, "services": services}).encode()
+        content = json.dumps({"network": self.result.network, "services": services}).encode()
         apply_files(
             self.host.files,
             [{"path": self.layout.published, "content": content, "mode": 0o600, "owner": "0", "group": "0"}],
         )
 
-    def _script(self, addresses: Sequence[str], deadline: float, *, reload: bool = True) -> tor_control.Published:
-        present = self.present()
+    def _run_guest(self, addresses: Sequence[str], deadline: float, *, reload: bool = True) -> tor_control.Published:
+        lines = self.read_lines()
         request = {
             "socket": self.layout.control,
-            "directories": [self.layout.directory(name) for name in present],
+            "directories": [self.layout.directory(name) for name in lines],
             "addresses": list(addresses),
             "deadline": deadline,
             "reload": reload,
         }
         script = Path(tor_control.__file__).read_text(encoding="utf-8")
-        answer = answered(self.host, script, request, tor_control.SHAPE, deadline + _SOON)
+        answer = run_program(self.host, script, request, tor_control.SHAPE, deadline + _SOON)
         where = f"instance {self.host.name}"
         if "error" in answer:
             raise BcmError(
@@ -322,10 +321,10 @@ class _Work:
         return published
 
 
-def _late(
-    where: str, missing: Sequence[str], said: tor_control.Published, deadline: float, services: Mapping[str, Service]
+def _late_message(
+    where: str, missing: Sequence[str], answer: tor_control.Published, deadline: float, services: Mapping[str, Service]
 ) -> BcmError:
-    fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', said.bootstrap))
+    fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', answer.bootstrap))
     if fields.get("PROGRESS") != "100":
         phase = tor_control.unquoted(fields.get("SUMMARY", "unknown"))
         warning = f", {tor_control.unquoted(fields['WARNING'])}" if "WARNING" in fields else ""
@@ -336,7 +335,7 @@ def _late(
             "see that its clock is right, that a firewall lets it out, or give it a bridge; then run again",
             code="timeout",
         )
-    reasons = {reason for name in missing if (reason := said.failed.get(services[name].key.address))}
+    reasons = {reason for name in missing if (reason := answer.failed.get(services[name].key.address))}
     return BcmError(
         f"tor in instance {where}",
         f"did not upload the descriptors of {', '.join(missing)} within {deadline:g} s"

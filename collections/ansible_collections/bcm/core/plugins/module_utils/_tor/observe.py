@@ -12,7 +12,7 @@ from typing import Any
 
 from .._base.errors import BcmError
 from .._guest import tor_control, tor_status
-from .deploy import Host, answered
+from .deploy import Host, run_program
 from .services import LAYOUT, Layout, Service
 
 _SOON = 60.0  # seconds for what waits for nothing
@@ -66,7 +66,7 @@ def observe_tor(
             for service in services
         ],
     }
-    answer = answered(host, _LOADER, request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
+    answer = run_program(host, _LOADER, request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
     if "error" in answer:
         raise BcmError(
             f"In instance {host.name} {answer['error']}",

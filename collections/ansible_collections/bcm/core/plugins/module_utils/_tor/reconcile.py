@@ -11,20 +11,20 @@ from dataclasses import replace
 from typing import Any
 
 from .._base.errors import BcmError
-from .deploy import Deployed, Host, deploy
+from .deploy import DeployResult, Host, deploy
 from .onion_keys import OnionKey, check_address, new_client, new_key, parse_key
 from .services import Service, Services, check_name, check_once, parse_ports
-from .services_file import Store
+from .services_file import ServicesFile
 
 
 def apply_services(
-    host: Host | None, store: Store, present: Services, wanted: Services, *, check: bool = False, deadline: float
-) -> Deployed:
+    host: Host | None, store: ServicesFile, present: Services, wanted: Services, *, check: bool = False, deadline: float
+) -> DeployResult:
     """Keep the services that are wanted, and have tor, if given, have them; needs the store's lock but to check."""
     # the keys are kept before tor has them
     if wanted != present and not check:
         store.write(wanted.values())
-    return deploy(host, wanted.values(), check=check, deadline=deadline) if host else Deployed()
+    return deploy(host, wanted.values(), check=check, deadline=deadline) if host else DeployResult()
 
 
 def refuse_lost_keys(present: Services, items: Sequence[Mapping[str, Any]], known: Iterable[str]) -> None:

@@ -132,7 +132,7 @@ class Service:
 Services = dict[str, Service]
 
 
-def recalled(name: str, record: Mapping[str, Any]) -> Service:
+def parse_record(name: str, record: Mapping[str, Any]) -> Service:
     """A service as it was recorded. Raises BcmError."""
     try:
         return Service(
@@ -227,7 +227,7 @@ def check_keys(services: Iterable[Service]) -> None:
             )
 
 
-def instructions(service: Service) -> dict[str, str]:
+def client_instructions(service: Service) -> dict[str, str]:
     """What a person does with a client key, by program."""
     address, bare = service.key.address, service.key.address.removesuffix(".onion")
     port = min(service.ports)

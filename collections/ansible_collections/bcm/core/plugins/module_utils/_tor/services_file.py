@@ -11,18 +11,18 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .._base.disk import private, put, remove_drafts, told
+from .._base.disk import disk_errors, make_private_directory, remove_drafts, write_files
 from .._base.errors import BcmError
-from .._base.locks import awaited
+from .._base.locks import hold_lock_within
 from .._base.read import read_json
 from .._base.vault import PLAIN, Vault
-from .services import Service, check_keys, recalled
+from .services import Service, check_keys, parse_record
 
 FORMAT = 1
 _PATIENCE = 10.0  # seconds
 
 
-class Store:
+class ServicesFile:
     """Raises BcmError if the file is damaged, cannot be decrypted, is another ``owner``'s, or the disk fails."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Store:
                 "take the file away, and this one gets addresses of its own",
                 code="wrong_key",
             )
-        services = {name: recalled(name, record) for name, record in content["services"].items()}
+        services = {name: parse_record(name, record) for name, record in content["services"].items()}
         check_keys(services.values())
         return services
 
@@ -71,7 +71,7 @@ class Store:
         kept = {service.name: service.record() for service in services}
         content = {"format": FORMAT, "owner": self._owner, "services": kept}
         with self._told():
-            put((self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n"), 0o600))
+            write_files((self.path, self._vault.seal(f"{json.dumps(content, indent=1)}\n"), 0o600))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -84,10 +84,10 @@ class Store:
         )
         with contextlib.ExitStack() as stack:
             with self._told():
-                private(self.directory)
-                stack.enter_context(awaited(self._lock, self._patience, busy))
+                make_private_directory(self.directory)
+                stack.enter_context(hold_lock_within(self._lock, self._patience, busy))
                 remove_drafts(self.path)
             yield
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
-        return told(f"Onion services in {self.directory}")
+        return disk_errors(f"Onion services in {self.directory}")

@@ -17,7 +17,7 @@ from ansible.template import Templar, trust_as_template
 
 from ansible_collections.bcm.core.plugins.action.plan import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -123,7 +123,7 @@ def _variables(roles: Path, **play: Any) -> RoleVariables:
 def test_an_image_that_is_there_needs_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     said: list[str] = []
-    ways = Artifacts(Store(tmp_path / "store"), Downloader(), said.append, source=str(tmp_path / "none"))
+    ways = Artifacts(ContentStore(tmp_path / "store"), Downloader(), said.append, source=str(tmp_path / "none"))
     pin = Pin("https://example.org/x-1.tar.gz", "sha256", "1" * 64)
     release = Release("web", "release", "archive", "x", "MIT", "1", {"x86_64": pin})
     image = {"fingerprint": "f", "size": 1, "created_at": "", "properties": {"bcm.hash": "a" * 64}}

@@ -303,11 +303,11 @@ def _output(data: bytes) -> None:
 
 def _published(value: Any) -> None:
     host = _Place(json.dumps(value).encode())
-    work = deploy._Work(host, {"web": SERVICE}, False, services.LAYOUT)
+    work = deploy._Deployment(host, {"web": SERVICE}, False, services.LAYOUT)
     with contextlib.suppress(BcmError):
-        deploy._late("tor", ["web"], work.ask(), 1.0, {"web": SERVICE})
+        deploy._late_message("tor", ["web"], work.query(), 1.0, {"web": SERVICE})
         return
-    deploy.seen(host)  # type: ignore[arg-type]
+    deploy.read_published(host)  # type: ignore[arg-type]
 
 
 def _looked(value: Any) -> None:
@@ -351,7 +351,7 @@ def _identity(data: bytes) -> None:
 
 
 def _recorded(path: Path) -> None:
-    record = artifact_store.Store(path.parents[1]).read_record("x")
+    record = artifact_store.ContentStore(path.parents[1]).read_record("x")
     if record is not None:
         _counts(record.get("until"))
         apt.Promise("x", datetime(2026, 1, 1, tzinfo=UTC), None, {}).check_order(record.get("date", ""))
@@ -444,7 +444,7 @@ PARSERS: dict[str, Parser] = {
     "archive": (spoiled_bytes([_tar("w:"), _tar("w:gz"), _tar("w:xz"), _zip()]), _in_file(archive.check), ()),
     "record of a release": (
         spoiled_bytes([b'{"date": "2026-01-01"}']),
-        _in_file(lambda path: artifact_store.Store(path.parents[1]).read_record("x"), "releases/x.json"),
+        _in_file(lambda path: artifact_store.ContentStore(path.parents[1]).read_record("x"), "releases/x.json"),
         (),
     ),
     "image on disk": (
@@ -481,10 +481,10 @@ PARSERS: dict[str, Parser] = {
     "onion key": (spoiled_text([TOR_KEY.text]), lambda text: tor_keys.parse_key(text, "x"), ()),
     "client key": (spoiled_text([SERVICE.clients["bob"].text]), lambda text: tor_keys.parse_client(text, "x"), ()),
     "relay": (spoiled_text([relay.new_identity().text]), relay.parse_identity, ()),
-    "onion service": (spoiled_value(SERVICE.record()), lambda value: services.recalled("web", value), ()),
+    "onion service": (spoiled_value(SERVICE.record()), lambda value: services.parse_record("web", value), ()),
     "onion services": (
         spoiled_bytes([json.dumps({"format": 1, "services": {"web": SERVICE.record()}}).encode()]),
-        _in_file(lambda path: tor_store.Store(path.parent, "x").read(), "x.onions.json"),
+        _in_file(lambda path: tor_store.ServicesFile(path.parent, "x").read(), "x.onions.json"),
         (),
     ),
     "target": (
@@ -582,7 +582,11 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _seen, ()),
-    "secrets": (spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']), secrets_file.parsed, (ValueError,)),
+    "secrets": (
+        spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']),
+        secrets_file.parse_secrets,
+        (ValueError,),
+    ),
 }
 
 

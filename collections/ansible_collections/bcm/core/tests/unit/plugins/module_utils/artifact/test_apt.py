@@ -25,7 +25,7 @@ from pysequoia import SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import apt
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, from_plain, release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._artifact.key_sources import Keys
@@ -126,7 +126,7 @@ def wanted(repository: Repository, server: Server) -> Release:
 
 def having(folder: Path, **more: Any) -> Artifacts:
     proxy = more.pop("proxy", None)
-    return Artifacts(Store(folder), Downloader(proxy, pause=0.01), [].append, **more)
+    return Artifacts(ContentStore(folder), Downloader(proxy, pause=0.01), [].append, **more)
 
 
 # -- what is in order -------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_nothing_goes_out_when_tor_does_not_answer(tmp_path: Path, monkeypatch: 
 
 def test_progress_is_a_line_now_and_then() -> None:
     said: list[str] = []
-    lines = options.Lines(said.append)
+    lines = options.ProgressLines(said.append)
     lines("bitcoin.tar.gz", 1_000_000, 50_000_000)
     lines._told["bitcoin.tar.gz"] -= 11
     lines("bitcoin.tar.gz", 20_000_000, 50_000_000)

@@ -25,7 +25,7 @@ import pytest
 from pysequoia import Cert, SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -162,7 +162,7 @@ def project(tmp_path: Path, builders: dict[str, Tsk], server: Server) -> Project
 
 
 def having(folder: Path, said: list[str] | None = None, **more: Any) -> Artifacts:
-    return Artifacts(Store(folder), Downloader(pause=0.01), [].append if said is None else said.append, **more)
+    return Artifacts(ContentStore(folder), Downloader(pause=0.01), [].append if said is None else said.append, **more)
 
 
 def files(folder: Path) -> set[str]:
@@ -296,7 +296,8 @@ def test_two_runs_at_once(project: Project, server: Server, tmp_path: Path) -> N
 
 def found_whole(store: Path, release: Release) -> bool:
     pins = release.files.values()
-    return all(Store(store).check(pin.algorithm, pin.digest) for pin in pins) and not any((store / "partial").iterdir())
+    whole = all(ContentStore(store).check(pin.algorithm, pin.digest) for pin in pins)
+    return whole and not any((store / "partial").iterdir())
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Entry, Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore, Entry
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 CONTENT = b"an artifact"
@@ -22,18 +22,18 @@ DAY = 24 * 60 * 60
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "artifacts")
+def store(tmp_path: Path) -> ContentStore:
+    return ContentStore(tmp_path / "artifacts")
 
 
-def add(store: Store, content: bytes = CONTENT, algorithm: str = "sha256", found: str | None = None) -> Path:
+def add(store: ContentStore, content: bytes = CONTENT, algorithm: str = "sha256", found: str | None = None) -> Path:
     digest = hashlib.new(algorithm, content).hexdigest()
     with store.lock(digest):
         store.partial(digest).write_bytes(content)
         return store.commit(store.partial(digest), algorithm, digest, "x.tar.gz", found)
 
 
-def files(store: Store, folder: str) -> list[str]:
+def files(store: ContentStore, folder: str) -> list[str]:
     return sorted(os.listdir(store.root / folder)) if (store.root / folder).exists() else []
 
 
@@ -45,14 +45,14 @@ def aged(path: Path, days: float) -> Path:
 
 def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Store().root == tmp_path / "bcm/artifacts"
+    assert ContentStore().root == tmp_path / "bcm/artifacts"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert Store().root == tmp_path / ".cache/bcm/artifacts"
+    assert ContentStore().root == tmp_path / ".cache/bcm/artifacts"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_committed_file_is_found(store: Store, algorithm: str) -> None:
+def test_a_committed_file_is_found(store: ContentStore, algorithm: str) -> None:
     digest = hashlib.new(algorithm, CONTENT).hexdigest()
     assert store.get(algorithm, digest) is None
     assert store.check(algorithm, digest) is None
@@ -65,13 +65,13 @@ def test_a_committed_file_is_found(store: Store, algorithm: str) -> None:
     assert files(store, "partial") == []
 
 
-def test_a_digest_that_is_known_is_not_computed_again(store: Store) -> None:
+def test_a_digest_that_is_known_is_not_computed_again(store: ContentStore) -> None:
     assert add(store, found=DIGEST).read_bytes() == CONTENT
     with pytest.raises(BcmError, match=f"has the sha256 digest {OTHER}"):
         add(store, found=OTHER)
 
 
-def test_a_mismatch_is_kept_aside_once_and_never_given_out(store: Store) -> None:
+def test_a_mismatch_is_kept_aside_once_and_never_given_out(store: ContentStore) -> None:
     for _unused in range(2):
         with store.lock(DIGEST):
             partial = store.partial(DIGEST)
@@ -89,7 +89,7 @@ def test_a_mismatch_is_kept_aside_once_and_never_given_out(store: Store) -> None
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_damaged_file_is_moved_to_refused(store: Store, algorithm: str) -> None:
+def test_a_damaged_file_is_moved_to_refused(store: ContentStore, algorithm: str) -> None:
     path = add(store, algorithm=algorithm)
     path.write_bytes(b"damaged")
     assert store.check(algorithm, path.name) is None
@@ -97,14 +97,14 @@ def test_a_damaged_file_is_moved_to_refused(store: Store, algorithm: str) -> Non
     assert files(store, "refused") == [f"{hashlib.new(algorithm, b'damaged').hexdigest()}-damaged"]
 
 
-def test_a_long_name_is_no_obstacle(store: Store) -> None:
+def test_a_long_name_is_no_obstacle(store: ContentStore) -> None:
     with store.lock("0"), pytest.raises(BcmError, match="never used"):
         store.partial("0").write_bytes(b"x")
         store.commit(store.partial("0"), "sha512", "0", "x" * 250)
     assert len(files(store, "refused")) == 1
 
 
-def test_a_copy_is_verified(store: Store, tmp_path: Path) -> None:
+def test_a_copy_is_verified(store: ContentStore, tmp_path: Path) -> None:
     source = tmp_path / "x.tar.gz"
     source.write_bytes(CONTENT)
     with store.lock(DIGEST):
@@ -117,7 +117,7 @@ def test_a_copy_is_verified(store: Store, tmp_path: Path) -> None:
     assert files(store, "partial") == []
 
 
-def test_small_things(store: Store) -> None:
+def test_small_things(store: ContentStore) -> None:
     assert store.put(CONTENT) == store.put(CONTENT) == DIGEST
     path = store.get("sha256", DIGEST)
     assert path and path.read_bytes() == CONTENT
@@ -125,7 +125,7 @@ def test_small_things(store: Store) -> None:
     assert files(store, "partial") == []
 
 
-def test_records(store: Store) -> None:
+def test_records(store: ContentStore) -> None:
     assert store.read_record("a") is None
     store.write_record("a", {"x": [1]})
     store.write_record("a", {"x": [2]})
@@ -136,7 +136,7 @@ def test_records(store: Store) -> None:
         assert store.read_record("a") is None
 
 
-def test_pruning_removes_what_is_old_and_not_kept(store: Store) -> None:
+def test_pruning_removes_what_is_old_and_not_kept(store: ContentStore) -> None:
     keep, old, new = (aged(add(store, text), days) for text, days in ((b"keep", 9), (b"old", 9), (b"new", 7)))
     with store.lock("ab"):
         partial, state = store.partial("ab"), store.partial("ab.state")
@@ -152,7 +152,7 @@ def test_pruning_removes_what_is_old_and_not_kept(store: Store) -> None:
     assert files(store, "partial") == []
 
 
-def test_pruning_leaves_what_others_are_at_work_on(store: Store) -> None:
+def test_pruning_leaves_what_others_are_at_work_on(store: ContentStore) -> None:
     path = add(store)
     with store.lock(DIGEST):
         store.partial(DIGEST).write_bytes(b"half")
@@ -161,13 +161,13 @@ def test_pruning_leaves_what_others_are_at_work_on(store: Store) -> None:
     assert store.prune((), 0)[1] == [path, store.partial(DIGEST)]
 
 
-def _killed(store: Store) -> None:
+def _killed(store: ContentStore) -> None:
     with store.lock(DIGEST):
         store.partial(DIGEST).write_bytes(CONTENT[:3])
         os._exit(9)
 
 
-def test_a_killed_run_holds_no_lock_and_leaves_nothing_that_counts(store: Store) -> None:
+def test_a_killed_run_holds_no_lock_and_leaves_nothing_that_counts(store: ContentStore) -> None:
     process = multiprocessing.get_context("fork").Process(target=_killed, args=(store,))
     process.start()
     process.join()
@@ -177,7 +177,7 @@ def test_a_killed_run_holds_no_lock_and_leaves_nothing_that_counts(store: Store)
     assert files(store, "partial") == []
 
 
-def test_a_write_that_fails_leaves_the_former_record(store: Store) -> None:
+def test_a_write_that_fails_leaves_the_former_record(store: ContentStore) -> None:
     store.write_record("a", {"x": 1})
     (store.root / "releases/b.json").mkdir()
     with pytest.raises(BcmError, match=f"^Artifacts below {store.root}: Is a directory; make it writable"):
@@ -188,7 +188,7 @@ def test_a_write_that_fails_leaves_the_former_record(store: Store) -> None:
 
 def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = Store(tmp_path / "file" / "artifacts")
+    store = ContentStore(tmp_path / "file" / "artifacts")
     for work in (lambda: store.put(b""), lambda: store.partial(DIGEST), lambda: store.lock(DIGEST).__enter__()):
         with pytest.raises(BcmError, match=f"^Artifacts below {store.root}: Not a directory; make it writable"):
             work()

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import download
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import (
     Downloader,
     DownloadError,
@@ -374,7 +374,7 @@ def test_what_says_that_it_is_too_long_is_not_waited_for(server: Server, partial
 
 @pytest.mark.parametrize("length", [str(HALF), "²"], ids=["too short", "no number"])
 def test_a_wrong_length_is_found_at_the_latest_by_the_digest(server: Server, tmp_path: Path, length: str) -> None:
-    store = Store(tmp_path)
+    store = ContentStore(tmp_path)
     with store.lock(DIGEST):
         partial = store.partial(DIGEST)
         found = downloader().large(server.url("/y", sends(CONTENT[:HALF], Content_Length=length)), partial, "sha256")
@@ -589,7 +589,7 @@ def test_two_runs_on_one_store_download_once(server: Server, tmp_path: Path) -> 
             go_on.set()
             assert (first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]) == ("loaded\n", "")
     assert len(server.asked) == 1
-    assert Store(tmp_path).check("sha256", DIGEST)
+    assert ContentStore(tmp_path).check("sha256", DIGEST)
     assert os.listdir(tmp_path / "partial") == []
 
 
@@ -603,12 +603,12 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_run_goes_on(server: Server,
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=10)
         assert run.returncode == -signal.SIGINT
-    assert Store(tmp_path).get("sha256", DIGEST) is None
+    assert ContentStore(tmp_path).get("sha256", DIGEST) is None
     server.url("/y", server.whole)
     with _start(url, tmp_path) as run:
         assert run.communicate(timeout=30)[0] == "loaded\n"
     assert server.asked[-1]["Range"] == f"bytes={HALF}-"
-    assert Store(tmp_path).check("sha256", DIGEST)
+    assert ContentStore(tmp_path).check("sha256", DIGEST)
 
 
 def test_side_by_side_is_side_by_side_and_in_order() -> None:

@@ -24,7 +24,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact import oci
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Release, release
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -185,7 +185,7 @@ def registry() -> Iterator[Registry]:
 
 
 def artifacts(home: Path, source: str | None = None) -> Artifacts:
-    return Artifacts(Store(home), Downloader(pause=0.01, retries=1), lambda line: None, source)
+    return Artifacts(ContentStore(home), Downloader(pause=0.01, retries=1), lambda line: None, source)
 
 
 def present(found: Artifacts, wanted: Release) -> dict[str, Any]:

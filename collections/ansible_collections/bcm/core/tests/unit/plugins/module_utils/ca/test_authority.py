@@ -25,7 +25,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.locks import held
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
@@ -928,7 +928,8 @@ def test_drafts_of_a_killed_run_are_removed(lab: Lab) -> None:
 
 def test_a_lock_that_is_never_released_raises(lab: Lab) -> None:
     lab.bootstrap()
-    with held(lab.folder / ".regtest.pki.lock"), pytest.raises(BcmError, match="^Another run has been at work on .*:"):
+    fault = "^Another run has been at work on .*:"
+    with hold_lock(lab.folder / ".regtest.pki.lock"), pytest.raises(BcmError, match=fault):
         lab.issue("electrs")
 
 

@@ -17,7 +17,12 @@ from ansible.playbook.task import Task
 from ansible_collections.bcm.core.plugins.action.secrets import ActionModule
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import PLAIN
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import Secrets, changing, ensure, read
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import (
+    Secrets,
+    change_secrets,
+    ensure_secrets,
+    read_secrets,
+)
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
@@ -34,48 +39,48 @@ def _mode(path: Path) -> int:
 
 
 def test_missing_ones_are_made_and_kept(path: Path) -> None:
-    first = ensure(path, NAMES, check=False)
+    first = ensure_secrets(path, NAMES, check=False)
     assert first.made == NAMES
     assert all(len(value) == 43 for value in first.values.values())
     assert json.loads(path.read_text()) == first.values
     assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
-    assert ensure(path, NAMES, check=False) == Secrets(first.values, [])
+    assert ensure_secrets(path, NAMES, check=False) == Secrets(first.values, [])
 
 
 def test_the_identity_of_a_relay_is_a_pair_of_keys(path: Path) -> None:
-    values = ensure(path, ["torrelay/relay_identity"], check=False).values
+    values = ensure_secrets(path, ["torrelay/relay_identity"], check=False).values
     assert parse_identity(values["torrelay/relay_identity"]).fingerprint
-    assert read(path, PLAIN) == values
+    assert read_secrets(path, PLAIN) == values
 
 
 def test_existing_ones_never_change(path: Path) -> None:
-    first = ensure(path, NAMES[:1], check=False)
-    second = ensure(path, NAMES[1:], check=False)
+    first = ensure_secrets(path, NAMES[:1], check=False)
+    second = ensure_secrets(path, NAMES[1:], check=False)
     assert second.made == NAMES[1:]
     assert second.values.items() > first.values.items()
 
 
 def test_what_a_killed_run_left_is_removed(path: Path) -> None:
-    first = ensure(path, NAMES[:1], check=False)
+    first = ensure_secrets(path, NAMES[:1], check=False)
     for name in (".regtest.json.a1b2c3d4", ".signet.json.a1b2c3d4"):
         (path.parent / name).write_text("what nobody uses", encoding="ascii")
-    ensure(path, NAMES, check=False)
+    ensure_secrets(path, NAMES, check=False)
     left = sorted(entry.name for entry in path.parent.iterdir())
     assert left == [".gitignore", ".secrets.lock", ".signet.json.a1b2c3d4", "regtest.json"]
     assert json.loads(path.read_text()).items() > first.values.items()
 
 
 def test_an_open_file_is_closed_again(path: Path) -> None:
-    ensure(path, NAMES, check=False)
+    ensure_secrets(path, NAMES, check=False)
     path.chmod(0o644)
     path.parent.chmod(0o755)
-    ensure(path, NAMES, check=False)
+    ensure_secrets(path, NAMES, check=False)
     assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
 
 
 def test_check_mode_writes_nothing(path: Path) -> None:
-    assert ensure(path, NAMES, check=True).made == NAMES
+    assert ensure_secrets(path, NAMES, check=True).made == NAMES
     assert not path.parent.exists()
 
 
@@ -99,18 +104,18 @@ def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.raises(BcmError, match=f"regtest.json is damaged: .*{complaint}"):
-        ensure(path, NAMES, check=False)
+        ensure_secrets(path, NAMES, check=False)
     assert path.read_bytes() == content
 
 
 def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(BcmError, match=r"^Secrets in .*/file.*: Not a directory; nothing was changed: make it"):
-        ensure(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
+        ensure_secrets(tmp_path / "file/secrets/regtest.json", NAMES, check=False)
 
 
 def test_stacks_of_a_secret_may_have_hyphens(path: Path) -> None:
-    assert list(ensure(path, ["lightning-charge/http/web-shop"], check=False).values) == [
+    assert list(ensure_secrets(path, ["lightning-charge/http/web-shop"], check=False).values) == [
         "lightning-charge/http/web-shop"
     ]
 
@@ -118,14 +123,14 @@ def test_stacks_of_a_secret_may_have_hyphens(path: Path) -> None:
 @pytest.mark.parametrize("name", ["rpc", "../x", "a/B", "a//b", "a/b c", "-a/b", "a/-b"])
 def test_names_no_secret_can_have(path: Path, name: str) -> None:
     with pytest.raises(BcmError, match=f'Secret "{name}" cannot be called that'):
-        ensure(path, [name], check=False)
+        ensure_secrets(path, [name], check=False)
 
 
 def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = ensure(path, NAMES[:1], check=False)
+    first = ensure_secrets(path, NAMES[:1], check=False)
     monkeypatch.setattr("os.replace", MagicMock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        ensure(path, NAMES, check=False)
+        ensure_secrets(path, NAMES, check=False)
     assert json.loads(path.read_text()) == first.values
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
 
@@ -134,47 +139,49 @@ VAULT = AnsibleVault("home", b"correct horse")
 
 
 def test_secrets_are_encrypted_in_a_vault(path: Path) -> None:
-    first = ensure(path, NAMES, check=False, vault=VAULT)
+    first = ensure_secrets(path, NAMES, check=False, vault=VAULT)
     text = path.read_text()
     assert text.startswith("$ANSIBLE_VAULT;1.2;AES256;home\n")
     assert not any(bytes(word, "utf-8").hex() in text.replace("\n", "") for word in (*NAMES, *first.values.values()))
-    assert ensure(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [])
+    assert ensure_secrets(path, NAMES, check=False, vault=VAULT) == Secrets(first.values, [])
     assert path.read_text() == text
-    assert (_mode(path), read(path, VAULT)) == (0o600, first.values)
+    assert (_mode(path), read_secrets(path, VAULT)) == (0o600, first.values)
 
 
 def test_plain_file_is_refused_where_there_is_a_vault(path: Path) -> None:
-    ensure(path, NAMES, check=False)
+    ensure_secrets(path, NAMES, check=False)
     plain = path.read_text()
     for check in (True, False):
         with pytest.raises(BcmError, match=r"regtest.json is not encrypted, as everything of vault home has to be, so"):
-            ensure(path, [*NAMES, "tor/new"], check=check, vault=VAULT)
+            ensure_secrets(path, [*NAMES, "tor/new"], check=check, vault=VAULT)
     assert path.read_text() == plain
 
 
 @pytest.mark.parametrize("vault", [PLAIN, AnsibleVault("home", b"wrong")])
 def test_a_vault_that_does_not_open_is_left_alone(path: Path, vault: Any) -> None:
-    ensure(path, NAMES, check=False, vault=VAULT)
+    ensure_secrets(path, NAMES, check=False, vault=VAULT)
     before = path.read_text()
     for check in (False, True):
         with pytest.raises(BcmError, match=r"regtest.json (is encrypted: run it with|cannot be decrypted: it was)"):
-            ensure(path, [*NAMES, "tor/new"], check=check, vault=vault)
+            ensure_secrets(path, [*NAMES, "tor/new"], check=check, vault=vault)
     assert path.read_text() == before
 
 
 def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
-    first = ensure(path, NAMES, check=False, vault=VAULT)
-    with pytest.raises(ZeroDivisionError), changing(path, VAULT) as values:
+    first = ensure_secrets(path, NAMES, check=False, vault=VAULT)
+    with pytest.raises(ZeroDivisionError), change_secrets(path, VAULT) as values:
         values[NAMES[0]] = str(1 // 0)
-    assert read(path, VAULT) == first.values
-    with changing(path, VAULT) as values:
+    assert read_secrets(path, VAULT) == first.values
+    with change_secrets(path, VAULT) as values:
         values[NAMES[0]] = "12345678"
-    assert read(path, VAULT) == {**first.values, NAMES[0]: "12345678"}
+    assert read_secrets(path, VAULT) == {**first.values, NAMES[0]: "12345678"}
 
 
 def test_two_runs_at_once_agree(path: Path) -> None:
     results: list[Secrets] = []
-    threads = [threading.Thread(target=lambda: results.append(ensure(path, NAMES, check=False))) for _n in range(8)]
+    threads = [
+        threading.Thread(target=lambda: results.append(ensure_secrets(path, NAMES, check=False))) for _n in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -216,10 +223,10 @@ def test_the_action_needs_a_place() -> None:
 
 def test_secret_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
     path = tmp_path / "regtest.json"
-    older = ensure(path, ["tor/one"], check=False)
+    older = ensure_secrets(path, ["tor/one"], check=False)
     for check in (True, False):
         with pytest.raises(BcmError, match="^.*regtest.json lacks tor/three, tor/two, which .* has made already"):
             names = ["tor/one", "tor/two", "tor/three", "tor/four"]
-            ensure(path, names, check=check, known=["tor/two", "tor/three", "gone/one"])
-    assert read(path, PLAIN) == older.values
-    assert ensure(path, ["tor/one"], check=False, known=["tor/one", "tor/two"]).made == []
+            ensure_secrets(path, names, check=check, known=["tor/two", "tor/three", "gone/one"])
+    assert read_secrets(path, PLAIN) == older.values
+    assert ensure_secrets(path, ["tor/one"], check=False, known=["tor/one", "tor/two"]).made == []

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._image import images as module
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache, Entry
-from ansible_collections.bcm.core.plugins.module_utils._image.endpoint_images import Stored
+from ansible_collections.bcm.core.plugins.module_utils._image.endpoint_images import EndpointImage
 from ansible_collections.bcm.core.plugins.module_utils._image.images import Images, unused
 
 A, B = "aa" * 32, "bb" * 32
@@ -26,31 +26,31 @@ class Endpoint:
     """The functions of the module store over a dictionary, and builders that are there or not."""
 
     def __init__(self) -> None:
-        self.images: dict[str, Stored] = {}
+        self.images: dict[str, EndpointImage] = {}
         self.used: dict[str, list[str]] = {}
         self.work: list[str] = []
 
     def add(self, image_hash: str, stack: str = "x", version: str = "1.0", alias: str | None = None) -> None:
         aliases = (alias or f"bcm/{stack}/{image_hash[:12]}",)
-        self.images[image_hash] = Stored(image_hash, f"fp-{image_hash}", stack, version, aliases, 100, "")
+        self.images[image_hash] = EndpointImage(image_hash, f"fp-{image_hash}", stack, version, aliases, 100, "")
 
-    def stored(self, client: object) -> dict[str, Stored]:
+    def list_images(self, client: object) -> dict[str, EndpointImage]:
         return dict(self.images)
 
-    def bring(self, client: object, cache: Cache, entry: Entry) -> None:
+    def import_image(self, client: object, cache: Cache, entry: Entry) -> None:
         self.work.append(f"bring {entry.properties['bcm.stack']}")
         self.add(entry.hash, entry.properties["bcm.stack"], entry.properties["bcm.version"])
 
-    def keep(self, client: object, cache: Cache, image: Stored, alias: str) -> None:
+    def save_image(self, client: object, cache: Cache, image: EndpointImage, alias: str) -> None:
         self.work.append(f"keep {image.stack}")
 
     def ensure_alias(self, client: object, alias: str, fingerprint: str) -> None:
         self.work.append(f"alias {alias}")
 
-    def remove(self, client: object, fingerprint: str) -> None:
+    def delete_image(self, client: object, fingerprint: str) -> None:
         self.work.append(f"remove {fingerprint[:5]}")
 
-    def users(self, client: object) -> dict[str, list[str]]:
+    def image_users(self, client: object) -> dict[str, list[str]]:
         return self.used
 
 
@@ -61,7 +61,7 @@ class Client:
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     fake = Endpoint()
-    for name in ("stored", "bring", "keep", "ensure_alias", "remove", "users"):
+    for name in ("list_images", "import_image", "save_image", "ensure_alias", "delete_image", "image_users"):
         monkeypatch.setattr(module.endpoint_images, name, getattr(fake, name))
     monkeypatch.setattr(module.bake, "abandoned", lambda client: [])
 
@@ -229,14 +229,14 @@ def test_a_full_disk_does_not_undo_a_bake(images: Images, endpoint: Endpoint, mo
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.endpoint_images, "keep", full)
+    monkeypatch.setattr(module.endpoint_images, "save_image", full)
     endpoint.add(A)
     assert "No space left" in images.present(wanted(images, A))["warnings"][0]
 
 
 def test_unused() -> None:
-    def image(name: str) -> Stored:
-        return Stored(name, f"fp-{name}", "x", "", (), 1, "")
+    def image(name: str) -> EndpointImage:
+        return EndpointImage(name, f"fp-{name}", "x", "", (), 1, "")
 
     found = [image("wanted"), image("used"), image("idle"), image("emptied")]
     doomed = unused(found, {"fp-used": ["p/i"], "fp-emptied": []}, {"wanted"})

@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor.reconcile import (
     with_clients,
 )
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service
-from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import Store
+from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 KEY = onion_keys.new_key(bytes(32))
@@ -168,13 +168,13 @@ def test_clients_are_admitted_and_revoked() -> None:
 
 
 def test_instructions_hold_no_key() -> None:
-    told = services.instructions(WEB)
+    told = services.client_instructions(WEB)
     assert all(KEY.address.removesuffix(".onion") in text for text in told.values())
     assert WEB.clients["alice"].text not in str(told)
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
-    store = Store(tmp_path / "secrets", "regtest")
+    store = ServicesFile(tmp_path / "secrets", "regtest")
     assert store.read() == {}
     with store.locked():
         store.write([WEB])
@@ -185,7 +185,8 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
 
 
 def test_it_is_kept_in_a_vault(tmp_path: Path) -> None:
-    plain, sealed = Store(tmp_path, "signet"), Store(tmp_path, "signet", vault=AnsibleVault("home", b"password"))
+    plain = ServicesFile(tmp_path, "signet")
+    sealed = ServicesFile(tmp_path, "signet", vault=AnsibleVault("home", b"password"))
     with plain.locked():
         plain.write([WEB])
     with pytest.raises(BcmError, match=r"signet.onions.json is not encrypted, as everything of vault home has to be"):
@@ -197,7 +198,7 @@ def test_it_is_kept_in_a_vault(tmp_path: Path) -> None:
     with pytest.raises(BcmError, match=r"is encrypted: run it with --vault-id home@bcm-vault-client"):
         plain.read()
     with pytest.raises(BcmError, match=r"was encrypted with another device or passphrase"):
-        Store(tmp_path, "signet", vault=AnsibleVault("home", b"another")).read()
+        ServicesFile(tmp_path, "signet", vault=AnsibleVault("home", b"another")).read()
 
 
 def _record(**changes: Any) -> str:
@@ -221,28 +222,28 @@ def _record(**changes: Any) -> str:
     ],
 )
 def test_what_is_kept_is_damaged(tmp_path: Path, content: str, message: str) -> None:
-    store = Store(tmp_path, "regtest")
+    store = ServicesFile(tmp_path, "regtest")
     store.path.write_text(content)
     with pytest.raises(BcmError, match=message):
         store.read()
 
 
 def test_two_data_centers_with_the_same_keys(tmp_path: Path) -> None:
-    home = Store(tmp_path, "regtest", owner="bcm-home-regtest")
+    home = ServicesFile(tmp_path, "regtest", owner="bcm-home-regtest")
     with home.locked():
         home.write(desired_services({}, [ITEM]).values())
     assert list(home.read()) == ["web"]
-    copied = Store(tmp_path, "regtest", owner="bcm-office-regtest")
+    copied = ServicesFile(tmp_path, "regtest", owner="bcm-office-regtest")
     with pytest.raises(BcmError, match=r"are those of bcm-home-regtest, and this is bcm-office-regtest: two data cent"):
         copied.read()
 
 
 def test_two_runs_at_once(tmp_path: Path) -> None:
-    first, second = Store(tmp_path, "regtest"), Store(tmp_path, "regtest", patience=0.1)
+    first, second = ServicesFile(tmp_path, "regtest"), ServicesFile(tmp_path, "regtest", patience=0.1)
     with first.locked():
         with pytest.raises(BcmError, match=r"^Another run has been at work on .*regtest.onions.json"), second.locked():
             pass
-        waiting = Store(tmp_path, "regtest", patience=30)
+        waiting = ServicesFile(tmp_path, "regtest", patience=30)
         entered = threading.Event()
 
         def enter() -> None:
@@ -257,7 +258,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 
 def test_a_draft_of_a_run_that_was_killed_goes(tmp_path: Path) -> None:
-    store = Store(tmp_path, "regtest")
+    store = ServicesFile(tmp_path, "regtest")
     left = tmp_path / ".regtest.onions.json.abc"
     left.write_text("half")
     with store.locked():
@@ -268,7 +269,7 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    store = Store(tmp_path, "regtest")
+    store = ServicesFile(tmp_path, "regtest")
     with store.locked():
         store.write([WEB])
         before = store.path.read_bytes()
