@@ -16,6 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
+from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
@@ -29,6 +30,8 @@ from .datacenter import DataCenter
 from .output import answer, say
 from .stacks import catalogue, checked
 
+#: files of ours that each image has
+BASE = sorted(f"/{path}" for path in (*recipe.FILES, *recipe.LINKS))
 _MOST = 64 * 1024  # bytes of the states of all units
 _STATES = """
 cd /var/lib/bcm/units 2>/dev/null || exit 0
@@ -164,7 +167,7 @@ def _units(client: Client, instance: str) -> dict[str, str]:
 def foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
     """Return foreign things in an instance; with ``packages``, also files that differ from their package."""
     argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
-    request = json.dumps({"packages": packages}).encode()
+    request = json.dumps({"packages": packages, "base": BASE}).encode()
     deadline = 120 if packages else 20
     done = lxd_exec.run(client, instance, argv, stdin=request, cwd="/", deadline=deadline, most=_MOST)
     try:

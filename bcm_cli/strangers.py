@@ -14,12 +14,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 _STAMPS = Path("/var/lib/bcm/units")
 _LISTS = Path("/var/lib/dpkg/info")
 _GENERATED = ("/run/systemd/generator",)
 # missing in an image, or private to a program
 _LEFT_OUT = ("/var/", "/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian")
+_EXCLUSIVE = (
+    *(f"{root}/systemd/network" for root in ("/etc", "/run", "/usr/local/lib")),
+    *(f"/etc/systemd/{name}.conf.d" for name in ("networkd", "resolved", "journald", "system")),
+)
 _SECONDS = 60.0  # for the digests of all files of all packages
 _MOST = 20  # of a kind; a longer list would not help
 
@@ -76,6 +81,19 @@ def _is_masked(path: str) -> bool:
         return False
 
 
+def added(files: dict[str, str], base: list[str]) -> list[str]:
+    """Return what is in directories whose files change the network or the logs, and is not of the ``base`` image."""
+    known = {*files, *base}
+    there = (path for directory in _EXCLUSIVE for path in sorted(Path(directory).rglob("*")))
+    foreign = [path for path in there if (path.is_symlink() or not path.is_dir()) and str(path) not in known]
+    owned = packaged() if foreign else set()
+    return [
+        f"{path} is there, which neither a package nor a run installed"
+        for path in foreign
+        if str(path).removeprefix("/usr") not in owned
+    ]
+
+
 def differing() -> list[str]:
     """Return files that differ from their package, except configuration."""
     try:
@@ -88,9 +106,9 @@ def differing() -> list[str]:
     return [f"{path} differs from its package" for path in found if not path.startswith(_LEFT_OUT)]
 
 
-def main(request: dict[str, bool]) -> list[str]:
+def main(request: dict[str, Any]) -> list[str]:
     files = written()
-    kinds = [changed(files), units(files), differing() if request["packages"] else []]
+    kinds = [changed(files), units(files), added(files, request["base"]), differing() if request["packages"] else []]
     return [said for found in kinds for said in _first(found)]
 
 

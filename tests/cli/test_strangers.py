@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bcm_cli import strangers
+from bcm_cli import status, strangers
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,24 @@ def test_file_that_differs_from_its_package(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_it_says_no_more_than_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "".join(f"??5??????   /usr/bin/{number}\n" for number in range(1000)))
-    said = strangers.main({"packages": True})
+    said = strangers.main({"packages": True, "base": []})
     assert len(said) == strangers._MOST + 1
     assert said[-1] == f"and {1000 - strangers._MOST} more of this kind"
+
+
+def test_file_that_changes_the_network_or_the_logs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("own", "base", "package", "99-x.network.d/x")
+    own, base, package, foreign = (root / "systemd/network" / name for name in names)
+    foreign.parent.mkdir(parents=True)
+    for path in (own, base, package, foreign):
+        path.touch()
+    (root / "systemd/network/link").symlink_to("/nowhere")
+    (root / "info/x.list").write_text(f"{package}\n")
+    monkeypatch.setattr(strangers, "_EXCLUSIVE", (str(root / "systemd/network"), str(root / "absent")))
+    found = strangers.added({str(own): "digest"}, [str(base)])
+    strange = (foreign, root / "systemd/network/link")
+    assert found == [f"{path} is there, which neither a package nor a run installed" for path in strange]
+
+
+def test_files_of_the_base_image_are_no_strangers() -> None:
+    assert "/etc/systemd/network/10-eth.network" in status.BASE
