@@ -37,51 +37,51 @@ options:
     description: The name of the instance, which has to be running.
     type: str
     required: true
-  argv:
+  argv: &argv
     description: A command and its arguments; no shell is involved.
     type: list
     elements: str
-  unless:
+  unless: &unless
     description:
-      - A command that only reads. Its success makes O(argv) unnecessary.
+      - A command that only reads. Its success makes the command unnecessary.
       - It is also run in check mode.
     type: list
     elements: str
-  creates:
-    description: An absolute path whose existence makes O(argv) unnecessary.
+  creates: &creates
+    description: An absolute path whose existence makes the command unnecessary.
     type: path
-  stdin:
+  stdin: &stdin
     description: The text for its standard input. Never shown.
     type: str
-  environment:
+  environment: &environment
     description: Environment variables, which override those of the keyword C(environment) of the task and its play.
     type: dict
-  user:
+  user: &user
     description:
       - The user that runs it, with all its groups and with C(HOME) and C(USER) set. The default is V(root).
     type: str
-  group:
+  group: &group
     description: The group it runs as, instead of the user's own.
     type: str
-  chdir:
+  chdir: &chdir
     description:
-      - The working directory, an absolute path. The default is the home of V(root), or V(/) with O(user).
+      - The working directory, an absolute path. The default is the home of V(root), or V(/) if a user is given.
       - If it is not a directory, the command is not run, and the task fails.
     type: path
-  changed:
+  changed: &changed
     description: V(false) says that it only reads. It then does not count as a change, and is also run in check mode.
     type: bool
     default: true
-  accept:
+  accept: &accept
     description: Exit statuses that are not failures.
     type: list
     elements: int
     default: [0]
-  sensitive:
-    description: Keep O(argv) out of results and messages. The output of the command is still returned.
+  sensitive: &sensitive
+    description: Keep the command and its arguments out of results and messages. Its output is still returned.
     type: bool
     default: false
-  progress:
+  progress: &progress
     description:
       - Shows progress from the lines of output that match a pattern. Such lines are left out of the result.
       - A carriage return also ends a line.
@@ -96,71 +96,24 @@ options:
         type: str
         required: true
   commands:
-    description: Several commands, instead of one with the options above.
+    description: Several commands, instead of one with the options above, which each of them has.
     type: list
     elements: dict
     suboptions:
       argv:
-        description: A command and its arguments.
-        type: list
-        elements: str
+        <<: *argv
         required: true
-      unless:
-        description:
-          - A command that only reads. Its success makes this one unnecessary.
-          - It is also run in check mode.
-        type: list
-        elements: str
-      creates:
-        description: An absolute path whose existence makes this one unnecessary.
-        type: path
-      stdin:
-        description: The text for its standard input. Never shown.
-        type: str
-      environment:
-        description: Environment variables, which override those of the keyword C(environment) of the task and its play.
-        type: dict
-      user:
-        description:
-          - The user that runs it, with all its groups and with C(HOME) and C(USER) set. The default is V(root).
-        type: str
-      group:
-        description: The group it runs as, instead of the user's own.
-        type: str
-      chdir:
-        description:
-          - The working directory, an absolute path. The default is the home of V(root), or V(/) with
-            O(commands[].user).
-          - If it is not a directory, the command is not run, and the task fails.
-        type: path
-      changed:
-        description: V(false) says that it only reads. It then does not count as a change, and is also run in check
-          mode.
-        type: bool
-        default: true
-      accept:
-        description: Exit statuses that are not failures.
-        type: list
-        elements: int
-        default: [0]
-      sensitive:
-        description: Keep O(commands[].argv) out of results and messages. The output of the command is still returned.
-        type: bool
-        default: false
-      progress:
-        description:
-          - Shows progress from the lines of output that match a pattern. Such lines are left out of the result.
-          - A carriage return also ends a line.
-        type: dict
-        suboptions:
-          pattern:
-            description: A regular expression that matches such a line.
-            type: str
-            required: true
-          words:
-            description: The text to show, with the groups of the expression as C(\1).
-            type: str
-            required: true
+      unless: *unless
+      creates: *creates
+      stdin: *stdin
+      environment: *environment
+      user: *user
+      group: *group
+      chdir: *chdir
+      changed: *changed
+      accept: *accept
+      sensitive: *sensitive
+      progress: *progress
   deadline:
     description: Seconds after which each command is killed.
     type: float

@@ -89,7 +89,11 @@ def _exchange(streams: dict[str, Any], connection: socket.socket) -> None:
                     sources.remove(connection)
                 continue
             output = receive(streams[outputs[source]])
-            if output is None:
+            if output is None and outputs[source] == "1":
                 return
+            if output is None:  # the other one may end first, and leave something to read in this one
+                sources.remove(source)
+                del outputs[source]
+                continue
             if outputs[source] == "1":
                 connection.sendall(output)
