@@ -122,6 +122,9 @@ class Images:
             elif entry is not None:
                 started = time.monotonic()
                 endpoint_images.import_image(self.client, self.cache, entry)
+                # a stack of the same contents may have made it
+                if entry.alias != image["alias"]:
+                    endpoint_images.ensure_alias(self.client, image["alias"], entry.fingerprint)
                 self.notify(f"image {image['stack']}: from the disk cache, {time.monotonic() - started:.1f} s")
 
     def _keep(self, image: Image, there: Mapping[str, EndpointImage], warnings: list[str]) -> None:

@@ -130,6 +130,12 @@ def test_cached_images_are_imported_without_the_base(images: Images, endpoint: E
     assert endpoint.work == ["bring x"]
 
 
+def test_image_of_the_same_contents_gets_the_name_of_its_stack(images: Images, endpoint: Endpoint) -> None:
+    cached(images, A)
+    images.present(wanted(images, A, stack="y", alias="bcm/y/aaaaaaaaaaaa"))
+    assert endpoint.work == ["bring x", "alias bcm/y/aaaaaaaaaaaa"]
+
+
 def test_missing_images_need_the_base(images: Images, endpoint: Endpoint) -> None:
     cached(images, A)
     result = images.present(wanted(images, A, B))
