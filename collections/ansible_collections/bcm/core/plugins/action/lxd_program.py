@@ -44,4 +44,9 @@ def _source(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BcmError(f"Program {path} cannot be read: {error}: correct the path, or write the program") from error
+        raise BcmError(
+            f"Program {path}",
+            f"cannot be read: {error}",
+            remedy="correct the path, or write the program",
+            code="io_error",
+        ) from error

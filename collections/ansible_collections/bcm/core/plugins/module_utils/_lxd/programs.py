@@ -67,11 +67,14 @@ def ask_program(
         lines = errors.splitlines() or [f"exit status {ended.returncode}"]
         # Of a traceback, the last line says what it was.
         said = lines[-1] if lines[0].startswith("Traceback") else errors
-        raise LxdError(f"{name} in instance {instance} failed: {said[-_SHOWN:] or lines[0]}")
+        fault = f"failed: {said[-_SHOWN:] or lines[0]}"
+        raise LxdError(f"{name} in instance {instance}", fault, code="command_failed")
     try:
         return read_object(ended.stdout)
     except ValueError as error:
         raise LxdError(
-            f"{name} in instance {instance} printed {json.dumps(printed[:60])}, which is not a JSON object: "
-            "have it print one and nothing else"
+            f"{name} in instance {instance}",
+            f"printed {json.dumps(printed[:60])}, which is not a JSON object",
+            remedy="have it print one and nothing else",
+            code="damaged",
         ) from error
