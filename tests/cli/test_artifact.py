@@ -278,8 +278,8 @@ def test_what_the_inventory_changes(published: Published) -> None:
     assert "thing     release     archive  thing " in listed
     assert "thing     debian      deb      other " in listed
     published.set(bcm_artifacts="{thing: 1}")
-    assert "Variable bcm_artifacts.thing is no mapping" in published.bcm("artifact", "list").stderr
+    assert "Variable bcm_artifacts.thing is not a mapping" in published.bcm("artifact", "list").stderr
     published.set(bcm_artifacts="1")
-    assert "Variable bcm_artifacts is no mapping" in published.bcm("artifact", "fetch").stderr
+    assert "Variable bcm_artifacts is not a mapping" in published.bcm("artifact", "fetch").stderr
     published.set(bcm_artifacts="{}", thing_source="git")
     assert 'Unknown source of thing "git"' in published.bcm("artifact", "list").stderr

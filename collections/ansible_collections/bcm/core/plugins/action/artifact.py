@@ -82,7 +82,7 @@ def _check(release: Release, params: dict[str, t.Any]) -> None:
     if release.kind != "archive" and params["members"]:
         raise BcmError(
             "members",
-            f"is set, but {release.name} is no archive, it is put there as a whole",
+            f"is set, but {release.name} is not an archive, it is put there as a whole",
             "leave it out",
             code="invalid_value",
         )

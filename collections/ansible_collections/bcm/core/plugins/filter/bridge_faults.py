@@ -51,7 +51,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor.bridges import fault
 
 def bridge_faults(lines: t.Any, hosts: t.Any = None) -> list[str]:
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        return ["tor_bridges is no list of lines"]
+        return ["tor_bridges is not a list of lines"]
     if hosts is not None and not isinstance(hosts, Mapping):
         raise AnsibleFilterError("bridge_faults needs a mapping of names and addresses")
     return faults(lines, hosts or {})

@@ -84,5 +84,5 @@ def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
     except AnsibleError as error:
         raise BcmError(path, f"cannot be read: {error}", code="io_error") from error
     if not isinstance(found, Mapping):
-        raise BcmError(path, "is no mapping", "write `variable: value` lines", code="invalid_value")
+        raise BcmError(path, "is not a mapping", "write `variable: value` lines", code="invalid_value")
     return found

@@ -129,7 +129,7 @@ def cleartext(message: bytes, where: str) -> tuple[bytes, bytes]:
     signature = (begin + rest).strip()
     if head is None or not rest.startswith(b" PGP SIGNATURE-----\n") or not signature.endswith(_END):
         raise BcmError(
-            where, "is no message with a signature: it is no repository, or was damaged on the way", code="not_verified"
+            where, "is not a message with a signature: not a repository, or damaged on the way", code="not_verified"
         )
     lines = (line.removeprefix(b"- ").rstrip(b" \t\r") for line in text[1:].split(b"\n"))
     return b"\n".join(lines), signature

@@ -147,7 +147,7 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[Raw]:
     kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
     for info in tar:
         kind = "file" if info.isreg() else kinds.get(info.type, "special")
-        opened = cast(_Open, partial(tar.extractfile, info))  # None only of what is no file
+        opened = cast(_Open, partial(tar.extractfile, info))  # None only of what is not a file
         yield Raw(info.name, kind, info.mode, info.size, opened, info.linkname)
     # tarfile takes a damaged header, or none, for the end, and leaves the checksum of what is compressed unread.
     rest = cast(IO[bytes], tar.fileobj)

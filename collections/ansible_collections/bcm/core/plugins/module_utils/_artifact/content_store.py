@@ -214,7 +214,7 @@ def _record_in(text: str) -> dict[str, Any]:
     """A record, whose fields are all optional. Raises ValueError."""
     found = read_object(text)
     if not has_shape(found, {name: shape for name, shape in _RECORD.items() if name in found}):
-        raise ValueError("it is no record")
+        raise ValueError("it is not a record")
     for name in ("date", "until"):
         if found.get(name) is not None:
             read_moment(found[name])

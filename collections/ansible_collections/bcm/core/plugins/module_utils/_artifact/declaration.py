@@ -245,7 +245,7 @@ def _manifest(field: Field, values: dict[str, Any]) -> Pin:
         field.wrong("needs one digest", "add sha256")
     repository, _unused, tag = values["url"].rpartition("/manifests/")
     if not tag or "/v2/" not in repository:
-        field.sub("url", values["url"]).wrong("is no manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
+        field.sub("url", values["url"]).wrong("is not a manifest's", "write https://REGISTRY/v2/NAME/manifests/{version}")
     # A tag can change; a digest cannot.
     return Pin(f"{repository}/manifests/sha256:{values['sha256']}", "sha256", values["sha256"])
 

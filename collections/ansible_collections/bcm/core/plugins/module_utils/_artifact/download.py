@@ -183,7 +183,7 @@ class Downloader:
             raise _Again(f"cut off after {part.size} bytes") from error
         except requests.exceptions.InvalidURL as error:  # its text would show what the URL hides
             raise DownloadError(
-                part.shown, "is no URL that can be asked for;", "correct it", code="invalid_value"
+                part.shown, "is not a URL that can be asked for;", "correct it", code="invalid_value"
             ) from error
         except (OSError, ValueError) as error:  # a redirect, or a bundle of certificates, that is none
             raise DownloadError(f"{part.shown}:", error) from error
@@ -407,7 +407,7 @@ def _shown(url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme in {"http", "https"} and parts.hostname:
             return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    raise DownloadError(url.rpartition("@")[2], "is no URL of http or https;", "correct it", code="invalid_value")
+    raise DownloadError(url.rpartition("@")[2], "is not a URL of http or https;", "correct it", code="invalid_value")
 
 
 def _reason(error: BaseException) -> str:

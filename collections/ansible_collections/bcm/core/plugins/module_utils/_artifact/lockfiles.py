@@ -41,7 +41,7 @@ def _npm(path: Path, name: str) -> set[str]:
     packages = lock.get("packages")
     if lock.get("lockfileVersion") not in (2, 3) or not isinstance(packages, dict):
         raise BcmError(
-            path, "is no lock file of version 2 or 3", "lock it again, with npm 7 or later", code="unsupported"
+            path, "is not a lock file of version 2 or 3", "lock it again, with npm 7 or later", code="unsupported"
         )
     for place, package in packages.items():
         if place and not (isinstance(package, dict) and package.get("link")):
@@ -88,7 +88,7 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         return read_object(_text(path))
     except ValueError as error:
-        raise BcmError(path, f"is no object in JSON: {error};", "lock it again", code="damaged") from error
+        raise BcmError(path, f"is not an object in JSON: {error};", "lock it again", code="damaged") from error
 
 
 def _text(path: Path) -> str:

@@ -291,7 +291,7 @@ def _object(data: bytes | Path, what: str) -> dict[str, Any]:
     try:
         return read_object(data.read_bytes() if isinstance(data, Path) else data)
     except (OSError, ValueError) as error:
-        raise BcmError(what, f"is no object in JSON: {error};", "take another image", code="damaged") from error
+        raise BcmError(what, f"is not an object in JSON: {error};", "take another image", code="damaged") from error
 
 
 def _name(release: Release) -> str:

@@ -26,7 +26,7 @@ def parse(text: bytes, where: str) -> dict[str, str]:
         match = _GNU.fullmatch(line) or _BSD.fullmatch(line)
         if match is None:
             if line:
-                raise BcmError(where, f"is no list of digests: line {number} is {ascii(line[:80])}", code="damaged")
+                raise BcmError(where, f"is not a list of digests: line {number} is {ascii(line[:80])}", code="damaged")
             continue
         name, digest = match["name"], match["digest"].lower()
         if match["escaped"]:

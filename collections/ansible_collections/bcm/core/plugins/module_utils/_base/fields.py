@@ -36,7 +36,7 @@ def size_in_bytes(size: str) -> int:
     if match is None:
         raise BcmError(
             f'"{size[:_SHOWN]}"',
-            "is no size",
+            "is not a size",
             "write a whole number with MiB, GiB or TiB, such as 2GiB",
             code="invalid_value",
         )
@@ -84,7 +84,7 @@ class Field:
 
     def entries(self) -> dict[str, Field]:
         if not isinstance(self.value, dict):
-            self.wrong("is no mapping", "write it as `key: value` lines")
+            self.wrong("is not a mapping", "write it as `key: value` lines")
         return {str(key): self.sub(str(key), value) for key, value in self.value.items()}
 
     def items(self, least: int = 0, repeated: bool = False) -> list[Field]:

@@ -89,12 +89,12 @@ def read_id(text: str) -> int | None:
 def read_moment(text: Any) -> datetime:
     """A point in time as ISO 8601 has it, in UTC if it names no zone. Raises ValueError."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no point in time")
+        raise ValueError(f"{text!r} is not a point in time")
     found = datetime.fromisoformat(text)
     try:
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except OverflowError as error:
-        raise ValueError(f"{text} is no point in time in UTC") from error
+        raise ValueError(f"{text} is not a point in time in UTC") from error
 
 
 def texts_of(found: Any) -> Mapping[str, str]:
@@ -105,4 +105,4 @@ def texts_of(found: Any) -> Mapping[str, str]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")

@@ -73,14 +73,14 @@ def _split(version: str) -> tuple[str, str]:
     """The numbers that a version begins with, and what follows them."""
     found = _NUMBERS.search(_checked(version))
     if found is None:
-        raise BcmError(f'"{version}"', "is no version: there is no number in it", code="invalid_value")
+        raise BcmError(f'"{version}"', "is not a version: there is no number in it", code="invalid_value")
     return found.group(), version[found.end() :]
 
 
 def _checked(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise BcmError(
-            f"{version[:80]!r}", "is no version", "write numbers with dots, such as 31.1", code="invalid_value"
+            f"{version[:80]!r}", "is not a version", "write numbers with dots, such as 31.1", code="invalid_value"
         )
     return version
 

@@ -127,12 +127,12 @@ def parse_scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
             found.append(ipaddress.ip_network(text))
         except ValueError as error:
             raise BcmError(
-                f'"{text}" in subnets', "is no network", "write one such as 10.1.2.0/24", code="invalid_value"
+                f'"{text}" in subnets', "is not a network", "write one such as 10.1.2.0/24", code="invalid_value"
             ) from error
     names = tuple(dict.fromkeys(domain.lower() for domain in domains))
     for name in names:
         if not _HOST.fullmatch(name) or name.startswith("*") or parse_address(name):
-            raise BcmError(f'"{name}"', "is no domain", "write one such as home.bcm, in ASCII", code="invalid_value")
+            raise BcmError(f'"{name}"', "is not a domain", "write one such as home.bcm, in ASCII", code="invalid_value")
     return Scope(names, tuple(dict.fromkeys(found)))
 
 
@@ -383,7 +383,7 @@ def read_csr_key(text: str, name: str) -> Any:
         valid = csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BcmError(
-            f"The CSR of {name}", "cannot be read, it is no PEM or of an unknown kind", remedy, code="invalid_value"
+            f"The CSR of {name}", "cannot be read, it is not PEM or of an unknown kind", remedy, code="invalid_value"
         ) from error
     if not valid:
         raise BcmError(

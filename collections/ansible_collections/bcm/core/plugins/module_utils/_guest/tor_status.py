@@ -33,7 +33,7 @@ _ANSWERS = {
     0xF2: "its introduction points do not answer",
     0xF3: "it does not answer at the rendezvous",
     0xF5: "it does not know the key",
-    0xF6: "it is no address of an onion service",
+    0xF6: "it is not an address of an onion service",
     0xF7: "it did not answer in time",
 }
 

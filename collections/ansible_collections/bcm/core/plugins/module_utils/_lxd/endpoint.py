@@ -130,7 +130,7 @@ def resolve(
         ("Endpoint", endpoint), ("client_cert", client_cert), ("client_key", client_key), ("server_cert", server_cert)
     ):  # fmt: skip
         if text and not text.isprintable():
-            raise LxdError(f"{what} {ascii(text)}", "holds what is no text", "correct it", code="invalid_value")
+            raise LxdError(f"{what} {ascii(text)}", "holds what is not text", "correct it", code="invalid_value")
     try:
         parts = urlsplit(endpoint)
         port = parts.port
@@ -170,7 +170,7 @@ def _check_certificates(name: str, client_cert: str | None, client_key: str | No
     except (OSError, ValueError) as error:
         raise LxdError(
             f"Endpoint {name}:",
-            f"{client_cert} is no certificate in PEM with its unencrypted key",
+            f"{client_cert} is not a certificate in PEM with its unencrypted key",
             code="invalid_value",
         ) from error
     if not server_cert:
@@ -179,7 +179,7 @@ def _check_certificates(name: str, client_cert: str | None, client_key: str | No
         found = ssl.create_default_context(cafile=server_cert).cert_store_stats()
     except (OSError, ValueError) as error:
         raise LxdError(
-            f"Endpoint {name}:", f"server_cert {server_cert} is no certificate in PEM", code="invalid_value"
+            f"Endpoint {name}:", f"server_cert {server_cert} is not a certificate in PEM", code="invalid_value"
         ) from error
     # with a server's own among them, that is what is meant
     return found["x509"] == found["x509_ca"]

@@ -36,7 +36,7 @@ Reference = tuple[str, str]
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value or {}, Mapping):
-        raise LxdError(f"{value!r}", "is no mapping", "write `key: value` lines", code="invalid_value")
+        raise LxdError(f"{value!r}", "is not a mapping", "write `key: value` lines", code="invalid_value")
     return value or {}
 
 
@@ -47,7 +47,7 @@ def _config(value: Any) -> dict[str, str]:
 
 def _string(value: Any) -> str:
     if isinstance(value, (Mapping, list)):
-        raise LxdError(f"{value!r}", "is no single value, which is all that LXD keeps here", code="invalid_value")
+        raise LxdError(f"{value!r}", "is not a single value, which is all that LXD keeps here", code="invalid_value")
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
@@ -64,7 +64,7 @@ _RULE_KEYS = (
 def _rules(value: list[Any] | None) -> list[dict[str, str]]:
     """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
     if value is not None and not isinstance(value, list):
-        raise LxdError(f"{value!r}", "is no list of rules", code="invalid_value")
+        raise LxdError(f"{value!r}", "is not a list of rules", code="invalid_value")
     rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
     for rule in rules:
         for key in sorted(rule.keys() - set(_RULE_KEYS)):  # LXD would pass over it in silence
@@ -86,7 +86,7 @@ def _moment(value: Any) -> str:
         moment = read_moment(str(value))
     except ValueError as error:
         raise LxdError(
-            value, "is no point in time", "write it as 2026-12-31T00:00:00Z", code="invalid_value"
+            value, "is not a point in time", "write it as 2026-12-31T00:00:00Z", code="invalid_value"
         ) from error
     return "" if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -347,7 +347,7 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
         )
     kind = KINDS[name]
     if not item.get("name") or not str(item["name"]).isprintable():
-        raise LxdError(f"A resource of kind {kind.noun}", "has no name, or one that is no text", code="invalid_value")
+        raise LxdError(f"A resource of kind {kind.noun}", "has no name, or one that is not text", code="invalid_value")
     known = {"kind", "project", "target", "owner", *kind.argument_spec()}
     for key in item:
         if key not in known:

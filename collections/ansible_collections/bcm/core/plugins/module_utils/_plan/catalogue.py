@@ -50,7 +50,7 @@ class Catalogue(Mapping[str, Stack]):
             path = Path(entry).expanduser().absolute()
             if not path.is_dir():
                 raise CatalogueError(
-                    f"{path} in bcm_stack_path", "is no directory", "make it, or take it out of the list"
+                    f"{path} in bcm_stack_path", "is not a directory", "make it, or take it out of the list"
                 )
             found += [read(folder, str(folder)) for folder in _folders(path)]
         return cls(found)

@@ -187,7 +187,7 @@ def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
     if not isinstance(every, Mapping):
         raise BcmError(
             "Variable bcm_artifacts",
-            "is no mapping",
+            "is not a mapping",
             "write stacks, and below each what is to be different",
             code="invalid_value",
         )
@@ -195,7 +195,7 @@ def changes_of(stack: str, declared: Any) -> Mapping[str, Any]:
     if not isinstance(own, Mapping):
         raise BcmError(
             f"Variable bcm_artifacts.{stack}",
-            "is no mapping",
+            "is not a mapping",
             "write what is to be different below it",
             code="invalid_value",
         )

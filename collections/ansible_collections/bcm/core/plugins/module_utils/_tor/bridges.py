@@ -35,7 +35,7 @@ def faults(lines: Sequence[str], hosts: Mapping[str, str]) -> list[str]:
 
 def _host(name: str, address: str) -> Iterator[str]:
     if not _NAME.fullmatch(str(name)):
-        yield f'"{name}" is no name of a host, in lower-case letters'
+        yield f'"{name}" is not a name of a host, in lower-case letters'
     if not _is_address(str(address)):
         yield f'"{address}" is no IPv4 address'
 
@@ -82,7 +82,7 @@ def _snowflake(given: Mapping[str, str], hosts: Mapping[str, str]) -> Iterator[s
     for server in given["ice"].split(","):
         match = re.fullmatch(r"stun:([^:]+)(:[0-9]{1,5})?", server)
         if match is None:
-            yield f'"{server}" of ice= is no stun:HOST:PORT'
+            yield f'"{server}" of ice= is not stun:HOST:PORT'
         else:
             asked.append(match[1])
     missing = [name for name in dict.fromkeys(asked) if name not in hosts and not _is_address(name)]

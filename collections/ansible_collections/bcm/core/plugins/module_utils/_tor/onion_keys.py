@@ -122,7 +122,7 @@ def public_of(address: str, what: str) -> bytes:
         if raw and raw[32:] == _checksum(raw[:32]) + _VERSION:
             return raw[:32]
     raise BcmError(
-        f'"{address}"', f"is no onion address of {what}: {fault};", "copy it once more", code="invalid_value"
+        f'"{address}"', f"is not an onion address of {what}: {fault};", "copy it once more", code="invalid_value"
     )
 
 

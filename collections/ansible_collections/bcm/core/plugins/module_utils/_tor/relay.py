@@ -70,6 +70,6 @@ def parse_identity(text: str) -> RelayIdentity:
         private = None
     if not isinstance(private, rsa.RSAPrivateKey) or private.key_size != 1024:
         raise BcmError(
-            f"The RSA key of {_WHAT}", "is no key of 1024 bits in PEM", "put a copy of the secret back", code="damaged"
+            f"The RSA key of {_WHAT}", "is not a key of 1024 bits in PEM", "restore a copy of it", code="damaged"
         )
     return RelayIdentity(parse_key(master, _WHAT), pem)

@@ -157,7 +157,7 @@ def test_an_invalid_expression_is_refused(roles: Path, expression: str) -> None:
         _variables(roles).holds(expression)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("- a\n", "is no mapping"), ("a: [\n", "cannot be read")])
+@pytest.mark.parametrize(("text", "complaint"), [("- a\n", "is not a mapping"), ("a: [\n", "cannot be read")])
 def test_defaults_that_are_not_a_mapping_are_refused(roles: Path, text: str, complaint: str) -> None:
     (roles / "tor/defaults/main.yml").write_text(text, encoding="utf-8")
     with pytest.raises(BcmError, match=f"tor/defaults/main.yml {complaint}"):
@@ -322,7 +322,7 @@ def test_the_images_name_follows_the_variables_and_nothing_else(roles: Path) -> 
         ({"chain": "signet", "software_ca_chains": ["signet"]}, {}, "Stack tor, which web cannot do without,"),
         ({}, {"web_workers": 9}, "Stack web requires web_workers | int <= 8: it has 8 threads; set web_workers"),
         ({"subnet": "10.0.0.0/8"}, {}, 'Subnet "10.0.0.0/8" has prefix /8'),
-        ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is no directory"),
+        ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is not a directory"),
         ({}, {"bcm_artifacts": trust_as_template("{{ nobody }}")}, "variable bcm_artifacts cannot be evaluated: "),
     ],
 )

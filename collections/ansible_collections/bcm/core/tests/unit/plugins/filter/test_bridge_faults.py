@@ -23,7 +23,7 @@ def test_the_line_is_called_by_its_number() -> None:
 
 @pytest.mark.parametrize("lines", ["192.0.2.1:443", [1], {}])
 def test_lines_that_are_not_a_list_are_a_fault(lines: Any) -> None:
-    assert bridge_faults(lines) == ["tor_bridges is no list of lines"]
+    assert bridge_faults(lines) == ["tor_bridges is not a list of lines"]
 
 
 def test_hosts_that_are_not_a_mapping_are_refused() -> None:

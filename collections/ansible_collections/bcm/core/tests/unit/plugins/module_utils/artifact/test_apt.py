@@ -257,8 +257,8 @@ def other_package(repository: Repository) -> None:
 
 REFUSED = [
     (more_text, r"too few of its signers signed it: .*archive: bad signature"),
-    (text_in_front, r"InRelease is no message with a signature"),
-    (without_signature, r"InRelease is no message with a signature"),
+    (text_in_front, r"InRelease is not a message with a signature"),
+    (without_signature, r"InRelease is not a message with a signature"),
     (of_a_stranger, r"signed by nobody who counts; \w+: unknown key"),
     (other_packages, r"Packages.xz has the SHA-256 \w+, http.*InRelease promises \w+: it was changed"),
     (expired, r"InRelease expired on .* UTC: refused, since what it does not know of may mend faults; the mirror"),
@@ -424,7 +424,7 @@ SIGNATURE = b"-----BEGIN PGP SIGNATURE-----\n"
 )
 def test_malformed_messages_are_refused_quickly(message: bytes) -> None:
     # 4 MiB, as much as is downloaded; were this to take the square of it, the test would not end
-    with pytest.raises(BcmError, match="InRelease is no message with a signature"):
+    with pytest.raises(BcmError, match="InRelease is not a message with a signature"):
         apt.cleartext(message, "InRelease")
 
 

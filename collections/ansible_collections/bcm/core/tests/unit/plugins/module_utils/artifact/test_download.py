@@ -448,7 +448,7 @@ def test_a_bundle_that_is_not_there_is_named(server: Server, monkeypatch: pytest
     ],
 )
 def test_an_invalid_url_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(DownloadError, match="is no URL .*; correct it") as caught:
+    with pytest.raises(DownloadError, match="is not a URL .*; correct it") as caught:
         downloader().small(url)
     assert "secret" not in str(caught.value)
 

@@ -89,10 +89,10 @@ def test_unpinned_npm_packages_are_refused(tmp_path: Path, place: str, change: A
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"lock": {**LOCK, "lockfileVersion": 1}}, "package-lock.json is no lock file of version 2 or 3"),
-        ({"lock": {"lockfileVersion": 3}}, "package-lock.json is no lock file of version 2 or 3"),
-        ({"lock": []}, "package-lock.json is no object in JSON: it holds no mapping"),
-        ({"package": "{"}, "package.json is no object in JSON: Expecting"),
+        ({"lock": {**LOCK, "lockfileVersion": 1}}, "package-lock.json is not a lock file of version 2 or 3"),
+        ({"lock": {"lockfileVersion": 3}}, "package-lock.json is not a lock file of version 2 or 3"),
+        ({"lock": []}, "package-lock.json is not an object in JSON: it holds no mapping"),
+        ({"package": "{"}, "package.json is not an object in JSON: Expecting"),
         ({"version": "0.15.5"}, "locks rtl 0.15.4, pinned is 0.15.5"),
     ],
 )

@@ -324,7 +324,7 @@ def test_an_image_is_carried_and_pruned_with_its_blobs(registry: Registry, tmp_p
 def test_a_declaration_names_a_manifest(url: str) -> None:
     files = {"x86_64": {"url": url, "sha256": "a" * 64}}
     declared = {"kind": "oci", "name": "app", "licence": "MIT", "version": "1.2", "files": files}
-    with pytest.raises(BcmError, match="files.x86_64.url is no manifest's: write https://REGISTRY/v2/NAME/manifests/"):
+    with pytest.raises(BcmError, match="files.x86_64.url is not a manifest's: write https://REGISTRY/v2/NAME/manifests/"):
         release(Field(Path("stack.yml"), "artifact", declared), "app", "image")
 
 

@@ -63,7 +63,7 @@ def test_other_formats_of_sums_are_read(text: str) -> None:
     ["<html>", f"{A} a", f"{A}", f"{A[:40]}  a", f"{A}  a\nhello", f"MD5 (a) = {A}", f"-----BEGIN\n{A}  a", "\0"],
 )
 def test_malformed_sums_are_refused(text: str) -> None:
-    with pytest.raises(BcmError, match=r"^https://x/SHA256SUMS is no list of digests: line [12] is '[^\n]*'$"):
+    with pytest.raises(BcmError, match=r"^https://x/SHA256SUMS is not a list of digests: line [12] is '[^\n]*'$"):
         parse(text.encode(), "https://x/SHA256SUMS")
 
 

@@ -275,10 +275,10 @@ def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("domains", "subnets", "message"),
     [
-        (["*.bcm"], [], r'^"\*.bcm" is no domain'),
-        (["a b"], [], '^"a b" is no domain'),
-        (["10.0.0.1"], [], '^"10.0.0.1" is no domain'),
-        (["x.bcm"], ["10.1.2.3/24"], '^"10.1.2.3/24" in subnets is no network'),
+        (["*.bcm"], [], r'^"\*.bcm" is not a domain'),
+        (["a b"], [], '^"a b" is not a domain'),
+        (["10.0.0.1"], [], '^"10.0.0.1" is not a domain'),
+        (["x.bcm"], ["10.1.2.3/24"], '^"10.1.2.3/24" in subnets is not a network'),
     ],
 )
 def test_invalid_scopes_are_refused(domains: list[str], subnets: list[str], message: str) -> None:

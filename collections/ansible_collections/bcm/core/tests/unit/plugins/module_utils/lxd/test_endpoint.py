@@ -76,10 +76,10 @@ def test_a_wrong_endpoint_is_named_with_its_fault(written: str, message: str) ->
         ({"client_cert": "/no"}, "client_cert /no does not exist, or you may not read it"),
         ({"client_key": "/no"}, "client_key /no does not exist, or you may not read it"),
         ({"server_cert": "/no"}, "server_cert /no does not exist, or you may not read it"),
-        ({"server_cert": __file__}, f"server_cert {__file__} is no certificate in PEM"),
-        ({"client_cert": __file__}, f"{__file__} is no certificate in PEM with its unencrypted key"),
-        ({"client_key": __file__}, "client.crt is no certificate in PEM with its unencrypted key"),
-        ({"client_key": None}, "client.crt is no certificate in PEM with its unencrypted key"),
+        ({"server_cert": __file__}, f"server_cert {__file__} is not a certificate in PEM"),
+        ({"client_cert": __file__}, f"{__file__} is not a certificate in PEM with its unencrypted key"),
+        ({"client_key": __file__}, "client.crt is not a certificate in PEM with its unencrypted key"),
+        ({"client_key": None}, "client.crt is not a certificate in PEM with its unencrypted key"),
     ],
 )
 def test_malformed_certificates_are_refused(options: dict[str, str | None], message: str, certificates: Pairs) -> None:

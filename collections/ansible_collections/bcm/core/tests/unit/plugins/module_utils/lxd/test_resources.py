@@ -65,21 +65,21 @@ def test_a_project_lies_in_no_project() -> None:
         ({"kind": "storage_volume", "name": "v"}, "storage volume v: pool is required"),
         (
             {"kind": "profile", "name": "a", "config": "x=1"},
-            "profile a: config: 'x=1' is no mapping: write `key: value` lines",
+            "profile a: config: 'x=1' is not a mapping: write `key: value` lines",
         ),
         (
             {"kind": "profile", "name": "a", "config": {"user.list": [1]}},
-            "profile a: config: [1] is no single value, which is all that LXD keeps here",
+            "profile a: config: [1] is not a single value, which is all that LXD keeps here",
         ),
-        ({"kind": "profile", "name": "a", "devices": {"root": "disk"}}, "profile a: devices: 'disk' is no mapping"),
-        ({"kind": "network_acl", "name": "a", "egress": ["all"]}, "network acl a: egress: 'all' is no mapping"),
+        ({"kind": "profile", "name": "a", "devices": {"root": "disk"}}, "profile a: devices: 'disk' is not a mapping"),
+        ({"kind": "network_acl", "name": "a", "egress": ["all"]}, "network acl a: egress: 'all' is not a mapping"),
         (
             {"kind": "network_acl", "name": "a", "egress": [{"action": "allow", "port": 1}]},
             'network acl a: egress: a rule knows no "port", only action, state, description, source, destination, ',
         ),
         (
             {"kind": "snapshot", "instance": "i", "name": "s", "expires_at": "soon"},
-            "snapshot s: expires_at: soon is no point in time: write it as 2026-12-31T00:00:00Z",
+            "snapshot s: expires_at: soon is not a point in time: write it as 2026-12-31T00:00:00Z",
         ),
     ],
 )

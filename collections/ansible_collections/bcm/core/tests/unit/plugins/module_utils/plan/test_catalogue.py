@@ -80,7 +80,7 @@ def test_limits_depend_on_the_chain_or_not(documents: dict[str, Any], write: Any
         ({"processors": 0}, "limits.processors is 0"),
         ({"processors": True}, "limits.processors is True"),
         ({"processes": 99}, "limits.processes is 99"),
-        ([], "limits is no mapping"),
+        ([], "limits is not a mapping"),
     ],
 )
 def test_limits_that_cannot_be(documents: dict[str, Any], write: Any, limits: Any, message: str) -> None:
@@ -105,7 +105,7 @@ def test_own_stacks_come_from_a_path(documents: dict[str, Any], write: Any) -> N
 
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError, match=r"/nowhere in bcm_stack_path is no directory: make it, or take it out"):
+    with pytest.raises(CatalogueError, match=r"/nowhere in bcm_stack_path is not a directory: make it, or take it out"):
         Catalogue.read([tmp_path / "nowhere"], roles=tmp_path)
 
 
@@ -160,12 +160,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("chains", "regtest", 'chains is "regtest": write a list'),
     ("chains", ["main"], 'chains.0 is "main": write one of mainnet, testnet3, testnet4, signet, regtest'),
     ("chains", ["regtest", "regtest"], 'chains.1 is "regtest" again: name it once'),
-    ("needs", ["bitcoind"], "needs is no mapping: write it as `key: value` lines"),
+    ("needs", ["bitcoind"], "needs is not a mapping: write it as `key: value` lines"),
     ("needs", {"bitcoin": []}, 'needs.bitcoin: Unknown stack "bitcoin": did you mean "bitcoind"?'),
     ("needs", {"bitcoind": ["rcp"]}, 'Unknown service of bitcoind "rcp": did you mean "rpc"?'),
     ("needs", {"bitcoind": "rpc"}, 'needs.bitcoind is "rpc": write a list'),
     ("needs", {"bitcoind": {"service": ["rpc"]}}, 'Unknown field "service": did you mean "services"?'),
-    ("needs", {"bitcoind": {"permissions": ["x"]}}, "needs.bitcoind.permissions is no mapping"),
+    ("needs", {"bitcoind": {"permissions": ["x"]}}, "needs.bitcoind.permissions is not a mapping"),
     ("needs", {"bitcoind": {"optional": "yes"}}, 'needs.bitcoind.optional is "yes": write true or false'),
     ("needs", {"node": {"one_of": {"bitcoind": ["rpc"]}}}, "needs.node.one_of names no alternative: name at least"),
     (
@@ -244,12 +244,12 @@ WRONG: list[tuple[str, Any, str]] = [
         "services.electrum.onion.listen is 1, a port of electrum: choose another port",
     ),
     ("services.electrum.onion", {"public": ""}, 'services.electrum.onion.public is "": write some text'),
-    ("uplink", True, "uplink is no mapping: write it as"),
+    ("uplink", True, "uplink is not a mapping: write it as"),
     ("uplink", {"user": 801}, "uplink.user is 801: put it in quotes"),
     ("uplink", {"group": "x"}, 'uplink.group: Unknown field "group": Known fields: user'),
     ("assertions.0.that", True, "assertions.0.that is True: put it in quotes"),
     ("assertions.0.fail_msg", _REMOVED, "assertions.0.fail_msg is missing: add it"),
-    ("artifact", "electrs", "artifact is no mapping"),
+    ("artifact", "electrs", "artifact is not a mapping"),
     ("artifact.sources", {}, "artifact.sources is empty: say where it comes from"),
     (
         "artifact.sources.debian.kind",
@@ -352,8 +352,8 @@ def test_streams_are_no_ports(documents: dict[str, Any], write: Any, count: int)
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "the file is no mapping"),
-        ("- schema: 1", "the file is no mapping"),
+        ("", "the file is not a mapping"),
+        ("- schema: 1", "the file is not a mapping"),
         ("schema: [1", "is not valid YAML: while parsing a flow sequence"),
         ("schema: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
     ],
@@ -373,7 +373,7 @@ def test_a_folder_no_stack_can_have(documents: dict[str, Any], write: Any, folde
 
 def test_sizes() -> None:
     assert (size_in_bytes("1MiB"), size_in_bytes("2 GiB"), size_in_bytes("1TiB")) == (2**20, 2**31, 2**40)
-    with pytest.raises(BcmError, match='"0GiB" is no size'):
+    with pytest.raises(BcmError, match='"0GiB" is not a size'):
         size_in_bytes("0GiB")
 
 

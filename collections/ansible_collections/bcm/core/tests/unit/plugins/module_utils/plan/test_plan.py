@@ -75,7 +75,7 @@ OLD = {"bcm_artifacts": {"bitcoind": {"version": "29.3"}}}
             {"variables": {"bcm_artifacts": {"bitcoind": {"version": "new"}}}},
             'the inventory: bcm_artifacts.bitcoind.version is "new": write a version in quotes',
         ),
-        (["bitcoind"], {"variables": {"bcm_artifacts": ["bitcoind"]}}, "Variable bcm_artifacts is no mapping"),
+        (["bitcoind"], {"variables": {"bcm_artifacts": ["bitcoind"]}}, "Variable bcm_artifacts is not a mapping"),
         (
             ["electrs"],
             {"variables": {"bcm_artifacts": {"electrs": {"kind": "npm", "version": "1.0", "lock": "files/lock.json"}}}},
@@ -101,7 +101,7 @@ def test_refused(planner: Any, stacks: list[str], fields: dict[str, Any], compla
         ({"datacenter": "basement-1"}, 'Data center "basement-1" cannot be called that'),
         ({"chain": "regtst"}, 'Unknown chain "regtst": did you mean "regtest"?'),
         ({"subnet": "10.0.0.0/24"}, 'Subnet "10.0.0.0/24" has prefix /24'),
-        ({"exceptions": ["bitcoind"]}, "the inventory: bcm_exceptions.0 is no mapping: "),
+        ({"exceptions": ["bitcoind"]}, "the inventory: bcm_exceptions.0 is not a mapping: "),
         ({"exceptions": [{**EXCEPTION, "stack": "bitcoin"}]}, 'exceptions.0.stack: Unknown stack "bitcoin": did you'),
         ({"exceptions": [EXCEPTION, EXCEPTION]}, "bcm_exceptions.1 is .* again: name it once"),
         ({"exceptions": [{**EXCEPTION, "why": " "}]}, 'bcm_exceptions.0.why is " ": write some text'),
@@ -777,7 +777,7 @@ def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -
     plan = planner("bitcoind", variables={"bitcoind_data_size": "20GiB"}).plan(ProjectState(), namer)
     volume = next(item for item in plan["resources"] if item["name"] == "bitcoind-data")
     assert volume["config"]["size"] == plan["instances"]["bitcoind"]["volumes"]["data"]["size"] == "20GiB"
-    with pytest.raises(BcmError, match='Variable bitcoind_data_size: "20 gigs" is no size'):
+    with pytest.raises(BcmError, match='Variable bitcoind_data_size: "20 gigs" is not a size'):
         planner("bitcoind", variables={"bitcoind_data_size": "20 gigs"}).plan(ProjectState(), namer)
 
 

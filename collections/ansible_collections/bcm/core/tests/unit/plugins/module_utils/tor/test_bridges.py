@@ -45,7 +45,7 @@ def test_what_is_in_order(line: str) -> None:
         ("192.0.2.1:443 iat-mode=0", "a bridge without a transport takes no KEY=VALUE"),
         (SNOWFLAKE.replace(" url=", " uri="), "snowflake needs url= of a broker and ice= with STUN servers"),
         (SNOWFLAKE.replace("front=", "fronts="), "Debian's snowflake knows no fronts="),
-        (SNOWFLAKE.replace("stun:203", "turn:203"), '"turn:203.0.113.1:3478" of ice= is no stun:HOST:PORT'),
+        (SNOWFLAKE.replace("stun:203", "turn:203"), '"turn:203.0.113.1:3478" of ice= is not stun:HOST:PORT'),
     ],
 )
 def test_what_is_wrong(line: str, said: str) -> None:
@@ -67,8 +67,8 @@ def test_names_that_snowflake_needs() -> None:
 @pytest.mark.parametrize(
     ("hosts", "said"),
     [
-        ({"www": "192.0.2.1"}, 'tor_hosts: "www" is no name of a host'),
-        ({"a.example b": "192.0.2.1"}, "is no name of a host"),
+        ({"www": "192.0.2.1"}, 'tor_hosts: "www" is not a name of a host'),
+        ({"a.example b": "192.0.2.1"}, "is not a name of a host"),
         ({"a.example": "b.example"}, 'tor_hosts: "b.example" is no IPv4 address'),
         ({"a.example": "2001:db8::1"}, "is no IPv4 address"),
     ],

@@ -93,7 +93,7 @@ def test_what_is_no_key(text: str, message: str) -> None:
     ],
 )
 def test_what_is_no_address(address: str, message: str) -> None:
-    with pytest.raises(BcmError, match=f"is no onion address of service web: {message}"):
+    with pytest.raises(BcmError, match=f"is not an onion address of service web: {message}"):
         onion_keys.public_of(address, "service web")
 
 

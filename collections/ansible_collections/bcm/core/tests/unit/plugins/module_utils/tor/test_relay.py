@@ -24,5 +24,5 @@ def test_it_comes_back_from_its_text_and_does_not_show_it() -> None:
 @pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()])
 def test_another_key(key: rsa.RSAPrivateKey) -> None:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    with pytest.raises(BcmError, match="^The RSA key of the relay is no key of 1024 bits in PEM: put a copy"):
+    with pytest.raises(BcmError, match="^The RSA key of the relay is not a key of 1024 bits in PEM: restore a copy"):
         parse_identity(f"{new_identity().master.text}\n{pem}")

@@ -122,7 +122,7 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
         ({"max_streams": 70000}, r"^Onion service web: max_streams is 70000"),
         ({"key": "x"}, r"^The key of onion service web is"),
         ({"key": KEY.text, "address": onion_keys.new_key().address}, r"^The key of onion service web is that of"),
-        ({"key": KEY.text, "address": "web.onion"}, r'^"web.onion" is no onion address of onion service web'),
+        ({"key": KEY.text, "address": "web.onion"}, r'^"web.onion" is not an onion address of onion service web'),
         ({"address": KEY.address}, r"^There is no key of onion service web, so it cannot have"),
     ],
 )  # fmt: skip
