@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -66,5 +67,10 @@ def test_without_the_network(tor_network: TorNetwork, target: str) -> None:  # n
     machine.deploy(web)
     found = observe_tor(machine, ("127.0.0.1", 9), [web], layout=machine.layout)
     assert (found["network"], found["faults"]) == (False, [])
+    with contextlib.closing(machine.tor.control()) as session:
+        added = session.command("ADD_ONION NEW:ED25519-V3 Flags=DiscardPK,Detach Port=80,127.0.0.1:9")
+    rogue = next(line for line, _data in added.lines if "ServiceID" in line).partition("=")[2]
+    faults = observe_tor(machine, ("127.0.0.1", 9), [web], layout=machine.layout)["faults"]
+    assert faults == [f"it has the onion service {rogue}.onion, which a program added: restart tor to end it"]
     assert [item["state"] for item in found["services"]] == ["not published: tor does not use the network"]
     machine.tor.stop()

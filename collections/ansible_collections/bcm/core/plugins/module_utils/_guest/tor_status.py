@@ -43,12 +43,14 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with tor_control.connected(request["control"]) as session:
             found = _facts(session)
+            # those of the included lines are not among them, but what ADD_ONION made and its maker has left behind
+            added = session.getinfo("onions/detached")["onions/detached"].split()
             found["services"] = list(_each(session, request, network=found["network"]))
     except (tor_control.ControlError, TimeoutError) as error:
         return {"error": str(error)}
     except OSError as error:
         return {"error": f"tor broke off: {error.strerror or error}"}
-    faults = []
+    faults = [f"it has the onion service {name}.onion, which a program added: restart tor to end it" for name in added]
     if found["network"] and "PROGRESS=100" not in found["phase"]:
         faults.append(f"it has not reached its network, it is at {found['bootstrap']}")
     return {**found, "faults": faults, "socks": request["socks"][1]}
