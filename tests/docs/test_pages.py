@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every page can be followed: links lead somewhere, and quoted messages are those of the programs."""
+"""Every page can be followed: links lead somewhere, lines fit on a screen, quoted messages are the programs'."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=T
 PAGES = [ROOT / name for name in _LISTED.stdout.splitlines() if (ROOT / name).is_file()]
 _FENCE = re.compile(r"^\s*```.*?^\s*```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_MOST_COLUMNS = 120
 
 
 def prose(page: Path) -> str:
@@ -41,6 +42,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_of_prose_are_short(page: Path) -> None:
+    lines = [line for line in prose(page).splitlines() if not line.lstrip().startswith("|")]
+    assert [line for line in lines if len(line) > _MOST_COLUMNS] == []
 
 
 def test_the_readme_leads_to_every_page() -> None:
