@@ -258,9 +258,9 @@ LOOKED = {
     "network": True,
     "services": [{"service": "web", "address": "x", "authorization": True, "state": "x", "fault": None}],
 }
-SOURCES = b"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n"
+SOURCES = b"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.example.org/debian trixie main\n"
 DEB822 = b"""Types: deb
-URIs: http://deb.debian.org/debian http://[::1]/debian
+URIs: http://deb.example.org/debian http://[::1]/debian
 Suites: trixie
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
