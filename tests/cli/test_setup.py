@@ -175,7 +175,7 @@ def test_made_once(tmp_path: Path, requirements: Path, capsys: pytest.CaptureFix
     setup.virtual_environment(venv, requirements)
     assert works(venv)
     assert capsys.readouterr().err.splitlines() == [
-        "bcm: Make the virtual environment …",
+        "bcm: Create the virtual environment …",
         "bcm: Install requirements.txt in it …",
     ]
     setup.virtual_environment(venv, requirements)
