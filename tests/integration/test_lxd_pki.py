@@ -24,14 +24,19 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbidden, Unreachable
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
-from tests.support import ROOT, Tools, own_lxd
+from tests.support import LXD_DIR, ROOT, Tools, own_lxd
 
 pytestmark = pytest.mark.daemon
 
-DIRECTORY = Path("/tmp/bcm-pki-lxd")
+DIRECTORY = LXD_DIR.with_name(f"{LXD_DIR.name}-pki")
 RESTART = """#!/bin/sh -e
 # as systemd does it
 echo restart >> {folder}/restarts
@@ -68,28 +73,21 @@ class World:
         playbook = ROOT / "playbooks/lxd_pki.yml"
         return self.tools.run("ansible-playbook", "--inventory", self.inventory, *options, *more, playbook)
 
-    def module(self, name: str, **options: Any) -> dict[str, Any]:
-        """A module of the authority, as somebody would use it by hand."""
-        authority = {"chain": "regtest", "domain": "home-regtest.bcm", "provider": "software", **options}
-        words = ("--inventory", self.inventory, f"--module-name=bcm.core.{name}", f"--args={json.dumps(authority)}")
-        output = self.tools.run("ansible", "localhost", *words)
-        return json.loads(output[output.index("{") :])
+    @property
+    def authority(self) -> Authority:
+        """The authority of the data center, to be used as somebody would use its modules by hand."""
+        scope = pki.parse_scope(["home-regtest.bcm"], [])
+        return Authority(AuthorityFiles(self.secrets, "regtest"), scope, "software", software.open_keys)
 
-    def issue(self, name: str, **options: Any) -> Path:
-        """The certificate of a client, with its key beside it as .key."""
-        wanted = {"name": name, "usage": ["client"], **options.pop("certificate", {})}
-        self.module("ca_certificate", certificates=[wanted], **options)
-        book, keys = (json.loads((self.secrets / f"regtest.{kind}.json").read_text()) for kind in ("pki", "keys"))
+    def issue(self, name: str, usage: str = "client", *names: str, direct: bool = False) -> Path:
+        """A certificate, with its key beside it as .key."""
+        request = new_request(name, names, [usage])
+        result = self.authority.ensure_certificates([request], direct=direct)
+        issued = certificate_report(request, result.database, self.authority.now, result.keys)
         path = self.folder / f"{name}.crt"
-        path.write_text(book["certificates"][name]["certificate"] * 2)
-        for key in keys["keys"].values():
-            path.with_suffix(".key").write_text(key)
-            try:
-                ssl.create_default_context().load_cert_chain(path, path.with_suffix(".key"))
-            except ssl.SSLError:
-                continue
-            return path
-        raise AssertionError("its key is not there")
+        path.write_text(issued["certificate"] * 2)
+        path.with_suffix(".key").write_text(issued["key"])
+        return path
 
     def keep(self, name: str) -> Path:
         """A copy of what our client shows now."""
@@ -178,8 +176,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_check_mode_changes_nothing(world: World) -> None:
     before = files(DIRECTORY)
     output = world.play("--check", "--diff")
-    for task in ("Have the root", "Give it its key", "Have it listen", "Trust the client", "Trust no client that"):
+    for task in ("Issue certificates", "Write the key", "Write the certificate of the server", "Trust the client"):
         assert re.search(rf"TASK \[{task}[^\n]*\n(?:(?!TASK)[^\n]*\n)*changed: ", output), task
+    for line in (f"core.https_address: 127.0.0.1:{world.port}", "core.trust_ca_certificates: false",
+                 "client bcm-home: trusted", "client stranger [0-9a-f]{12}: not trusted any more"):  # fmt: skip
+        assert re.search(rf"^\+{line}$", output, re.MULTILINE), line
     assert "PRIVATE KEY" not in output
     assert not list(world.secrets.glob("*"))
     assert files(DIRECTORY) == before
@@ -187,7 +188,7 @@ def test_check_mode_changes_nothing(world: World) -> None:
     assert world.trusted() == ["stranger"]
 
 
-def test_who_shows_the_certificate_is_trusted_and_nobody_else(world: World) -> None:
+def test_only_the_client_with_the_certificate_is_trusted(world: World) -> None:
     output = world.play("-vvv")
     assert "PRIVATE KEY" not in output
     ours = (world.secrets / "lxd-client.crt").read_text().splitlines()[1]
@@ -206,16 +207,15 @@ def test_who_shows_the_certificate_is_trusted_and_nobody_else(world: World) -> N
     assert connection.getresponse().status == 403
 
 
-def test_once_more_nothing_changes(world: World) -> None:
+def test_second_run_changes_nothing(world: World) -> None:
     assert changes(world.play("--check")) == 0
     assert changes(world.play()) == 0
     assert world.restarts() == 1
 
 
-def test_certificates_of_services_and_public_ones_open_nothing(world: World) -> None:
-    world.module("ca_intermediate")
-    service = {"usage": ["server"], "names": ["electrs.home-regtest.bcm"]}
-    assert not world.trusts(world.issue("electrs", certificate=service))
+def test_certificates_of_services_and_public_ones_are_not_trusted(world: World) -> None:
+    world.authority.ensure_intermediate()
+    assert not world.trusts(world.issue("electrs", "server", "electrs.home-regtest.bcm"))
     book = json.loads((world.secrets / "regtest.pki.json").read_text())
     del book["certificates"]["lxd-client"]
     public = [*book["roots"], *book["intermediates"], *book["certificates"].values()]
@@ -227,19 +227,20 @@ def test_certificates_of_services_and_public_ones_open_nothing(world: World) -> 
         assert not world.trusts(path)
 
 
-def test_what_was_revoked_is_refused(world: World) -> None:
+def test_revoked_certificates_are_refused(world: World) -> None:
     former = world.keep("former")
-    laptop = world.issue("laptop", issuance="direct")
+    laptop = world.issue("laptop", direct=True)
     assert not world.trusts(laptop)
     # whether the root signed it and did not revoke it: later versions of LXD always ask, 5.0 with this setting alone
     world.configure("core.trust_ca_certificates", "true")
     assert world.trusts(laptop)
-    serials = {item["name"]: item["serial"] for item in world.module("ca_info")["certificates"]}
-    world.module("ca_crl", revoke=[{"serial": serials[name]} for name in ("laptop", "lxd-client")])
+    leaves = world.authority.read_database().leaves
+    serials = [leaves[name].certificate.serial for name in ("laptop", "lxd-client")]
+    world.authority.ensure_lists(dict.fromkeys(serials, "unspecified"))
     assert changes(world.play("--check")) > 0
     begun = world.restarts()
     output = world.play()
-    assert re.search(r"The certificate that was used before is refused\][ *]+\nok: ", output)
+    assert re.search(r"Verify that the former certificate is refused\][ *]+\nok: ", output)
     assert world.restarts() == begun + 1
     assert world.trusts()
     assert not world.trusts(former)
@@ -248,7 +249,7 @@ def test_what_was_revoked_is_refused(world: World) -> None:
     assert not world.trusts(laptop)
 
 
-def test_a_run_that_was_killed_before_the_restart_is_made_good(world: World) -> None:
+def test_restart_that_failed_is_made_up_for(world: World) -> None:
     """And a server that shows another certificate is known by its root."""
     roots = (world.secrets / "lxd-roots.crt").read_bytes()
     begun = world.restarts()
@@ -267,23 +268,24 @@ def test_a_run_that_was_killed_before_the_restart_is_made_good(world: World) -> 
     assert (world.secrets / "lxd-roots.crt").read_bytes() == roots
 
 
-def test_a_machine_that_the_inventory_does_not_know(world: World) -> None:
+def test_machine_outside_of_the_inventory(world: World) -> None:
     """Only its own certificate is new."""
     shown = world.keep("same").read_bytes()
-    world.play(lxd_host="box", ansible_connection="local", ansible_python_interpreter=sys.executable)
+    elsewhere = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    world.play(lxd_host="box", lxd_endpoint=f"{DIRECTORY}/unix.socket", **elsewhere)
     assert world.keep("same").read_bytes() == shown
     assert world.trusts()
 
 
-def test_who_rotates_the_root_goes_on(world: World) -> None:
+def test_access_goes_on_after_a_rotation(world: World) -> None:
     former = world.keep("former")
-    world.module("ca_root", generation=2, allow_new_root=True)
+    world.authority.ensure_root(2, allow_new=True)
     world.play()
     assert world.trusts()
     assert not world.trusts(former)
 
 
-def test_a_name_that_the_authority_may_not_certify(world: World) -> None:
+def test_name_that_the_authority_may_not_certify_is_refused(world: World) -> None:
     before = files(DIRECTORY)
     message = '"192.0.2.7" of certificate lxd-localhost is outside of what may be certified .*domains or subnets'
     with pytest.raises(pytest.fail.Exception, match=message):
@@ -291,7 +293,7 @@ def test_a_name_that_the_authority_may_not_certify(world: World) -> None:
     assert files(DIRECTORY) == before
 
 
-def test_where_there_is_no_lxd_or_a_cluster(world: World) -> None:
+def test_missing_lxd_and_cluster_are_refused(world: World) -> None:
     for prepare, message in (
         ((), "localhost: there is no LXD in .*: install it, or give lxd_directory"),
         (("server.key", "cluster.crt"), "localhost: its LXD is in a cluster, .*: use ssh:// for it"),
@@ -304,7 +306,7 @@ def test_where_there_is_no_lxd_or_a_cluster(world: World) -> None:
             world.play(lxd_directory=str(folder))
 
 
-def test_a_client_that_calls_the_server_by_another_name(world: World) -> None:
+def test_client_refuses_another_name_of_the_server(world: World) -> None:
     shown = world.secrets / "lxd-client.crt"
     url = f"https://localhost:{world.port}"
     roots = str(world.secrets / "lxd-roots.crt")
@@ -313,7 +315,7 @@ def test_a_client_that_calls_the_server_by_another_name(world: World) -> None:
         over_https.get("/1.0")
 
 
-def test_the_root_may_be_on_a_trezor(world: World) -> None:
+def test_root_on_a_trezor_signs_all_in_one_session(world: World) -> None:
     password = world.folder / "password"
     password.write_text("what the device would derive")
     with Double(Settings(model="T2T1", version=(2, 3, 6))) as double:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.plan import LEAF_DAYS
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import (
     CERTIFICATES_ARGUMENT,
     ISSUANCE_ARGUMENT,
@@ -25,6 +26,8 @@ class ActionModule(CaAction):
         "issuance": ISSUANCE_ARGUMENT,
         "generation": {"type": "int"},
         "allow_new_root": {"type": "bool", "default": False},
+        "days": {"type": "int", "default": LEAF_DAYS},
+        "return_keys": {"type": "bool", "default": False},
     }
 
     def work(self, authority: Authority, params: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -34,8 +37,10 @@ class ActionModule(CaAction):
             generation=params["generation"],
             allow_new=params["allow_new_root"],
             direct=params["issuance"] == "direct",
+            days=params["days"],
         )
         return {
             **change_result(result, authority, "roots", "trust", "crl"),
-            "certificates": certificate_results(requests, result, authority, private=False),
+            "certificates": certificate_results(requests, result, authority, private=params["return_keys"]),
+            **({"_ansible_no_log": True} if params["return_keys"] else {}),
         }

@@ -14,7 +14,8 @@ author:
 description:
   - Does what M(bcm.core.ca_root), M(bcm.core.ca_intermediate), M(bcm.core.ca_certificate) and M(bcm.core.ca_crl) do,
     one after the other, in one session of the device, and says beforehand how often that has to be confirmed.
-  - Private keys are not returned. The lookup P(bcm.core.ca_key#lookup) gives them to the task that needs them.
+  - Private keys are not returned without O(return_keys). The lookup P(bcm.core.ca_key#lookup) gives them to the task
+    that needs them.
 extends_documentation_fragment:
   - bcm.core.ca
   - bcm.core.certificates
@@ -30,6 +31,14 @@ options:
     type: int
   allow_new_root:
     description: Consent to a new root, if one is needed.
+    type: bool
+    default: false
+  days:
+    description: How long new certificates are good for.
+    type: int
+    default: 30
+  return_keys:
+    description: Return private keys. The result is then hidden from logs.
     type: bool
     default: false
 seealso:
@@ -76,6 +85,15 @@ certificates:
       type: str
     not_after:
       description: When it ends.
+      type: str
+    key:
+      description: The private key, as PEM, if O(return_keys) and it was made here.
+      type: str
+    pkcs12:
+      description: The PKCS#12, in Base64, if O(return_keys) and it was asked for.
+      type: str
+    password:
+      description: The password of it.
       type: str
 roots:
   description: All roots there were, the current one last.
