@@ -96,7 +96,7 @@ def change_result(result: Result, authority: Authority, *parts: str) -> dict[str
     return {
         "changed": result.changed,
         "confirmations": result.confirmations,
-        "signed": list(result.signed),
+        "signed": result.signed,
         "diff": {side: "".join(f"{line}\n" for line in lines if line) for side, lines in sides.items()},
         "path": str(authority.files.public),
         **{part: report[part] for part in parts},

@@ -37,7 +37,7 @@ class Result:
     steps: Sequence[Step]
     database: Database
     keys: Mapping[str, str]
-    signed: Sequence[str] = ()
+    signed: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:

@@ -157,7 +157,7 @@ def test_all_in_one_session(wallet: Lab, device: Device) -> None:
 def test_check_mode_foretells_all_of_it(make: Callable[..., Lab], wallet: Lab) -> None:
     wants = [wallet.want("electrs")]
     dry_run = replace(wallet.authority, check_mode=True).ensure_all(wants, allow_new=True)
-    assert (list(dry_run.signed), dry_run.database.roots) == ([], [])
+    assert (dry_run.signed, dry_run.database.roots) == ([], [])
     assert not wallet.folder.exists()
     done = wallet.authority.ensure_all(wants, allow_new=True)
     assert (dry_run.before, dry_run.after) == (done.before, done.after)

@@ -51,13 +51,13 @@ def wallet(make: Callable[..., Lab], double: Double, person: Person) -> Lab:
         options: dict[str, Any] = {"say": person.told.append, "ask": person.ask, "patience": 2.0}
         return Trezor(double.path, first=first, confirmations=confirmations, **options)
 
-    return make(provider="trezor", opener=opener)
+    return make(provider="trezor", open_keys=opener)
 
 
 def _deploy(lab: Lab) -> list[str]:
-    signed = lab.authority.root(None, allow_new=True).signed + lab.authority.intermediate().signed
+    signed = lab.authority.ensure_root(None, allow_new=True).signed + lab.authority.ensure_intermediate().signed
     lab.issue(*(f"leaf{number}" for number in range(20)))
-    return signed + lab.authority.crl({}).signed
+    return signed + lab.authority.ensure_lists({}).signed
 
 
 def test_a_deployment_asks_three_times_and_then_never(wallet: Lab, double: Double, person: Person) -> None:
@@ -73,12 +73,12 @@ def test_a_deployment_asks_three_times_and_then_never(wallet: Lab, double: Doubl
 def test_rotation(wallet: Lab) -> None:
     _deploy(wallet)
     old = wallet.report()["trust"]
-    assert [line.split()[:2] for line in wallet.authority.root(2, allow_new=True).signed] == [
+    assert [line.split()[:2] for line in wallet.authority.ensure_root(2, allow_new=True).signed] == [
         ["root", "g2"],
         ["cross", "g1"],
     ]
-    wallet.authority.intermediate()
-    wallet.authority.crl({})
+    wallet.authority.ensure_intermediate()
+    wallet.authority.ensure_lists({})
     told = wallet.report()
     assert wallet.verify(wallet.one("leaf7")["chain"], old, told["crl"]) == "OK"
     assert len({root["path"] for root in told["roots"]}) == 2
@@ -89,9 +89,9 @@ def test_a_wrong_passphrase_signs_nothing(wallet: Lab, person: Person) -> None:
     before = wallet.files()
     person.passphrase = "another passphrase"
     for work in (
-        lambda: wallet.authority.root(2, allow_new=True),
+        lambda: wallet.authority.ensure_root(2, allow_new=True),
         lambda: wallet.issue("x", direct=True),
-        wallet.later(days=61).authority.intermediate,
+        wallet.later(days=61).authority.ensure_intermediate,
     ):
         with pytest.raises(DeviceError, match="has another key than the root"):
             work()
