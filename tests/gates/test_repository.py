@@ -96,6 +96,10 @@ def test_every_stack_has_a_floor_or_says_why_none_is_known() -> None:
     assert [name for name, stack in stacks.items() if "floor" not in stack["artifact"]] == []
 
 
+def test_tor_and_its_relay_are_made_of_the_same_artifact() -> None:
+    assert STACKS["torrelay"]["artifact"] == STACKS["tor"]["artifact"]
+
+
 def test_every_role_has_a_molecule_scenario() -> None:
     scenarios = {path.parent.name for path in SCENARIOS.glob("*/molecule.yml")} - {"default"}
     assert scenarios == set(ROLES)
