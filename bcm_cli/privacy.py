@@ -61,6 +61,7 @@ KINDS = {
 _SEEN = {
     "users": {str: int},
     "listening": [int],
+    "listening_udp": [int],
     "connections": [[str, int, str, int]],
     "ipv6": [str],
     "rules": ({str: int}, None),
@@ -333,9 +334,9 @@ class Scene:
         declared = stack.services[key].onion if stack and key in stack.services else None
         return (declared.public if declared else None) or "no stack says why"
 
-    def _ports(self, stack: str, chain: str) -> list[int]:
+    def _ports(self, stack: str, chain: str, protocol: str = "tcp") -> list[int]:
         services = self.catalogue[stack].services.values()
-        return [service.ports[chain] for service in services if service.protocol == "tcp" and chain in service.ports]
+        return [service.ports[chain] for service in services if service.protocol == protocol and chain in service.ports]
 
     def look(self, name: str) -> dict[str, Any]:
         """Read the users of an instance, its listening ports, and foreign things in it."""
@@ -348,6 +349,10 @@ class Scene:
         listed = {*self._ports(name, self.site.request.chain), *onions}
         listed |= {port for other, port in self._onion_targets() if other == name}
         return sorted(set(ports) - listed)
+
+    def strange_udp_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
+        """Return UDP ports on which an instance listens and that are not in the plan."""
+        return sorted(set(ports).difference(self._ports(name, self.site.request.chain, "udp")))
 
     def strange_rules(self) -> list[str]:
         """Return what the ACLs allow, and neither the plan nor an exception does."""
@@ -481,6 +486,8 @@ class Found:
                   if not self.scene.is_listed(name, (own, port, remote, far_port))]  # fmt: skip
         found += [f"{name} listens on tcp {port}, which the plan does not list" for name, seen in self.seen.items()
                   for port in self.scene.strange_listeners(name, seen["listening"])]  # fmt: skip
+        found += [f"{name} listens on udp {port}, which the plan does not list" for name, seen in self.seen.items()
+                  for port in self.scene.strange_udp_listeners(name, seen["listening_udp"])]  # fmt: skip
         found += [f"{name}: {said}" for name, seen in self.seen.items() for said in seen["strangers"]]
         found += self.scene.rules
         found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()

@@ -33,7 +33,7 @@ MADE_OF = {
     "signers": ["a"], "digest": "a" * 64,
 }
 SEEN = {
-    "users": {"root": 0, "tor": 100}, "listening": [9050], "ipv6": [], "rules": {"sent": 1},
+    "users": {"root": 0, "tor": 100}, "listening": [9050], "listening_udp": [], "ipv6": [], "rules": {"sent": 1},
     "connections": [["10.0.0.2", 9050, "10.0.0.3", 40000]],
 }
 TRIED = {"users": {"root": [{"state": "left", "on": "eth0"}]}, "forged": []}

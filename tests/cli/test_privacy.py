@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -208,3 +209,14 @@ def test_addresses_of_the_kernel() -> None:
     assert probe._address("3500007F") == "127.0.0.53"
     assert probe._address("0000000000000000FFFF000035A05B0A") == "10.91.160.53"
     assert probe._address("00000000000000000000000001000000") == "::1"
+
+
+def test_udp_ports_that_others_could_reach_are_found() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as others, socket.socket(type=socket.SOCK_DGRAM) as own:
+        others.bind(("0.0.0.0", 0))
+        own.bind(("127.0.0.1", 0))
+        found = probe.listening_udp()
+        assert others.getsockname()[1] in found
+        assert own.getsockname()[1] not in found
+        others.connect(("127.0.0.1", 9))
+        assert others.getsockname()[1] not in probe.listening_udp()

@@ -30,6 +30,7 @@ from typing import Any
 NAME = "bcm-privacy.example"
 _UNITS = Path("/var/lib/bcm/units")
 _IPV4, _IPV6, _ALL = 0x0800, 0x86DD, 0x0003
+_DHCP_CLIENT = 68
 _OUTGOING = 4  # PACKET_OUTGOING
 _DRAIN = 0.1  # seconds for answers to what was sent last
 # A kernel says once a second and address that it refuses something (icmp_ratelimit of icmp(7)), after six in a row; and
@@ -84,6 +85,13 @@ def listening() -> list[int]:
     """TCP ports that others could reach."""
     every = [*_sockets("/proc/net/tcp", "0A"), *_sockets("/proc/net/tcp6", "0A")]
     return sorted({port for address, port, *_to in every if not address.startswith("127.") and address != "::1"})
+
+
+def listening_udp() -> list[int]:
+    """UDP ports that others could reach, that of the DHCP client left out."""
+    every = [*_sockets("/proc/net/udp", "07"), *_sockets("/proc/net/udp6", "07")]
+    others = {port for address, port, *_to in every if not address.startswith("127.") and address != "::1"}
+    return sorted(others - {_DHCP_CLIENT})
 
 
 def connections() -> list[tuple[str, int, str, int]]:
@@ -280,8 +288,8 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     ``forged`` are put on a device as they are. ``controls`` has for each device a forged packet that the host refuses.
     """
     if "attempts" not in request:
-        found = {"users": users(), "listening": listening(), "connections": connections()}
-        return {**found, "ipv6": ipv6(), "rules": rules()}
+        found = {"users": users(), "listening": listening(), "listening_udp": listening_udp()}
+        return {**found, "connections": connections(), "ipv6": ipv6(), "rules": rules()}
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     trials = [Trial(None, item) for item in request["forged"]]
     by_user = {
