@@ -548,9 +548,9 @@ def _environment() -> dict[str, str]:
 _RUN = """
 import sys
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader, side_by_side
-from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import Store
+from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 url, root, digest = sys.argv[1:]
-store = Store(root)
+store = ContentStore(root)
 
 def work():
     with store.lock(digest, lambda: print("waiting", flush=True)):
