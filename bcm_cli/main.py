@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.text import json_te
 from . import setup, verbs
 from .datacenter import DataCenter, UsageError
 
-# What follows these is not ours to read: it goes to the program as it stands.
+# All arguments after these are passed to the program unchanged.
 _HANDED_ON = ("bitcoin-cli", "electrum-cli", "pass", "ssh", "test")
 # These work, or choose another, while the data center that is meant does not exist.
 _WITHOUT_DATACENTER = ("config:put", "gates:main", "completion:main")
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
 
 def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
     """The exit status of some work, or of what it raises, which is reported."""
-    # Whoever ends us, or closes our terminal, ends us as Ctrl-C does: what we opened is closed.
+    # A signal, or a closed terminal, ends us as Ctrl-C does: everything we opened is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
@@ -23,7 +24,8 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
 
     path = datacenter.variable("bcm_stack_path") or []
     # As in site.yml, which runs in that directory and takes lists in this form, too.
-    known = Catalogue.read([setup.ROOT / entry for entry in (path.split(",") if isinstance(path, str) else path)])
+    entries = path.split(",") if isinstance(path, str) else path
+    known = Catalogue.read([setup.ROOT / Path(entry).expanduser() for entry in entries])
     return known.resolved(lambda stack, variable: datacenter.role_variables([stack]).value(variable))
 
 

@@ -9,8 +9,10 @@ import argparse
 import importlib
 import json
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -267,3 +269,11 @@ def test_an_instance_that_is_being_replaced_is_not_taken_for_its_stack() -> None
     found = [{"name": "tor", "config": config}, {"name": "tor-replaced", "config": config}, {"name": "x", "config": {}}]
     client = SimpleNamespace(get=lambda *_path, **_query: found)
     assert status.deployed(client) == {"tor": found[0]}  # type: ignore[arg-type]
+
+
+def test_stack_path_may_be_below_the_home_folder(checkout: Checkout, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs/examples/stacks", tmp_path / "my-stacks")
+    with checkout.settings().open("a") as settings:
+        settings.write("bcm_stack_path: [~/my-stacks]\n")
+    done = checkout.bcm("stack", "list", HOME=str(tmp_path))
+    assert "echo " in done.stdout, done.stderr

@@ -40,7 +40,7 @@ options:
   state:
     description:
       - V(present) is about O(stacks) and all that they need.
-      - V(restarted) is the same, and the instances of O(stacks) are started anew.
+      - V(restarted) is the same, and the instances of O(stacks) are restarted.
       - V(stopped) and V(absent) are about O(stacks), what needs them, and what nobody needs any more.
     type: str
     choices: [present, stopped, restarted, absent]

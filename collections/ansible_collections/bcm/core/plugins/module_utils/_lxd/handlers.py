@@ -310,7 +310,7 @@ class InstanceHandler(Handler):
         if stale:
             result.append(Step("restart", *stale))
         elif resource.state == "restarted" and status in _ALIVE:
-            result.append(Step("restart", {"status": status}, {"status": "Running, started anew"}))
+            result.append(Step("restart", {"status": status}, {"status": "Running, started again"}))
         elif resource.state in ("started", "restarted") and status not in _RUNNING:
             result.append(Step("start", {"status": status}, {"status": "Running"}))
         elif resource.state == "stopped" and status != "Stopped":
@@ -619,7 +619,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 class NetworkHandler(Handler):
-    """Networks can be set up anew on their host, the filters of the devices on them included.
+    """Networks can be set up again on their host, the filters of the devices on them included.
 
     The API has no word for it. The server does it when a key changes, so one changes to what it means unset, and back.
     """
@@ -635,7 +635,7 @@ class NetworkHandler(Handler):
         result = super().steps(resource, body)
         if body is not None and (resource.state == "reloaded" or (resource.state == "present" and body.get(VANISHED))):
             lost = {"on the host": "gone"} if body.get(VANISHED) else {}
-            result.append(Step("reload", lost, {"on the host": "set up anew"}))
+            result.append(Step("reload", lost, {"on the host": "set up again"}))
         return result
 
     def do_reload(self, client: Client, resource: Resource) -> None:
