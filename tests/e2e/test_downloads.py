@@ -79,6 +79,14 @@ finally:
     subprocess.run(["ip", "route", "delete", "default"], check=True)
 """,
     "tasks/install.yml": """
+- name: Restart tor while packages are fetched
+  bcm.core.lxd_exec:
+    instance: tor
+    argv:
+      - sh
+      - -c
+      - systemctl stop tor;
+        systemd-run --quiet --on-active=4s --timer-property=AccuracySec=100ms systemctl start tor
 - name: Fetch a package of Debian
   ansible.builtin.include_role:
     name: bcm.core._common

@@ -58,6 +58,17 @@ find /var/log -type f -delete
 sync
 """
 
+# apt gives up a proxy that refuses one connection, as tor does while it is restarted.
+_UPDATE = r"""
+set -e
+update-ca-certificates >/dev/null 2>&1
+for seconds in 5 5 5 0; do
+    ! apt-get -q update --error-on=any || exit 0
+    sleep $seconds
+done
+exit 1
+"""
+
 
 def builder_name(stack: str, image_hash: str) -> str:
     return f"build-{stack}-{image_hash[:8]}"
@@ -287,8 +298,7 @@ def _prepare(client: Client, name: str, settings: Mapping[str, Any], socks: str 
             code="command_failed",
             about=f"the builder {name}",
         )
-    script = "set -e; update-ca-certificates >/dev/null 2>&1; apt-get -q update --error-on=any"
-    done = lxd_exec.run(client, name, ["sh", "-c", script], deadline=_PREPARE_DEADLINE)
+    done = lxd_exec.run(client, name, ["sh", "-c", _UPDATE], deadline=_PREPARE_DEADLINE)
     if done.returncode:
         raise BcmError(
             f"Failed to read the lists of packages in the builder {name}:",
