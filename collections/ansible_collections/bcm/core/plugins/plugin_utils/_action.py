@@ -79,7 +79,9 @@ def failure(error: BcmError, *, changed: bool) -> dict[str, t.Any]:
     """Return the result of a task that failed with an error; with -vvv, including the traceback."""
     result: dict[str, t.Any] = {"failed": True, "changed": changed, "msg": shown(str(error)), "error": error.parts}
     if _display.verbosity >= _TRACEBACK_VERBOSITY:
-        result["exception"] = shown("".join(traceback.format_exception(error)))
+        result["exception"] = _traceback(error)
+        for line in result["exception"].splitlines():  # Ansible itself shows it only if DISPLAY_TRACEBACK says so
+            _display.vvv(line)
     return result
 
 
@@ -95,6 +97,14 @@ def secrets_directory(task_vars: t.Mapping[str, t.Any]) -> Path:
         "set the option directory",
         code="invalid_value",
     )
+
+
+def _traceback(error: BaseException) -> str:
+    """Where an error and its causes were raised, without their messages: those of a library may have secrets."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_traceback(cause)}\n" if cause else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}Traceback (most recent call last):\n{frames}{type(error).__name__}"
 
 
 class BcmAction(ActionBase):

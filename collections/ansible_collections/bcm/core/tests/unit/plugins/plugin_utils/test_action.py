@@ -67,16 +67,35 @@ def test_an_error_is_a_sentence_for_people_and_parts_for_programs() -> None:
     }
 
 
+def test_a_traceback_has_no_message_of_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(action: BcmAction, params: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        try:
+            int("pass" + "word")
+        except ValueError as error:
+            raise BcmError("Number", "is none", code="invalid_value") from error
+        raise AssertionError
+
+    monkeypatch.setattr(_action._display, "verbosity", 3)
+    monkeypatch.setattr(_action._display, "vvv", lambda _text: None)
+    monkeypatch.setattr(_Echo, "perform", perform)
+    exception = make(_Echo, {}).run()["exception"]
+    assert exception.count("Traceback") == 2 and "ValueError" in exception
+    assert "password" not in exception
+
+
 @pytest.mark.parametrize(("verbosity", "is_shown"), [(2, False), (3, True)])
 def test_the_traceback_of_an_error_is_shown_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, verbosity: int, is_shown: bool
 ) -> None:
+    said: list[str] = []
     monkeypatch.setattr(_action._display, "verbosity", verbosity)
+    monkeypatch.setattr(_action._display, "vvv", said.append)
     result = make(_Echo, {"fail": True}).run()
     assert ("exception" in result) == is_shown
     if is_shown:
         assert result["exception"].startswith("Traceback (most recent call last):\n")
         assert "in perform" in result["exception"]
+    assert "\n".join(said) == result.get("exception", "")
 
 
 def test_a_failure_says_whether_something_was_changed_before(monkeypatch: pytest.MonkeyPatch) -> None:
