@@ -150,7 +150,7 @@ class Database:
     serials: dict[int, Serial] = field(default_factory=dict)
 
     def copy(self) -> Database:
-        """A copy; a change of one is none of the other."""
+        """A copy that can be changed without changing this one."""
         return replace(
             self,
             roots=[replace(root) for root in self.roots],

@@ -28,7 +28,7 @@ except ImportError:  # the sanity tests import this file without the library
     pass
 else:
 
-    class _Held(ec.EllipticCurvePrivateKey):
+    class _SigningKey(ec.EllipticCurvePrivateKey):
         """A root key as cryptography takes it: the signer signs, nothing else can be done with it."""
 
         def __init__(self, signer: Signer, what: str, note: Callable[[str], None]) -> None:
@@ -62,10 +62,10 @@ else:
         def private_bytes(self, *args: Any, **options: Any) -> NoReturn:
             raise NotImplementedError
 
-        def __copy__(self) -> _Held:
+        def __copy__(self) -> _SigningKey:
             return self
 
-        def __deepcopy__(self, memo: Any) -> _Held:
+        def __deepcopy__(self, memo: Any) -> _SigningKey:
             return self
 
 
@@ -89,8 +89,8 @@ Network = Union["ipaddress.IPv4Network", "ipaddress.IPv6Network"]
 
 
 def signing_key(signer: Signer, what: str, note: Callable[[str], None]) -> ec.EllipticCurvePrivateKey:
-    """The key of a signer. ``what`` is in the text that a person confirms, ``note`` is told it then."""
-    return _Held(signer, what, note)
+    """The key of a signer. ``what`` begins the text that a person confirms; ``note`` is called with that text."""
+    return _SigningKey(signer, what, note)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def sign_root(name: str, key: ec.EllipticCurvePrivateKey, begin: datetime, end: 
 def cross_sign(
     new: x509.Certificate, old: x509.Certificate, key: ec.EllipticCurvePrivateKey, begin: datetime, end: datetime
 ) -> x509.Certificate:
-    """A new root, signed by the old one, for who trusts only that. The next one may be signed below it."""
+    """A new root, signed by the old one, for clients that trust only that. The next one may be signed below it."""
     builder = _builder(new.subject, old.subject, new.public_key(), begin, min(end, old.not_valid_after_utc))
     return _signed(_authority(builder, new.public_key(), None), key)
 
@@ -228,7 +228,7 @@ def sign_crl(
     begin: datetime,
     end: datetime,
 ) -> x509.CertificateRevocationList:
-    """A revocation list: serial -> when and why."""
+    """A revocation list. ``revoked``: serial -> when and why."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject)
     builder = builder.last_update(begin).next_update(end)
     for serial, (when, reason) in sorted(revoked.items()):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who holds a root key: its identity, and what is asked of it, be it a device or a file."""
+"""Root keys, on a device or in a file: their identities, and the interface for signing with them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Signer(Protocol):
 
 
 class RootKeys(Protocol):
-    """Root keys, as long as the context lasts that gave them."""
+    """Root keys, for as long as the context lasts that returned them."""
 
     def root(self, identity: Identity, pinned: ec.EllipticCurvePublicKey | None) -> Signer:
         """The key of an identity; ``pinned`` is what it has to be, None for a new one that a person consented to."""
