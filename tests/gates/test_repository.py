@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,26 @@ def test_every_role_has_a_molecule_scenario() -> None:
 def test_the_readme_lists_the_stacks_of_the_catalogue() -> None:
     rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {name: text.strip() for name, text in rows} == {name: stack["description"] for name, stack in STACKS.items()}
+
+
+def test_names_of_tasks_hold_no_template() -> None:
+    """A name is templated once for all hosts of a play, so it would show the name of one beside the others."""
+    files = [*COLLECTION.glob("playbooks/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")]
+    names = {f"{path}: {name}" for path in files for name in _task_names(yaml.safe_load(path.read_text()))}
+    assert len(names) > 50
+    assert [name for name in names if "{{" in name] == []
+
+
+def _task_names(node: object) -> Iterator[str]:
+    """The names of plays, blocks and tasks, which are those beside the name of a module or a keyword of a play."""
+    if isinstance(node, dict):
+        if any("." in str(key) or key in ("hosts", "block") for key in node):
+            yield str(node.get("name", ""))
+        for key in ("tasks", "block", "rescue", "always"):
+            yield from _task_names(node.get(key))
+    elif isinstance(node, list):
+        for item in node:
+            yield from _task_names(item)
 
 
 def test_python_files_carry_the_licence() -> None:
