@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,25 @@ def test_python_files_carry_the_licence() -> None:
     texts = {path: path.read_text(errors="replace") for path in tracked()}
     python = {path: text for path, text in texts.items() if path.suffix == ".py" or text.startswith("#!/usr/bin/env p")}
     assert [path for path, text in python.items() if text and HEADER not in text[: len(HEADER) + 30]] == []
+
+
+def test_programs_of_instances_import_the_standard_library_alone() -> None:
+    """An instance has no other; ``bcm_guest`` is what they are sent with."""
+    programs = [*COLLECTION.glob("plugins/module_utils/_guest/*.py"), *COLLECTION.glob("roles/*/scripts/*.py")]
+    imported = {
+        (path.relative_to(COLLECTION).as_posix(), name.partition(".")[0])
+        for path in programs
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and node.level == 0
+            else []
+        )
+    }
+    assert programs
+    assert sorted(item for item in imported if item[1] not in {*sys.stdlib_module_names, "bcm_guest"}) == []
 
 
 @pytest.mark.parametrize("words", [HOSTS, MACHINE], ids=["registry-hosts", "machine-paths"])
