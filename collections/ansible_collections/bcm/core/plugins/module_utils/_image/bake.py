@@ -20,7 +20,7 @@ from .._base.versions import FOUND, satisfies
 from .._lxd import exec as lxd_exec
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
-from .._lxd.handlers import InstanceHandler, addresses
+from .._lxd.handlers import InstanceHandler, Step, addresses
 from .._lxd.resources import parse
 from . import endpoint_images
 from .base import archive
@@ -169,7 +169,8 @@ def finish(client: Client, name: str) -> None:
             f"Failed to clean the builder {name}:", _tail(done), code="command_failed", about=f"the builder {name}"
         )
     stopped = {"kind": "instance", "name": name, "state": "stopped", "deadline": _STOP_DEADLINE}
-    InstanceHandler().do_stop(client, parse(stopped, project=client.project))
+    step = Step("stop", {"status": "Running"}, {"status": "Stopped"})
+    InstanceHandler().perform(client, parse(stopped, project=client.project), step)
 
 
 def discard(client: Client, name: str, project: str | None = None) -> None:

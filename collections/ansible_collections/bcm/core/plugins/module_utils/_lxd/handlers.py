@@ -157,10 +157,7 @@ class Handler:
         return value
 
     def perform(self, client: Client, resource: Resource, step: Step) -> None:
-        if step.action == "update":
-            self.update(client, resource, step)
-        else:
-            getattr(self, f"do_{step.action}")(client, resource)
+        getattr(self, f"do_{step.action}")(client, resource, step)
 
     def call(
         self, client: Client, resource: Resource, verb: str, method: str, path: str, body: Any = None, **rest: Any
@@ -177,11 +174,11 @@ class Handler:
                     raise
                 time.sleep(0.2)
 
-    def do_create(self, client: Client, resource: Resource) -> None:
+    def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         body = {"name": resource.name, **resource.given}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
-    def update(self, client: Client, resource: Resource, step: Step) -> None:
+    def do_update(self, client: Client, resource: Resource, step: Step) -> None:
         # A list of objects has no ETags, so this reads again: what was planned must hold for what the ETag stands for.
         body, etag = self.read(client, resource)
         if body is None:
@@ -196,7 +193,7 @@ class Handler:
         path, wanted = self.write_path(resource, body), self.merged(resource, body)
         self.call(client, resource, "update", "PUT", path, wanted, etag=etag)
 
-    def do_delete(self, client: Client, resource: Resource) -> None:
+    def do_delete(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         if body is not None:
             self.call(client, resource, "delete", "DELETE", self.write_path(resource, body))
@@ -344,7 +341,7 @@ class InstanceHandler(Handler):
                 return {"started with": "other settings, or unknown ones"}, {"started with": "these settings"}
         return None
 
-    def do_create(self, client: Client, resource: Resource) -> None:
+    def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         self._make(client, resource)
 
     def _make(self, client: Client, resource: Resource, former: Body | None = None) -> None:
@@ -369,7 +366,7 @@ class InstanceHandler(Handler):
                 ) from error
             raise
 
-    def do_replace(self, client: Client, resource: Resource) -> None:
+    def do_replace(self, client: Client, resource: Resource, step: Step) -> None:
         # What cannot be made anew must not be stopped first.
         image_transfer.fingerprint_of(client, resource.given["image"], resource.project)
         other = client.find(f"{resource.collection}/{quoted(_aside(resource.name))}", project=resource.project)
@@ -383,28 +380,28 @@ class InstanceHandler(Handler):
         former = self.read(client, resource)[0]
         running = former is not None and former["status"] != "Stopped"
         try:
-            self._put_aside(client, resource)
+            self._put_aside(client, resource, step)
             self._make(client, resource, former)
             if resource.state in ("started", "restarted"):
-                self.do_start(client, resource)
+                self.do_start(client, resource, step)
         except LxdError as error:
             try:
-                self.do_restore(client, resource)
+                self.do_restore(client, resource, step)
                 if running and (self.read(client, resource)[0] or {}).get("status") == "Stopped":
                     self._begin(client, resource)
             except LxdError as second:
                 kept = f"the former instance is kept as {_aside(resource.name)}, run again ({second})"
                 raise error.with_remedy(kept) from error
             raise error.with_remedy("the former instance is back") from error
-        self.do_discard(client, resource)
+        self.do_discard(client, resource, step)
 
-    def _put_aside(self, client: Client, resource: Resource) -> None:
+    def _put_aside(self, client: Client, resource: Resource, step: Step) -> None:
         """Stop an instance, and rename it; without devices, so that none of its addresses is in the way."""
         former = self.read(client, resource)[0]
         if former is None:
             return
         if former["status"] != "Stopped":
-            self.do_stop(client, resource)
+            self.do_stop(client, resource, step)
             if former.get("ephemeral"):
                 return
         former, etag = self.read(client, resource)
@@ -421,13 +418,13 @@ class InstanceHandler(Handler):
         self._rewrite(client, resource, "put aside", former, {"config": config, "devices": devices}, etag)
         self._rename(client, resource, resource.name, _aside(resource.name))
 
-    def do_restore(self, client: Client, resource: Resource) -> None:
+    def do_restore(self, client: Client, resource: Resource, step: Step) -> None:
         """Bring back an instance that was put aside, in place of what there is by now."""
         aside = f"{resource.collection}/{quoted(_aside(resource.name))}"
         body, former = self.read(client, resource)[0], client.find(aside, project=resource.project)
         if former is not None and REPLACED in former["config"]:
             if body is not None:
-                self._remove(client, resource, body, force=True)
+                self._remove(client, resource, step, body, force=True)
             self._rename(client, resource, _aside(resource.name), resource.name)
         former, etag = self.read(client, resource)
         if former is None or REPLACED not in former["config"]:
@@ -435,7 +432,7 @@ class InstanceHandler(Handler):
         was = _as_it_was(former)
         self._rewrite(client, resource, "restore", former, {"config": was["config"], "devices": was["devices"]}, etag)
 
-    def do_discard(self, client: Client, resource: Resource) -> None:
+    def do_discard(self, client: Client, resource: Resource, step: Step) -> None:
         path = f"{resource.collection}/{quoted(_aside(resource.name))}"
         former = client.find(path, project=resource.project)
         if former is not None and REPLACED in former["config"]:
@@ -450,25 +447,25 @@ class InstanceHandler(Handler):
     def _rename(self, client: Client, resource: Resource, old: str, new: str) -> None:
         self.call(client, resource, "rename", "POST", f"{resource.collection}/{quoted(old)}", {"name": new})
 
-    def do_delete(self, client: Client, resource: Resource) -> None:
+    def do_delete(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         if body is not None:
-            self._remove(client, resource, body)
-        self.do_discard(client, resource)
+            self._remove(client, resource, step, body)
+        self.do_discard(client, resource, step)
 
-    def _remove(self, client: Client, resource: Resource, body: Body, *, force: bool = False) -> None:
+    def _remove(self, client: Client, resource: Resource, step: Step, body: Body, *, force: bool = False) -> None:
         if body["status"] != "Stopped":
             if force:
                 self._state(client, resource, "stop", {"action": "stop", "force": True, "timeout": -1})
             else:
-                self.do_stop(client, resource)
+                self.do_stop(client, resource, step)
             if body.get("ephemeral"):
                 return
-        super().do_delete(client, resource)
+        super().do_delete(client, resource, step)
 
-    def do_start(self, client: Client, resource: Resource) -> None:
+    def do_start(self, client: Client, resource: Resource, step: Step) -> None:
         self._begin(client, resource)
-        self.do_wait(client, resource)
+        self.do_wait(client, resource, step)
 
     def _begin(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
@@ -477,16 +474,16 @@ class InstanceHandler(Handler):
         if not frozen:
             self._write_down(client, resource)
 
-    def do_stop(self, client: Client, resource: Resource) -> None:
+    def do_stop(self, client: Client, resource: Resource, step: Step) -> None:
         self._shut_down(client, resource, "stop")
 
-    def do_restart(self, client: Client, resource: Resource) -> None:
+    def do_restart(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         if body is not None and body["status"] in _FROZEN:
             self._state(client, resource, "restart", {"action": "unfreeze"})
         self._shut_down(client, resource, "restart")
         self._write_down(client, resource)
-        self.do_wait(client, resource)
+        self.do_wait(client, resource, step)
 
     def _write_down(self, client: Client, resource: Resource) -> None:
         """Keep in the instance what it was started with: a later run compares that with what runs then."""
@@ -527,7 +524,7 @@ class InstanceHandler(Handler):
     def _state(self, client: Client, resource: Resource, verb: str, body: dict[str, Any]) -> None:
         self.call(client, resource, verb, "PUT", f"{resource.path}/state", body)
 
-    def do_wait(self, client: Client, resource: Resource) -> None:
+    def do_wait(self, client: Client, resource: Resource, step: Step) -> None:
         if resource.options["wait_for"] != "address":
             return
         deadline = float(resource.options["deadline"])
@@ -638,7 +635,7 @@ class NetworkHandler(Handler):
             result.append(Step("reload", lost, {"on the host": "set up again"}))
         return result
 
-    def do_reload(self, client: Client, resource: Resource) -> None:
+    def do_reload(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         if body is None:
             raise NotFound(
@@ -695,7 +692,7 @@ def _has_vanished(client: Client, resource: Resource, body: Body) -> bool:
 class ProjectHandler(Handler):
     """LXD 5.0 deletes a project that holds volumes, and then nobody finds them any more."""
 
-    def do_delete(self, client: Client, resource: Resource) -> None:
+    def do_delete(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         held = [] if body is None else sorted({*_users(resource, body), *_volumes(client, resource, body)})
         if held:
@@ -705,7 +702,7 @@ class ProjectHandler(Handler):
                 "delete these first",
                 about=resource.label,
             )
-        super().do_delete(client, resource)
+        super().do_delete(client, resource, step)
 
 
 def _users(resource: Resource, body: Body) -> Iterator[str]:
@@ -738,10 +735,10 @@ class VolumeHandler(Handler):
     killed meanwhile, a volume that has the name is whole, and one that has the mark is not the newest.
     """
 
-    def do_create(self, client: Client, resource: Resource) -> None:
+    def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         source = resource.given.get("source")
         if source is None:
-            super().do_create(client, resource)
+            super().do_create(client, resource, step)
             return
         former = f"/1.0/storage-pools/{quoted(source['pool'])}/volumes/custom/{quoted(resource.name)}"
         copy = f"{resource.path}{COPY_SUFFIX}"
@@ -765,7 +762,7 @@ class VolumeHandler(Handler):
         made = self.read(client, resource)[0] or {}
         before, after = self.difference(resource, made)
         if before != after:
-            self.update(client, resource, Step("update", before, after))
+            self.do_update(client, resource, Step("update", before, after))
 
     def _settle_copies(self, client: Client, resource: Resource) -> None:
         """Wait for copies of volumes that a run which was killed began; such an operation names no resource."""
@@ -806,13 +803,13 @@ class ImageHandler(Handler):
             )
         return super().steps(resource, body)
 
-    def do_create(self, client: Client, resource: Resource) -> None:
+    def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         image_transfer.create(client, resource)
         # An image that was there already has what it had.
         body = self.read(client, resource)[0] or {}
         before, after = self.difference(resource, body)
         if before != after:
-            self.update(client, resource, Step("update", before, after))
+            self.do_update(client, resource, Step("update", before, after))
 
 
 class SnapshotHandler(Handler):
@@ -829,7 +826,7 @@ class SnapshotHandler(Handler):
             raise NotFound(f"Failed to restore {resource.label}:", "it does not exist", about=resource.label)
         return [Step("restore", {}, {"restored": resource.full_name})]
 
-    def do_restore(self, client: Client, resource: Resource) -> None:
+    def do_restore(self, client: Client, resource: Resource, step: Step) -> None:
         path = f"/1.0/instances/{quoted(resource.parents['instance'])}"
         self.call(client, resource, "restore", "PUT", path, {"restore": resource.name})
 
