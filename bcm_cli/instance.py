@@ -32,7 +32,7 @@ def program(args: argparse.Namespace) -> int:
     told = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
     with connect(args.datacenter) as client:
         if told and sys.stdin.isatty():
-            return lxd_exec.interactive(client, args.stack, [args.program, *args.arguments])
+            return lxd_exec.interactive(client, args.stack, lxd_exec.Command([args.program, *args.arguments]))
         return _piped(client, args.stack, [args.program, *args.arguments], sys.stdin.buffer.read() if told else b"")
 
 
@@ -46,7 +46,8 @@ def logs(args: argparse.Namespace) -> int:
             return _piped(client, args.stack, command, as_text=True)
         # text in the journal must not control the terminal
         plain = {"SYSTEMD_COLORS": "0"}
-        return lxd_exec.interactive(client, args.stack, command, environment=plain, show=Lines("\r\n"))
+        shown = lxd_exec.Command(command, environment=plain)
+        return lxd_exec.interactive(client, args.stack, shown, show=Lines("\r\n"))
 
 
 def shell(args: argparse.Namespace) -> int:
@@ -55,13 +56,14 @@ def shell(args: argparse.Namespace) -> int:
     environment = {"HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
     with connect(args.datacenter) as client:
         if sys.stdin.isatty():
-            return lxd_exec.interactive(client, args.stack, ["bash", "-l"], environment=environment, cwd="/root")
+            command = lxd_exec.Command(["bash", "-l"], environment=environment, cwd="/root")
+            return lxd_exec.interactive(client, args.stack, command)
         return _piped(client, args.stack, ["bash", "-l"], sys.stdin.buffer.read())
 
 
 def _piped(client: Client, instance: str, command: list[str], stdin: bytes = b"", *, as_text: bool = False) -> int:
     sinks = (sink(sys.stdout, as_text=as_text), sink(sys.stderr, as_text=as_text))
-    result = lxd_exec.run(client, instance, command, stdin=stdin, sinks=sinks)
+    result = lxd_exec.run(client, instance, lxd_exec.Command(command, stdin=stdin), sinks=sinks)
     for stream in sinks:
         stream.flush()
     return result.returncode

@@ -79,7 +79,8 @@ def _packages(client: Client, name: str, instance: Mapping[str, Any]) -> list[li
     if instance["status"] != "Running":
         setup.step(f"{name} does not run: its packages are not listed")
         return None
-    result = lxd_exec.run(client, instance["name"], ["dpkg-query", "--show", f"--showformat={_PACKAGES}"], deadline=60)
+    command = lxd_exec.Command(["dpkg-query", "--show", f"--showformat={_PACKAGES}"])
+    result = lxd_exec.run(client, instance["name"], command, deadline=60)
     if result.returncode:
         raise BcmError(
             f"{name}:", f"dpkg-query: {result.stderr.decode(errors='replace').strip()}", code="command_failed"

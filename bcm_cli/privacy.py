@@ -430,7 +430,8 @@ class Scene:
 
     def _probed(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
         argv = ["python3", "-c", Path(probe.__file__).read_text(encoding="utf-8")]
-        done = lxd_exec.run(self.client, name, argv, stdin=json.dumps(request).encode(), cwd="/", deadline=_SOON)
+        command = lxd_exec.Command(argv, stdin=json.dumps(request).encode(), cwd="/")
+        done = lxd_exec.run(self.client, name, command, deadline=_SOON)
         try:
             found: dict[str, Any] = read_shaped(done.stdout, shape)
             for _local, _port, remote, _far_port in found.get("connections", ()):

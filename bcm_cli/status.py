@@ -155,7 +155,7 @@ def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str
 
 def _units(client: Client, instance: str) -> dict[str, str]:
     """Return the state of each unit of a stack; "window" if its window replaces it."""
-    result = lxd_exec.run(client, instance, ["sh", "-c", _STATES], deadline=10, most=_MOST)
+    result = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", _STATES]), deadline=10, most=_MOST)
     if result.returncode:
         raise LxdError(
             "the states of its units", f"cannot be read: sh there ended with {result.returncode}", code="command_failed"
@@ -169,7 +169,7 @@ def foreign(client: Client, instance: str, *, packages: bool = False) -> list[st
     argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
     request = json.dumps({"packages": packages, "base": BASE}).encode()
     deadline = 120 if packages else 20
-    done = lxd_exec.run(client, instance, argv, stdin=request, cwd="/", deadline=deadline, most=_MOST)
+    done = lxd_exec.run(client, instance, lxd_exec.Command(argv, stdin=request, cwd="/"), deadline=deadline, most=_MOST)
     try:
         found = [str(said) for said in json.loads(done.stdout)]
     except (ValueError, TypeError, RecursionError):

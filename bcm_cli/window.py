@@ -49,7 +49,8 @@ def show(args: argparse.Namespace) -> int:
         screen = _screen(args.yes)
         unit = f"{args.stack}-window.service"
         user, uid, gid = _user(client, args.stack, unit)
-        if lxd_exec.run(client, args.stack, ["systemctl", "is-active", unit], deadline=10).returncode == 0:
+        command = lxd_exec.Command(["systemctl", "is-active", unit])
+        if lxd_exec.run(client, args.stack, command, deadline=10).returncode == 0:
             raise BcmError(f"The window of {args.stack}", "is open already", code="conflict")
         proxy = {
             "type": "proxy",
@@ -67,7 +68,7 @@ def show(args: argparse.Namespace) -> int:
         stack.enter_context(_device(client, args.stack, proxy))
         stack.callback(_run, client, args.stack, f"systemctl stop {unit}")
         setup.step(f"{args.stack} opens its window; this ends when the window is closed")
-        result = lxd_exec.run(client, args.stack, ["systemctl", "start", "--wait", unit])
+        result = lxd_exec.run(client, args.stack, lxd_exec.Command(["systemctl", "start", "--wait", unit]))
     if result.returncode:
         raise BcmError(unit, "failed", f"`bcm logs {args.stack}` says why", code="service_failed")
     return 0
@@ -126,7 +127,7 @@ def _screen(yes: bool) -> _Screen:
 def _user(client: Client, instance: str, unit: str) -> tuple[str, str, str]:
     """Return name, uid and gid of the user of the unit that opens the window."""
     script = f'user=$(systemctl show --property=User --value {unit}) && echo "$user" && id -u "$user" && id -g "$user"'
-    result = lxd_exec.run(client, instance, ["sh", "-c", script], deadline=10)
+    result = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", script]), deadline=10)
     words = result.stdout.decode(errors="replace").split()
     if len(words) != 3 or None in map(read_id, words[1:]):
         raise BcmError(
@@ -203,6 +204,6 @@ def _change(client: Client, instance: str, what: str, change: Callable[[dict[str
 
 
 def _run(client: Client, instance: str, script: str, stdin: bytes = b"") -> None:
-    result = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
+    result = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", script], stdin=stdin), deadline=60)
     if result.returncode:
         raise BcmError(f"Instance {instance}:", result.stderr.decode(errors="replace").strip(), code="command_failed")

@@ -43,7 +43,7 @@ def lines(bench: Bench) -> list[Line]:
     }
     with bench.running("items", _HOSTS):
         for name in names:
-            lxd_exec.run(bench.client, name, ["mkdir", "-p", "/root/items"])
+            lxd_exec.run(bench.client, name, lxd_exec.Command(["mkdir", "-p", "/root/items"]))
         found = interleaved(
             {
                 "said": variant("local", "said"),

@@ -23,7 +23,7 @@ def lines(bench: Bench) -> list[Line]:
         name = instance["name"]
 
         def ours() -> bytes:
-            return lxd_exec.run(bench.client, name, _COMMAND).stdout
+            return lxd_exec.run(bench.client, name, lxd_exec.Command(_COMMAND)).stdout
 
         def raw() -> bytes:
             return _raw(session, url, name)

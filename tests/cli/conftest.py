@@ -319,7 +319,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
             client.call("POST", "/1.0/instances", body, what=f"make {name}")
             client.call("PUT", f"/1.0/instances/{name}/state", {"action": "start"}, what=f"start {name}")
             up = "until systemctl is-system-running --wait 2>/dev/null | grep -E 'running|degraded'; do sleep 0.2; done"
-            lxd_exec.run(client, name, ["sh", "-c", up], deadline=60)
+            lxd_exec.run(client, name, lxd_exec.Command(["sh", "-c", up]), deadline=60)
         try:
             made = checkout_at(tmp_path_factory.mktemp("checkout") / "bcm")
             yield Checkout(made.home, {**made.environment, "LXD_DIR": str(LXD_DIR)})
@@ -334,7 +334,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def inside(instance: str, script: str, stdin: bytes = b"") -> str:
     """What a shell in an instance prints."""
     with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
-        done = lxd_exec.run(client, instance, ["sh", "-c", script], stdin=stdin, deadline=60)
+        done = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", script], stdin=stdin), deadline=60)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 

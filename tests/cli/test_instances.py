@@ -103,7 +103,8 @@ def test_the_last_words_of_a_command_are_heard(bcm: Checkout, monkeypatch: pytes
     ):
         monkeypatch.setattr("sys.stdin", stdin)
         monkeypatch.setattr("sys.stdout", stdout)
-        ended = [lxd_exec.interactive(client, "bitcoind", ["sh", "-c", "echo last; exit 3"]) for _time in range(200)]
+        command = lxd_exec.Command(["sh", "-c", "echo last; exit 3"])
+        ended = [lxd_exec.interactive(client, "bitcoind", command) for _time in range(200)]
         stdout.seek(0)
         heard = stdout.read()
     assert (heard.count("last"), set(ended)) == (200, {3})

@@ -76,7 +76,7 @@ def client(datacenter: str, chain: str = "regtest") -> Client:
 def inside(datacenter: str, instance: str, *argv: str, deadline: float = 60, chain: str = "regtest") -> str:
     """What a command in an instance prints; its failure fails the test."""
     with client(datacenter, chain) as lxd:
-        done = lxd_exec.run(lxd, instance, argv, deadline=deadline)
+        done = lxd_exec.run(lxd, instance, lxd_exec.Command(argv), deadline=deadline)
     if done.returncode:
         pytest.fail(f"{argv} in {instance}: {done.stderr.decode()}", pytrace=False)
     return done.stdout.decode().strip()

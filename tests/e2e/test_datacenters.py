@@ -81,7 +81,7 @@ class Wallet:
     lxd: Client
 
     def run(self, *argv: str) -> lxd_exec.ExecResult:
-        return lxd_exec.run(self.lxd, self.instance, argv, deadline=60)
+        return lxd_exec.run(self.lxd, self.instance, lxd_exec.Command(argv), deadline=60)
 
     def height(self) -> int | None:
         """That of the newest block it knows; None if it is not connected."""

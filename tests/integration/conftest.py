@@ -80,7 +80,7 @@ class Site:
     def inside(self, *argv: str) -> lxd_exec.ExecResult:
         """What a command in the instance of tor says."""
         with Client(str(LXD_DIR / "unix.socket"), project=self.project) as lxd:
-            return lxd_exec.run(lxd, "tor", argv, deadline=30)
+            return lxd_exec.run(lxd, "tor", lxd_exec.Command(argv), deadline=30)
 
     def goes(self) -> None:
         self.run(state="absent", delete_data=True)

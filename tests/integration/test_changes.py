@@ -152,7 +152,7 @@ def test_what_is_on_a_volume_moves_to_another_pool_with_it(client: Client, varia
         before = {**one, "state": "started", "devices": devices(first)}
         reconcile(client, [parse(item) for item in (pool, {**volume, "pool": first}, before)])
         written = "echo coins >/data/wallet; chown 801:801 /data/wallet; chmod 600 /data/wallet; sync"
-        lxd_exec.run(client, NAME, ["sh", "-c", written], deadline=30)
+        lxd_exec.run(client, NAME, lxd_exec.Command(["sh", "-c", written]), deadline=30)
         reconcile(client, [parse({**one, "state": "stopped"})])
         reconcile(client, [parse({**volume, "pool": second, "source": {"pool": first}})])
         path = f"/1.0/storage-pools/{first}/volumes/custom/{NAME}"
@@ -160,7 +160,8 @@ def test_what_is_on_a_volume_moves_to_another_pool_with_it(client: Client, varia
         moved = reconcile(client, [parse({**one, "state": "started", "devices": devices(second)})])
         assert [change["action"] for change in moved.changes] == ["replace"]
         reconcile(client, [parse({**volume, "pool": first, "state": "absent"})])
-        found = lxd_exec.run(client, NAME, ["stat", "--format=%u:%g %a %s", "/data/wallet"], deadline=30)
+        command = lxd_exec.Command(["stat", "--format=%u:%g %a %s", "/data/wallet"])
+        found = lxd_exec.run(client, NAME, command, deadline=30)
         assert found.stdout == b"801:801 600 6\n"
     finally:
         gone = [{"kind": "instance", "name": NAME, "force_stop": True}, {**volume, "pool": first}]

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbidden, LxdError, Unreachable
-from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import run
+from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from tests.https import Remote, listening
 from tests.support import Tools
@@ -35,7 +35,7 @@ def test_it_is_the_same_server(remote: Remote, client: Client) -> None:
 
 def test_commands(remote: Remote, instance: str) -> None:
     with remote.client() as over_https:
-        done = run(over_https, instance, ["sh", "-c", "cat; echo error >&2; exit 7"], stdin=b"x" * 3_000_000)
+        done = run(over_https, instance, Command(["sh", "-c", "cat; echo error >&2; exit 7"], stdin=b"x" * 3_000_000))
         assert (done.returncode, done.stdout, done.stderr) == (7, b"x" * 3_000_000, b"error\n")
 
 
@@ -89,7 +89,7 @@ def test_a_client_certificate_that_the_server_does_not_trust(remote: Remote, ins
         for ask in (
             lambda: over_https.server,
             lambda: over_https.get("/1.0/instances"),
-            lambda: run(over_https, instance, ["true"]),
+            lambda: run(over_https, instance, Command(["true"])),
             lambda: FileSession(over_https, instance),
         ):
             with pytest.raises(Forbidden, match=message):

@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
-from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import run
+from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import addresses
 from tests.integration.conftest import apply
@@ -67,7 +67,7 @@ class Machine:
 
 
 def _commanded(client: Client, script: str, stdin: bytes = b"") -> bytes:
-    done = run(client, NAME, ["sh", "-c", script], stdin=stdin, deadline=300)
+    done = run(client, NAME, Command(["sh", "-c", script], stdin=stdin), deadline=300)
     if done.returncode:
         pytest.fail(f"{done.stdout.decode()}{done.stderr.decode()}", pytrace=False)
     return done.stdout
@@ -137,7 +137,7 @@ def test_a_socket_that_is_named(machine: Machine) -> None:
 
 def test_commands_and_files(machine: Machine, instance: str) -> None:
     with Client(machine.url) as over_ssh:
-        done = run(over_ssh, instance, ["sh", "-c", "cat; exit 7"], stdin=b"x" * 1_000_000)
+        done = run(over_ssh, instance, Command(["sh", "-c", "cat; exit 7"], stdin=b"x" * 1_000_000))
         assert (done.returncode, done.stdout) == (7, b"x" * 1_000_000)
         with FileSession(over_ssh, instance) as files:
             files.write("/root/over-ssh", b"here", mode=0o600, uid=0, gid=0)

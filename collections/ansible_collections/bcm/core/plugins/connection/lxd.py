@@ -158,7 +158,7 @@ class Connection(ConnectionBase):
             self._display.vvv(f"ESTABLISH LXD CONNECTION FOR USER: {user}", host=self._instance)
             try:
                 client = self._client()
-                entry = None if user == "root" else _shell.user(client, self._instance, user)
+                entry = None if user == "root" else _shell.find_user(client, self._instance, user)
                 self._session = _shell.Shell(client, self._instance, user=entry)
             except LxdError as error:  # its message is whole; Ansible would append those of what caused it
                 raise AnsibleConnectionFailure(shown(str(error))) from None

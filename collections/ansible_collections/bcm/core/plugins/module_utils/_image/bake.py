@@ -141,7 +141,8 @@ def start(
 def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
     """Return the version that the program in a builder reports. Raises BcmError if it reports none."""
     # Some programs make a directory in their home for this.
-    done = lxd_exec.run(client, name, argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"}, deadline=60.0)
+    command = lxd_exec.Command(argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"})
+    done = lxd_exec.run(client, name, command, deadline=60.0)
     said = (done.stdout + done.stderr).decode(errors="replace")
     found = FOUND.search(said)
     if done.returncode or found is None:
@@ -163,7 +164,7 @@ def below_floor(stack: str, its_version: str, floor: Mapping[str, Any] | None) -
 
 def finish(client: Client, name: str) -> None:
     """Remove everything from a builder that no image may contain, and stop it."""
-    done = lxd_exec.run(client, name, ["sh", "-s"], stdin=_FINISH.encode(), deadline=_FINISH_DEADLINE)
+    done = lxd_exec.run(client, name, lxd_exec.Command(["sh", "-s"], stdin=_FINISH.encode()), deadline=_FINISH_DEADLINE)
     if done.returncode:
         raise BcmError(
             f"Failed to clean the builder {name}:", _tail(done), code="command_failed", about=f"the builder {name}"
@@ -289,9 +290,10 @@ def _near(
 
 def _prepare(client: Client, name: str, settings: Mapping[str, Any], socks: str | None) -> None:
     """Give a builder its sources of packages, apt options and certificates, and read the lists of packages."""
-    sources = lxd_exec.run(client, name, ["cat", "/etc/apt/sources.list"], deadline=30.0).stdout.decode()
+    command = lxd_exec.Command(["cat", "/etc/apt/sources.list"])
+    sources = lxd_exec.run(client, name, command, deadline=30.0).stdout.decode()
     files = archive(_inputs(settings, mirrors(settings, through_tor=socks is not None), sources, socks))
-    unpacked = lxd_exec.run(client, name, ["tar", "-x", "-C", "/"], stdin=files, deadline=60.0)
+    unpacked = lxd_exec.run(client, name, lxd_exec.Command(["tar", "-x", "-C", "/"], stdin=files), deadline=60.0)
     if unpacked.returncode:
         raise BcmError(
             f"Failed to prepare the builder {name}:",
@@ -299,7 +301,7 @@ def _prepare(client: Client, name: str, settings: Mapping[str, Any], socks: str 
             code="command_failed",
             about=f"the builder {name}",
         )
-    done = lxd_exec.run(client, name, ["sh", "-c", _UPDATE], deadline=_PREPARE_DEADLINE)
+    done = lxd_exec.run(client, name, lxd_exec.Command(["sh", "-c", _UPDATE]), deadline=_PREPARE_DEADLINE)
     if done.returncode:
         raise BcmError(
             f"Failed to read the lists of packages in the builder {name}:",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._base import change_count
@@ -17,7 +17,7 @@ from .client import Client
 from .errors import Forbidden, LxdError, NotFound, NotRun
 from .files import FileSession
 from .progress import Progress
-from .shell import become, group_id, user
+from .shell import as_user, find_group, find_user
 
 _SHOWN = 2000
 
@@ -69,8 +69,8 @@ def run_commands(
                 continue
             try:
                 sinks = Progress.both(item["progress"], notify) if item.get("progress") else None
-                stdin = (item.get("stdin") or "").encode()
-                ended = _run(client, instance, item["argv"], item, deadline, stdin=stdin, sinks=sinks)
+                command = _command(client, instance, item)
+                ended = _exec.run(client, instance, command, deadline=deadline, sinks=sinks)
             except (NotRun, NotFound, Forbidden):
                 raise
             except LxdError:
@@ -79,14 +79,14 @@ def run_commands(
                 raise
             if changes:
                 change_count.note()
-            stdout, stderr = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
+            outputs = [sink.getvalue() for sink in sinks] if sinks else [ended.stdout, ended.stderr]
+            stdout, stderr = (data.decode(errors="replace") for data in outputs)
             done.commands.append(
                 {**shown, "executed": True, "rc": ended.returncode, "stdout": stdout, "stderr": stderr}
             )
             if ended.returncode not in (item.get("accept") or [0]):
-                name = "A command" if item.get("sensitive") else item["argv"][0]
                 said = (stderr.strip() or stdout.strip())[-_SHOWN:]
-                done.failure = f"{name} in instance {instance} ended with exit status {ended.returncode}" + (
+                done.failure = f"{command.label} in instance {instance} ended with exit status {ended.returncode}" + (
                     f": {said}" if said else ""
                 )
                 break
@@ -98,40 +98,24 @@ def _unnecessary(
 ) -> bool:
     if item.get("creates") and session is not None and session.lstat(item["creates"]) is not None:
         return True
-    return bool(item.get("unless")) and not _run(client, instance, item["unless"], item, deadline).returncode
+    if not item.get("unless"):
+        return False
+    condition = _command(client, instance, {**item, "argv": item["unless"], "stdin": None})
+    return not _exec.run(client, instance, condition, deadline=deadline).returncode
 
 
-def _run(
-    client: Client,
-    instance: str,
-    argv: Sequence[str],
-    item: Mapping[str, Any],
-    deadline: float,
-    *,
-    stdin: bytes = b"",
-    sinks: tuple[Progress, Progress] | None = None,
-) -> _exec.ExecResult:
-    environment = {key: str(value) for key, value in (item.get("environment") or {}).items()}
-    cwd = item.get("chdir")
-    privileges: list[str] = []
-    group = group_id(client, instance, item["group"]) if item.get("group") else None
-    if item.get("user"):
-        privileges, own = become(user(client, instance, item["user"]), group)
-        environment = {**own, **environment}
-        # the home of root, where a command starts otherwise, is closed to others
-        cwd = cwd or "/"
-    elif group is not None:
-        privileges = [f"--regid={group}", "--keep-groups"]
-    ended = _exec.run(
-        client,
-        instance,
-        argv,
-        stdin=stdin,
-        environment=environment,
-        privileges=privileges,
-        cwd=cwd,
-        deadline=deadline,
-        sinks=sinks,
-        name="A command" if item.get("sensitive") else argv[0],
+def _command(client: Client, instance: str, item: Mapping[str, Any]) -> _exec.Command:
+    """Return the command of an item, with the user and the group looked up in the instance."""
+    command = _exec.Command(
+        item["argv"],
+        stdin=(item.get("stdin") or "").encode(),
+        environment={key: str(value) for key, value in (item.get("environment") or {}).items()},
+        cwd=item.get("chdir"),
+        name="A command" if item.get("sensitive") else "",
     )
-    return _exec.ExecResult(ended.returncode, *(sink.getvalue() for sink in sinks)) if sinks else ended
+    group = find_group(client, instance, item["group"]) if item.get("group") else None
+    if item.get("user"):
+        return as_user(command, find_user(client, instance, item["user"]), group)
+    if group is not None:
+        return replace(command, privileges=[f"--regid={group}", "--keep-groups"])
+    return command

@@ -17,8 +17,8 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from .client import Client, Operation, quoted
@@ -60,8 +60,30 @@ exit $ended
 
 
 @dataclass(frozen=True)
+class Command:
+    """A command to run in an instance.
+
+    ``user`` and ``group`` are numeric ids that the API sets; ``privileges`` are options of setpriv. Without ``cwd`` it
+    starts in the home directory of root. Messages call it ``name``, or by its program.
+    """
+
+    argv: Sequence[str]
+    stdin: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    group: int | None = None
+    privileges: Sequence[str] = ()
+    cwd: str | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.argv[0]
+
+
+@dataclass(frozen=True)
 class ExecResult:
-    """How a command ended: exit status, and what it wrote."""
+    """The exit status of a command and its output."""
 
     returncode: int
     stdout: bytes
@@ -71,49 +93,41 @@ class ExecResult:
 def run(
     client: Client,
     instance: str,
-    argv: Sequence[str],
+    command: Command,
     *,
-    stdin: bytes = b"",
-    environment: dict[str, str] | None = None,
-    user: int | None = None,
-    group: int | None = None,
-    privileges: Sequence[str] = (),
-    cwd: str | None = None,
     deadline: float | None = None,
     sinks: tuple[BinaryIO, BinaryIO] | None = None,
     most: int = MOST,
-    name: str | None = None,
 ) -> ExecResult:
     """Run a command; ``deadline`` is in seconds (None: as long as it takes). It is over when the command itself ends.
 
-    ``user`` and ``group`` are numeric ids, ``privileges`` options of setpriv. ``sinks`` take what is written to both
-    outputs; without them, no more than ``most`` bytes of each are kept. Raises NotRun if ``cwd`` or something else is
-    missing; past the deadline and for more output, DeadlineExceeded and TooMuchOutput, and the command is killed.
-    Messages call it ``name``, or by its program.
+    ``sinks`` take what is written to both outputs; without them, no more than ``most`` bytes of each are kept. Raises
+    NotRun if the directory or the program is missing; past the deadline and for more output, DeadlineExceeded and
+    TooMuchOutput, and the command is killed.
     """
-    name = name or argv[0]
     mark = secrets.token_hex(16)
-    wrapped = ["/bin/sh", "-c", _MARKED, "sh", mark, cwd or "", argv[0], *privileges, "--", *argv]
-    operation = start(client, instance, wrapped, environment=environment, user=user, group=group)
+    wrapped = ["/bin/sh", "-c", _MARKED, "sh", mark, command.cwd or "", command.argv[0]]
+    wrapped += [*command.privileges, "--", *command.argv]
+    operation = start(client, instance, replace(command, argv=wrapped, cwd=None))
     end = None if deadline is None else time.monotonic() + deadline
     sink, errors = sinks or (None, None)
     output = Output(mark, sink, errors, most)
     streams = Streams(client, operation)
     try:
-        streams.feed(stdin)
+        streams.feed(command.stdin)
         streams.end_input()
         while streams.is_open and not output.ended:
             if not streams.take(output, end):
                 fate, said = _kill(streams), output.tail()
                 after = f" after writing: {said}" if said else ""
                 raise DeadlineExceeded(
-                    f"{name} in instance {instance}", f"did not end within {deadline:g} s; {fate}{after}"
+                    f"{command.label} in instance {instance}", f"did not end within {deadline:g} s; {fate}{after}"
                 )
     except TooMuchOutput as error:
-        raise TooMuchOutput(f"{name} in instance {instance} {error}; {_kill(streams)}") from None
+        raise TooMuchOutput(f"{command.label} in instance {instance} {error}; {_kill(streams)}") from None
     finally:
         streams.close()
-    return ExecResult(_status(client, instance, name, cwd, operation, output), output.stdout, output.stderr)
+    return ExecResult(_status(client, instance, command, operation, output), output.stdout, output.stderr)
 
 
 def _kill(streams: Streams) -> str:
@@ -122,8 +136,9 @@ def _kill(streams: Streams) -> str:
     return "it was killed" if streams.await_end(_KILLED_WITHIN) else "to kill it failed"
 
 
-def _status(client: Client, instance: str, name: str, cwd: str | None, operation: Operation, output: Output) -> int:
-    """The exit status, from the mark; without one, the shell was killed, or never came to be."""
+def _status(client: Client, instance: str, command: Command, operation: Operation, output: Output) -> int:
+    """Return the exit status, from the mark; without one, the shell was killed or was never started."""
+    name, cwd = command.label, command.cwd
     if not output.ended:
         for stream in output.streams.values():
             stream.close()
@@ -147,33 +162,19 @@ def _status(client: Client, instance: str, name: str, cwd: str | None, operation
 def interactive(
     client: Client,
     instance: str,
-    argv: Sequence[str],
+    command: Command,
     *,
-    environment: dict[str, str] | None = None,
-    user: int | None = None,
-    group: int | None = None,
-    cwd: str | None = None,
     show: Callable[[bytes], bytes] = bytes,
 ) -> int:
-    """Run a command on the caller's terminal (a PTY in the instance), which is always restored; its exit status.
+    """Run a command on the caller's terminal (a PTY in the instance), which is always restored; return its exit status.
 
-    ``show`` makes of each piece of its output what the terminal gets.
+    ``show`` converts each piece of its output to what the terminal gets.
     """
     size = shutil.get_terminal_size()
     mark = f"\033]{secrets.token_hex(8)}\a"
-    environment = {"TERM": os.environ.get("TERM", "xterm"), **(environment or {})}
-    operation = start(
-        client,
-        instance,
-        ["sh", "-c", _HELD, "sh", mark, *argv],
-        environment=environment,
-        user=user,
-        group=group,
-        cwd=cwd,
-        interactive=True,
-        width=size.columns,
-        height=size.lines,
-    )
+    environment = {"TERM": os.environ.get("TERM", "xterm"), **command.environment}
+    wrapped = replace(command, argv=["sh", "-c", _HELD, "sh", mark, *command.argv], environment=environment)
+    operation = start(client, instance, wrapped, interactive=True, width=size.columns, height=size.lines)
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     with contextlib.ExitStack() as stack:
         fds = connect(client, operation, stack)
@@ -215,7 +216,7 @@ def interactive(
         with contextlib.suppress(*BROKEN):
             # The command counts as running until its terminal is hung up from this side, too.
             fds["0"].send_close()
-        status = _finish(client, instance, argv[0], operation, 3600.0)
+        status = _finish(client, instance, command.label, operation, 3600.0)
     return int(status.get("return", -1))
 
 
@@ -244,23 +245,17 @@ class _Marked:
         return held
 
 
-def start(
-    client: Client,
-    instance: str,
-    argv: Sequence[str],
-    *,
-    environment: dict[str, str] | None = None,
-    user: int | None = None,
-    group: int | None = None,
-    cwd: str | None = None,
-    **options: Any,
-) -> Operation:
-    """Start a command whose streams are websockets; ``options`` as the API names them (interactive, width, height)."""
+def start(client: Client, instance: str, command: Command, **options: Any) -> Operation:
+    """Start a command whose streams are websockets; the caller sends its input, and sets its privileges.
+
+    ``options`` are those of the API (interactive, width, height).
+    """
+    given = {"user": command.user, "group": command.group, "cwd": command.cwd}
     body = {
-        "command": list(argv),
-        "environment": environment or {},
+        "command": list(command.argv),
+        "environment": dict(command.environment),
         "wait-for-websocket": True,
-        **{key: value for key, value in (("user", user), ("group", group), ("cwd", cwd)) if value is not None},
+        **{key: value for key, value in given.items() if value is not None},
         **options,
     }
     try:

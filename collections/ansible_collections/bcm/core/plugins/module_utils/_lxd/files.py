@@ -221,7 +221,8 @@ class FileSession:
         """Set a mode. Set-id and sticky bits, which LXD's SFTP drops, are set by chmod in the instance."""
         self.sftp.chmod(path, mode)
         if mode & _SPECIAL and stat.S_IMODE(self.sftp.lstat(path).st_mode or 0) != mode:
-            done = _exec.run(self._client, self.instance, ["chmod", f"{mode:04o}", path], cwd="/", deadline=_SOON)
+            command = _exec.Command(["chmod", f"{mode:04o}", path], cwd="/")
+            done = _exec.run(self._client, self.instance, command, deadline=_SOON)
             if done.returncode:
                 reason = done.stderr.decode(errors="replace").strip()
                 raise LxdError(

@@ -66,7 +66,7 @@ def _serve(client: Client, instance: str, argv: list[str], listener: socket.sock
 def _carry(client: Client, instance: str, argv: list[str], connection: socket.socket) -> None:
     """Carry one connection until either side ends it. Whoever connected sees a failure as a connection that is cut."""
     with contextlib.suppress(BcmError, *BROKEN), connection, contextlib.ExitStack() as stack:
-        operation = lxd_exec.start(client, instance, argv, user=_NOBODY, group=_NOBODY)
+        operation = lxd_exec.start(client, instance, lxd_exec.Command(argv, user=_NOBODY, group=_NOBODY))
         streams = connect(client, operation, stack)
         try:
             _exchange(streams, connection)

@@ -47,5 +47,5 @@ def lost(client: Client, instance: str, host: str) -> bool:
     """
     with contextlib.suppress(LxdError):
         argv = ["python3", "-S", "-E", "-c", _ASK, host]
-        return lxd_exec.run(client, instance, argv, cwd="/", deadline=_SOON).stdout.strip() == b"lost"
+        return lxd_exec.run(client, instance, lxd_exec.Command(argv, cwd="/"), deadline=_SOON).stdout.strip() == b"lost"
     return False

@@ -61,7 +61,7 @@ def ask_program(
     sent = {"name": name, "program": program, "libraries": dict(libraries or {}), "request": json.dumps(request)}
     argv = ["python3", "-I", "-c", _START]
     stdin = json.dumps(sent).encode()
-    ended = _exec.run(client, instance, argv, stdin=stdin, cwd="/", deadline=deadline, name=name)
+    ended = _exec.run(client, instance, _exec.Command(argv, stdin=stdin, cwd="/", name=name), deadline=deadline)
     printed, errors = (data.decode(errors="replace").strip() for data in (ended.stdout, ended.stderr))
     if ended.returncode:
         lines = errors.splitlines() or [f"exit status {ended.returncode}"]

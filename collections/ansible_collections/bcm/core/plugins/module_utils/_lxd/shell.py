@@ -14,7 +14,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from .._base.read import read_id
@@ -63,7 +63,7 @@ class User:
     shell: str
 
 
-def user(client: Client, instance: str, name: str) -> User:
+def find_user(client: Client, instance: str, name: str) -> User:
     """Look a user up in the instance; NotRun if there is none."""
     for fields in _entries(client, instance, "/etc/passwd"):
         if fields[0] == name and len(fields) == 7:
@@ -73,7 +73,7 @@ def user(client: Client, instance: str, name: str) -> User:
     raise NotRun(f'Instance "{instance}"', f'has no user "{name}" in /etc/passwd')
 
 
-def group_id(client: Client, instance: str, name: str) -> int:
+def find_group(client: Client, instance: str, name: str) -> int:
     """The id of a group of the instance, by its name or as a number; NotRun if there is none."""
     number = read_id(name)
     if number is not None:
@@ -94,13 +94,20 @@ def _entries(client: Client, instance: str, database: str) -> list[list[str]]:
     return [line.split(":") for line in content.decode(errors="replace").splitlines()]
 
 
-def become(person: User, group: int | None = None) -> tuple[list[str], dict[str, str]]:
-    """Options of setpriv that make a command of root's somebody else's, and the environment that goes with it.
+def as_user(command: _exec.Command, user: User, group: int | None = None) -> _exec.Command:
+    """Return the command to be run as a user, with all groups of that user; the environment of the command prevails.
 
     The API itself sets a user and one group only; sudo's rules and files want the others too.
     """
-    options = [f"--reuid={person.uid}", f"--regid={person.gid if group is None else group}", "--init-groups"]
-    return options, {"HOME": person.home, "USER": person.name, "LOGNAME": person.name, "SHELL": person.shell}
+    privileges = [f"--reuid={user.uid}", f"--regid={user.gid if group is None else group}", "--init-groups"]
+    environment = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell}
+    # The home of root, where a command starts otherwise, is closed to other users.
+    return replace(
+        command,
+        privileges=privileges,
+        environment={**environment, **command.environment},
+        cwd=command.cwd or "/",
+    )
 
 
 class Shell:
@@ -113,13 +120,16 @@ class Shell:
         self._client = client
         self._instance = instance
         self._mark = secrets.token_hex(16)
-        options, self._environment = become(user) if user else ([], {})
-        self._argv = [*(["setpriv", *options] if user else []), "/bin/sh", "-c", _LOOP]
+        command = _exec.Command(["/bin/sh", "-c", _LOOP])
+        if user:
+            command = as_user(command, user)
+            command = replace(command, argv=["setpriv", *command.privileges, *command.argv], cwd=None)
+        self._command = command
         self._is_spent = False
         self._open()
 
     def _open(self) -> None:
-        self._operation = _exec.start(self._client, self._instance, self._argv, environment=self._environment)
+        self._operation = _exec.start(self._client, self._instance, self._command)
         self._streams = Streams(self._client, self._operation)
 
     def close(self) -> None:
@@ -219,5 +229,5 @@ class Shell:
                 reason = str(error)
             else:
                 code = status.get("return")
-                reason = f"{self._argv[0]} is not there" if code == 127 else f"exit status {code}"
+                reason = f"{self._command.label} is not there" if code == 127 else f"exit status {code}"
         return LxdError(f'The shell in instance "{self._instance}" ended:', reason, code="command_failed")

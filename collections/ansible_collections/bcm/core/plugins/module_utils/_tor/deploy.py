@@ -58,7 +58,8 @@ class Instance:
         self, argv: Sequence[str], *, stdin: bytes = b"", deadline: float, owner: str | None = None
     ) -> _exec.ExecResult:
         user, group = (None, None) if owner is None else (self.files.uid(owner), self.files.gid(owner))
-        return _exec.run(self._client, self.name, argv, stdin=stdin, deadline=deadline, cwd="/", user=user, group=group)
+        command = _exec.Command(argv, stdin=stdin, cwd="/", user=user, group=group)
+        return _exec.run(self._client, self.name, command, deadline=deadline)
 
     def __enter__(self) -> Instance:
         return self

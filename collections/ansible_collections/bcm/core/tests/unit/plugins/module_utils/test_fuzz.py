@@ -327,8 +327,8 @@ def _ids(data: bytes) -> None:
     for find in (
         session.uid,
         session.gid,
-        lambda name: shell.user(place, "x", name),
-        lambda name: shell.group_id(place, "x", name),
+        lambda name: shell.find_user(place, "x", name),
+        lambda name: shell.find_group(place, "x", name),
     ):
         with contextlib.suppress(BcmError):
             find("tor")

@@ -45,9 +45,9 @@ class Instance:
     def wait(self, *_args: Any, **_kwargs: Any) -> dict[str, int]:
         return {"return": self.ended}
 
-    def start(self, _client: Any, _instance: str, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    def start(self, _client: Any, _instance: str, command: lxd_exec.Command) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
-        environment = {**os.environ, **(options.get("environment") or {})}
+        environment, argv = {**os.environ, **command.environment}, command.argv
         self.processes.append(subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=environment))
         return self.processes[-1]
 

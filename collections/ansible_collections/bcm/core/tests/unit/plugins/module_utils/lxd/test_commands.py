@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ class Instance:
     """Says yes to all commands but `false`, and remembers them."""
 
     def __init__(self) -> None:
-        self.ran: list[list[str]] = []
-        self.options: dict[str, Any] = {}
+        self.ran: list[Sequence[str]] = []
+        self.command = lxd_exec.Command([])
 
-    def run(self, _client: Any, _instance: str, argv: list[str], **options: Any) -> lxd_exec.ExecResult:
+    def run(self, _client: Any, _instance: str, command: lxd_exec.Command, **_options: Any) -> lxd_exec.ExecResult:
+        argv = command.argv
         self.ran.append(argv)
-        self.options = options
+        self.command = command
         if argv[0] == "late":
             raise DeadlineExceeded("late")
         if argv[0] == "missing":
@@ -53,7 +55,7 @@ class Instance:
 def instance(monkeypatch: pytest.MonkeyPatch) -> Instance:
     instance = Instance()
     monkeypatch.setattr(lxd_exec, "run", instance.run)
-    monkeypatch.setattr(commands, "user", lambda *_args: User("alice", 7, 8, "/home/alice", "/bin/sh"))
+    monkeypatch.setattr(commands, "find_user", lambda *_args: User("alice", 7, 8, "/home/alice", "/bin/sh"))
     return instance
 
 
@@ -111,21 +113,21 @@ def test_relative_paths_are_refused_before_anything_runs(instance: Instance, ite
 def test_sensitive(instance: Instance) -> None:
     result = done({"argv": ["hidden", "false"], "sensitive": True, "stdin": "hidden"})
     assert "hidden" not in str(result)
-    assert instance.options["stdin"] == b"hidden"
+    assert instance.command.stdin == b"hidden"
 
 
 def test_user_and_environment(instance: Instance) -> None:
     done({"argv": ["make"], "user": "alice", "environment": {"JOBS": 2, "HOME": "/srv"}})
     assert instance.ran == [["make"]]
-    assert instance.options["privileges"] == ["--reuid=7", "--regid=8", "--init-groups"]
-    assert instance.options["environment"] == {
+    assert instance.command.privileges == ["--reuid=7", "--regid=8", "--init-groups"]
+    assert instance.command.environment == {
         "HOME": "/srv",
         "USER": "alice",
         "LOGNAME": "alice",
         "SHELL": "/bin/sh",
         "JOBS": "2",
     }
-    assert instance.options["cwd"] == "/"
+    assert instance.command.cwd == "/"
 
 
 @pytest.mark.parametrize("hidden", [False, True])

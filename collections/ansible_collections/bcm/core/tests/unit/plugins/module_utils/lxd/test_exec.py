@@ -21,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
     NotRun,
     TooMuchOutput,
 )
+from ansible_collections.bcm.core.plugins.module_utils._lxd.streams import MOST
 
 from .instance import Instance, as_instance
 
@@ -31,8 +32,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
         yield instance
 
 
-def ran(client: Any, *argv: str, **options: Any) -> tuple[int, bytes, bytes]:
-    result = lxd_exec.run(client, "one", argv, **options)
+def ran(
+    client: Any, *argv: str, deadline: float | None = None, most: int = MOST, sinks: Any = None, **options: Any
+) -> tuple[int, bytes, bytes]:
+    command = lxd_exec.Command(argv, **options)
+    result = lxd_exec.run(client, "one", command, deadline=deadline, most=most, sinks=sinks)
     return result.returncode, result.stdout, result.stderr
 
 
@@ -73,7 +77,7 @@ def test_environment_and_directory(client: Instance, tmp_path: Path) -> None:
 def test_nothing_runs_without_its_directory(client: Instance, tmp_path: Path, directory: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotRun, match="touch in instance one was not run: .* is not a directory there"):
-        lxd_exec.run(client, "one", ["touch", str(tmp_path / "made")], cwd=str(tmp_path / directory))  # type: ignore[arg-type]
+        lxd_exec.run(client, "one", lxd_exec.Command(["touch", str(tmp_path / "made")], cwd=str(tmp_path / directory)))  # type: ignore[arg-type]
     assert not (tmp_path / "made").exists()
 
 

@@ -23,8 +23,9 @@ LIBRARIES = {"greeting": "from .word import WORD\n\ndef greet(name): return f'{W
 def instance(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine in place of the instance."""
 
-    def run(_client: Any, _instance: str, argv: list[str], *, stdin: bytes, **_options: Any) -> lxd_exec.ExecResult:
-        done = subprocess.run([sys.executable, *argv[1:]], input=stdin, capture_output=True, check=False)
+    def run(_client: Any, _instance: str, command: lxd_exec.Command, **_options: Any) -> lxd_exec.ExecResult:
+        argv = [sys.executable, *command.argv[1:]]
+        done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False)
         return lxd_exec.ExecResult(done.returncode, done.stdout, done.stderr)
 
     monkeypatch.setattr(lxd_exec, "run", run)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError, TooMuchOutput
 
@@ -144,10 +145,10 @@ def test_end_of_the_shell(sh: shell.Shell, client: Instance) -> None:
 
 def test_missing_command(client: Instance) -> None:
     client.ended = 127
-    person = shell.User("alice", 1000, 1000, "/home/alice", "/bin/sh")
-    argv, environment = shell.become(person, 60)
-    assert argv == ["--reuid=1000", "--regid=60", "--init-groups"]
-    assert environment["HOME"] == "/home/alice"
+    alice = shell.User("alice", 1000, 1000, "/home/alice", "/bin/sh")
+    command = shell.as_user(lxd_exec.Command(["id"]), alice, 60)
+    assert command.privileges == ["--reuid=1000", "--regid=60", "--init-groups"]
+    assert command.environment["HOME"] == "/home/alice"
     sh = shell.Shell(client, "one")  # type: ignore[arg-type]
     with pytest.raises(LxdError, match="ended: /bin/sh is not there"):
         sh.run("kill -9 $PPID")
