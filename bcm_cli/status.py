@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,11 @@ from .datacenter import DataCenter
 from .output import answer, say
 from .stacks import catalogue, checked
 
-#: files of ours that each image has
-BASE = sorted(f"/{path}" for path in (*recipe.FILES, *recipe.LINKS))
+#: files and links of ours that each image has, by path: the digest of the content, or of where the link leads
+BASE = {
+    f"/{path}": hashlib.sha256(content.encode()).hexdigest()
+    for path, content in ({path: text for path, (_mode, text) in recipe.FILES.items()} | recipe.LINKS).items()
+}
 _MOST = 64 * 1024  # bytes of the states of all units
 _STATES = """
 cd /var/lib/bcm/units 2>/dev/null || exit 0
@@ -167,7 +171,7 @@ def _units(client: Client, instance: str) -> dict[str, str]:
 def foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
     """Return foreign things in an instance; with ``packages``, also files that differ from their package."""
     argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
-    request = json.dumps({"packages": packages, "base": BASE}).encode()
+    request = json.dumps({"packages": packages, "base": BASE, "links": recipe.ENABLING_LINKS}).encode()
     deadline = 120 if packages else 20
     done = lxd_exec.run(client, instance, lxd_exec.Command(argv, stdin=request, cwd="/"), deadline=deadline, most=_MOST)
     try:

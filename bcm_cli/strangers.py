@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,12 @@ _EXCLUSIVE = (
     *(f"{root}/systemd/network" for root in ("/etc", "/run", "/usr/local/lib")),
     *(f"/etc/systemd/{name}.conf.d" for name in ("networkd", "resolved", "journald", "system")),
 )
+# where systemd looks for units, and for links that start them
+_UNITS = (
+    *(f"{root}/systemd/{name}" for name in ("system", "system.control") for root in ("/etc", "/run")),
+    *(f"{root}/systemd/system" for root in ("/usr/local/lib", "/usr/lib")),
+)
+_STARTING = (".wants", ".requires", ".upholds")
 _SECONDS = 60.0  # for the digests of all files of all packages
 _MOST = 20  # of a kind; a longer list would not help
 
@@ -52,6 +59,20 @@ def changed(files: dict[str, str]) -> list[str]:
     return found
 
 
+def differing_from_image(base: dict[str, str], files: dict[str, str]) -> list[str]:
+    """Return files and links of the ``base`` image that have changed and that no run wrote."""
+    found = []
+    for name, digest in base.items():
+        path = Path(name)
+        try:
+            content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        except OSError:
+            content = None
+        if name not in files and (content is None or hashlib.sha256(content).hexdigest() != digest):
+            found.append(f"{name} differs from the base image of this version")
+    return found
+
+
 def packaged() -> set[str]:
     """Return the packages' files that define units; /lib and /usr/lib are the same."""
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in _LISTS.glob("*.list"))
@@ -74,14 +95,34 @@ def units(files: dict[str, str]) -> list[str]:
     return found
 
 
+def enabled(links: list[str], base: dict[str, str], files: dict[str, str]) -> list[str]:
+    """Return units that are started by a link which is of no package, no run, and not one of the base image's.
+
+    ``links`` are those of the image that packages' scripts made, ``base`` its other files by path.
+    """
+    own = {path.name.removesuffix(".digest").removesuffix(".service") for path in _STAMPS.glob("*.digest")}
+    known, owned = {*links, *base, *files}, packaged()
+    found = []
+    for directory in map(Path, _UNITS):
+        starting = [path for path in sorted(directory.glob("*")) if path.suffix in _STARTING and path.is_dir()]
+        for path in (*sorted(directory.glob("*")), *(link for folder in starting for link in sorted(folder.glob("*")))):
+            if not path.is_symlink() or str(path) in known or str(path).removeprefix("/usr") in owned:
+                continue
+            names = {name.removesuffix(".service") for name in (path.name, os.path.basename(os.readlink(path)))}
+            # a masked one does nothing
+            if not names & own and not _is_masked(str(path)):
+                found.append(f"unit {path.name} is enabled by {path}, which is of no image, package or run")
+    return found
+
+
 def _is_masked(path: str) -> bool:
     try:
         return Path(path).resolve() == Path("/dev/null")
-    except ValueError:  # no path
+    except (ValueError, OSError, RuntimeError):  # no path, or a loop of links
         return False
 
 
-def added(files: dict[str, str], base: list[str]) -> list[str]:
+def added(files: dict[str, str], base: dict[str, str]) -> list[str]:
     """Return what is in directories whose files change the network or the logs, and is not of the ``base`` image."""
     known = {*files, *base}
     there = (path for directory in _EXCLUSIVE for path in sorted(Path(directory).rglob("*")))
@@ -107,8 +148,15 @@ def differing() -> list[str]:
 
 
 def main(request: dict[str, Any]) -> list[str]:
-    files = written()
-    kinds = [changed(files), units(files), added(files, request["base"]), differing() if request["packages"] else []]
+    files, base = written(), request["base"]
+    kinds = [
+        changed(files),
+        differing_from_image(base, files),
+        units(files),
+        enabled(request["links"], base, files),
+        added(files, base),
+        differing() if request["packages"] else [],
+    ]
     return [said for found in kinds for said in _first(found)]
 
 

@@ -20,6 +20,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     monkeypatch.setattr(strangers, "_STAMPS", tmp_path / "units")
     monkeypatch.setattr(strangers, "_LISTS", tmp_path / "info")
+    monkeypatch.setattr(strangers, "_UNITS", (str(tmp_path / "systemd/system"),))
     return tmp_path
 
 
@@ -67,7 +68,7 @@ def test_file_that_differs_from_its_package(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_it_says_no_more_than_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "".join(f"??5??????   /usr/bin/{number}\n" for number in range(1000)))
-    said = strangers.main({"packages": True, "base": []})
+    said = strangers.main({"packages": True, "base": {}, "links": []})
     assert len(said) == strangers._MOST + 1
     assert said[-1] == f"and {1000 - strangers._MOST} more of this kind"
 
@@ -81,9 +82,55 @@ def test_file_that_changes_the_network_or_the_logs(root: Path, monkeypatch: pyte
     (root / "systemd/network/link").symlink_to("/nowhere")
     (root / "info/x.list").write_text(f"{package}\n")
     monkeypatch.setattr(strangers, "_EXCLUSIVE", (str(root / "systemd/network"), str(root / "absent")))
-    found = strangers.added({str(own): "digest"}, [str(base)])
+    found = strangers.added({str(own): "digest"}, {str(base): "digest"})
     strange = (foreign, root / "systemd/network/link")
     assert found == [f"{path} is there, which neither a package nor a run installed" for path in strange]
+
+
+def test_file_or_link_of_the_base_image_that_changed_is_named(root: Path) -> None:
+    names = ("kept", "edited", "gone", "of a run", "mask", "unmasked")
+    kept, edited, gone, of_run, mask, unmasked = (root / name for name in names)
+    for path in (kept, edited, of_run):
+        path.write_text("word")
+    mask.symlink_to("/dev/null")
+    word, other, null = (hashlib.sha256(text).hexdigest() for text in (b"word", b"other", b"/dev/null"))
+    base = {kept: word, edited: other, gone: word, of_run: other, mask: null, unmasked: null}
+    unmasked.symlink_to(kept)
+    assert strangers.differing_from_image({str(path): digest for path, digest in base.items()}, {str(of_run): ""}) == [
+        f"{path} differs from the base image of this version" for path in (edited, gone, unmasked)
+    ]
+
+
+def test_unit_that_was_enabled_by_hand_is_named(root: Path) -> None:
+    system = root / "systemd/system"
+    for name in ("tor.service", "own.timer"):
+        (root / "units" / f"{name.removesuffix('.service')}.digest").touch()
+    links = {
+        "multi-user.target.wants/tor.service": "/etc/systemd/system/tor.service",
+        "timers.target.wants/own.timer": "/etc/systemd/system/own.timer",
+        "onion.service": "/etc/systemd/system/tor.service",
+        "sockets.target.wants/image.socket": "/lib/systemd/system/image.socket",
+        "multi-user.target.wants/package.service": "../package.service",
+        "masked.service": "/dev/null",
+        "x.target.wants/masked.service": "/dev/null",
+        "multi-user.target.wants/ssh.service": "/lib/systemd/system/ssh.service",
+        "sshd.service": "/lib/systemd/system/ssh.service",
+        "tor.service.requires/cron.service": "/lib/systemd/system/cron.service",
+        "tor.service.upholds/nc.service": "/nowhere",
+        "loop.service": "loop.service",
+    }
+    for name, target in links.items():
+        (system / name).parent.mkdir(parents=True, exist_ok=True)
+        (system / name).symlink_to(target)
+    (system / "x.service").touch()
+    (root / "info/package.list").write_text(f"{system}/multi-user.target.wants/package.service\n")
+    image = [f"{system}/sockets.target.wants/image.socket"]
+    strange = ["loop.service", "sshd.service", "multi-user.target.wants/ssh.service",
+               "tor.service.requires/cron.service", "tor.service.upholds/nc.service"]  # fmt: skip
+    assert strangers.enabled(image, {}, {}) == [
+        f"unit {name.rpartition('/')[2]} is enabled by {system}/{name}, which is of no image, package or run"
+        for name in strange
+    ]
 
 
 def test_files_of_the_base_image_are_no_strangers() -> None:

@@ -22,6 +22,11 @@ pytestmark = [pytest.mark.containers, pytest.mark.whole]
 NETWORK = datacenter_names("local", "regtest").network
 
 FOREIGN = "unit foreign.service has /run/systemd/transient/foreign.service, which neither a package nor a run installed"
+ENABLED = (
+    "unit debug-shell.service is enabled by /etc/systemd/system/sysinit.target.wants/debug-shell.service, "
+    "which is of no image, package or run"
+)
+EDITED = "/etc/systemd/network/10-eth.network"
 _LISTEN = """
 import socket, subprocess, time
 listening = socket.create_server(("", 4444))
@@ -80,6 +85,8 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
     resolver = f"{network['config']['raw.dnsmasq']}\naddress=/example/192.0.2.1"
     inside("local", "tor", "nft", "delete", "table", "inet", "bcm")
     inside("local", "electrs", "systemctl", "stop", "tls")
+    inside("local", "bitcoind", "systemctl", "--quiet", "enable", "debug-shell")
+    inside("local", "bitcoind", "sh", "-c", f"cp -p {EDITED} /root/kept && echo >> {EDITED}")
     inside("local", "bitcoind", "systemd-run", "--quiet", "--unit=foreign", "--service-type=notify",
            "--property=NotifyAccess=all", "python3", "-c", _LISTEN)  # fmt: skip
     try:
@@ -91,6 +98,8 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
             shown = person.types("stack", "status").stdout
     finally:
         inside("local", "bitcoind", "systemctl", "stop", "foreign")
+        inside("local", "bitcoind", "systemctl", "--quiet", "disable", "debug-shell")
+        inside("local", "bitcoind", "mv", "/root/kept", EDITED)
         inside("local", "tor", "systemctl", "reload", "egress")
         inside("local", "electrs", "systemctl", "start", "tls")
     asked = f"can resolve outside names at the resolver of {NETWORK} udp 53"
@@ -109,6 +118,8 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
         "tor has not loaded its egress firewall",
         "bitcoind listens on tcp 4444, which the plan does not list",
         f"bitcoind: {FOREIGN}",
+        f"bitcoind: {ENABLED}",
+        f"bitcoind: {EDITED} differs from the base image of this version",
         f"{NETWORK} lets {rule['source']} reach {rule['destination']} tcp 22,18443, which the plan does not list",
     }
     assert expected <= problems

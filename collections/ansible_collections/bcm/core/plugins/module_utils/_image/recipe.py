@@ -33,6 +33,28 @@ INCLUDED_PATHS = ("/usr/share/doc/*/copyright",)
 
 ENABLED_UNITS = ("systemd-networkd.service",)
 
+# What ENABLED_UNITS and the scripts of PACKAGES make of it: the links by which systemd starts something. No stack's
+# package adds one, because of the presets below.
+ENABLING_LINKS = tuple(
+    f"/etc/systemd/system/{link}"
+    for link in (
+        "dbus-org.freedesktop.network1.service",
+        "dbus-org.freedesktop.resolve1.service",
+        "getty.target.wants/getty@tty1.service",
+        "multi-user.target.wants/remote-fs.target",
+        "multi-user.target.wants/systemd-networkd.service",
+        "network-online.target.wants/systemd-networkd-wait-online.service",
+        "sockets.target.wants/systemd-networkd.socket",
+        "sysinit.target.wants/systemd-network-generator.service",
+        "sysinit.target.wants/systemd-pstore.service",
+        "sysinit.target.wants/systemd-resolved.service",
+        "timers.target.wants/apt-daily-upgrade.timer",
+        "timers.target.wants/apt-daily.timer",
+        "timers.target.wants/dpkg-db-backup.timer",
+        "timers.target.wants/fstrim.timer",
+    )
+)
+
 # Units of the base that have no work in a container, or would start some by themselves.
 MASKED_UNITS = (
     "apt-daily-upgrade.timer",
