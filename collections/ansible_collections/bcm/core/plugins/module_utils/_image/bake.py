@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from .._base.errors import BcmError
 from .._base.versions import FOUND, satisfies
 from .._lxd import exec as lxd_exec
+from .._lxd import id_maps
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
 from .._lxd.handlers import InstanceHandler, Step, addresses
@@ -117,7 +118,6 @@ def start(
         # It may use all processors, but with a lower priority.
         "config": {
             _OWNER: _me(),
-            "security.idmap.isolated": "true",
             "limits.memory": "75%",
             "limits.processes": "5000",
             "limits.cpu.priority": "5",
@@ -133,6 +133,7 @@ def start(
         },
     }
     client.call("POST", "/1.0/instances", body, what=f"create the builder {name}", deadline=300.0, target=target)
+    id_maps.separate(client, name)
     client.call("PUT", f"/1.0/instances/{quoted(name)}/state", {"action": "start"}, what=f"start the builder {name}")
     _wait_for_address(client, name, nic["network"])
     _prepare(client, name, {**settings, "image_sources": extra}, socks)

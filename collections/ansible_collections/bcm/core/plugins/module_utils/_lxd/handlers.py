@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from . import image_transfer
+from . import id_maps, image_transfer
 from .client import CHANGED_MEANWHILE, Client, Operation, quoted
 from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
 from .resources import COPY_SUFFIX, ID_MAP, MOVED_TO, REPLACED, STARTED_WITH, Resource
@@ -53,7 +53,7 @@ VANISHED = f"{_READ}vanished"
 
 _HOST_NAME = 63
 
-_CHOSEN_ID_MAP, _NO_IDS = "volatile.idmap.base", "Not enough uid/gid available"
+_NO_IDS = "Not enough uid/gid available"
 # Configuration that takes effect when an instance is started, and not before.
 _AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limits\.kernel\.|nvidia\.)")
 # Of what liblxc is given, that which differs with each start or can be changed while an instance runs.
@@ -347,13 +347,26 @@ class InstanceHandler(Handler):
     def _make(self, client: Client, resource: Resource, former: Body | None = None) -> None:
         """Create an instance, in the place of a former one if there is one."""
         body = {"name": resource.name, **resource.given}
+        config = dict(resource.given.get("config") or {})
         if former:
-            config = resource.given.get("config") or {}
             addresses = _mac_addresses(former, resource.given.get("devices") or {})
-            body["config"] = {**config, **_id_map(former["config"], config), **addresses}
+            config = {**config, **_id_map(former["config"], config), **addresses}
+        separate = config.get(id_maps.ISOLATED) == "true" and ID_MAP not in config
+        if separate:
+            del config[id_maps.ISOLATED]
+        if config or "config" in body:
+            body["config"] = config
         fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
         body["source"] = {"type": "image", "fingerprint": fingerprint}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
+        if separate:
+            self._separate(client, resource)
+
+    def _separate(self, client: Client, resource: Resource) -> None:
+        """Give an instance an id map of its own, if it is to have one and none is given."""
+        config = resource.given.get("config") or {}
+        if config.get(id_maps.ISOLATED) == "true" and ID_MAP not in config:
+            id_maps.separate(client, resource.name, project=resource.project, handed_on=REPLACED)
 
     def call(self, client: Client, resource: Resource, *words: Any, **rest: Any) -> Any:
         try:
@@ -470,6 +483,8 @@ class InstanceHandler(Handler):
     def _begin(self, client: Client, resource: Resource) -> None:
         body = self.read(client, resource)[0]
         frozen = body is not None and body["status"] in _FROZEN
+        if not frozen:
+            self._separate(client, resource)
         self._state(client, resource, "start", {"action": "unfreeze" if frozen else "start"})
         if not frozen:
             self._write_down(client, resource)
@@ -481,6 +496,7 @@ class InstanceHandler(Handler):
         body = self.read(client, resource)[0]
         if body is not None and body["status"] in _FROZEN:
             self._state(client, resource, "restart", {"action": "unfreeze"})
+        self._separate(client, resource)
         self._shut_down(client, resource, "restart")
         self._write_down(client, resource)
         self.do_wait(client, resource, step)
@@ -571,8 +587,8 @@ def _as_it_was(former: Body) -> Body:
 
 def _id_map(former: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
     """The map of a former instance for the one that takes its place, so that nobody changes owners in its volumes."""
-    base = former.get(_CHOSEN_ID_MAP)
-    both = all(config.get("security.idmap.isolated") == "true" for config in (former, wanted))
+    base = former.get(ID_MAP) or former.get(id_maps.CHOSEN_BASE)
+    both = all(config.get(id_maps.ISOLATED) == "true" for config in (former, wanted))
     return {ID_MAP: base} if base and both and ID_MAP not in wanted else {}
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import threading
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -48,6 +50,7 @@ class Memory:
         self.states: dict[str, Any] = {}
         #: the states in which instances are found after attempts to shut them down that fail
         self.after_failures: list[str] = []
+        self.ids = range(100000, 100000 + 10 * 65536)
         self.endpoint = SimpleNamespace(name="memory")
 
     def require(self, extension: str, what: str) -> None:
@@ -98,6 +101,9 @@ class Memory:
             self._act(path.removesuffix("/state"), body["action"])
         elif method == "PUT" and body is not None:
             self.objects[path].update(body)
+        elif method == "PATCH" and body is not None:
+            config = {**self.objects[path]["config"], **body["config"], "volatile.idmap.next": self._all_ids()}
+            self.objects[path]["config"] = config
         elif path in self.objects and body is not None:
             new = f"{path.rpartition('/')[0]}/{body['name']}"
             self.objects[new] = {**self.objects.pop(path), "name": body["name"]}
@@ -112,9 +118,14 @@ class Memory:
                 origin = f"/1.0/storage-pools/{source['pool']}/volumes/custom/{source['name']}"
                 made["config"] = dict(self.objects[origin]["config"])
             if path == "/1.0/instances":
-                made["config"] = {**made["config"], "volatile.base_image": source["fingerprint"]}
+                volatile = {"volatile.base_image": source["fingerprint"], "volatile.idmap.next": self._all_ids()}
+                made["config"] = {**made["config"], **volatile}
                 made["status"] = "Stopped"
             self.objects[new] = made
+
+    def _all_ids(self) -> str:
+        """The map of an instance that shares it."""
+        return json.dumps([{"Isuid": True, "Hostid": self.ids.start, "Nsid": 0, "Maprange": len(self.ids)}])
 
     def _act(self, path: str, action: str) -> None:
         body = self.objects[path]
@@ -580,14 +591,60 @@ def test_new_instance_takes_over_the_id_map_of_the_former_one() -> None:
     assert apply(server, ISOLATED) == []
 
 
-def test_new_instance_has_no_id_map_of_one_that_shared_its_own() -> None:
+def test_new_instance_does_not_take_over_a_shared_id_map() -> None:
     server = isolated()
     server.objects["/1.0/instances/i"]["config"]["security.idmap.isolated"] = "false"
+    server.objects["/1.0/instances/i"]["config"]["volatile.idmap.base"] = "100000"
     assert apply(server, ISOLATED) == ["replace instance i"]
-    assert "security.idmap.base" not in server.objects["/1.0/instances/i"]["config"]
+    assert server.objects["/1.0/instances/i"]["config"]["security.idmap.base"] != "100000"
     server = isolated()
     assert apply(server, REPLACED) == ["replace instance i"]
     assert "security.idmap.base" not in server.objects["/1.0/instances/i"]["config"]
+
+
+SEPARATE = {**INSTANCE, "state": "started", "config": {"security.idmap.isolated": "true"}, "devices": {}}
+
+
+def _id_maps(server: Memory) -> list[range]:
+    bases = [
+        int(body["config"]["security.idmap.base"])
+        for path, body in server.objects.items()
+        if path.startswith("/1.0/instances/") and body["config"].get("security.idmap.isolated") == "true"
+    ]
+    return [range(base, base + 65536) for base in sorted(bases)]
+
+
+def test_instances_created_side_by_side_have_id_maps_that_do_not_overlap() -> None:
+    server = Memory()
+    many = [{**SEPARATE, "name": f"i{number}"} for number in range(9)]
+    apply(server, POOL, PROFILE, *many)
+    maps = _id_maps(server)
+    assert len(maps) == 9
+    assert all(former.stop <= latter.start for former, latter in itertools.pairwise(maps))
+    assert maps[0].start >= server.ids.start + 65536  # the first map is that of instances that share one
+    assert maps[-1].stop <= server.ids.stop
+    assert apply(server, POOL, PROFILE, *many) == []
+
+
+def test_id_map_chosen_by_the_server_is_replaced_when_it_is_that_of_another_instance() -> None:
+    server = isolated()
+    other = {"name": "i", "project": "other", "status": "Running"}
+    ids = {"security.idmap.isolated": "true", "volatile.idmap.base": "165536"}
+    server.objects["/1.0/instances/other"] = {**other, "config": ids}
+    body = server.objects["/1.0/instances/i"]
+    body["status"] = "Stopped"
+    wanted = {**ISOLATED, "replace": False}
+    apply(server, wanted)
+    assert body["config"]["security.idmap.base"] != "165536"
+    assert apply(server, wanted) == []
+
+
+def test_server_without_enough_ids_gives_the_shared_id_map() -> None:
+    server = Memory()
+    server.ids = range(100000, 100000 + 65536)
+    apply(server, POOL, PROFILE, SEPARATE)
+    assert server.objects["/1.0/instances/i"]["config"]["security.idmap.base"] == "100000"
+    assert apply(server, POOL, PROFILE, SEPARATE) == []
 
 
 def test_new_instance_takes_over_the_mac_address_of_the_former_one() -> None:
