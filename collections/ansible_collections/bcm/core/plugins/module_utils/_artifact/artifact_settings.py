@@ -57,7 +57,7 @@ def is_listening(proxy: str) -> bool:
     return True
 
 
-Progress = Callable[[str, int, int | None], None]
+Progress = Callable[[str, int, "int | None"], None]
 
 
 class ProgressLines:
