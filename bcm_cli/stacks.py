@@ -46,8 +46,6 @@ def settings(datacenter: DataCenter) -> dict[str, str]:
     found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbooks)))}
     found["ssh_identity"] = "bcm_ssh_identity"  # which the playbook need not know
     for stack in catalogue(datacenter).values():
-        defaults = stack.role_path / "defaults" / "main.yml"
-        text = defaults.read_text(encoding="utf-8") if defaults.exists() else ""
-        found |= {name: name for name in re.findall(r"^(\w+):", text, re.M)}
-        found |= {name: name for name in (f"{stack.prefix}_{key}" for key in stack.alternatives)}
+        names_of_role = datacenter.role_variables([stack]).names(stack)
+        found |= {name: name for name in sorted({*names_of_role, *stack.derived_variables})}
     return found

@@ -52,6 +52,16 @@ def test_numbers_and_truths_stay_what_they_are(checkout: Checkout) -> None:
     assert (read["bitcoind_dbcache"], read["tor_network"]) == (2000, True)
 
 
+def test_what_the_plan_reads_for_every_stack_is_a_setting(checkout: Checkout) -> None:
+    done = checkout.bcm("config", "set", "electrs_memory=2GiB", "bitcoind_data_size=20GiB", "electrs_source=crate")
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(checkout.settings().read_text())
+    assert (read["electrs_memory"], read["bitcoind_data_size"]) == ("2GiB", "20GiB")
+    refused = checkout.bcm("config", "set", "electrs_onoin=true")
+    assert refused.returncode == 2
+    assert 'Unknown setting "electrs_onoin": did you mean "electrs_onion"?' in refused.stderr
+
+
 def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
     checkout.settings().write_text(TEXT)
     done = checkout.bcm("config", "set", "image_sources=x")

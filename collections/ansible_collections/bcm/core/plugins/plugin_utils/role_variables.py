@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.template import trust_as_template
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from ..module_utils._base.errors import BcmError
 from ..module_utils._plan.stack import Stack
@@ -21,6 +21,12 @@ from ._action import plain
 if TYPE_CHECKING:
     from ansible.parsing.dataloader import DataLoader
     from ansible.template import Templar
+
+#: what the names of facts begin with that only roles have
+_OF_ROLES = ("bcm", "ansible_")
+_FUNCTIONS = ("lookup", "query", "q", "now", "range", "dict", "undef", "omit", "namespace")
+#: filters and tests for which a variable need not be defined
+_TAKE_UNDEFINED = ("default", "d", "defined", "undefined")
 
 
 class RoleVariables:
@@ -32,9 +38,19 @@ class RoleVariables:
         variables: dict[str, Any] = {}
         for stack in stacks:
             variables.update(_read(loader, stack, "defaults/main.yml"))
+        self._given = play_variables
         self._variables = {**variables, **play_variables}
         self._templar = templar.copy_with_new_env(available_variables=self._variables)
         self._loader = loader
+
+    @property
+    def given(self) -> Collection[str]:
+        """The names of the variables of the play."""
+        return self._given.keys()
+
+    def names(self, stack: Stack) -> set[str]:
+        """The names of a role's variables that may be set: those with a default, and those that it describes."""
+        return {*_read(self._loader, stack, "defaults/main.yml"), *self._options(stack)}
 
     def value(self, name: str) -> Any:
         if name not in self._variables:
@@ -42,14 +58,17 @@ class RoleVariables:
         return self._templated(lambda: self._templar.template(self._variables[name]), f"variable {name}")
 
     def check(self, stack: Stack) -> None:
-        specs = _read(self._loader, stack, "meta/argument_specs.yml").get("argument_specs") or {}
-        options = {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
+        options = self._options(stack)
+        later = _read(self._loader, stack, "vars/main.yml").keys()
         given: dict[str, Any] = {}
-        for name in options:
-            # values that depend on facts which the plan does not have are left to the role
-            with contextlib.suppress(BcmError):
+        for name in {*options, *(self.names(stack) & self._given.keys())}:
+            try:
                 given[name] = self.value(name)
-        given = {name: value for name, value in given.items() if value is not None}
+            except BcmError:
+                # values that depend on what only the role has are left to it
+                if name in self._given and not self._depends_on(name, later):
+                    raise
+        given = {name: value for name, value in given.items() if name in options and value is not None}
         checkable = {name: option for name, option in options.items() if name in given or name not in self._variables}
         checked = ArgumentSpecValidator(checkable).validate(given)
         if checked.error_messages:
@@ -59,6 +78,22 @@ class RoleVariables:
                 "correct the inventory",
                 code="invalid_value",
             )
+
+    def _options(self, stack: Stack) -> dict[str, Any]:
+        specs = _read(self._loader, stack, "meta/argument_specs.yml").get("argument_specs") or {}
+        return {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
+
+    def _depends_on(self, variable: str, later: Collection[str]) -> bool:
+        """Whether templates of a variable use what only its role has, and nothing that is defined nowhere."""
+        names: set[str] = set()
+        ahead = [variable]
+        while ahead:
+            name = ahead.pop()
+            found = _names_in_templates(self._variables.get(name)).difference(names)
+            names |= found
+            ahead += found.difference({"bcm"})
+        of_role = {name for name in names if name in later or name.startswith(_OF_ROLES)}
+        return bool(of_role) and names <= {*of_role, *self._variables, *_FUNCTIONS}
 
     def holds(self, condition: str) -> bool:
         return bool(
@@ -73,6 +108,27 @@ class RoleVariables:
             return plain(evaluate())
         except AnsibleError as error:
             raise BcmError(what, f"cannot be evaluated: {error}", code="invalid_value") from error
+
+
+def _names_in_templates(value: Any) -> set[str]:
+    """The variables that the templates in a value cannot do without."""
+    if isinstance(value, Mapping):
+        return _names_in_templates(list(value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_names_in_templates, value))
+    if not isinstance(value, str):
+        return set()
+    try:
+        tree = Environment().parse(value)
+    except TemplateSyntaxError:
+        return set()
+    used, own = ({node.name for node in tree.find_all(nodes.Name) if node.ctx == ctx} for ctx in ("load", "store"))
+    optional = {
+        node.node.name
+        for node in tree.find_all((nodes.Filter, nodes.Test))
+        if node.name in _TAKE_UNDEFINED and isinstance(node.node, nodes.Name)
+    }
+    return used.difference(own, optional)
 
 
 def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:

@@ -96,10 +96,15 @@ def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
     """Return the error for an unknown name, with the nearest known one, and all of them."""
     names = list(known)
     name = name[:80]
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f'did you mean "{nearest[0]}"? ' if nearest else ""
+    near = nearest(name, names)
+    hint = f'did you mean "{near}"? ' if near else ""
     remedy = f"{hint}Known {what}s: {', '.join(names) or 'none'}"
     return BcmError(f'Unknown {what} "{name}"', remedy=remedy, code="unknown_name")
+
+
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that is most like another one; None if none is, on difflib's scale from 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)), None)
 
 
 def variable_prefix(stack: str) -> str:

@@ -13,6 +13,7 @@ from .._artifact import lockfiles
 from .._artifact.declaration import Release
 from .._base import names
 from .._base.errors import BcmError
+from .catalogue import Catalogue
 from .request import Site
 from .stack import Stack, changes_of
 
@@ -22,6 +23,13 @@ class Variables(Protocol):
 
     def value(self, name: str) -> Any:
         """The value of a variable; None if it is not set. Raises BcmError if it cannot be templated."""
+
+    @property
+    def given(self) -> Collection[str]:
+        """The names of those of the inventory and the command line."""
+
+    def names(self, stack: Stack) -> Collection[str]:
+        """The names of those that a stack's role reads."""
 
     def check(self, stack: Stack) -> None:
         """Compare a stack's variables with what its role says of them. Raises BcmError."""
@@ -34,6 +42,8 @@ class Variables(Protocol):
 
 
 VariablesOf = Callable[[Sequence[Stack]], Variables]
+#: how much a name is like another one if a letter is missing, doubled or wrong
+_SAME_BUT_FOR_A_SLIP = 0.9
 #: stack -> what it may be made of, the best first
 Releases = Mapping[str, Sequence[Release]]
 
@@ -54,6 +64,33 @@ def check_request(site: Site) -> None:
             raise names.unknown("chain", chain, names.CHAINS)
     if request.brings_up:
         names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
+
+
+def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str]:
+    """Warnings about variables that are named as a stack's but that nothing reads.
+
+    Raises BcmError for one whose name is like a known one.
+    """
+    known = {stack.prefix: {*variables.names(stack), *stack.derived_variables} for stack in catalogue.values()}
+    every = sorted(set().union(*known.values()))
+    warnings = []
+    for name in sorted(set(variables.given).difference(every)):
+        prefix = max((prefix for prefix in known if name.startswith(f"{prefix}_")), key=len, default=None)
+        if prefix is None:
+            meant = names.nearest(name, every, _SAME_BUT_FOR_A_SLIP)
+        else:
+            # what all of them begin with makes none more like another
+            ends = {own.removeprefix(f"{prefix}_"): own for own in known[prefix]}
+            meant = ends.get(names.nearest(name.removeprefix(f"{prefix}_"), ends) or "")
+        if meant:
+            raise BcmError(
+                f'Unknown variable "{name}"',
+                remedy=f'did you mean "{meant}"? Correct it where it is set, or give it a name that is less like that',
+                code="unknown_name",
+            )
+        if prefix is not None:
+            warnings.append(f"Variable {name} begins as those of stack {prefix}, which has none of that name")
+    return warnings
 
 
 def checked_releases(site: Site, stacks: Sequence[str], variables: Variables) -> tuple[Releases, list[str]]:

@@ -17,7 +17,14 @@ from .._base import names, network
 from .._base.errors import BcmError
 from . import limits, onions, resources, volumes
 from .catalogue import Catalogue
-from .checks import Variables, VariablesOf, check_assertions, check_request, checked_releases
+from .checks import (
+    Variables,
+    VariablesOf,
+    check_assertions,
+    check_request,
+    check_variable_names,
+    checked_releases,
+)
 from .image_choice import ChosenImage, ImageChooser, ImageNames, OutOfReach, before_others
 from .instance_facts import describe
 from .model import (
@@ -65,6 +72,7 @@ class Planner:
 
     def _up(self, find: Callable[[Site], ProjectState], image_names: ImageNames, out_of_reach: OutOfReach) -> Plan:
         site = self.site
+        unread = check_variable_names(self.catalogue, self._variables(self.catalogue))
         named = self._requested_closure()
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)
@@ -77,7 +85,7 @@ class Planner:
         users = [name for name in affected if name not in named]
         more, warned = checked_releases(site, users, variables)
         check_assertions([self.catalogue[name] for name in running if name not in affected], variables)
-        releases, warnings = {name: {**releases, **more}[name] for name in affected}, warnings + warned
+        releases, warnings = {name: {**releases, **more}[name] for name in affected}, unread + warnings + warned
         if not self.request.proxies_downloads and self.request.chain != names.TOY_CHAIN:
             warnings.append("What images are made of is fetched without Tor, since bcm_downloads_through_tor is false")
         warnings += [f"Stack {name} is not enabled any more, and is removed; its volumes are kept" for name in disabled]

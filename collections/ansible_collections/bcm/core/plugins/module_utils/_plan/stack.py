@@ -15,6 +15,7 @@ from .._artifact.declaration import Release, release
 from .._base import names, versions
 from .._base.errors import BcmError
 from .._base.fields import Field
+from .limits import KINDS
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,18 @@ class Stack:
     def prefix(self) -> str:
         """What the names of its variables begin with."""
         return names.variable_prefix(self.name)
+
+    @property
+    def derived_variables(self) -> set[str]:
+        """The names of its variables that the plan itself reads."""
+        ends = {
+            "source",
+            *(end for _default, end in KINDS.values()),
+            *(f"{name}_size" for name in self.volumes),
+            *(f"{name}_host_port" for name, service in self.services.items() if service.host_port),
+            *self.alternatives,
+        }
+        return {*(f"{self.prefix}_{end}" for end in ends), *self.image_variables}
 
     def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
         """All that it needs with one choice or another: the field that says so, the stack, and what of it."""

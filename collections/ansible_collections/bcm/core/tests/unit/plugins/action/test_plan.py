@@ -199,6 +199,47 @@ def test_variables_are_what_the_role_says(roles: Path, play: dict[str, Any], com
             variables.check(stack)
 
 
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("{{ typo }}", "variable web_color cannot be evaluated: 'typo' is undefined"),
+        ("{{ web_majr }}-{{ bcm.address }}", "variable web_color cannot be evaluated: "),
+        ("{{ bcm.address", "variable web_color cannot be evaluated: "),
+        ("{{ helper }}", "variable web_color cannot be evaluated: "),
+        ("{{ typo | default('red') }}", None),
+        ("{{ typo | default(bcm.address) }}", None),
+        ("{{ bcm.address if typo is defined else bcm.gateway }}", None),
+        ("{{ [bcm.address] | map('split', '.') | map('first') | join }}", None),
+        ("{% for part in bcm.address %}{{ part }}{% endfor %}", None),
+        ("{{ lookup('ansible.builtin.env', bcm.address) }}", None),
+        ("{{ web_internal }}", None),
+        ("{{ ansible_facts.kernel }}", None),
+    ],
+)
+def test_undefined_variables_in_templates_are_refused(roles: Path, value: str, complaint: str | None) -> None:
+    (roles / "web/meta/argument_specs.yml").write_text(
+        "argument_specs: {main: {options: {web_color: {type: raw}}}}", encoding="utf-8"
+    )
+    (roles / "web/vars").mkdir()
+    (roles / "web/vars/main.yml").write_text("web_internal: 7\n", encoding="utf-8")
+    play = {"web_color": {"of": [trust_as_template(value)]}, "helper": trust_as_template("{{ bcm.address ~ typo }}")}
+    variables = _variables(roles, bcm={"chain": "regtest"}, **play)
+    stack = catalogue.Catalogue.read(roles=roles)["web"]
+    if complaint is None:
+        variables.check(stack)
+    else:
+        with pytest.raises(BcmError, match=complaint):
+            variables.check(stack)
+
+
+def test_names_of_variables_are_those_of_the_role_and_of_the_play(roles: Path) -> None:
+    (roles / "web/meta/argument_specs.yml").write_text(SPECS, encoding="utf-8")
+    variables = _variables(roles, web_colour="red", elsewhere=1)
+    assert set(variables.given) == {"web_colour", "elsewhere"}
+    known = variables.names(catalogue.Catalogue.read(roles=roles)["web"])
+    assert known == {"web_major", "web_version", "web_workers", "web_chain", "web_color", "web_key", "web_page"}
+
+
 # -- what is there -----------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +364,8 @@ def test_the_images_name_follows_the_variables_and_nothing_else(roles: Path) -> 
         ({}, {"web_workers": 9}, "Stack web requires web_workers | int <= 8: it has 8 threads; set web_workers"),
         ({"subnet": "10.0.0.0/8"}, {}, 'Subnet "10.0.0.0/8" has prefix /8'),
         ({"stack_path": ["/nowhere"]}, {}, "/nowhere in bcm_stack_path is not a directory"),
+        ({}, {"web_wrkers": 9}, 'Unknown variable "web_wrkers": did you mean "web_workers"?'),
+        ({}, {"tor_memry": "1GiB"}, 'Unknown variable "tor_memry": did you mean "tor_memory"?'),
         ({}, {"bcm_artifacts": trust_as_template("{{ nobody }}")}, "variable bcm_artifacts cannot be evaluated: "),
     ],
 )

@@ -118,6 +118,15 @@ class JinjaVariables:
     def value(self, name: str) -> Any:
         return self.variables.get(name)
 
+    @property
+    def given(self) -> Mapping[str, Any]:
+        return self.variables
+
+    def names(self, stack: Stack) -> set[str]:
+        """Those that tests give these stacks."""
+        known = {*VARIABLES, "bitcoind_serve", "tor_relay", "relay_or_host_port"}
+        return {name for name in known if name.startswith(f"{stack.prefix}_")}
+
     def check(self, stack: Stack) -> None:
         """There are no roles behind these stacks."""
 
