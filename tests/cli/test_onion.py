@@ -142,7 +142,7 @@ def test_a_service_for_everybody_has_no_clients(checkout: Checkout, store: Servi
 def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: ServicesFile) -> None:
     terminal = checkout.terminal("onion", "revoke", "alice")
     terminal.reads("all clients are disconnected for some seconds")
-    terminal.reads("Revoke the key of alice, for ever? [y/N] ")
+    terminal.reads("Revoke the key of alice, for good? [y/N] ")
     terminal.types("n\n")
     assert terminal.ends() == 1
     assert "Nothing was revoked" in terminal.output

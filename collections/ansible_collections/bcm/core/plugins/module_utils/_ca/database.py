@@ -336,11 +336,11 @@ def _check(database: Database) -> None:
     for certificate, issuer in pairs:
         if not pki.is_signed_by(certificate.content, issuer.certificate.content.public_key()):
             raise ValueError("a signature is wrong")
-        _ = certificate.common_name
+        pki.common_name(certificate.content)
     for item in database.intermediates:
-        _ = item.certificate.scope
+        pki.scope_of(item.certificate.content)
     for leaf in database.leaves.values():
-        _ = leaf.certificate.usage
+        pki.usage_of(leaf.certificate.content)
     for issuer in every:
         if issuer.crl is not None:
             pki.crl_number(issuer.crl)

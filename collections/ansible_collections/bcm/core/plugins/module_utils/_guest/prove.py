@@ -122,10 +122,10 @@ def prove(look: Callable[[Stack], Report]) -> None:
             break
         except (Fault, OSError, http.client.HTTPException) as fault:
             if isinstance(fault, Lasting):
-                sys.exit(f"{stack.name}: {fault}")
+                raise SystemExit(f"{stack.name}: {fault}") from fault
             if time.monotonic() > deadline:
                 if not isinstance(fault, Waiting):
-                    sys.exit(f"{stack.name}: {fault}")
+                    raise SystemExit(f"{stack.name}: {fault}") from fault
                 report = Report(warnings=[str(fault)])
                 break
         time.sleep(_INTERVAL)

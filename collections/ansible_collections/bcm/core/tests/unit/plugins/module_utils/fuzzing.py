@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.tests.unit import conftest  # noqa: F401  settings of hypothesis
+from ansible_collections.bcm.core.tests.unit.conftest import settings
 
 #: what a parser gets, the parser, and what it may raise besides BcmError
 Parser = tuple[st.SearchStrategy[Any], Callable[[Any], Any], tuple[type[Exception], ...]]

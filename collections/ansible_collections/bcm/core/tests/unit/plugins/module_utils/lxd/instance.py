@@ -102,5 +102,7 @@ def as_instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
     instance = Instance()
     monkeypatch.setattr(lxd_exec, "start", instance.start)
     monkeypatch.setattr(streams, "connect", instance.connect)
-    yield instance
-    instance.close()
+    try:
+        yield instance
+    finally:
+        instance.close()
