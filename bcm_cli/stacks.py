@@ -17,6 +17,7 @@ from .datacenter import DataCenter, UsageError
 
 if TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+    from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 
 def catalogue(datacenter: DataCenter) -> Catalogue:
@@ -36,6 +37,16 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
         if name not in known:
             raise UsageError.of(names.unknown("stack", name, known))
     return known
+
+
+def pages(stack: Stack, address: str, chain: str) -> list[dict[str, str]]:
+    """Return title and URL of the pages of a stack at the address of its instance."""
+    found = ((page, stack.services[page.service]) for page in stack.web)
+    return [
+        {"title": page.title, "url": page.url(f"{address}:{service.ports[chain]}", service.tls)}
+        for page, service in found
+        if chain in service.ports and not service.host_port  # which is somewhere else
+    ]
 
 
 def settings(datacenter: DataCenter) -> dict[str, str]:

@@ -24,12 +24,13 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
+from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 from . import setup, strangers
 from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
-from .stacks import catalogue, checked
+from .stacks import catalogue, checked, pages
 
 #: files and links of ours that each image has, by path: the digest of the content, or of where the link leads
 BASE = {
@@ -84,13 +85,16 @@ def status(args: argparse.Namespace) -> int:
         there = deployed(client)
         wanted = args.stacks or known.ordered(name for name in there if name in known)
         with ThreadPoolExecutor(8) as pool:
-            rows = list(pool.map(lambda name: _row(client, name, there.get(name)), wanted))
+            rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], there.get(name)), wanted))
         found = exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
-    shown = [{key: value for key, value in row.items() if key != "strangers"} for row in rows]
+    shown = [{key: value for key, value in row.items() if key not in ("web", "strangers")} for row in rows]
     answer({"stacks": rows, "exceptions": found} if args.json else shown, args.json)
+    for name, page in () if args.json else ((row["stack"], page) for row in rows for page in row["web"]):
+        say()
+        say(f"{name}: {page['title']} is at {page['url']}")
     for name, said in () if args.json else ((row["stack"], said) for row in rows for said in row["strangers"]):
         say()
         say(f"{name}: {said}")
@@ -134,16 +138,18 @@ def _port(text: str) -> int | None:
         return None
 
 
-def _row(client: Client, name: str, instance: dict[str, Any] | None) -> dict[str, Any]:
+def _row(client: Client, chain: str, stack: Stack, instance: dict[str, Any] | None) -> dict[str, Any]:
     if instance is None:
-        empty: dict[str, Any] = {"units": {}, "strangers": []}
-        return {"stack": name, "status": "not deployed", "address": None, "version": None, **empty}
+        empty: dict[str, Any] = {"units": {}, "web": [], "strangers": []}
+        return {"stack": stack.name, "status": "not deployed", "address": None, "version": None, **empty}
+    address = instance["devices"].get("eth0", {}).get("ipv4.address")
     row: dict[str, Any] = {
-        "stack": name,
+        "stack": stack.name,
         "status": instance["status"].lower(),
-        "address": instance["devices"].get("eth0", {}).get("ipv4.address"),
+        "address": address,
         "version": instance["config"].get("image.bcm.version"),
         "units": {},
+        "web": pages(stack, address, chain) if address else [],
         "strangers": [],
     }
     if row["status"] == "running":

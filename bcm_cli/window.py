@@ -38,7 +38,8 @@ def show(args: argparse.Namespace) -> int:
     known = checked(args.datacenter, [args.stack])
     if not known[args.stack].display:
         windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
-        raise UsageError(f"Stack {args.stack}", f"has no window; these have: {windows}", code="unsupported")
+        remedy = f"`bcm stack status {args.stack}` has its pages for a browser" if known[args.stack].web else ""
+        raise UsageError(f"Stack {args.stack}", f"has no window; these have: {windows}", remedy, code="unsupported")
     with connect(args.datacenter) as client, ExitStack() as stack:
         if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
             raise BcmError(

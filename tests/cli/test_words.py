@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from bcm_cli import completion, main, status
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from bcm_cli import completion, main, stacks, status
 from tests.cli.conftest import Checkout
 from tests.support import ROOT
 
@@ -271,9 +272,27 @@ def test_an_instance_that_is_being_replaced_is_not_taken_for_its_stack() -> None
     assert status.deployed(client) == {"tor": found[0]}  # type: ignore[arg-type]
 
 
-def test_stack_path_may_be_below_the_home_folder(checkout: Checkout, tmp_path: Path) -> None:
+@pytest.fixture
+def with_examples(checkout: Checkout, tmp_path: Path) -> Checkout:
     shutil.copytree(ROOT / "docs/examples/stacks", tmp_path / "my-stacks")
     with checkout.settings().open("a") as settings:
         settings.write("bcm_stack_path: [~/my-stacks]\n")
-    done = checkout.bcm("stack", "list", HOME=str(tmp_path))
+    return checkout
+
+
+def test_stack_path_may_be_below_the_home_folder(with_examples: Checkout, tmp_path: Path) -> None:
+    done = with_examples.bcm("stack", "list", HOME=str(tmp_path))
     assert "echo " in done.stdout, done.stderr
+
+
+def test_open_says_where_the_pages_of_a_stack_without_a_window_are(with_examples: Checkout, tmp_path: Path) -> None:
+    done = with_examples.bcm("open", "hello", HOME=str(tmp_path))
+    said = "Stack hello has no window; these have: electrum: `bcm stack status hello` has its pages for a browser"
+    assert (done.returncode, done.stderr) == (2, f"bcm: {said}\n")
+
+
+def test_pages_have_a_url_at_the_address_of_the_instance() -> None:
+    hello = Catalogue.read([ROOT / "docs/examples/stacks"])["hello"]
+    page = {"title": "Height of the chain", "url": "http://192.0.2.7:8080/"}
+    assert stacks.pages(hello, "192.0.2.7", "regtest") == [page]
+    assert stacks.pages(hello, "192.0.2.7", "unknown") == []

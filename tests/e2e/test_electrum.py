@@ -106,6 +106,9 @@ def test_the_stacks_of_the_documentation(person: Person, started: dict[str, Any]
     assert set(found) == {"tor", "bitcoind", "electrs", "hello", "echo"}
     page = inside("local", "hello", "python3", "-c", PAGE.format(found["hello"]["address"]))
     assert page == f"Hello, the chain is {inside('local', 'bitcoind', 'bitcoin-cli', 'getblockcount')} blocks high."
+    url = f"http://{found['hello']['address']}:8080/"
+    assert found["hello"]["web"] == [{"title": "Height of the chain", "url": url}]
+    assert f"hello: Height of the chain is at {url}" in person.succeeds("stack", "status", "hello")
     assert found["echo"]["verified"] == ["1 requests"]
     assert found["echo"]["onions"][0]["address"].endswith(".onion:80")
     # Each run verifies the stack with one more request, and the volume keeps their number.

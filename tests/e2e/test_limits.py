@@ -56,7 +56,7 @@ def answers(started: dict[str, Any]) -> Iterator[None]:
 def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
     said = json.loads(person.succeeds("stack", "start", GREEDY, "--json"))
     limits = {item["stack"]: item["limits"] for item in said["stacks"]}
-    assert limits[GREEDY] == ["memory 1GiB", "processors 2", "processes 500", "root 4GiB"]
+    assert limits[GREEDY] == {"memory": "1GiB", "processors": 2, "processes": 500, "root": "4GiB"}
 
 
 def test_a_full_disk_is_its_own(answers: None) -> None:

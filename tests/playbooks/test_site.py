@@ -98,7 +98,7 @@ class Site:
             stack: {
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
                 "role_path": str(self.role), "user": stack, "needs_ca": False, "left_behind": [], "address": "10.0.0.2",
-                "services": {}, "onions": {},
+                "services": {}, "onions": {}, "web": [],
             }
             for stack in stacks
         }  # fmt: skip

@@ -276,7 +276,7 @@ plan:
           type: dict
           sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}}}
         web:
-          description: Its pages for browsers, each with C(service), C(path), C(title) and C(icon).
+          description: Its pages for browsers, each with C(service), C(path), C(title), C(icon) and C(url).
           type: list
           elements: dict
         has_certificate:

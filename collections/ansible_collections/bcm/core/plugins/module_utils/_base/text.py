@@ -72,14 +72,30 @@ def table(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 
 def report(facts: t.Mapping[str, t.Any]) -> list[str]:
-    """A mapping as lines: what is a list of mappings, or a mapping of them, becomes a table under its key."""
+    """A mapping as lines: what is a list of mappings, or a mapping of them, becomes a table.
+
+    Mappings in its rows become tables of their own, whose rows begin with the first column of the row they come from.
+    """
     plain = {harmless(str(key)): value for key, value in facts.items() if not _rows(value)}
     width = max((len(key) for key in plain), default=0)
     lines = [f"{key.replace('_', ' ').ljust(width)}  {cell(value)}" for key, value in plain.items()]
     for value in facts.values():
-        if rows := _rows(value):
+        for rows in _tables(_rows(value)):
             lines += ["", *table(rows)]
     return lines
+
+
+def _tables(rows: list[dict[str, t.Any]]) -> t.Iterator[list[dict[str, t.Any]]]:
+    inner: dict[str, list[dict[str, t.Any]]] = {}
+    for row in rows:
+        first = next(iter(row))
+        for key, value in row.items():
+            found = _rows(value) or ([dict(value)] if isinstance(value, t.Mapping) and value else [])
+            inner.setdefault(key, []).extend({first: row[first], **item} for item in found)
+    apart = [key for key, found in inner.items() if found]
+    if rows:
+        yield [{key: value for key, value in row.items() if key not in apart} for row in rows]
+    yield from (inner[key] for key in apart)
 
 
 def _rows(value: t.Any) -> list[dict[str, t.Any]]:

@@ -15,10 +15,10 @@ from .._base.fields import size_in_bytes
 from .._base.read import read_number
 from . import onions
 from .checks import Variables
-from .model import Consumer, HostPort, Instance, NeededService, OfferedService, Uplink, VolumeFacts
+from .model import Consumer, HostPort, Instance, NeededService, OfferedService, PageFacts, Uplink, VolumeFacts
 from .onions import OnionService
 from .request import Site
-from .stack import Service, Stack
+from .stack import Service, Stack, WebPage
 
 
 def describe(
@@ -31,6 +31,7 @@ def describe(
 ) -> Instance:
     """The facts of an instance among those that run; without variables, of one that is to be stopped or removed."""
     request, stack = site.request, site.catalogue[name]
+    services = {key: _offered(site, stack, key, service, variables) for key, service in stack.services.items()}
     return Instance(
         stack=name,
         role=stack.role,
@@ -46,7 +47,7 @@ def describe(
         network=str(site.subnets.network),
         gateway=str(network.gateway(site.subnets.network)),
         requested=requested,
-        services={key: _offered(site, stack, key, service, variables) for key, service in stack.services.items()},
+        services=services,
         needs={
             other: {key: _needed(site, other, key) for key in need.services}
             for other, need in stack.needs.items()
@@ -59,7 +60,7 @@ def describe(
             if (need := site.catalogue[other].needs.get(name))
         },
         onions=onions.facts(onion_services, name),
-        web=stack.web,
+        web=tuple(_page(page, str(site.addresses[name]), services[page.service]) for page in stack.web),
         volumes={
             key: VolumeFacts(
                 names.volume_name(name, key), volume.path, _size(site, stack, key, variables), volume.backup
@@ -89,6 +90,12 @@ def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Va
         listen="127.0.0.1" if service.tls else str(addresses[stack.name]),
         host_port=_host_port(stack, key, variables) if service.host_port else None,
     )
+
+
+def _page(page: WebPage, address: str, service: OfferedService) -> PageFacts:
+    there = service.host_port or HostPort(address, service.port or 0)
+    url = page.url(f"{there.address}:{there.port}", service.tls)
+    return PageFacts(page.service, page.path, page.title, page.icon, url)
 
 
 def _host_port(stack: Stack, key: str, variables: Variables | None) -> HostPort | None:

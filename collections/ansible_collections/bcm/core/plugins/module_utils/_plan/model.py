@@ -17,7 +17,7 @@ from typing import Any
 from .exceptions import Exemption
 from .limits import Limits
 from .request import WayOut
-from .stack import Floor, WebPage
+from .stack import Floor
 
 Resource = dict[str, Any]
 
@@ -106,6 +106,17 @@ class OnionFacts:
 
 
 @dataclass(frozen=True)
+class PageFacts:
+    """A page for browsers, with its URL in the data center, or at the port of the host that leads to it."""
+
+    service: str
+    path: str
+    title: str
+    icon: str | None
+    url: str
+
+
+@dataclass(frozen=True)
 class VolumeFacts:
     volume: str
     path: str
@@ -150,7 +161,7 @@ class Instance:
     choices: Mapping[str, str]
     consumers: Mapping[str, Consumer]
     onions: Mapping[str, OnionFacts]
-    web: tuple[WebPage, ...]
+    web: tuple[PageFacts, ...]
     volumes: Mapping[str, VolumeFacts]
     needs_ca: bool
     has_certificate: bool

@@ -58,6 +58,10 @@ class WebPage:
     title: str
     icon: str | None  # a file of the role
 
+    def url(self, address: str, tls: str | None) -> str:
+        """Return its URL, where its service answers at an address, with a port."""
+        return f"{'https' if tls else 'http'}://{address}{self.path}"
+
 
 @dataclass(frozen=True)
 class Volume:

@@ -198,9 +198,25 @@ def test_folder_with_a_hyphen_names_the_folder_to_use(world: Any, write: Any) ->
 
 def test_web_page_is_in_the_plan(world: Any, planner: Any, namer: Any) -> None:
     plan = planner("explorer").plan(ProjectState(), namer)
+    explorer = plan["instances"]["explorer"]
     page = {"service": "http", "path": "/", "title": "Block explorer", "icon": "files/icon.svg"}
-    assert plan["instances"]["explorer"]["web"] == [page]
+    assert explorer["web"] == [{**page, "url": f"http://{explorer['address']}:8000/"}]
     assert plan["instances"]["bitcoind"]["web"] == []
+
+
+def test_web_page_behind_tls_has_a_url_with_https(world: Any, planner: Any, namer: Any) -> None:
+    world["explorer"]["services"]["http"]["tls"] = "server"
+    world["explorer"]["web"][0]["path"] = "/blocks?page=1"
+    explorer = planner("explorer").plan(ProjectState(), namer)["instances"]["explorer"]
+    assert [page["url"] for page in explorer["web"]] == [f"https://{explorer['address']}:8000/blocks?page=1"]
+
+
+def test_web_page_at_a_port_of_the_host_has_its_address(world: Any, planner: Any, namer: Any) -> None:
+    world["explorer"]["services"]["http"]["host_port"] = True
+    world["explorer"]["uplink"] = {"user": "explorer"}
+    variables = {"explorer_http_host_port": "192.0.2.1:443"}
+    plan = planner("explorer", variables=variables).plan(ProjectState(), namer)
+    assert plan["instances"]["explorer"]["web"][0]["url"] == "http://192.0.2.1:443/"
 
 
 def test_web_page_needs_a_service_that_speaks_tcp(world: Any, write: Any) -> None:
