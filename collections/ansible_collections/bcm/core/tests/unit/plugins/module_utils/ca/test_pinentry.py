@@ -29,7 +29,7 @@ def program(tmp_path: Path) -> Path:
         "echo 'OK Pleased to meet you'\n"
         "while read -r line; do\n"
         '  echo "$line" >>"$0.said"\n'
-        '  case $line in GETPIN) cat "$0.answer" ;; SETTIMEOUT*) echo ERR 275 unknown ;; *) echo OK ;; esac\n'
+        '  case $line in GETPIN) exec cat "$0.answer" ;; SETTIMEOUT*) echo ERR 275 unknown ;; *) echo OK ;; esac\n'
         "done\n"
     )
     program.chmod(0o700)
