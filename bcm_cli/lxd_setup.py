@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, local_sockets
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
 
 from . import setup
@@ -26,11 +27,13 @@ from .datacenter import DataCenter
 _OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
-#: At start and every day, the daemon downloads the names of clouds' machine types from images.linuxcontainers.org, and
-#: every six hours it asks the servers of images that it downloaded for newer ones. With a proxy where nothing listens,
-#: it connects to nobody and resolves no name.
+#: At start and every day, the daemon downloads the names of clouds' machine types from the servers below, and every
+#: six hours it asks the servers of images that it downloaded for newer ones. With a proxy where nothing listens, it
+#: connects to nobody and resolves no name.
 PROXY = "http://127.0.0.1:9"
 QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
+_LXD_ASKS = "images.lxd.canonical.com (earlier versions, such as 5.0.2: images.linuxcontainers.org)"
+_INCUS_ASKS = "images.linuxcontainers.org"
 # Until it has these settings, its environment has the proxy, by a drop-in that does not survive a reboot.
 _DROP_IN = """[Service]
 Environment=HTTP_PROXY={proxy} HTTPS_PROXY={proxy}
@@ -197,19 +200,32 @@ def _initialise(client: Client, pool: str) -> None:
     client.call("POST", "/1.0/storage-pools", body, what=f"create the storage pool {pool}", project=None)
 
 
-def calls_out(client: Client) -> str | None:
-    """Return what the daemon of an endpoint sends by itself without Tor, and how to stop that; None if nothing."""
-    server = client.server
+def calls_out(client: Client) -> list[str]:
+    """Return what the daemon of an endpoint, and what updates it, sends by itself without Tor, and how to stop that."""
+    server, endpoint = client.server, client.endpoint
+    is_snap = endpoint.is_here and str(endpoint.socket_path).startswith("/var/snap/")
+    found = []
+    if is_snap:
+        found.append(
+            "snapd looks for a newer LXD at api.snapcraft.io four times a day, from the address of the host, and "
+            "installs it: `sudo snap refresh --hold lxd` ends the updates of LXD, and `sudo snap refresh --hold` those "
+            "of all snaps"
+        )
     config = server["config"]
     if config.get("core.proxy_https") == PROXY:
-        return None
+        return found
     name = server["environment"]["server"]
-    command = "incus" if name == "incus" else "lxc"
+    is_incus = name == "incus"
+    asked = _INCUS_ASKS if is_incus else _LXD_ASKS
     settings = " ".join(f"{key}={value}" for key, value in QUIET.items())
+    command = f"{'incus' if is_incus else 'lxc'} config set {settings}"
+    if endpoint.is_here and endpoint.socket_path not in local_sockets():
+        command = f"{'INCUS' if is_incus else 'LXD'}_SOCKET={shlex.quote(str(endpoint.socket_path))} {command}"
+    where = "" if endpoint.is_here else ", on that machine,"
     proxy = config.get("core.proxy_https")
     way = f"through the proxy {proxy}" if proxy else "from the address of the host"
-    return (
-        f"{name} itself asks images.linuxcontainers.org for machine types at start and every day, {way}, and the "
-        f"servers of images that it has fetched for newer ones: `{command} config set {settings}` ends that, and it "
-        "fetches no images any more"
+    found.append(
+        f"{name} itself asks {asked} for machine types at start and every day, {way}, and the servers of images that "
+        f"it has fetched for newer ones: `{command}`{where} ends that, and it fetches no images any more"
     )
+    return found

@@ -203,8 +203,7 @@ class Scene:
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
         self.rules = self.strange_rules()
-        daemon = lxd_setup.calls_out(client)
-        self.notes = [daemon] if daemon else []
+        self.notes = lxd_setup.calls_out(client)
 
     @cached_property
     def gateways(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import Endpoint
 from bcm_cli import lxd_setup, main, playbook
 from bcm_cli.connect import connect
 from bcm_cli.datacenter import DataCenter, UsageError
@@ -246,20 +247,63 @@ def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
     """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
     with connect(DataCenter("local"), "default") as client:
         config = client.server["config"]
-        assert lxd_setup.calls_out(client) is None
+        assert lxd_setup.calls_out(client) == []
     assert {key: config[key] for key in lxd_setup.QUIET} == lxd_setup.QUIET
     tried = [line for line in (LXD_DIR / "bcm.log").read_text().splitlines() if "instance types" in line]
     assert tried
     assert [line for line in tried if "connection refused" not in line or "lookup" in line] == []
 
 
-@pytest.mark.parametrize("config", [{}, {"core.proxy_https": "http://192.0.2.1:3128"}])
-def test_what_a_daemon_asks_that_was_found(config: dict[str, str]) -> None:
-    client = types.SimpleNamespace(server={"config": config, "environment": {"server": "incus"}})
-    said = lxd_setup.calls_out(client)  # type: ignore[arg-type]
-    assert said and said.startswith("incus itself asks images.linuxcontainers.org")
-    assert "`incus config set core.proxy_http=http://127.0.0.1:9 " in said
-    assert config.get("core.proxy_https", "from the address of the host") in said
+SNAP, PACKAGE, INCUS = "/var/snap/lxd/common/lxd", "/var/lib/lxd", "/var/lib/incus"
+
+
+def found_daemon(name: str, place: str, **config: str) -> list[str]:
+    """What is said of a daemon, by its name and its directory, or the URL of its endpoint."""
+    url = place if "://" in place else f"{place}/unix.socket"
+    path = f"{place}/unix.socket" if "://" not in place else "/run/tunnel" if place.startswith("ssh://") else None
+    server = {"config": config, "environment": {"server": name}}
+    client = types.SimpleNamespace(server=server, endpoint=Endpoint(url, url, path))
+    return lxd_setup.calls_out(client)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def usual_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LXD_DIR", "INCUS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "asked", "command"),
+    [
+        ("lxd", PACKAGE, "images.lxd.canonical.com (earlier ", "`lxc config set {}` ends"),
+        ("lxd", SNAP, "images.lxd.canonical.com (earlier ", "`lxc config set {}` ends"),
+        ("incus", INCUS, "images.linuxcontainers.org for ", "`incus config set {}` ends"),
+        ("lxd", "/srv/lxd", "images.lxd.", "`LXD_SOCKET=/srv/lxd/unix.socket lxc config set {}` ends"),
+        ("incus", "/srv/incus", "images.linux", "`INCUS_SOCKET=/srv/incus/unix.socket incus config set {}` ends"),
+        ("lxd", "https://192.0.2.1:8443", "images.lxd.", "`lxc config set {}`, on that machine, ends"),
+        ("lxd", f"ssh://box{SNAP}", "images.lxd.", "`lxc config set {}`, on that machine, ends"),
+    ],
+)
+@pytest.mark.parametrize("proxy", ["", "http://192.0.2.1:3128"])
+def test_daemon_that_was_found_asks_outside(
+    usual_places: None, name: str, place: str, asked: str, command: str, proxy: str
+) -> None:
+    said = found_daemon(name, place, **({"core.proxy_https": proxy} if proxy else {}))[-1]
+    assert said.startswith(f"{name} itself asks {asked}")
+    assert command.format(" ".join(f"{key}={value}" for key, value in lxd_setup.QUIET.items())) in said
+    assert (f"through the proxy {proxy}" if proxy else "from the address of the host") in said
+
+
+def test_snap_is_updated_from_the_address_of_the_host(usual_places: None) -> None:
+    quiet, loud = found_daemon("lxd", SNAP, **lxd_setup.QUIET), found_daemon("lxd", SNAP)
+    assert len(loud) == 2
+    assert quiet == loud[:1]
+    assert "`sudo snap refresh --hold lxd`" in quiet[0]
+
+
+@pytest.mark.parametrize(("name", "place"), [("lxd", PACKAGE), ("incus", INCUS), ("lxd", f"ssh://box{SNAP}")])
+def test_daemon_that_is_configured_to_ask_nobody(usual_places: None, name: str, place: str) -> None:
+    assert found_daemon(name, place, **lxd_setup.QUIET) == []
 
 
 @pytest.mark.containers
