@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ansible_collections.bcm.core.plugins.module_utils._base import network
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_shaped
-from ansible_collections.bcm.core.plugins.module_utils._guest import probe
+from ansible_collections.bcm.core.plugins.module_utils._guest import probe as probe_program
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
@@ -34,7 +34,7 @@ from .output import answer, say
 from .stacks import catalogue
 from .status import deployed, exceptions, foreign
 
-#: documentation addresses (RFC 5737, RFC 3849): nobody uses them, and no route of the internet leads to them
+#: documentation addresses (RFC 5737, RFC 3849): they are unassigned, and no route of the internet leads to them
 OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
 OUTSIDE6 = "2001:db8::1"
 #: ports of a host; any answer, even a refused connection, shows that it can be reached
@@ -44,9 +44,9 @@ _REFUSED_PORT = 1
 _UNLISTED = 22
 _DISCARD = 9
 _DNS = 53
-_REFUSED = 5  # RFC 1035, section 4.1.1
+_DNS_REFUSED = 5  # RFC 1035, section 4.1.1
 _SECONDS = 2.0  # for an answer from the same machine
-_SOON = 300.0  # seconds for a script that waits for less
+_DEADLINE = 300.0  # seconds for a script that waits for less
 #: kind of probe -> its column in the table
 KINDS = {
     "others": "other instances",
@@ -57,8 +57,8 @@ KINDS = {
     "outside": "outside",
 }
 
-#: what the probe answers: what there is in an instance, and what became of an attempt
-_SEEN = {
+#: the answers of the program in the instance: its observations, and the outcome of one attempt
+_OBSERVATION = {
     "users": {str: int},
     "listening": [int],
     "listening_udp": [int],
@@ -66,20 +66,20 @@ _SEEN = {
     "ipv6": [str],
     "rules": ({str: int}, None),
 }
-_VERDICT = {str: (str, int)}
-#: of an attempt of which the instance says nothing
-_UNKNOWN = {"state": "unheard", "on": "a device that it does not name", "code": 0}
+_OUTCOME = {str: (str, int)}
+#: the outcome of an attempt that the instance does not report
+_NOT_REPORTED = {"state": "undecided", "on": "a device that it does not name", "code": 0}
 
-May = Literal["nothing", "nobody", "refuse", "answer"]
-Verdict = Mapping[str, Any]
+Expectation = Literal["blocked", "no_listener", "no_lookup", "open"]
+Outcome = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """Something to be tried, and what may become of it.
+class Probe:
+    """A packet or connection to try, and the expected result.
 
-    ``answer`` is what the plan lists. LXD lets all instances reach port 53 of the host: their resolver there may
-    ``refuse`` to ask others, and elsewhere ``nobody`` may listen. ``nothing`` may come of the rest.
+    ``open`` is what the plan lists. LXD lets all instances reach port 53 of the host: the resolver there must not look
+    up outside names (``no_lookup``), and elsewhere nothing may listen (``no_listener``). The rest is ``blocked``.
     """
 
     kind: str
@@ -87,83 +87,83 @@ class Goal:
     to: str
     port: int
     protocol: str = "tcp"
-    may: May = "nothing"
+    expected: Expectation = "blocked"
 
     @property
     def attempt(self) -> dict[str, Any]:
-        needed = self.may == "answer"
-        return {"to": self.to, "port": self.port, "protocol": self.protocol, "refused": self.refused, "needed": needed}
+        where = {"to": self.to, "port": self.port, "protocol": self.protocol}
+        return {**where, "refused": self.must_be_refused, "needed": self.expected == "open"}
 
     @property
-    def of_tor(self) -> bool:
+    def is_through_uplink(self) -> bool:
         """Whether the user of the uplink would reach it."""
         return self.to in OUTSIDE and self.protocol == "tcp"
 
     @property
-    def refused(self) -> bool:
+    def must_be_refused(self) -> bool:
         """Whether the host has to refuse it: a remote peer may simply not answer."""
-        return self.kind in ("outside", "ipv6", "dns") and self.may == "nothing"
+        return self.kind in ("outside", "ipv6", "dns") and self.expected == "blocked"
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         return f"{self.what} {self.protocol} {self.port}"
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What became of it, by users."""
+class ProbeResult:
+    """The outcome of a probe, by user."""
 
-    goal: Goal
-    users: Mapping[str, Verdict]
+    probe: Probe
+    users: Mapping[str, Outcome]
 
     def faults(self) -> list[str]:
         """Return its faults, without the name of the instance."""
-        return self._said(judged)
+        return self._describe(find_fault)
 
     def undecided(self) -> list[str]:
         """Return what could not be decided, without the name of the instance."""
-        return self._said(unclear)
+        return self._describe(explain_undecided)
 
-    def _said(self, judge: Callable[[Goal, Verdict], str | None]) -> list[str]:
+    def _describe(self, explain: Callable[[Probe, Outcome], str | None]) -> list[str]:
         found: dict[str, list[str]] = {}
-        for user, verdict in self.users.items():
-            if said := judge(self.goal, verdict):
-                found.setdefault(said, []).append(user)
-        return [f"(as {' and '.join(users)}) {said}" for said, users in found.items()]
+        for user, outcome in self.users.items():
+            if text := explain(self.probe, outcome):
+                found.setdefault(text, []).append(user)
+        return [f"(as {' and '.join(users)}) {text}" for text, users in found.items()]
 
 
-def judged(goal: Goal, verdict: Verdict) -> str | None:
+def find_fault(probe: Probe, outcome: Outcome) -> str | None:
     """Return the fault in the result of an attempt; None if there is none."""
-    state = verdict["state"]
-    if goal.may == "answer":
-        if state in ("open", "left"):
+    state = outcome["state"]
+    if probe.expected == "open":
+        if state in ("open", "sent"):
             return None
         if state == "closed":
-            return f"reaches {goal.what}, but nothing answers at {goal.protocol} {goal.port}"
-        return f"cannot reach {goal.said}, which the plan lists"
-    if goal.may == "refuse":
-        asks = state == "answered" and verdict["code"] != _REFUSED
-        return f"can resolve outside names at {goal.said}" if asks else None
-    if state in ("open", "answered") or (state == "closed" and goal.may != "nobody"):
-        return f"reaches {goal.said}, which the plan does not list"
-    if state == "left" and goal.refused:
-        return f"sends packets to {goal.said}, by {verdict['on']}, that nothing refuses"
+            return f"reaches {probe.what}, but nothing answers at {probe.protocol} {probe.port}"
+        return f"cannot reach {probe.label}, which the plan lists"
+    if probe.expected == "no_lookup":
+        asks = state == "answered" and outcome["code"] != _DNS_REFUSED
+        return f"can resolve outside names at {probe.label}" if asks else None
+    if state in ("open", "answered") or (state == "closed" and probe.expected != "no_listener"):
+        return f"reaches {probe.label}, which the plan does not list"
+    if state == "sent" and probe.must_be_refused:
+        return f"sends packets to {probe.label}, by {outcome['on']}, that nothing refuses"
     return None
 
 
-def unclear(goal: Goal, verdict: Verdict) -> str | None:
+def explain_undecided(probe: Probe, outcome: Outcome) -> str | None:
     """Return why an attempt is undecided: silence proves neither that something was reached nor that it was not."""
-    if goal.may == "answer" and verdict["state"] == "left":
-        return f"got neither an answer nor a refusal from {goal.said}, which the plan lists"
-    if verdict["state"] == "unheard":
-        return f"sends packets to {goal.said}, by {verdict['on']}, where the host does not say what it refuses"
+    if probe.expected == "open" and outcome["state"] == "sent":
+        return f"got neither an answer nor a refusal from {probe.label}, which the plan lists"
+    if outcome["state"] == "undecided":
+        return f"sends packets to {probe.label}, by {outcome['on']}, where the host does not say what it refuses"
     return None
 
 
 # -- the verb ---------------------------------------------------------------------------------------------------------
 
 
-def prove(args: argparse.Namespace) -> int:
+def check_privacy(args: argparse.Namespace) -> int:
     """Test everything and print the result.
 
     The exit status is 1 if something is reached that should not be, or the reverse; 3 if that could not be decided.
@@ -171,8 +171,8 @@ def prove(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     services = onion.read(datacenter)
     with connect(datacenter) as client:
-        scene = Scene(datacenter, client, services)
-        if not scene.running:
+        plan = ProbePlan(datacenter, client, services)
+        if not plan.running:
             raise BcmError(
                 f"Nothing runs in data center {datacenter.name} ({datacenter.chain}), so nothing can be tested",
                 remedy="`bcm stack start STACK`",
@@ -180,14 +180,14 @@ def prove(args: argparse.Namespace) -> int:
                 about=f"data center {datacenter.name}",
             )  # fmt: skip
         with ThreadPoolExecutor(8) as pool:
-            carried = pool.submit(_carried, scene)
-            seen = dict(zip(scene.running, pool.map(scene.look, scene.running), strict=True))
-            tried = dict(zip(scene.running, pool.map(lambda name: scene.tried(name, seen), scene.running), strict=True))
-            tor = carried.result()
-    return _tell(args, Found(scene, seen, tried, tor))
+            tor = pool.submit(_read_tor, plan)
+            observed = dict(zip(plan.running, pool.map(plan.observe, plan.running), strict=True))
+            results = pool.map(lambda name: plan.run_probes(name, observed), plan.running)
+            report = PrivacyReport(plan, observed, dict(zip(plan.running, results, strict=True)), tor.result())
+    return _print_report(args, report)
 
 
-class Scene:
+class ProbePlan:
     """What to test: the instances of the data center, and their surroundings on the endpoint."""
 
     def __init__(self, datacenter: DataCenter, client: Client, services: Services) -> None:
@@ -202,7 +202,7 @@ class Scene:
         self.stopped = sorted(set(self.instances) - set(self.running))
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
-        self.rules = self.strange_rules()
+        self.rules = self.unlisted_rules()
         self.notes = lxd_setup.calls_out(client)
 
     @cached_property
@@ -213,7 +213,7 @@ class Scene:
         return {name: address.partition("/")[0] for name, address in found.items() if address != "none"}
 
     @cached_property
-    def neighbours(self) -> list[dict[str, Any]]:
+    def foreign_instances(self) -> list[dict[str, Any]]:
         """Instances of other data centers."""
         every = self.client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"})
         return [item for item in every if "user.bcm.stack" in item["config"] and item["project"] != self.client.project]
@@ -230,16 +230,16 @@ class Scene:
         devices = self.instances[name]["devices"]
         return {key: item["network"] for key, item in devices.items() if item["type"] == "nic"}
 
-    def leaves(self, name: str) -> str | None:
+    def uplink_user(self, name: str) -> str | None:
         """Return the user whose packets an instance may send outside."""
         return self.catalogue[name].uplink
 
-    def excepted(self, name: str, goal: Goal) -> bool:
+    def is_exception(self, name: str, probe: Probe) -> bool:
         return any(
             item["stack"] == name
-            and ipaddress.ip_address(goal.to) in ipaddress.ip_network(item["to"])
-            and goal.protocol == item["protocol"]
-            and item["port"] in (None, goal.port)
+            and ipaddress.ip_address(probe.to) in ipaddress.ip_network(item["to"])
+            and probe.protocol == item["protocol"]
+            and item["port"] in (None, probe.port)
             for item in self.exceptions
         )
 
@@ -266,57 +266,57 @@ class Scene:
         host_ports = {service.ports.get(self.site.request.chain) for service in self.catalogue[name].services.values()
                       if service.host_port}  # fmt: skip
         is_public = any(ipaddress.ip_address(remote) in ipaddress.ip_network(item) for item in network.public())
-        goal = Goal("outside", remote, remote, far_port)
-        return port in host_ports or bool(self.leaves(name) and is_public) or self.excepted(name, goal)
+        probe = Probe("outside", remote, remote, far_port)
+        return port in host_ports or bool(self.uplink_user(name) and is_public) or self.is_exception(name, probe)
 
-    def goals(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Goal]:
+    def probes(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Probe]:
         """Return everything to test from an instance; ``listening`` has the listening ports by instance."""
         ports = {_UNLISTED, *(port for key in self.running for port in self._ports(key, self.site.request.chain))}
         edges = self.edges(name)
         ports |= {port for other, port in edges}
-        goals: list[Goal] = []
+        probes: list[Probe] = []
         for other in self.running:
             if other != name:
                 for port in sorted({*ports, *listening[other]}):
-                    may: May = "answer" if (other, port) in edges else "nothing"
-                    goals.append(Goal("others", other, self.address(other), port, may=may))
-                goals.append(Goal("others", other, self.address(other), _DISCARD, "udp"))
+                    expected: Expectation = "open" if (other, port) in edges else "blocked"
+                    probes.append(Probe("others", other, self.address(other), port, expected=expected))
+                probes.append(Probe("others", other, self.address(other), _DISCARD, "udp"))
         nics = self.nics(name)
         own = self.gateways[nics["eth0"]]
         ours = {network for key in self.instances for network in self.nics(key).values()}
         for bridge, gateway in self.gateways.items():
             kind = "host" if bridge in ours else "apart"
-            goals += [Goal(kind, f"the host at {bridge}", gateway, port) for port in _HOST_PORTS]
+            probes += [Probe(kind, f"the host at {bridge}", gateway, port) for port in _HOST_PORTS]
             if gateway == own:
-                goals.append(Goal("dns", f"the resolver of {bridge}", gateway, 53, "udp", may="refuse"))
+                probes.append(Probe("dns", f"the resolver of {bridge}", gateway, 53, "udp", expected="no_lookup"))
             else:
-                goals += [
-                    Goal("dns", f"the host at {bridge}", gateway, 53, protocol, may="nobody")
+                probes += [
+                    Probe("dns", f"the host at {bridge}", gateway, 53, protocol, expected="no_listener")
                     for protocol in ("tcp", "udp")
                 ]
-        for item in self.neighbours:
+        for item in self.foreign_instances:
             stack, config = item["config"]["user.bcm.stack"], item["config"]
             address = item["devices"].get("eth0", {}).get("ipv4.address")
             known = self._ports(stack, config["user.bcm.chain"]) if stack in self.catalogue else []
             what = f"{item['name']} of {item['project']}"
-            goals += [Goal("apart", what, address, port) for port in sorted({_UNLISTED, *known}) if address]
-        goals += [Goal("dns", OUTSIDE[2], OUTSIDE[2], 53, protocol) for protocol in ("tcp", "udp")]
-        goals += [Goal("ipv6", OUTSIDE6, OUTSIDE6, 80), Goal("ipv6", OUTSIDE6, OUTSIDE6, 53, "udp")]
-        goals += [Goal("outside", OUTSIDE[0], OUTSIDE[0], 443), Goal("outside", OUTSIDE[1], OUTSIDE[1], 80),
-                  Goal("outside", OUTSIDE[2], OUTSIDE[2], 123, "udp")]  # fmt: skip
-        return [goal for goal in goals if not self.excepted(name, goal)]
+            probes += [Probe("apart", what, address, port) for port in sorted({_UNLISTED, *known}) if address]
+        probes += [Probe("dns", OUTSIDE[2], OUTSIDE[2], 53, protocol) for protocol in ("tcp", "udp")]
+        probes += [Probe("ipv6", OUTSIDE6, OUTSIDE6, 80), Probe("ipv6", OUTSIDE6, OUTSIDE6, 53, "udp")]
+        probes += [Probe("outside", OUTSIDE[0], OUTSIDE[0], 443), Probe("outside", OUTSIDE[1], OUTSIDE[1], 80),
+                  Probe("outside", OUTSIDE[2], OUTSIDE[2], 123, "udp")]  # fmt: skip
+        return [probe for probe in probes if not self.is_exception(name, probe)]
 
-    def past_routes(self, name: str) -> dict[str, list[Goal]]:
+    def forged_probes(self, name: str) -> dict[str, list[Probe]]:
         """Return what is sent directly on a network device, past the routes, since root could add routes."""
         found = {}
         for device, bridge in self.nics(name).items():
-            goals = [Goal("dns", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 53, "udp"),
-                     Goal("outside", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 80)]  # fmt: skip
-            # the host cannot distinguish what root sends as the user of the uplink
-            alike = device != "eth0" and self.leaves(name)
-            found[device] = [goal for goal in goals
-                             if bridge in self.gateways and not (alike and goal.kind == "outside")
-                             and not self.excepted(name, goal)]  # fmt: skip
+            probes = [Probe("dns", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 53, "udp"),
+                     Probe("outside", f"{OUTSIDE[1]}, past its routes,", OUTSIDE[1], 80)]  # fmt: skip
+            # the host cannot distinguish packets of root from those of the uplink's user
+            is_ambiguous = device != "eth0" and self.uplink_user(name)
+            found[device] = [probe for probe in probes
+                             if bridge in self.gateways and not (is_ambiguous and probe.kind == "outside")
+                             and not self.is_exception(name, probe)]  # fmt: skip
         return found
 
     def _onion_targets(self) -> set[tuple[str, int]]:
@@ -326,7 +326,7 @@ class Scene:
         targets = [target.rpartition(":") for to in ports for target in to]
         return {(places[address], int(port)) for address, _colon, port in targets if address in places}
 
-    def why(self, service: str) -> str:
+    def publication_reason(self, service: str) -> str:
         """Return why an onion service is public."""
         name, _hyphen, key = service.rpartition("-")
         stack = self.catalogue.get(name)
@@ -337,11 +337,11 @@ class Scene:
         services = self.catalogue[stack].services.values()
         return [service.ports[chain] for service in services if service.protocol == protocol and chain in service.ports]
 
-    def look(self, name: str) -> dict[str, Any]:
+    def observe(self, name: str) -> dict[str, Any]:
         """Read the users of an instance, its listening ports, and foreign things in it."""
-        return {**self._probed(name, {}, _SEEN), "strangers": foreign(self.client, name, packages=True)}
+        return {**self._run_program(name, {}, _OBSERVATION), "strangers": foreign(self.client, name, packages=True)}
 
-    def strange_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
+    def unlisted_ports(self, name: str, ports: Iterable[int]) -> list[int]:
         """Return TCP ports on which an instance listens and that are not in the plan."""
         services = self.catalogue[name].services.values()
         onions = [onion.listen for service in services if (onion := service.onion)]
@@ -349,11 +349,11 @@ class Scene:
         listed |= {port for other, port in self._onion_targets() if other == name}
         return sorted(set(ports) - listed)
 
-    def strange_udp_listeners(self, name: str, ports: Iterable[int]) -> list[int]:
+    def unlisted_udp_ports(self, name: str, ports: Iterable[int]) -> list[int]:
         """Return UDP ports on which an instance listens and that are not in the plan."""
         return sorted(set(ports).difference(self._ports(name, self.site.request.chain, "udp")))
 
-    def strange_rules(self) -> list[str]:
+    def unlisted_rules(self) -> list[str]:
         """Return what the ACLs allow, and neither the plan nor an exception does."""
         site, found = self.site, []
         listed = {
@@ -380,92 +380,95 @@ class Scene:
                 if rule["action"].startswith("allow") and not is_known:
                     how = " ".join(filter(None, what)) or "by any protocol"
                     found.append(
-                        f"{acl} lets {source or 'anybody'} reach {to or 'anything'} {how}, which the plan does not list"
+                        f"{acl} lets {source or 'any source'} reach {to or 'anything'} {how}, "
+                        "which the plan does not list"
                     )
         return found
 
-    def tried(self, name: str, seen: Mapping[str, Mapping[str, Any]]) -> list[Tried]:
-        users = seen[name]["users"]
-        goals = self.goals(name, {other: found["listening"] for other, found in seen.items()})
-        past = self.past_routes(name)
-        free = self.leaves(name)
+    def run_probes(self, name: str, observed: Mapping[str, Mapping[str, Any]]) -> list[ProbeResult]:
+        """Run all probes from an instance."""
+        users = observed[name]["users"]
+        probes = self.probes(name, {other: found["listening"] for other, found in observed.items()})
+        by_device = self.forged_probes(name)
+        uplink_user = self.uplink_user(name)
         request = {
             "users": users,
-            "attempts": [{**goal.attempt, "but_as": free if goal.of_tor else None} for goal in goals],
+            "attempts": [{**probe.attempt, "but_as": uplink_user if probe.is_through_uplink else None}
+                         for probe in probes],
             "forged": [
-                {**goal.attempt, "device": device, "mac": self._mac(self.nics(name)[device])}
-                for device, some in past.items()
-                for goal in some
+                {**probe.attempt, "device": device, "mac": self._mac(self.nics(name)[device])}
+                for device, some in by_device.items()
+                for probe in some
             ],
             "controls": {
-                device: {**Goal("host", "", self.gateways[bridge], _REFUSED_PORT).attempt, "refused": True,
+                device: {**Probe("host", "", self.gateways[bridge], _REFUSED_PORT).attempt, "refused": True,
                          "device": device, "mac": self._mac(bridge)}
                 for device, bridge in self.nics(name).items() if bridge in self.gateways
             },
             "seconds": _SECONDS,
         }  # fmt: skip
-        forged = [goal for some in past.values() for goal in some]
-        said = self._probed(name, request, {"users": dict.fromkeys(users, [_VERDICT]), "forged": [_VERDICT]})
-        if {len(said["users"][user]) for user in users} - {len(goals)} or len(said["forged"]) != len(forged):
+        forged = [probe for some in by_device.values() for probe in some]
+        answered = self._run_program(name, request, {"users": dict.fromkeys(users, [_OUTCOME]), "forged": [_OUTCOME]})
+        if {len(answered["users"][user]) for user in users} - {len(probes)} or len(answered["forged"]) != len(forged):
             raise BcmError(
                 f"Instance {name}",
-                "does not say of each attempt what became of it",
-                "see who is root in it",
+                "did not report the outcome of each attempt",
+                "check which processes run as root in it",
                 code="damaged",
             )
-        found = [
-            Tried(goal, {
-                user: {**_UNKNOWN, **said["users"][user][number]} for user in users
-                if not (goal.of_tor and user == free)
+        results = [
+            ProbeResult(probe, {
+                user: {**_NOT_REPORTED, **answered["users"][user][number]} for user in users
+                if not (probe.is_through_uplink and user == uplink_user)
             })
-            for number, goal in enumerate(goals)
+            for number, probe in enumerate(probes)
         ]  # fmt: skip
-        pairs = zip(forged, said["forged"], strict=True)
-        return found + [Tried(goal, {"root": {**_UNKNOWN, **seen}}) for goal, seen in pairs]
+        pairs = zip(forged, answered["forged"], strict=True)
+        return results + [ProbeResult(probe, {"root": {**_NOT_REPORTED, **observed}}) for probe, observed in pairs]
 
     def _mac(self, bridge: str) -> str:
         """Return the host's own address on a bridge."""
         return str(self.client.get(f"/1.0/networks/{bridge}/state", project="default")["hwaddr"])
 
-    def _probed(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
-        argv = ["python3", "-c", Path(probe.__file__).read_text(encoding="utf-8")]
+    def _run_program(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
+        argv = ["python3", "-c", Path(probe_program.__file__).read_text(encoding="utf-8")]
         command = lxd_exec.Command(argv, stdin=json.dumps(request).encode(), cwd="/")
-        done = lxd_exec.run(self.client, name, command, deadline=_SOON)
+        done = lxd_exec.run(self.client, name, command, deadline=_DEADLINE)
         try:
             found: dict[str, Any] = read_shaped(done.stdout, shape)
             for _local, _port, remote, _far_port in found.get("connections", ()):
                 ipaddress.ip_address(remote)
         except ValueError:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            answered = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise BcmError(
                 f"Nothing can be tested in instance {name}:",
-                f"python3 there ended with {done.returncode}: {''.join(said)}",
+                f"python3 there ended with {done.returncode}: {''.join(answered)}",
                 code="command_failed",
                 about=f"instance {name}",
             ) from None
         return found
 
 
-def _carried(scene: Scene) -> dict[str, Any] | None:
+def _read_tor(plan: ProbePlan) -> dict[str, Any] | None:
     """Return what tor reports; None if it does not run."""
-    if onion.TOR not in scene.running:
+    if onion.TOR not in plan.running:
         return None
-    port = scene.catalogue[onion.TOR].services["socks"].ports[scene.site.request.chain]
+    port = plan.catalogue[onion.TOR].services["socks"].ports[plan.site.request.chain]
     try:
-        with Instance(scene.client, onion.TOR) as host:
-            return observe_tor(host, (scene.address(onion.TOR), port), scene.services)
+        with Instance(plan.client, onion.TOR) as host:
+            return observe_tor(host, (plan.address(onion.TOR), port), plan.services)
     except BcmError as error:
         return {"network": False, "services": [], "faults": [str(error)], "socks": port}
 
 
-# -- what is told -----------------------------------------------------------------------------------------------------
+# -- the report ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Found:
-    scene: Scene
-    seen: Mapping[str, Mapping[str, Any]]
-    tried: Mapping[str, Sequence[Tried]]
+class PrivacyReport:
+    plan: ProbePlan
+    observed: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, Sequence[ProbeResult]]
     tor: Mapping[str, Any] | None
 
     @property
@@ -476,26 +479,28 @@ class Found:
     def problems(self) -> list[str]:
         found = [
             f"{name} {fault}"
-            for name, every in self.tried.items()
-            for tried in every
-            if not (tried.goal.what == onion.TOR and tried.goal.may == "answer" and not self.network)
-            for fault in tried.faults()
+            for name, results in self.results.items()
+            for result in results
+            if not (result.probe.what == onion.TOR and result.probe.expected == "open" and not self.network)
+            for fault in result.faults()
         ]
         found += [f"{name} is connected to {remote} tcp {far_port}, from its port {port}, which the plan does not list"
-                  for name, seen in self.seen.items() for own, port, remote, far_port in seen["connections"]
-                  if not self.scene.is_listed(name, (own, port, remote, far_port))]  # fmt: skip
-        found += [f"{name} listens on tcp {port}, which the plan does not list" for name, seen in self.seen.items()
-                  for port in self.scene.strange_listeners(name, seen["listening"])]  # fmt: skip
-        found += [f"{name} listens on udp {port}, which the plan does not list" for name, seen in self.seen.items()
-                  for port in self.scene.strange_udp_listeners(name, seen["listening_udp"])]  # fmt: skip
-        found += [f"{name}: {said}" for name, seen in self.seen.items() for said in seen["strangers"]]
-        found += self.scene.rules
-        found += [f"{name} has an IPv6 address, {address}" for name, seen in self.seen.items()
-                  for address in seen["ipv6"]]  # fmt: skip
-        found += [f"{name} has not loaded its egress firewall" for name, seen in self.seen.items()
-                  if self.scene.leaves(name) and seen["rules"] is None]  # fmt: skip
+                  for name, observed in self.observed.items() for own, port, remote, far_port in observed["connections"]
+                  if not self.plan.is_listed(name, (own, port, remote, far_port))]  # fmt: skip
+        found += [f"{name} listens on tcp {port}, which the plan does not list"
+                  for name, observed in self.observed.items()
+                  for port in self.plan.unlisted_ports(name, observed["listening"])]  # fmt: skip
+        found += [f"{name} listens on udp {port}, which the plan does not list"
+                  for name, observed in self.observed.items()
+                  for port in self.plan.unlisted_udp_ports(name, observed["listening_udp"])]  # fmt: skip
+        found += [f"{name}: {text}" for name, observed in self.observed.items() for text in observed["strangers"]]
+        found += self.plan.rules
+        found += [f"{name} has an IPv6 address, {address}" for name, observed in self.observed.items()
+                  for address in observed["ipv6"]]  # fmt: skip
+        found += [f"{name} has not loaded its egress firewall" for name, observed in self.observed.items()
+                  if self.plan.uplink_user(name) and observed["rules"] is None]  # fmt: skip
         found += [f"{name} is not in the catalogue, so nothing was tested from there (bcm_stack_path)"
-                  for name in self.scene.unknown]  # fmt: skip
+                  for name in self.plan.unknown]  # fmt: skip
         if self.tor:
             found += [f"tor: {fault}" for fault in self.tor["faults"]]
             found += [f"{item['service']} {item['fault']}" for item in self.tor["services"] if item["fault"]]
@@ -503,48 +508,49 @@ class Found:
 
     def undecided(self) -> list[str]:
         return [
-            f"{name} {said}"
-            for name, every in self.tried.items()
-            for tried in every
-            if not (tried.goal.what == onion.TOR and tried.goal.may == "answer" and not self.network)
-            for said in tried.undecided()
+            f"{name} {text}"
+            for name, results in self.results.items()
+            for result in results
+            if not (result.probe.what == onion.TOR and result.probe.expected == "open" and not self.network)
+            for text in result.undecided()
         ]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return for each instance what it reaches of the plan, and how what it must not reach was tested."""
         rows = []
-        for name, every in self.tried.items():
-            listed = [tried for tried in every if tried.goal.may == "answer"]
-            reached = [tried.goal for tried in listed if any(end["state"] == "open" for end in tried.users.values())]
-            kept = {}
+        for name, results in self.results.items():
+            listed = [result for result in results if result.probe.expected == "open"]
+            reached = [result.probe for result in listed
+                       if any(one["state"] == "open" for one in result.users.values())]  # fmt: skip
+            blocked = {}
             for kind in KINDS:
-                other = [tried for tried in every if tried.goal.kind == kind and tried.goal.may != "answer"]
-                faults = sum(bool(tried.faults()) for tried in other)
-                kept[kind] = {"attempts": sum(len(tried.users) for tried in other), "faults": faults}
+                other = [result for result in results if result.probe.kind == kind and result.probe.expected != "open"]
+                faults = sum(bool(result.faults()) for result in other)
+                blocked[kind] = {"attempts": sum(len(result.users) for result in other), "faults": faults}
             rows.append(
                 {
                     "instance": name,
-                    "as": list(self.seen[name]["users"]),
-                    "reaches": [f"{goal.what} {goal.port}" for goal in reached],
-                    "kept_from": kept,
+                    "as": list(self.observed[name]["users"]),
+                    "reaches": [f"{probe.what} {probe.port}" for probe in reached],
+                    "blocked": blocked,
                 }
             )
         return rows
 
-    def left(self) -> list[str]:
+    def remote_addresses(self) -> list[str]:
         """Return where tor's established connections lead, as the kernel shows it."""
-        own = self.scene.site.subnets.network
-        every = {remote for _local, _port, remote, _far_port in self.seen[onion.TOR]["connections"]}
-        return sorted(remote for remote in every if ipaddress.ip_address(remote) not in own)
+        own = self.plan.site.subnets.network
+        remotes = {remote for _local, _port, remote, _far_port in self.observed[onion.TOR]["connections"]}
+        return sorted(remote for remote in remotes if ipaddress.ip_address(remote) not in own)
 
-    def clients(self) -> dict[str, int]:
+    def connection_counts(self) -> dict[str, int]:
         """Return how many connections of each instance tor carries."""
         if not self.tor:
             return {}
-        names = {self.scene.address(name): name for name in self.scene.running}
+        names = {self.plan.address(name): name for name in self.plan.running}
         port = self.tor["socks"]
         found: dict[str, int] = {}
-        for _local, local_port, remote, _far_port in self.seen[onion.TOR]["connections"]:
+        for _local, local_port, remote, _far_port in self.observed[onion.TOR]["connections"]:
             if local_port == port:
                 name = names.get(remote, remote)
                 if name == onion.TOR:  # our own connection
@@ -553,48 +559,51 @@ class Found:
         return found
 
 
-def _tell(args: argparse.Namespace, found: Found) -> int:
-    problems, undecided, scene = found.problems(), found.undecided(), found.scene
+def _print_report(args: argparse.Namespace, report: PrivacyReport) -> int:
+    problems, undecided, plan = report.problems(), report.undecided(), report.plan
     status = 1 if problems else 3 if undecided else 0
-    onions = list(found.tor["services"]) if found.tor else []
-    public = {item["service"]: scene.why(item["service"]) for item in onions if not item["authorization"]}
+    onions = list(report.tor["services"]) if report.tor else []
+    public = {item["service"]: plan.publication_reason(item["service"]) for item in onions if not item["authorization"]}
+    tor = report.tor and {
+        **report.tor, "clients": report.connection_counts(), "connected_to": report.remote_addresses()
+    }  # fmt: skip
     facts: dict[str, Any] = {
-        "instances": found.rows(),
-        "stopped": scene.stopped,
-        "tor": {**found.tor, "clients": found.clients(), "connected_to": found.left()} if found.tor else None,
-        "rules": {name: seen["rules"] for name, seen in found.seen.items() if scene.leaves(name)},
-        "exceptions": scene.exceptions,
+        "instances": report.rows(),
+        "stopped": plan.stopped,
+        "tor": tor,
+        "rules": {name: observed["rules"] for name, observed in report.observed.items() if plan.uplink_user(name)},
+        "exceptions": plan.exceptions,
         "public_services": public,
         "problems": problems,
         "undecided": undecided,
-        "notes": scene.notes,
+        "notes": plan.notes,
     }
     if args.json:
         answer(facts, True)
         return status
     answer([_row(row) for row in facts["instances"]], False)
     say()
-    answer(_tor_facts(found), False)
+    answer(_tor_facts(report), False)
     if onions:
         say()
         answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
         for service, why in public.items():
             say(f"{service} is public: {why}")
-    if scene.exceptions:
+    if plan.exceptions:
         say()
         say("Exceptions:")
-        answer(scene.exceptions, False)
+        answer(plan.exceptions, False)
     say()
-    for name in scene.stopped:
+    for name in plan.stopped:
         say(f"{name} does not run: nothing was tested from there, or to it")
-    for note in scene.notes:
+    for note in plan.notes:
         say(f"Beside the data center: {note}")
     for problem in problems:
         say(f"NOT IN ORDER: {problem}")
-    for said in undecided:
-        say(f"NOT DECIDED: {said}")
+    for text in undecided:
+        say(f"NOT DECIDED: {text}")
     say()
-    say(_last(found, problems, undecided))
+    say(_summary(report, problems, undecided))
     return status
 
 
@@ -602,28 +611,28 @@ def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
     def cell(attempts: int, faults: int) -> str | None:
         return f"OPEN ({faults})" if faults else f"closed ({attempts})" if attempts else None
 
-    kept = facts["kept_from"]
+    blocked = facts["blocked"]
     own = {key: facts[key] for key in ("instance", "as", "reaches")}
-    return {**own, **{KINDS[kind]: cell(**counts) for kind, counts in kept.items()}}
+    return {**own, **{KINDS[kind]: cell(**counts) for kind, counts in blocked.items()}}
 
 
-def _last(found: Found, problems: Sequence[str], undecided: Sequence[str]) -> str:
+def _summary(report: PrivacyReport, problems: Sequence[str], undecided: Sequence[str]) -> str:
     if problems:
         return f"Not in order: {len(problems)} of the lines above"
     if undecided:
         return f"Nothing was found to leave, but {len(undecided)} of the tests could not be decided: run it again"
-    kept = [
+    allowed = [
         " ".join(str(part) for part in (item["stack"], "to", item["to"], item["protocol"], item["port"]) if part)
-        for item in found.scene.exceptions
+        for item in report.plan.exceptions
     ]
-    return f"Nothing but Tor leaves{', and by exception ' + ', '.join(kept) if kept else ''}"
+    return f"Nothing but Tor leaves{', and by exception ' + ', '.join(allowed) if allowed else ''}"
 
 
-def _tor_facts(found: Found) -> dict[str, Any]:
-    tor = found.tor
+def _tor_facts(report: PrivacyReport) -> dict[str, Any]:
+    tor = report.tor
     if tor is None:
         return {"tor": "does not run: nothing leaves, and no onion service is published"}
-    counted = {"packets": found.seen[onion.TOR]["rules"]}
+    counted = {"packets": report.observed[onion.TOR]["rules"]}
     if not tor["network"]:
         off = "does not answer" if tor["faults"] else f"{tor['version']}, its network is off (tor_network)"
         return {"tor": off, **counted}
@@ -631,8 +640,8 @@ def _tor_facts(found: Found) -> dict[str, Any]:
         "tor": f"{tor['version']}, {tor['bootstrap']}",
         "bytes": {"in": tor["read"], "out": tor["written"]},
         "circuits": tor["circuits"],
-        "carries": found.clients() or "nobody at the moment",
+        "carries": report.connection_counts() or "no connections at the moment",
         "guards": tor["guards"],
-        "connected_to": found.left(),
+        "connected_to": report.remote_addresses(),
         **counted,
     }

@@ -89,7 +89,7 @@ def add_all(bcm: Group) -> None:
     _secret(bcm.group("secret", "show and change secrets, such as passwords", "list"))
     _ca(bcm.group("ca", "manage the certificate authority and its certificates", "show"))
     _onion(bcm.group("onion", "manage onion services and their clients", "list"))
-    bcm.verb("privacy", "privacy:prove", "probe what can leave the data center, and report it", json=True)
+    bcm.verb("privacy", "privacy:check_privacy", "probe what can leave the data center, and report it", json=True)
     text = "print the completion script for a shell"
     complete = bcm.verb("completion", "completion:main", text, "bash")
     complete.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=" or ".join(completion.SHELLS))

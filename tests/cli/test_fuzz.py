@@ -32,12 +32,15 @@ MADE_OF = {
     "kind": "archive", "name": "bitcoin-core", "version": "31.1", "source": "release", "licence": "MIT",
     "signers": ["a"], "digest": "a" * 64,
 }
-SEEN = {
+OBSERVATION = {
     "users": {"root": 0, "tor": 100}, "listening": [9050], "listening_udp": [], "ipv6": [], "rules": {"sent": 1},
     "connections": [["10.0.0.2", 9050, "10.0.0.3", 40000]],
 }
-TRIED = {"users": {"root": [{"state": "left", "on": "eth0"}]}, "forged": []}
-GOALS = (privacy.Goal("outside", "x", "192.0.2.1", 80), privacy.Goal("dns", "x", "10.0.0.1", 53, "udp", may="refuse"))
+OUTCOMES = {"users": {"root": [{"state": "sent", "on": "eth0"}]}, "forged": []}
+PROBES = (
+    privacy.Probe("outside", "x", "192.0.2.1", 80),
+    privacy.Probe("dns", "x", "10.0.0.1", 53, "udp", expected="no_lookup"),
+)
 UNITS = "Id=tor.service\nFragmentPath=/etc/systemd/system/tor.service\nDropInPaths=\n"
 # an ICMP message about a SYN, after its IPv4 header; an answer of DNS; a SYN-ACK
 PACKETS = [
@@ -61,13 +64,18 @@ def said_by_instance(work: Callable[[], Any]) -> Callable[[Any], Any]:
     return run
 
 
-def _tried() -> None:
-    scene: Any = SimpleNamespace(client=CLIENT)
-    found = privacy.Scene._probed(scene, "tor", {}, {"users": {"root": [privacy._VERDICT]}, "forged": []})
-    for verdict in found["users"]["root"]:
-        for goal in GOALS:
-            privacy.judged(goal, {**privacy._UNKNOWN, **verdict})
-            privacy.unclear(goal, {**privacy._UNKNOWN, **verdict})
+def _outcomes() -> None:
+    plan: Any = SimpleNamespace(client=CLIENT)
+    found = privacy.ProbePlan._run_program(plan, "tor", {}, {"users": {"root": [privacy._OUTCOME]}, "forged": []})
+    for outcome in found["users"]["root"]:
+        for tried in PROBES:
+            privacy.find_fault(tried, {**privacy._NOT_REPORTED, **outcome})
+            privacy.explain_undecided(tried, {**privacy._NOT_REPORTED, **outcome})
+
+
+def _observation() -> None:
+    plan: Any = SimpleNamespace(client=CLIENT)
+    privacy.ProbePlan._run_program(plan, "x", {}, privacy._OBSERVATION)
 
 
 def _component(value: Any) -> None:
@@ -99,9 +107,9 @@ class _Wire:
 
 def _packet(data: bytes) -> dict[Any, dict[str, Any]]:
     watch = probe.Watch.__new__(probe.Watch)
-    watch.seen, watch._socket = {}, _Wire(data)  # type: ignore[assignment]
+    watch.outcomes, watch._socket = {}, _Wire(data)  # type: ignore[assignment]
     watch.read()
-    return watch.seen
+    return watch.outcomes
 
 
 def _strange(text: str) -> None:
@@ -137,12 +145,12 @@ PARSERS: dict[str, Parser] = {
     ),
     "strangers": (spoiled_bytes([b'["unit x"]']), said_by_instance(lambda: status.foreign(CLIENT, "x")), ()),
     "systemctl, in an instance": (spoiled_text([UNITS, "??5?????? c /etc/x\n"]), _strange, ()),
-    "what there is in an instance": (
-        spoiled_value(SEEN),
-        said_by_instance(lambda: privacy.Scene._probed(SimpleNamespace(client=CLIENT), "x", {}, privacy._SEEN)),  # type: ignore[arg-type]
+    "observation of an instance": (
+        spoiled_value(OBSERVATION),
+        said_by_instance(_observation),
         (),
     ),
-    "what became of attempts": (spoiled_value(TRIED), said_by_instance(_tried), ()),
+    "outcomes of attempts": (spoiled_value(OUTCOMES), said_by_instance(_outcomes), ()),
     "packet": (spoiled_bytes(PACKETS), _packet, ()),
     "user of a window": (
         spoiled_bytes([b"electrum\n100\n101\n"]), said_by_instance(lambda: window._user(CLIENT, "x", "x.service")), ()
@@ -163,5 +171,5 @@ def test_whatever_it_gets(name: str) -> None:
 
 
 def test_packets_of_the_samples_are_understood() -> None:
-    seen = {verdict["state"] for packet in PACKETS for verdict in _packet(packet).values()}
+    seen = {outcome["state"] for packet in PACKETS for outcome in _packet(packet).values()}
     assert {"rejected", "answered", "open"} <= seen

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How `bcm privacy` judges what became of its attempts; tests/e2e has the attempts."""
+"""How `bcm privacy` judges the outcomes of its probes; tests/e2e runs them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import probe
-from bcm_cli.privacy import Goal, Tried, judged
+from bcm_cli.privacy import Probe, ProbeResult, find_fault
 
-LISTED = Goal("others", "bitcoind", "10.0.0.2", 8332, may="answer")
-OTHER = Goal("others", "bitcoind", "10.0.0.2", 22)
-HOST = Goal("host", "the host at a-m-net", "10.0.0.1", 22)
-RESOLVER = Goal("dns", "the resolver of a-m-net", "10.0.0.1", 53, "udp", may="refuse")
-UPLINK = Goal("dns", "the host at a-m-up", "10.0.8.1", 53, "udp", may="nobody")
-OUTSIDE = Goal("outside", "192.0.2.1", "192.0.2.1", 443)
-NAMES = Goal("dns", "203.0.113.1", "203.0.113.1", 53, "udp")
+LISTED = Probe("others", "bitcoind", "10.0.0.2", 8332, expected="open")
+OTHER = Probe("others", "bitcoind", "10.0.0.2", 22)
+HOST = Probe("host", "the host at a-m-net", "10.0.0.1", 22)
+RESOLVER = Probe("dns", "the resolver of a-m-net", "10.0.0.1", 53, "udp", expected="no_lookup")
+UPLINK = Probe("dns", "the host at a-m-up", "10.0.8.1", 53, "udp", expected="no_listener")
+OUTSIDE = Probe("outside", "192.0.2.1", "192.0.2.1", 443)
+NAMES = Probe("dns", "203.0.113.1", "203.0.113.1", 53, "udp")
 
-OPEN, CLOSED, LEFT = {"state": "open"}, {"state": "closed"}, {"state": "left", "on": "eth0"}
-UNHEARD = {"state": "unheard", "on": "eth0"}
-KEPT, REJECTED = {"state": "kept", "why": "Network is unreachable"}, {"state": "rejected", "by": "10.0.0.1"}
+OPEN, CLOSED, SENT = {"state": "open"}, {"state": "closed"}, {"state": "sent", "on": "eth0"}
+UNDECIDED = {"state": "undecided", "on": "eth0"}
+NOT_SENT, REJECTED = {"state": "not_sent", "why": "Network is unreachable"}, {"state": "rejected", "by": "10.0.0.1"}
 
 
 def answered(code: int) -> dict[str, Any]:
@@ -33,113 +33,113 @@ def answered(code: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("goal", "verdict", "fault"),
+    ("tried", "outcome", "fault"),
     [
         (LISTED, OPEN, None),
         (LISTED, CLOSED, "reaches bitcoind, but nothing answers at tcp 8332"),
-        (LISTED, LEFT, None),
+        (LISTED, SENT, None),
         (LISTED, REJECTED, "cannot reach bitcoind tcp 8332, which the plan lists"),
-        (LISTED, KEPT, "cannot reach bitcoind tcp 8332, which the plan lists"),
+        (LISTED, NOT_SENT, "cannot reach bitcoind tcp 8332, which the plan lists"),
         (OTHER, OPEN, "reaches bitcoind tcp 22, which the plan does not list"),
-        # that nobody listens is what the other side said, so it was reached
+        # the other side itself said that its port is closed, so it was reached
         (OTHER, CLOSED, "reaches bitcoind tcp 22, which the plan does not list"),
         (OTHER, REJECTED, None),
-        # what is on the same machine would have answered
-        (OTHER, LEFT, None),
-        (OTHER, KEPT, None),
+        # an instance on the same machine would have answered
+        (OTHER, SENT, None),
+        (OTHER, NOT_SENT, None),
         (HOST, CLOSED, "reaches the host at a-m-net tcp 22, which the plan does not list"),
-        (HOST, LEFT, None),
+        (HOST, SENT, None),
         (RESOLVER, answered(5), None),
         (RESOLVER, answered(0), "can resolve outside names at the resolver of a-m-net udp 53"),
-        # it asked somebody to know that
+        # it asked another server to know that
         (RESOLVER, answered(3), "can resolve outside names at the resolver of a-m-net udp 53"),
-        (RESOLVER, LEFT, None),
+        (RESOLVER, SENT, None),
         (UPLINK, CLOSED, None),
-        (UPLINK, LEFT, None),
+        (UPLINK, SENT, None),
         (UPLINK, answered(5), "reaches the host at a-m-up udp 53, which the plan does not list"),
-        (OUTSIDE, KEPT, None),
+        (OUTSIDE, NOT_SENT, None),
         (OUTSIDE, REJECTED, None),
-        (OUTSIDE, LEFT, "sends packets to 192.0.2.1 tcp 443, by eth0, that nothing refuses"),
+        (OUTSIDE, SENT, "sends packets to 192.0.2.1 tcp 443, by eth0, that nothing refuses"),
         (OUTSIDE, CLOSED, "reaches 192.0.2.1 tcp 443, which the plan does not list"),
-        (NAMES, LEFT, "sends packets to 203.0.113.1 udp 53, by eth0, that nothing refuses"),
-        (NAMES, KEPT, None),
-        (NAMES, UNHEARD, None),
+        (NAMES, SENT, "sends packets to 203.0.113.1 udp 53, by eth0, that nothing refuses"),
+        (NAMES, NOT_SENT, None),
+        (NAMES, UNDECIDED, None),
     ],
 )
-def test_what_is_wrong(goal: Goal, verdict: dict[str, Any], fault: str | None) -> None:
-    assert judged(goal, verdict) == fault
+def test_fault_of_an_outcome(tried: Probe, outcome: dict[str, Any], fault: str | None) -> None:
+    assert find_fault(tried, outcome) == fault
 
 
-def test_who_did_it_is_said() -> None:
-    assert Tried(OTHER, {"root": OPEN, "electrs": CLOSED, "tls": REJECTED}).faults() == [
+def test_fault_names_the_users() -> None:
+    assert ProbeResult(OTHER, {"root": OPEN, "electrs": CLOSED, "tls": REJECTED}).faults() == [
         "(as root and electrs) reaches bitcoind tcp 22, which the plan does not list"
     ]
-    assert Tried(LISTED, {"root": OPEN, "electrs": KEPT}).faults() == [
+    assert ProbeResult(LISTED, {"root": OPEN, "electrs": NOT_SENT}).faults() == [
         "(as electrs) cannot reach bitcoind tcp 8332, which the plan lists"
     ]
 
 
-def test_silence_is_no_verdict() -> None:
-    assert Tried(LISTED, {"root": OPEN, "electrs": LEFT}).undecided() == [
+def test_missing_answer_is_undecided() -> None:
+    assert ProbeResult(LISTED, {"root": OPEN, "electrs": SENT}).undecided() == [
         "(as electrs) got neither an answer nor a refusal from bitcoind tcp 8332, which the plan lists"
     ]
-    assert Tried(NAMES, {"root": KEPT, "electrs": UNHEARD}).undecided() == [
+    assert ProbeResult(NAMES, {"root": NOT_SENT, "electrs": UNDECIDED}).undecided() == [
         "(as electrs) sends packets to 203.0.113.1 udp 53, by eth0, where the host does not say what it refuses"
     ]
-    for verdict in (OPEN, CLOSED, KEPT, REJECTED, LEFT):
-        assert Tried(NAMES, {"root": verdict}).undecided() == []
+    for outcome in (OPEN, CLOSED, NOT_SENT, REJECTED, SENT):
+        assert ProbeResult(NAMES, {"root": outcome}).undecided() == []
 
 
 class Host(probe.Trials):
-    """A host that says only now and then what it refuses, and nothing of what it lets out."""
+    """A host that seldom sends refusals, and no answer to what it lets out."""
 
-    def __init__(self, trials: list[probe.Trial], tells: Callable[[int], bool], lets_out: str = "") -> None:
+    def __init__(self, trials: list[probe.Trial], refuses: Callable[[int], bool], lets_out: str = "") -> None:
         controls = {"eth0": {"to": "10.0.0.1", "port": 1, "protocol": "tcp", "refused": True, "device": "eth0"}}
         super().__init__({"users": {}, "controls": controls, "seconds": 0}, trials)
-        self._tells, self._lets_out, self._count = tells, lets_out, 0
+        self._refuses, self._lets_out, self._count = refuses, lets_out, 0
 
-    def _once(self, trials: list[probe.Trial], seconds: float) -> None:
+    def _try_once(self, trials: list[probe.Trial], seconds: float) -> None:
         self._count += 1
-        told = self._tells(self._count)
+        may_refuse = self._refuses(self._count)
         for trial in trials:
-            trial.verdict = dict(LEFT)
-            if told and trial.item["to"] != self._lets_out:
-                trial.verdict, told = dict(REJECTED), False
+            trial.outcome = dict(SENT)
+            if may_refuse and trial.item["to"] != self._lets_out:
+                trial.outcome, may_refuse = dict(REJECTED), False
 
 
 @pytest.mark.parametrize(
-    ("tells", "lets_out", "states"),
+    ("refuses", "lets_out", "states"),
     [
         # one a second, and not each second
         (lambda count: True, "", ["rejected"] * 20),
         (lambda count: count % 3 == 0, "", ["rejected"] * 20),
-        (lambda count: False, "", ["unheard"] * 20),
-        (lambda count: True, "192.0.2.7", ["rejected"] * 7 + ["left"] + ["rejected"] * 12),
+        (lambda count: False, "", ["undecided"] * 20),
+        (lambda count: True, "192.0.2.7", ["rejected"] * 7 + ["sent"] + ["rejected"] * 12),
     ],
 )
-def test_host_that_says_little_is_asked_again(
-    tells: Callable[[int], bool], lets_out: str, states: list[str], monkeypatch: pytest.MonkeyPatch
+def test_attempts_are_repeated_while_the_host_limits_its_refusals(
+    refuses: Callable[[int], bool], lets_out: str, states: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(probe, "_BUDGET", 0.5)
     monkeypatch.setattr(probe.Watch, "__init__", lambda self: None)
     items = [{"to": f"192.0.2.{number}", "port": 80, "protocol": "tcp", "refused": True} for number in range(20)]
     trials = [probe.Trial(None, item) for item in items]
-    Host(trials, tells, lets_out).run()
-    assert [trial.verdict["state"] for trial in trials] == states
+    Host(trials, refuses, lets_out).run()
+    assert [trial.outcome["state"] for trial in trials] == states
 
 
-# -- what the packets say ---------------------------------------------------------------------------------------------
+# -- packets -----------------------------------------------------------------------------------------------------------
 
 OURS, THEIRS, GATEWAY = "10.0.0.9", "10.0.0.2", "10.0.0.1"
 ITEMS = {protocol: {"to": THEIRS, "port": 22, "protocol": protocol} for protocol in ("tcp", "udp")}
 
 
-class Seen(probe.Watch):
-    """Packets that nobody sent."""
+class Capture(probe.Watch):
+    """A capture of made-up packets."""
 
     def __init__(self) -> None:
-        self.seen = {}
+        self.outcomes = {}
 
     def comes(self, number: int, data: bytes, source: str = THEIRS) -> None:
         self._transport(number, data, source, OURS, 0, "eth0")
@@ -147,8 +147,8 @@ class Seen(probe.Watch):
     def goes(self, number: int, data: bytes) -> None:
         self._transport(number, data, OURS, THEIRS, 4, "eth0")
 
-    def verdict(self, protocol: str = "tcp", status: int = 110) -> dict[str, Any]:
-        return probe.verdict(ITEMS[protocol], 5000, status, self)
+    def outcome(self, protocol: str = "tcp", status: int = 110) -> dict[str, Any]:
+        return probe.outcome_of(ITEMS[protocol], 5000, status, self)
 
 
 def tcp(source: int, target: int, flags: int) -> bytes:
@@ -160,22 +160,22 @@ def icmp(code: int, number: int) -> bytes:
     return struct.pack("!BBHI", 3, code, 0, 0) + inner + struct.pack("!HHHH", 5000, 22, 8, 0)
 
 
-def test_a_packet_that_was_not_sent() -> None:
-    seen = Seen()
-    assert seen.verdict(status=101) == {"state": "kept", "why": "Network is unreachable"}
-    seen.goes(6, tcp(5001, 22, 2))  # another one
-    assert seen.verdict()["state"] == "kept"
+def test_outcome_of_a_packet_that_was_not_sent() -> None:
+    capture = Capture()
+    assert capture.outcome(status=101) == {"state": "not_sent", "why": "Network is unreachable"}
+    capture.goes(6, tcp(5001, 22, 2))  # another one
+    assert capture.outcome()["state"] == "not_sent"
 
 
-@pytest.mark.parametrize(("flags", "state"), [(0x12, "open"), (0x14, "closed"), (0x10, "left")])
-def test_tcp(flags: int, state: str) -> None:
-    seen = Seen()
-    seen.goes(6, tcp(5000, 22, 2))
-    assert seen.verdict() == {"state": "left", "on": "eth0"}
-    seen.comes(6, tcp(22, 5000, flags))
-    assert seen.verdict()["state"] == state
-    seen.goes(6, tcp(5000, 22, 2))  # again
-    assert seen.verdict()["state"] == state
+@pytest.mark.parametrize(("flags", "state"), [(0x12, "open"), (0x14, "closed"), (0x10, "sent")])
+def test_outcome_of_a_tcp_packet(flags: int, state: str) -> None:
+    capture = Capture()
+    capture.goes(6, tcp(5000, 22, 2))
+    assert capture.outcome() == {"state": "sent", "on": "eth0"}
+    capture.comes(6, tcp(22, 5000, flags))
+    assert capture.outcome()["state"] == state
+    capture.goes(6, tcp(5000, 22, 2))  # again
+    assert capture.outcome()["state"] == state
 
 
 @pytest.mark.parametrize(
@@ -188,24 +188,24 @@ def test_tcp(flags: int, state: str) -> None:
         ("udp", THEIRS, 13, "rejected"),
     ],
 )
-def test_refused(protocol: str, source: str, code: int, state: str) -> None:
-    seen = Seen()
-    seen.comes(1, icmp(code, {"tcp": 6, "udp": 17}[protocol]), source)
-    assert seen.verdict(protocol) == {"state": state, "by": source}
+def test_outcome_of_an_icmp_message(protocol: str, source: str, code: int, state: str) -> None:
+    capture = Capture()
+    capture.comes(1, icmp(code, {"tcp": 6, "udp": 17}[protocol]), source)
+    assert capture.outcome(protocol) == {"state": state, "by": source}
 
 
-def test_a_resolver_that_answers() -> None:
-    seen = Seen()
-    seen.comes(17, struct.pack("!HHHH", 22, 5000, 20, 0) + struct.pack("!6H", 0xBC11, 0x8185, 1, 0, 0, 0))
-    assert seen.verdict("udp") == {"state": "answered", "code": 5}
+def test_outcome_of_a_dns_answer() -> None:
+    capture = Capture()
+    capture.comes(17, struct.pack("!HHHH", 22, 5000, 20, 0) + struct.pack("!6H", 0xBC11, 0x8185, 1, 0, 0, 0))
+    assert capture.outcome("udp") == {"state": "answered", "code": 5}
 
 
-def test_a_checksum() -> None:
+def test_checksum_of_rfc_1071() -> None:
     """RFC 1071, section 3."""
     assert probe.checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D
 
 
-def test_addresses_of_the_kernel() -> None:
+def test_kernel_addresses_are_decoded() -> None:
     assert probe._address("3500007F") == "127.0.0.53"
     assert probe._address("0000000000000000FFFF000035A05B0A") == "10.91.160.53"
     assert probe._address("00000000000000000000000001000000") == "::1"

@@ -62,7 +62,7 @@ def test_all_is_well(person: Person, started: dict[str, Any]) -> None:
     assert rows["electrum"]["reaches"] == ["electrs 60402"]
     assert rows["electrs"]["as"] == ["root", "electrs", "tls"]
     for row in rows.values():
-        kinds = {kind: kept["attempts"] for kind, kept in row["kept_from"].items()}
+        kinds = {kind: counts["attempts"] for kind, counts in row["blocked"].items()}
         assert min(kinds[kind] for kind in ("others", "host", "dns", "ipv6", "outside")) > 0
     assert found["tor"]["network"] is False
     # it sends nothing outside itself

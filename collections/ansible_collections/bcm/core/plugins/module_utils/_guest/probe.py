@@ -1,11 +1,11 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs in an instance, as root: tries what it is told, as root and as the users of its services, and says what became
-of each packet. Standard library only.
+"""Runs in an instance, as root: makes attempts to connect, as root and as the users of its services, and reports the
+outcome of each packet. Standard library only.
 
-What an error number cannot tell (a refusal by the host looks like one by the other side), the packets can: all that
-pass the instance's network devices are looked at meanwhile.
+An error number does not distinguish a refusal by the host from one by the other side, but the packets do: all that pass
+the instance's network devices are captured meanwhile.
 """
 
 from __future__ import annotations
@@ -32,27 +32,26 @@ _UNITS = Path("/var/lib/bcm/units")
 _IPV4, _IPV6, _ALL = 0x0800, 0x86DD, 0x0003
 _DHCP_CLIENT = 68
 _OUTGOING = 4  # PACKET_OUTGOING
-_DRAIN = 0.1  # seconds for answers to what was sent last
-# A kernel says once a second and address that it refuses something (icmp_ratelimit of icmp(7)), after six in a row; and
-# not of everything that it refuses to anybody (icmp_msgs_per_sec). So what is silent is tried again, as long as that
-# decides something.
+_DRAIN = 0.1  # seconds for answers to the last packets
+# A kernel sends one refusal per second and address (icmp_ratelimit of icmp(7)), after six in a row, and a limited
+# number in all (icmp_msgs_per_sec). So attempts without an answer are repeated, as long as that decides some of them.
 _PAUSE, _SILENT = 1.1, 4
-#: How often something that is refused for sure has to be heard of, in turn with what stays silent, until that silence
-#: means something; and for how many seconds this is tried.
-_HEARD, _BUDGET = 5, 150.0
+#: How many refusals of the control packet, sent in turn with an attempt that gets no answer, show that the host would
+#: have refused that attempt, too; and for how many seconds this is repeated.
+_CONTROLS, _BUDGET = 5, 150.0
 
 Attempt = dict[str, Any]
-Verdict = dict[str, Any]
+Outcome = dict[str, Any]
 
 
 def query() -> bytes:
-    """A question for the address of that name (RFC 1035, section 4.1)."""
+    """Return a DNS query for the address of that name (RFC 1035, section 4.1)."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split("."))
     return struct.pack("!6H", 0xBC11, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
 
 
 def users() -> dict[str, int]:
-    """Root, and whom the stack's own units run as."""
+    """Return root and the users of the stack's own units, with their ids."""
     units = [path.name.removesuffix(".digest") for path in sorted(_UNITS.glob("*.digest"))]
     found = {"root": 0}
     if units:
@@ -63,7 +62,7 @@ def users() -> dict[str, int]:
 
 
 def _sockets(path: str, state: str) -> list[tuple[str, int, str, int]]:
-    """Local address and port, and remote address and port, of the kernel's list of TCP sockets."""
+    """Return local address and port, and remote address and port, from the kernel's list of sockets."""
     found = []
     lines = Path(path).read_text(encoding="ascii").splitlines()[1:] if os.path.exists(path) else []
     for fields in map(str.split, lines):
@@ -82,26 +81,26 @@ def _address(text: str) -> str:
 
 
 def listening() -> list[int]:
-    """TCP ports that others could reach."""
+    """Return the TCP ports that other machines could reach."""
     every = [*_sockets("/proc/net/tcp", "0A"), *_sockets("/proc/net/tcp6", "0A")]
     return sorted({port for address, port, *_to in every if not address.startswith("127.") and address != "::1"})
 
 
 def listening_udp() -> list[int]:
-    """UDP ports that others could reach, that of the DHCP client left out."""
+    """Return the UDP ports that other machines could reach, except that of the DHCP client."""
     every = [*_sockets("/proc/net/udp", "07"), *_sockets("/proc/net/udp6", "07")]
     others = {port for address, port, *_to in every if not address.startswith("127.") and address != "::1"}
     return sorted(others - {_DHCP_CLIENT})
 
 
 def connections() -> list[tuple[str, int, str, int]]:
-    """Local address and port, and remote address and port, of connections that are up."""
+    """Return local address and port, and remote address and port, of established connections."""
     every = [*_sockets("/proc/net/tcp", "01"), *_sockets("/proc/net/tcp6", "01")]
     return [item for item in every if not item[0].startswith("127.") and item[0] != "::1"]
 
 
 def rules() -> dict[str, int] | None:
-    """What the rules of what leaves have counted; None if they are not loaded."""
+    """Return the counters of the egress firewall; None if it is not loaded."""
     try:
         done = subprocess.run(["nft", "-j", "list", "table", "inet", "bcm"], capture_output=True, check=False)
     except FileNotFoundError:
@@ -111,18 +110,18 @@ def rules() -> dict[str, int] | None:
 
 
 def ipv6() -> list[str]:
-    """Addresses of network devices that have IPv6, loopback left out."""
+    """Return the IPv6 addresses of network devices, except loopback."""
     path = Path("/proc/net/if_inet6")
     fields = [line.split() for line in path.read_text(encoding="ascii").splitlines()] if path.exists() else []
     return [f"{socket.inet_ntop(socket.AF_INET6, bytes.fromhex(item[0]))} on {item[5]}" for item in fields
             if item[5] != "lo"]  # fmt: skip
 
 
-# -- trying -----------------------------------------------------------------------------------------------------------
+# -- attempts ----------------------------------------------------------------------------------------------------------
 
 
 def attempt(items: list[Attempt], seconds: float) -> list[tuple[int, int]]:
-    """Try all of them side by side: the local port of each, and the error number with which it ended, or 0."""
+    """Make all attempts at once; return the local port of each, and the error number with which it ended, or 0."""
     poll = select.poll()
     found: list[tuple[int, int]] = []
     waiting: dict[int, tuple[int, socket.socket]] = {}
@@ -155,7 +154,7 @@ def attempt(items: list[Attempt], seconds: float) -> list[tuple[int, int]]:
 
 
 def as_user(uid: int, gid: int, items: list[Attempt], seconds: float) -> tuple[int, int]:
-    """A process of that user, at work, and where it writes what it found."""
+    """Start a process of a user that makes the attempts; return its id, and the pipe to which it writes the results."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -175,9 +174,9 @@ def as_user(uid: int, gid: int, items: list[Attempt], seconds: float) -> tuple[i
 
 
 def forged(item: Attempt, port: int) -> bytes:
-    """A frame to the host by a device, past the routes and the rules of the instance."""
+    """Return a frame to the host by a device, past the routes and the rules of the instance."""
     device = item["device"]
-    ours = Path(f"/sys/class/net/{device}/address").read_text(encoding="ascii").strip()
+    own_mac = Path(f"/sys/class/net/{device}/address").read_text(encoding="ascii").strip()
     source, target = socket.inet_aton(_own(device)), socket.inet_aton(item["to"])
     if item["protocol"] == "tcp":
         number = 6
@@ -190,18 +189,18 @@ def forged(item: Attempt, port: int) -> bytes:
     body = body[:offset] + struct.pack("!H", checksum(pseudo + body)) + body[offset + 2 :]
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, number, 0) + source + target
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
-    return bytes.fromhex((item["mac"] + ours).replace(":", "")) + struct.pack("!H", _IPV4) + head + body
+    return bytes.fromhex((item["mac"] + own_mac).replace(":", "")) + struct.pack("!H", _IPV4) + head + body
 
 
 def _own(device: str) -> str:
-    """The IPv4 address of a device (SIOCGIFADDR)."""
+    """Return the IPv4 address of a device (SIOCGIFADDR)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", device.encode()))
     return socket.inet_ntoa(answer[20:24])
 
 
 def checksum(data: bytes) -> int:
-    """RFC 1071."""
+    """Return the internet checksum (RFC 1071)."""
     data += b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -209,18 +208,18 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-# -- what became of it ------------------------------------------------------------------------------------------------
+# -- outcomes ----------------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """All packets that pass the network devices of the instance."""
+    """Capture the packets that pass the network devices of the instance."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**23)
         self._socket.setblocking(False)
-        #: (protocol, other address, other port, local port) -> what became of it
-        self.seen: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+        #: (protocol, other address, other port, local port) -> outcome
+        self.outcomes: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -246,7 +245,7 @@ class Watch:
         if protocol and len(data) >= 4:
             near, far = struct.unpack("!HH", data[:4])
             if direction == _OUTGOING:
-                self._note(protocol, target, far, near, {"state": "left", "on": device})
+                self._note(protocol, target, far, near, {"state": "sent", "on": device})
             elif protocol == "tcp" and len(data) >= 14:
                 if data[13] & 4:
                     self._note(protocol, source, near, far, {"state": "closed"})
@@ -262,30 +261,30 @@ class Watch:
             if about and len(rest) >= 4:
                 near, far = struct.unpack("!HH", rest[:4])
                 to = socket.inet_ntoa(inner[16:20])
-                # the other side itself says so of a port nobody listens at; for TCP it would not by ICMP
+                # the other side itself answers so for a closed UDP port; for a TCP port it would not use ICMP
                 state = "closed" if about == "udp" and source == to and data[1] == 3 else "rejected"
                 self._note(about, to, far, near, {"state": state, "by": source})
 
     def _note(self, protocol: str, other: str, port: int, local: int, what: dict[str, Any]) -> None:
         key = (protocol, other, port, local)
-        if key not in self.seen or self.seen[key]["state"] == "left":
-            self.seen[key] = what
+        if key not in self.outcomes or self.outcomes[key]["state"] == "sent":
+            self.outcomes[key] = what
 
 
 def _key(item: Attempt, port: int) -> tuple[str, str, int, int]:
     return item["protocol"], item["to"], item["port"], port
 
 
-def verdict(item: Attempt, port: int, status: int, watch: Watch) -> Verdict:
-    """What became of an attempt from a local port that ended with an error number."""
-    unsent = {"state": "kept", "why": os.strerror(status) if status else "nothing was sent"}
-    return watch.seen.get(_key(item, port), unsent)
+def outcome_of(item: Attempt, port: int, status: int, watch: Watch) -> Outcome:
+    """Return the outcome of an attempt from a local port that ended with an error number."""
+    unsent = {"state": "not_sent", "why": os.strerror(status) if status else "nothing was sent"}
+    return watch.outcomes.get(_key(item, port), unsent)
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """What the script answers to ``users``, ``attempts`` and ``forged``, or without them what there is to be tried.
+    """Return the outcomes of ``attempts``, by ``users``, and of ``forged``; without attempts, observe the instance.
 
-    ``forged`` are put on a device as they are. ``controls`` has for each device a forged packet that the host refuses.
+    ``forged`` are sent directly on a device. ``controls`` has for each device a forged packet that the host refuses.
     """
     if "attempts" not in request:
         found = {"users": users(), "listening": listening(), "listening_udp": listening_udp()}
@@ -299,28 +298,28 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     trials += [trial for some in by_user.values() for trial in some if trial]
     Trials(request, trials).run()
     return {
-        "forged": [trial.verdict for trial in trials if trial.user is None],
-        "users": {name: [trial.verdict if trial else {} for trial in some] for name, some in by_user.items()},
+        "forged": [trial.outcome for trial in trials if trial.user is None],
+        "users": {name: [trial.outcome if trial else {} for trial in some] for name, some in by_user.items()},
     }
 
 
 class Trial:
-    """Something that is tried by a user, or put on a device if there is none; and what became of it."""
+    """An attempt by a user, or without one a packet sent directly on a device; and its outcome."""
 
     def __init__(self, user: str | None, item: Attempt) -> None:
         self.user, self.item = user, item
-        self.verdict: Verdict = {}
+        self.outcome: Outcome = {}
 
     @property
-    def is_open(self) -> bool:
-        """Whether there was nothing but silence where somebody has to speak."""
-        return not self.verdict or (
-            self.verdict["state"] == "left" and bool(self.item.get("refused") or self.item.get("needed"))
+    def is_pending(self) -> bool:
+        """Whether there was no answer yet where one is expected."""
+        return not self.outcome or (
+            self.outcome["state"] == "sent" and bool(self.item.get("refused") or self.item.get("needed"))
         )
 
 
 class Trials:
-    """All that is tried, again and again until it is decided or nobody says anything any more."""
+    """All attempts, repeated until they are decided or get no more answers."""
 
     def __init__(self, request: dict[str, Any], trials: list[Trial]) -> None:
         self._ids: dict[str, int] = request["users"]
@@ -328,11 +327,11 @@ class Trials:
         self._seconds: float = request["seconds"]
         self._trials = trials
         self._watch = Watch()
-        # No connection of an earlier time has them, of which the host may still know.
+        # Random ports, since the host may still remember earlier connections.
         self._ports = iter(random.sample(range(20000, 32000), 10000))
 
     def run(self) -> None:
-        # Others are refused as well, and nobody waits to hear of that: they come last.
+        # The others use up refusals of the host, too, and do not need them: they come last.
         awaited = [trial for trial in self._trials if trial.item["refused"]]
         for trials in (awaited, [trial for trial in self._trials if not trial.item["refused"]]):
             self._decide(trials)
@@ -340,8 +339,8 @@ class Trials:
     def _decide(self, trials: list[Trial]) -> None:
         seconds, silent = self._seconds, 0
         while trials and silent < _SILENT:
-            self._once(trials, seconds)
-            left = [trial for trial in trials if trial.is_open]
+            self._try_once(trials, seconds)
+            left = [trial for trial in trials if trial.is_pending]
             silent = silent + 1 if len(left) == len(trials) else 0
             trials, seconds = left, _PAUSE
         end = time.monotonic() + _BUDGET
@@ -350,72 +349,72 @@ class Trials:
                 self._compare(trial, end)
 
     def _compare(self, trial: Trial, end: float) -> None:
-        """Try something in turn with what is refused for sure: an instance may use up what the host has to say."""
-        control, heard = Trial(None, self._controls.get(trial.verdict["on"], {})), 0
-        while control.item and trial.is_open and heard < _HEARD and time.monotonic() < end:
-            self._once([control], _PAUSE)
-            if control.verdict["state"] == "rejected":
-                heard += 1
+        """Repeat an attempt in turn with the control packet: an instance may use up the host's refusals."""
+        control, refusals = Trial(None, self._controls.get(trial.outcome["on"], {})), 0
+        while control.item and trial.is_pending and refusals < _CONTROLS and time.monotonic() < end:
+            self._try_once([control], _PAUSE)
+            if control.outcome["state"] == "rejected":
+                refusals += 1
                 time.sleep(_PAUSE)
-            self._once([trial], _PAUSE)
-        if trial.is_open and heard < _HEARD:
-            trial.verdict = {**trial.verdict, "state": "unheard"}
+            self._try_once([trial], _PAUSE)
+        if trial.is_pending and refusals < _CONTROLS:
+            trial.outcome = {**trial.outcome, "state": "undecided"}
 
-    def _once(self, trials: list[Trial], seconds: float) -> None:
-        """Try them side by side, for some seconds or until all are decided."""
+    def _try_once(self, trials: list[Trial], seconds: float) -> None:
+        """Make the attempts at once, for some seconds or until all are decided."""
         ports = {trial: self._forge(trial) for trial in trials if trial.user is None}
-        begun = {}
+        started = {}
         for name, uid in self._ids.items():
             items = [trial.item for trial in trials if trial.user == name]
             if items:
-                begun[name] = as_user(uid, uid and pwd.getpwuid(uid).pw_gid, items, seconds)
-        said = _gathered([pipe for _child, pipe in begun.values()], self._watch, seconds + 10)
-        for name, (child, pipe) in begun.items():
+                started[name] = as_user(uid, uid and pwd.getpwuid(uid).pw_gid, items, seconds)
+        output = _collect_output([pipe for _child, pipe in started.values()], self._watch, seconds + 10)
+        for name, (child, pipe) in started.items():
             os.waitpid(child, 0)
             own = [trial for trial in trials if trial.user == name]
-            for trial, (port, status) in zip(own, json.loads(said[pipe]), strict=True):
-                trial.verdict = verdict(trial.item, port, status, self._watch)
-        end = time.monotonic() + (0 if begun else seconds)
+            for trial, (port, status) in zip(own, json.loads(output[pipe]), strict=True):
+                trial.outcome = outcome_of(trial.item, port, status, self._watch)
+        end = time.monotonic() + (0 if started else seconds)
         while True:
             self._watch.read()
             for trial, port in ports.items():
                 if port:
-                    left_by = {"state": "left", "on": trial.item["device"]}
-                    trial.verdict = self._watch.seen.get(_key(trial.item, port), left_by)
+                    sent_by = {"state": "sent", "on": trial.item["device"]}
+                    trial.outcome = self._watch.outcomes.get(_key(trial.item, port), sent_by)
             left = end - time.monotonic()
-            if left <= 0 or not any(trial.is_open for trial in ports):
+            if left <= 0 or not any(trial.is_pending for trial in ports):
                 break
             select.select([self._watch.fileno()], [], [], left)
 
     def _forge(self, trial: Trial) -> int | None:
-        """The port that a packet says to come from, which is put on a device as it is; None if that cannot be."""
+        """Send a packet directly on a device; return its source port, None if it cannot be sent."""
         port = next(self._ports)
         try:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
                 raw.bind((trial.item["device"], 0))
                 raw.send(forged(trial.item, port))
         except OSError as error:  # the device is down, or has no address
-            trial.verdict = {"state": "kept", "why": error.strerror}
+            trial.outcome = {"state": "not_sent", "why": error.strerror}
             return None
         return port
 
 
-def _gathered(pipes: list[int], watch: Watch, seconds: float) -> dict[int, bytes]:
-    """What processes write until they end, while packets are looked at."""
-    said = dict.fromkeys(pipes, b"")
+def _collect_output(pipes: list[int], watch: Watch, seconds: float) -> dict[int, bytes]:
+    """Return the output of processes, read until they end, while packets are captured."""
+    output = dict.fromkeys(pipes, b"")
     waiting, end = set(pipes), time.monotonic() + seconds
     while waiting and time.monotonic() < end:
         ready = select.select([watch.fileno(), *waiting], [], [], 1)[0]
         watch.read()
         for pipe in waiting.intersection(ready):
             data = os.read(pipe, 65536)
-            said[pipe] += data
+            output[pipe] += data
             if not data:
                 waiting.discard(pipe)
                 os.close(pipe)
     time.sleep(_DRAIN)
     watch.read()
-    return said
+    return output
 
 
 if __name__ == "__main__":
