@@ -32,7 +32,7 @@ from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
 from .stacks import catalogue
-from .status import deployed, exceptions, foreign
+from .status import deployed, exceptions, find_foreign
 
 #: documentation addresses (RFC 5737, RFC 3849): they are unassigned, and no route of the internet leads to them
 OUTSIDE = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
@@ -338,8 +338,9 @@ class ProbePlan:
         return [service.ports[chain] for service in services if service.protocol == protocol and chain in service.ports]
 
     def observe(self, name: str) -> dict[str, Any]:
-        """Read the users of an instance, its listening ports, and foreign things in it."""
-        return {**self._run_program(name, {}, _OBSERVATION), "strangers": foreign(self.client, name, packages=True)}
+        """Read the users of an instance, its listening ports, connections and foreign files."""
+        foreign = find_foreign(self.client, name, packages=True)
+        return {**self._run_program(name, {}, _OBSERVATION), "foreign_files": foreign}
 
     def unlisted_ports(self, name: str, ports: Iterable[int]) -> list[int]:
         """Return TCP ports on which an instance listens and that are not in the plan."""
@@ -493,7 +494,7 @@ class PrivacyReport:
         found += [f"{name} listens on udp {port}, which the plan does not list"
                   for name, observed in self.observed.items()
                   for port in self.plan.unlisted_udp_ports(name, observed["listening_udp"])]  # fmt: skip
-        found += [f"{name}: {text}" for name, observed in self.observed.items() for text in observed["strangers"]]
+        found += [f"{name}: {text}" for name, observed in self.observed.items() for text in observed["foreign_files"]]
         found += self.plan.rules
         found += [f"{name} has an IPv6 address, {address}" for name, observed in self.observed.items()
                   for address in observed["ipv6"]]  # fmt: skip

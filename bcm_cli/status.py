@@ -26,7 +26,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import B
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
-from . import setup, strangers
+from . import foreign_files, setup
 from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
@@ -82,22 +82,22 @@ def status(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     known = checked(datacenter, args.stacks)
     with connect(datacenter) as client:
-        there = deployed(client)
-        wanted = args.stacks or known.ordered(name for name in there if name in known)
+        instances = deployed(client)
+        wanted = args.stacks or known.ordered(name for name in instances if name in known)
         with ThreadPoolExecutor(8) as pool:
-            rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], there.get(name)), wanted))
+            rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], instances.get(name)), wanted))
         found = exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
-    shown = [{key: value for key, value in row.items() if key not in ("web", "strangers")} for row in rows]
+    shown = [{key: value for key, value in row.items() if key not in ("web", "foreign_files")} for row in rows]
     answer({"stacks": rows, "exceptions": found} if args.json else shown, args.json)
     for name, page in () if args.json else ((row["stack"], page) for row in rows for page in row["web"]):
         say()
         say(f"{name}: {page['title']} is at {page['url']}")
-    for name, said in () if args.json else ((row["stack"], said) for row in rows for said in row["strangers"]):
+    for name, fault in () if args.json else ((row["stack"], fault) for row in rows for fault in row["foreign_files"]):
         say()
-        say(f"{name}: {said}")
+        say(f"{name}: {fault}")
     for item in () if args.json else found:
         where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
         say()
@@ -117,17 +117,17 @@ def deployed(client: Client) -> dict[str, dict[str, Any]]:
 
 def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
     """Return what leaves without Tor, read from the rules in force and not from the inventory."""
-    there = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
+    rules = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
     return [
         {
-            "stack": said[0],
+            "stack": parts[0],
             "to": rule["destination"],
             "protocol": rule["protocol"],
             "port": _port(rule["destination_port"]),
-            "why": said[1],
+            "why": parts[1],
         }
-        for rule in there["egress"]
-        if len(said := rule.get("description", "").split(BY_EXCEPTION, 1)) == 2
+        for rule in rules["egress"]
+        if len(parts := rule.get("description", "").split(BY_EXCEPTION, 1)) == 2
     ]
 
 
@@ -140,7 +140,7 @@ def _port(text: str) -> int | None:
 
 def _row(client: Client, chain: str, stack: Stack, instance: dict[str, Any] | None) -> dict[str, Any]:
     if instance is None:
-        empty: dict[str, Any] = {"units": {}, "web": [], "strangers": []}
+        empty: dict[str, Any] = {"units": {}, "web": [], "foreign_files": []}
         return {"stack": stack.name, "status": "not deployed", "address": None, "version": None, **empty}
     address = instance["devices"].get("eth0", {}).get("ipv4.address")
     row: dict[str, Any] = {
@@ -150,12 +150,12 @@ def _row(client: Client, chain: str, stack: Stack, instance: dict[str, Any] | No
         "version": instance["config"].get("image.bcm.version"),
         "units": {},
         "web": pages(stack, address, chain) if address else [],
-        "strangers": [],
+        "foreign_files": [],
     }
     if row["status"] == "running":
         try:
             row["units"] = _units(client, instance["name"])
-            row["strangers"] = foreign(client, instance["name"])
+            row["foreign_files"] = find_foreign(client, instance["name"])
         except LxdError as error:
             row["status"] = f"error: {error}"
         if not set(row["units"].values()) <= {"active", "activating", "window"}:
@@ -174,18 +174,18 @@ def _units(client: Client, instance: str) -> dict[str, str]:
     return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
 
 
-def foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
-    """Return foreign things in an instance; with ``packages``, also files that differ from their package."""
-    argv = ["python3", "-c", Path(strangers.__file__).read_text(encoding="utf-8")]
+def find_foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
+    """Return messages about foreign files in an instance; with ``packages``, also about files unlike their package."""
+    argv = ["python3", "-c", Path(foreign_files.__file__).read_text(encoding="utf-8")]
     request = json.dumps({"packages": packages, "base": BASE, "links": recipe.ENABLING_LINKS}).encode()
     deadline = 120 if packages else 20
     done = lxd_exec.run(client, instance, lxd_exec.Command(argv, stdin=request, cwd="/"), deadline=deadline, most=_MOST)
     try:
-        found = [str(said) for said in json.loads(done.stdout)]
+        found = [str(message) for message in json.loads(done.stdout)]
     except (ValueError, TypeError, RecursionError):
-        return [f"cannot read what is foreign in it: python3 there ended with {done.returncode}"]
+        return [f"cannot list its foreign files: python3 there ended with {done.returncode}"]
     # File names may contain control characters, which a terminal would obey.
-    return ["".join(letter if letter.isprintable() else "?" for letter in said) for said in found]
+    return ["".join(letter if letter.isprintable() else "?" for letter in message) for message in found]
 
 
 def info(args: argparse.Namespace) -> int:
@@ -228,7 +228,7 @@ def _pool(client: Client, name: str) -> str:
         pool = client.get(f"/1.0/storage-pools/{name}", project=None)
         space = client.get(f"/1.0/storage-pools/{name}/resources", project=None)["space"]
     except NotFound:
-        return f"{name} (not there yet)"
+        return f"{name} (does not exist yet)"
     return f"{name} ({pool['driver']}, {amount(space.get('used', 0))} of {amount(space['total'])} used)"
 
 

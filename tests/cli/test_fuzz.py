@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.fuzzing import
     spoiled_value,
     try_parser,
 )
-from bcm_cli import datacenter, lxd_setup, materials, privacy, status, strangers, window
+from bcm_cli import datacenter, foreign_files, lxd_setup, materials, privacy, status, window
 
 CLIENT: Any = SimpleNamespace()
 PACKAGES = b"installed libc6 2.41-12 amd64\ninstalled tor 0.4.9.14~rc1-1 amd64\nnot-installed x  \n"
@@ -116,11 +116,11 @@ def _strange(text: str) -> None:
     shown = SimpleNamespace(stdout=text.encode("utf-8", "replace").decode(), returncode=0)
     nowhere = Path("/nonexistent")
     with (
-        mock.patch.object(strangers.subprocess, "run", lambda *_, **__: shown),
-        mock.patch.object(strangers, "_LISTS", nowhere),
+        mock.patch.object(foreign_files.subprocess, "run", lambda *_, **__: shown),
+        mock.patch.object(foreign_files, "_LISTS", nowhere),
     ):
-        strangers.units({})
-        strangers.differing()
+        foreign_files.find_foreign_units({})
+        foreign_files.find_files_unlike_package()
 
 
 def _cookie(text: str) -> None:
@@ -140,10 +140,10 @@ PARSERS: dict[str, Parser] = {
     "states of units": (
         spoiled_bytes([b"tor active\nnginx failed\n"]), said_by_instance(lambda: status._units(CLIENT, "x")), ()
     ),
-    "strangers, as a value": (
-        spoiled_value(["unit x has /x"]), said_by_instance(lambda: status.foreign(CLIENT, "x")), ()
+    "foreign files, as a value": (
+        spoiled_value(["unit x has /x"]), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()
     ),
-    "strangers": (spoiled_bytes([b'["unit x"]']), said_by_instance(lambda: status.foreign(CLIENT, "x")), ()),
+    "foreign files": (spoiled_bytes([b'["unit x"]']), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()),
     "systemctl, in an instance": (spoiled_text([UNITS, "??5?????? c /etc/x\n"]), _strange, ()),
     "observation of an instance": (
         spoiled_value(OBSERVATION),
