@@ -192,7 +192,7 @@ def test_a_program_that_fails(bcm: Checkout, screen: dict[str, str]) -> None:
         ({"DISPLAY": ""}, "No screen here"),
         ({"DISPLAY": "far:0"}, "The display far:0 is not this machine's own"),
         ({"DISPLAY": ":97"}, "grants no cookie for an untrusted client"),
-        ({"WAYLAND_DISPLAY": "none", "XDG_RUNTIME_DIR": "/run"}, "The screen's socket /run/none is not there"),
+        ({"WAYLAND_DISPLAY": "none", "XDG_RUNTIME_DIR": "/run"}, "The screen's socket /run/none does not exist"),
     ],
 )
 def test_no_screen(bcm: Checkout, variables: dict[str, str], said: str) -> None:
