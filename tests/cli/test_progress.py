@@ -171,9 +171,9 @@ def test_json(run: Run) -> None:
     assert "Done: 2 steps changed" in done.stderr
     failed = run.ends(as_json=True, fault="fail")
     assert failed.returncode == 2
-    (error,) = json.loads(failed.stdout)["errors"]
-    assert error["message"] == "Pool x is too small"
-    assert error["error"]["code"] == "failed"
+    errors = json.loads(failed.stdout)["errors"]
+    assert sorted(error["instance"] for error in errors) == ["a", "b"]
+    assert {(error["message"], error["error"]["code"]) for error in errors} == {("Pool x is too small", "failed")}
 
 
 def test_verbose(run: Run) -> None:
