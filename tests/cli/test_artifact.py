@@ -25,7 +25,7 @@ FILE = f"thing-1.0-{MACHINE}.tar.gz"
 SIGNED = "signed by ann, bob, cid; 3 of 3 needed"
 
 
-def test_list(published: Published) -> None:
+def test_artifacts_are_listed_with_their_signers(published: Published) -> None:
     before = published.bcm("artifact", "list").stdout.splitlines()
     assert before[0].split() == ["stack", "source", "kind", "name", "version", "used", "in", "store", "signed", "by"]
     rows = {tuple(line.split()[:2]): line.split(maxsplit=5)[5] for line in before[1:]}
@@ -41,7 +41,7 @@ def test_list(published: Published) -> None:
     }  # fmt: skip
 
 
-def test_fetched_once(published: Published) -> None:
+def test_release_is_fetched_once(published: Published) -> None:
     done = published.bcm("artifact", "fetch", "--json")
     assert done.returncode == 0, done.stderr
     row = {"stack": "thing", "source": "release", "version": "1.0", "architecture": MACHINE, "result": SIGNED}
@@ -56,7 +56,7 @@ def test_fetched_once(published: Published) -> None:
     assert published.bcm("artifact", "fetch", "--all-architectures").stdout.count(SIGNED) == 2
 
 
-def test_what_a_stack_needs_is_fetched_with_it(published: Published) -> None:
+def test_releases_of_needed_stacks_are_fetched_too(published: Published) -> None:
     other = published.stack.parents[2] / "user/meta/stack.yml"
     other.parent.mkdir(parents=True)
     head, artifact, _release = published.stack.read_text().partition("artifact:")
@@ -66,7 +66,7 @@ def test_what_a_stack_needs_is_fetched_with_it(published: Published) -> None:
     assert SIGNED in published.bcm("artifact", "fetch", "user").stdout
 
 
-def test_what_was_tampered_with_is_refused(published: Published) -> None:
+def test_tampered_release_is_refused(published: Published) -> None:
     test_artifacts.revoked(published.project)
     done = published.bcm("artifact", "fetch", "thing")
     assert (done.returncode, done.stdout) == (1, "")
@@ -74,7 +74,7 @@ def test_what_was_tampered_with_is_refused(published: Published) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_downloads_on_a_terminal(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_downloads_is_shown_on_a_terminal(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for each that is on its way, below what is said, and none of them stays."""
     for path in published.project.folder().glob("*.tar.gz"):
         path.write_bytes(test_artifacts.archive(os.urandom(3_000_000)))
@@ -102,7 +102,9 @@ def test_downloads_on_a_terminal(published: Published, monkeypatch: pytest.Monke
     assert terminal.output.count(SIGNED) == 2
 
 
-def test_interrupted(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_download_is_completed_by_the_same_command(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that hangs keeps nobody; the same command is all that it takes then."""
     over = threading.Event()
 
@@ -121,14 +123,14 @@ def test_interrupted(published: Published, monkeypatch: pytest.MonkeyPatch) -> N
     assert published.bcm("artifact", "fetch", "thing").returncode == 0
 
 
-def test_nothing_to_fetch(published: Published) -> None:
+def test_stack_of_packages_alone_has_nothing_to_fetch(published: Published) -> None:
     done = published.bcm("artifact", "fetch", "electrum")
     assert (done.returncode, done.stdout) == (0, "none\n")
     assert "Nothing to download here" in done.stderr
     assert published.bcm("artifact", "verify", "electrum").returncode == 0
 
 
-def test_verified_again(published: Published) -> None:
+def test_store_is_verified_again(published: Published) -> None:
     nothing = published.bcm("artifact", "verify", "thing")
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert "The store has nothing of thing: type `bcm artifact fetch` first" in nothing.stderr
@@ -150,7 +152,7 @@ def test_verified_again(published: Published) -> None:
     assert published.server.asked == []
 
 
-def test_carried_on_a_disk(published: Published, tmp_path: Path) -> None:
+def test_release_is_exported_and_imported(published: Published, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     done = published.bcm("artifact", "export", str(disk), "thing", "--json")
     assert done.returncode == 0, done.stderr
@@ -170,7 +172,9 @@ def test_carried_on_a_disk(published: Published, tmp_path: Path) -> None:
     assert published.server.asked == []
 
 
-def test_an_apt_repository_on_a_disk(published: Published, builders: dict[str, Tsk], tmp_path: Path) -> None:
+def test_apt_repository_is_exported_and_imported(
+    published: Published, builders: dict[str, Tsk], tmp_path: Path
+) -> None:
     repository = Repository(tmp_path / "repository", builders["ann"])
     for architecture in ("amd64", "arm64"):
         repository.add(b"a package", "1.0-1", name="thing", architecture=architecture)
@@ -198,7 +202,7 @@ def test_an_apt_repository_on_a_disk(published: Published, builders: dict[str, T
     assert published.server.asked == []
 
 
-def test_what_is_in_the_store_is_verified_by_an_import_too(published: Published, tmp_path: Path) -> None:
+def test_import_verifies_releases_that_the_store_has(published: Published, tmp_path: Path) -> None:
     published.bcm("artifact", "export", str(tmp_path / "disk"), "thing")
     test_artifacts.revoked(published.project)
     done = published.bcm("artifact", "import", str(tmp_path / "disk"))
@@ -206,7 +210,7 @@ def test_what_is_in_the_store_is_verified_by_an_import_too(published: Published,
     assert "ann: revoked key" in done.stderr
 
 
-def test_a_disk_that_was_tampered_with(published: Published, tmp_path: Path) -> None:
+def test_tampered_export_is_refused(published: Published, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     published.bcm("artifact", "export", str(disk), "thing")
     published.cache.rename(tmp_path / "elsewhere")
@@ -217,7 +221,7 @@ def test_a_disk_that_was_tampered_with(published: Published, tmp_path: Path) -> 
     assert "not verified yet" in published.bcm("artifact", "list").stdout
 
 
-def test_a_disk_without_what_is_wanted(published: Published, tmp_path: Path) -> None:
+def test_import_of_a_folder_without_the_release_is_refused(published: Published, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     for words, what in (([], "what this data center needs"), (["thing"], "thing")):
         done = published.bcm("artifact", "import", str(tmp_path / "disk"), *words)
@@ -225,7 +229,7 @@ def test_a_disk_without_what_is_wanted(published: Published, tmp_path: Path) -> 
         assert f"disk has nothing of {what} in the pinned version: export it again" in done.stderr
 
 
-def test_pruned(published: Published) -> None:
+def test_prune_deletes_releases_that_no_stack_names(published: Published) -> None:
     published.bcm("artifact", "fetch", "thing")
     told = published.bcm("artifact", "prune", "--older-than", "0").stdout
     assert told.split() == ["removed", "-", "freed", "nothing"]
@@ -237,7 +241,7 @@ def test_pruned(published: Published) -> None:
     assert gone["freed"] > 0
 
 
-def test_through_tor_on_a_chain_with_other_peoples_money(published: Published) -> None:
+def test_public_chain_downloads_through_tor(published: Published) -> None:
     published.set(bcm_chain="signet", bcm_artifact_proxy="socks5h://127.0.0.1:1")
     done = published.bcm("artifact", "fetch", "thing", "--source", "http://releases.invalid")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -247,7 +251,7 @@ def test_through_tor_on_a_chain_with_other_peoples_money(published: Published) -
     assert published.bcm("artifact", "fetch", "thing", "--proxy", "").returncode == 0
 
 
-def test_keys_from_elsewhere(published: Published, tmp_path: Path) -> None:
+def test_folder_of_keys_can_be_given(published: Published, tmp_path: Path) -> None:
     published.project.keys.rename(tmp_path / "elsewhere")
     done = published.bcm("artifact", "fetch", "thing")
     assert done.returncode == 1
@@ -255,7 +259,7 @@ def test_keys_from_elsewhere(published: Published, tmp_path: Path) -> None:
     assert published.bcm("artifact", "fetch", "thing", "--keys", str(tmp_path / "elsewhere")).returncode == 0
 
 
-def test_the_first_source_in_reach_is_fetched(published: Published) -> None:
+def test_first_source_in_reach_is_fetched(published: Published) -> None:
     published.set(thing_source="[release, debian]")
     done = published.bcm("artifact", "fetch", "thing", "--source", f"{published.server.url}/none")
     assert done.returncode == 0
@@ -270,7 +274,7 @@ def _used(published: Published) -> list[dict[str, Any]]:
     return [row for row in listed if row["stack"] == "thing" and row["used"]]
 
 
-def test_what_the_inventory_changes(published: Published) -> None:
+def test_inventory_changes_the_release(published: Published) -> None:
     published.set(bcm_artifacts="{thing: {name: other}}")
     assert "thing     release     archive  other " in published.bcm("artifact", "list").stdout
     published.set(thing_source="debian")

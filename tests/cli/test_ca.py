@@ -144,7 +144,7 @@ def home(bare: Home) -> Home:
 # -- a file, on regtest -----------------------------------------------------------------------------------------------
 
 
-def test_from_the_first_root_to_the_second(home: Home) -> None:
+def test_authority_from_its_first_root_to_the_second(home: Home) -> None:
     again = home.ca("init")
     assert again.returncode == 0
     assert "has its authority already: nothing was changed" in again.stderr
@@ -200,7 +200,7 @@ def _key_of(pem: bytes) -> str:
     return pki.key_id(serialization.load_pem_private_key(pem[pem.index(b"-----BEGIN") :], None).public_key())
 
 
-def test_a_key_that_is_elsewhere(home: Home) -> None:
+def test_certificate_of_a_request_needs_no_key_here(home: Home) -> None:
     key = home.checkout.home / "router.key"
     csr = home.checkout.home / "router.csr"
     made = [
@@ -230,7 +230,7 @@ def test_a_key_that_is_elsewhere(home: Home) -> None:
     assert "The key of router is not in the vault" in refused.stderr
 
 
-def test_another_key_is_not_issued_over_one(home: Home) -> None:
+def test_certificate_of_another_key_is_not_replaced(home: Home) -> None:
     """Which is known before anything is issued."""
     home.out.mkdir()
     (home.out / "nas.key").write_text("somebody's")
@@ -274,7 +274,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(words) for words, _said in MISTAKES])
-def test_mistakes(shared: Home, words: tuple[str, ...], said: str) -> None:
+def test_invalid_words_are_refused(shared: Home, words: tuple[str, ...], said: str) -> None:
     before = shared.book
     done = shared.ca(*words)
     assert (done.returncode, done.stdout) == (2, "")
@@ -283,7 +283,7 @@ def test_mistakes(shared: Home, words: tuple[str, ...], said: str) -> None:
     assert shared.book == before
 
 
-def test_show(shared: Home) -> None:
+def test_authority_is_shown(shared: Home) -> None:
     root = x509.load_pem_x509_certificate(shared.book["roots"][0]["certificate"].encode())
     printed = " ".join(shared.ca("show").stdout.split())
     grouped = re.sub("(.{4})(?=.)", r"\1 ", root.fingerprint(hashes.SHA256()).hex().upper())
@@ -332,7 +332,7 @@ def test_the_playbook_takes_the_same_settings(said: object) -> None:
     ("words", "said"),
     [(("revoke", "laptop"), "Nothing was revoked"), (("rotate",), "Nothing was changed")],
 )
-def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str) -> None:
+def test_nothing_is_changed_without_consent(shared: Home, words: tuple[str, ...], said: str) -> None:
     before = shared.book
     done = shared.ca(*words)
     assert done.returncode == 1
@@ -345,7 +345,7 @@ def test_nothing_without_consent(shared: Home, words: tuple[str, ...], said: str
     assert shared.book == before
 
 
-def test_what_is_due(bare: Home) -> None:
+def test_due_certificates_are_renewed(bare: Home) -> None:
     """An authority of 65 days ago: its intermediate is due, and what it issued 25 days ago; one is revoked."""
     scope = pki.parse_scope([DOMAIN], ["10.75.240.0/21"])
     now = datetime.now(UTC).replace(microsecond=0)
@@ -371,7 +371,7 @@ def test_what_is_due(bare: Home) -> None:
     assert (after["laptop"], after["phone"], after["gone"]) == ("good", "good", "revoked")
 
 
-def test_a_revoked_intermediate(home: Home) -> None:
+def test_certificates_of_a_revoked_intermediate_are_refused(home: Home) -> None:
     """What it signed is refused, and issued again only when somebody asks for it."""
     home.issue("laptop")
     trust = (home.out / "root.crt").read_text()
@@ -418,7 +418,7 @@ def test_lost_public_file_begins_the_next_generation(home: Home) -> None:
         )
 
 
-def test_compromised_root(home: Home) -> None:
+def test_compromised_root_is_replaced(home: Home) -> None:
     home.issue("laptop")
     old = (home.out / "root.crt").read_text()
     told = home.ca("rotate", "--compromised", "--yes")
@@ -444,7 +444,7 @@ def test_edited_public_file_is_refused(home: Home) -> None:
         assert (refused.returncode, "pki.json was changed by something other than" in refused.stderr) == (1, True)
 
 
-def test_what_was_about_to_be_forgotten(bare: Home) -> None:
+def test_expired_certificate_is_issued_again(bare: Home) -> None:
     """A certificate that expired long ago is there until something is written, and may be wanted again."""
     now = datetime.now(UTC).replace(microsecond=0)
     options: dict[str, Any] = {"provider": "software", "open_keys": software.open_keys, "now": now - timedelta(days=70)}
@@ -455,7 +455,7 @@ def test_what_was_about_to_be_forgotten(bare: Home) -> None:
     assert bare.does("show", "laptop")["state"] == "good"
 
 
-def test_an_expired_root(bare: Home) -> None:
+def test_expired_root_is_replaced(bare: Home) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     options: dict[str, Any] = {"provider": "software", "open_keys": software.open_keys, "now": now - timedelta(days=40)}
     past = Authority(AuthorityFiles(bare.secrets, "regtest"), pki.parse_scope([DOMAIN], ["10.75.240.0/21"]), **options)
@@ -472,7 +472,7 @@ def test_an_expired_root(bare: Home) -> None:
     assert bare.verify("laptop", (bare.out / "root.crt").read_text()) == "OK"
 
 
-def test_what_may_no_longer_be_certified_stops_a_rotation_before_it_begins(home: Home) -> None:
+def test_rotation_is_refused_if_a_name_may_no_longer_be_certified(home: Home) -> None:
     text = home.checkout.settings().read_text()
     home.set("bcm_ca_domains: [lan.example]")
     home.issue("nas", "--name", "nas.lan.example")
@@ -486,7 +486,7 @@ def test_what_may_no_longer_be_certified_stops_a_rotation_before_it_begins(home:
     assert home.does("rotate")["root"] == "g2"
 
 
-def test_a_lost_key_of_the_intermediate(home: Home) -> None:
+def test_lost_key_of_the_intermediate_is_replaced(home: Home) -> None:
     book = home.book
     root = book["roots"][0]["key"]
     vault = home.secrets / "regtest.keys.json"
@@ -522,7 +522,7 @@ def _read_by_a_camera(lines: list[str], place: Path) -> str:
 @pytest.mark.parametrize(
     "room", [{"COLUMNS": "110", "LINES": "60"}, {"COLUMNS": "80", "LINES": "24"}], ids=["big", "80x24"]
 )
-def test_a_camera_reads_the_root(shared: Home, tmp_path: Path, room: dict[str, str]) -> None:
+def test_camera_reads_the_root_from_a_qr_code(shared: Home, tmp_path: Path, room: dict[str, str]) -> None:
     certificate = shared.book["roots"][0]["certificate"]
     terminal = shared.terminal("export", str(tmp_path), **room)
     told = terminal.reads("The root's ")
@@ -542,7 +542,7 @@ def test_a_camera_reads_the_root(shared: Home, tmp_path: Path, room: dict[str, s
     assert (tmp_path / f"{DOMAIN}.crt").read_text() == certificate
 
 
-def test_no_code_is_asked_for(shared: Home, tmp_path: Path) -> None:
+def test_no_qr_code_is_printed_if_none_is_wanted(shared: Home, tmp_path: Path) -> None:
     terminal = shared.terminal("export", "--no-qr", str(tmp_path))
     assert terminal.ends() == 0
     assert "█" not in terminal.output
@@ -627,7 +627,7 @@ def _kinds(shown: list[str]) -> list[str]:
     return [" ".join(text.split()[:2]) for text in shown]
 
 
-def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
+def test_device_is_asked_as_often_as_announced(wallet: Wallet) -> None:
     refused = wallet.ca("init")
     assert refused.returncode == 1
     assert "Nothing was created: run it on a terminal, or add --yes" in refused.stderr
@@ -680,7 +680,7 @@ def test_a_device_is_asked_as_often_as_was_said(wallet: Wallet) -> None:
     assert "Traceback" not in gone.stderr
 
 
-def test_direct_issuance(wallet: Wallet) -> None:
+def test_root_issues_certificates_directly(wallet: Wallet) -> None:
     wallet.set("bcm_ca_issuance: direct")
     wallet.does("init")
     assert _kinds(wallet.confirmed()) == ["root g1", "crl g1"]
@@ -694,7 +694,7 @@ def test_direct_issuance(wallet: Wallet) -> None:
     assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "leaf g2", "crl g2"]
 
 
-def test_what_the_root_signed_is_its_to_renew(wallet: Wallet) -> None:
+def test_certificates_of_the_root_are_renewed_by_the_root(wallet: Wallet) -> None:
     """As LXD's certificates are, where others are an intermediate's."""
     wallet.does("init")
     wallet.set("bcm_ca_issuance: direct")
@@ -710,7 +710,7 @@ def test_what_the_root_signed_is_its_to_renew(wallet: Wallet) -> None:
     assert _kinds(wallet.confirmed()) == ["root g2", "cross g1", "inter g2", "leaf g2", "crl g2"]
 
 
-def test_what_is_lost_is_counted_once_it_is_known(wallet: Wallet) -> None:
+def test_confirmations_for_lost_files_are_counted(wallet: Wallet) -> None:
     wallet.does("init")
     wallet.confirmed()
     (wallet.secrets / "signet.keys.json").unlink()
@@ -720,7 +720,7 @@ def test_what_is_lost_is_counted_once_it_is_known(wallet: Wallet) -> None:
     assert _kinds(wallet.confirmed()) == ["inter g1", "crl g1"]
 
 
-def test_lost_files_of_a_device_begin_no_generation_that_was(wallet: Wallet) -> None:
+def test_lost_files_of_a_device_do_not_reuse_a_generation(wallet: Wallet) -> None:
     """Its key would be the same again, and what was revoked would be good."""
     told = wallet.ca("init", "--yes")
     assert "If it had a root before, put its files back, or add --generation N" in told.stderr
@@ -738,7 +738,7 @@ def test_lost_files_of_a_device_begin_no_generation_that_was(wallet: Wallet) -> 
     assert wallet.does("init", "--generation", "3")["root"] == "g3"
 
 
-def test_a_rotation_that_was_cancelled_is_finished(wallet: Wallet) -> None:
+def test_cancelled_rotation_is_finished(wallet: Wallet) -> None:
     wallet.does("init")
     wallet.issue("laptop")
     wallet.confirmed()
@@ -762,7 +762,7 @@ def test_a_rotation_that_was_cancelled_is_finished(wallet: Wallet) -> None:
     assert wallet.book["certificates"] != before["certificates"]
 
 
-def test_an_interrupt_leaves_whole_files(wallet: Wallet) -> None:
+def test_interrupt_leaves_whole_files(wallet: Wallet) -> None:
     wallet.does("init")
     wallet.issue("laptop")
     before = {path.name: path.read_bytes() for path in wallet.secrets.glob("*.json")}

@@ -26,7 +26,7 @@ bcm_image_sources:
 """
 
 
-def test_the_other_lines_stay(checkout: Checkout) -> None:
+def test_other_lines_of_the_file_are_kept(checkout: Checkout) -> None:
     checkout.settings().write_text(TEXT)
     done = checkout.bcm("config", "set", "chain=signet", "storage_pool=fast")
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ VALUES = ("a: b # c", "yes", "1e3", "", " x", "{{ 1 }}", "'", '"', "10.0.0.0/20"
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_is_read_as_it_was_written(tmp_path: Path, value: str) -> None:
+def test_value_is_read_as_it_was_written(tmp_path: Path, value: str) -> None:
     file = tmp_path / "all.yml"
     file.write_text(TEXT)
     for _turn in range(2):
@@ -46,7 +46,7 @@ def test_a_value_is_read_as_it_was_written(tmp_path: Path, value: str) -> None:
         assert yaml.safe_load(file.read_text()) == {**yaml.safe_load(TEXT), "bcm_subnet": value}
 
 
-def test_numbers_and_truths_stay_what_they_are(checkout: Checkout) -> None:
+def test_numbers_and_booleans_keep_their_type(checkout: Checkout) -> None:
     checkout.bcm("config", "set", "bitcoind_dbcache=2000", "tor_network=true")
     read = yaml.safe_load(checkout.settings().read_text())
     assert (read["bitcoind_dbcache"], read["tor_network"]) == (2000, True)
@@ -62,7 +62,7 @@ def test_what_the_plan_reads_for_every_stack_is_a_setting(checkout: Checkout) ->
     assert 'Unknown setting "electrs_onoin": did you mean "electrs_onion"?' in refused.stderr
 
 
-def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
+def test_value_over_several_lines_is_refused(checkout: Checkout) -> None:
     checkout.settings().write_text(TEXT)
     done = checkout.bcm("config", "set", "image_sources=x")
     assert done.returncode == 1
@@ -70,7 +70,7 @@ def test_what_stands_over_several_lines_is_refused(checkout: Checkout) -> None:
     assert checkout.settings().read_text() == TEXT
 
 
-def test_a_list_of_sources_stays_on_regtest(checkout: Checkout) -> None:
+def test_list_of_sources_is_kept_on_regtest_alone(checkout: Checkout) -> None:
     checkout.settings().write_text(
         "bcm_datacenter: local\nbitcoind_source: [release, debian]\ntor_source: [a, b]  # c\n"
     )
@@ -82,13 +82,13 @@ def test_a_list_of_sources_stays_on_regtest(checkout: Checkout) -> None:
     assert "tor_source: a  # c" in checkout.settings().read_text()
 
 
-def test_no_setting(checkout: Checkout) -> None:
+def test_words_that_are_not_a_setting_are_refused(checkout: Checkout) -> None:
     done = checkout.bcm("config", "set", "chain")
     assert done.returncode == 2
     assert '"chain" is not a setting: write KEY=VALUE' in done.stderr
 
 
-def test_get(checkout: Checkout) -> None:
+def test_settings_are_shown(checkout: Checkout) -> None:
     checkout.settings().write_text(TEXT + 'bcm_storage_pool: "{{ bcm_chain }}-pool"\n')
     assert checkout.bcm("config", "get", "storage_pool").stdout == "regtest-pool\n"
     assert checkout.bcm("config", "get", "endpoint").stdout == "-\n"
@@ -97,7 +97,7 @@ def test_get(checkout: Checkout) -> None:
     assert "storage_pool" in checkout.bcm("config", "get").stdout
 
 
-def test_another_data_center(checkout: Checkout) -> None:
+def test_another_data_center_is_selected(checkout: Checkout) -> None:
     shutil.copytree(checkout.home / "inventories/local", checkout.home / "inventories/office")
     # Two folders that say they are the same data center would fight over it.
     refused = checkout.bcm("-d", "office", "info")
@@ -114,14 +114,14 @@ def test_another_data_center(checkout: Checkout) -> None:
     assert checkout.bcm("-d", "local", "config", "set", "datacenter=office").returncode == 2
 
 
-def test_a_damaged_choice(checkout: Checkout) -> None:
+def test_damaged_choice_of_the_data_center_is_reported(checkout: Checkout) -> None:
     (checkout.home / "bcm.json").write_text("{")
     done = checkout.bcm("info")
     assert done.returncode == 1
     assert "is damaged: type `bcm config set datacenter=NAME`" in done.stderr
 
 
-def test_a_damaged_inventory(checkout: Checkout) -> None:
+def test_damaged_inventory_is_reported(checkout: Checkout) -> None:
     checkout.settings().write_text("bcm_chain: [\n")
     done = checkout.bcm("info")
     assert done.returncode == 1

@@ -163,7 +163,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 # --- OpenPGP ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_made_once_and_leaves_no_log(site: Site) -> None:
+def test_key_is_created_once_and_leaves_no_log(site: Site) -> None:
     site.device.set(answers=["confirm", "confirm", "confirm", "cancel"])
     assert "cancelled on the device while signing" in site.bcm("gpg", "init", USER_ID, status=1)
     assert not site.home.exists()
@@ -215,7 +215,7 @@ def shell(keyed: Site) -> Iterator[Shell]:
     opened.close()
 
 
-def test_what_others_encrypt_the_device_decrypts(keyed: Site, stranger: Callable[..., bytes], shell: Shell) -> None:
+def test_device_decrypts_what_others_encrypted(keyed: Site, stranger: Callable[..., bytes], shell: Shell) -> None:
     stranger("--import", stdin=keyed.bcm("gpg", "export").encode())
     assert keyed.device.shown() == []
     secret = keyed.folder / "backup-key.gpg"
@@ -241,7 +241,7 @@ def test_what_others_encrypt_the_device_decrypts(keyed: Site, stranger: Callable
     assert keyed.device.asked_passphrase() == 1
 
 
-def test_nothing_is_signed(keyed: Site, shell: Shell) -> None:
+def test_refused_signature_is_reported(keyed: Site, shell: Shell) -> None:
     file = keyed.folder / "file"
     file.write_text("text")
     for settings, said in (
@@ -260,7 +260,7 @@ def test_nothing_is_signed(keyed: Site, shell: Shell) -> None:
     assert shell(f"gpg --batch --detach-sign {file}")[0] == 0
 
 
-def test_an_end_takes_back_what_is_on_the_screen(keyed: Site) -> None:
+def test_interrupt_clears_the_screen_of_the_device(keyed: Site) -> None:
     keyed.device.set(answers=["confirm", "hang"])
     sign = [keyed.checkout.home / "bcm", "gpg", "run", "gpg", "--batch", "--clearsign"]
     environment = keyed.checkout.environment
@@ -275,7 +275,7 @@ def test_an_end_takes_back_what_is_on_the_screen(keyed: Site) -> None:
     assert not list((keyed.folder / "run").glob("bcm-*"))
 
 
-def test_a_stray_agent_is_replaced(keyed: Site) -> None:
+def test_running_agent_of_gpg_is_replaced(keyed: Site) -> None:
     """That of gpg itself, which knows no key."""
     words = ["gpg-agent", "--homedir", str(keyed.home), "--daemon"]
     subprocess.run(words, env=keyed.checkout.environment, check=True, stdout=subprocess.DEVNULL)
@@ -290,13 +290,13 @@ class Typed(argparse.Namespace):
         super().__init__(datacenter=there, arguments=list(arguments), yes=False, **more)
 
 
-def test_a_key_has_to_be_there(tmp_path: Path) -> None:
+def test_missing_key_is_reported(tmp_path: Path) -> None:
     for verb in (device_keys.gpg_export, device_keys.gpg_run, device_keys.password):
         with pytest.raises(BcmError, match='local has no OpenPGP key yet: type `bcm gpg init "NAME <MAIL>"`'):
             verb(Typed(tmp_path, "ls", words=["true"]))
 
 
-def test_what_cannot_be_meant(tmp_path: Path) -> None:
+def test_invalid_user_id_is_refused(tmp_path: Path) -> None:
     for arguments, said in (
         ([], "Which machine"),
         (["--public-key"], "Which machine"),
@@ -315,7 +315,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         device_keys._called(["no-such-program"], {})
 
 
-def test_a_passphrase_in_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passphrase_in_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREZOR_PASSPHRASE", PASSPHRASE)
     gpg = (device_keys.gpg_init, device_keys.gpg_export, device_keys.gpg_run)
     for verb in (*gpg, device_keys.password, device_keys.ssh):
@@ -327,7 +327,7 @@ def test_a_passphrase_in_the_environment_is_refused(tmp_path: Path, monkeypatch:
 # --- passwords -------------------------------------------------------------------------------------------------------
 
 
-def test_passwords(keyed: Site) -> None:
+def test_pass_decrypts_with_the_device(keyed: Site) -> None:
     store = keyed.secrets / "passwords"
     keyed.bcm("pass", "insert", "--multiline", "rpc/home", stdin="secret\n", PASSWORD_STORE_KEY="somebody else")
     assert (store / ".gpg-id").read_text() == f"{FINGERPRINT}\n"
@@ -350,7 +350,7 @@ def test_passwords(keyed: Site) -> None:
 ODD = "100 %41 à "
 
 
-def test_a_passphrase_that_is_typed_stays_where_it_is(keyed: Site, tmp_path: Path) -> None:
+def test_typed_passphrase_is_not_passed_on(keyed: Site, tmp_path: Path) -> None:
     """On a Model One, which has no keys: into pinentry, on the terminal of the command."""
     keyed.device.set(model="T1B1", version=[1, 14, 1])
     file = tmp_path / "file"
@@ -370,7 +370,7 @@ def test_a_passphrase_that_is_typed_stays_where_it_is(keyed: Site, tmp_path: Pat
     assert {path.name for path in found} <= {"test_device_keys.py", "settings.json"}
 
 
-def test_a_passphrase_is_taken_as_it_was_typed(site: Site, tmp_path: Path) -> None:
+def test_passphrase_is_taken_as_it_was_typed(site: Site, tmp_path: Path) -> None:
     site.device.set(model="T1B1", version=[1, 14, 1])
     pinentry = tmp_path / "pinentry"
     typed = "100 %2541 à "
@@ -386,7 +386,7 @@ def test_a_passphrase_is_taken_as_it_was_typed(site: Site, tmp_path: Path) -> No
     assert base64.b64decode(line.split()[1])[-32:] == wanted
 
 
-def test_nobody_can_type(site: Site) -> None:
+def test_passphrase_without_terminal_and_screen_is_refused(site: Site) -> None:
     """Neither terminal nor screen."""
     site.device.set(model="T1B1", version=[1, 14, 1])
     told = site.bcm("ssh", "--public-key", "nobody@box", status=1, DISPLAY="")
@@ -465,7 +465,7 @@ def machine(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
     made.stop()
 
 
-def test_logs_in(site: Site, machine: Machine) -> None:
+def test_ssh_logs_in_with_the_device(site: Site, machine: Machine) -> None:
     line = machine.authorized.read_text()
     assert line.split()[::2] == ["ssh-ed25519", f"<ssh://{getpass.getuser()}@local-regtest.bcm|ed25519>"]
     words = ("ssh", machine.user, "echo $SSH_CONNECTION; cat; exit 7")
@@ -490,14 +490,14 @@ def test_logs_in(site: Site, machine: Machine) -> None:
         ),
     ],
 )
-def test_does_not_log_in(site: Site, machine: Machine, settings: dict[str, Any], said: str) -> None:
+def test_refused_login_is_reported(site: Site, machine: Machine, settings: dict[str, Any], said: str) -> None:
     site.device.set(**settings)
     told = site.bcm("ssh", machine.user, "true", PATH=machine.path, status=255)
     assert said in told
     assert "Permission denied (publickey" in told
 
 
-def test_a_host_with_a_key_too_long_to_sign(site: Site, machine: Machine) -> None:
+def test_host_with_a_key_too_long_to_sign_is_refused(site: Site, machine: Machine) -> None:
     machine.start("rsa")
     try:
         told = site.bcm("ssh", machine.user, "true", PATH=machine.path, status=255)
@@ -535,7 +535,7 @@ class Lxd(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_endpoint(site: Site, machine: Machine) -> None:
+def test_endpoint_is_reached_with_the_key_of_the_device(site: Site, machine: Machine) -> None:
     path = machine.folder / "lxd.socket"
     url = f"ssh://{machine.user}:{machine.port}{path}"
     settings = site.checkout.settings()

@@ -29,11 +29,20 @@ from bcm_cli import datacenter, foreign_files, lxd_setup, materials, privacy, st
 CLIENT: Any = SimpleNamespace()
 PACKAGES = b"installed libc6 2.41-12 amd64\ninstalled tor 0.4.9.14~rc1-1 amd64\nnot-installed x  \n"
 MADE_OF = {
-    "kind": "archive", "name": "bitcoin-core", "version": "31.1", "source": "release", "licence": "MIT",
-    "signers": ["a"], "digest": "a" * 64,
+    "kind": "archive",
+    "name": "bitcoin-core",
+    "version": "31.1",
+    "source": "release",
+    "licence": "MIT",
+    "signers": ["a"],
+    "digest": "a" * 64,
 }
 OBSERVATION = {
-    "users": {"root": 0, "tor": 100}, "listening": [9050], "listening_udp": [], "ipv6": [], "rules": {"sent": 1},
+    "users": {"root": 0, "tor": 100},
+    "listening": [9050],
+    "listening_udp": [],
+    "ipv6": [],
+    "rules": {"sent": 1},
     "connections": [["10.0.0.2", 9050, "10.0.0.3", 40000]],
 }
 OUTCOMES = {"users": {"root": [{"state": "sent", "on": "eth0"}]}, "forged": []}

@@ -30,7 +30,7 @@ def test_skipped(): pytest.skip("for once")
 """
 
 
-def test_what_failed_in_any_part_is_told_last(
+def test_failures_of_all_parts_are_listed_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gates, "_CACHE", tmp_path / "reports")
@@ -50,7 +50,7 @@ def test_what_failed_in_any_part_is_told_last(
     assert said.splitlines()[-1] == "1 passed, 2 failed, 1 skipped"
 
 
-def test_a_part_that_ends_without_a_report_is_a_failure(
+def test_part_without_a_report_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gates, "_CACHE", tmp_path)
@@ -67,7 +67,7 @@ def test_only_what_the_selected_tests_need_is_installed() -> None:
 
 
 @pytest.mark.parametrize("options", [["--lint"], ["--stack", "electrs"]])
-def test_what_a_newcomer_runs_needs_the_virtual_environment_alone(
+def test_quick_selections_need_the_virtual_environment_alone(
     monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.setenv(gates.STACK, "")  # put back after the test
@@ -81,7 +81,7 @@ def test_what_a_newcomer_runs_needs_the_virtual_environment_alone(
     assert [package.name for package in gates._packages(selected)] == ["git"]
 
 
-def test_a_stack_that_does_not_exist_is_no_stack_to_test() -> None:
+def test_unknown_stack_is_refused() -> None:
     parsed, _rest = gates._parser().parse_known_args(["--stack", "electrss"])
     with pytest.raises(UsageError, match='Unknown stack "electrss": did you mean "electrs"'):
         gates._selection(parsed)

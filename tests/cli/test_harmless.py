@@ -35,7 +35,7 @@ def is_harmless(text: str, *, colours: bool = False) -> bool:
     return not odd and not re.search(r"^   0:01  Done", text, re.MULTILINE)
 
 
-def test_every_character_that_is_no_text_is_escaped() -> None:
+def test_every_unprintable_character_is_escaped() -> None:
     assert all(harmless(chr(number)).isprintable() for number in range(0x110000))
     for char in map(chr, range(0x110000)):
         # controls, formats, surrogates, and separators of lines and paragraphs
@@ -49,7 +49,7 @@ def test_lines_after_the_first_are_indented() -> None:
     assert is_harmless(shown(HOSTILE))
 
 
-def test_tables_and_reports() -> None:
+def test_tables_and_reports_are_escaped() -> None:
     rows = [{"name": HOSTILE, HOSTILE: {HOSTILE: [HOSTILE]}}]
     for lines in (table(rows), report({HOSTILE: HOSTILE, "rows": rows, "more": {HOSTILE: {"a": HOSTILE}}})):
         assert all(is_harmless(line) and "\n" not in line for line in lines)
@@ -58,7 +58,7 @@ def test_tables_and_reports() -> None:
     assert json.loads(json_text({HOSTILE: HOSTILE})) == {HOSTILE: HOSTILE}
 
 
-def test_answers_errors_and_steps(capfd: pytest.CaptureFixture[str]) -> None:
+def test_answers_errors_and_steps_are_escaped(capfd: pytest.CaptureFixture[str]) -> None:
     output.answer({HOSTILE: HOSTILE}, False)
     output.answer([{HOSTILE: HOSTILE}], False)
     output.answer({HOSTILE: HOSTILE}, True)
@@ -77,7 +77,7 @@ def test_answers_errors_and_steps(capfd: pytest.CaptureFixture[str]) -> None:
     assert is_harmless(told.replace("\x1b[0;35m", "").replace("\x1b[0m", ""))
 
 
-def test_output_of_an_instance(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_an_instance_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:
     data = HOSTILE.encode() + b"\xff\xc3"
     with output.sink(sys.stdout, as_text=True) as sink:
         sink.write(data)
@@ -124,7 +124,7 @@ PLAY = {
         ("default", "module"),
     ],
 )
-def test_a_run(tmp_path: Path, how: str, fault: str) -> None:
+def test_output_of_a_run_is_escaped(tmp_path: Path, how: str, fault: str) -> None:
     (tmp_path / "play.yml").write_text(yaml.safe_dump([PLAY]))
     environment = {
         **os.environ,

@@ -55,28 +55,28 @@ WORDS = ["-named", "send", "--yes", "", "a b", "$HOME", "käse", "--", "-d", "x"
 
 
 @pytest.mark.parametrize("program", ["bitcoin-cli", "electrum-cli"])
-def test_words_arrive_as_they_were_typed(bcm: Checkout, program: str) -> None:
+def test_words_reach_the_program_unchanged(bcm: Checkout, program: str) -> None:
     done = bcm.bcm(program, *WORDS, stdin=b"kept")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"arguments": WORDS, "stdin": "", "name": program}
 
 
 @pytest.mark.parametrize("told", [["-stdin", "x"], ["payto", "-"]])
-def test_standard_input_for_who_asks_for_it(bcm: Checkout, told: list[str]) -> None:
+def test_program_that_asks_for_it_gets_standard_input(bcm: Checkout, told: list[str]) -> None:
     done = bcm.bcm("bitcoin-cli", *told, stdin=b"one\ntwo")
     assert json.loads(done.stdout)["stdin"] == "one\ntwo"
 
 
-def test_exit_status_and_errors(bcm: Checkout) -> None:
+def test_exit_status_and_errors_are_passed_on(bcm: Checkout) -> None:
     done = bcm.bcm("bitcoin-cli", "exit", "28")
     assert (done.returncode, done.stdout, done.stderr) == (28, "", "error: refused\n")
 
 
-def test_bytes(bcm: Checkout) -> None:
+def test_output_that_is_not_text_is_passed_on(bcm: Checkout) -> None:
     assert bcm.bcm("bitcoin-cli", "bytes").stdout.encode(errors="surrogateescape") == bytes(range(256)) * 1000
 
 
-def test_it_is_there_at_once(bcm: Checkout) -> None:
+def test_command_starts_with_little_work(bcm: Checkout) -> None:
     """Counted in the machine's work, which other work on it does not lengthen."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert bcm.bcm("bitcoin-cli", "getblockcount").returncode == 0
@@ -84,7 +84,7 @@ def test_it_is_there_at_once(bcm: Checkout) -> None:
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1.2
 
 
-def test_a_person_may_type_what_is_asked_for(bcm: Checkout) -> None:
+def test_program_reads_from_the_terminal(bcm: Checkout) -> None:
     terminal = bcm.terminal("bitcoin-cli", "-stdinwalletpassphrase", "walletpassphrase")
     terminal.reads("ready")
     terminal.types("secret\n\x04")
@@ -92,7 +92,7 @@ def test_a_person_may_type_what_is_asked_for(bcm: Checkout) -> None:
     assert terminal.ends() == 0
 
 
-def test_the_last_words_of_a_command_are_heard(bcm: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_last_output_of_a_command_is_read(bcm: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """LXD 5.0 loses them two times in a hundred if the command just ends."""
     reading, writing = os.pipe()
     with (
@@ -110,7 +110,7 @@ def test_the_last_words_of_a_command_are_heard(bcm: Checkout, monkeypatch: pytes
     assert (heard.count("last"), set(ended)) == (200, {3})
 
 
-def test_logs(bcm: Checkout) -> None:
+def test_logs_are_shown(bcm: Checkout) -> None:
     done = bcm.bcm("logs", "bitcoind", "-n", "3")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
@@ -118,7 +118,7 @@ def test_logs(bcm: Checkout) -> None:
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", lines[0])
 
 
-def test_logs_that_follow(bcm: Checkout) -> None:
+def test_logs_are_followed(bcm: Checkout) -> None:
     terminal = bcm.terminal("logs", "bitcoind", "-f", "-n", "1")
     terminal.reads("line 5")
     inside("bitcoind", "systemctl restart bitcoind")
@@ -129,7 +129,7 @@ def test_logs_that_follow(bcm: Checkout) -> None:
     inside("bitcoind", "while readlink /proc/[0-9]*/exe | grep -q journalctl; do sleep 0.1; done")
 
 
-def test_shell(bcm: Checkout) -> None:
+def test_shell_runs_on_the_terminal(bcm: Checkout) -> None:
     terminal = bcm.terminal("shell", "bitcoind")
     terminal.reads("#")
     # Split, so that the echo of what was typed is not taken for the answer.
@@ -144,7 +144,7 @@ def test_shell(bcm: Checkout) -> None:
     assert terminal.ends() == 7
 
 
-def test_shell_takes_its_words_from_a_pipe(bcm: Checkout) -> None:
+def test_shell_reads_commands_from_a_pipe(bcm: Checkout) -> None:
     done = bcm.bcm("shell", "bitcoind", stdin=b"echo pi''ped; exit 3\n")
     assert "piped" in done.stdout
     assert done.returncode == 3
@@ -169,7 +169,7 @@ def test_status_of_what_is_not_in_order(bcm: Checkout) -> None:
     inside("bitcoind", "systemctl restart bitcoind")
 
 
-def test_an_instance_that_is_not_there(bcm: Checkout) -> None:
+def test_missing_instance_is_reported(bcm: Checkout) -> None:
     for words in (("logs", "tor"), ("shell", "tor")):
         done = bcm.bcm(*words)
         assert done.returncode == 1
@@ -187,7 +187,7 @@ def test_nothing_is_deployed(bcm: Checkout) -> None:
         bcm.bcm("config", "set", "chain=regtest")
 
 
-def test_info(bcm: Checkout) -> None:
+def test_data_center_is_described(bcm: Checkout) -> None:
     facts = json.loads(bcm.bcm("info", "--json").stdout)
     assert (facts["datacenter"], facts["chain"], facts["project"]) == ("local", "regtest", "bcm-local-regtest")
     assert facts["server"].startswith(("lxd ", "incus "))
@@ -196,14 +196,14 @@ def test_info(bcm: Checkout) -> None:
     assert "inventories/local/secrets" in bcm.bcm("info").stdout
 
 
-def test_info_without_lxd(checkout: Checkout) -> None:
+def test_data_center_is_described_without_lxd(checkout: Checkout) -> None:
     checkout.bcm("config", "set", "endpoint=/tmp/no-such-socket")
     done = checkout.bcm("info")
     assert done.returncode == 0
     assert re.search(r"^server +does not answer: ", done.stdout, re.M)
 
 
-def test_images(bcm: Checkout) -> None:
+def test_images_are_listed_and_pruned(bcm: Checkout) -> None:
     listed = json.loads(bcm.bcm("image", "list", "--json").stdout)
     base = next(image for image in listed if image["stack"] == "base" and image["endpoint_size"])
     assert sorted(base["used_by"]) == ["bcm-local-regtest/bitcoind", "bcm-local-regtest/electrum"]
@@ -220,7 +220,7 @@ def test_images_are_not_pruned_while_a_data_center_of_the_endpoint_is_changed(bc
     assert done.stderr.startswith(f"bcm: Data center {datacenter} (regtest) is being changed by ")
 
 
-def test_control_c(bcm: Checkout) -> None:
+def test_control_c_ends_the_program(bcm: Checkout) -> None:
     inside("bitcoind", "mv /usr/local/bin/bitcoin-cli /root; ln -s /bin/sleep /usr/local/bin/bitcoin-cli")
     try:
         terminal = bcm.terminal("bitcoin-cli", "60")

@@ -56,7 +56,7 @@ def components(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {component["bom-ref"]: component for component in found["components"]}
 
 
-def test_a_release_with_its_signers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release_is_listed_with_its_signers(monkeypatch: pytest.MonkeyPatch) -> None:
     release = next(source.release for source in artifact.sources(DataCenter("local"), ["bitcoind"]))
     pin = release.files["aarch64"]
     there = instance("bitcoind", made("archive", "bitcoin-core", "31.1", pin.digest, "fanquake", "hebasto"))
@@ -74,7 +74,7 @@ def test_a_release_with_its_signers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {("bcm:stack", "bitcoind"), ("bcm:source", "here"), ("bcm:kind", "archive")} < set(said)
 
 
-def test_an_image_and_the_packages_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_is_listed_with_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bill(monkeypatch, instance("tor", made("deb", "tor", "0.4.9.14")))
     image, tor = (components(found)[name] for name in ("tor/image", "tor/artifact"))
     assert (image["type"], image["hashes"]) == ("container", [{"alg": "SHA-256", "content": "74" * 32}])
@@ -88,7 +88,7 @@ def test_an_image_and_the_packages_in_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert whole == ["tor/artifact", "tor/image"]
 
 
-def test_why_a_source_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reason_for_a_source_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [instance(name, made("deb", name, "1")) for name in ("tor", "bitcoind")]
     taken = {"tor": Source("here", "torproject cannot be had"), "bitcoind": Source("elsewhere", "it was so once")}
     found = components(bill(monkeypatch, *there, sources=taken))
@@ -97,7 +97,7 @@ def test_why_a_source_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bcm:source-why" not in {item["name"] for item in found["bitcoind/artifact"]["properties"]}
 
 
-def test_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_of_other_kinds_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bill(monkeypatch, instance("electrs", made("crate", "electrs", "0.11.1", "ab" * 64)))
     electrs = components(found)["electrs/artifact"]
     assert (electrs["purl"], electrs["hashes"][0]["alg"]) == ("pkg:cargo/electrs@0.11.1", "SHA-512")
@@ -108,7 +108,7 @@ def test_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "purl" not in knots
 
 
-def test_what_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_facts_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = components(bill(monkeypatch, instance("tor", None, "Stopped")))
     assert list(found) == ["tor/image"]
     assert found["tor/image"]["properties"] == [{"name": "bcm:packages", "value": "not known: it is stopped"}]
@@ -119,7 +119,7 @@ def test_what_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         bill(monkeypatch, instance("tor", None), status=2)
 
 
-def test_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bill_is_the_same_for_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [instance("tor", made("deb", "tor", "1")), instance("electrs", made("crate", "electrs", "1"))]
     first, second = bill(monkeypatch, *there), bill(monkeypatch, *reversed(there))
     assert first.pop("serialNumber") != second.pop("serialNumber")
@@ -127,7 +127,7 @@ def test_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first == second
 
 
-def test_without_an_endpoint(checkout: Checkout) -> None:
+def test_unreachable_endpoint_is_reported(checkout: Checkout) -> None:
     done = checkout.bcm("info", "--bill-of-materials")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "LXD" in done.stderr

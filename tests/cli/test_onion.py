@@ -37,7 +37,7 @@ def kept(checkout: Checkout, *services: Service) -> ServicesFile:
     return store
 
 
-def test_they_are_listed_without_a_secret(checkout: Checkout, store: ServicesFile) -> None:
+def test_services_are_listed_without_secrets(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "list")
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["service", "address", "ports", "clients", "published"],
@@ -57,7 +57,7 @@ def test_they_are_listed_without_a_secret(checkout: Checkout, store: ServicesFil
     assert second["authorization"] is False
 
 
-def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
+def test_missing_services_are_reported(checkout: Checkout, safe: Safe) -> None:
     assert (checkout.bcm("onion", "list").stdout, checkout.bcm("onion", "list").stderr) == ("none\n", "")
     # nobody is asked to open what is not there
     assert safe.bcm("onion", "list").stdout == "none\n"
@@ -68,7 +68,7 @@ def test_there_are_none_yet(checkout: Checkout, safe: Safe) -> None:
     assert safe.confirmed() == []
 
 
-def test_one_is_shown_with_what_programs_are_told(checkout: Checkout, store: ServicesFile) -> None:
+def test_service_is_shown_with_settings_for_programs(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "show", "electrs-electrum")
     assert done.returncode == 0
     address = ELECTRUM.key.address
@@ -81,7 +81,7 @@ def test_one_is_shown_with_what_programs_are_told(checkout: Checkout, store: Ser
     assert terminal.ends() == 0
 
 
-def test_who_is_admitted_already_is_shown_the_same_key(checkout: Checkout, store: ServicesFile, tmp_path: Path) -> None:
+def test_authorized_client_is_shown_the_same_key(checkout: Checkout, store: ServicesFile, tmp_path: Path) -> None:
     """Also while tor cannot be asked."""
     key = ELECTRUM.clients["alice"]
     done = checkout.bcm("onion", "authorize", "alice", "--json")
@@ -125,7 +125,7 @@ def test_nothing_is_changed_if_tor_is_out_of_reach(checkout: Checkout, store: Se
         ("revoke alice spark-web", 'Unknown client "alice": Known clients: bob'),
     ],
 )
-def test_what_does_not_exist(checkout: Checkout, words: str, said: str) -> None:
+def test_unknown_names_are_refused(checkout: Checkout, words: str, said: str) -> None:
     kept(checkout, ELECTRUM, P2P, OTHER)
     done = checkout.bcm("onion", *words.split())
     assert (done.returncode, done.stdout) == (2, "")
@@ -133,13 +133,13 @@ def test_what_does_not_exist(checkout: Checkout, words: str, said: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_service_for_everybody_has_no_clients(checkout: Checkout, store: ServicesFile) -> None:
+def test_public_service_has_no_clients(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "authorize", "alice", "bitcoind-p2p")
     assert (done.returncode, done.stdout) == (1, "")
     assert "Onion service bitcoind-p2p is for everybody and has no clients" in done.stderr
 
 
-def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: ServicesFile) -> None:
+def test_nothing_is_revoked_without_consent(checkout: Checkout, store: ServicesFile) -> None:
     terminal = checkout.terminal("onion", "revoke", "alice")
     terminal.reads("all clients are disconnected for some seconds")
     terminal.reads("Revoke the key of alice, for good? [y/N] ")
@@ -148,7 +148,7 @@ def test_who_is_asked_and_says_no_revokes_nothing(checkout: Checkout, store: Ser
     assert "Nothing was revoked" in terminal.output
 
 
-def test_the_device_opens_the_vault_once(safe: Safe) -> None:
+def test_device_opens_the_vault_once(safe: Safe) -> None:
     safe.root()
     store = ServicesFile(safe.secrets, "signet", vault=AnsibleVault("home", password(safe.double).encode()))
     with store.locked():

@@ -92,7 +92,7 @@ def given(checkout: Checkout) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("verb", "state"), [("start", "present"), ("stop", "stopped"), ("restart", "restarted"), ("remove", "absent")]
 )
-def test_what_the_playbook_is_given(site: Checkout, verb: str, state: str) -> None:
+def test_playbook_gets_variables_and_options(site: Checkout, verb: str, state: str) -> None:
     done = site.bcm("stack", verb, "electrum", "tor", "-e", "chain=regtest word='two words'")
     assert done.returncode == 0, done.stderr
     read = given(site)
@@ -139,7 +139,9 @@ def refused(*words: str) -> str:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_variables_that_contradict_what_is_meant(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_contradict_the_verb_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value, said = OTHERS[name]
     for form, texts in FORMS.items():
         options = [word for text in texts for word in ("-e", text.format(name=name, value=value))]
@@ -167,13 +169,15 @@ def test_variables_that_contradict_what_is_meant(name: str, tmp_path: Path, monk
         ("/etc/hostname", "-e /etc/hostname: no variables"),
     ],
 )
-def test_what_is_no_variable(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_are_not_variables_are_refused(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert said.replace("{home}", str(tmp_path)) in refused("start", "tor", "-e", text)
 
 
 @pytest.mark.parametrize("name", ["site", "lxd_pki"])
-def test_a_setting_with_an_undefined_variable_ends_the_run(checkout: Checkout, name: str) -> None:
+def test_setting_with_an_undefined_variable_ends_the_run(checkout: Checkout, name: str) -> None:
     with checkout.settings().open("a") as file:
         file.write("bcm_ca_domains: '{{ typo }}'\nbcm_ca_subnets: ['{{ bcm_ca_domains }}']\n")
         file.write("bcm_ca_device: '{{ typo | default(omit) }}'\n")
@@ -191,7 +195,7 @@ def test_a_setting_with_an_undefined_variable_ends_the_run(checkout: Checkout, n
 
 
 @pytest.mark.containers
-def test_its_exit_status_and_message_come_back(site: Checkout) -> None:
+def test_exit_status_and_message_of_the_playbook_are_passed_on(site: Checkout) -> None:
     done = site.bcm("stack", "start", "tor", "-e", "boom=1")
     assert done.returncode == 2
     assert "Failed: Boom: it is broken" in done.stdout
@@ -199,7 +203,7 @@ def test_its_exit_status_and_message_come_back(site: Checkout) -> None:
 
 
 @pytest.mark.containers
-def test_json(site: Checkout) -> None:
+def test_failure_is_json(site: Checkout) -> None:
     done = site.bcm("stack", "start", "tor", "--json")
     assert json.loads(done.stdout) == {"chain": "regtest"}
     assert "Done: " in done.stderr
@@ -215,7 +219,7 @@ def test_check_mode_needs_no_lxd_and_starts_none(checkout: Checkout) -> None:
     assert not Path(checkout.environment["LXD_DIR"]).exists()
 
 
-def test_no_lxd_and_not_allowed_to_install_it(checkout: Checkout, tmp_path: Path) -> None:
+def test_missing_lxd_is_not_installed_without_consent(checkout: Checkout, tmp_path: Path) -> None:
     """On a machine whose PATH has Python and apt, and nothing else."""
     for program, target in (("python3", sys.executable), ("env", "/usr/bin/env"), ("apt-get", "/bin/true")):
         (tmp_path / program).symlink_to(os.path.realpath(target))
@@ -225,7 +229,7 @@ def test_no_lxd_and_not_allowed_to_install_it(checkout: Checkout, tmp_path: Path
     assert re.search(r"Either type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
 
 
-def test_an_endpoint_that_does_not_answer(checkout: Checkout) -> None:
+def test_endpoint_that_does_not_answer_is_reported(checkout: Checkout) -> None:
     checkout.bcm("config", "set", "endpoint=/tmp/no-such-socket")
     done = checkout.bcm("stack", "start", "electrum", "--yes")
     assert done.returncode == 1
@@ -243,7 +247,7 @@ def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.Ca
 
 
 @pytest.mark.containers
-def test_daemon_that_was_started_asks_nobody(lxd_tools: Tools) -> None:
+def test_started_daemon_contacts_nobody(lxd_tools: Tools) -> None:
     """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
     with connect(DataCenter("local"), "default") as client:
         config = client.server["config"]
@@ -308,7 +312,7 @@ def test_daemon_that_is_configured_to_ask_nobody(usual_places: None, name: str, 
 
 @pytest.mark.containers
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_no_permission_on_the_socket(lxd_tools: Tools) -> None:
+def test_missing_permission_on_the_socket_is_reported(lxd_tools: Tools) -> None:
     os.seteuid(65534)
     try:
         with pytest.raises(lxd_setup.BcmError, match=rf"Permission denied on {LXD_DIR}/unix.socket: join the group"):
@@ -327,7 +331,7 @@ def sleeping(site: Checkout) -> Terminal:
 
 
 @pytest.mark.containers
-def test_control_c_on_a_terminal(site: Checkout) -> None:
+def test_control_c_ends_the_playbook(site: Checkout) -> None:
     terminal = sleeping(site)
     terminal.types("\x03")
     assert terminal.ends() == 130
@@ -338,7 +342,7 @@ def test_control_c_on_a_terminal(site: Checkout) -> None:
 
 @pytest.mark.containers
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_command_alone(site: Checkout, number: int, status: int) -> None:
+def test_signal_to_the_command_alone_ends_the_playbook(site: Checkout, number: int, status: int) -> None:
     terminal = sleeping(site)
     os.kill(terminal.pid, number)
     assert terminal.ends() == status
@@ -346,7 +350,7 @@ def test_a_signal_to_the_command_alone(site: Checkout, number: int, status: int)
 
 
 @pytest.mark.containers
-def test_control_c_before_the_playbook(site: Checkout, volume: str) -> None:
+def test_control_c_before_the_playbook_starts_nothing(site: Checkout, volume: str) -> None:
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     terminal.reads("to delete them: ")
     terminal.types("\x03")
@@ -368,7 +372,7 @@ def volume(site: Checkout) -> Iterator[str]:
         client.call("DELETE", f"{path}/tor-data", what="delete the volume")
 
 
-def test_what_a_backup_has_to_hold_is_said_of_each_volume() -> None:
+def test_contents_of_backups_are_listed_before_deletion() -> None:
     backups = playbook._backups(DataCenter("local"))
     assert "wallets" in backups["bitcoind-data"]
     assert not {"tor-data", "electrs-data"} & backups.keys()
@@ -381,7 +385,7 @@ def test_what_a_backup_has_to_hold_is_said_of_each_volume() -> None:
 
 
 @pytest.mark.containers
-def test_data_is_deleted_by_who_types_the_name(site: Checkout, volume: str) -> None:
+def test_data_is_deleted_after_its_name_was_typed(site: Checkout, volume: str) -> None:
     (site.home / "given.json").unlink(missing_ok=True)
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     asked = terminal.reads("Type the name of the data center (local) to delete them: ")
@@ -401,7 +405,7 @@ def test_data_is_deleted_by_who_types_the_name(site: Checkout, volume: str) -> N
 
 
 @pytest.mark.containers
-def test_data_is_deleted_by_machines_that_say_yes(site: Checkout, volume: str) -> None:
+def test_data_is_deleted_with_yes(site: Checkout, volume: str) -> None:
     refused = site.bcm("stack", "remove", "tor", "--delete-data")
     assert refused.returncode == 1
     assert "--delete-data deletes wallets: run it on a terminal, or add --yes" in refused.stderr
@@ -412,7 +416,7 @@ def test_data_is_deleted_by_machines_that_say_yes(site: Checkout, volume: str) -
 
 
 @pytest.mark.containers
-def test_there_is_no_data_to_delete(site: Checkout) -> None:
+def test_removal_without_volumes_asks_nothing(site: Checkout) -> None:
     done = site.bcm("stack", "remove", "tor", "--delete-data", "--yes")
     assert done.returncode == 0
     assert "No volumes will be deleted in data center local (regtest)" in done.stderr

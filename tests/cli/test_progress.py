@@ -107,7 +107,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
+def test_progress_and_report_are_shown(run: Run) -> None:
     done = run.ends()
     assert done.returncode == 0
     assert done.stderr == ""
@@ -132,7 +132,7 @@ def test_a_run_and_one_that_changes_nothing(run: Run) -> None:
     assert again.splitlines()[-1].endswith("Done: nothing changed")
 
 
-def test_check_mode_with_differences(run: Run) -> None:
+def test_check_mode_shows_differences(run: Run) -> None:
     done = run.ends("--check", "--diff")
     assert done.stdout.count("+a") == 2
     assert done.stdout.splitlines()[-1].endswith("Done: 2 steps would change")
@@ -150,7 +150,7 @@ def test_check_mode_with_differences(run: Run) -> None:
         ("unreachable", "Failed: a: Lost: ", 2),
     ],
 )
-def test_a_failure_is_one_message(run: Run, fault: str, said: str, changed: int) -> None:
+def test_failure_is_one_message(run: Run, fault: str, said: str, changed: int) -> None:
     done = run.ends(fault=fault)
     assert done.returncode in (2, 4)
     assert said in done.stdout
@@ -159,13 +159,13 @@ def test_a_failure_is_one_message(run: Run, fault: str, said: str, changed: int)
     assert not re.search(r"Traceback|fatal:|FAILED|=>|Task failed", done.stdout + done.stderr)
 
 
-def test_a_hidden_failure_stays_hidden(run: Run) -> None:
+def test_hidden_failure_stays_hidden(run: Run) -> None:
     done = run.ends(fault="hidden")
     assert "Failed: a: Hide: " in done.stdout
     assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_json(run: Run) -> None:
+def test_report_and_failures_are_json(run: Run) -> None:
     done = run.ends(as_json=True)
     assert json.loads(done.stdout) == {"chain": "regtest", "instances": {"tor": {"port": 1}, "bitcoind": {"port": 2}}}
     assert "Done: 2 steps changed" in done.stderr
@@ -176,12 +176,12 @@ def test_json(run: Run) -> None:
     assert {(error["message"], error["error"]["code"]) for error in errors} == {("Pool x is too small", "failed")}
 
 
-def test_verbose(run: Run) -> None:
+def test_verbose_shows_tasks_and_results(run: Run) -> None:
     assert "  Think\n" in run.ends("-v").stdout
     assert re.search(r"rc: 0", run.ends("-vv").stdout)
 
 
-def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
+def test_long_step_ticks_on_a_terminal(run: Run) -> None:
     environment = {**run.environment, "TERM": "xterm", "COLUMNS": "100"}
     terminal = Terminal(run.command(seconds="3"), run.folder, environment)
     terminal.reads("Configure: a: Sleep (0:01)")
@@ -206,11 +206,11 @@ def test_what_lasts_ticks_on_a_terminal(run: Run) -> None:
         ({"src_binary": 1, "after_header": "/bin/x"}, ["/bin/x"]),
     ],
 )
-def test_differences(difference: dict[str, object], shown: list[str]) -> None:
+def test_differences_are_shown_as_lines(difference: dict[str, object], shown: list[str]) -> None:
     assert progress._difference(difference) == shown
 
 
-def test_how_far_a_step_is_stands_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_step_is_shown_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = progress.CallbackModule()
     step = progress._Under("build-electrs: ", "Build it", 0.0)
     shown._running = {("build-electrs", "1"): step, ("build-tor", "2"): step}

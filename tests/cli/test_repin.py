@@ -46,7 +46,7 @@ def test_only_version_and_digests_change(newer: Published) -> None:
 
 
 @pytest.mark.parametrize(("answer", "written"), [("\n", False), ("n\n", False), ("y\n", True)])
-def test_a_person_is_asked(newer: Published, answer: str, written: bool) -> None:
+def test_person_is_asked_before_the_pin_is_written(newer: Published, answer: str, written: bool) -> None:
     before = newer.stack.read_text()
     terminal = newer.terminal("artifact", "repin", "thing", "1.1")
     assert "+      version: '1.1'  # the newest" in terminal.reads("Write it? [y/N] ")
@@ -56,7 +56,7 @@ def test_a_person_is_asked(newer: Published, answer: str, written: bool) -> None
     assert (newer.stack.read_text() != before) == written
 
 
-def test_nobody_can_be_asked(newer: Published) -> None:
+def test_pin_is_not_written_without_a_terminal(newer: Published) -> None:
     before = newer.stack.read_text()
     done = newer.bcm("artifact", "repin", "thing", "1.1")
     assert (done.returncode, newer.stack.read_text()) == (1, before)
@@ -89,7 +89,7 @@ def _not_there(newer: Published) -> None:
         (_not_there, "the server answers 404"),
     ],
 )
-def test_what_cannot_be_verified_is_not_written(newer: Published, tamper: object, said: str) -> None:
+def test_release_that_cannot_be_verified_is_not_pinned(newer: Published, tamper: object, said: str) -> None:
     assert callable(tamper)
     tamper(newer)
     before = newer.stack.read_text()
@@ -99,7 +99,7 @@ def test_what_cannot_be_verified_is_not_written(newer: Published, tamper: object
     assert newer.stack.read_text() == before
 
 
-def test_below_the_floor(published: Published) -> None:
+def test_version_below_the_floor_is_refused(published: Published) -> None:
     published.project.publish("0.8")
     done = published.bcm("artifact", "repin", "thing", "0.8", "--yes")
     assert done.returncode == 1
@@ -108,13 +108,13 @@ def test_below_the_floor(published: Published) -> None:
     assert "version: '0.8'" in published.stack.read_text()
 
 
-def test_what_nobody_signs(published: Published) -> None:
+def test_source_without_signatures_is_refused(published: Published) -> None:
     done = published.bcm("artifact", "repin", "thing", "1.1", "--source", "debian", "--yes")
     assert done.returncode == 1
     assert "thing (debian) is signed by nobody: its pins cannot be verified here" in done.stderr
 
 
-def test_the_text_around_it_stays() -> None:
+def test_other_text_of_the_file_is_kept() -> None:
     text = "a: &x {version: 1.0, b: 'käse', c: \"1\"}  # 1.0\nd: [1.0]\n"
     changed = _changed(text, {("a", "version"): "1.10", ("a", "c"): "2"})
     assert changed == 'a: &x {version: "1.10", b: \'käse\', c: "2"}  # 1.0\nd: [1.0]\n'

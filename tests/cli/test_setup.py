@@ -41,13 +41,13 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return written
 
 
-def test_what_is_there_is_not_asked_for(calls: Path) -> None:
+def test_installed_packages_are_not_asked_for(calls: Path) -> None:
     setup.packages((Package("coreutils", "no-such-program|ls", ""), Package("files", "/etc/passwd", "")), yes=False)
     assert calls.read_text() == ""
 
 
 @pytest.mark.parametrize("systemd", [True, False])
-def test_what_must_not_start_does_not(
+def test_services_of_installed_packages_are_masked(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: bool
 ) -> None:
     monkeypatch.setattr(setup, "_SYSTEMD", str(tmp_path if systemd else tmp_path / "none"))
@@ -57,19 +57,19 @@ def test_what_must_not_start_does_not(
     assert done[-1] == "apt-get install -y loud"
 
 
-def test_allowed_by_yes(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_yes_answers_the_question(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup.packages(MISSING, yes=True)
     assert calls.read_text().splitlines() == ["apt-get update", "apt-get install -y gnat gnu"]
     assert "bcm: missing: gnat, which bites\nbcm: missing: gnu, which grazes\n" in capsys.readouterr().err
 
 
-def test_a_snap_comes_after_what_installs_it(calls: Path) -> None:
+def test_snapd_is_installed_before_a_snap(calls: Path) -> None:
     snap = Package("lxd", "no-such-program", "runs the containers", snap=True)
     setup.packages((*MISSING[:1], snap), yes=True)
     assert calls.read_text().splitlines() == ["apt-get update", "apt-get install -y gnat", "snap install lxd"]
 
 
-def test_without_a_terminal_the_command_is_named(calls: Path) -> None:
+def test_command_is_named_without_a_terminal(calls: Path) -> None:
     with pytest.raises(
         setup.BcmError, match=re.escape("type `sudo apt-get install -y gnat gnu`, or run this again with --yes")
     ):
@@ -78,7 +78,7 @@ def test_without_a_terminal_the_command_is_named(calls: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "status"), [("\n", 0), ("y\n", 0), ("n\n", 1)])
-def test_a_person_is_asked(tmp_path: Path, answer: str, status: int) -> None:
+def test_person_is_asked_before_packages_are_installed(tmp_path: Path, answer: str, status: int) -> None:
     apt = tmp_path / "apt-get"
     apt.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
     apt.chmod(0o755)
@@ -103,7 +103,7 @@ except setup.BcmError as error:
         assert "Nothing was installed: type `sudo apt-get install -y gnat`" in terminal.output
 
 
-def test_an_ordinary_user_goes_through_sudo(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ordinary_user_installs_with_sudo(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", setup._PATH)
     setup.packages(MISSING, yes=True)
@@ -111,20 +111,20 @@ def test_an_ordinary_user_goes_through_sudo(calls: Path, monkeypatch: pytest.Mon
     assert calls.read_text().splitlines() == ["sudo -v", "sudo apt-get update", f"sudo {install}"]
 
 
-def test_no_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_sudo_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(setup, "_PATH", str(tmp_path))
     with pytest.raises(setup.BcmError, match="sudo is not installed: run the same command as root"):
         setup.sudo()
 
 
-def test_a_command_that_fails_is_quoted() -> None:
+def test_failed_command_is_quoted() -> None:
     command = ["sh", "-c", "echo the disk is full; exit 7"]
     with pytest.raises(setup.BcmError, match="Install gnat: sh -c .* ended with 7\n  the disk is full"):
         setup.quietly("Install gnat", command)
 
 
-def test_a_command_that_takes_time_ticks_on_a_terminal(tmp_path: Path) -> None:
+def test_long_command_ticks_on_a_terminal(tmp_path: Path) -> None:
     script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]\n'
     script += 'from bcm_cli import setup; setup.quietly("Sleep", ["sleep", "2.5"])'
     terminal = Terminal([sys.executable, "-c", script], tmp_path, dict(os.environ))
@@ -136,14 +136,16 @@ def test_a_command_that_takes_time_ticks_on_a_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "ubuntu"), [("ID=debian\n", False), ("ID=ubuntu\n", True), ('ID=mint\nID_LIKE="ubuntu debian"\n', True)]
 )
-def test_which_lxd_a_distribution_has(text: str, ubuntu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lxd_package_of_the_distribution_is_chosen(
+    text: str, ubuntu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = tmp_path / "os-release"
     release.write_text(text)
     monkeypatch.setattr(lxd_setup, "_OS_RELEASE", release)
     assert lxd_setup._is_ubuntu() == ubuntu
 
 
-def test_what_ubuntu_calls_lxd_outside_of_the_snap_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transitional_package_of_ubuntu_is_not_taken_for_lxd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lxd").write_text("#!/bin/sh\n")
     (tmp_path / "lxd").chmod(0o755)
     monkeypatch.setattr(setup, "_PATH", str(tmp_path))
@@ -170,7 +172,9 @@ def works(venv: Path) -> bool:
     return subprocess.run([venv / "bin/python", "-c", "import idna"], check=False, capture_output=True).returncode == 0
 
 
-def test_made_once(tmp_path: Path, requirements: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_virtual_environment_is_created_once(
+    tmp_path: Path, requirements: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     venv = tmp_path / "venv"
     setup.virtual_environment(venv, requirements)
     assert works(venv)
@@ -192,7 +196,7 @@ def test_made_once(tmp_path: Path, requirements: Path, capsys: pytest.CaptureFix
     assert works(venv)
 
 
-def test_killed_while_pip_runs(tmp_path: Path, requirements: Path) -> None:
+def test_environment_of_a_killed_run_is_completed(tmp_path: Path, requirements: Path) -> None:
     venv = tmp_path / "venv"
     script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]; from pathlib import Path\n'
     script += f'from bcm_cli import setup; setup.virtual_environment(Path("{venv}"), Path("{requirements}"))'
@@ -208,7 +212,7 @@ def test_killed_while_pip_runs(tmp_path: Path, requirements: Path) -> None:
     assert works(venv)
 
 
-def test_two_at_once(tmp_path: Path, requirements: Path) -> None:
+def test_two_runs_at_once_create_one_environment(tmp_path: Path, requirements: Path) -> None:
     venv = tmp_path / "venv"
     script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]; from pathlib import Path\n'
     script += f'from bcm_cli import setup; setup.virtual_environment(Path("{venv}"), Path("{requirements}"))'
@@ -219,7 +223,7 @@ def test_two_at_once(tmp_path: Path, requirements: Path) -> None:
     assert works(venv)
 
 
-def test_a_wrong_hash_is_refused(tmp_path: Path, requirements: Path) -> None:
+def test_package_with_a_wrong_hash_is_refused(tmp_path: Path, requirements: Path) -> None:
     requirements.write_text(re.sub(r"sha256:\w+", f"sha256:{'0' * 64}", requirements.read_text()))
     with pytest.raises(setup.BcmError, match="(?s)Install requirements.txt in it: .*DO NOT MATCH THE HASHES"):
         setup.virtual_environment(tmp_path / "venv", requirements)

@@ -95,7 +95,7 @@ def journal() -> str:
 
 
 @pytest.mark.containers
-def test_a_window_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> None:
+def test_window_is_open_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> None:
     process = opened(bcm, screen)
     until(lambda: windows(screen) or process.poll() is not None, "no window")
     assert process.poll() is None, process.communicate()[1]
@@ -117,7 +117,7 @@ def test_a_window_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> N
 
 
 @pytest.mark.containers
-def test_the_proof_that_it_is_confined_proves_something(screen: dict[str, str]) -> None:
+def test_program_with_the_full_cookie_reads_the_screen(screen: dict[str, str]) -> None:
     """With the screen's own cookie the same program reads the screen."""
     client = [shutil.which("python3") or "python3", Path(__file__).with_name("x_client.py")]
     with subprocess.Popen(client, env={**os.environ, **screen}, stdout=subprocess.PIPE, text=True) as process:
@@ -127,7 +127,7 @@ def test_the_proof_that_it_is_confined_proves_something(screen: dict[str, str]) 
 
 
 @pytest.mark.containers
-def test_no_window_while_the_data_center_is_changed(bcm: Checkout, screen: dict[str, str]) -> None:
+def test_window_is_refused_while_the_data_center_is_changed(bcm: Checkout, screen: dict[str, str]) -> None:
     with changing("local"):
         done = bcm.bcm("open", "electrum", **screen)
     assert done.returncode == 1
@@ -147,7 +147,7 @@ def test_control_c_closes_the_window(bcm: Checkout, screen: dict[str, str]) -> N
 
 
 @pytest.mark.containers
-def test_killed_it_leaves_what_the_next_one_replaces(bcm: Checkout, screen: dict[str, str]) -> None:
+def test_next_window_replaces_what_a_killed_command_left(bcm: Checkout, screen: dict[str, str]) -> None:
     process = opened(bcm, screen)
     until(lambda: windows(screen), "no window")
     process.kill()
@@ -158,7 +158,7 @@ def test_killed_it_leaves_what_the_next_one_replaces(bcm: Checkout, screen: dict
 
 
 @pytest.mark.containers
-def test_wayland(bcm: Checkout, tmp_path: Path) -> None:
+def test_window_uses_the_socket_of_wayland(bcm: Checkout, tmp_path: Path) -> None:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "wayland-7"))
     listening.listen()
@@ -177,7 +177,7 @@ def test_wayland(bcm: Checkout, tmp_path: Path) -> None:
 
 
 @pytest.mark.containers
-def test_a_program_that_fails(bcm: Checkout, screen: dict[str, str]) -> None:
+def test_failed_program_is_reported(bcm: Checkout, screen: dict[str, str]) -> None:
     inside("electrum", "echo 'raise SystemExit(3)' >/usr/local/bin/window")
     done = bcm.bcm("open", "electrum", **screen)
     assert done.returncode == 1
@@ -195,7 +195,7 @@ def test_a_program_that_fails(bcm: Checkout, screen: dict[str, str]) -> None:
         ({"WAYLAND_DISPLAY": "none", "XDG_RUNTIME_DIR": "/run"}, "The screen's socket /run/none does not exist"),
     ],
 )
-def test_no_screen(bcm: Checkout, variables: dict[str, str], said: str) -> None:
+def test_missing_screen_is_reported(bcm: Checkout, variables: dict[str, str], said: str) -> None:
     done = bcm.bcm("open", "electrum", **{"WAYLAND_DISPLAY": "", **variables})
     assert done.returncode == 1
     assert said in done.stderr

@@ -35,7 +35,7 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
 VERBS = dict(_verbs(main.make_parser()))
 
 
-def test_every_verb_that_was_promised() -> None:
+def test_all_verbs_exist() -> None:
     stack = [f"stack {verb}" for verb in ("list", "status", "start", "stop", "restart", "remove")]
     config = ["config get", "config set"]
     image = ["image list", "image prune"]
@@ -63,7 +63,7 @@ def test_every_verb_that_was_promised() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.parse([*verb.split(), "--help"])
     assert ended.value.code == 0
@@ -74,7 +74,7 @@ def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("verb", [verb for verb, parser in VERBS.items() if parser.get_default("run")])
-def test_every_verb_is_carried_out_by_something(verb: str) -> None:
+def test_every_verb_names_a_function(verb: str) -> None:
     module, function = VERBS[verb].get_default("run").split(":")
     assert callable(getattr(importlib.import_module(f"bcm_cli.{module}"), function))
 
@@ -91,14 +91,14 @@ def test_every_verb_is_carried_out_by_something(verb: str) -> None:
         ("logs bitcoind -n many", "invalid int value: 'many'"),
     ],
 )
-def test_a_mistake_ends_with_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_words_end_with_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(words.split()) == 2
     shown = capsys.readouterr()
     assert said in shown.err
     assert (shown.err.count("\n"), shown.out) == (1, "")
 
 
-def test_a_mistake_is_told_to_programs_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_words_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["stack", "list", "--json", "--force"]) == 2
     (error,) = json.loads(capsys.readouterr().out)["errors"]
     assert error["message"].startswith("unrecognized arguments: --force. ")
@@ -106,7 +106,7 @@ def test_a_mistake_is_told_to_programs_in_json(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("words", ["", "stack", "ca", "-d office onion", "--yes"])
-def test_a_group_alone_shows_its_help(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_group_without_a_verb_shows_its_help(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.parse(words.split())
     shown = capsys.readouterr()
@@ -123,13 +123,13 @@ def test_the_version_is_that_of_the_collection(capsys: pytest.CaptureFixture[str
     assert (ended.value.code, capsys.readouterr().out) == (0, f"bcm {galaxy['version']}\n")
 
 
-def test_words_are_handed_on_as_they_stand() -> None:
+def test_words_of_another_program_are_passed_on_unchanged() -> None:
     words = ["-rpcwait", "--yes", "-d", "x", "--", "", "a b", "--help"]
     args = main.parse(["-d", "office", "bitcoin-cli", *words])
     assert (args.arguments, args.datacenter, args.yes) == (words, "office", False)
 
 
-def test_a_stack_may_be_called_as_a_verb() -> None:
+def test_stack_may_have_the_name_of_a_verb() -> None:
     assert main.parse(["stack", "start", "test"]).stacks == ["test"]
 
 
@@ -174,9 +174,7 @@ def test_unknown_words_end_with_status_2(checkout: Checkout, words: tuple[str, .
         (("ca", "list"), 1, "not_ready"),
     ],
 )
-def test_a_failure_is_told_to_programs_in_json(
-    checkout: Checkout, words: tuple[str, ...], status: int, code: str
-) -> None:
+def test_failures_are_json_for_programs(checkout: Checkout, words: tuple[str, ...], status: int, code: str) -> None:
     done = checkout.bcm(*words, "--json")
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["failed"]) == (status, True)
@@ -194,13 +192,13 @@ def test_no_traceback_reaches_a_person(checkout: Checkout) -> None:
     assert error["error"]["code"] == "internal_error"
 
 
-def test_a_reader_that_has_enough(checkout: Checkout) -> None:
+def test_closed_pipe_is_not_an_error(checkout: Checkout) -> None:
     command = ["bash", "-c", f"set -o pipefail; {checkout.home}/bcm stack list --json | true"]
     done = subprocess.run(command, env=checkout.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_old_python_is_told_what_to_do(checkout: Checkout) -> None:
+def test_old_python_is_refused_with_a_remedy(checkout: Checkout) -> None:
     script = f"""
 import sys
 sys.version_info, sys.version = (3, 9, 2), "3.9.2 (main)"
@@ -244,11 +242,11 @@ def test_every_verb_and_option_is_completed(verb: str) -> None:
         ([], sorted({verb.split()[0] for verb in VERBS}, key=list(dict.fromkeys(v.split()[0] for v in VERBS)).index)),
     ],
 )
-def test_what_may_come_next(words: list[str], found: list[str]) -> None:
+def test_next_words_are_completed(words: list[str], found: list[str]) -> None:
     assert completion.candidates(PARSER, words) == found
 
 
-def test_bash_asks_what_may_come_next(checkout: Checkout) -> None:
+def test_bash_completes_words(checkout: Checkout) -> None:
     """Without the virtual environment, which is not made for that."""
     (checkout.home / ".venv").unlink()
     script = """
@@ -265,7 +263,7 @@ def test_bash_asks_what_may_come_next(checkout: Checkout) -> None:
     assert not (checkout.home / ".venv").exists()
 
 
-def test_an_instance_that_is_being_replaced_is_not_taken_for_its_stack() -> None:
+def test_instance_that_is_being_replaced_is_not_its_stack() -> None:
     config = {"user.bcm.stack": "tor"}
     found = [{"name": "tor", "config": config}, {"name": "tor-replaced", "config": config}, {"name": "x", "config": {}}]
     client = SimpleNamespace(get=lambda *_path, **_query: found)

@@ -149,19 +149,21 @@ def place(pair: Pair) -> tuple[str, int]:
     return address, int(port)
 
 
-def test_a_wallet_with_a_key_follows_the_server(person: Person, synced: Pair, wallet: Wallet) -> None:
+def test_wallet_with_a_key_follows_the_server(person: Person, synced: Pair, wallet: Wallet) -> None:
     height = tip(person, FIRST)[0]
     until(lambda: wallet.height() == height, "the wallet's height", PATIENCE)
     mine(person, FIRST, 1)
     until(lambda: wallet.height() == height + 1, "the next block in the wallet", PATIENCE)
 
 
-def test_who_has_no_key_cannot_read_the_descriptor(pair: Pair, relays: tornet.TorNetwork, alice: tornet.Client) -> None:
+def test_client_without_a_key_cannot_read_the_descriptor(
+    pair: Pair, relays: tornet.TorNetwork, alice: tornet.Client
+) -> None:
     assert b"electrs" in alice.get(*place(pair), VERSION)
     assert tornet.NO_KEY in tornet.refusal(relays, *place(pair))
 
 
-def test_what_is_destroyed_keeps_its_addresses(person: Person, synced: Pair, wallet: Wallet) -> None:
+def test_onion_addresses_survive_the_removal_of_all_data(person: Person, synced: Pair, wallet: Wallet) -> None:
     """The instance of tor, its volume, and tor itself a moment later."""
     with client(FIRST) as lxd:
         stop = lxd.send("PUT", "/1.0/instances/tor/state", {"action": "stop", "force": True})
@@ -178,7 +180,9 @@ def test_what_is_destroyed_keeps_its_addresses(person: Person, synced: Pair, wal
     until(lambda: agree(person, height), "blocks of the first", PATIENCE)
 
 
-def test_who_is_revoked_is_out(person: Person, pair: Pair, wallet: Wallet, key: str, relays: tornet.TorNetwork) -> None:
+def test_revoked_client_is_locked_out(
+    person: Person, pair: Pair, wallet: Wallet, key: str, relays: tornet.TorNetwork
+) -> None:
     person.succeeds("-d", FIRST, "onion", "revoke", "alice")
     until(lambda: wallet.height() is None, "the wallet's disconnection", PATIENCE)
     assert tornet.WRONG_KEY in tornet.refusal(relays, *place(pair), key)
@@ -190,7 +194,7 @@ def test_who_is_revoked_is_out(person: Person, pair: Pair, wallet: Wallet, key: 
     assert (service["clients"], service["published"]) == ([], True)
 
 
-def test_keys_that_were_copied_are_refused(person: Person, pair: Pair) -> None:
+def test_copied_keys_of_another_data_center_are_refused(person: Person, pair: Pair) -> None:
     secrets = [person.home / "inventories" / name / "secrets/regtest.onions.json" for name in (FIRST, SECOND)]
     own = secrets[1].read_text()
     try:

@@ -236,20 +236,20 @@ def test_nothing_but_relays_is_contacted_once_tor_is_there(fetched: Fetched) -> 
     assert fetched.exits > 100, "the exits fetched nothing"
 
 
-def test_what_was_before_tor_was_seen(fetched: Fetched) -> None:
+def test_capture_shows_the_downloads_before_tor_runs(fetched: Fetched) -> None:
     """Debian's base, and packages of tor: without this, what was not seen would prove nothing."""
     assert fetched.earlier > 100
     assert any(re.fullmatch(r"tcp \S+ \S+:80", packet) for packet in fetched.before), fetched.before
 
 
-def test_anything_else_would_have_been_seen(fetched: Fetched) -> None:
+def test_capture_would_show_any_other_packet(fetched: Fetched) -> None:
     connect = f"import socket; socket.create_connection(('{ELSEWHERE}', 80), 2)"
     before = fetched.strange()
     inside(NAME, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{connect}" || true')
     until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in fetched.strange() - before), "the packet", 5)
 
 
-def test_builders_leave_nothing_open(fetched: Fetched) -> None:
+def test_no_builder_keeps_an_open_connection(fetched: Fetched) -> None:
     with Client(str(LXD_DIR / "unix.socket"), project="default") as lxd:
         rules = lxd.get(f"/1.0/network-acls/{NAME}-r-net")["egress"]
         networks = [item["name"] for item in lxd.get("/1.0/networks", recursion=1)]

@@ -59,7 +59,7 @@ def test_mined_coins_show_in_the_wallet(person: Person) -> None:
     until(lambda: balance() == "50", "a confirmed balance of 50")
 
 
-def test_what_comes_from_another_suite_brings_no_other_libraries_along(started: dict[str, Any]) -> None:
+def test_package_of_another_suite_brings_no_libraries_of_it(started: dict[str, Any]) -> None:
     versions = {inside("local", name, "dpkg-query", "--show", "--showformat=${Version}", "libc6") for name in INSTANCES}
     assert len(versions) == 1
 
@@ -99,7 +99,7 @@ def test_bill_of_materials(person: Person, started: dict[str, Any]) -> None:
     assert unquote(packages["tor"]["purl"]).startswith(f"pkg:deb/debian/tor@{packages['tor']['version']}?arch=")
 
 
-def test_the_stacks_of_the_documentation(person: Person, started: dict[str, Any]) -> None:
+def test_stacks_of_the_documentation_are_deployed(person: Person, started: dict[str, Any]) -> None:
     with person.settings("local").open("a") as settings:
         settings.write(f"bcm_stack_path: [{person.home}/docs/examples/stacks]\n")
     found = reported(person.succeeds("stack", "start", "hello", "echo", "--json"))

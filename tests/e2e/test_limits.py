@@ -59,7 +59,7 @@ def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
     assert limits[GREEDY] == {"memory": "1GiB", "processors": 2, "processes": 500, "root": "4GiB"}
 
 
-def test_a_full_disk_is_its_own(answers: None) -> None:
+def test_full_disk_of_an_instance_leaves_others_their_space(answers: None) -> None:
     with client("local") as lxd:
         space = lxd.get("/1.0/storage-pools/default/resources", project=None)["space"]
     assert space["total"] - space["used"] > 8 * GIB, "the pool has to have room for more than the limit"
@@ -71,12 +71,12 @@ def test_a_full_disk_is_its_own(answers: None) -> None:
         inside("local", GREEDY, "sh", "-c", "rm -f /var/tmp/greedy*")
 
 
-def test_processes_have_an_end(answers: None) -> None:
+def test_number_of_processes_is_limited(answers: None) -> None:
     assert 100 < int(inside("local", GREEDY, "python3", "-c", _FORKS)) < 500
     assert int(inside("local", OTHER, "python3", "-c", _FORKS.replace("5000", "100"))) == 100
 
 
-def test_memory_has_an_end(answers: None) -> None:
+def test_memory_is_limited(answers: None) -> None:
     assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY)) <= 64
 
 

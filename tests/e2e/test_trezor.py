@@ -139,7 +139,7 @@ def connection() -> str:
     return inside(NAME, "electrum", "python3", "-c", _PORT, "60602", chain=CHAIN)
 
 
-def test_the_wallet_follows_its_server_over_tls(person: Person, deployed: dict[str, str]) -> None:
+def test_wallet_follows_its_server_over_tls(person: Person, deployed: dict[str, str]) -> None:
     found = reported(person.succeeds("-d", NAME, "stack", "start", "electrum", "--json"))
     assert found["electrs"]["verified"] == ["height 1"]
     assert found["electrum"]["verified"] == ["height 1"]
@@ -148,7 +148,7 @@ def test_the_wallet_follows_its_server_over_tls(person: Person, deployed: dict[s
     assert pinned == "", "the wallet took a certificate that no root vouches for"
 
 
-def test_nothing_is_left_to_do(person: Person, deployed: dict[str, str], device: Double) -> None:
+def test_second_run_signs_nothing(person: Person, deployed: dict[str, str], device: Double) -> None:
     confirmed(device)
     assert person.succeeds("-d", NAME, "stack", "start", "electrum", "hello").rstrip().endswith("nothing changed")
     assert confirmed(device) == [f"bcm vault {NAME}"]
@@ -163,7 +163,7 @@ def test_only_the_root_of_the_data_center_is_trusted(
     assert "certificate verify failed" in answer
 
 
-def test_a_client_without_or_with_a_revoked_certificate_is_refused(
+def test_client_without_or_with_a_revoked_certificate_is_refused(
     person: Person, deployed: dict[str, str], device: Double, tmp_path: Path
 ) -> None:
     server = ("hello", deployed["hello"], 8080)
@@ -188,7 +188,7 @@ def test_one_certificate_is_renewed_and_the_others_are_left_alone(person: Person
     assert connection() == port, "the wallet lost its connection"
 
 
-def test_the_root_is_rotated_while_the_wallet_stays_connected(
+def test_root_is_rotated_while_the_wallet_stays_connected(
     person: Person, deployed: dict[str, str], device: Double
 ) -> None:
     old, port = trust(person), connection()
