@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,19 +55,46 @@ class DataCenter:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or current()
         self.inventory = _INVENTORIES / self.name
+        #: what `trezor_session.session` yielded, while there is one
+        self.session: Mapping[str, str] = {}
+        #: returns the password of its vault
+        self.ask_password: Callable[[DataCenter], str] | None = None
+        self._asking = False
         # Ansible reads its configuration once, when imported, by default from the current directory.
         os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         if self.name not in names():
             raise UsageError.of(unknown("data center", self.name, names()))
 
     @cached_property
-    def _loader(self) -> Any:
+    def loader(self) -> Any:
+        """What reads files of variables, also encrypted ones."""
+        from ansible.errors import AnsibleError
         from ansible.parsing.dataloader import DataLoader
+
+        from .passwords import give_passwords
 
         loader = DataLoader()
         # otherwise the variables of another data center apply, too, if its folder is the current directory
         loader.set_basedir(str(ROOT))
+        try:
+            give_passwords(loader, self.name, self._own_password)
+        except AnsibleError as error:
+            raise BcmError("The passwords of Ansible's vaults:", error, code="wrong_key") from error
         return loader
+
+    def _own_password(self) -> str:
+        """The password of its vault. Raises AnsibleError if it has none."""
+        from ansible.errors import AnsibleError
+
+        if self._asking:
+            raise AnsibleError("what tells which device has the password is encrypted with it")
+        self._asking = True
+        try:
+            if self.ca_provider != "trezor" or self.ask_password is None:
+                raise AnsibleError(f"data center {self.name} has no vault")
+            return self.ask_password(self)
+        finally:
+            self._asking = False
 
     @cached_property
     def _templar(self) -> Any:
@@ -76,7 +103,7 @@ class DataCenter:
         from ansible.template import Templar
         from ansible.vars.manager import VariableManager
 
-        loader = self._loader
+        loader = self.loader
         try:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
@@ -185,7 +212,7 @@ class DataCenter:
         """The variables of some stacks, as the playbook sees them."""
         from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
-        return RoleVariables(self._templar, self._loader, stacks, self._templar.available_variables)
+        return RoleVariables(self._templar, self.loader, stacks, self._templar.available_variables)
 
     def claim(self, client: Client) -> None:
         """Lock it until this process ends. Raises BcmError if it is locked, or its secrets are not ours."""

@@ -78,12 +78,20 @@ def main(argv: list[str]) -> int:
     def work() -> int:
         if args.run not in _WITHOUT_DATACENTER:
             args.datacenter = DataCenter(args.datacenter)
+            args.datacenter.ask_password = _own_password
         if args.run not in _WITHOUT_ENVIRONMENT:
             setup.enter("bcm", argv, args.yes)
         module, function = args.run.split(":")
         return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
 
     return guarded(work, as_json=args.json)
+
+
+def _own_password(datacenter: DataCenter) -> str:
+    """The password of a data center's vault."""
+    from .trezor_session import own_password
+
+    return own_password(datacenter)
 
 
 def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:

@@ -44,8 +44,22 @@ def change(args: argparse.Namespace) -> int:
     """start, stop, restart, remove."""
     datacenter: DataCenter = args.datacenter
     extra_vars = [_from_here(text) for text in args.extra_vars]
-    datacenter.give(_given(extra_vars))
-    checked(datacenter, args.stacks)
+    with contextlib.ExitStack() as stack:
+        environment: dict[str, str] = {}
+        encrypted = any(_needs_vault(text, datacenter.name) for text in extra_vars)
+        if encrypted:
+            datacenter.session = environment = stack.enter_context(trezor_session.session(datacenter))
+        datacenter.give(_given(datacenter, extra_vars))
+        checked(datacenter, args.stacks)
+        # stopping and removing need no secrets
+        if not encrypted and args.state in ("start", "restart"):
+            datacenter.session = environment = stack.enter_context(trezor_session.session(datacenter))
+        return _change(args, datacenter, extra_vars, environment)
+
+
+def _change(
+    args: argparse.Namespace, datacenter: DataCenter, extra_vars: list[str], environment: dict[str, str]
+) -> int:
     extra: dict[str, object] = {
         "stack": ",".join(args.stacks),
         "state": _STATES[args.state],
@@ -62,20 +76,16 @@ def change(args: argparse.Namespace) -> int:
     options = [word for text in extra_vars for word in ("-e", text)]
     options += ["--check"] * args.check + ["--diff"] * args.diff
     options += ["-" + "v" * args.verbose] * bool(args.verbose)
-    # stopping and removing need no secrets
-    vaulted = args.state in ("start", "restart")
-    with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(trezor_session.session(datacenter)) if vaulted else {}
-        if environment:
-            options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
-        device_keys.for_endpoint(datacenter, args.yes, environment)
-        if not args.check:
-            lxd_setup.ready(datacenter, args.yes)
-        if confirms:
-            extra["confirmed_volumes"] = _confirm(datacenter, args)
-        # Ours come last, so that nothing given with -e overrides them.
-        options += ["-e", json.dumps(extra)]
-        return _run(datacenter, options, args.json, environment)
+    if environment:
+        options += ["--vault-id", f"{datacenter.name}@{setup.ROOT / 'bcm-vault-client'}"]
+    device_keys.for_endpoint(datacenter, args.yes, environment)
+    if not args.check:
+        lxd_setup.ready(datacenter, args.yes)
+    if confirms:
+        extra["confirmed_volumes"] = _confirm(datacenter, args)
+    # Ours come last, so that nothing given with -e overrides them.
+    options += ["-e", json.dumps(extra)]
+    return _run(datacenter, options, args.json, environment)
 
 
 def _from_here(text: str) -> str:
@@ -83,15 +93,24 @@ def _from_here(text: str) -> str:
     return f"@{Path(text[1:]).expanduser().absolute()}" if text.startswith("@") else text
 
 
-def _given(extra_vars: list[str]) -> dict[str, Any]:
+def _needs_vault(text: str, vault_id: str) -> bool:
+    """Whether a value of -e is a file in which something may be encrypted with a vault of that name."""
+    try:
+        content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else ""
+    except (OSError, ValueError):
+        return False
+    return any(header in content for header in ("$ANSIBLE_VAULT;1.1;", f"$ANSIBLE_VAULT;1.2;AES256;{vault_id}\n"))
+
+
+def _given(datacenter: DataCenter, extra_vars: list[str]) -> dict[str, Any]:
     """Return the variables of all -e, as ansible-playbook reads them. Raises UsageError."""
     from ansible.errors import AnsibleError
-    from ansible.parsing.dataloader import DataLoader
     from ansible.parsing.splitter import parse_kv
+    from ansible.parsing.vault import AnsibleVaultError
     from ansible.template import trust_as_template
 
     given: dict[str, Any] = {}
-    loader = DataLoader()
+    loader = datacenter.loader
     for text in extra_vars:
         try:
             if text.startswith("@"):
@@ -103,6 +122,14 @@ def _given(extra_vars: list[str]) -> dict[str, Any]:
             if "_raw_params" in found:  # words that set nothing
                 raise ValueError(found["_raw_params"])
             given.update(found)
+        except AnsibleVaultError as error:
+            raise UsageError(
+                f"-e {text}:",
+                f"is encrypted, and its password is not known: {_brief(error)};",
+                "set ANSIBLE_VAULT_PASSWORD_FILE or ANSIBLE_VAULT_IDENTITY_LIST, or encrypt it with the vault of the "
+                "data center",
+                code="wrong_key",
+            ) from error
         except (AnsibleError, ValueError, TypeError) as error:
             raise UsageError(
                 f"-e {text}:", "not variables", f"write VAR=VALUE, JSON, or @FILE ({_brief(error)})"

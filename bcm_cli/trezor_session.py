@@ -73,6 +73,11 @@ def password(
         return device.vault_secret(datacenter.name, generation or datacenter.vault_generation)
 
 
+def own_password(datacenter: DataCenter) -> str:
+    """Return the password of the vault, in the session of the command if it has one. Raises BcmError."""
+    return password(datacenter, setup.step, kept(datacenter.session))
+
+
 @contextmanager
 def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
     """Open the device, and check that it and the passphrase are those of the data center."""

@@ -26,7 +26,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import doub
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
 from bcm_cli import trezor_session
 from bcm_cli.datacenter import DataCenter
-from tests.cli.conftest import Safe, Terminal
+from tests.cli.conftest import Checkout, Safe, Terminal
 
 TYPED = "Enter passphrase"
 OPENED = "bcm vault home"
@@ -151,6 +151,49 @@ def test_ansible_encrypts_and_decrypts_with_it(safe: Safe, tmp_path: Path) -> No
     assert "cancelled on the device" in done.stderr
 
 
+# -- variables of the command line -------------------------------------------------------------------------------------
+
+
+def variables(safe: Safe, path: Path, text: str, form: str) -> str:
+    """A file of variables, encrypted as a whole or each value alone, as an argument of -e."""
+    vault = AnsibleVault("home", password(safe.double).encode())
+    name, value = text.split(": ")
+    lines = vault.seal(value).splitlines()
+    inline = f"{name}: !vault |\n" + "".join(f"  {line}\n" for line in lines)
+    path.write_text(vault.seal(text) if form == "file" else inline)
+    safe.confirmed()
+    return f"@{path}"
+
+
+@pytest.mark.parametrize("form", ["file", "value"])
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "remove"])
+def test_encrypted_variables_that_contradict_what_is_meant(safe: Safe, tmp_path: Path, verb: str, form: str) -> None:
+    safe.root()
+    file = variables(safe, tmp_path / "more.yml", "bcm_datacenter: two", form)
+    done = safe.bcm("stack", verb, "tor", "-e", file)
+    assert done.returncode == 2, done.stderr
+    assert "bcm_datacenter is given as two, but data center home (signet) is meant" in done.stderr
+    assert safe.confirmed() == [TYPED, OPENED]
+    nothing_is_left(safe)
+
+
+def test_encrypted_variables_need_a_password_that_the_run_has(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "more.yml").write_text(AnsibleVault("work", b"correct horse").seal("bcm_datacenter: two"))
+    (tmp_path / "word").write_text("correct horse\n")
+    words = ("stack", "stop", "tor", "-e", f"@{tmp_path}/more.yml")
+    done = checkout.bcm(*words)
+    assert done.returncode == 2
+    assert f"-e @{tmp_path}/more.yml: is encrypted, and its password is not known: " in done.stderr
+    assert "ANSIBLE_VAULT_PASSWORD_FILE" in done.stderr
+    for setting, value in (
+        ("ANSIBLE_VAULT_PASSWORD_FILE", f"{tmp_path}/word"),
+        ("ANSIBLE_VAULT_IDENTITY_LIST", f"work@{tmp_path}/word"),
+    ):
+        done = checkout.bcm(*words, **{setting: value})
+        assert done.returncode == 2
+        assert "bcm_datacenter is given as two, but data center local (regtest) is meant" in done.stderr
+
+
 # -- the session of a command -----------------------------------------------------------------------------------------
 
 SITE = [
@@ -225,6 +268,14 @@ def site(safe: Safe) -> Safe:
 def given(safe: Safe) -> dict[str, object]:
     read: dict[str, object] = json.loads((safe.checkout.home / "given.json").read_text())
     return read
+
+
+def test_a_verb_that_needs_no_secrets_opens_the_vault_for_encrypted_variables(site: Safe, tmp_path: Path) -> None:
+    file = variables(site, tmp_path / "more.yml", "anything: 1", "file")
+    done = site.bcm("stack", "stop", "tor", "--check", "-e", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert site.confirmed() == [TYPED, OPENED, OPENED]
+    nothing_is_left(site)
 
 
 def test_a_run_asks_for_the_passphrase_once_and_opens_the_vault_once(site: Safe) -> None:
