@@ -259,7 +259,7 @@ def rotate(args: argparse.Namespace) -> int:
     result = ca_session.carry_out(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     if args.compromised:
-        setup.step("Until then, clients trust whoever has the key of the old root")
+        setup.step("Until then, clients trust certificates that the old root's key signs")
         setup.step("Remove the old root from browsers, wallets and phones now, and give them `bcm ca export FOLDER`")
     else:
         setup.step("Give the new root to browsers, wallets and phones within 90 days: `bcm ca export FOLDER`")

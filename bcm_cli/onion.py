@@ -106,7 +106,7 @@ def authorize(args: argparse.Namespace) -> int:
         answer({**facts, **secret}, False)
     if not args.json:
         _explain(service)
-        print("\nAnybody who has the key can reach the service: hand it over as you would a password.")
+        print("\nAny client with this key can reach the service: hand it over as you would a password.")
     if not file:
         _draw("The key", key.text, args)
     return 0
@@ -210,11 +210,11 @@ def _facts(service: Service, there: PublishedState, fault: str | None) -> dict[s
 
 
 def _people(facts: dict[str, Any]) -> Any:
-    return (facts["clients"] or "nobody yet") if facts["authorization"] else "everybody"
+    return (facts["clients"] or "none yet") if facts["authorization"] else "public"
 
 
 def _left(left: dict[str, list[str]]) -> list[dict[str, Any]]:
-    return [{"service": name, "clients": clients or "nobody"} for name, clients in left.items()]
+    return [{"service": name, "clients": clients or "none"} for name, clients in left.items()]
 
 
 def _explain(service: Service) -> None:

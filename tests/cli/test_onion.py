@@ -42,7 +42,7 @@ def test_services_are_listed_without_secrets(checkout: Checkout, store: Services
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["service", "address", "ports", "clients", "published"],
         ["electrs-electrum", ELECTRUM.key.address, "50002", "alice", "-"],
-        ["bitcoind-p2p", P2P.key.address, "8333", "everybody", "-"],
+        ["bitcoind-p2p", P2P.key.address, "8333", "public", "-"],
     ]
     assert "bcm: Cannot read which services are published: " in done.stderr
     (first, second) = json.loads(checkout.bcm("onion", "list", "--json").stdout)["services"]
@@ -136,7 +136,7 @@ def test_unknown_names_are_refused(checkout: Checkout, words: str, said: str) ->
 def test_public_service_has_no_clients(checkout: Checkout, store: ServicesFile) -> None:
     done = checkout.bcm("onion", "authorize", "alice", "bitcoind-p2p")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Onion service bitcoind-p2p is for everybody and has no clients" in done.stderr
+    assert "Onion service bitcoind-p2p is public and has no clients" in done.stderr
 
 
 def test_nothing_is_revoked_without_consent(checkout: Checkout, store: ServicesFile) -> None:

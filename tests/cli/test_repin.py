@@ -111,7 +111,7 @@ def test_version_below_the_floor_is_refused(published: Published) -> None:
 def test_source_without_signatures_is_refused(published: Published) -> None:
     done = published.bcm("artifact", "repin", "thing", "1.1", "--source", "debian", "--yes")
     assert done.returncode == 1
-    assert "thing (debian) is signed by nobody: its pins cannot be verified here" in done.stderr
+    assert "thing (debian) is not signed: its pins cannot be verified here" in done.stderr
 
 
 def test_other_text_of_the_file_is_kept() -> None:

@@ -63,7 +63,7 @@ def test_what_somebody_changed_before_the_write_is_not_written_over(
     wanted = parse({**resource, "description": "ours"})
     with Raced(variables["bcm_test_endpoint"]) as raced, pytest.raises(ApplyError) as caught:
         reconcile(raced, [wanted])
-    message = "somebody changed it after it was read; nothing was overwritten, run again"
+    message = "it was changed after it was read; nothing was overwritten, run again"
     assert str(caught.value) == f"Failed to update {wanted.label}: {message}"
     assert isinstance(caught.value.outcome.work[0].error, PreconditionFailed)
     assert caught.value.outcome.changes == []
@@ -78,7 +78,7 @@ def test_what_somebody_changed_after_the_plan_is_not_written_over(client: Client
     def meddle(*_unused: object) -> None:
         reconcile(client, [parse({**resource, "description": "theirs"})])
 
-    with pytest.raises(ApplyError, match="somebody changed it after it was read; nothing was overwritten, run again$"):
+    with pytest.raises(ApplyError, match="it was changed after it was read; nothing was overwritten, run again$"):
         reconcile(client, [wanted], progress=meddle)
     assert client.get(wanted.path)["description"] == "theirs"
 

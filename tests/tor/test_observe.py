@@ -45,10 +45,10 @@ def test_what_tor_carries_and_which_services_answer(tor_network: TorNetwork, tar
         ends = {item["service"]: (item["state"], item["fault"]) for item in found["services"]}
         assert ends == {
             "web": ("refuses without a key, answers with one", None),
-            "empty": ("refuses without a key; nobody has one", None),
-            "public": ("answers everybody", None),
+            "empty": ("refuses without a key; no client has one", None),
+            "public": ("answers all clients", None),
             "broken": ("does not answer", "does not answer: what is behind it does not answer, or tor cannot connect"),
-            "exposed": ("OPEN to everybody", "answers without a key"),
+            "exposed": ("OPEN to all clients", "answers without a key"),
             "lost": (
                 "does not answer",
                 "does not refuse those without a key, as it should: no directory has its descriptor",

@@ -76,7 +76,7 @@ class ActionModule(BcmAction):
 
     def _call(self, method: str, path: str, body: dict[str, t.Any] | None) -> None:
         if not self.check_mode:
-            self.client.call(method, path, body, what="change whom the server trusts", project=False)
+            self.client.call(method, path, body, what="change the clients that the server trusts", project=False)
 
 
 def _content(name: str, text: str) -> bytes | None:

@@ -44,7 +44,7 @@ options:
         type: bool
         default: false
   issuance:
-    description: Who signs. With V(direct) it is the root, which asks for a confirmation of each.
+    description: The signer. With V(direct) it is the root, which asks for a confirmation of each.
     type: str
     choices: [intermediate, direct]
     default: intermediate

@@ -13,8 +13,8 @@ author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
   - Makes the first root, or the next one. One that is there stays as it is.
-  - The next root is also signed by the one before, so that who trusts only that one accepts for 90 days what is issued
-    from then on. The one before is trusted, and signs its revocation list, until nothing rests on it any more.
+  - The next root is also signed by the one before, so that a client that trusts only that one accepts for 90 days
+    what is issued from then on. The one before is trusted, and signs its revocation list, as long as it is needed.
 extends_documentation_fragment:
   - bcm.core.ca
   - bcm.core.attributes
@@ -26,7 +26,7 @@ options:
       - If what was issued is lost, give the one after the last.
     type: int
   allow_new_root:
-    description: Consent to a new root. A key that nobody has used before is made, or derived by the device.
+    description: Consent to a new root. A new key is made, or derived by the device.
     type: bool
     default: false
   days:

@@ -13,7 +13,7 @@ description:
   - Takes a list of resources and brings each to its desired state, in parallel, in the order in which they depend on
     each other.
   - Reads the existing resources with one request for each kind. Writes nothing when nothing differs.
-  - Writes carry the ETag of the state they were planned against, so that a concurrent change by somebody else is never
+  - Writes carry the ETag of the state they were planned against, so that a concurrent change is never
     overwritten.
   - When a resource fails, everything that does not depend on it is still done.
 author:
@@ -31,7 +31,7 @@ options:
         that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each; the
         defaults are O(project) and O(target).
       - C(owner) is a mapping of configuration keys and values that mark our resources. An existing
-        resource without them belongs to somebody else. Changing it fails before anything is done, and it is not
+        resource without them is foreign. Changing it fails before anything is done, and it is not
         deleted.
     type: list
     elements: dict

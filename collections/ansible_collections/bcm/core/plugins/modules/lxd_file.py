@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Brings any number of files, directories and links of an instance to their desired state, over one SFTP session of
     the API. It reads the existing ones and writes only what differs.
-  - A file is replaced atomically, so that nobody ever reads a partial one.
+  - A file is replaced atomically, so that a partial one is never read.
   - The instance may be stopped.
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)

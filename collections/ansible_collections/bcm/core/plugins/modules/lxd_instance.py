@@ -35,7 +35,7 @@ options:
     description:
       - V(present) means that it exists, running or not. V(restarted) always restarts it.
       - With V(started), a running container is restarted if it was started with settings other than those given, among
-        those that take effect only at a start, even if somebody changed them meanwhile; also if the settings it was
+        those that take effect only at a start, even if they were changed meanwhile; also if the settings it was
         started with are unknown, because something else started it. C(user.bcm.started) of the instance records them.
         It is also restarted if it is no longer connected to its networks.
     type: str

@@ -45,7 +45,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Trust one client, and whoever else the authority has certified
+- name: Trust one client, and all others that the authority has certified
   bcm.core.lxd_trust:
     endpoint: ssh://root@box
     https_address: "[::]:8443"

@@ -13,7 +13,7 @@ description:
   - Writes files as M(bcm.core.lxd_file) does, makes systemd read unit files that changed, then starts, restarts,
     reloads or stops units.
   - When a unit is started, a stamp in C(/var/lib/bcm/units) records the O(files) and their versions. A unit whose stamp
-    differs is restarted. So it does not matter who wrote the files and when. A change by hand that the unit has loaded
+    differs is restarted. So it does not matter what wrote the files, or when. A change by hand that the unit has loaded
     is undone in the unit, too, and if a run was killed between writing and restarting, the next one completes it.
   - A unit whose unit file is among O(files) is defined by them alone. Other drop-ins for it below C(/etc/systemd),
     C(/run/systemd) and C(/usr/local/lib/systemd) are removed; those of packages and generators are kept.

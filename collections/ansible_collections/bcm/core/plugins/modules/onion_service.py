@@ -52,7 +52,7 @@ options:
     required: true
     suboptions:
       name:
-        description: Its name here. Nobody outside sees it.
+        description: Its name here. It is not published.
         type: str
         required: true
       state:
@@ -78,7 +78,7 @@ options:
             required: true
       authorization:
         description:
-          - Whether only clients of M(bcm.core.onion_client) reach it. While there is none, nobody does.
+          - Whether only clients of M(bcm.core.onion_client) reach it. Without one, it cannot be reached.
         type: bool
         default: true
       pow:
@@ -110,7 +110,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Publish an Electrum server for clients with a key, and a page for everybody
+- name: Publish an Electrum server for clients with a key, and a public page
   bcm.core.onion_service:
     chain: mainnet
     project: bcm-home-mainnet

@@ -41,7 +41,7 @@ options:
     description:
       - V(present) is about O(stacks) and all that they need.
       - V(restarted) is the same, and the instances of O(stacks) are restarted.
-      - V(stopped) and V(absent) are about O(stacks), what needs them, and what nobody needs any more.
+      - V(stopped) and V(absent) are about O(stacks), what needs them, and what is no longer needed.
     type: str
     choices: [present, stopped, restarted, absent]
     default: present
@@ -301,7 +301,7 @@ plan:
         onions:
           description:
             - For each of its services that has an onion service, C(name), C(port) at its address, the port where its
-              connections come in (C(listen)), and why it is for everybody (C(public)).
+              connections come in (C(listen)), and why it is public (C(public)).
           type: dict
         left_behind:
           description:

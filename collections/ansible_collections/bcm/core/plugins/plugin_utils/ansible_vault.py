@@ -27,7 +27,7 @@ class AnsibleVault:
             vault_id = f"{self._id}@bcm-vault-client"
             raise BcmError(
                 where,
-                f"is not encrypted, as everything of vault {self._id} has to be, so somebody may have replaced it",
+                f"is not encrypted, as everything of vault {self._id} has to be, so it may have been replaced",
                 "put a copy of it back; if what it holds is yours, type `ansible-vault encrypt --vault-id "
                 f"{vault_id} --encrypt-vault-id {self._id} {where}`",
                 code="not_verified",

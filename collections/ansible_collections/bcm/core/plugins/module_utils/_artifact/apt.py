@@ -99,7 +99,7 @@ class Promise:
                 data = zlib.decompressobj(wbits=31).decompress(data, _LIMIT)
         except (lzma.LZMAError, zlib.error, EOFError) as error:
             raise BcmError(
-                f"{name} of {self.where}", f"is damaged: {error};", "tell those who publish it", code="damaged"
+                f"{name} of {self.where}", f"is damaged: {error};", "report it to its publisher", code="damaged"
             ) from error
         if len(data) == _LIMIT:
             raise BcmError(
@@ -147,7 +147,7 @@ def promise(text: bytes, suite: str, where: str) -> Promise:
             code="not_verified",
         )
     if "Date" not in fields:
-        raise BcmError(where, "has no date", "refused, nobody knows how old it is", code="not_verified")
+        raise BcmError(where, "has no date", "refused, since its age is unknown", code="not_verified")
     found = {}
     for line in fields.get("SHA256", "").splitlines():
         if match := _LISTED.fullmatch(line.strip()):
@@ -191,7 +191,7 @@ def _package(fields: Mapping[str, str], url: str) -> Package:
         )
     if not _VERSION.fullmatch(version):
         raise BcmError(
-            f"{url}:", f'{fields["Package"]} has a version "{version}", which is none', "refused", code="not_verified"
+            f"{url}:", f'{fields["Package"]} has an invalid version "{version}"', "refused", code="not_verified"
         )
     return Package(version, Pin(f"{url}/{path}", "sha256", digest), int(size))
 
@@ -217,4 +217,4 @@ def _date(text: str, where: str) -> datetime:
         found = parsedate_to_datetime(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise BcmError(where, f'has the date "{text[:80]}", which is none', "refused", code="not_verified") from error
+        raise BcmError(where, f'has an invalid date "{text[:80]}"', "refused", code="not_verified") from error

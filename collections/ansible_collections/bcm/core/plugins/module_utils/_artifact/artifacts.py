@@ -221,7 +221,7 @@ class Artifacts:
         if signed is None or release.kind not in FETCHED:
             raise BcmError(
                 f"{release.name} ({release.source})",
-                "is signed by nobody: its pins cannot be verified here",
+                "is not signed: its pins cannot be verified here",
                 code="not_verified",
             )
         if release.repository:
@@ -309,7 +309,7 @@ class _Evidence:
     def _signed(self) -> Signing:
         if self.release.signed is None:
             raise SignatureError(
-                f"{self.release.name} {self.release.version}", "is signed by nobody"
+                f"{self.release.name} {self.release.version}", "is not signed"
             )
         return self.release.signed
 
@@ -362,7 +362,7 @@ class _Evidence:
             "blobs": self.blobs,
             "evidence": self.found,
             "signers": list(self.verdict.counted) if self.verdict else [],
-            "explained": self.verdict.explain() if self.verdict else "nobody signs it; its digest is pinned",
+            "explained": self.verdict.explain() if self.verdict else "not signed; its digest is pinned",
             **self.chosen,
         }
 

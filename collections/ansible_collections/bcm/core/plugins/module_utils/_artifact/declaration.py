@@ -203,7 +203,7 @@ _SIGNERS = MapOf(
         ),
     ),
     least=1,
-    empty=("is empty", "name who signs, and the fingerprint of the key"),
+    empty=("is empty", "name a signer, and the fingerprint of its key"),
     build=_signers,
 )
 
@@ -324,7 +324,7 @@ _LOCK_FILE = Key(_LOCK, "The lock file, below `files/` of the role.", required=T
 SOURCE = Kinds(
     {
         # a release of the authors, unpacked
-        "archive": _source("archive", version=_VERSION, files=_FILES, signed=Key(_SIGNED, "Who must have signed it.")),
+        "archive": _source("archive", version=_VERSION, files=_FILES, signed=Key(_SIGNED, "The required signatures.")),
         # a package of Debian, which the archive's own keyring vouches for
         "deb": _source(
             "deb", version=_ANY_VERSION, suite=Key(_SUITE, "The suite; that of the base image if left out.")

@@ -59,7 +59,7 @@ def _fault(package: Mapping[str, Any]) -> str:
     if "resolved" in package:
         return "names where it was found: lock it again with npm's setting omit-lockfile-registry-resolved"
     if package.get("hasShrinkwrap"):
-        return "brings a lock file of its own, which nobody has looked at: take a version without one"
+        return "brings a lock file of its own, which is not reviewed: take a version without one"
     return ""
 
 

@@ -66,7 +66,7 @@ class Registry:
         if realm.partition("://")[0] not in {"https", url.partition("://")[0]}:
             raise DownloadError(
                 url,
-                f"wants a token of {realm or 'nobody'}, which is not encrypted",
+                f"wants a token of {realm or 'an unnamed server'}, which is not encrypted",
                 "take another registry",
                 code="not_verified",
             )

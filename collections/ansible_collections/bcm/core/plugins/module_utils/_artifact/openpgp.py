@@ -44,7 +44,7 @@ class Verdict:
 
     def explain(self) -> str:
         """One line for a person."""
-        said = [f"signed by {', '.join(self.counted) or 'nobody who counts'}"]
+        said = [f"signed by {', '.join(self.counted) or 'none of the pinned keys'}"]
         said += [f"{who}: {why}" for who, why in self.refused]
         return "; ".join([*said, f"{len(self.counted)} of {self.needed} needed"])
 

@@ -82,7 +82,7 @@ class AuthorityFiles:
             if content is not None and self._vault is not None and not without_private:
                 raise BcmError(
                     self.private,
-                    f"is not there, without which nobody knows whether {self.public.name} is the newest",
+                    f"is missing, and nothing else shows whether {self.public.name} is the newest",
                     "put the file back from a backup, or set replace_lost (`bcm ca renew --replace-lost`) to go on "
                     "without it",
                     code="data_at_risk",

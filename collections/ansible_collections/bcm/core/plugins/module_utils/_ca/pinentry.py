@@ -79,7 +79,7 @@ def _answer(lines: list[bytes], before: int, prompt: str, seconds: float, progra
 
 def _nobody(prompt: str, seconds: float) -> BcmError:
     return BcmError(
-        f"{prompt}:", f"nobody typed it within {seconds:.0f} s", "run it again and type it", code="cancelled"
+        f"{prompt}:", f"was not typed within {seconds:.0f} s", "run it again and type it", code="cancelled"
     )
 
 

@@ -388,7 +388,7 @@ def read_csr_key(text: str, name: str) -> Any:
     if not valid:
         raise BcmError(
             f"The CSR of {name}",
-            "has a bad signature, so who sent it may not have its key",
+            "has a bad signature, so its sender may not have the key",
             remedy,
             code="not_verified",
         )

@@ -186,7 +186,7 @@ class Planner:
                 files.public,
                 "is lost, and with it what was revoked",
                 f"put a copy of it back, or type `bcm ca init`, which begins generation {last + 1}, a new root that "
-                "everybody has to trust",
+                "every client has to trust",
                 code="data_at_risk",
             )
         left = [path.name for path in files.others if path.exists()]

@@ -355,7 +355,7 @@ class Trezor:
                 ) from error
             raise DeviceError(
                 f"{self.name}:",
-                f"nobody answered on its screen within {self._patience:g} s while {what}",
+                f"got no answer on its screen within {self._patience:g} s while {what}",
                 "run it again and look at it",
                 code="cancelled",
             ) from error

@@ -106,14 +106,14 @@ def _state(item: Mapping[str, Any], without: int | None, given: int | None) -> t
         return "not published: tor does not use the network", None
     if not item["authorization"]:
         if without == _CONNECTED:
-            return "answers everybody", None
+            return "answers all clients", None
         return "does not answer", f"does not answer: {_said(without)}"
     if without == _CONNECTED:
-        return "OPEN to everybody", "answers without a key"
+        return "OPEN to all clients", "answers without a key"
     if without != _NO_KEY:
         return "does not answer", f"does not refuse those without a key, as it should: {_said(without)}"
     if item["key"] is None:
-        return "refuses without a key; nobody has one", None
+        return "refuses without a key; no client has one", None
     if given == _CONNECTED:
         return "refuses without a key, answers with one", None
     return "refuses without a key", f"does not answer to a client with a key: {_said(given)}"

@@ -46,7 +46,7 @@ else:
 
 #: stands for the project of the client, where None means none at all; no project can be called that
 OWN = "."
-CHANGED_MEANWHILE = "somebody changed it after it was read; nothing was overwritten, run again"
+CHANGED_MEANWHILE = "it was changed after it was read; nothing was overwritten, run again"
 
 # Of a connection that was not made; TimeoutError is not among them, since an answer may be late.
 _UNSENT = (FileNotFoundError, PermissionError, ConnectionRefusedError, ssl.SSLError)
@@ -376,7 +376,7 @@ class Client:
                     about=str(self.endpoint.socket_path),
                 )
             if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
-                return Unreachable(f"Nobody answers at {name}", remedy="is LXD running there?", about=name)
+                return Unreachable(f"No answer at {name}", remedy="check that LXD is running there", about=name)
             if isinstance(cause, (requests.exceptions.SSLError, ssl.SSLError)):
                 if self.endpoint.server_roots:
                     links = (link for link in _causes(error) if isinstance(link, ssl.SSLCertVerificationError))
@@ -393,7 +393,7 @@ class Client:
             if isinstance(cause, (requests.Timeout, TimeoutError)):
                 return Unreachable(name, f"did not answer within {self.timeout:g} s")
             if isinstance(cause, (ConnectionResetError, BrokenPipeError)):
-                return Unreachable(name, "closed the connection", "is LXD running there?")
+                return Unreachable(name, "closed the connection", "check that LXD is running there")
         return Unreachable(f"The connection to {name} failed:", cause)
 
 

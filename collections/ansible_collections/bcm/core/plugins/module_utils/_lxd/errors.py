@@ -16,7 +16,7 @@ class LxdError(BcmError):
 
 
 class Unreachable(LxdError):
-    """Nobody answers at the endpoint."""
+    """No answer at the endpoint."""
 
     code = "unreachable"
 

@@ -184,7 +184,7 @@ class Handler:
         if body is None:
             raise NotFound(
                 f"Failed to update {resource.label}:",
-                "somebody deleted it meanwhile;",
+                "it was deleted meanwhile;",
                 "run again",
                 about=resource.label,
             )
@@ -656,7 +656,7 @@ class NetworkHandler(Handler):
         if body is None:
             raise NotFound(
                 f"Failed to reload {resource.label}:",
-                "somebody deleted it meanwhile;",
+                "it was deleted meanwhile;",
                 "run again",
                 about=resource.label,
             )

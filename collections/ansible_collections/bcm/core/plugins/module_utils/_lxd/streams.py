@@ -76,7 +76,10 @@ def exit_status(text: str) -> int:
         return read_number(text, 0, 255)
     except ValueError:
         raise LxdError(
-            "its status", f'is given as "{text}", which is none', "see who is root there", code="damaged"
+            "its status",
+            f'is given as "{text}", which is not an exit status',
+            "see what runs as root there",
+            code="damaged",
         ) from None
 
 

@@ -157,7 +157,7 @@ def _check_source_lists(site: Site, stacks: Sequence[str], variables: Variables)
         return
     first = {variable: next(iter(stack.artifact.sources)) for variable, stack in lists.items()}
     why = (
-        f"alone, on {site.request.chain} whoever cuts a connection would choose what runs"
+        f"alone, on {site.request.chain} an attacker who cuts connections would choose what runs"
         if not is_toy
         else "without bcm_downloads_through_tor, trying them would tell what is asked for"
     )

@@ -245,7 +245,7 @@ def _network(
         _acl(
             site,
             site.names.network,
-            "Who may talk to whom",
+            "Connections between stacks",
             [
                 *(_service_rule(site, *edge) for edge in site.edges(running)),
                 *(_onion_rule(site, onion) for onion in onion_services),
@@ -294,7 +294,7 @@ def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
         for way in site.ways_out(name)
     ]
     return [
-        _acl(site, site.names.uplink, "Who may leave, and what is let in", rules, _host_port_rules(site, running)),
+        _acl(site, site.names.uplink, "Egress, and open ports of the host", rules, _host_port_rules(site, running)),
         {
             "kind": "network",
             "project": _SHARED,

@@ -74,7 +74,7 @@ def with_clients(service: Service, clients: Iterable[str], *, present: bool) -> 
     if present and not service.authorization:
         raise BcmError(
             f"Onion service {service.name}",
-            "is for everybody and has no clients",
+            "is public and has no clients",
             "have it with authorization first",
             code="invalid_value",
         )

@@ -107,7 +107,7 @@ class Service:
     def summary(self) -> str:
         """One line for people, without a secret."""
         ports = ", ".join(f"{port} to {' or '.join(targets)}" for port, targets in sorted(self.ports.items()))
-        who = f"for {', '.join(sorted(self.clients)) or 'nobody yet'}" if self.authorization else "for everybody"
+        who = f"for {', '.join(sorted(self.clients)) or 'no client yet'}" if self.authorization else "public"
         extra = ["proof of work"] if self.pow else []
         extra += ["introduction defense"] if self.intro_defense else []
         extra += [f"{self.max_streams} streams"] if self.max_streams else []
@@ -173,7 +173,7 @@ def check_name(kind: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise BcmError(f'{kind} "{name}"', "cannot be called that", _NAMING, code="invalid_value")
     if kind == "Client" and name == _NOBODY:
-        raise BcmError(f'Client "{name}"', "is the one who nobody is", "give it another name", code="invalid_value")
+        raise BcmError(f'Client "{name}"', "has a reserved name", "give it another name", code="invalid_value")
 
 
 def check_once(kind: str, names: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ def look(stack: Stack) -> Report:
     notes, warnings = [f"network {'on' if network else 'off'}", f"fingerprint {fingerprint}"], []
     if network and found[REACHED] != "1":
         where = "{address}:{port}".format(**stack.bcm["services"]["or"]["host_port"])
-        warnings.append(f"nobody has reached it yet; see that firewall and router let through what is for {where}")
+        warnings.append(f"no connection has reached it yet; check that firewall and router forward {where}")
     return Report({"network": network, "fingerprint": fingerprint}, notes, warnings)
 
 

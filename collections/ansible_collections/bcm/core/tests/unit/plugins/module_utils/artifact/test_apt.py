@@ -259,7 +259,7 @@ REFUSED = [
     (more_text, r"too few of its signers signed it: .*archive: bad signature"),
     (text_in_front, r"InRelease is not a message with a signature"),
     (without_signature, r"InRelease is not a message with a signature"),
-    (of_a_stranger, r"signed by nobody who counts; \w+: unknown key"),
+    (of_a_stranger, r"signed by none of the pinned keys; \w+: unknown key"),
     (other_packages, r"Packages.xz has the SHA-256 \w+, http.*InRelease promises \w+: it was changed"),
     (expired, r"InRelease expired on .* UTC: refused, since what it does not know of may mend faults; the mirror"),
     (of_tomorrow, r"InRelease is dated .* in the future: refused, or this machine's clock is wrong"),
@@ -311,7 +311,7 @@ def test_below_the_floor_there_is_nothing(wanted: Release, tmp_path: Path) -> No
         ("repository", {"url": "x", "suite": "trixie"}, 'x.repository.url is "x": write a URL'),
         ("repository", {"url": "https://a.invalid/x", "suite": "../x"}, "suite is .*write the name of a suite"),
         ("repository", {"url": "https://a.invalid/x", "suite": "x", "onion": "a.onion"}, "onion service of version 3"),
-        ("signers", {}, "x.signers is empty: name who signs"),
+        ("signers", {}, "x.signers is empty: name a signer"),
         ("signers", {"a": "886DDD89"}, "write a whole OpenPGP fingerprint"),
     ],
 )

@@ -260,7 +260,7 @@ def test_signatures_over_each_file_that_are_called_the_same(project: Project, se
 def test_an_unsigned_release_needs_only_its_digest(project: Project, server: Server, tmp_path: Path) -> None:
     release = replace(project.release(), signed=None)
     (told,) = having(tmp_path / "store").present([(release, project.keys)])
-    assert (told["signers"], told["explained"]) == ([], "nobody signs it; its digest is pinned")
+    assert (told["signers"], told["explained"]) == ([], "not signed; its digest is pinned")
     assert {path.rpartition(".")[2] for path in server.asked} == {"gz"}
 
 
@@ -534,7 +534,7 @@ def test_what_the_signers_published_of_another_version(project: Project, tmp_pat
     project.sign("1.0", ["ann"])
     with pytest.raises(BcmError, match="1 of 3 needed"):
         found.published(replace(new, files=unpinned), project.keys)
-    with pytest.raises(BcmError, match="is signed by nobody"):
+    with pytest.raises(BcmError, match="is not signed"):
         found.published(replace(new, signed=None), project.keys)
 
 

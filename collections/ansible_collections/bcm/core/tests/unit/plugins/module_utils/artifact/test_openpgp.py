@@ -298,7 +298,7 @@ def test_a_subkey_that_was_prolonged_counts(gpg: Gpg, tmp_path: Path) -> None:
 def test_the_verdict_in_words() -> None:
     verdict = Verdict(("a", "b"), (("c", "revoked key"), ("1234", "unknown key")), 3)
     assert verdict.explain() == "signed by a, b; c: revoked key; 1234: unknown key; 2 of 3 needed"
-    assert Verdict((), (), 1).explain() == "signed by nobody who counts; 0 of 1 needed"
+    assert Verdict((), (), 1).explain() == "signed by none of the pinned keys; 0 of 1 needed"
 
 
 def test_uncheckable_signatures_raise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

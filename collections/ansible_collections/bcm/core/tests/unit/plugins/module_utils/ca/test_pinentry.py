@@ -54,7 +54,7 @@ def test_pinentry_returns_the_passphrase(program: Path, monkeypatch: pytest.Monk
     ("text", "said"),
     [
         ("ERR 83886179 Operation cancelled <Pinentry>\n", "^Passphrase: cancelled: run it again and type it$"),
-        ("ERR 83886142 Timeout <Pinentry>\n", "^Passphrase: nobody typed it within 5 s: run it again"),
+        ("ERR 83886142 Timeout <Pinentry>\n", "^Passphrase: was not typed within 5 s: run it again"),
         ("ERR 83918950 Inappropriate ioctl\n", 'says "Inappropriate ioctl": set GPG_TTY to the terminal, or DISPLAY$'),
         ("", "ended without an answer: see whether it works by itself$"),
         (f"ERR {'9' * 5000} no code\n", 'says "no code": set GPG_TTY'),
@@ -69,7 +69,7 @@ def test_errors_of_pinentry_are_raised(program: Path, text: str, said: str) -> N
 def test_a_passphrase_that_nobody_types_raises(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(program.with_suffix(".answer"))
     monkeypatch.setattr(pinentry, "_GRACE", 0.2)
-    with pytest.raises(BcmError, match="nobody typed it within 0 s"):
+    with pytest.raises(BcmError, match="was not typed within 0 s"):
         pinentry.ask("Passphrase", "", 0.1, str(program))
 
 

@@ -456,19 +456,19 @@ FAULTS: dict[str, tuple[Settings, dict[str, Any], str]] = {
     "protection-off": (ONE, {"passphrase_protection": False}, "does not ask for a passphrase: turn that on"),
     "protection-off-while-locked": (T, {"passphrase_protection": False, "locked": True}, "turn that on"),
     "wrong-pin": (ONE, {"locked": True, "pin": "99"}, "wrong PIN while unlocking it: run it again with the right one"),
-    "nobody-unlocks": (T, {"locked": True, "answers": ["hang"]}, "nobody answered .* while unlocking it: run it again"),
+    "not-unlocked": (T, {"locked": True, "answers": ["hang"]}, "got no answer .* while unlocking it: run it again"),
     "unlocking-cancelled": (T, {"locked": True, "answers": ["cancel"]}, "cancelled on the device while unlocking it"),
     "no-seed": (ONE, {"initialized": False}, "has no seed: set it up, or recover it"),
     "bootloader": (T, {"bootloader": True}, "is in its bootloader: unplug it"),
     "old-one": (ONE, {"version": (1, 12, 0)}, "has firmware 1.12.0, 1.12.1 is needed: update it"),
     "old-t": (T, {"version": (2, 3, 5)}, "has firmware 2.3.5, 2.3.6 is needed: update it"),
     "passphrase-cancelled": (ONE, {"answers": ["cancel"]}, "cancelled on the device while entering the passphrase"),
-    "nobody-types": (T, {"answers": ["hang"]}, "nobody answered on its screen within 0.3 s while entering the pass"),
+    "not-typed": (T, {"answers": ["hang"]}, "got no answer on its screen within 0.3 s while entering the pass"),
     "cancelled": (T, {"answers": ["confirm", "cancel"]}, f'cancelled .* signing "{SHOWN}": run it again and confirm'),
-    "nobody-confirms": (
+    "not-confirmed": (
         T,
         {"answers": ["confirm", "hang"]},
-        f'nobody answered .* within 0.3 s while signing "{SHOWN}"',
+        f'got no answer on its screen within 0.3 s while signing "{SHOWN}"',
     ),
     "unplugged": (T, {"answers": ["confirm", "vanish"]}, GONE),
     "unplugged-inside": (T, {"answers": ["confirm", "truncate"]}, GONE),
@@ -677,7 +677,7 @@ def test_through_the_bridge(plug: Callable[..., Double], bridged: Callable[[Doub
     with Trezor("bridge", ask=person.ask, patience=0.5) as used:
         root = used.root(IDENTITY, None)
         root.sign(b"tbs", SHOWN)
-        with pytest.raises(DeviceError, match="nobody answered on its screen within 0.5 s"):
+        with pytest.raises(DeviceError, match="got no answer on its screen within 0.5 s"):
             root.sign(b"tbs", SHOWN)
         with pytest.raises(DeviceError, match="cancelled on the device"):
             root.sign(b"tbs", SHOWN)

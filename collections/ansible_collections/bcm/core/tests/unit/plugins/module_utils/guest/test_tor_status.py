@@ -16,7 +16,7 @@ NO_KEY = 0xF4
     ("authorization", "key", "without", "given", "state", "fault"),
     [
         (True, "x25519:", NO_KEY, 0, "refuses without a key, answers with one", None),
-        (True, None, NO_KEY, None, "refuses without a key; nobody has one", None),
+        (True, None, NO_KEY, None, "refuses without a key; no client has one", None),
         (
             True,
             "x25519:",
@@ -25,8 +25,8 @@ NO_KEY = 0xF4
             "refuses without a key",
             "does not answer to a client with a key: it does not know the key",
         ),
-        (True, "x25519:", 0, None, "OPEN to everybody", "answers without a key"),
-        (False, None, 0, None, "answers everybody", None),
+        (True, "x25519:", 0, None, "OPEN to all clients", "answers without a key"),
+        (False, None, 0, None, "answers all clients", None),
         (False, None, 0xF0, None, "does not answer", "does not answer: no directory has its descriptor"),
         (False, None, 0x99, None, "does not answer", "does not answer: tor says 153"),
         (False, None, None, None, "not published: tor does not use the network", None),

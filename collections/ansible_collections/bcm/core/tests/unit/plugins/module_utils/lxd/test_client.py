@@ -91,7 +91,7 @@ def test_a_write_against_an_old_etag_says_to_run_again(unix_server: Any) -> None
     with Client(path) as client, pytest.raises(PreconditionFailed) as caught:
         client.call("PUT", "/1.0/profiles/p", {}, what="update profile p", etag="a")
     assert str(caught.value) == (
-        "Failed to update profile p: somebody changed it after it was read; nothing was overwritten, run again"
+        "Failed to update profile p: it was changed after it was read; nothing was overwritten, run again"
     )
 
 
@@ -232,22 +232,22 @@ def test_an_untrusted_client_is_told_what_to_do(unix_server: Any) -> None:
         assert str(caught.value) == message
 
 
-# -- nobody there -----------------------------------------------------------------------------------------------------
+# -- no answer --------------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_socket(tmp_path: Path) -> None:
     with Client(f"{tmp_path}/none") as client, pytest.raises(Unreachable) as caught:
         client.get("/1.0")
-    assert str(caught.value) == f"Nobody answers at {tmp_path}/none: is LXD running there?"
-    with Client(f"{tmp_path}/none") as client, pytest.raises(Unreachable, match="Nobody answers"):
+    assert str(caught.value) == f"No answer at {tmp_path}/none: check that LXD is running there"
+    with Client(f"{tmp_path}/none") as client, pytest.raises(Unreachable, match="No answer"):
         client.connect()
 
 
-def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener(tmp_path: Path) -> None:
     path = f"{tmp_path}/dead"
     with socket.socket(socket.AF_UNIX) as raw:
         raw.bind(path)
-    with Client(path) as client, pytest.raises(Unreachable, match=f"Nobody answers at {path}: is LXD running there?"):
+    with Client(path) as client, pytest.raises(Unreachable, match=f"No answer at {path}: check that LXD is running"):
         client.get("/1.0")
 
 
@@ -300,17 +300,17 @@ def test_a_server_that_hangs_up(tmp_path: Path) -> None:
         threading.Thread(target=hang_up, args=[raw], daemon=True).start()
         with Client(path) as client, pytest.raises(Unreachable) as caught:
             client.get("/1.0")
-    assert str(caught.value) == f"{path} closed the connection: is LXD running there?"
+    assert str(caught.value) == f"{path} closed the connection: check that LXD is running there"
 
 
-def test_a_port_that_nobody_listens_on(certificates: dict[str, tuple[Path, Path]]) -> None:
+def test_a_port_without_a_listener(certificates: dict[str, tuple[Path, Path]]) -> None:
     with socket.socket() as raw:
         raw.bind(("127.0.0.1", 0))
         port = raw.getsockname()[1]
     certificate, key = certificates["client"]
     with Client(f"https://127.0.0.1:{port}", client_cert=str(certificate), client_key=str(key)) as client:
         for ask in (lambda: client.get("/1.0"), client.connect):
-            with pytest.raises(Unreachable, match=f"Nobody answers at https://127.0.0.1:{port}: is LXD running there?"):
+            with pytest.raises(Unreachable, match=f"No answer at https://127.0.0.1:{port}: check that LXD is running"):
                 ask()
 
 

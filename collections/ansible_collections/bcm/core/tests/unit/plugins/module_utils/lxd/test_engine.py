@@ -400,7 +400,7 @@ def test_what_was_changed_after_the_plan_is_not_written_over() -> None:
     with pytest.raises(ApplyError) as caught:
         reconcile(server, [wanted], progress=meddle)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "Failed to update profile p: somebody changed it after it was read; nothing was overwritten, run again"
+        "Failed to update profile p: it was changed after it was read; nothing was overwritten, run again"
     )
     assert isinstance(caught.value.outcome.work[0].error, PreconditionFailed)
     assert server.objects["/1.0/profiles/p"]["config"] == {"user.x": "1", "user.theirs": "1"}
@@ -410,7 +410,7 @@ def test_what_was_deleted_after_the_plan() -> None:
     server = Memory()
     apply(server, {"kind": "profile", "name": "p"})
     changed = parse({"kind": "profile", "name": "p", "description": "new"})
-    with pytest.raises(ApplyError, match="^Failed to update profile p: somebody deleted it meanwhile; run again$"):
+    with pytest.raises(ApplyError, match="^Failed to update profile p: it was deleted meanwhile; run again$"):
         reconcile(server, [changed], progress=lambda *_: server.objects.pop("/1.0/profiles/p"))  # type: ignore[arg-type]
     gone = parse(absent({"kind": "profile", "name": "q"}))
     apply(server, {"kind": "profile", "name": "q"})

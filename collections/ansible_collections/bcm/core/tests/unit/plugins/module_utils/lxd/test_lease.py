@@ -286,5 +286,5 @@ def test_what_is_no_lock_is_left_alone(profiles: tuple[Profiles, str]) -> None:
 
 
 def test_no_server(tmp_path: Path) -> None:
-    with pytest.raises(BcmError, match="Nobody answers at .*: is LXD running there?"):
+    with pytest.raises(BcmError, match="No answer at .*: check that LXD is running there?"):
         lease.hold({"endpoint": str(tmp_path / "nowhere")}, NAME, TITLE, os.getpid())

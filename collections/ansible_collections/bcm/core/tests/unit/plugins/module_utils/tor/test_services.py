@@ -159,11 +159,11 @@ def test_clients_are_admitted_and_revoked() -> None:
         (["bob", "bob"], "^Client bob is there twice"),
         (["../bob"], '^Client "../bob" cannot be called that'),
         (["Bob\n"], "cannot be called that"),
-        (["nobody"], '^Client "nobody" is the one who nobody is'),
+        (["nobody"], '^Client "nobody" has a reserved name'),
     ):
         with pytest.raises(BcmError, match=message):
             with_clients(WEB, names, present=True)
-    with pytest.raises(BcmError, match="^Onion service web is for everybody and has no clients"):
+    with pytest.raises(BcmError, match="^Onion service web is public and has no clients"):
         with_clients(dataclasses.replace(WEB, authorization=False), ["bob"], present=True)
 
 
