@@ -20,7 +20,7 @@ BY_EXCEPTION = " by exception: "
 
 
 @dataclass(frozen=True)
-class Exemption:
+class AllowedDestination:
     """One destination, on one port or on all but that of DNS, that a stack reaches without Tor."""
 
     stack: str
@@ -39,19 +39,19 @@ class Exemption:
         return f"{self.stack} reaches {where} without Tor: {self.why} (bcm_exceptions)"
 
 
-def read(declared: Any, catalogue: Catalogue) -> tuple[Exemption, ...]:
+def read(declared: Any, catalogue: Catalogue) -> tuple[AllowedDestination, ...]:
     """What the variable ``bcm_exceptions`` says. Raises BcmError, which names the entry."""
     field = Field(Path("the inventory"), "bcm_exceptions", declared)
-    return tuple(_exemption(item, catalogue) for item in field.items())
+    return tuple(_allowed_destination(item, catalogue) for item in field.items())
 
 
-def _exemption(field: Field, catalogue: Catalogue) -> Exemption:
+def _allowed_destination(field: Field, catalogue: Catalogue) -> AllowedDestination:
     fields = field.mapping(required=("stack", "to", "protocol", "why"), optional=("port",))
     stack = fields["stack"].text()
     if stack not in catalogue:
         unknown = CatalogueError.of(names.unknown("stack", stack, catalogue))
         raise unknown.within(f"{field.source}: {fields['stack'].path}")
-    return Exemption(
+    return AllowedDestination(
         stack=stack,
         to=_network(fields["to"]),
         protocol=fields["protocol"].choice(("tcp", "udp")),

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .exceptions import Exemption
+from .exceptions import AllowedDestination
 from .limits import Limits
 from .request import WayOut
 from .stack import Floor
@@ -167,7 +167,7 @@ class Instance:
     has_certificate: bool
     uplink: Uplink | None
     builders: str | None
-    exceptions: tuple[Exemption, ...]
+    exceptions: tuple[AllowedDestination, ...]
     # what nobody needs to know of an instance that is stopped or removed
     limits: Limits | None = None
     image: ImageName | None = None
@@ -292,7 +292,7 @@ class Plan:
     builders: Subnet
     requested: tuple[str, ...]
     stacks: tuple[str, ...]
-    exceptions: tuple[Exemption, ...]
+    exceptions: tuple[AllowedDestination, ...]
     instances: Mapping[str, Instance]
     onions: Onions
     resources: tuple[Resource, ...]

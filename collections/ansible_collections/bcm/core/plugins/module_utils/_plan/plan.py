@@ -121,7 +121,7 @@ class Planner:
                 *resources.absent_instances(site, disabled),
                 *resources.running_resources(site, instances, running, onion_services, found, remembered),
             ),
-            warnings=(*warnings, *warned, *left, *(exemption.warning for exemption in site.exceptions(*running))),
+            warnings=(*warnings, *warned, *left, *(allowed.warning for allowed in site.exceptions(*running))),
         )
 
     def _requested_closure(self) -> list[str]:

@@ -163,9 +163,9 @@ class Site:
         """The port of a service; None on a chain that the stack lacks, which is met where stacks are removed."""
         return self.catalogue[stack].services[key].ports.get(self.request.chain)
 
-    def exceptions(self, *stacks: str) -> list[exceptions.Exemption]:
+    def exceptions(self, *stacks: str) -> list[exceptions.AllowedDestination]:
         """What some stacks may reach past Tor."""
-        return [exemption for exemption in self._exceptions if exemption.stack in stacks]
+        return [allowed for allowed in self._exceptions if allowed.stack in stacks]
 
     @property
     def download_proxy(self) -> str | None:
