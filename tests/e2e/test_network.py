@@ -120,7 +120,8 @@ while True:
 """
 
 
-# Asks for addresses as root can: from many that do not exist, with many names of one's own and that of a neighbour.
+# Asks for addresses as root can: from many that do not exist, with many names of one's own and that of a neighbour; and
+# gives back that of another neighbour.
 _ASK = """
 import os, socket, struct, sys, time
 link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
@@ -131,10 +132,10 @@ def checksum(data):
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
-def ask(hardware, kind, client, name, *more):
+def ask(hardware, kind, client, name, *more, at=bytes(4)):
     options = [(53, bytes([kind])), (61, client), (12, name), *more]
     body = b"".join(bytes([code, len(value)]) + value for code, value in options) + b"\\xff"
-    head = struct.pack("!BBBBIHH16x16s192xI", 1, 1, 6, 0, 7, 0, 0x8000, hardware, 0x63825363)
+    head = struct.pack("!BBBBIHH4s12x16s192xI", 1, 1, 6, 0, 7, 0, 0x8000, at, hardware, 0x63825363)
     udp = struct.pack("!HHHH", 68, 67, 8 + len(head + body), 0) + head + body
     ip = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\\xff" * 4)
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
@@ -147,6 +148,9 @@ for number in range(600):
         # what the server offers is taken at once
         ask(hardware, 1, client, sys.argv[1].encode(), (80, b""))
     time.sleep(0.002)
+hardware = bytes.fromhex(sys.argv[2].replace(":", ""))
+server = (54, socket.inet_aton(sys.argv[4]))
+ask(hardware, 7, bytes([1]) + hardware, b"", server, at=socket.inet_aton(sys.argv[3]))
 """
 
 
@@ -235,7 +239,7 @@ def test_no_other_way_out(outside: list[Target], host: list[Target], instance: s
 
 
 def test_addresses_and_names_are_those_of_the_plan(started: dict[str, Any]) -> None:
-    """Root in an instance asks for all addresses, by all names; then the others still have theirs."""
+    """Root in an instance asks for all addresses, by all names, and gives one back: the others keep theirs."""
     domain = "local-regtest.bcm"
 
     def leases() -> set[tuple[str, str]]:
@@ -244,7 +248,11 @@ def test_addresses_and_names_are_those_of_the_plan(started: dict[str, Any]) -> N
 
     before = leases()
     assert before == {(name, started[name]["address"]) for name in INSTANCES}
-    inside("local", "electrum", "python3", "-c", _ASK, "bitcoind")
+    with client("local") as lxd:
+        hardware = lxd.get("/1.0/instances/electrs")["config"]["volatile.eth0.hwaddr"]
+    given_back = (hardware, started["electrs"]["address"], _gateway("local-r-net"))
+    inside("local", "electrum", "python3", "-c", _ASK, "bitcoind", *given_back)
+    _becomes(False, lambda: leases() == before)
     inside("local", "electrs", "networkctl", "renew", "eth0")
     for name in INSTANCES:
         assert inside("local", "tor", "getent", "hosts", f"{name}.{domain}").split()[0] == started[name]["address"]
