@@ -225,16 +225,16 @@ class _Gpg(gpg_agent.Handler):
             raise _wrong_key("the OpenPGP key of this data center") from None
 
     def pksign(self, conn: socket.socket) -> None:
-        with _told():
+        with _device_errors():
             super().pksign(conn)
 
     def pkdecrypt(self, conn: socket.socket) -> None:
-        with _told():
+        with _device_errors():
             super().pkdecrypt(conn)
 
 
 @contextlib.contextmanager
-def _told() -> Any:
+def _device_errors() -> Any:
     """gpg knows only error numbers; the terminal gets the message."""
     try:
         yield

@@ -76,8 +76,8 @@ def fetch(args: argparse.Namespace) -> int:
     with working(args) as found:
         architecture = None if args.all_architectures else platform.machine()
         wanted = needed(args.datacenter, args.stacks, architecture, found)
-        told = found.present(wanted)
-    return answer([_row(release, record) for (release, _keys), record in zip(wanted, told, strict=True)], args.json)
+        records = found.present(wanted)
+    return answer([_row(release, record) for (release, _keys), record in zip(wanted, records, strict=True)], args.json)
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -136,11 +136,11 @@ def take(args: argparse.Namespace) -> int:
         if missing or not there:
             what = ", ".join(sorted(missing)) or "what this data center needs"
             raise BcmError(folder, f"has nothing of {what} in the pinned version", "export it again", code="not_found")
-        told = [
+        records = [
             record if record["changed"] else found.verify(*one)
             for one, record in zip(there, found.present(there), strict=True)
         ]
-    return answer([_row(release, record) for (release, _keys), record in zip(there, told, strict=True)], args.json)
+    return answer([_row(release, record) for (release, _keys), record in zip(there, records, strict=True)], args.json)
 
 
 def _row(release: Release, record: dict[str, Any]) -> dict[str, Any]:

@@ -29,11 +29,12 @@ exec journalctl "$@"
 def program(args: argparse.Namespace) -> int:
     """Run bitcoin-cli or electrum-cli with all arguments; returns its exit status."""
     # The programs read standard input only when told to; otherwise a shell loop keeps its own.
-    told = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
+    reads_input = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
     with connect(args.datacenter) as client:
-        if told and sys.stdin.isatty():
+        if reads_input and sys.stdin.isatty():
             return lxd_exec.interactive(client, args.stack, lxd_exec.Command([args.program, *args.arguments]))
-        return _piped(client, args.stack, [args.program, *args.arguments], sys.stdin.buffer.read() if told else b"")
+        stdin = sys.stdin.buffer.read() if reads_input else b""
+        return _piped(client, args.stack, [args.program, *args.arguments], stdin)
 
 
 def logs(args: argparse.Namespace) -> int:

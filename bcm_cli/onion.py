@@ -194,7 +194,7 @@ def _bring_about(datacenter: DataCenter, store: ServicesFile, present: Services,
         setup.step(f"tor in instance {TOR} does not use the network: no onion service is published")
 
 
-# -- what is told -----------------------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------------------------
 
 
 def _facts(service: Service, there: PublishedState, fault: str | None) -> dict[str, Any]:

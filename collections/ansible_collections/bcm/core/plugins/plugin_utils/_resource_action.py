@@ -29,8 +29,8 @@ class ReconcileAction(BcmAction):
         try:
             outcome = reconcile(self.client, resources, check=self.check_mode, progress=_tell)
         except ApplyError as error:
-            return {**_told(error.outcome), **failure(error, changed=bool(error.outcome.changes))}
-        return _told(outcome)
+            return {**_result_of(error.outcome), **failure(error, changed=bool(error.outcome.changes))}
+        return _result_of(outcome)
 
 
 class ResourceAction(ReconcileAction):
@@ -50,7 +50,7 @@ class ResourceAction(ReconcileAction):
         return {**result, "actions": [c["action"] for c in changes], "resource": next(iter(resources.values()))}
 
 
-def _told(outcome: Outcome) -> dict[str, t.Any]:
+def _result_of(outcome: Outcome) -> dict[str, t.Any]:
     left = [f"{label} is left alone, since it does not bear our marks" for label in outcome.left]
     return {
         **({"warnings": left} if left else {}),

@@ -276,7 +276,7 @@ class Client:
             return self._content(response, most)
 
     def decode(self, response: requests.Response) -> Any:
-        """What ``send`` returns, from the answer of ``stream``."""
+        """Return the result of ``send`` from an answer of ``stream``."""
         answer = self._decode(response)
         metadata = answer["metadata"]
         return Operation(metadata["id"], metadata) if answer["type"] == "async" else metadata
@@ -329,7 +329,7 @@ class Client:
         return response
 
     def _content(self, response: requests.Response, most: int) -> bytes:
-        """What an answer holds, up to ``most`` bytes. It has some time to come, whatever trickles in meanwhile."""
+        """Return the content of an answer, up to ``most`` bytes. There is one deadline for all of it."""
         seconds = self.timeout + _LONGEST_WAIT
         end = time.monotonic() + seconds
         content = bytearray()
@@ -365,7 +365,7 @@ class Client:
         return {"metadata": None, **answer}
 
     def _unreachable(self, error: Exception) -> LxdError:
-        """What lies at the bottom of a failed connection, in words."""
+        """Return the cause of a failed connection, in words."""
         name = self.endpoint.name
         for cause in _causes(error):
             if isinstance(cause, PermissionError):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Commands in an instance, each with what makes it unnecessary."""
+"""Commands in an instance, each with a condition under which it is skipped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 2000
 
 @dataclass
 class CommandsResult:
-    """What each command did. ``failure`` is the message for the one that failed, after which nothing was run."""
+    """The result of each command. ``failure`` is the message of the one that failed, after which nothing was run."""
 
     commands: list[dict[str, Any]] = field(default_factory=list)
     changed: bool = False
@@ -43,10 +43,10 @@ def run_commands(
     """Run commands in order, up to the first that fails.
 
     Each item: ``argv``; ``unless`` (argv of a command whose success makes this one unnecessary), ``creates`` (a path
-    whose existence does); ``stdin``, ``environment``, ``user``, ``group``, ``chdir``; ``changed`` False for what only
-    reads, and is therefore run in check mode too; ``accept``, exit statuses that are no failure; ``sensitive`` keeps
-    argv out of results and messages; ``progress``, how far it is, by what it writes, as `Progress.both` takes it, which
-    ``notify`` is told. Each has ``deadline`` seconds.
+    whose existence does); ``stdin``, ``environment``, ``user``, ``group``, ``chdir``; ``changed`` False for one that
+    only reads, and is therefore run in check mode too; ``accept``, exit statuses that are not a failure; ``sensitive``
+    keeps argv out of results and messages; ``progress``, how to read its progress from its output, as `Progress.both`
+    takes it, which ``notify`` gets. Each has ``deadline`` seconds.
     """
     for item in commands:
         for option in ("chdir", "creates"):

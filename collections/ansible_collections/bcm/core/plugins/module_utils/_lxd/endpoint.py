@@ -155,7 +155,7 @@ def resolve(
 
 
 def _check_certificates(name: str, client_cert: str | None, client_key: str | None, server_cert: str | None) -> bool:
-    """Whether the server's is that of an authority. Raises LxdError for what is none."""
+    """Whether the server's certificate is that of an authority. Raises LxdError if it is invalid."""
     if not client_cert:
         raise LxdError(
             f"Endpoint {name}", "needs a client certificate", "set client_cert and client_key", code="invalid_value"

@@ -17,7 +17,7 @@ from typing import Any
 from .._base import change_count
 from .client import Client
 from .errors import Conflict, LxdError
-from .handlers import Body, Step, handler_of, told
+from .handlers import Body, Step, api_fields, handler_of
 from .resources import KINDS, Reference, Resource
 
 # A host's LXD works on several instances at once; more than this only queues in it.
@@ -75,12 +75,12 @@ class Outcome:
     @property
     def resources(self) -> dict[str, Body | None]:
         return {
-            f"{item.resource.kind.name}/{item.resource.full_name}": told(item.body) for item in self.work
+            f"{item.resource.kind.name}/{item.resource.full_name}": api_fields(item.body) for item in self.work
         }
 
     @property
     def left(self) -> list[str]:
-        """What was to be deleted, and is left alone since it is somebody else's."""
+        """Resources that were to be deleted, and are kept since they are foreign."""
         return [item.resource.label for item in self.work if item.foreign]
 
 
@@ -104,11 +104,11 @@ def reconcile(
     check: bool = False,
     progress: Callable[[Resource, Step], None] | None = None,
 ) -> Outcome:
-    """Bring resources to the state they are wanted in; in check mode only find out what that takes.
+    """Bring resources to their desired state; in check mode only plan it.
 
     What does not depend on a failed resource is still done; then ApplyError names every failure.
     """
-    _no_doubles(resources)
+    _refuse_duplicates(resources)
     for resource in resources:
         if resource.kind.extension:
             client.require(resource.kind.extension, resource.label)
@@ -133,14 +133,14 @@ def reconcile(
 
 
 def observe(client: Client, resources: Sequence[Resource]) -> list[Work]:
-    """Read what is there of some resources."""
+    """Read resources."""
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bcm") as pool:
         bodies = _read(client, resources, pool)
     return [Work(resource, bodies[resource.project, resource.reference], []) for resource in resources]
 
 
 def check_owners(work: Iterable[Work]) -> None:
-    """Refuse to take over what is somebody else's. Raises LxdError, which names all of it and how it is adopted."""
+    """Raise LxdError if resources are foreign; it names all of them and the commands that adopt them."""
     refused = [item for item in work if item.foreign and item.resource.state != "absent"]
     if refused:
         names = ", ".join(item.resource.label for item in refused)
@@ -154,7 +154,7 @@ def check_owners(work: Iterable[Work]) -> None:
         )
 
 
-def _no_doubles(resources: Iterable[Resource]) -> None:
+def _refuse_duplicates(resources: Iterable[Resource]) -> None:
     seen: set[tuple[str, Reference]] = set()
     for resource in resources:
         key = (resource.project, resource.reference)
@@ -166,7 +166,7 @@ def _no_doubles(resources: Iterable[Resource]) -> None:
 def _read(
     client: Client, resources: Sequence[Resource], pool: ThreadPoolExecutor
 ) -> dict[tuple[str, Reference], Body | None]:
-    """What is there of each; one request for all resources of one collection."""
+    """Read all resources, with one request for those of one collection."""
 
     def where(resource: Resource) -> tuple[str, str]:
         return resource.collection, resource.project
@@ -181,9 +181,9 @@ def _read(
 
 
 def order(work: Sequence[Work]) -> dict[int, set[int]]:
-    """For each item, by its place, the places of those to be done before. Pure; LxdError if they wait for each other.
+    """Return for each item, by index, the indexes of those to be done before. Pure; LxdError if they are circular.
 
-    What is wanted comes after what it refers to; what is to go waits for all that refers, or referred, to it.
+    A resource comes after those that it refers to; a deletion waits for all that refer, or referred, to it.
     """
     place: dict[Reference, list[int]] = {}
     for index, item in enumerate(work):
@@ -194,11 +194,11 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
         wanted = set() if resource.state == "absent" else resource.references(resource.given)
         present = resource.references(item.body) if item.body is not None else set()
         if resource.state == "absent":
-            looked_at = resource.kind.looked_at
+            inspected_kinds = resource.kind.inspected_kinds
             before[index].update(
                 i
                 for i, other in enumerate(work)
-                if other.resource.kind.name in looked_at
+                if other.resource.kind.name in inspected_kinds
                 and (other.resource.state != "absent" or _turn(i, other) < _turn(index, item))
             )
         for reference in wanted | present:
@@ -216,7 +216,7 @@ def order(work: Sequence[Work]) -> dict[int, set[int]]:
 
 
 def _turn(index: int, item: Work) -> tuple[int, int]:
-    """Which of two deletions is first if each looks at the other; kinds are listed before those that refer to them."""
+    """Return a key that orders deletions that inspect each other; kinds are listed before those that refer to them."""
     return -list(KINDS).index(item.resource.kind.name), index
 
 
@@ -250,8 +250,8 @@ def _apply(
                 work[index].error = error
 
 
-def _made_meanwhile(client: Client, resource: Resource, step: Step, error: LxdError) -> Body | None:
-    """What somebody else made between our look and our creation of it. Raises LxdError if it is not ours to change."""
+def _find_concurrently_created(client: Client, resource: Resource, step: Step, error: LxdError) -> Body | None:
+    """Return a resource that was created after it was read as missing. Raises LxdError if it is foreign."""
     if step.action != "create" or not (isinstance(error, Conflict) or "already exists" in str(error)):
         return None
     body = handler_of(resource).read(client, resource)[0]
@@ -271,7 +271,7 @@ def _perform(client: Client, item: Work, progress: Callable[[Resource, Step], No
             try:
                 handler.perform(client, item.resource, step)
             except LxdError as error:
-                body = _made_meanwhile(client, item.resource, step, error)
+                body = _find_concurrently_created(client, item.resource, step, error)
                 if body is not None:
                     steps = handler.steps(item.resource, body)
                     continue

@@ -40,7 +40,7 @@ class Conflict(LxdError):
 
 
 class PreconditionFailed(LxdError):
-    """Somebody changed the object after it was read (HTTP 412)."""
+    """The object was changed after it was read (HTTP 412)."""
 
     code = "changed_meanwhile"
 
@@ -52,7 +52,7 @@ class Unsupported(LxdError):
 
 
 class DeadlineExceeded(LxdError):
-    """Something did not happen in time; the message says what was waited for and how far it was."""
+    """A deadline has passed; the message says for what, and how far it was."""
 
     code = "timeout"
 

@@ -47,7 +47,7 @@ _KILLED_WITHIN = 3.0  # seconds that the kernel has to end a command that is kil
 
 # LXD 5.0 loses what a command on a terminal writes last, now and then, when it ends right afterwards. So it ends when
 # what it wrote has been read: it says so with a mark, and waits for a line.
-_HELD = """
+_WAITING = """
 trap : INT QUIT
 mark=$1
 shift
@@ -118,8 +118,8 @@ def run(
         streams.end_input()
         while streams.is_open and not output.ended:
             if not streams.take(output, end):
-                fate, said = _kill(streams), output.tail()
-                after = f" after writing: {said}" if said else ""
+                fate, written = _kill(streams), output.tail()
+                after = f" after writing: {written}" if written else ""
                 raise DeadlineExceeded(
                     f"{command.label} in instance {instance}", f"did not end within {deadline:g} s; {fate}{after}"
                 )
@@ -131,9 +131,9 @@ def run(
 
 
 def _kill(streams: Streams) -> str:
-    """Kill a command; what became of it, in words."""
+    """Kill a command, and return the result in words."""
     streams.control(json.dumps({"command": "signal", "signal": int(signal.SIGKILL)}))
-    return "it was killed" if streams.await_end(_KILLED_WITHIN) else "to kill it failed"
+    return "it was killed" if streams.await_end(_KILLED_WITHIN) else "it could not be killed"
 
 
 def _status(client: Client, instance: str, command: Command, operation: Operation, output: Output) -> int:
@@ -144,7 +144,7 @@ def _status(client: Client, instance: str, command: Command, operation: Operatio
             stream.close()
         return int(_finish(client, instance, name, operation, client.timeout).get("return", -1))
     if output.status == "no-directory":
-        raise NotRun(f"{name} in instance {instance}", f"was not run: {cwd} is not a directory there", "make it first")
+        raise NotRun(f"{name} in instance {instance}", f"was not run: {cwd} is not a directory there", "create it")
     if output.status == "no-program":
         raise NotRun(f"{name} in instance {instance}", "was not run: there is no such program", code="missing_program")
     if output.status == "no-setpriv":
@@ -173,14 +173,14 @@ def interactive(
     size = shutil.get_terminal_size()
     mark = f"\033]{secrets.token_hex(8)}\a"
     environment = {"TERM": os.environ.get("TERM", "xterm"), **command.environment}
-    wrapped = replace(command, argv=["sh", "-c", _HELD, "sh", mark, *command.argv], environment=environment)
+    wrapped = replace(command, argv=["sh", "-c", _WAITING, "sh", mark, *command.argv], environment=environment)
     operation = start(client, instance, wrapped, interactive=True, width=size.columns, height=size.lines)
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     with contextlib.ExitStack() as stack:
         fds = connect(client, operation, stack)
 
         for sock in fds.values():
-            sock.sock.settimeout(None)  # a person takes his time
+            sock.sock.settimeout(None)  # a person may type at any time
 
         def resized(*_unused: object) -> None:
             now = shutil.get_terminal_size()
@@ -193,7 +193,7 @@ def interactive(
             stack.callback(signal.signal, signal.SIGWINCH, signal.signal(signal.SIGWINCH, resized))
             tty.setraw(stdin)
         sources = [fds["0"].sock, stdin]
-        said = _Marked(mark.encode())
+        filtered = _MarkedOutput(mark.encode())
         while True:
             ready = select.select(sources, [], [])[0]
             if stdin in ready:
@@ -205,12 +205,12 @@ def interactive(
                     fds["0"].send_binary(b"\x04")
             if fds["0"].sock in ready:
                 output = receive(fds["0"])
-                shown = show(said.rest() if output is None else said.of(output))
+                shown = show(filtered.remainder() if output is None else filtered.visible(output))
                 while shown:
                     shown = shown[os.write(stdout, shown) :]
                 if output is None:
                     break
-                if said.ended and stdin in sources:
+                if filtered.ended and stdin in sources:
                     sources.remove(stdin)
                     fds["0"].send_binary(b"\n")
         with contextlib.suppress(*BROKEN):
@@ -220,29 +220,29 @@ def interactive(
     return int(status.get("return", -1))
 
 
-class _Marked:
-    """Output that a mark ends, which may come in pieces; nothing of the mark, and of what follows it, is shown."""
+class _MarkedOutput:
+    """Output that a mark ends, which may arrive in pieces; the mark and what follows it are not shown."""
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
-        self._held = b""
+        self._pending = b""
         self.ended = False
 
-    def of(self, output: bytes) -> bytes:
-        """What is to be shown now: all but an end that may be the beginning of the mark."""
+    def visible(self, output: bytes) -> bytes:
+        """Return what can be shown now: all but an end that may be the beginning of the mark."""
         if self.ended:
             return b""
-        before, found, _after = (self._held + output).partition(self._mark)
+        before, found, _after = (self._pending + output).partition(self._mark)
         self.ended = bool(found)
         length = next((size for size in range(len(self._mark) - 1, 0, -1) if before.endswith(self._mark[:size])), 0)
         length = 0 if found else length
-        self._held = before[len(before) - length :]
+        self._pending = before[len(before) - length :]
         return before[: len(before) - length]
 
-    def rest(self) -> bytes:
-        """What was held back, when nothing comes any more."""
-        held, self._held = self._held, b""
-        return held
+    def remainder(self) -> bytes:
+        """Return what was held back, at the end of the output."""
+        pending, self._pending = self._pending, b""
+        return pending
 
 
 def start(client: Client, instance: str, command: Command, **options: Any) -> Operation:

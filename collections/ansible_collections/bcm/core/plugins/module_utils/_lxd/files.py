@@ -167,7 +167,7 @@ class FileSession:
                     raise DeadlineExceeded(f"{path} in instance {self.instance}", "could not be read in time")
 
     def names(self, directory: str) -> list[str]:
-        """What is in a directory, sorted. Raises LxdError for a name that SFTP cannot carry."""
+        """Return the names in a directory, sorted. Raises LxdError for a name that SFTP cannot carry."""
         try:
             return sorted(self.sftp.listdir(directory))
         except UnicodeDecodeError as error:
@@ -257,7 +257,7 @@ class FileSession:
 
 @dataclass
 class FilesResult:
-    """What ``apply_files`` did. ``digest`` names the wanted state of all files: contents, modes, owners, targets."""
+    """The result of ``apply_files``. ``digest`` is of all desired files: contents, modes, owners, targets."""
 
     digest: str
     changed: list[str] = field(default_factory=list)
@@ -271,19 +271,19 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
     of the controller), ``target`` of a link; ``mode`` (int), ``owner``, ``group`` (names or ids) of files and
     directories, None to leave alone (what is new is 0644 or 0755 root:root); ``sensitive`` keeps the content out of the
     diff; ``exclusive`` removes from a directory what none of the items is. Missing directories above are made. A file
-    takes the place of a link; a directory may be a link to one that root, or who is to own the directory, has made.
+    takes the place of a link; a directory may be a link to one that root, or the directory's future owner, has made.
     """
     digest = hashlib.sha256()
     result = FilesResult("")
     files = list(files)
     for item in files:
-        # who is not there is missed before anything is written
+        # a missing user or group is found before anything is written
         _owner(session.uid, item.get("owner"), 0)
         _owner(session.gid, item.get("group"), 0)
     for item in files:
         wanted = {key: item.get(key) for key in ("path", "state", "target", "mode", "owner", "group")}
         digest.update(json.dumps(wanted, sort_keys=True).encode() + digest_of(item.get("content") or b""))
-    for item in [*files, *_strangers(session, files)]:
+    for item in [*files, *_foreign_files(session, files)]:
         try:
             before, after = _apply_one(session, item, item.get("content") or b"", check)
         except (OSError, EOFError) as error:
@@ -305,8 +305,8 @@ def apply_files(session: FileSession, files: Iterable[Mapping[str, Any]], *, che
     return result
 
 
-def _strangers(session: FileSession, files: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """What is in exclusive directories beside the items."""
+def _foreign_files(session: FileSession, files: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Return the files in exclusive directories that are not among the items."""
     for directory in (item["path"] for item in files if item.get("exclusive")):
         wanted = {item["path"].removeprefix(f"{directory}/").partition("/")[0] for item in files
                   if item.get("state") != "absent" and item["path"].startswith(f"{directory}/")}  # fmt: skip
@@ -398,7 +398,7 @@ def _linked_directory(session: FileSession, path: str, link: Any, owner: str | i
 
 
 def _holds(session: FileSession, path: str, found: Any, content: Content) -> bool:
-    """Whether a file has a content; what has another size is not read."""
+    """Whether a file has a content; a file of another size is not read."""
     return (found.st_size or 0) == _size(content) and _digest(session.chunks(path)) == digest_of(content)
 
 

@@ -50,7 +50,7 @@ def forwarded(client: Client, instance: str, place: str) -> Iterator[int]:
         try:
             yield listener.getsockname()[1]
         finally:
-            # closing alone would not wake who waits for the next connection
+            # closing alone would not wake the thread that waits for the next connection
             listener.shutdown(socket.SHUT_RDWR)
 
 
@@ -64,7 +64,7 @@ def _serve(client: Client, instance: str, argv: list[str], listener: socket.sock
 
 
 def _carry(client: Client, instance: str, argv: list[str], connection: socket.socket) -> None:
-    """Carry one connection until either side ends it. Whoever connected sees a failure as a connection that is cut."""
+    """Carry one connection until either side ends it. The client sees a failure as a closed connection."""
     with contextlib.suppress(BcmError, *BROKEN), connection, contextlib.ExitStack() as stack:
         operation = lxd_exec.start(client, instance, lxd_exec.Command(argv, user=_NOBODY, group=_NOBODY))
         streams = connect(client, operation, stack)

@@ -23,30 +23,30 @@ from .resources import COPY_SUFFIX, ID_MAP, MOVED_TO, REPLACED, STARTED_WITH, Re
 
 Body = dict[str, Any]
 
-#: "Ready" is said by the instance itself, "Thawed" is what follows "Frozen".
+#: An instance itself reports "Ready"; "Thawed" follows "Frozen".
 _RUNNING = ("Running", "Ready", "Thawed")
 _FROZEN = ("Freezing", "Frozen")
 _ALIVE = (*_RUNNING, *_FROZEN)
-# Seconds after which an instance is told again to shut down: before its systemd listens, the signal is lost.
+# Seconds after which an instance gets another signal to shut down: before its systemd listens, the signal is lost.
 _SIGNAL = 10
 # Seconds between attempts to shut down.
 _PAUSE = 0.2
 
-#: Keys of a network whose setting is what it is without them.
+#: Keys of a network and their defaults.
 _USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
 _FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering")
 
-# What is read of a resource beside the fields of the API has names with this prefix.
+# Prefix of the names of what is read beside the fields of the API.
 _READ = "bcm."
-#: The fingerprint of the image an instance ought to have been made from.
+#: The fingerprint of the image that an instance is to have.
 WANTED_IMAGE = f"{_READ}wanted_image"
-#: The digest of what liblxc was given when a running instance was started.
+#: The digest of liblxc's configuration when a running instance was started.
 LIBLXC = f"{_READ}liblxc"
-#: Those of a running instance's network devices that are not connected to their bridge.
+#: The network devices of a running instance that are not connected to their bridge.
 UNPLUGGED = f"{_READ}unplugged"
 #: True if an instance waits for an address that it does not have.
 NO_ADDRESS = f"{_READ}no_address"
-#: The instance that a replacement put aside: it runs no more, and the one that takes its place does not run yet.
+#: The instance that is being replaced: it is stopped and renamed, and its replacement does not run yet.
 FORMER = f"{_READ}former"
 #: True for a network whose interface does not exist on its host.
 VANISHED = f"{_READ}vanished"
@@ -56,7 +56,7 @@ _HOST_NAME = 63
 _NO_IDS = "Not enough uid/gid available"
 # Configuration that takes effect when an instance is started, and not before.
 _AT_START = re.compile(r"(security\.(?!protection\.)|raw\.|linux\.sysctl\.|limits\.kernel\.|nvidia\.)")
-# Of what liblxc is given, that which differs with each start or can be changed while an instance runs.
+# Lines of liblxc's configuration that differ with each start, or can be changed while an instance runs.
 _PASSING = re.compile(
     r"lxc\.(log|console)\.|lxc\.environment |lxc\.cgroup2?\.(?!devices\.)|lxc\.mount\.entry = \S*/devices/"
     r"|lxc\.hook\.\S+ = \S+ callhook |lxc\.net\.\d+\.(type|name|flags|link|hwaddr|mtu) = "
@@ -65,25 +65,25 @@ _PASSING = re.compile(
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do to a resource, and what it changes, for the diff."""
+    """One change of a resource, with the difference that it makes, for the diff."""
 
     action: str
     before: Mapping[str, Any]
     after: Mapping[str, Any]
-    #: False for what only waits.
+    #: False for a step that only waits.
     changes: bool = True
 
 
-def told(body: Body | None) -> Body | None:
-    """What the API tells of a resource."""
+def api_fields(body: Body | None) -> Body | None:
+    """Return the fields of a resource that come from the API."""
     return body and {key: value for key, value in body.items() if not key.startswith(_READ)}
 
 
 class Handler:
-    """The way of most kinds: a collection, objects in it, PUT replaces."""
+    """Handler of most kinds: objects in a collection, replaced by PUT."""
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
-        """Bodies by name of what exists; the resources share collection and project."""
+        """Return the bodies of the resources that exist, by name; they share collection and project."""
         if len(resources) == 1:
             body = self.read(client, resources[0])[0]
             return {} if body is None else {resources[0].name: body}
@@ -101,7 +101,7 @@ class Handler:
 
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         if resource.state == "absent":
-            return [] if body is None else [Step("delete", self.seen(resource, body), {})]
+            return [] if body is None else [Step("delete", self.describe(resource, body), {})]
         if body is None:
             return [Step("create", {}, dict(resource.given))]
         self._check_fixed(resource, body)
@@ -109,10 +109,10 @@ class Handler:
         return [Step("update", before, after)] if before != after else []
 
     def _check_fixed(self, resource: Resource, body: Body) -> None:
-        """Refuse what differs and cannot be changed. Raises LxdError."""
+        """Raise LxdError if a field differs that cannot be changed."""
         for name, wanted in resource.given.items():
             item = resource.kind.fields[name]
-            if item.mutable or not item.told or body.get(name) in (None, wanted):
+            if item.mutable or not item.is_readable or body.get(name) in (None, wanted):
                 continue
             raise LxdError(
                 f"Failed to update {resource.label}:",
@@ -122,8 +122,8 @@ class Handler:
                 about=resource.label,
             )
 
-    def seen(self, resource: Resource, body: Body) -> dict[str, Any]:
-        """Of what is there, what a person would recognise."""
+    def describe(self, resource: Resource, body: Body) -> dict[str, Any]:
+        """Return the fields of an existing resource that a diff shows."""
         kind = resource.kind
         found = {name: item.canonical(body.get(name)) for name, item in kind.fields.items() if item.mutable}
         if "config" in found:
@@ -131,14 +131,14 @@ class Handler:
         return {name: value for name, value in found.items() if value}
 
     def difference(self, resource: Resource, body: Body) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The fields that differ, as they are and as they are wanted; of mappings only the keys that differ."""
+        """Return the current and desired values of the fields that differ; of mappings only the keys that differ."""
         before: dict[str, Any] = {}
         after: dict[str, Any] = {}
         for name in resource.given:
             item = resource.kind.fields[name]
             if not item.mutable:
                 continue
-            found, wanted = item.canonical(body.get(name)), self.wanted(resource, body, name)
+            found, wanted = item.canonical(body.get(name)), self.desired_value(resource, body, name)
             if found == wanted:
                 continue
             if isinstance(wanted, dict):
@@ -149,8 +149,8 @@ class Handler:
                 before[name], after[name] = found, wanted
         return before, after
 
-    def wanted(self, resource: Resource, body: Body, name: str) -> Any:
-        """What a field is to be: as given, else as it is."""
+    def desired_value(self, resource: Resource, body: Body, name: str) -> Any:
+        """Return the value given for a field, else the current one."""
         value = resource.given.get(name, body.get(name))
         if name == "config" and name in resource.given:
             return resource.kind.merged_config(resource.kind.fields[name].canonical(body.get(name)), value)
@@ -169,7 +169,7 @@ class Handler:
             try:
                 return client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest)
             except LxdError as error:
-                # The server clears up after a start that failed, and takes no other order meanwhile.
+                # The server cleans up after a failed start, and refuses other requests meanwhile.
                 if "is busy running a" not in str(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.2)
@@ -179,7 +179,7 @@ class Handler:
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
     def do_update(self, client: Client, resource: Resource, step: Step) -> None:
-        # A list of objects has no ETags, so this reads again: what was planned must hold for what the ETag stands for.
+        # A list of objects has no ETags, so this reads the object again: the plan must still hold for that ETag.
         body, etag = self.read(client, resource)
         if body is None:
             raise NotFound(
@@ -202,17 +202,17 @@ class Handler:
         return resource.path
 
     def merged(self, resource: Resource, body: Body) -> Body:
-        """What a PUT has to say so that everything not given stays as it is."""
+        """Return the body of a PUT that keeps everything that is not given."""
         mutable = [name for name, item in resource.kind.fields.items() if item.mutable]
         kept = {name: body.get(name) for name in resource.kind.carried}
-        return {**kept, **{name: self.wanted(resource, body, name) for name in mutable}}
+        return {**kept, **{name: self.desired_value(resource, body, name) for name in mutable}}
 
 
 class InstanceHandler(Handler):
-    """Instances also run or do not, and come from an image.
+    """Handler of instances, which also start and stop, and are made from an image.
 
-    One that is replaced is put aside under another name, and deleted when the new one runs. What a run that was killed
-    left of that is completed, or undone, by the next one.
+    An instance that is replaced is renamed first, and deleted when the new one runs. If a run is killed meanwhile, the
+    next one completes or undoes the replacement.
     """
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
@@ -228,11 +228,11 @@ class InstanceHandler(Handler):
         for resource in resources:
             body, former = there.get(resource.name), there.get(_aside(resource.name))
             if body and REPLACED in body["config"]:
-                former = body  # it was not renamed yet
+                former = body  # it is not renamed yet
             if former and REPLACED not in former["config"]:
-                former = None  # somebody else's, with a similar name
+                former = None  # a foreign instance with a similar name
             if former:
-                body = {**(body or _as_it_was(former)), FORMER: former}
+                body = {**(body or _restored_body(former)), FORMER: former}
             if body:
                 bodies[resource.name] = body
         self._read_images(client, [r for r in resources if r.name in bodies], bodies)
@@ -269,7 +269,7 @@ class InstanceHandler(Handler):
             body[NO_ADDRESS] = state is not None and not addresses(state)
 
     def _liblxc(self, client: Client, resource: Resource) -> str:
-        """Digest of what liblxc was given for a container; empty if the server does not tell."""
+        """Return the digest of a container's liblxc configuration; empty if the server does not provide it."""
         try:
             path = f"{resource.path}/logs/lxc.conf"
             text = client.download(path, project=resource.project).decode(errors="replace")
@@ -289,15 +289,15 @@ class InstanceHandler(Handler):
             )
         former = (body or {}).get(FORMER)
         if body and former and body["status"] in _ALIVE and not _is_of_image(body):
-            # What took its place has run since, and is the one that is replaced now.
+            # Its replacement has run since, and is the one that is replaced now.
             rest = {key: value for key, value in body.items() if key != FORMER}
             return [Step("discard", {"name": former["name"]}, {}), *self.steps(resource, rest)]
         if body and former and (
             body["name"] != resource.name or REPLACED in body["config"] or not _is_of_image(body)
         ):
-            # There is nothing in its place, or what never ran.
+            # Its replacement does not exist, or never ran.
             image = {key: body[key] for key in (WANTED_IMAGE,) if key in body}
-            restored = {**_as_it_was(former), **image, "name": resource.name}
+            restored = {**_restored_body(former), **image, "name": resource.name}
             return [Step("restore", {"name": former["name"]}, {"name": resource.name}), *self.steps(resource, restored)]
         if body and (difference := self._replacement(resource, body)):
             return [Step("replace", *difference)]
@@ -319,7 +319,7 @@ class InstanceHandler(Handler):
         return result
 
     def _replacement(self, resource: Resource, body: Body) -> tuple[dict[str, str], dict[str, str]] | None:
-        """What an instance has, and another one is to have: the image, or the pool of the root disk."""
+        """Return the current and the desired image, or pool of the root disk, if the instance has to be replaced."""
         if not resource.options["replace"]:
             return None
         if not _is_of_image(body):
@@ -328,7 +328,7 @@ class InstanceHandler(Handler):
         return ({"pool": pools[0]}, {"pool": pools[1]}) if all(pools) and pools[0] != pools[1] else None
 
     def _stale(self, resource: Resource, body: Body) -> tuple[dict[str, str], dict[str, str]] | None:
-        """In what an instance that runs differs from one that would be started now."""
+        """Return how a running instance differs from one that would be started now; None if it does not."""
         if body.get(UNPLUGGED):
             cut = dict.fromkeys(body[UNPLUGGED], "not connected to its network")
             return cut, dict.fromkeys(cut, "connected")
@@ -336,7 +336,7 @@ class InstanceHandler(Handler):
         if given and body.get(LIBLXC):
             config = resource.kind.fields["config"].canonical(body.get("config"))
             profiles = {k: v for k, v in (body.get("expanded_config") or {}).items() if k not in config}
-            wanted = _started_with({**profiles, **self.wanted(resource, body, "config")}, body[LIBLXC])
+            wanted = _started_with({**profiles, **self.desired_value(resource, body, "config")}, body[LIBLXC])
             if config.get(STARTED_WITH) != wanted:
                 return {"started with": "other settings, or unknown ones"}, {"started with": "these settings"}
         return None
@@ -345,7 +345,7 @@ class InstanceHandler(Handler):
         self._make(client, resource)
 
     def _make(self, client: Client, resource: Resource, former: Body | None = None) -> None:
-        """Create an instance, in the place of a former one if there is one."""
+        """Create an instance, as the replacement of a former one if there is one."""
         body = {"name": resource.name, **resource.given}
         config = dict(resource.given.get("config") or {})
         if former:
@@ -380,7 +380,7 @@ class InstanceHandler(Handler):
             raise
 
     def do_replace(self, client: Client, resource: Resource, step: Step) -> None:
-        # What cannot be made anew must not be stopped first.
+        # Find the image first: if it is missing, the instance must not be stopped.
         image_transfer.fingerprint_of(client, resource.given["image"], resource.project)
         other = client.find(f"{resource.collection}/{quoted(_aside(resource.name))}", project=resource.project)
         if other is not None and REPLACED not in other["config"]:
@@ -409,7 +409,7 @@ class InstanceHandler(Handler):
         self.do_discard(client, resource, step)
 
     def _put_aside(self, client: Client, resource: Resource, step: Step) -> None:
-        """Stop an instance, and rename it; without devices, so that none of its addresses is in the way."""
+        """Stop and rename an instance, without its devices, so that its addresses are free."""
         former = self.read(client, resource)[0]
         if former is None:
             return
@@ -432,7 +432,7 @@ class InstanceHandler(Handler):
         self._rename(client, resource, resource.name, _aside(resource.name))
 
     def do_restore(self, client: Client, resource: Resource, step: Step) -> None:
-        """Bring back an instance that was put aside, in place of what there is by now."""
+        """Restore an instance that was renamed, and delete its replacement."""
         aside = f"{resource.collection}/{quoted(_aside(resource.name))}"
         body, former = self.read(client, resource)[0], client.find(aside, project=resource.project)
         if former is not None and REPLACED in former["config"]:
@@ -442,7 +442,7 @@ class InstanceHandler(Handler):
         former, etag = self.read(client, resource)
         if former is None or REPLACED not in former["config"]:
             return
-        was = _as_it_was(former)
+        was = _restored_body(former)
         self._rewrite(client, resource, "restore", former, {"config": was["config"], "devices": was["devices"]}, etag)
 
     def do_discard(self, client: Client, resource: Resource, step: Step) -> None:
@@ -502,7 +502,7 @@ class InstanceHandler(Handler):
         self.do_wait(client, resource, step)
 
     def _write_down(self, client: Client, resource: Resource) -> None:
-        """Keep in the instance what it was started with: a later run compares that with what runs then."""
+        """Record in the instance how it was started, for a later run to compare."""
         # If this fails, that run restarts it.
         with contextlib.suppress(LxdError):
             body, etag = self.read(client, resource)
@@ -565,20 +565,20 @@ class InstanceHandler(Handler):
 
 
 def _writable(body: Body) -> Body:
-    """What a PUT has to carry of an instance. A PATCH of LXD 5.0 forgets the description."""
+    """Return the fields of an instance that a PUT needs. A PATCH of LXD 5.0 loses the description."""
     return {
         key: body.get(key) for key in ("architecture", "config", "description", "devices", "ephemeral", "profiles")
     }
 
 
 def _aside(name: str) -> str:
-    """What an instance is called while another one takes its place."""
+    """Return the name of an instance while it is being replaced."""
     suffix = "-replaced"
     return name[: _HOST_NAME - len(suffix)] + suffix
 
 
-def _as_it_was(former: Body) -> Body:
-    """An instance that was put aside, as it was before."""
+def _restored_body(former: Body) -> Body:
+    """Return the body that a renamed instance had before."""
     had = json.loads(former["config"][REPLACED])
     config = {k: v for k, v in former["config"].items() if k not in (REPLACED, "boot.autostart")}
     autostart = {} if had["autostart"] is None else {"boot.autostart": had["autostart"]}
@@ -586,16 +586,16 @@ def _as_it_was(former: Body) -> Body:
 
 
 def _id_map(former: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """The map of a former instance for the one that takes its place, so that nobody changes owners in its volumes."""
+    """Return the id map of a former instance for its replacement, so that owners in its volumes stay the same."""
     base = former.get(ID_MAP) or former.get(id_maps.CHOSEN_BASE)
     both = all(config.get(id_maps.ISOLATED) == "true" for config in (former, wanted))
     return {ID_MAP: base} if base and both and ID_MAP not in wanted else {}
 
 
 def _mac_addresses(former: Body, devices: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The MAC addresses of a former instance for devices of the one that takes its place, on the same networks.
+    """Return the MAC addresses of a former instance for the devices of its replacement, on the same networks.
 
-    The server's DHCP has leased the IP addresses to them, and gives none to anybody else until the lease expires.
+    The server's DHCP has leased the IP addresses to them, and gives them to no other device until the lease expires.
     """
     keys = {name: f"volatile.{name}.hwaddr" for name, device in devices.items() if device.get("type") == "nic"}
     return {
@@ -610,7 +610,7 @@ def _base(body: Body) -> str:
 
 
 def _is_of_image(body: Body) -> bool:
-    """Whether an instance was made from the image that is wanted, if one is."""
+    """Whether an instance was made from the desired image, if one is given."""
     return _base(body).startswith(body.get(WANTED_IMAGE, ""))
 
 
@@ -623,7 +623,7 @@ def _root_pool(devices: Mapping[str, Mapping[str, str]] | None) -> str:
 
 
 def _started_with(config: Mapping[str, Any], liblxc: str) -> str:
-    """What is compared to know whether a running instance was started with some configuration."""
+    """Return the fingerprint that shows whether a running instance was started with this configuration."""
     return f"{_digest(f'{key}={config[key]}' for key in sorted(config) if _AT_START.match(key))} {liblxc}"
 
 
@@ -632,9 +632,9 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 class NetworkHandler(Handler):
-    """Networks can be set up again on their host, the filters of the devices on them included.
+    """Handler of networks, which can be set up again on their host, with the filters of the devices on them.
 
-    The API has no word for it. The server does it when a key changes, so one changes to what it means unset, and back.
+    The API has no request for it. The server does it when a key changes, so a key is set to its default, and back.
     """
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
@@ -672,14 +672,14 @@ class NetworkHandler(Handler):
         # interface that is gone is connected again when it is restarted.
         for path in [] if _has_vanished(client, resource, body) else body["used_by"] or ():
             if path.startswith("/1.0/instances/"):
-                self._filter_anew(client, resource, path)
+                self._reload_filters(client, resource, path)
         there = body["config"].get(key, "")
         for value in ("" if there else _USUAL[key], there):
             # A PATCH of LXD 5.0 forgets the description.
             wanted = {"description": body.get("description", ""), "config": {**body["config"], key: value}}
             self.call(client, resource, "reload", "PUT", resource.path, wanted)
 
-    def _filter_anew(self, client: Client, resource: Resource, used_by: str) -> None:
+    def _reload_filters(self, client: Client, resource: Resource, used_by: str) -> None:
         """Have the server write the filters of devices again, which it does when the option is set again.
 
         A run that is killed in between leaves a filter off. The next one turns it on: the option differs from the plan.
@@ -706,7 +706,7 @@ def _has_vanished(client: Client, resource: Resource, body: Body) -> bool:
 
 
 class ProjectHandler(Handler):
-    """LXD 5.0 deletes a project that holds volumes, and then nobody finds them any more."""
+    """Handler of projects. LXD 5.0 deletes a project that has volumes, which then cannot be found any more."""
 
     def do_delete(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
@@ -790,7 +790,7 @@ class VolumeHandler(Handler):
 
 
 class ImageHandler(Handler):
-    """Images are known by an alias; what is written to is the image behind it."""
+    """Handler of images: they are found by an alias, and the image of the alias is written."""
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
         bodies = {resource.name: self.read(client, resource)[0] for resource in resources}
@@ -803,7 +803,7 @@ class ImageHandler(Handler):
         except NotFound:
             return None, None
 
-    def seen(self, resource: Resource, body: Body) -> dict[str, Any]:
+    def describe(self, resource: Resource, body: Body) -> dict[str, Any]:
         return {"fingerprint": body["fingerprint"], "properties": body.get("properties") or {}}
 
     def write_path(self, resource: Resource, body: Body) -> str:
@@ -829,7 +829,7 @@ class ImageHandler(Handler):
 
 
 class SnapshotHandler(Handler):
-    """Snapshots are restored through their instance."""
+    """Handler of snapshots, which are restored through their instance."""
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
         bodies = [self.read(client, resource)[0] for resource in resources]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the host still has the firewall rules that LXD made: another program there may have flushed them.
+"""Test whether the host still has LXD's firewall rules: another program there may have flushed them.
 
 The API knows what rules there ought to be, not what the kernel has. A packet knows: what an access list rejects is
-answered by ICMP, what nobody filters by TCP itself.
+answered by ICMP, an unfiltered one by TCP itself.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def create(client: Client, resource: Resource) -> str:
     elif not source.get("instance") and not source.get("server"):
         fingerprint = fingerprint_of(client, source.get("fingerprint") or source["alias"], resource.project)
     else:
-        # With its name from the start, so that a run that is killed leaves no image that nobody finds.
+        # With its name from the start, so that a killed run leaves no image without a name.
         body: dict[str, Any] = {"public": public, "properties": dict(properties), "aliases": [{"name": resource.name}]}
         if source.get("instance"):
             body["source"] = {"type": "instance", "name": source["instance"]}

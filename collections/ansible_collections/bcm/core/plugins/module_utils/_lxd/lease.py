@@ -5,7 +5,7 @@
 """The lock of a data center at its endpoint: one run at a time, from whatever controller.
 
 It is a profile of the default project, since the server keeps the names of profiles unique: of two that make it at
-once, one is told that it exists. It says who holds it and until when, by the clock of the server, so that no two
+once, one is told that it exists. It names its holder and its end, by the clock of the server, so that no two
 controllers need to have the same time. A keeper, a process beside the run, renews it, and deletes it when the run has
 ended, however it ended. A run on the same machine that has died with its keeper holds nothing.
 """
@@ -43,7 +43,7 @@ LEASE = 60.0
 _BEAT = 15.0
 # Seconds to wait for a keeper whose run has ended.
 _PATIENCE = 20.0
-# The server compares an ETag some moments before it writes: after so many seconds it shows who of two was the last.
+# Seconds after which two concurrent writes are settled: the server compares an ETag some moments before it writes.
 _SETTLED = 0.5
 #: of a holder in JSON, and the last second that a date has
 _SHAPE = {
@@ -56,7 +56,7 @@ _LAST = datetime.max.replace(tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: a run and its keeper, as processes of a place, which is a boot of a machine."""
+    """The holder of a lock: a run and its keeper, as processes of a place, which is a boot of a machine."""
 
     nonce: str
     user: str
@@ -132,7 +132,7 @@ class Lease:
             raise self._busy(holder)
 
     def renew(self) -> bool:
-        """Hold it for another while; False if somebody else has taken it over."""
+        """Hold it for another while; False if another run has taken it over."""
         holder, etag = self._read()
         if holder is None or holder.nonce != self._own.nonce:
             return False
@@ -261,7 +261,7 @@ def keep() -> None:
 
 def _keep(lease: Lease, run: int) -> None:
     while not select.select([run], [], [], _BEAT)[0]:
-        # The server may be away for a while. Who comes later than that, and finds another holder, ends the run.
+        # The server may be away for a while. A keeper that comes too late, and finds another holder, ends the run.
         with contextlib.suppress(LxdError):
             if not lease.renew():
                 signal.pidfd_send_signal(run, signal.SIGINT)

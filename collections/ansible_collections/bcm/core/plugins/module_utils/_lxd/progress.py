@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How far a command is, by what it writes."""
+"""The progress of a command, read from its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 64 * 1024
 
 
 class Progress(io.BytesIO):
-    """An output of a command. Lines that fit the pattern are told in other words, and all others are kept.
+    """An output of a command. Lines that match the pattern are reported in other words, and all others are kept.
 
     A carriage return ends a line, too: that is how programs write one over another.
     """
@@ -29,7 +29,7 @@ class Progress(io.BytesIO):
         super().__init__()
         self._pattern, self._words, self._notify, self._most = pattern, words, notify, most
         self._rest = b""
-        self._told = ""
+        self._reported = ""
 
     @classmethod
     def both(cls, options: Mapping[str, str], notify: Callable[[str], None]) -> tuple[Progress, Progress]:
@@ -57,14 +57,14 @@ class Progress(io.BytesIO):
         return len(piece)
 
     def getvalue(self) -> bytes:
-        """What is kept, with the line that has no end yet."""
+        """Return what is kept, with the line that has no end yet."""
         return super().getvalue() + self._rest
 
     def _take(self, line: bytes) -> None:
         if match := self._pattern.search(line):
             text = match.expand(self._words).decode(errors="replace")
-            if text != self._told:
-                self._told = text
+            if text != self._reported:
+                self._reported = text
                 self._notify(text)
         elif self.tell() + len(line) > self._most:
             raise TooMuchOutput(f"wrote more than {self._most} bytes")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the engine knows of each kind of resource: where it lives, what may be said of it, what it refers to.
+"""The kinds of resources: their paths, their fields, and their references.
 
 Fields and configuration keys carry the names of LXD's API. Everything here is data and pure functions.
 """
@@ -104,7 +104,7 @@ class Field:
     #: False: said when the resource is made, and not changed afterwards.
     mutable: bool = True
     #: False for what the API does not tell of a resource that exists.
-    told: bool = True
+    is_readable: bool = True
 
 
 _DESCRIPTION = Field({"type": "str"}, _text)
@@ -119,7 +119,7 @@ def _fixed(**spec: Any) -> Field:
 
 
 def _origin(**spec: Any) -> Field:
-    return Field(spec, mutable=False, told=False)
+    return Field(spec, mutable=False, is_readable=False)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Kind:
     carried: tuple[str, ...] = ()
     #: Kinds all of whose changes come before a deletion. To see what is in use, the server looks at each access list
     #: and network, and stumbles over one that is deleted at that moment.
-    looked_at: tuple[str, ...] = ()
+    inspected_kinds: tuple[str, ...] = ()
     refers: Callable[[Mapping[str, Any]], Iterator[Reference]] = lambda body: iter(())
     #: The API extension without which a server knows no such thing.
     extension: str | None = None
@@ -171,7 +171,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource as somebody wants it. ``given`` holds only what was said, canonical."""
+    """The desired state of one resource. ``given`` holds only the given fields, in canonical form."""
 
     kind: Kind
     name: str
@@ -181,12 +181,12 @@ class Resource:
     given: Mapping[str, Any]
     options: Mapping[str, Any]
     target: str | None = None
-    #: Configuration keys and values without which it is somebody else's, and left alone.
+    #: Configuration keys and values without which it is foreign, and is not changed.
     owner: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """How people are told of it: ``instance tor``."""
+        """Its name in messages: ``instance tor``."""
         return f"{self.kind.noun} {self.full_name}"
 
     @property
@@ -207,7 +207,7 @@ class Resource:
         return f"{self.collection}/{quoted(self.name)}"
 
     def is_foreign(self, body: Mapping[str, Any]) -> bool:
-        """Whether what is there belongs to somebody else."""
+        """Whether an existing resource is foreign."""
         config = body.get("config") or {}
         return any(config.get(key) != value for key, value in self.owner.items())
 
@@ -219,7 +219,7 @@ class Resource:
         return " ".join([*words, *(f"{key}={value}" for key, value in self.owner.items()), *project])
 
     def references(self, body: Mapping[str, Any]) -> set[Reference]:
-        """What a body of this resource (as it is, or as it is wanted) needs to exist."""
+        """Return the resources to which a body, current or desired, refers."""
         found = set(self.kind.refers({**self.parents, **body}))
         if self.project != "default":
             found.add(("project", self.project))
@@ -299,12 +299,12 @@ KINDS: dict[str, Kind] = {
              refers=lambda body: iter([("storage_pool", body["pool"])])),
         Kind("network_acl", "/1.0/network-acls",
              {"description": _DESCRIPTION, "config": _CONFIG, "ingress": _RULES, "egress": _RULES},
-             extension="network_acl", looked_at=("network", "network_acl")),
+             extension="network_acl", inspected_kinds=("network", "network_acl")),
         Kind("network", "/1.0/networks",
              {"description": _DESCRIPTION, "config": _CONFIG, "type": _fixed(type="str")},
              states=("present", "reloaded", "absent"),
              filled=("ipv4.address", "ipv4.nat", "ipv6.address", "ipv6.nat", "bridge.mtu"),
-             looked_at=("network_acl",), refers=_network_references),
+             inspected_kinds=("network_acl",), refers=_network_references),
         Kind("profile", "/1.0/profiles",
              {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES}, refers=_device_references),
         Kind("image", "/1.0/images/aliases",

@@ -26,7 +26,7 @@ from .streams import MOST, Output, Streams, exit_status
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
 # line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
 # them or not, so that the next line is a command again. A command may leave something running that holds the outputs:
-# what that writes would be the next command's, so it is looked for among the processes that are younger than the shell.
+# its output would be taken for the next command's, so it is searched for among processes younger than the shell.
 # A POSIX sh whose test knows -ef (dash, bash and busybox do) and the dd of GNU or busybox are enough.
 _LOOP = """\
 nl='
@@ -125,7 +125,7 @@ class Shell:
             command = as_user(command, user)
             command = replace(command, argv=["setpriv", *command.privileges, *command.argv], cwd=None)
         self._command = command
-        self._is_spent = False
+        self._needs_new_shell = False
         self._open()
 
     def _open(self) -> None:
@@ -133,7 +133,7 @@ class Shell:
         self._streams = Streams(self._client, self._operation)
 
     def close(self) -> None:
-        """Let go: the shell ends when its standard input does."""
+        """Close the streams: the shell ends when its standard input does."""
         self._streams.close()
 
     def run(
@@ -155,10 +155,10 @@ class Shell:
         ``sink`` takes the standard output instead of the result, which holds ``most`` bytes of each output: raises
         TooMuchOutput for more.
         """
-        if self._is_spent:
+        if self._needs_new_shell:
             self.close()
             self._open()
-            self._is_spent = False
+            self._needs_new_shell = False
         feeding = converse is not None or bool(stdin)
         # Newlines end the line that is read, so quoting has to do without them.
         quoted_command = shlex.quote(command).replace("\n", "'\"$nl\"'")
@@ -181,10 +181,10 @@ class Shell:
             while self._streams.is_sending or not output.ended:
                 self._take(output, end, "it did not end within the time that it has")
         except BaseException:
-            self.close()  # it stands in the middle of a command: no further one can be given to it
+            self.close()  # it is in the middle of a command, so it cannot take another one
             raise
         status, _dash, outputs = output.status.partition("-")
-        self._is_spent = outputs != "free"
+        self._needs_new_shell = outputs != "free"
         try:
             return _exec.ExecResult(exit_status(status), output.stdout, output.stderr)
         except LxdError as error:
@@ -208,19 +208,19 @@ class Shell:
         self._streams.feed(b"%d\n" % len(chunk) + chunk)
 
     def _take(self, output: Output, end: float | None, fault: str) -> None:
-        """Serve the streams once something can be done; ``fault`` is what it is if that is not before ``end``."""
+        """Serve the streams once something can be done; ``fault`` is the message if that is not before ``end``."""
         try:
             served = self._streams.take(output, end)
         except TooMuchOutput as error:
             raise TooMuchOutput(f"A command in instance {self._instance} {error}") from None
         if not served:
-            said = output.stderr[-2000:].decode(errors="replace").strip()
-            raise DeadlineExceeded(f"Instance {self._instance}:", f"{fault}, but: {said}" if said else fault)
+            written = output.stderr[-2000:].decode(errors="replace").strip()
+            raise DeadlineExceeded(f"Instance {self._instance}:", f"{fault}, but: {written}" if written else fault)
         if not self._streams.is_whole and not output.ended:
-            raise self._lost(output.stderr)
+            raise self._explain_end(output.stderr)
 
-    def _lost(self, written: bytes = b"") -> LxdError:
-        """Why the shell is gone, as far as anybody knows."""
+    def _explain_end(self, written: bytes = b"") -> LxdError:
+        """Return why the shell has ended, as far as it is known."""
         reason = written.decode(errors="replace").strip()
         if not reason:
             try:

@@ -28,12 +28,12 @@ else:
     BROKEN = (OSError, websocket.WebSocketException)
 
 CHUNK = 64 * 1024
-#: bytes of each output that are kept; who writes more is stopped
+#: bytes of each output that are kept; a command that writes more is killed
 MOST = 16 * 2**20
 
 
 class OutputStream:
-    """One output up to its mark, ``MARK STATUS``; what comes behind it belongs to nobody.
+    """One output up to its mark, ``MARK STATUS``; what follows it is ignored.
 
     ``sink`` takes what comes; without one, ``data`` holds it, ``most`` bytes at most.
     """
@@ -71,7 +71,7 @@ class OutputStream:
 
 
 def exit_status(text: str) -> int:
-    """The exit status in a mark. Raises LxdError: who is root in the instance may write a mark of his own."""
+    """The exit status in a mark. Raises LxdError: root of the instance can forge a mark."""
     try:
         return read_number(text, 0, 255)
     except ValueError:
@@ -113,7 +113,7 @@ class Output:
 
 
 class Streams:
-    """The websockets of a command that was started; nothing here blocks for longer than it is told to."""
+    """The websockets of a command that was started; nothing here blocks for longer than its deadline."""
 
     def __init__(self, client: Client, operation: Operation) -> None:
         self._stack = contextlib.ExitStack()
@@ -159,7 +159,7 @@ class Streams:
             self._sockets["control"].send(message)
 
     def await_end(self, seconds: float) -> bool:
-        """Whether the command itself ends in that time: LXD closes this stream then, whoever holds the others."""
+        """Whether the command itself ends in that time: LXD closes this stream then, even if others stay open."""
         end = time.monotonic() + seconds
         control = self._sockets["control"]
         while (left := end - time.monotonic()) > 0:
@@ -218,7 +218,7 @@ def connect(client: Client, operation: Operation, stack: contextlib.ExitStack) -
         stack.callback(raw.close)
         url = f"ws://lxd/1.0/operations/{operation.id}/websocket?secret={secret}"
         fds[fd] = websocket.create_connection(url, socket=raw, suppress_origin=True, enable_multithread=False)
-        # for the rest of a frame of which something came; who waits for its beginning knows how long
+        # for the rest of a frame that has begun; the wait for its beginning has its own deadline
         raw.settimeout(client.timeout)
     return fds
 
@@ -230,7 +230,7 @@ def receive(sock: Any) -> bytes | None:
     except BROKEN:
         return None
     if frame.opcode == websocket.ABNF.OPCODE_PING:
-        # Of a command that has ended, nobody waits for the answer; what it wrote is still to be read.
+        # The answer of a command that has ended is not needed; its output is still to be read.
         with contextlib.suppress(*BROKEN):
             sock.pong(frame.data)
     if frame.opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):

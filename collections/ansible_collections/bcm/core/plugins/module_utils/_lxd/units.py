@@ -5,10 +5,10 @@
 """systemd units of an instance, together with the files they run on.
 
 A unit that was started leaves a stamp: which contents the unit files and all other files had, and which versions of the
-files they were: their inode numbers and the times of their last change. As long as these are the same, nobody has
-touched a file since, so every start in between, whoever caused it, was one with the same contents. A unit whose stamp
-is another one is restarted; what only reloads is restarted, too, if it is the unit files that differ. Stamps are
-withdrawn before files are written, so a run that is killed in between is healed by the next.
+files they were: their inode numbers and the times of their last change. As long as these are the same, no file was
+changed since, so every start in between, whatever caused it, was one with the same contents. A unit with another
+stamp is restarted; one that only reloads is restarted, too, if its unit files differ. Stamps are withdrawn before files
+are written, so the next run repairs one that was killed in between.
 
 A unit whose unit file is among the files is ours alone: drop-ins that others have added to it are removed.
 """
@@ -52,7 +52,7 @@ _NO_COMMAND = 127
 
 @dataclass
 class UnitsResult:
-    """What was done, or in check mode would be done."""
+    """The changes that were made, or in check mode would be made."""
 
     digest: str
     files: list[str] = field(default_factory=list)
@@ -175,15 +175,15 @@ def stamp(files: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> st
 
 
 def properties(shown: str, count: int) -> list[dict[str, str]]:
-    """What `systemctl show` says of so many units. Raises ValueError."""
+    """Parse the output of `systemctl show` for ``count`` units. Raises ValueError."""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.split("\n\n")]
     if len(blocks) != count or not all(name in block for name in _PROPERTIES for block in blocks):
         raise ValueError("it does not show each of them with its state")
     return blocks
 
 
-def strangers(files: Sequence[Mapping[str, Any]], states: Mapping[str, _State]) -> list[str]:
-    """What defines units of ours, but is not among the files."""
+def find_foreign_definitions(files: Sequence[Mapping[str, Any]], states: Mapping[str, _State]) -> list[str]:
+    """Return files that define our units, but are not among the given files."""
     wanted = {item["path"] for item in files if item.get("state") != "absent"}
     defined = {posixpath.basename(path) for path in wanted if _DEFINITIONS.match(path)}
     read = {path for name, state in states.items() if _full(name) in defined for path in state.paths}
@@ -224,7 +224,7 @@ class _Manager:
         if not check and any(state.stale_definition for state in states):
             self.reload_definitions()
             states = self.states(known)
-        if found := strangers(files, dict(zip(known, states, strict=True))):
+        if found := find_foreign_definitions(files, dict(zip(known, states, strict=True))):
             result.add(apply_files(self._session, [{"path": path, "state": "absent"} for path in found], check=True))
             if not check:
                 self.withdraw(names, found)
@@ -300,7 +300,7 @@ class _Manager:
                 about=f"{name} in instance {self._instance}",
             )
         if starting and state.active != "inactive":
-            # or the limit on starts would hold, whoever has used it up
+            # or the limit on starts would hold, whatever has used it up
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)
@@ -317,7 +317,7 @@ class _Manager:
         lines = [stamp, *(f"{digest_of(item.get('content') or b'').hex()}  {item['path']}" for item in files
                           if item.get("state") in (None, "file"))]  # fmt: skip
         self._session.make_parents(path)
-        # A digest may tell what it is of: who may not read the file is not to guess.
+        # A digest allows guesses at the content, so it is as private as the file.
         self._session.write(path, "".join(f"{line}\n" for line in lines).encode(), mode=0o600, uid=0, gid=0)
 
     def require_health(self, names: Sequence[str]) -> None:

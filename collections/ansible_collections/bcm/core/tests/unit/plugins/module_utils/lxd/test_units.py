@@ -76,7 +76,7 @@ def test_other_wish_makes_another_stamp(number: int, other: dict[str, Any]) -> N
     assert units.stamp(wanted, VERSIONS) != units.stamp(FILES, VERSIONS)
 
 
-def test_strangers_are_found_for_own_units_only() -> None:
+def test_foreign_definitions_are_found_for_own_units_only() -> None:
     added = (
         "/etc/systemd/system/lab.service.d/99-extra.conf",
         "/etc/systemd/system/service.d/all.conf",
@@ -88,9 +88,9 @@ def test_strangers_are_found_for_own_units_only() -> None:
     theirs = ("/usr/lib/systemd/system/service.d/10.conf", "/run/systemd/generator/lab.service.d/x.conf")
     found = state()
     ours = units._State("loaded", "active", "running", "enabled", False, "", ("", FILES[1]["path"], *added, *theirs))
-    assert units.strangers(FILES, {"lab": ours, "other": found}) == sorted(added)
-    assert units.strangers(FILES[:1], {"lab": ours}) == []
-    assert units.strangers([], {"lab": ours}) == []
+    assert units.find_foreign_definitions(FILES, {"lab": ours, "other": found}) == sorted(added)
+    assert units.find_foreign_definitions(FILES[:1], {"lab": ours}) == []
+    assert units.find_foreign_definitions([], {"lab": ours}) == []
 
 
 def test_names() -> None:
