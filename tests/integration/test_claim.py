@@ -18,7 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import reconcile
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
 from tests.support import LXD_DIR, Tools
 
 pytestmark = pytest.mark.containers
@@ -122,6 +125,30 @@ def test_a_run_whose_keeper_died_with_it_holds_nothing(controllers: list[Control
     assert lxd.find(LOCK) is not None
     assert controllers[1].runs() == ""
     until(lambda: lxd.find(LOCK) is None)
+
+
+def test_older_copies_of_the_certificates_are_refused(controllers: list[Controller], lxd: Client) -> None:
+    first = controllers[0]
+    assert first.runs() == ""
+    authority = AuthorityFiles(first.folder / "secrets", "regtest")
+    authority.write({"roots": [{"index": 1}]}, {}, 1)
+    backup = [(path, path.read_text()) for path in (authority.public, authority.private)]
+    identity = (first.folder / "secrets/regtest.identity").read_text().strip()
+    config = {"user.bcm.datacenter": "claim", "user.bcm.identity": identity}
+    path = f"/1.0/projects/{PROJECT}"
+    lxd.call("POST", "/1.0/projects", {"name": PROJECT, "config": config}, what="make a project", project=None)
+    try:
+        for number in (1, 2):
+            assert first.runs() == ""
+            # what the plan wants of the project keeps the mark
+            reconcile(lxd, [parse({"kind": "project", "name": PROJECT, "config": config})])
+            assert lxd.get(path, project=None)["config"]["user.bcm.authority"] == f"1.{number}"
+            authority.write({"roots": [{"index": 1}]}, {}, 1)
+        for file, text in backup:
+            file.write_text(text)
+        assert "so what was revoked since would be good again" in first.runs()
+    finally:
+        lxd.call("DELETE", path, what="delete the project", project=None)
 
 
 def test_a_controller_has_to_know_what_it_changes(controllers: list[Controller], lxd: Client) -> None:

@@ -10,7 +10,11 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim, identity_of
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import (
+    claim,
+    identity_of,
+    record_authority,
+)
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
 
 _CONNECTION = ("endpoint", "client_cert", "client_key", "server_cert", "timeout")
@@ -36,6 +40,7 @@ class ActionModule(BcmAction):
             changed = identity.read() != params["identity"]
             if changed and not self.check_mode:
                 identity.keep(params["identity"])
+            changed |= record_authority(self.client, *place, check=self.check_mode)
             return {"changed": changed, "identity": params["identity"]}
         options = {name: params[name] for name in _CONNECTION if params[name] is not None}
         run = None if self.check_mode else os.getppid()

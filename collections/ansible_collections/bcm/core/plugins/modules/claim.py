@@ -17,7 +17,10 @@ description:
     run. The lock of a controller that vanished expires after a minute. In check mode, the lock is not taken.
   - Refuses a data center that exists at the endpoint with secrets other than those of the controller, or whose secrets
     are missing on the controller. Nothing is overwritten then.
-  - With O(identity), it only writes the identity beside the secrets.
+  - Refuses certificates on the controller that are older than those which the data center was given last, such as those
+    of an older backup, since what was revoked since then would be good again.
+  - With O(identity), it only writes the identity beside the secrets, and has the project of the data center, if it
+    exists, remember how new the certificates on the controller are.
 extends_documentation_fragment:
   - bcm.core.attributes
   - bcm.core.lxd.endpoint

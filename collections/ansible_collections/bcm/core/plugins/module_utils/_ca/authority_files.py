@@ -107,6 +107,19 @@ class AuthorityFiles:
         known = self._private()
         return None if known is None else known.generation
 
+    def issued(self) -> tuple[int, int] | None:
+        """The newest generation in the public file, and how many of its kind were written; None if it is not there.
+
+        Whatever is issued or revoked, the pair goes up.
+        """
+        content = self._public()
+        if content is None:
+            return None
+        try:
+            return max((int(root["index"]) for root in content["roots"]), default=0), content["count"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._changed() from error
+
     def keys(self) -> dict[str, str]:
         """Private keys by the identifiers of their public keys, and PKCS#12 by those of their certificates."""
         known = self._private()

@@ -5,7 +5,7 @@
 """The identity of a data center: a random number, kept beside its secrets, which its endpoint remembers.
 
 The project at the endpoint also lists the files of secrets that the data center was created with, so that none is
-silently created again.
+silently created again, and how new its certificates were, so that no older ones are taken for the newest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .._base.disk import disk_errors, make_private_directory, write_files
 from .._base.errors import BcmError
 from .._ca.authority_files import AuthorityFiles
 from .._lxd import lease
+from .._lxd.resources import AUTHORITY_MARK
 from .._tor.services_file import ServicesFile as Onions
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ IDENTITY_MARK, KEPT_MARK, ONIONS_MARK = "user.bcm.identity", "user.bcm.kept", "u
 #: the names of its secrets
 SECRETS_MARK = "user.bcm.secrets"
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
+#: what `AuthorityFiles.issued` returns, as a mark
+_ISSUED = re.compile(r"[0-9]{1,10}\.[0-9]{1,18}")
 _SHORT = 8
 
 
@@ -72,13 +75,30 @@ def claim(
     return result
 
 
+def record_authority(client: Client, datacenter: str, chain: str, directory: Path, *, check: bool) -> bool:
+    """Have the project of a data center remember how new its certificates are; whether that is a change.
+
+    Nothing is written in check mode. Raises BcmError.
+    """
+    issued = AuthorityFiles(directory, chain).issued()
+    path = f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}"
+    found = client.find(path, project=None)
+    if issued is None or found is None:
+        return False
+    mark = {AUTHORITY_MARK: ".".join(map(str, issued))}
+    changed = found["config"].get(AUTHORITY_MARK) != mark[AUTHORITY_MARK]
+    if changed and not check:
+        client.call("PATCH", path, {"config": mark}, what="record how new the certificates are", project=None)
+    return changed
+
+
 class Identity:
     """The identity of the data center of a title, such as "Data center local (regtest)", on a chain."""
 
     def __init__(self, directory: Path, chain: str, title: str) -> None:
         self.path = directory / f"{chain}.identity"
         self.title = title
-        certificates = AuthorityFiles(directory, chain)
+        certificates = self._authority = AuthorityFiles(directory, chain)
         #: what is kept -> its file
         self._files = {
             "secrets": directory / f"{chain}.json",
@@ -121,6 +141,8 @@ class Identity:
         gone = [str(path) for name, path in self._files.items() if name in kept and not path.exists()]
         if other and gone:
             raise self._fault(where, f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone", other)
+        if other:
+            self._check_authority(marks.get(AUTHORITY_MARK, ""), where)
         return own or secrets.token_hex(16)
 
     def keep(self, identity: str) -> None:
@@ -128,6 +150,24 @@ class Identity:
         with disk_errors(f"Identity in {self.path.parent}"):
             make_private_directory(self.path.parent)
             write_files((self.path, f"{identity}\n", 0o600))
+
+    def _check_authority(self, mark: str, where: str) -> None:
+        """Refuse certificates that are older than those that the endpoint was given. Raises BcmError."""
+        if not _ISSUED.fullmatch(mark):
+            return
+        generation, count = map(int, mark.split("."))
+        own = self._authority.issued() or (0, 0)
+        if own < (generation, count):
+            raise BcmError(
+                self._authority.public,
+                f"is older than what {self.title} at {where} was given last (generation {own[0]}, written {own[1]} "
+                f"times, there {count if own[0] == generation else f'generation {generation}'}), so what was revoked "
+                "since would be good again",
+                f"put the newest copies of it and of {self._authority.private.name} back. If there are none, type "
+                f"`bcm ca rotate` until generation {generation + 1} begins, and revoke again what is to be revoked. "
+                "Nothing was changed",
+                code="data_at_risk",
+            )
 
     def _fault(self, where: str, fault: str, identity: str) -> BcmError:
         return BcmError(

@@ -22,6 +22,8 @@ _SERVER_PREFIXES = ("volatile.", "image.")
 
 #: What an instance was started with, which the engine writes down whenever it starts one.
 STARTED_WITH = "user.bcm.started"
+#: How new the certificates of a project's data center are, which is recorded when they have been issued.
+AUTHORITY_MARK = "user.bcm.authority"
 #: where the ids of an instance with a map of its own begin on the host
 ID_MAP = "security.idmap.base"
 #: An instance that was put aside keeps here, as JSON, what it had: its devices, and boot.autostart.
@@ -159,7 +161,7 @@ class Kind:
         }
 
     def owned_by_server(self, key: str) -> bool:
-        return key.startswith(_SERVER_PREFIXES) or key == STARTED_WITH or key in self.filled
+        return key.startswith(_SERVER_PREFIXES) or key in (STARTED_WITH, AUTHORITY_MARK) or key in self.filled
 
     def merged_config(self, present: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
         """``wanted`` in full, and of what is there only what belongs to the server."""

@@ -7,11 +7,20 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import IDENTITY_MARK, KEPT_MARK, Identity
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import (
+    AUTHORITY_MARK,
+    IDENTITY_MARK,
+    KEPT_MARK,
+    Identity,
+    record_authority,
+)
 
 OWN, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 FILES = {
@@ -118,3 +127,96 @@ def test_an_unreadable_identity_is_named(identity: Identity) -> None:
     identity.path.mkdir(parents=True)
     with pytest.raises(BcmError, match=f"{identity.path} cannot be read"):
         identity.read()
+
+
+# -- what was issued ---------------------------------------------------------------------------------------------------
+
+
+class FakeProject:
+    """An endpoint with one project, or none."""
+
+    def __init__(self, config: dict[str, str] | None) -> None:
+        self.config = config
+        self.endpoint = SimpleNamespace(name="box")
+
+    def find(self, path: str, *, project: Any) -> dict[str, Any] | None:
+        assert (path, project) == ("/1.0/projects/bcm-local-regtest", None)
+        return None if self.config is None else {"config": dict(self.config)}
+
+    def call(self, method: str, path: str, body: dict[str, Any], *, what: str, project: Any) -> None:
+        assert (method, path, project) == ("PATCH", "/1.0/projects/bcm-local-regtest", None)
+        assert self.config is not None
+        self.config |= body["config"]
+
+
+@pytest.fixture
+def authority(identity: Identity) -> AuthorityFiles:
+    """Its files, as a first run writes them."""
+    identity.keep(OWN)
+    files = AuthorityFiles(identity.path.parent, "regtest")
+    issue(files)
+    return files
+
+
+def issue(files: AuthorityFiles, *generations: int) -> None:
+    """Write the next public file, with roots of some generations."""
+    roots = [{"index": index} for index in generations or (1,)]
+    files.write({"roots": roots}, {}, max(generations, default=1))
+
+
+def record(identity: Identity, project: FakeProject, *, check: bool = False) -> bool:
+    return record_authority(project, "local", "regtest", identity.path.parent, check=check)  # type: ignore[arg-type]
+
+
+def test_the_endpoint_remembers_what_was_issued_last(identity: Identity, authority: AuthorityFiles) -> None:
+    project = FakeProject({IDENTITY_MARK: OWN})
+    assert record(identity, project, check=True)
+    assert AUTHORITY_MARK not in project.config  # type: ignore[operator]
+    assert record(identity, project)
+    assert project.config == {IDENTITY_MARK: OWN, AUTHORITY_MARK: "1.1"}
+    assert not record(identity, project)
+    issue(authority, 1, 2)
+    assert record(identity, project)
+    assert project.config[AUTHORITY_MARK] == "2.2"
+
+
+def test_there_is_nothing_to_remember_yet(identity: Identity, authority: AuthorityFiles) -> None:
+    assert not record(identity, FakeProject(None))
+    for path in (authority.public, authority.private):
+        path.unlink()
+    assert not record(identity, FakeProject({}))
+
+
+def test_older_copies_of_both_files_are_refused(identity: Identity, authority: AuthorityFiles) -> None:
+    backup = [(path, path.read_text()) for path in (authority.public, authority.private)]
+    issue(authority)
+    project = FakeProject({IDENTITY_MARK: OWN})
+    record(identity, project)
+    assert identity.known(project.config or {}, None, "box") == OWN
+    issue(authority)  # as `bcm ca revoke` does between two runs
+    assert identity.known(project.config or {}, None, "box") == OWN
+    for path, text in backup:
+        path.write_text(text)
+    with pytest.raises(BcmError) as caught:
+        identity.known(project.config or {}, None, "box")
+    assert caught.value.code == "data_at_risk"
+    assert str(caught.value) == (
+        f"{authority.public} is older than what Data center local (regtest) at box was given last (generation 1, "
+        "written 1 times, there 2), so what was revoked since would be good again: put the newest copies of it and of "
+        "regtest.keys.json back. If there are none, type `bcm ca rotate` until generation 2 begins, and revoke again "
+        "what is to be revoked. Nothing was changed"
+    )
+    # a new generation, whose first files are numbered from the beginning, goes on
+    issue(authority, 1, 2)
+    assert identity.known(project.config or {}, None, "box") == OWN
+    record(identity, project)
+    assert (project.config or {})[AUTHORITY_MARK] == "2.2"
+
+
+def test_a_generation_that_the_endpoint_has_seen_is_not_begun_again(
+    identity: Identity, authority: AuthorityFiles
+) -> None:
+    with pytest.raises(BcmError, match="until generation 4 begins"):
+        identity.known({IDENTITY_MARK: OWN, AUTHORITY_MARK: "3.1"}, None, "box")
+    # what is given up is not compared
+    identity.known({IDENTITY_MARK: OWN, AUTHORITY_MARK: "3.1"}, OWN[:8], "box")

@@ -272,6 +272,17 @@ def test_access_lists_go_one_after_another_and_a_network_when_none_is_written() 
     assert order([gone, *works(ACL)]) == {0: {1}, 1: set()}
 
 
+def test_project_keeps_how_new_its_certificates_are() -> None:
+    server, project = Memory(), {"kind": "project", "name": "p", "config": {"user.x": "1"}}
+    apply(server, project)
+    config = server.objects["/1.0/projects/p"]["config"]
+    config |= {"user.bcm.authority": "2.7", "user.other": "1"}
+    assert apply(server, project) == ["update project p"]
+    assert apply(server, {**project, "config": {"user.x": "2"}}) == ["update project p"]
+    marks = {key: value for key, value in server.objects["/1.0/projects/p"]["config"].items() if key[:5] == "user."}
+    assert marks == {"user.x": "2", "user.bcm.authority": "2.7"}
+
+
 def test_a_project_comes_before_what_lies_in_it_and_goes_after_it() -> None:
     project = {"kind": "project", "name": "p"}
     inside = {"kind": "profile", "name": "x", "project": "p"}
