@@ -12,6 +12,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 
 from .datacenter import deployed, site
 from .measure import ROOT, Bench, Line, Run, interleaved
@@ -37,7 +38,7 @@ def _peer(bench: Bench) -> Run:
 
 
 def _write_peer(bench: Bench) -> None:
-    """The inventory of the peer: what the roles' configure tasks say, with contents as they are in the instances."""
+    """The inventory of the peer: what the roles say, with contents as they are in the instances."""
     project = datacenter_names(_NAME, "regtest").project
     with_project = bench.client_of(project)
     hosts = {}
@@ -80,11 +81,27 @@ def shared_files() -> list[dict[str, Any]]:
     return [{key: value for key, value in item.items() if key != "content"} for item in files]
 
 
-def unit_options(role: str) -> dict[str, Any]:
-    """The options of the lxd_unit task in a role's configure tasks, but for contents and whether these are shown."""
-    tasks = yaml.safe_load((ROLES / role / "tasks/configure.yml").read_text(encoding="utf-8"))
-    (options,) = (task["bcm.core.lxd_unit"] for task in tasks if "bcm.core.lxd_unit" in task)
-    for item in options["files"]:
-        item.pop("content", None)
-        item.pop("sensitive", None)
-    return options
+def unit_options(name: str) -> dict[str, Any]:
+    """What `_common/tasks/configure.yml` gives lxd_unit for a stack, but for contents and whether these are shown."""
+    stack = Catalogue.read()[name]
+    variables = yaml.safe_load((ROLES / stack.role_path.name / "vars/main.yml").read_text(encoding="utf-8"))
+    prefix = name.replace("-", "_")
+    units = variables[f"{prefix}_units"]
+    own = {"owner": stack.user, "group": stack.user}
+    files = [{"path": item.path, "state": "directory", "mode": "0700", **own} for item in stack.volumes.values()]
+    for unit in units:
+        files.append({"path": f"/etc/systemd/system/{unit}.service"})
+        files.append({"path": f"/etc/systemd/system/{unit}.service.d/10-sandbox.conf"})
+    programs = {program for unit in units.values() for program in unit.get("programs", ())}
+    waiting = any("wait_for" in unit for unit in units.values())
+    programs |= {"bcm_wait.py"} if waiting else set()
+    files += [{"path": f"/usr/local/lib/{program}"} for program in sorted(programs)]
+    if programs:
+        files.append({"path": "/usr/local/lib/bcm_guest/prove.py"})
+    if waiting:
+        files.append({"path": "/etc/bcm/wait.json", "mode": "0600", **own})
+    files += variables[f"{prefix}_files"]
+    return {
+        "files": [{key: item[key] for key in item if key not in ("content", "sensitive")} for item in files],
+        "units": [{"name": unit} for unit, facts in units.items() if not facts.get("manual")],
+    }
