@@ -23,14 +23,14 @@ from .datacenter import DataCenter, UsageError
 
 # All arguments after these are passed to the program unchanged.
 _HANDED_ON = ("bitcoin-cli", "electrum-cli", "pass", "ssh", "test")
-# These work, or choose another, while the data center that is meant does not exist.
+# These work although the selected data center does not exist.
 _WITHOUT_DATACENTER = ("config:put", "gates:main", "completion:main")
-# These need nothing but Python, and wait for nothing to be installed.
+# These need only Python, and no installed packages.
 _WITHOUT_ENVIRONMENT = ("completion:main",)
 
 
 def make_parser() -> verbs.Parser:
-    """All that may be typed; ``shown`` of the result is the parser whose help belongs to it."""
+    """Return the parser of the command line; ``shown`` of its result is the parser whose help to show."""
     text = "Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD"
     parser = verbs.Parser(prog="bcm", **verbs.described(text, "bcm stack start electrum"))
     parser.set_defaults(run="", shown=parser, parser=parser)
@@ -40,7 +40,7 @@ def make_parser() -> verbs.Parser:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """What was typed; ends the process for help and for mistakes."""
+    """Parse the command line. Prints help and ends the process if there is no verb; raises UsageError."""
     verb = 0
     while verb < len(argv) and argv[verb].startswith("-"):
         verb += 2 if argv[verb] in ("-d", "--datacenter") else 1
@@ -58,7 +58,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _version() -> str:
-    """That of the collection."""
+    """Return the version of the collection."""
     galaxy = setup.ROOT / "collections/ansible_collections/bcm/core/galaxy.yml"
     found = re.search(r"^version: (\S+)$", galaxy.read_text(encoding="utf-8"), re.M)
     return found[1] if found else "unknown"
@@ -69,7 +69,7 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def main(argv: list[str]) -> int:
-    """Run a verb; its exit status: 2 for what cannot be meant, 1 for what failed, 130 for Ctrl-C."""
+    """Run a verb and return the exit status: 2 for invalid words, 1 for a failure, 130 for Ctrl-C."""
     try:
         args = parse(argv)
     except UsageError as error:
@@ -95,8 +95,8 @@ def _own_password(datacenter: DataCenter) -> str:
 
 
 def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
-    """The exit status of some work, or of what it raises, which is reported."""
-    # A signal, or a closed terminal, ends us as Ctrl-C does: everything we opened is closed.
+    """Do some work, report what it raises, and return the exit status."""
+    # A signal or a closed terminal ends the process as Ctrl-C does, so that everything is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
@@ -106,7 +106,7 @@ def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         return _failed(BcmError("interrupted", code="interrupted"), 130, as_json)
     except BrokenPipeError:
-        # The reader (head, less) has enough.
+        # The reader, such as head or less, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -117,7 +117,7 @@ def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
 
 
 def _failed(error: BcmError, status: int, as_json: bool) -> int:
-    """Print an error for a person, and for a program if one listens; the exit status."""
+    """Print an error, also as JSON if that was requested, and return the exit status."""
     message = shown(str(error))
     print(f"bcm: {message}", file=sys.stderr)
     if as_json:
