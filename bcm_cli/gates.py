@@ -24,18 +24,18 @@ from .datacenter import UsageError
 _VENV = setup.ROOT / ".venv-dev"
 _CACHE = setup.ROOT / ".cache"
 _ROLES = setup.ROOT / "collections/ansible_collections/bcm/core/roles"
-#: what runs side by side: each part has a LXD and a network of its own
+#: the parts that run in parallel, each with its own LXD and network
 _PARTS = ("containers and not whole", "whole", "not containers")
 _FAST = ("not containers and not daemon",)
 _NOTHING_SELECTED = 5
-#: of a failure that is told once more at the end
+#: of a failure that is repeated at the end
 _LAST_LINES, _WIDTH = 12, 300
-#: the stack that the gates are about, if they are about one
+#: the stack to which the gates are limited, if any
 STACK = "BCM_TEST_STACK"
 _UNIT = "collections/"
 _TOR = ("tests/tor/", "tests/integration/", "tests/e2e/", "tests/molecule/")
 _CONTAINERS = ("tests/integration/", "tests/e2e/", "tests/molecule/")
-#: what tests need, and where those are that need it
+#: packages that tests need, by the beginnings of the tests' paths
 _NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
     ("",): (setup.Package("git", "git", "lists the files the gates read"),),
     (_UNIT, "tests/cli/"): (
@@ -73,7 +73,7 @@ _NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the tests; what follows the options goes to pytest unchanged."""
+    """Run the tests; all further arguments are passed to pytest unchanged."""
     options, rest = _parser().parse_known_args(args.arguments)
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     parts = _FAST if options.fast or options.lint or options.stack else _PARTS
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _selection(options: argparse.Namespace) -> list[str]:
-    """What pytest is told to select tests by."""
+    """Return the arguments with which pytest selects the tests."""
     if options.stack:
         stacks = [path.parts[-3] for path in _ROLES.glob("*/meta/stack.yml")]
         if options.stack not in stacks:
@@ -99,7 +99,7 @@ def _selection(options: argparse.Namespace) -> list[str]:
 
 
 def _selected(command: list[str], parts: tuple[str, ...]) -> list[str]:
-    """The node ids of the tests that are going to run."""
+    """Return the node IDs of the selected tests."""
     marks = " or ".join(f"({part})" for part in parts)
     listed = subprocess.run(
         [*command, "-m", marks, "--collect-only", "-qq"],
@@ -109,20 +109,20 @@ def _selected(command: list[str], parts: tuple[str, ...]) -> list[str]:
 
 
 def _packages(tests: Sequence[str]) -> tuple[setup.Package, ...]:
-    """What some tests need, each once."""
+    """Return the packages that some tests need, each once."""
     needed = (packages for places, packages in _NEEDS.items() if any(test.startswith(places) for test in tests))
     return tuple(dict.fromkeys(package for packages in needed for package in packages))
 
 
 def _run(command: list[str], parts: tuple[str, ...]) -> int:
-    """Run the parts side by side, and say what the first one says at once, the others afterwards, what failed in all.
+    """Run the parts in parallel and return their exit status.
 
-    The exit status is theirs.
+    The output of the first is shown at once, that of the others afterwards, and then all failures.
     """
     _CACHE.mkdir(exist_ok=True)
     for report in _CACHE.glob("tests-*.xml"):
         report.unlink()
-    # a shell that starts us in the background has us ignore it, and with us the tests, of which some press Ctrl-C
+    # a shell that starts this in the background has it ignore SIGINT, and some tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         started = []
@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _failures(suites: list[ET.Element]) -> Iterator[str]:
-    """What failed in all parts, and how each ended: together, where CI and people look first."""
+    """Yield the failures of all parts and the end of each, together where CI and people look first."""
     for case in (case for suite in suites for case in suite.iter("testcase")):
         for fault in (*case.iter("failure"), *case.iter("error")):
             yield f"\nFAILED {case.get('classname', '')}::{case.get('name')}"
@@ -161,7 +161,7 @@ def _failures(suites: list[ET.Element]) -> Iterator[str]:
 
 
 def _count(suites: list[ET.Element], lost: int) -> str:
-    """The last line: what CI reads. A part that ended without a report is a failure."""
+    """Return the last line, which CI reads. A part that ended without a report is a failure."""
     total, failures, errors, skipped = (
         sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     )
