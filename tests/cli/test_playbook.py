@@ -163,10 +163,10 @@ def test_variables_that_contradict_the_verb_are_refused(
     ("text", "said"),
     [
         ("@no-such-file", "-e @{home}/no-such-file: not variables: write VAR=VALUE, JSON, or @FILE ("),
-        ("{a: [", "-e {a: [: no variables"),
-        ("[1, 2]", "-e [1, 2]: no variables"),
-        ("word", "-e word: no variables"),
-        ("/etc/hostname", "-e /etc/hostname: no variables"),
+        ("{a: [", "-e {a: [: not variables"),
+        ("[1, 2]", "-e [1, 2]: not variables"),
+        ("word", "-e word: not variables"),
+        ("/etc/hostname", "-e /etc/hostname: not variables"),
     ],
 )
 def test_words_that_are_not_variables_are_refused(
@@ -226,7 +226,7 @@ def test_missing_lxd_is_not_installed_without_consent(checkout: Checkout, tmp_pa
     done = checkout.bcm("stack", "start", "electrum", PATH=str(tmp_path))
     assert done.returncode == 1
     assert "missing: lxd, which runs the containers" in done.stderr
-    assert re.search(r"Either type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
+    assert re.search(r"either type `sudo .*install.* lxd.*`, or run this again with --yes", done.stderr)
 
 
 def test_endpoint_that_does_not_answer_is_reported(checkout: Checkout) -> None:

@@ -72,6 +72,7 @@ def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str
     Raises BcmError for one whose name is like a known one.
     """
     known = {stack.prefix: {*variables.names(stack), *stack.derived_variables} for stack in catalogue.values()}
+    stacks = {stack.prefix: stack.name for stack in catalogue.values()}
     every = sorted(set().union(*known.values()))
     warnings = []
     for name in sorted(set(variables.given).difference(every)):
@@ -89,7 +90,8 @@ def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str
                 code="unknown_name",
             )
         if prefix is not None:
-            warnings.append(f"Variable {name} begins as those of stack {prefix}, which has none of that name")
+            stack = stacks[prefix]
+            warnings.append(f"Variable {name} has the prefix of stack {stack}, but is not one of its variables")
     return warnings
 
 

@@ -58,5 +58,5 @@ def test_variables_that_nothing_reads_are_warned_about(
     planner: MakePlanner, namer: ImageNames, name: str, warned: bool
 ) -> None:
     plan = planner("electrs", variables={name: "1GiB"}).plan(ProjectState(), namer)
-    said = [f"Variable {name} begins as those of stack bitcoind, which has none of that name"]
+    said = [f"Variable {name} has the prefix of stack bitcoind, but is not one of its variables"]
     assert [text for text in plan["warnings"] if name in text] == (said if warned else [])
