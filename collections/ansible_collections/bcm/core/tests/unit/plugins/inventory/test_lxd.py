@@ -28,7 +28,7 @@ def instance(name: str = "one", project: str = "default", **config: str) -> dict
     }
 
 
-def test_describe_shows_what_is_a_persons_and_not_what_may_be_secret() -> None:
+def test_description_shows_names_and_no_secrets() -> None:
     config = {
         "user.bcm.stack": "tor",
         "user.user-data": "secret",

@@ -22,7 +22,7 @@ VAULT = AnsibleVault("home", b"correct horse")
 BIN = Path(sys.executable).parent
 
 
-def test_ansible_opens_what_is_sealed_and_the_other_way_round(tmp_path: Path) -> None:
+def test_ansible_decrypts_encrypted_files_and_the_reverse(tmp_path: Path) -> None:
     file, password = tmp_path / "file", tmp_path / "password"
     password.write_text("correct horse")
     file.write_text(VAULT.seal(TEXT))
@@ -84,7 +84,7 @@ def test_a_data_center_that_was_renamed_keeps_its_password(monkeypatch: pytest.M
     ["$ANSIBLE_VAULT", "$ANSIBLE_VAULT;1.2", "$ANSIBLE_VAULT;1.2;ROT13;home\n3132\n", VAULT.seal(TEXT)[:-10],
      VAULT.seal(TEXT)[:200], "$ANSIBLE_VAULT;1.2;AES256;home\nkäse\n", "$ANSIBLE_VAULT;1.2;AES256;home\n"],
 )  # fmt: skip
-def test_what_is_damaged(text: str) -> None:
+def test_damaged_files_are_refused(text: str) -> None:
     with pytest.raises(BcmError, match=r"^x.json (is damaged, it is no|cannot be decrypted: .* or it is damaged)"):
         VAULT.open(text, "x.json")
 

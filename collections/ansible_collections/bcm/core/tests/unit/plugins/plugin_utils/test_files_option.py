@@ -62,6 +62,6 @@ def test_wrong_mode(mode: Any) -> None:
         ({"content": "", "target": "b"}, "a target belongs to a link"),
     ],
 )
-def test_what_does_not_go_together(item: dict[str, Any], message: str) -> None:
+def test_options_that_contradict_each_other_are_refused(item: dict[str, Any], message: str) -> None:
     with pytest.raises(LxdError, match=message):
         wanted(**item)

@@ -321,7 +321,7 @@ def test_an_invalid_declaration_is_refused(field: str, value: Any, said: str) ->
         release(Field(Path("y"), "x", {**sound, "signers": {"a": "A" * 40}, field: value}), "tor", "own")
 
 
-def test_the_roles_have_the_keys_of_those_who_sign() -> None:
+def test_roles_have_the_keys_of_all_pinned_signers() -> None:
     for stack in Catalogue.read().values():
         for source in stack.artifact.sources:
             signed = stack.artifact.release(stack.name, source, {}).signed

@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.download import
         ("mainnet", "", None),
     ],
 )
-def test_tor_carries_what_is_about_money(tmp_path: Path, chain: str, told: str | None, proxy: str | None) -> None:
+def test_public_chains_download_through_tor(tmp_path: Path, chain: str, told: str | None, proxy: str | None) -> None:
     settings: dict[str, Any] = {"artifact_proxy": told, "artifact_store": tmp_path}
     assert options.artifacts(settings, chain, pytest.fail).downloader.proxy == proxy
 

@@ -520,7 +520,7 @@ def test_unneeded_files_are_pruned(project: Project, tmp_path: Path) -> None:
 # -- another version --------------------------------------------------------------------------------------------------
 
 
-def test_what_the_signers_published_of_another_version(project: Project, tmp_path: Path) -> None:
+def test_digests_of_another_version_come_from_its_signers(project: Project, tmp_path: Path) -> None:
     old, new = project.release("0.9"), project.release()
     unpinned = {name: replace(new.files[name], digest=pin.digest) for name, pin in old.files.items()}
     found = having(tmp_path / "store")
@@ -553,7 +553,7 @@ def test_published_without_sums(project: Project, server: Server, tmp_path: Path
         found.published(unpinned, project.keys)
 
 
-def test_a_record_says_what_a_person_may_read(project: Project, tmp_path: Path) -> None:
+def test_record_of_a_release_is_readable(project: Project, tmp_path: Path) -> None:
     found, release = having(tmp_path / "store"), project.release()
     found.present([(release, project.keys)])
     record = json.loads((tmp_path / "store/releases" / f"{identity(release)}.json").read_text())

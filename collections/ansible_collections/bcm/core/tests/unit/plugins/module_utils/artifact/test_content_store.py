@@ -136,7 +136,7 @@ def test_records(store: ContentStore) -> None:
         assert store.read_record("a") is None
 
 
-def test_pruning_removes_what_is_old_and_not_kept(store: ContentStore) -> None:
+def test_prune_deletes_old_files_that_are_not_kept(store: ContentStore) -> None:
     keep, old, new = (aged(add(store, text), days) for text, days in ((b"keep", 9), (b"old", 9), (b"new", 7)))
     with store.lock("ab"):
         partial, state = store.partial("ab"), store.partial("ab.state")
@@ -152,7 +152,7 @@ def test_pruning_removes_what_is_old_and_not_kept(store: ContentStore) -> None:
     assert files(store, "partial") == []
 
 
-def test_pruning_leaves_what_others_are_at_work_on(store: ContentStore) -> None:
+def test_prune_keeps_files_in_use(store: ContentStore) -> None:
     path = add(store)
     with store.lock(DIGEST):
         store.partial(DIGEST).write_bytes(b"half")

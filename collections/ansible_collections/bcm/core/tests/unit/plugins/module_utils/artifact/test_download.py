@@ -366,7 +366,7 @@ def test_a_too_long_file_is_refused(server: Server, partial: Path, length: dict[
     assert len(downloader().small(url, limit=len(CONTENT))) == len(CONTENT)
 
 
-def test_what_says_that_it_is_too_long_is_not_waited_for(server: Server, partial: Path) -> None:
+def test_download_with_too_large_a_length_is_refused_at_once(server: Server, partial: Path) -> None:
     url = server.url("/y", sends(Content_Length=str((4 << 30) + 1)))
     with pytest.raises(DownloadError, match=f"/y is longer than {4 << 30} bytes: refused"):
         downloader().large(url, partial, "sha256")
@@ -516,7 +516,7 @@ except DownloadError as error:
 
 
 @pytest.mark.parametrize("length", ["told", "not told"])
-def test_a_full_disk_says_what_is_missing(server: Server, tmp_path: Path, length: str) -> None:
+def test_full_disk_is_reported_with_the_missing_space(server: Server, tmp_path: Path, length: str) -> None:
     own = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs user namespaces")

@@ -103,7 +103,7 @@ def test_check_mode_predicts_without_a_device(make: Callable[..., Lab]) -> None:
     assert not lab.folder.exists()
 
 
-def test_a_device_is_told_what_comes(wallet: Lab, device: Device) -> None:
+def test_device_shows_the_confirmations(wallet: Lab, device: Device) -> None:
     assert wallet.authority.ensure_root(None, allow_new=True).signed == device.shown
     assert wallet.authority.ensure_root(2, allow_new=True).signed == device.shown[1:]
     assert device.sessions == [(True, 1), (False, 2)]
@@ -182,7 +182,7 @@ def test_direct_issuance(wallet: Lab, device: Device) -> None:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_due_is_renewed(lab: Lab) -> None:
+def test_only_due_certificates_are_renewed(lab: Lab) -> None:
     lab.bootstrap()
     lab.issue("early")
     later = lab.later(days=15)
@@ -214,16 +214,13 @@ def test_a_valid_certificate_is_renewed_on_request(lab: Lab) -> None:
     assert [line.rpartition("(")[2] for line in done.after] == ["asked for)", "here: PKCS#12", "asked for)"]
     renewed = lab.authority.read_database()
     after = renewed.leaves
-    same = {
-        name: leaf.certificate.key == after[name].certificate.key
-        for name, leaf in before.items()
-    }
+    same = {name: leaf.certificate.key == after[name].certificate.key for name, leaf in before.items()}
     assert same == {"here": False, "there": True}
     assert all(leaf.certificate.serial != after[name].certificate.serial for name, leaf in before.items())
     assert [renewal_request(name, renewed, vault).usage for name in after] == [item.usage for item in wants]
 
 
-def test_check_mode_says_what_is_going_to_be_signed(wallet: Lab, device: Device) -> None:
+def test_check_mode_lists_the_signatures(wallet: Lab, device: Device) -> None:
     check = replace(wallet, authority=replace(wallet.authority, check_mode=True))
     results = [
         check.authority.ensure_root(None, allow_new=True),
@@ -269,7 +266,7 @@ DRY_RUNS: dict[str, tuple[Callable[[Lab], object], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("days", [0, 25, 70, 95])
 @pytest.mark.parametrize("what", DRY_RUNS)
-def test_dry_run_says_what_is_done_and_signed(wallet: Lab, device: Device, what: str, days: int) -> None:
+def test_dry_run_lists_actions_and_signatures(wallet: Lab, device: Device, what: str, days: int) -> None:
     """In check mode there is no device, and what is said is what is done."""
     prepare, options = DRY_RUNS[what]
     prepare(wallet)
@@ -503,7 +500,7 @@ def test_an_unknown_serial(lab: Lab) -> None:
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_outside_of_what_may_be_certified(lab: Lab) -> None:
+def test_names_outside_of_the_constraints_are_refused(lab: Lab) -> None:
     lab.bootstrap()
     before = lab.files()
     for names in (["www.example.org"], ["10.9.9.9"], ["fd00::1"], [f"not{DOMAIN}"]):
@@ -875,7 +872,7 @@ def test_whatever_is_in_the_files_is_read_or_refused(lab: Lab) -> None:
     assert refused > 50
 
 
-def test_a_full_disk_leaves_what_there_was(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_former_files_unchanged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.bootstrap()
     lab.issue("electrs")
     before = lab.files()

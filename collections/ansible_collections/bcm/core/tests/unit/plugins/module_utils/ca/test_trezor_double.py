@@ -722,7 +722,7 @@ def test_an_interrupt_clears_the_screen(
     assert PASSPHRASE not in double.sessions.values()
 
 
-def test_a_bridge_has_what_is_on_usb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bridge_lists_devices_on_usb(monkeypatch: pytest.MonkeyPatch) -> None:
     class Named:
         def __init__(self, path: str) -> None:
             self.path, self.PATH_PREFIX = path, path.split(":")[0]

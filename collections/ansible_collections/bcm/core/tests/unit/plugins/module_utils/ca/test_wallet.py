@@ -99,7 +99,7 @@ def test_a_wrong_passphrase_signs_nothing(wallet: Lab, person: Person) -> None:
 
 
 @pytest.mark.parametrize("answer", ["cancel", "vanish"])
-def test_what_a_fault_leaves_is_whole(wallet: Lab, double: Double, answer: str) -> None:
+def test_files_are_whole_after_a_failure(wallet: Lab, double: Double, answer: str) -> None:
     _deploy(wallet)
     double.confirmations.clear()
     wallet.issue("x", direct=True)

@@ -111,7 +111,7 @@ def test_mode_follows_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_failure_says_what_mmdebstrap_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_quotes_mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKEN", "1")
     with pytest.raises(BcmError, match=r"\(status 25\): dpkg: error processing package x; E: apt-get install failed"):
         build(tmp_path)

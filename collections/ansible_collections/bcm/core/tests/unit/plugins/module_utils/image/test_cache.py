@@ -137,7 +137,7 @@ def test_the_lock_keeps_others_out_and_tells_them(cache: Cache) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_lock_that_was_removed_while_waiting_is_taken_anew(cache: Cache) -> None:
+def test_lock_that_was_removed_while_waiting_is_taken_again(cache: Cache) -> None:
     told = threading.Event()
     taken: list[bool] = []
 

@@ -55,7 +55,7 @@ def test_image_hash_does_not_know_place_time_order_and_owner(roles: Path, tmp_pa
 @pytest.mark.parametrize(
     "name", ["tasks/configure.yml", "templates/x.j2", "meta/stack.yml", "files/a~", "tasks/install.yml.swp"]
 )
-def test_image_hash_leaves_out_what_goes_into_no_image(roles: Path, name: str) -> None:
+def test_image_hash_covers_only_files_of_the_image(roles: Path, name: str) -> None:
     before = hashed(roles)
     (roles / "electrs" / name).write_text("other")
     assert hashed(roles) == before
@@ -135,7 +135,7 @@ def test_base_hash_does_not_know_the_way_packages_come(keyring: Callable[[str, s
     assert base_hash({"image_keyring": one}, "x86_64") == base_hash({"image_keyring": other}, "x86_64") != plain
 
 
-def test_base_hash_has_what_packages_come(keyring: Callable[[str, str], str]) -> None:
+def test_base_hash_covers_the_sources_of_packages(keyring: Callable[[str, str], str]) -> None:
     sid = {"suite": "sid"}
     settings = [
         {},

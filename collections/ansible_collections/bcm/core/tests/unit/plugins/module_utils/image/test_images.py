@@ -269,7 +269,7 @@ def test_prune(images: Images, endpoint: Endpoint) -> None:
     assert images.cache.hashes() == {plain, used, kept_old}
 
 
-def test_prune_leaves_alone_what_another_run_makes(images: Images, endpoint: Endpoint) -> None:
+def test_prune_keeps_images_of_a_running_bake(images: Images, endpoint: Endpoint) -> None:
     cached(images, A, age=99)
     with images.cache.lock(A):
         assert images.prune([], 30)["changed"] is False
@@ -306,7 +306,7 @@ def test_list(images: Images, endpoint: Endpoint) -> None:
         ({}, "4.8.1", None),
     ],
 )
-def test_an_image_tells_what_it_is_made_of(pins: dict[str, Any], version: str, digest: str | None) -> None:
+def test_image_properties_name_its_release(pins: dict[str, Any], version: str, digest: str | None) -> None:
     artifact = {
         "source": "s",
         "kind": "archive",
