@@ -300,7 +300,7 @@ def test_invalid_user_id_is_refused(tmp_path: Path) -> None:
     for arguments, said in (
         ([], "Which machine"),
         (["--public-key"], "Which machine"),
-        (["-l", "a b", "box"], '"a b" is no name of a user'),
+        (["-l", "a b", "box"], '"a b" is not a user name'),
         (["-o", "Nonsense=1", "box"], "ssh does not understand that: "),
         (["-Q", "key"], "ssh does not understand that: it logs in nowhere"),
     ):
