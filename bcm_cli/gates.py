@@ -79,9 +79,9 @@ def main(args: argparse.Namespace) -> int:
     parts = _FAST if options.fast or options.lint or options.stack else _PARTS
     words = [*rest, *_selection(options)]
     command = [str(_VENV / "bin/python"), "-m", "pytest", "-v", "--tb=short", *words]
-    setup.packages(_packages(_selected(command, parts)), args.yes)
     if not {"--collect-only", "--co"}.isdisjoint(rest):
         return subprocess.run(command, cwd=setup.ROOT, check=False).returncode
+    setup.packages(_packages(_selected(command, parts)), args.yes)
     return _run(command, parts)
 
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +81,20 @@ def test_quick_selections_need_the_virtual_environment_alone(
         "tests/gates/test_tools.py",
     }
     assert [package.name for package in gates._packages(selected)] == ["git"]
+
+
+def test_collecting_tests_installs_no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[object] = []
+    monkeypatch.setattr(gates.setup, "virtual_environment", lambda *_unused: None)
+    monkeypatch.setattr(gates.setup, "packages", lambda *needed: installed.append(needed))
+    monkeypatch.setattr(
+        gates.subprocess,
+        "run",
+        lambda command, **_options: SimpleNamespace(returncode=0, stdout="tests/tor/test_relay.py: 1"),
+    )
+    words = ["tests/tor", "--collect-only"]
+    assert gates.main(argparse.Namespace(arguments=words, yes=False)) == 0
+    assert installed == []
 
 
 def test_unknown_stack_is_refused() -> None:
