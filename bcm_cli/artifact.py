@@ -44,18 +44,18 @@ class _Source:
     used: bool
     keys: Path
 
-    def each(self) -> list[Wanted]:
+    def releases(self) -> list[Wanted]:
         """Return one release for each architecture, as the playbook does: each is verified separately."""
         return [(self.release.only(name), self.keys) for name in self.release.architectures]
 
 
 def show(args: argparse.Namespace) -> int:
-    """List every source of every stack, and what the store has of it."""
+    """List every source of every stack, and its files in the store."""
     found = of(args)
     rows: list[dict[str, Any]] = []
     for source in sources(args.datacenter, []):
         release = source.release
-        there = {one.architectures[0]: record for one, _keys in source.each() if (record := found.recorded(one))}
+        there = {one.architectures[0]: record for one, _keys in source.releases() if (record := found.recorded(one))}
         signers = [name for record in there.values() for name in record["signers"]]
         row = {key: getattr(release, key) for key in ("stack", "source", "kind", "name", "version")}
         row["version"] = next((record["version"] for record in there.values()), release.version)
@@ -73,7 +73,7 @@ def show(args: argparse.Namespace) -> int:
 
 def fetch(args: argparse.Namespace) -> int:
     """Download and verify the artifacts of stacks and of the stacks they need."""
-    with working(args) as found:
+    with open_artifacts(args) as found:
         architecture = None if args.all_architectures else platform.machine()
         wanted = needed(args.datacenter, args.stacks, architecture, found)
         records = found.present(wanted)
@@ -82,9 +82,9 @@ def fetch(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Verify the store again; the exit status is 1 if anything fails, after everything was tried."""
-    wanted = [one for source in sources(args.datacenter, args.stacks) for one in source.each()]
+    wanted = [one for source in sources(args.datacenter, args.stacks) for one in source.releases()]
     rows = []
-    with working(args) as found:
+    with open_artifacts(args) as found:
         for release, keys in wanted:
             if found.recorded(release) is None:
                 continue
@@ -108,14 +108,14 @@ def verify(args: argparse.Namespace) -> int:
 
 def prune(args: argparse.Namespace) -> int:
     """Delete artifacts that the catalogue no longer names."""
-    keep = [release for source in sources(args.datacenter, []) for release, _keys in source.each()]
+    keep = [release for source in sources(args.datacenter, []) for release, _keys in source.releases()]
     freed, gone = of(args).prune(keep, args.older_than)
     return answer({"removed": gone, "freed": freed if args.json else amount(freed) or "nothing"}, args.json)
 
 
 def export(args: argparse.Namespace) -> int:
     """Write a folder that another machine can import."""
-    with working(args) as found:
+    with open_artifacts(args) as found:
         architecture = None if args.all_architectures else platform.machine()
         wanted = needed(args.datacenter, args.stacks, architecture, found)
         found.present(wanted)
@@ -123,13 +123,13 @@ def export(args: argparse.Namespace) -> int:
     return answer({"written": written} if args.json else [{"written": name} for name in written], args.json)
 
 
-def take(args: argparse.Namespace) -> int:
-    """Verify such a folder and add it to the store."""
+def import_folder(args: argparse.Namespace) -> int:
+    """Verify an exported folder and add it to the store."""
     folder = Path(args.folder).expanduser().absolute()
     if not folder.is_dir():
         raise UsageError(folder, "is not a folder", "name one that `bcm artifact export` wrote")
     args.source = str(folder)
-    with working(args) as found:
+    with open_artifacts(args) as found:
         wanted = needed(args.datacenter, args.stacks, None)
         there = [one for one in wanted if Path(found.locate(one[0], one[0].first)).exists()]
         missing = set(args.stacks) - {release.stack for release, _keys in there}
@@ -180,7 +180,7 @@ def needed(
     for name in known.ordered(known.closure(stacks or known)):
         used = [source for source in sources(datacenter, [name]) if source.used]
         for source in [_first_in_reach(found, used, architecture)] if found else used:
-            each = source.each()
+            each = source.releases()
             if each and architecture:
                 source.release.only(architecture)  # raises BcmError if there is none
             wanted += [one for one in each if architecture in (None, *one[0].architectures)]
@@ -213,21 +213,22 @@ def of(args: argparse.Namespace, live: _Live | None = None) -> Artifacts:
         settings[f"artifact_{name}"] = datacenter.variable(f"bcm_artifact_{name}") if said is None else said
         if name != "proxy":
             # Ansible runs in the repository, and reads the inventory's relative paths from there.
-            settings[f"artifact_{name}"] = _placed(settings[f"artifact_{name}"], setup.ROOT if said is None else Path())
+            base = setup.ROOT if said is None else Path()
+            settings[f"artifact_{name}"] = _absolute(settings[f"artifact_{name}"], base)
     return artifacts(settings, datacenter.chain, live.say if live else setup.step, live)
 
 
-def _placed(value: Any, base: Path) -> Any:
+def _absolute(value: Any, base: Path) -> Any:
     """Return folders as absolute paths, and addresses unchanged."""
     if isinstance(value, list):
-        return [_placed(item, base) for item in value]
+        return [_absolute(item, base) for item in value]
     if not value or value == "wkd" or "://" in value:
         return value
     return str((base / Path(value).expanduser()).absolute())
 
 
 @contextmanager
-def working(args: argparse.Namespace) -> Iterator[Artifacts]:
+def open_artifacts(args: argparse.Namespace) -> Iterator[Artifacts]:
     """Yield the artifacts; on a terminal, show a line for each file that is being downloaded."""
     if not sys.stderr.isatty():
         yield of(args)

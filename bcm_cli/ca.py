@@ -95,8 +95,8 @@ def init(args: argparse.Namespace) -> int:
     setup.step(f"It may certify: {authority.scope}")
     twice = " twice, since nothing can tell a mistyped one yet" * (database.root is None)
     _announce(datacenter, dry_run, twice)
-    setup.agreed("Create the authority?", args.yes, "Nothing was created")
-    return _answer_summary(args, authority, ca_session.carry_out(datacenter, work))
+    setup.confirm("Create the authority?", args.yes, "Nothing was created")
+    return _answer_summary(args, authority, ca_session.change_authority(datacenter, work))
 
 
 def show(args: argparse.Namespace) -> int:
@@ -152,7 +152,7 @@ def issue(args: argparse.Namespace) -> int:
         ca_files.refuse_to_replace([path for path in paths if path.exists()])
     work = partial(Authority.ensure_all, requests=requests, direct=direct, days=days)
     _announce(datacenter, work(authority))
-    result = ca_session.carry_out(datacenter, work)
+    result = ca_session.change_authority(datacenter, work)
     (request,) = requests(result.database, result.keys)
     issued = certificate_report(request, result.database, authority.now, result.keys)
     private: dict[str, str | bytes] = {}
@@ -195,7 +195,7 @@ def renew(args: argparse.Namespace) -> int:
         setup.step("Nothing is due: nothing was changed")
         return _answer_changes(args)
     _announce(datacenter, dry_run, unless=", unless a key is lost" * args.replace_lost)
-    result = ca_session.carry_out(datacenter, work)
+    result = ca_session.change_authority(datacenter, work)
     if any(leaf != database.leaves.get(name) for name, leaf in result.database.leaves.items()):
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
     return _answer_changes(args, result)
@@ -218,8 +218,8 @@ def revoke(args: argparse.Namespace) -> int:
         setup.step(f"{database.serials[serial].name} {serial:x}, good until {day(database.serials[serial].end)}")
     work = partial(Authority.ensure_lists, revoke=dict.fromkeys(serials, reason))
     _announce(datacenter, work(authority))
-    setup.agreed("Revoke it? This cannot be undone.", args.yes, "Nothing was revoked")
-    result = ca_session.carry_out(datacenter, work)
+    setup.confirm("Revoke it? This cannot be undone.", args.yes, "Nothing was revoked")
+    result = ca_session.change_authority(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial for item in database.intermediates} & set(serials):
         setup.step("Certificates of that intermediate are refused now: `bcm ca renew` issues them again")
@@ -255,8 +255,8 @@ def rotate(args: argparse.Namespace) -> int:
         names = ", ".join(ca_session.unrevoked_names(database)) or "there are none"
         setup.step(f"Then all certificates are issued again: {names}")
     _announce(datacenter, dry_run)
-    setup.agreed("Go on?", args.yes, "Nothing was changed")
-    result = ca_session.carry_out(datacenter, work)
+    setup.confirm("Go on?", args.yes, "Nothing was changed")
+    result = ca_session.change_authority(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     if args.compromised:
         setup.step("Until then, clients trust certificates that the old root's key signs")
@@ -315,14 +315,14 @@ def _refuse_expired_root(database: Database, authority: Authority) -> None:
 
 
 def _is_complete(database: Database, root: Root) -> bool:
-    """Whether all is of the current generation, whose list is made last."""
+    """Return whether everything is of the current generation, whose list is created last."""
     below = {root.key, *(item.key for item in database.intermediates if item.root == root.index)}
     names = ca_session.unrevoked_names(database)
     return root.crl is not None and all(database.leaves[name].issuer in below for name in names)
 
 
 def _announce(datacenter: DataCenter, dry_run: Result, twice: str = "", unless: str = "") -> None:
-    """Say what the device is going to ask."""
+    """Print the confirmations that the device is going to ask for."""
     if datacenter.ca_provider != "trezor":
         return
     signed = dry_run.confirmations
@@ -355,7 +355,7 @@ def _check_days(days: int | None) -> None:
 
 
 def _issue_requests(args: argparse.Namespace, authority: Authority, is_known: bool) -> RequestSource:
-    """What `bcm ca issue` asks for. A known name alone asks for the certificate there is."""
+    """Return the requests of `bcm ca issue`. A known name alone asks for the certificate there is."""
     _check_days(args.days)
     if args.csr and args.pkcs12:
         raise UsageError("PKCS#12", "holds a key, but the key of a CSR is elsewhere", "leave out --csr or --pkcs12")
@@ -411,7 +411,7 @@ def _leaf_of(database: Database, name: str) -> Leaf:
 
 
 def _serials_of(database: Database, text: str, now: datetime) -> list[int]:
-    """The serial that the text is, or those of all certificates of that name; without revoked and expired ones."""
+    """Return the given serial, or those of all certificates of that name, without revoked and expired ones."""
     found = [serial for serial, item in database.serials.items() if item.name == text]
     digits = text.replace(":", "")
     if not found and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in database.serials:
@@ -431,7 +431,7 @@ def _written(files: ca_files.Files, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _answer_summary(args: argparse.Namespace, authority: Authority, *results: Result) -> int:
-    """What was done, and the root to compare."""
+    """Print the changes, and the root to compare."""
     database = authority.read_database()
     facts = ca_tables.root_facts(database, _root_of(database, authority), args.json)
     if args.json:

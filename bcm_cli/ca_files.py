@@ -19,7 +19,7 @@ Files = Mapping[Path, tuple[str | bytes, int]]
 
 
 def open_folder(name: str) -> Path:
-    """A folder that can be written to; it is made if it does not exist. Raises UsageError."""
+    """Return a writable folder; it is created if it does not exist. Raises UsageError."""
     folder = Path(os.path.expanduser(name)).absolute()  # which takes any text
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def open_folder(name: str) -> Path:
 
 
 def write(files: Files) -> None:
-    """Write all of them, each as a whole. Raises BcmError."""
+    """Write all files, each atomically. Raises BcmError."""
     try:
         write_files(*((path, content, mode) for path, (content, mode) in files.items()))
     except OSError as error:
@@ -43,7 +43,7 @@ def write(files: Files) -> None:
 
 
 def refuse_to_replace(paths: Sequence[Path]) -> None:
-    """Raise BcmError if there are any."""
+    """Raise BcmError if there are such files."""
     if paths:
         raise BcmError(
             ", ".join(map(str, paths)),

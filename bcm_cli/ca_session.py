@@ -33,14 +33,14 @@ class _AnyKey(dict[str, str]):
 
 
 class _PublicFiles(AuthorityFiles):
-    """The public file alone. No key is taken for lost, so a dry run needs no device that opens the vault."""
+    """The public file alone. No key counts as lost, so a dry run needs no device that opens the vault."""
 
     def keys(self) -> dict[str, str]:
         return _AnyKey()
 
 
 def read_only(datacenter: DataCenter) -> Authority:
-    """The authority in check mode, with what is public."""
+    """Return the authority in check mode, with its public file alone."""
     authority = open_authority(_options(datacenter), datacenter.secrets, True, setup.step)
     authority.files = _PublicFiles(datacenter.secrets, datacenter.chain, vault=None)
     return authority
@@ -52,22 +52,22 @@ def _options(datacenter: DataCenter) -> dict[str, Any]:
     return {
         "chain": chain,
         "domain": datacenter_names(datacenter.name, chain).domain,
-        "domains": _listed(datacenter, "bcm_ca_domains"),
-        "subnets": [str(own), *_listed(datacenter, "bcm_ca_subnets")],
+        "domains": _read_list(datacenter, "bcm_ca_domains"),
+        "subnets": [str(own), *_read_list(datacenter, "bcm_ca_subnets")],
         "provider": datacenter.ca_provider,
         "device": datacenter.ca_device,
-        "software_ca_chains": _listed(datacenter, "bcm_software_ca_chains"),
+        "software_ca_chains": _read_list(datacenter, "bcm_software_ca_chains"),
     }
 
 
-def _listed(datacenter: DataCenter, name: str) -> list[str]:
+def _read_list(datacenter: DataCenter, name: str) -> list[str]:
     value = datacenter.variable(name) or []
     # As Ansible takes it for a list.
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else list(map(str, value))
 
 
 def is_direct(datacenter: DataCenter) -> bool:
-    """Whether the root signs each certificate."""
+    """Return whether the root signs each certificate."""
     issuance = str(datacenter.variable("bcm_ca_issuance") or "intermediate")
     if issuance not in ("intermediate", "direct"):
         raise unknown("issuance", issuance, ("intermediate", "direct"))
@@ -77,15 +77,15 @@ def is_direct(datacenter: DataCenter) -> bool:
 # -- changes ----------------------------------------------------------------------------------------------------------
 
 
-def carry_out(datacenter: DataCenter, work: Callable[[Authority], Result]) -> Result:
-    """Do the work, with the vault open and the device at hand."""
+def change_authority(datacenter: DataCenter, work: Callable[[Authority], Result]) -> Result:
+    """Change the authority, with the vault and the device open."""
     with trezor_session.session(datacenter) as environment:
-        vault, session = trezor_session.vault(datacenter, environment), trezor_session.kept(environment)
+        vault, session = trezor_session.vault(datacenter, environment), trezor_session.session_file(environment)
         return work(open_authority(_options(datacenter), datacenter.secrets, False, setup.step, vault, session))
 
 
 def renewal_requests(names: Sequence[str]) -> RequestSource:
-    """Renew these certificates; without names, keep up all that are not revoked: nobody asked for those again."""
+    """Return requests to renew these certificates; without names, all that are not revoked."""
 
     def requests(database: Database, keys: Container[str]) -> list[CertificateRequest]:
         found = names or unrevoked_names(database)
@@ -95,7 +95,7 @@ def renewal_requests(names: Sequence[str]) -> RequestSource:
 
 
 def unrevoked_names(database: Database) -> list[str]:
-    """The names of certificates that are not revoked."""
+    """Return the names of certificates that are not revoked."""
     serials = {name: leaf.certificate.serial for name, leaf in database.leaves.items()}
     known = database.serials
     return [name for name, serial in serials.items() if serial not in known or not known[serial].revoked]

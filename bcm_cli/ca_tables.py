@@ -19,11 +19,11 @@ def day(moment: datetime) -> str:
 
 
 def certificate_rows(database: Database, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
-    """A row for each certificate in use; ``everything``: also for those that were replaced or revoked."""
+    """Return a row for each certificate in use; ``everything``: also for those that were replaced or revoked."""
 
     def row(name: str, certificate: Certificate, purpose: str) -> dict[str, Any]:
         known = database.serials.get(certificate.serial)
-        # Nobody renews a root by the day, nor the bridge to the next one.
+        # A root has no date of renewal, nor has the bridge to the next one.
         is_due = purpose not in ("root", "cross") and certificate.is_due(now)
         is_expired = certificate.end <= now
         state = "revoked" if known and known.revoked else "expired" if is_expired else "due" if is_due else "good"
@@ -47,7 +47,7 @@ def certificate_rows(database: Database, now: datetime, everything: bool = False
 
 
 def list_rows(database: Database, now: datetime) -> list[dict[str, Any]]:
-    """A row for each revocation list."""
+    """Return a row for each revocation list."""
     lists = [(f"root g{root.index}", root.crl) for root in database.trusted_roots(now)]
     lists += [(item.certificate.common_name, item.crl) for item in database.intermediates]
     return [
@@ -63,14 +63,14 @@ def _first_columns(name: str, serial: str | None, purpose: str | None, end: date
 
 
 def with_days(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows for a terminal: days instead of moments."""
+    """Return the rows for a terminal, with days instead of times."""
     return [
         {key.replace("_", " "): value[:10] if key == "end" else value for key, value in row.items()} for row in rows
     ]
 
 
 def root_facts(database: Database, root: Root, for_programs: bool) -> dict[str, Any]:
-    """What identifies a root. For people the fingerprint is in two lines, which are compared by eye."""
+    """Return what identifies a root. For people the fingerprint is in two lines, which are compared by eye."""
     text = pki.fingerprint(root.certificate.content)
     groups = [text[start : start + 4].upper() for start in range(0, len(text), 4)]
     lines = {"fingerprint": " ".join(groups[:8]), "": " ".join(groups[8:])}
@@ -85,7 +85,7 @@ def root_facts(database: Database, root: Root, for_programs: bool) -> dict[str, 
 
 
 def certificate_facts(database: Database, name: str, now: datetime) -> dict[str, Any]:
-    """All that is public of a certificate."""
+    """Return everything public about a certificate."""
     leaf = database.leaves[name]
     certificate = leaf.certificate
     key: Any = certificate.content.public_key()
@@ -103,7 +103,7 @@ def certificate_facts(database: Database, name: str, now: datetime) -> dict[str,
 
 
 def qr_code(root: Root) -> list[str]:
-    """The root as a QR code, or its fingerprint if the terminal has no room for that."""
+    """Return the root as a QR code, or its fingerprint if the terminal has no room for that."""
     code = qr.code(root.certificate.pem)
     if qr.fits(code):
         return ["The root's certificate:", *qr.drawn(code)]

@@ -53,7 +53,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     *typed, current = words or [""]
     place = _Place(parser)
     for word in typed:
-        place.pass_by(word)
+        place.advance(word)
     return [word for word in place.known(current) if word.startswith(current)]
 
 
@@ -66,7 +66,7 @@ class _Place:
         self._positionals: list[argparse.Action] = []
         self._enter(parser)
 
-    def pass_by(self, word: str) -> None:
+    def advance(self, word: str) -> None:
         """Advance by one complete word."""
         if self._value_of:
             self._value_of = None

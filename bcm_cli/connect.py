@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def connect(datacenter: DataCenter, project: str | None = None) -> Client:
-    """A client of the data center's project, or of another; through an SSH agent if its endpoint wants one."""
+    """Return a client of the data center's project, or of another; through an SSH agent if its endpoint needs one."""
     # what only reads the inventory need not load it
     from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 

@@ -30,7 +30,7 @@ _PROVIDERS = ("trezor", "software")
 
 
 class UsageError(BcmError):
-    """Something that was typed does not exist: exit status 2."""
+    """An argument is invalid: exit status 2."""
 
     code = "usage"
 
@@ -67,7 +67,7 @@ class DataCenter:
 
     @cached_property
     def loader(self) -> Any:
-        """What reads files of variables, also encrypted ones."""
+        """The reader of variable files, which decrypts them."""
         from ansible.errors import AnsibleError
         from ansible.parsing.dataloader import DataLoader
 
@@ -122,7 +122,7 @@ class DataCenter:
         return templar
 
     def give(self, variables: Mapping[str, Any]) -> None:
-        """Set variables of the command line, which win. Raises UsageError for those of another data center."""
+        """Set variables of the command line, which take precedence. Raises UsageError for another data center's."""
         chain = self.chain
         self._templar.available_variables = {**self._templar.available_variables, **variables}
         for name, meant in (("bcm_datacenter", self.name), ("bcm_chain", chain), ("chain", chain)):
@@ -135,7 +135,7 @@ class DataCenter:
                 )
 
     def variable(self, name: str, default: Any = None) -> Any:
-        """The value of a variable of the command line or the inventory, templates resolved."""
+        """Return the value of a variable of the command line or the inventory, with templates resolved."""
         from ansible.errors import AnsibleError
 
         try:

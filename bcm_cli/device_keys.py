@@ -115,7 +115,7 @@ def ssh(args: argparse.Namespace) -> int:
         key = Path(folder) / "key.pub"
         key.write_text(f"{_ssh_key(datacenter, user)}\n", encoding="utf-8")
         options = [_HOST_KEYS, f"IdentityAgent={agent}", f"IdentityFile={key}", "IdentitiesOnly=yes"]
-        with _agent(datacenter, "ssh-agent", _who(datacenter, user), key.read_text("utf-8"), agent):
+        with _agent(datacenter, "ssh-agent", _ssh_identity(datacenter, user), key.read_text("utf-8"), agent):
             return subprocess.call(["ssh", *(word for option in options for word in ("-o", option)), *words])
 
 
@@ -136,7 +136,8 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
     stack = contextlib.ExitStack()
     folder = stack.enter_context(setup.private_folder())
     agent = f"{folder}/agent"
-    stack.enter_context(_agent(datacenter, "ssh-agent", _who(datacenter, user), line, agent, **(environment or {})))
+    identity = _ssh_identity(datacenter, user)
+    stack.enter_context(_agent(datacenter, "ssh-agent", identity, line, agent, **(environment or {})))
     atexit.register(stack.close)
     os.environ |= {"BCM_SSH_AGENT": agent, "SSH_AUTH_SOCK": agent}
 
@@ -156,26 +157,26 @@ def _user(words: list[str]) -> str:
     return user
 
 
-def _who(datacenter: DataCenter, user: str) -> str:
+def _ssh_identity(datacenter: DataCenter, user: str) -> str:
     return f"{user}@{datacenter_names(datacenter.name, datacenter.chain).domain}"
 
 
 def _ssh_key(datacenter: DataCenter, user: str, new: bool = False) -> str:
     """Return the line for authorized_keys. It is stored, since a wrong passphrase opens a wallet with another key."""
-    who = _who(datacenter, user)
-    path = _secrets(datacenter) / "ssh" / f"{who}.pub"
+    identity = _ssh_identity(datacenter, user)
+    path = _secrets(datacenter) / "ssh" / f"{identity}.pub"
     if path.exists():
         return path.read_text(encoding="utf-8").strip()
     if not new:
         raise BcmError(
-            f"The key of {who}",
+            f"The key of {identity}",
             "is not known yet",
             f"type `bcm ssh --public-key {user}@HOST`, and give the line that it prints to that machine, as one of "
             "~/.ssh/authorized_keys",
             code="not_ready",
         )
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with _agent(datacenter, "ssh-key", who) as answer:
+    with _agent(datacenter, "ssh-key", identity) as answer:
         write_files((path, f"{answer['key']}\n", 0o600))
     return str(answer["key"])
 
@@ -220,7 +221,7 @@ def _make_home(home: Path, made: dict[str, Any]) -> None:
 def gpg_export(args: argparse.Namespace) -> int:
     """Print the public key."""
     _ready(setup.GPG_PACKAGES, args.yes)
-    home = _finished(args.datacenter)
+    home = _finished_home(args.datacenter)
     print(_gpg(home, "--armor", "--export", _fingerprint(home)), end="")
     return 0
 
@@ -232,15 +233,15 @@ def gpg_run(args: argparse.Namespace) -> int:
             "Which program?", remedy="Type `bcm gpg run COMMAND…`, such as `bcm gpg run gpg --decrypt FILE`"
         )
     _ready(setup.GPG_PACKAGES, args.yes)
-    home = _finished(args.datacenter)
+    home = _finished_home(args.datacenter)
     with _gpg_agent(args.datacenter, home):
-        return _called(args.words, {**os.environ, "GNUPGHOME": str(home)})
+        return _run_program(args.words, {**os.environ, "GNUPGHOME": str(home)})
 
 
 def password(args: argparse.Namespace) -> int:
     """Run pass with the store of the data center."""
     _ready(setup.PASS_PACKAGES, args.yes)
-    home = _finished(args.datacenter)
+    home = _finished_home(args.datacenter)
     store = home.with_name("passwords")
     # a person's own settings may name another key
     others = {key: value for key, value in os.environ.items() if not key.startswith("PASSWORD_STORE_")}
@@ -249,10 +250,10 @@ def password(args: argparse.Namespace) -> int:
         subprocess.run(["pass", "init", _fingerprint(home)], env=environment, stdout=subprocess.DEVNULL, check=True)
         setup.step(f"Passwords of data center {args.datacenter.name} are kept in {store}")
     with _gpg_agent(args.datacenter, home):
-        return _called(["pass", *args.arguments], environment)
+        return _run_program(["pass", *args.arguments], environment)
 
 
-def _called(words: list[str], environment: dict[str, str]) -> int:
+def _run_program(words: list[str], environment: dict[str, str]) -> int:
     try:
         return subprocess.call(words, env=environment)
     except OSError as error:
@@ -308,7 +309,7 @@ def _fingerprint(home: Path) -> str:
     return found[1]
 
 
-def _finished(datacenter: DataCenter) -> Path:
+def _finished_home(datacenter: DataCenter) -> Path:
     home = _home(datacenter)
     if not home.exists():
         raise BcmError(

@@ -47,7 +47,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
     endpoint = datacenter.endpoint
     wanted: tuple[setup.Package, ...] = setup.IMAGE_PACKAGES
     if endpoint:
-        # Another machine, or a socket that somebody configured, is not ours to prepare.
+        # Another machine, or a configured socket, is not prepared here.
         setup.packages(wanted + (setup.SSH_PACKAGES if endpoint.startswith("ssh://") else ()), yes)
         with connect(datacenter) as client:
             client.check_trust()
@@ -62,7 +62,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
         elif "/snap/" not in program:
             wanted += setup.LXD_TOOLS
     # Installing it may also start it.
-    with _silenced("snap.lxd.daemon" if _is_ubuntu() else "lxd", is_new):
+    with _without_network("snap.lxd.daemon" if _is_ubuntu() else "lxd", is_new):
         setup.packages(wanted, yes)
         if not runs and not _answers():
             _start()
@@ -71,7 +71,7 @@ def ready(datacenter: DataCenter, yes: bool) -> None:
 
 
 @contextlib.contextmanager
-def _silenced(unit: str, is_new: bool) -> Iterator[None]:
+def _without_network(unit: str, is_new: bool) -> Iterator[None]:
     """Have systemd start a newly installed daemon with a proxy where nothing listens."""
     if not (is_new and _uses_systemd()):
         yield
@@ -134,7 +134,7 @@ def _start() -> None:
     log = None
     if _uses_systemd():
         unit = "snap.lxd.daemon" if "/snap/" in program else {"lxd": "lxd", "incusd": "incus"}[name]
-        setup.quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
+        setup.run_quietly(f"Start {unit}", [*root, "systemctl", "start", unit])
     else:
         directory = os.environ.get("LXD_DIR") or {"lxd": "/var/lib/lxd", "incusd": "/var/lib/incus"}[name]
         log = f"{directory}/bcm.log"
@@ -174,7 +174,7 @@ def _sub_ids(root: list[str]) -> None:
     for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
         # Without the file, LXD uses a default range.
         if os.path.exists(file) and "\nroot:" not in "\n" + Path(file).read_text(encoding="utf-8"):
-            setup.quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
+            setup.run_quietly(f"Give root a range in {file}", [*root, "usermod", option, "1000000-1000999999", "root"])
 
 
 def _initialise(client: Client, pool: str) -> None:

@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
         module, function = args.run.split(":")
         return int(getattr(importlib.import_module(f"bcm_cli.{module}"), function)(args))
 
-    return guarded(work, as_json=args.json)
+    return report_errors(work, as_json=args.json)
 
 
 def _own_password(datacenter: DataCenter) -> str:
@@ -94,7 +94,7 @@ def _own_password(datacenter: DataCenter) -> str:
     return own_password(datacenter)
 
 
-def guarded(work: Callable[[], int], *, as_json: bool = False) -> int:
+def report_errors(work: Callable[[], int], *, as_json: bool = False) -> int:
     """Do some work, report what it raises, and return the exit status."""
     # A signal or a closed terminal ends the process as Ctrl-C does, so that everything is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):

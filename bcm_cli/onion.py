@@ -54,21 +54,23 @@ def list_all(args: argparse.Namespace) -> int:
         return answer({"services": facts}, True)
     if fault:
         setup.step(f"Cannot read which services are published: {fault}")
-    rows = [{**item, "ports": [port["port"] for port in item["ports"]], "clients": _people(item)} for item in facts]
+    rows = [
+        {**item, "ports": [port["port"] for port in item["ports"]], "clients": _client_cell(item)} for item in facts
+    ]
     shown = ("service", "address", "ports", "clients", "published")
     return answer([{key: row[key] for key in shown} for row in rows], False)
 
 
 def show(args: argparse.Namespace) -> int:
     """Show one service, and how to configure programs to reach it."""
-    service = _named(read(args.datacenter), args.service)
+    service = _find_service(read(args.datacenter), args.service)
     there, fault = _read_published(args.datacenter)
     facts = _facts(service, there, fault)
     if args.json:
         return answer({**facts, "instructions": client_instructions(service)}, True)
     if fault:
         setup.step(f"Cannot read whether it is published: {fault}")
-    answer({**facts, "clients": _people(facts)}, False)
+    answer({**facts, "clients": _client_cell(facts)}, False)
     _explain(service)
     _draw("Its address", service.key.address, args)
     return 0
@@ -78,17 +80,17 @@ def authorize(args: argparse.Namespace) -> int:
     """Authorize a client, or show the key of one that is authorized."""
     datacenter: DataCenter = args.datacenter
     _check(args.client)
-    file = _free(args.output) if args.output else None
+    file = _check_new_file(args.output) if args.output else None
     store = _store(datacenter)
     with store.locked():
         present = store.read()
-        service = _meant(args, present)
+        service = _choose_service(args, present)
         known = args.client in service.clients
         wanted = {**present, service.name: with_clients(service, [args.client], present=True)}
         if known:
             setup.step(f"{args.client} is already authorized for {service.name}: this is the same key")
         try:
-            _bring_about(datacenter, store, present, wanted)
+            _publish(datacenter, store, present, wanted)
         except BcmError as error:
             if not known:
                 raise
@@ -118,18 +120,18 @@ def revoke(args: argparse.Namespace) -> int:
     store = _store(datacenter)
     present = store.read()
     if args.service:
-        service = _named(present, args.service)
+        service = _find_service(present, args.service)
         if args.client not in service.clients:
             raise UsageError.of(unknown("client", args.client, sorted(service.clients)))
         meant = [service]
     else:
         meant = [service for service in present.values() if args.client in service.clients]
         if not meant:
-            everybody = sorted({client for service in present.values() for client in service.clients})
-            raise UsageError.of(unknown("client", args.client, everybody))
+            clients = sorted({client for service in present.values() for client in service.clients})
+            raise UsageError.of(unknown("client", args.client, clients))
     names = ", ".join(service.name for service in meant)
     setup.step(f"{args.client} is revoked for {names}; all clients are disconnected for some seconds")
-    setup.agreed(f"Revoke the key of {args.client}, for good?", args.yes, "Nothing was revoked")
+    setup.confirm(f"Revoke the key of {args.client}, for good?", args.yes, "Nothing was revoked")
     with store.locked():
         present = store.read()
         less = {
@@ -137,12 +139,12 @@ def revoke(args: argparse.Namespace) -> int:
             for service in meant
             if service.name in present
         }
-        _bring_about(datacenter, store, present, {**present, **less})
+        _publish(datacenter, store, present, {**present, **less})
     left = {service.name: sorted(less[service.name].clients) for service in meant if service.name in less}
-    return answer({"revoked": args.client, "services": left} if args.json else _left(left), args.json)
+    return answer({"revoked": args.client, "services": left} if args.json else _remaining_rows(left), args.json)
 
 
-# -- what is kept, and what is published ------------------------------------------------------------------------------
+# -- stored and published services -------------------------------------------------------------------------------------
 
 
 def read(datacenter: DataCenter) -> Services:
@@ -183,7 +185,7 @@ def _check_running(client: Client) -> None:
         raise BcmError(f"instance {TOR}", "does not run", f"`bcm stack start {TOR}`", code="not_ready")
 
 
-def _bring_about(datacenter: DataCenter, store: ServicesFile, present: Services, wanted: Services) -> None:
+def _publish(datacenter: DataCenter, store: ServicesFile, present: Services, wanted: Services) -> None:
     with connect(datacenter) as client:
         # check it first: the files of a stopped instance can be written, so it would fail half-way
         _check_running(client)
@@ -209,11 +211,11 @@ def _facts(service: Service, there: PublishedState, fault: str | None) -> dict[s
     }
 
 
-def _people(facts: dict[str, Any]) -> Any:
+def _client_cell(facts: dict[str, Any]) -> Any:
     return (facts["clients"] or "none yet") if facts["authorization"] else "public"
 
 
-def _left(left: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _remaining_rows(left: dict[str, list[str]]) -> list[dict[str, Any]]:
     return [{"service": name, "clients": clients or "none"} for name, clients in left.items()]
 
 
@@ -229,19 +231,19 @@ def _draw(what: str, text: str, args: argparse.Namespace) -> None:
         print("\n".join(["", f"{what}:", *qr.drawn(made)]))
 
 
-# -- what is meant ----------------------------------------------------------------------------------------------------
+# -- selection -------------------------------------------------------------------------------------------------------
 
 
-def _named(services: Services, name: str) -> Service:
+def _find_service(services: Services, name: str) -> Service:
     if name not in services:
         raise UsageError.of(unknown("onion service", name, sorted(services)))
     return services[name]
 
 
-def _meant(args: argparse.Namespace, services: Services) -> Service:
+def _choose_service(args: argparse.Namespace, services: Services) -> Service:
     """Return the service of that name, or, without a name, the only one with clients."""
     if args.service:
-        return _named(services, args.service)
+        return _find_service(services, args.service)
     names = sorted(service.name for service in services.values() if service.authorization)
     if len(names) == 1:
         return services[names[0]]
@@ -257,7 +259,7 @@ def _check(client: str) -> None:
         raise UsageError.of(error) from error
 
 
-def _free(name: str) -> Path:
+def _check_new_file(name: str) -> Path:
     """Check that a file can be created and does not exist, since it might hold another key."""
     path = Path(os.path.expanduser(name)).absolute()
     if path.exists():

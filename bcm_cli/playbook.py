@@ -43,13 +43,13 @@ _AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 def change(args: argparse.Namespace) -> int:
     """start, stop, restart, remove."""
     datacenter: DataCenter = args.datacenter
-    extra_vars = [_from_here(text) for text in args.extra_vars]
+    extra_vars = [_absolute_path(text) for text in args.extra_vars]
     with contextlib.ExitStack() as stack:
         environment: dict[str, str] = {}
         encrypted = any(_needs_vault(text, datacenter.name) for text in extra_vars)
         if encrypted:
             datacenter.session = environment = stack.enter_context(trezor_session.session(datacenter))
-        datacenter.give(_given(datacenter, extra_vars))
+        datacenter.give(_read_extra_vars(datacenter, extra_vars))
         checked(datacenter, args.stacks)
         # stopping and removing need no secrets
         if not encrypted and args.state in ("start", "restart"):
@@ -88,7 +88,7 @@ def _change(
     return _run(datacenter, options, args.json, environment)
 
 
-def _from_here(text: str) -> str:
+def _absolute_path(text: str) -> str:
     """Return a value of -e with an absolute path, since the playbook runs in the repository's directory."""
     return f"@{Path(text[1:]).expanduser().absolute()}" if text.startswith("@") else text
 
@@ -102,7 +102,7 @@ def _needs_vault(text: str, vault_id: str) -> bool:
     return any(header in content for header in ("$ANSIBLE_VAULT;1.1;", f"$ANSIBLE_VAULT;1.2;AES256;{vault_id}\n"))
 
 
-def _given(datacenter: DataCenter, extra_vars: list[str]) -> dict[str, Any]:
+def _read_extra_vars(datacenter: DataCenter, extra_vars: list[str]) -> dict[str, Any]:
     """Return the variables of all -e, as ansible-playbook reads them. Raises UsageError."""
     from ansible.errors import AnsibleError
     from ansible.parsing.splitter import parse_kv

@@ -39,14 +39,14 @@ def repin(args: argparse.Namespace) -> int:
     fault = None if floor is None or args.allow_below_floor else floor.fault(release.name, args.version)
     if fault:
         raise BcmError(f"{fault};", remedy="choose a newer version, or add --allow-below-floor", code="below_floor")
-    with artifact.working(args) as found:
+    with artifact.open_artifacts(args) as found:
         found.source = None  # a mirror has only versions that were pinned before
         pins, explained = found.published(release, stack.role_path / "meta/keys")
     say(f"{release.name} {args.version}: {explained}")
     changes: dict[_Path, str] = {("version",): args.version}
     changes |= {("files", name, pin.algorithm): pin.digest for name, pin in pins.items()}
     text = stack.source.read_text(encoding="utf-8")
-    changed = _changed(text, {("artifact", "sources", source, *key): value for key, value in changes.items()})
+    changed = _replace_scalars(text, {("artifact", "sources", source, *key): value for key, value in changes.items()})
     if changed is None:
         raise BcmError(
             stack.source,
@@ -59,7 +59,7 @@ def repin(args: argparse.Namespace) -> int:
         return 0
     before, after = text.splitlines(keepends=True), changed.splitlines(keepends=True)
     print("".join(difflib.unified_diff(before, after, str(stack.source), str(stack.source))), end="", flush=True)
-    setup.agreed("Write it?", args.yes, "Nothing was written")
+    setup.confirm("Write it?", args.yes, "Nothing was written")
     temporary = stack.source.with_name(f".{stack.source.name}.new")
     try:
         temporary.write_text(changed, encoding="utf-8")
@@ -71,7 +71,7 @@ def repin(args: argparse.Namespace) -> int:
     return 0
 
 
-def _changed(text: str, changes: Mapping[_Path, str]) -> str | None:
+def _replace_scalars(text: str, changes: Mapping[_Path, str]) -> str | None:
     """Return a YAML text with other scalars at some paths, all else unchanged; None if that is not possible."""
     places = {}
     expected = yaml.safe_load(text)

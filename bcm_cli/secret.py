@@ -56,7 +56,7 @@ def rotate(args: argparse.Namespace) -> int:
     with secrets_file.change_secrets(path, vault(args.datacenter)) as values:
         _known(args.names, values)
         values.update({name: secrets_file.new_secret(name) for name in args.names})
-    _tell(args.names)
+    _print_stacks(args.names)
     return 0
 
 
@@ -84,7 +84,7 @@ def edit(args: argparse.Namespace) -> int:
         for name in changed:
             values.pop(name, None)
         values.update({name: after[name] for name in changed if name in after})
-    _tell(changed)
+    _print_stacks(changed)
     return 0
 
 
@@ -109,7 +109,7 @@ def rekey(args: argparse.Namespace) -> int:
                 stack.enter_context(Onions(datacenter.secrets, chain).locked())
         files = [(path, path.read_text(encoding="utf-8")) for path in sorted(datacenter.secrets.glob("*.json"))]
         encrypted = {path: text for path, text in files if is_encrypted(text)}
-        write_files(*((path, new.seal(_opened(path, text, new, old)), 0o600) for path, text in encrypted.items()))
+        write_files(*((path, new.seal(_decrypt(path, text, new, old)), 0o600) for path, text in encrypted.items()))
         write(datacenter.group_vars, {setting: str(former + 1)})
     setup.step(f"Encrypted again: {', '.join(path.name for path in encrypted) or 'nothing, as there was nothing yet'}")
     setup.step(
@@ -118,7 +118,7 @@ def rekey(args: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(path: Path, text: str, new: Vault, old: Vault) -> str:
+def _decrypt(path: Path, text: str, new: Vault, old: Vault) -> str:
     try:
         return new.open(text, path)  # left so by an interrupted run
     except BcmError:
@@ -145,7 +145,7 @@ def _known(wanted: Iterable[str], values: Mapping[str, str]) -> None:
             raise UsageError.of(unknown("secret", name, sorted(values)))
 
 
-def _tell(changed: Iterable[str]) -> None:
+def _print_stacks(changed: Iterable[str]) -> None:
     stacks = dict.fromkeys(holder for name in changed for holder in secrets_file.holders(name))
     setup.step(f"Changed: {', '.join(changed)}. `bcm stack start {' '.join(stacks)}` makes the stacks use it")
 

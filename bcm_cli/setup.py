@@ -97,7 +97,7 @@ def sudo() -> list[str]:
     return ["sudo"]
 
 
-def quietly(what: str, argv: list[str]) -> None:
+def run_quietly(what: str, argv: list[str]) -> None:
     """Run a slow command: shows one line, with the time on a terminal, and the command's output if it fails."""
     begun = time.monotonic()
     live = sys.stderr.isatty()
@@ -128,7 +128,7 @@ def quietly(what: str, argv: list[str]) -> None:
             raise BcmError(f"{what}:", ended, code="command_failed")
 
 
-def allowed(question: str, yes: bool, remedy: str) -> None:
+def ask_permission(question: str, yes: bool, remedy: str) -> None:
     """Ask for permission, unless --yes was given; raises BcmError with what to type instead."""
     if yes:
         return
@@ -144,7 +144,7 @@ def allowed(question: str, yes: bool, remedy: str) -> None:
         raise BcmError("Nothing was installed", remedy=remedy, code="cancelled")
 
 
-def agreed(question: str, yes: bool, otherwise: str) -> None:
+def confirm(question: str, yes: bool, otherwise: str) -> None:
     """Ask for confirmation, unless --yes was given; raises BcmError with ``otherwise``."""
     if yes:
         return
@@ -173,16 +173,16 @@ def packages(wanted: tuple[Package, ...], yes: bool) -> None:
             code="missing_program",
             about="apt",
         )
-    allowed("Install with apt?" if not snaps else "Install with apt and snap?", yes, f"type `{by_hand}`")
+    ask_permission("Install with apt?" if not snaps else "Install with apt and snap?", yes, f"type `{by_hand}`")
     root = sudo()
     masked = [unit for package in missing for unit in package.masked]
     if masked and os.path.isdir(_SYSTEMD):
-        quietly(f"Keep {' and '.join(masked)} from starting", [*root, "systemctl", "mask", *masked])
+        run_quietly(f"Keep {' and '.join(masked)} from starting", [*root, "systemctl", "mask", *masked])
     if len(apt) > 3:
-        quietly("Read the package lists", [*root, "apt-get", "update"])
+        run_quietly("Read the package lists", [*root, "apt-get", "update"])
     for command in commands:
         environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-        quietly(f"Install {', '.join(command[2:]).replace('-y, ', '')}", [*root, *environment, *command])
+        run_quietly(f"Install {', '.join(command[2:]).replace('-y, ', '')}", [*root, *environment, *command])
 
 
 def virtual_environment(
@@ -207,11 +207,11 @@ def virtual_environment(
         if current():
             return
         shutil.rmtree(venv, ignore_errors=True)
-        quietly("Create the virtual environment", [sys.executable, "-m", "venv", str(venv)])
+        run_quietly("Create the virtual environment", [sys.executable, "-m", "venv", str(venv)])
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
         for file in files:
             options = ["--no-build-isolation"] * (build is not None) + ["--require-hashes", "-r", str(file)]
-            quietly(f"Install {file.name} in it", [*pip, *options])
+            run_quietly(f"Install {file.name} in it", [*pip, *options])
         stamp.write_text(_stamp(venv, files), encoding="ascii")
 
 

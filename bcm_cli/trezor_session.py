@@ -40,13 +40,13 @@ def session(datacenter: DataCenter) -> Iterator[dict[str, str]]:
 
     path = datacenter.ca_device
     with setup.private_folder() as folder:
-        kept = folder / "session"
+        session_path = folder / "session"
         try:
-            with _opened(datacenter, kept, setup.step):
+            with _open_device(datacenter, session_path, setup.step):
                 pass
-            yield {SESSION: str(kept), **({"TREZOR_PATH": path} if path else {})}
+            yield {SESSION: str(session_path), **({"TREZOR_PATH": path} if path else {})}
         finally:
-            Trezor(path, kept=kept).end()
+            Trezor(path, kept=session_path).end()
 
 
 def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, generation: int | None = None) -> Vault:
@@ -56,36 +56,36 @@ def vault(datacenter: DataCenter, environment: Mapping[str, str] | None = None, 
     """
     if datacenter.ca_provider != "trezor":
         return PLAIN
-    word = password(datacenter, setup.step, kept(environment or {}), generation)
+    word = password(datacenter, setup.step, session_file(environment or {}), generation)
     return AnsibleVault(datacenter.name, word.encode())
 
 
-def kept(environment: Mapping[str, str]) -> Path | None:
+def session_file(environment: Mapping[str, str]) -> Path | None:
     """Return the session file in what `session` yielded."""
     return Path(environment[SESSION]) if environment else None
 
 
 def password(
-    datacenter: DataCenter, say: Callable[[str], None], kept: Path | None = None, generation: int | None = None
+    datacenter: DataCenter, say: Callable[[str], None], session_path: Path | None = None, generation: int | None = None
 ) -> str:
     """Return the password of the vault, after one confirmation. Raises BcmError."""
-    with _opened(datacenter, kept, say) as device:
+    with _open_device(datacenter, session_path, say) as device:
         return device.vault_secret(datacenter.name, generation or datacenter.vault_generation)
 
 
 def own_password(datacenter: DataCenter) -> str:
     """Return the password of the vault, in the session of the command if it has one. Raises BcmError."""
-    return password(datacenter, setup.step, kept(datacenter.session))
+    return password(datacenter, setup.step, session_file(datacenter.session))
 
 
 @contextmanager
-def _opened(datacenter: DataCenter, kept: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
+def _open_device(datacenter: DataCenter, session_path: Path | None, say: Callable[[str], None]) -> Iterator[Trezor]:
     """Open the device, and check that it and the passphrase are those of the data center."""
     # only a data center with a Trezor needs these packages
     from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
 
     roots = _roots(datacenter)
-    with Trezor(datacenter.ca_device, first=not roots, say=say, kept=kept) as device:
+    with Trezor(datacenter.ca_device, first=not roots, say=say, kept=session_path) as device:
         for identity, key in roots:
             device.root(identity, key)
         if not roots:

@@ -12,7 +12,7 @@ import signal
 
 from . import setup
 from .datacenter import DataCenter, UsageError
-from .main import guarded
+from .main import report_errors
 
 _PR_SET_PDEATHSIG = 1
 
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         print(password(datacenter, _say))
         return 0
 
-    return guarded(work)
+    return report_errors(work)
 
 
 def _say(text: str) -> None:

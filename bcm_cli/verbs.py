@@ -51,7 +51,7 @@ class Group:
 
 
 def described(text: str, example: str, *, json: bool = False) -> dict[str, Any]:
-    """What all parsers have: the options of every verb, and a help with an example."""
+    """Add the options of every verb, and a help with an example."""
     return {
         "parents": [_common(), *[_json()] * json],
         "description": text[0].upper() + text[1:] + ".",
@@ -171,7 +171,7 @@ def _artifact(artifact: Group) -> None:
     text = "copy releases, with all that proves them, to a folder"
     export = artifact.verb("export", "artifact:export", text, "/media/disk", json=True)
     text = "copy releases from a folder into the store, and verify them"
-    take = artifact.verb("import", "artifact:take", text, "/media/disk", json=True)
+    take = artifact.verb("import", "artifact:import_folder", text, "/media/disk", json=True)
     text = "pin another version, once its signatures are verified (for maintainers)"
     repin = artifact.verb("repin", "repin:repin", text, "bitcoind 31.2")
     for parser in (export, take):

@@ -312,7 +312,7 @@ def test_invalid_user_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Which program"):
         device_keys.gpg_run(Typed(tmp_path, words=[]))
     with pytest.raises(UsageError, match="no-such-program cannot be started: No such file"):
-        device_keys._called(["no-such-program"], {})
+        device_keys._run_program(["no-such-program"], {})
 
 
 def test_passphrase_in_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

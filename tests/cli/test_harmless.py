@@ -69,7 +69,7 @@ def test_answers_errors_and_steps_are_escaped(capfd: pytest.CaptureFixture[str])
         raise error
 
     for error in (BcmError(HOSTILE), main.UsageError(HOSTILE), ValueError(HOSTILE)):
-        assert main.guarded(lambda error=error: fails(error))  # type: ignore[misc]
+        assert main.report_errors(lambda error=error: fails(error))  # type: ignore[misc]
     playbook._pass_on(io.BytesIO(f"{HOSTILE}\n".encode().replace(b"   0:01", b"0:01") + b"\x1b[0;35mwarning\x1b[0m\n"))
     said, told = capfd.readouterr()
     assert is_harmless(said)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_artifacts import THREE
-from bcm_cli.repin import _changed
+from bcm_cli.repin import _replace_scalars
 from tests.cli.conftest import Published
 
 
@@ -116,8 +116,8 @@ def test_source_without_signatures_is_refused(published: Published) -> None:
 
 def test_other_text_of_the_file_is_kept() -> None:
     text = "a: &x {version: 1.0, b: 'käse', c: \"1\"}  # 1.0\nd: [1.0]\n"
-    changed = _changed(text, {("a", "version"): "1.10", ("a", "c"): "2"})
+    changed = _replace_scalars(text, {("a", "version"): "1.10", ("a", "c"): "2"})
     assert changed == 'a: &x {version: "1.10", b: \'käse\', c: "2"}  # 1.0\nd: [1.0]\n'
     assert yaml.safe_load(changed)["a"]["version"] == "1.10"
     # A digit that YAML would read as a number
-    assert _changed("sha256: abc\n", {("sha256",): "123"}) is None
+    assert _replace_scalars("sha256: abc\n", {("sha256",): "123"}) is None

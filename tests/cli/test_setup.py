@@ -121,12 +121,12 @@ def test_missing_sudo_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_failed_command_is_quoted() -> None:
     command = ["sh", "-c", "echo the disk is full; exit 7"]
     with pytest.raises(setup.BcmError, match="Install gnat: sh -c .* ended with 7\n  the disk is full"):
-        setup.quietly("Install gnat", command)
+        setup.run_quietly("Install gnat", command)
 
 
 def test_long_command_ticks_on_a_terminal(tmp_path: Path) -> None:
     script = f'import sys; sys.path[:0] = ["{ROOT}", "{ROOT}/collections"]\n'
-    script += 'from bcm_cli import setup; setup.quietly("Sleep", ["sleep", "2.5"])'
+    script += 'from bcm_cli import setup; setup.run_quietly("Sleep", ["sleep", "2.5"])'
     terminal = Terminal([sys.executable, "-c", script], tmp_path, dict(os.environ))
     terminal.reads("bcm: Sleep … 0 s")
     terminal.reads("bcm: Sleep … 2 s")
