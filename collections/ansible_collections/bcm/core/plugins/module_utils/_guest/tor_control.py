@@ -36,7 +36,7 @@ _PROOF = re.compile(r"AUTHCHALLENGE SERVERHASH=([0-9A-Fa-f]{64}) SERVERNONCE=([0
 
 
 class ControlError(Exception):
-    """What went wrong between us and tor; the message begins with what tor did."""
+    """An error of the control connection; the message begins with what tor did."""
 
 
 class Stream(Protocol):
@@ -100,7 +100,7 @@ class Control:
         self.command(f"AUTHENTICATE {self._proof(secret) if 'SAFECOOKIE' in methods else secret.hex()}")
 
     def _proof(self, cookie: bytes) -> str:
-        """Of knowing the cookie; tor proves it first, so that nobody else is told."""
+        """Return the proof of knowing the cookie; tor proves it first, so that only tor receives ours."""
         ours = secrets.token_bytes(32)
         said = _PROOF.fullmatch(self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text)
         if said is None:
@@ -129,7 +129,7 @@ class Control:
         return found
 
     def getconf(self, key: str) -> list[str]:
-        """All values of an option, as torrc has them."""
+        """Return all values of an option, as in torrc."""
         pairs = [text.partition("=") for text, _data in self.command(f"GETCONF {key}").lines]
         return [unquoted(value) for name, sign, value in pairs if sign and name.lower() == key.lower()]
 
@@ -198,7 +198,7 @@ class Control:
 
 
 def unquoted(text: str) -> str:
-    """What a quoted string means (control-spec, section 2.1.1), or the text as it is."""
+    """Return the value of a quoted string (control-spec, section 2.1.1), or the text unchanged."""
     found = _QUOTED.fullmatch(text)
     return re.sub(r"\\(.)", r"\1", found[1]) if found else text
 
@@ -239,7 +239,7 @@ def _connected(path: str) -> Control:
 
 @dataclass
 class Published:
-    """How far the services got: those whose descriptors are with a directory, and what failed with the others."""
+    """The services whose descriptors a directory has, and the failures of the others."""
 
     network: bool
     bootstrap: str = ""
@@ -293,7 +293,7 @@ def publish(
 
 
 def main(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the script answers: the fields of Published, or what went wrong as ``error``."""
+    """Return the answer of the script: the fields of Published, or the failure as ``error``."""
     try:
         with connected(request["socket"]) as control:
             done = publish(

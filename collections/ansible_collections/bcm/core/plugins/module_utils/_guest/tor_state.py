@@ -47,7 +47,7 @@ def state(
 
 
 def _answers(port: Endpoint, socks: bool) -> bool:
-    """Whether somebody listens, and as a SOCKS proxy answers the greeting of RFC 1928, section 3."""
+    """Return whether a SOCKS proxy listens there, and answers the greeting of RFC 1928, section 3."""
     try:
         with port.connect() as connection:
             if not socks:

@@ -89,7 +89,7 @@ def _place(session: tor_control.Control, fingerprint: str) -> str | None:
 
 
 def _each(session: tor_control.Control, request: Mapping[str, Any], *, network: bool) -> Iterator[dict[str, Any]]:
-    """What became of each service: a state for people, and a fault if it is not what it should be."""
+    """Yield the state of each service, for people, and its fault, if any."""
     services = request["services"]
     without = _tried(request, services) if network else {}
     keyed = [item for item in services if item["key"] and without.get(item["service"]) == _NO_KEY]
@@ -139,7 +139,7 @@ def _keys(session: tor_control.Control, items: Iterable[Mapping[str, Any]]) -> I
 
 
 def _tried(request: Mapping[str, Any], services: Iterable[Mapping[str, Any]]) -> dict[str, int | None]:
-    """What the SOCKS port answers for each service, all side by side."""
+    """Return the answers of the SOCKS port for all services, tried at once."""
     found: dict[str, int | None] = {}
 
     def work(item: Mapping[str, Any]) -> None:
