@@ -52,16 +52,22 @@ def separate(client: Client, name: str, *, project: str | None = OWN, handed_on:
         free = [base for base in ids[_SIZE : 1 - _SIZE : _SIZE] if not _overlaps(base, taken)]
         # At random: of two runs that choose at the same time, the one that writes last sees the other and repeats.
         chosen = random.choice(free) if free else ids[0]
-        wanted = {"config": {ISOLATED: "true", ID_MAP: str(chosen)}}
+        wanted = _patch(body, {ISOLATED: "true", ID_MAP: str(chosen)})
         client.call("PATCH", path, wanted, what=f"give instance {name} an id map of its own", project=project)
         if not free:
             return
 
 
+def _patch(body: Mapping[str, Any], config: Mapping[str, str]) -> dict[str, Any]:
+    """A change of the config alone: a PATCH of LXD 5.0 forgets the description."""
+    return {"description": body.get("description", ""), "config": config}
+
+
 def _ids_of_server(client: Client, path: str, body: Mapping[str, Any], project: str | None) -> range | None:
     """The ids of the host that instances may have; None if the server does not say. It says it of a shared map."""
     if body["config"].get(ISOLATED) == "true":
-        client.call("PATCH", path, {"config": {ISOLATED: "false", ID_MAP: ""}}, what="read its id map", project=project)
+        shared = _patch(body, {ISOLATED: "false", ID_MAP: ""})
+        client.call("PATCH", path, shared, what="read its id map", project=project)
         body = client.get(path, project=project)
     for entry in json.loads(body["config"].get(_NEXT) or "[]"):
         if entry["Isuid"]:

@@ -103,7 +103,8 @@ class Memory:
             self.objects[path].update(body)
         elif method == "PATCH" and body is not None:
             config = {**self.objects[path]["config"], **body["config"], "volatile.idmap.next": self._all_ids()}
-            self.objects[path]["config"] = config
+            # as LXD 5.0, which forgets a description that is not given
+            self.objects[path].update({"config": config, "description": body.get("description", "")})
         elif path in self.objects and body is not None:
             new = f"{path.rpartition('/')[0]}/{body['name']}"
             self.objects[new] = {**self.objects.pop(path), "name": body["name"]}
@@ -635,6 +636,14 @@ def test_instances_created_side_by_side_have_id_maps_that_do_not_overlap() -> No
     assert maps[0].start >= server.ids.start + 65536  # the first map is that of instances that share one
     assert maps[-1].stop <= server.ids.stop
     assert apply(server, POOL, PROFILE, *many) == []
+
+
+def test_instance_keeps_its_description_when_it_gets_an_id_map() -> None:
+    server = Memory()
+    wanted = {**SEPARATE, "description": "a node"}
+    apply(server, POOL, PROFILE, wanted)
+    assert server.objects["/1.0/instances/i"]["description"] == "a node"
+    assert apply(server, POOL, PROFILE, wanted) == []
 
 
 def test_id_map_chosen_by_the_server_is_replaced_when_it_is_that_of_another_instance() -> None:
