@@ -53,7 +53,7 @@ def test_second_prompt_means_a_wrong_password() -> None:
     assert "pw" not in str(caught.value)
 
 
-def test_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lxd, "_CHUNK", 4)
     (tmp_path / "file").write_bytes(b"0123456789")
     assert list(lxd._chunks(str(tmp_path / "file"))) == [b"0123", b"4567", b"89"]

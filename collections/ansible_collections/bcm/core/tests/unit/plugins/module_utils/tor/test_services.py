@@ -126,7 +126,7 @@ def test_the_digest_is_of_what_the_descriptor_holds() -> None:
         ({"address": KEY.address}, r"^There is no key of onion service web, so it cannot have"),
     ],
 )  # fmt: skip
-def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
+def test_invalid_services_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BcmError, match=message):
         desired_services({}, [{**ITEM, **changes}])
 
