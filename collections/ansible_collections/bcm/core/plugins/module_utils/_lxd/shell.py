@@ -26,7 +26,8 @@ from .streams import MOST, Output, Streams, exit_status
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
 # line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
 # them or not, so that the next line is a command again. A command may leave something running that holds the outputs:
-# its output would be taken for the next command's, so it is searched for among processes younger than the shell.
+# its output would be taken for the next command's, so it is searched for among processes younger than the shell. Only
+# one that can write to them counts (O_WRONLY and O_RDWR, 1 and 2, in the flags of proc_pid_fdinfo(5)).
 # A POSIX sh whose test knows -ef (dash, bash and busybox do) and the dd of GNU or busybox are enough.
 _LOOP = """\
 nl='
@@ -40,7 +41,11 @@ end() {
   for process in /proc/[0-9]*; do
     if [ "${process#/proc/}" -gt $$ ] && ! [ "$process" -ef /proc/self ]; then
       for file in "$process"/fd/*; do
-        if [ "$file" -ef /proc/$$/fd/1 ] || [ "$file" -ef /proc/$$/fd/2 ]; then held=held; fi
+        if [ "$file" -ef /proc/$$/fd/1 ] || [ "$file" -ef /proc/$$/fd/2 ]; then
+          { while read -r key value; do
+              case $key$value in flags:*[12]) held=held ;; esac
+            done <"$process/fdinfo/${file##*/}"; } 2>/dev/null
+        fi
       done
     fi
   done

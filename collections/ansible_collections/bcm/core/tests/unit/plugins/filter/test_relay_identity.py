@@ -21,7 +21,7 @@ def test_both_keys_have_the_format_of_tor() -> None:
 
 @pytest.mark.parametrize("secret", ["", "ED25519-V3:AAAA\nno key", "a token of another kind"])
 def test_a_malformed_identity_is_refused(secret: str) -> None:
-    with pytest.raises(AnsibleFilterError, match="put a copy of the secret back"):
+    with pytest.raises(AnsibleFilterError, match="restore a copy of it"):
         relay_identity(secret)
 
 

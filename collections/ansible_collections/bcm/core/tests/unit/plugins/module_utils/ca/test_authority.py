@@ -582,7 +582,7 @@ def test_lost_private_file(wallet: Lab) -> None:
     wallet.authority.files.private.unlink()
     authority = wallet.authority
     for work in (authority.ensure_intermediate, lambda: authority.ensure_lists({}), lambda: wallet.issue(direct=True)):
-        with pytest.raises(BcmError, match=r"regtest.keys.json is not there, .* set replace_lost .*--replace-lost"):
+        with pytest.raises(BcmError, match=r"regtest.keys.json is missing, .* set replace_lost .*--replace-lost"):
             work()
     assert wallet.authority.ensure_intermediate(replace_lost=True).changed
     assert [row["revoked"] for row in wallet.report()["intermediates"]] == [True, False]

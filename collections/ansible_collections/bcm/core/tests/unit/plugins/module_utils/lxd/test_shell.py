@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,18 @@ def test_one_shell_is_enough(sh: shell.Shell, client: Instance) -> None:
     ran(sh, "cat", stdin=[b"one"])
     ran(sh, "sleep 60 >/dev/null 2>&1 & until [ /dev/null -ef /proc/$!/fd/2 ]; do :; done")
     ran(sh, "echo two")
+    assert len(client.processes) == 1
+
+
+def test_process_that_can_only_read_the_outputs_does_not_hold_them(sh: shell.Shell, client: Instance) -> None:
+    (process,) = client.processes
+    assert process.stdout is not None
+    assert process.stderr is not None
+    ends = [process.stdout.fileno(), process.stderr.fileno()]
+    with subprocess.Popen(["sleep", "60"], pass_fds=ends) as younger:
+        for word in (b"one", b"two"):
+            assert ran(sh, f"echo {word.decode()}") == (0, word + b"\n", b"")
+        younger.kill()
     assert len(client.processes) == 1
 
 
