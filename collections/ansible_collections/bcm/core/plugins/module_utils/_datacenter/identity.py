@@ -88,7 +88,10 @@ def record_authority(client: Client, datacenter: str, chain: str, directory: Pat
     mark = {AUTHORITY_MARK: ".".join(map(str, issued))}
     changed = found["config"].get(AUTHORITY_MARK) != mark[AUTHORITY_MARK]
     if changed and not check:
-        client.call("PATCH", path, {"config": mark}, what="record how new the certificates are", project=None)
+        # LXD 5.0 refuses a PATCH of a project that is not empty, since it misses the features in it.
+        body, etag = client.read(path, project=None)
+        body = {"description": body.get("description", ""), "config": {**body["config"], **mark}}
+        client.call("PUT", path, body, what="record how new the certificates are", project=None, etag=etag)
     return changed
 
 

@@ -143,10 +143,15 @@ class FakeProject:
         assert (path, project) == ("/1.0/projects/bcm-local-regtest", None)
         return None if self.config is None else {"config": dict(self.config)}
 
-    def call(self, method: str, path: str, body: dict[str, Any], *, what: str, project: Any) -> None:
-        assert (method, path, project) == ("PATCH", "/1.0/projects/bcm-local-regtest", None)
-        assert self.config is not None
-        self.config |= body["config"]
+    def read(self, path: str, *, project: Any) -> tuple[dict[str, Any], str]:
+        assert (path, project) == ("/1.0/projects/bcm-local-regtest", None)
+        return {"description": "a data center", "config": dict(self.config or {})}, "etag"
+
+    def call(self, method: str, path: str, body: dict[str, Any], *, what: str, project: Any, etag: str) -> None:
+        # as LXD 5.0, which refuses to PATCH the config of a project that is not empty
+        assert (method, path, project, etag) == ("PUT", "/1.0/projects/bcm-local-regtest", None, "etag")
+        assert body["description"] == "a data center"
+        self.config = body["config"]
 
 
 @pytest.fixture
