@@ -111,7 +111,7 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
         "electrum (as root and electrum) reaches electrs, but nothing answers at tcp 60402",
         # where connections to its onion address come in
         "tor (as root and debian-tor) reaches electrs, but nothing answers at tcp 50001",
-        f"bitcoind (as root and bitcoin) {asked}",
+        f"bitcoind (as root and bitcoind) {asked}",
         f"electrs (as root and electrs and tls) {asked}",
         f"electrum (as root and electrum) {asked}",
         f"tor (as root and debian-tor) {asked}",
