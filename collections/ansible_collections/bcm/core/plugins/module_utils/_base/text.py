@@ -88,7 +88,7 @@ def report(facts: t.Mapping[str, t.Any]) -> list[str]:
 def _tables(rows: list[dict[str, t.Any]]) -> t.Iterator[list[dict[str, t.Any]]]:
     inner: dict[str, list[dict[str, t.Any]]] = {}
     for row in rows:
-        first = next(iter(row))
+        first, *_others = row
         for key, value in row.items():
             found = _rows(value) or ([dict(value)] if isinstance(value, t.Mapping) and value else [])
             inner.setdefault(key, []).extend({first: row[first], **item} for item in found)
