@@ -36,8 +36,10 @@ class RoleVariables:
         self, templar: Templar, loader: DataLoader, stacks: Sequence[Stack], play_variables: Mapping[str, Any]
     ) -> None:
         variables: dict[str, Any] = {}
+        self._of_roles: set[str] = set()
         for stack in stacks:
             variables.update(_read(loader, stack, "defaults/main.yml"))
+            self._of_roles.update(_read(loader, stack, "vars/main.yml"))
         self._given = play_variables
         self._variables = {**variables, **play_variables}
         self._templar = templar.copy_with_new_env(available_variables=self._variables)
@@ -45,8 +47,8 @@ class RoleVariables:
 
     @property
     def given(self) -> Collection[str]:
-        """The names of the variables of the play."""
-        return self._given.keys()
+        """The names of the variables of the play, without a role's own, which a play has that included the role."""
+        return self._given.keys() - self._of_roles
 
     def names(self, stack: Stack) -> set[str]:
         """The names of a role's variables that may be set: those with a default, and those that it describes."""

@@ -117,6 +117,12 @@ def _variables(roles: Path, **play: Any) -> RoleVariables:
     return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, play)
 
 
+def test_own_variables_of_a_role_that_was_included_are_not_given(roles: Path) -> None:
+    (roles / "web/vars").mkdir()
+    (roles / "web/vars/main.yml").write_text("web_files: []\n", encoding="utf-8")
+    assert set(_variables(roles, web_files=[], web_workers=4).given) == {"web_workers"}
+
+
 # -- sources ---------------------------------------------------------------------------------------------------------
 
 
