@@ -21,7 +21,8 @@ def torrc(port: int, **variables: Any) -> list[str]:
     """Lines of the role's own torrc, without those that say where things are."""
     loader = DataLoader()
     defaults = loader.load_from_file(str(ROLE / "defaults/main.yml"), trusted_as_template=True)
-    bcm = {"address": "127.0.0.1", "services": {"socks": {"port": port}}, "chain": "regtest", "builders": None}
+    services = {"socks": {"port": port}}
+    bcm = {"address": "127.0.0.1", "services": services, "consumers": {}, "chain": "regtest", "builders": None}
     templar = Templar(loader=loader, variables={**defaults, "bcm": bcm, "ansible_managed": "", **variables})
     lines = templar.template(trust_as_template((ROLE / "templates/torrc.j2").read_text())).splitlines()
     elsewhere = ("Log ", "DataDirectory", "Control", "Cookie", "%include")
