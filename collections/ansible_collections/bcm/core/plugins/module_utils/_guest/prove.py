@@ -25,6 +25,7 @@ from typing import Any
 
 #: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
 TRUST = "/etc/bcm/trust/ca-certificates.crt"
+CERTIFICATE, KEY = "/etc/bcm/tls/certificate.pem", "/etc/bcm/tls/key.pem"
 _TIMEOUT = 30.0  # seconds for one answer
 _INTERVAL = 0.2  # seconds between two looks
 # TIME_WAIT, CLOSE and LISTEN: nothing passes
@@ -58,6 +59,8 @@ class Endpoint:
     address: str
     port: int
     tls: bool = False
+    #: whether the certificate of this instance is shown
+    mutual: bool = False
 
     def connect(self) -> socket.socket:
         """A connection, with TLS if the service has it. Raises OSError."""
@@ -65,7 +68,10 @@ class Endpoint:
         if not self.tls:
             return plain
         try:
-            return ssl.create_default_context(cafile=TRUST).wrap_socket(plain, server_hostname=self.address)
+            context = ssl.create_default_context(cafile=TRUST)
+            if self.mutual:
+                context.load_cert_chain(CERTIFICATE, KEY)
+            return context.wrap_socket(plain, server_hostname=self.address)
         except BaseException:
             plain.close()
             raise
@@ -96,15 +102,18 @@ class Stack:
         return str(self.bcm["stack"])
 
     def service(self, name: str) -> Endpoint:
-        """Where its own service is reached by those who use it."""
+        """Where its own service is reached by those who use it; behind its proxy if that wants certificates of clients.
+
+        Its own certificate need not be one of a client.
+        """
         service = self.bcm["services"][name]
-        tls = bool(service["tls"])
+        tls = service["tls"] == "server"
         return Endpoint(self.bcm["address"] if tls else service["listen"], int(service["port"]), tls)
 
     def need(self, stack: str, service: str) -> Endpoint:
         """Where a service of another stack is reached."""
         used = self.bcm["needs"][stack][service]
-        return Endpoint(used["address"], int(used["port"]), bool(used["tls"]))
+        return Endpoint(used["address"], int(used["port"]), bool(used["tls"]), used["tls"] == "mutual")
 
     def secret(self, stack: str, service: str) -> str:
         """The secret that it shares with a stack whose service it uses."""

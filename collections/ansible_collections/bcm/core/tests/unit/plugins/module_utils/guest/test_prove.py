@@ -73,6 +73,18 @@ def test_stack_says_where_services_are_and_what_the_secrets_are(proved: Any) -> 
     assert proved(look) == {"facts": {"a": 1, "tls": True}, "notes": notes, "warnings": []}
 
 
+def test_certificate_is_shown_to_others_that_want_one_and_not_to_itself() -> None:
+    mutual = {"port": 8443, "tls": "mutual"}
+    bcm = {
+        "address": "10.0.0.2",
+        "services": {"http": {**mutual, "listen": "127.0.0.1"}},
+        "needs": {"web": {"http": {**mutual, "address": "10.0.0.3"}}},
+    }
+    stack = Stack(bcm, {}, {})
+    assert stack.service("http") == Endpoint("127.0.0.1", 8443)
+    assert stack.need("web", "http") == Endpoint("10.0.0.3", 8443, tls=True, mutual=True)
+
+
 @pytest.mark.parametrize("fault", [Fault("not yet"), ConnectionRefusedError("not yet")])
 def test_fault_that_time_mends_is_looked_at_again(proved: Any, fault: Exception) -> None:
     faults = [fault, fault]
