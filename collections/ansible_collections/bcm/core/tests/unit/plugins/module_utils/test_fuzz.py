@@ -357,7 +357,7 @@ def _recorded(path: Path) -> None:
         apt.Promise("x", datetime(2026, 1, 1, tzinfo=UTC), None, {}).check_order(record.get("date", ""))
 
 
-def _seen(value: Any) -> None:
+def _shown(value: Any) -> None:
     shown = "\n".join(text.report(value) if isinstance(value, dict) else [text.cell(value)])
     if any(letter not in "\n" and not letter.isprintable() for letter in shown):
         raise AssertionError("a terminal would do something else than print it")
@@ -581,7 +581,7 @@ PARSERS: dict[str, Parser] = {
         lambda text: verification_report({"stdout": text}, "tor"),
         (),
     ),
-    "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _seen, ()),
+    "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _shown, ()),
     "secrets": (
         spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']),
         secrets_file.parse_secrets,

@@ -43,7 +43,7 @@ def place() -> Iterator[str]:
         server.shutdown()
 
 
-def _said(port: int, data: bytes) -> bytes:
+def _answer(port: int, data: bytes) -> bytes:
     """What comes back for some data, after which nothing more is sent."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(data)
@@ -57,8 +57,8 @@ def _said(port: int, data: bytes) -> bytes:
 def test_each_connection_is_carried_both_ways_to_its_end(client: Any, place: str) -> None:
     data = bytes(range(256)) * 100
     with forward.forwarded(client, "one", place) as port:
-        assert _said(port, data) == b"hello " + data
-        assert _said(port, b"again") == b"hello again"
+        assert _answer(port, data) == b"hello " + data
+        assert _answer(port, b"again") == b"hello again"
     assert len(client.processes) == 2
 
 
@@ -66,7 +66,7 @@ def test_a_place_that_does_not_answer_cuts_the_connection(client: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
     with forward.forwarded(client, "one", place) as port:
-        assert _said(port, b"") == b""
+        assert _answer(port, b"") == b""
 
 
 def test_the_port_is_closed_afterwards(client: Any, place: str) -> None:
