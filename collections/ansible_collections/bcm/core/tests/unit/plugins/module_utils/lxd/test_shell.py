@@ -72,12 +72,22 @@ def test_what_runs_on_holds_nothing_up(sh: shell.Shell) -> None:
     assert ran(sh, f"kill {int(out)}")[0] == 0
 
 
-@pytest.mark.parametrize("held", ["exec 2>/dev/null", "exec >/dev/null", "exec 7>&1 >/dev/null 2>&1"])
-def test_late_output_is_not_that_of_the_next_command(sh: shell.Shell, held: str, tmp_path: Path) -> None:
-    late = "while :; do for fd in 1 2 7; do echo late >&$fd; done; done"
-    command = f"({held}; {late}) & echo $! >{tmp_path}/pid"
+@pytest.mark.parametrize(
+    ("held", "fd"), [("exec 2>/dev/null", 1), ("exec >/dev/null", 2), ("exec 7>&1 >/dev/null 2>&1", 7)]
+)
+def test_late_output_is_not_that_of_the_next_command(sh: shell.Shell, held: str, fd: int, tmp_path: Path) -> None:
+    command = f"({held}; while :; do echo late >&{fd}; done) & echo $! >{tmp_path}/pid"
     assert ran(sh, command)[0] == 0
     assert ran(sh, "sleep 0.1; echo mine; echo my error >&2") == (0, b"mine\n", b"my error\n")
+    ran(sh, f"kill $(cat {tmp_path}/pid)")
+
+
+def test_late_output_of_a_process_with_a_smaller_number(sh: shell.Shell, tmp_path: Path) -> None:
+    """The numbers of processes begin anew at pid_max."""
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    assert ran(sh, f"echo 300 >{last}; (while :; do echo late; done) & echo $! >{tmp_path}/pid")[0] == 0
+    assert int((tmp_path / "pid").read_text()) < int(ran(sh, "echo $PPID")[1])
+    assert ran(sh, "sleep 0.1; echo mine") == (0, b"mine\n", b"")
     ran(sh, f"kill $(cat {tmp_path}/pid)")
 
 
