@@ -234,11 +234,16 @@ class Client:
             raise
         return connection
 
-    def get(self, address: str, port: int = 80, say: bytes = b"", within: float = _PATIENCE) -> bytes:
-        """What the service says. Raises socks.ProxyError."""
-        with self.connected(address, port, within) as connection:
-            connection.sendall(say)
-            return connection.recv(100)
+    def get(self, address: str, port: int = 80, say: bytes = b"", tries: int = 3) -> bytes:
+        """What the service says; a tor that says nothing for long is asked again. Raises socks.ProxyError."""
+        try:
+            with self.connected(address, port) as connection:
+                connection.sendall(say)
+                return connection.recv(100)
+        except socks.ProxyError as error:
+            if "timed out" not in str(error) or tries == 1:
+                raise
+            return self.get(address, port, say, tries - 1)
 
 
 def refusal(network: TorNetwork, address: str, port: int = 80, *keys: str) -> str:

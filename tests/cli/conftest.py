@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ansible.parsing.vault import VaultSecretsContext
 from pysequoia import Tsk
 
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
@@ -42,6 +43,12 @@ from bcm_cli.datacenter import DataCenter
 from tests.support import LXD_DIR, ROOT, Tools
 
 PROJECT = "bcm-local-regtest"
+
+
+@pytest.fixture(autouse=True)
+def passwords_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a data center gives Ansible for the whole process ends with the test."""
+    monkeypatch.setattr(VaultSecretsContext, "_current", None)
 
 
 class Terminal:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,5 +40,7 @@ def test_role(datacenter: Tools, scenario: str) -> None:
 
 @pytest.mark.containers
 @pytest.mark.parametrize("scenario", WHOLE)
-def test_whole(lxd_tools: Tools, scenario: str) -> None:
-    lxd_tools.run("molecule", "test", "--scenario-name", scenario, cwd=ROOT, timeout=1800)
+def test_whole(lxd_tools: Tools, scenario: str, tmp_path: Path) -> None:
+    # what a run that was killed left in the folder that Molecule would take is not this one's
+    tools = Tools({"MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path)})
+    tools.run("molecule", "test", "--scenario-name", scenario, cwd=ROOT, timeout=1800)

@@ -153,14 +153,14 @@ def test_only_its_clients_reach_a_service(tor_network: TorNetwork, machine: Mach
     assert not machine.path("web", "authorized_clients/bob.auth").exists()
     # who remembers the descriptor of before may try the introduction points in it until he gives up
     with pytest.raises(socks.ProxyError, match=REFUSED):
-        clients["bob"].get(address, within=30)
+        clients["bob"].connected(address, within=30)
     assert clients["alice"].get(address) == b"hello"
 
     # the last client as well: it is not open to everybody then
     assert machine.deploy(dataclasses.replace(less, clients={})).published == ["web"]
     for name in ("alice", "eve"):
         with pytest.raises(socks.ProxyError, match=REFUSED):
-            clients[name].get(address, within=30)
+            clients[name].connected(address, within=30)
 
     # everything is lost: the next run brings the same address back
     before = machine.deploy(less)
