@@ -9,12 +9,8 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils import _guest
-from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
-
-_LIBRARIES = Path(_guest.__path__[0])
 
 
 class ActionModule(BcmAction):
@@ -27,26 +23,7 @@ class ActionModule(BcmAction):
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        path = Path(params["program"])
         answer = ask_program(
-            self.client,
-            params["instance"],
-            path.name,
-            _source(path),
-            params["request"],
-            libraries={library.stem: _source(library) for library in _LIBRARIES.glob("[!_]*.py")},
-            deadline=params["deadline"],
+            self.client, params["instance"], Path(params["program"]), params["request"], deadline=params["deadline"]
         )
         return {"changed": False, "answer": answer}
-
-
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise BcmError(
-            f"Program {path}",
-            f"cannot be read: {error}",
-            remedy="correct the path, or write the program",
-            code="io_error",
-        ) from error

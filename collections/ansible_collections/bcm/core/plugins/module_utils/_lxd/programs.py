@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
-from .._base.read import read_object
+from .. import _guest
+from .._base.errors import BcmError
+from .._base.read import has_shape, read_object
 from . import exec as _exec
 from .client import Client
 from .errors import LxdError
 
 _SHOWN = 2000
+_LIBRARIES = Path(_guest.__path__[0])
 # What runs first: it runs the program with the request as its standard input, and finds the libraries it imports.
 _START = """
 import importlib.util, io, json, sys
@@ -38,43 +42,70 @@ class Libraries:
 
 sys.meta_path.append(Libraries())
 sys.stdin = io.StringIO(sent["request"])
-exec(compile(sent["program"], sent["name"], "exec"), {"__name__": "__main__"})
+exec(compile(sent["program"], sent["name"], "exec"), {"__name__": "__main__", "__package__": "bcm_guest"})
 """
 
 
+class Run(Protocol):
+    """Runs a command where the program shall run."""
+
+    def __call__(self, argv: Sequence[str], *, stdin: bytes, deadline: float) -> _exec.ExecResult: ...
+
+
 def ask_program(
-    client: Client,
-    instance: str,
-    name: str,
-    program: str,
-    request: Mapping[str, Any],
-    *,
-    libraries: Mapping[str, str] | None = None,
-    deadline: float,
+    client: Client, instance: str, program: Path, request: Mapping[str, Any], *, shape: Any = dict, deadline: float
+) -> dict[str, Any]:
+    """The answer of a program that runs in an instance, as root. See `ask_program_by`."""
+
+    def run(argv: Sequence[str], *, stdin: bytes, deadline: float) -> _exec.ExecResult:
+        command = _exec.Command(argv, stdin=stdin, cwd="/", name=program.name)
+        return _exec.run(client, instance, command, deadline=deadline)
+
+    return ask_program_by(run, instance, program, request, shape=shape, deadline=deadline)
+
+
+def ask_program_by(
+    run: Run, instance: str, program: Path, request: Mapping[str, Any], *, shape: Any = dict, deadline: float
 ) -> dict[str, Any]:
     """The object that a program prints; it reads the request from its standard input.
 
-    ``program`` and ``libraries`` are sources; it imports these from the package ``bcm_guest``, by their names. Messages
-    call it ``name``.
+    The program can import what is in the folder _guest of the collection, as the package ``bcm_guest``. Its answer has
+    a shape, as `has_shape` knows them.
     Raises LxdError if it fails, prints anything else, or is not done after ``deadline`` seconds.
     """
-    sent = {"name": name, "program": program, "libraries": dict(libraries or {}), "request": json.dumps(request)}
-    argv = ["python3", "-I", "-c", _START]
-    stdin = json.dumps(sent).encode()
-    ended = _exec.run(client, instance, _exec.Command(argv, stdin=stdin, cwd="/", name=name), deadline=deadline)
+    sent = {
+        "name": program.name,
+        "program": _source(program),
+        "libraries": {library.stem: _source(library) for library in _LIBRARIES.glob("[!_]*.py")},
+        "request": json.dumps(request),
+    }
+    ended = run(["python3", "-I", "-c", _START], stdin=json.dumps(sent).encode(), deadline=deadline)
+    thing = f"{program.name} in instance {instance}"
     printed, errors = (data.decode(errors="replace").strip() for data in (ended.stdout, ended.stderr))
     if ended.returncode:
         lines = errors.splitlines() or [f"exit status {ended.returncode}"]
         # Of a traceback, the last line says what it was.
         said = lines[-1] if lines[0].startswith("Traceback") else errors
-        fault = f"failed: {said[-_SHOWN:] or lines[0]}"
-        raise LxdError(f"{name} in instance {instance}", fault, code="command_failed")
+        raise LxdError(thing, f"failed: {said[-_SHOWN:] or lines[0]}", code="command_failed")
+    fault = f"printed {json.dumps(printed[:60])}, which is not"
     try:
-        return read_object(ended.stdout)
+        answer = read_object(ended.stdout)
     except ValueError as error:
-        raise LxdError(
-            f"{name} in instance {instance}",
-            f"printed {json.dumps(printed[:60])}, which is not a JSON object",
-            remedy="have it print one and nothing else",
-            code="damaged",
+        remedy = "have it print one and nothing else"
+        raise LxdError(thing, f"{fault} a JSON object", remedy, code="damaged") from error
+    if not has_shape(answer, shape):
+        remedy = "check which processes run as root there, and whether its python3 is that of its package"
+        raise LxdError(thing, f"{fault} an answer of that program", remedy, code="damaged")
+    return answer
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BcmError(
+            f"Program {path}",
+            f"cannot be read: {error}",
+            remedy="correct the path, or write the program",
+            code="io_error",
         ) from error

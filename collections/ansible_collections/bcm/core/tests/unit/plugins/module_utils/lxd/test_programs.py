@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
-
-LIBRARIES = {"greeting": "from .word import WORD\n\ndef greet(name): return f'{WORD} {name}'", "word": "WORD = 'hello'"}
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +31,44 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lxd_exec, "run", run)
 
 
-def ask(program: str, **request: Any) -> dict[str, Any]:
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    return tmp_path / "look.py"
+
+
+def ask(program: Path, source: str, shape: Any = dict, **request: Any) -> dict[str, Any]:
     client: Any = None
-    return ask_program(client, "echo", "look.py", program, request, libraries=LIBRARIES, deadline=5.0)
+    program.write_text(source)
+    return ask_program(client, "echo", program, request, shape=shape, deadline=5.0)
 
 
-def test_program_reads_its_request_and_its_answer_is_returned() -> None:
-    program = "import json, sys\nprint(json.dumps({'read': json.load(sys.stdin), 'name': __name__}))"
-    assert ask(program, a=[1, "ä"]) == {"read": {"a": [1, "ä"]}, "name": "__main__"}
+def test_program_reads_its_request_and_its_answer_is_returned(program: Path) -> None:
+    source = "import json, sys\nprint(json.dumps({'read': json.load(sys.stdin), 'name': __name__}))"
+    assert ask(program, source, a=[1, "ä"]) == {"read": {"a": [1, "ä"]}, "name": "__main__"}
 
 
-def test_program_imports_libraries_that_import_each_other() -> None:
-    program = "import json\nfrom bcm_guest.greeting import greet\nprint(json.dumps({'said': greet('you')}))"
-    assert ask(program) == {"said": "hello you"}
+@pytest.mark.parametrize("package", ["bcm_guest", ""])
+def test_program_imports_libraries_that_import_each_other(program: Path, package: str) -> None:
+    source = f"from {package}.tor_state import connected\nprint('{{\"of\": \"%s\"}}' % connected.__module__)"
+    assert ask(program, source) == {"of": "bcm_guest.tor_control"}
+
+
+def test_answer_has_the_shape_that_is_asked_for(program: Path) -> None:
+    assert ask(program, "print('{\"a\": [1]}')", {"a": [int]}) == {"a": [1]}
+    message = r'^look.py in instance echo printed "{..a..: 1}", which is not an answer of that program: check which '
+    with pytest.raises(LxdError, match=message) as raised:
+        ask(program, "print('{\"a\": 1}')", {"a": [int]})
+    assert raised.value.code == "damaged"
+
+
+def test_program_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    client: Any = None
+    with pytest.raises(BcmError, match=r"^Program .*/none.py cannot be read: .*: correct the path, or write"):
+        ask_program(client, "echo", tmp_path / "none.py", {}, deadline=5.0)
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("source", "message"),
     [
         ("import sys; sys.exit('it is broken')", "look.py in instance echo failed: it is broken"),
         ("raise KeyError('height')", "look.py in instance echo failed: KeyError: 'height'"),
@@ -58,7 +79,7 @@ def test_program_imports_libraries_that_import_each_other() -> None:
         ("", 'look.py in instance echo printed "", which is not a JSON object: have it'),
     ],
 )
-def test_failure_names_program_and_instance(program: str, message: str) -> None:
+def test_failure_names_program_and_instance(program: Path, source: str, message: str) -> None:
     with pytest.raises(LxdError) as raised:
-        ask(program)
+        ask(program, source)
     assert str(raised.value).startswith(message)
