@@ -23,15 +23,15 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
-from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
-from ansible_collections.bcm.core.plugins.module_utils._ca.plan import LEAF_DAYS, check_days
-from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import (
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import (
     CertificateRequest,
     RequestSource,
     new_request,
     renewal_request,
 )
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS, check_days
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 
 from . import ca_files, ca_session, ca_tables, setup

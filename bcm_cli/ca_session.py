@@ -13,13 +13,13 @@ from ansible_collections.bcm.core.plugins.module_utils._base.names import datace
 from ansible_collections.bcm.core.plugins.module_utils._base.network import subnets
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
-from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
-from ansible_collections.bcm.core.plugins.module_utils._ca.open_authority import open_authority
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import (
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import (
     CertificateRequest,
     RequestSource,
     renewal_request,
 )
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
+from ansible_collections.bcm.core.plugins.module_utils._ca.open_authority import open_authority
 
 from . import setup, trezor_session
 from .datacenter import DataCenter

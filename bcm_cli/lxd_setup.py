@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, local_sockets
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 
 from . import setup
 from .connect import connect

@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack

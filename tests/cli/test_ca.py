@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
 from bcm_cli import ca_tables
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 from tests.support import COLLECTION

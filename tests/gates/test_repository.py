@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,14 @@ def test_every_stack_has_a_floor_or_says_why_none_is_known() -> None:
 
 def test_tor_and_its_relay_are_made_of_the_same_artifact() -> None:
     assert STACKS["torrelay"]["artifact"] == STACKS["tor"]["artifact"]
+
+
+def test_no_two_libraries_have_the_same_file_name() -> None:
+    plugins = COLLECTION / "plugins"
+    folders = ("module_utils", "plugin_utils", "callback")
+    paths = [path for folder in folders for path in plugins.joinpath(folder).rglob("*.py")]
+    names = Counter(path.name for path in paths if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_role_has_a_molecule_scenario() -> None:

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, reconcile
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, PreconditionFailed
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import DeadlineExceeded, PreconditionFailed
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
 
 pytestmark = pytest.mark.containers

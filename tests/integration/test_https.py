@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbidden, LxdError, Unreachable
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Forbidden, LxdError, Unreachable
 from tests.https import Remote, listening
 from tests.support import Tools
 

@@ -27,10 +27,10 @@ import yaml
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Forbidden, Unreachable
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Forbidden, Unreachable
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.support import LXD_DIR, ROOT, Tools, own_lxd
 

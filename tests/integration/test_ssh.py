@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import Unreachable
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import addresses
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR, Tools
 

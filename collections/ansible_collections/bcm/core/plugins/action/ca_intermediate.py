@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
-from ansible_collections.bcm.core.plugins.module_utils._ca.plan import INTERMEDIATE_DAYS
+from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import INTERMEDIATE_DAYS
 from ansible_collections.bcm.core.plugins.plugin_utils._ca_options import CaAction, change_result
 
 

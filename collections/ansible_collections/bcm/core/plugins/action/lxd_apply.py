@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import kind_of, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._resource_action import ReconcileAction
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import quoted
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import NotFound
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 
 _COLLECTIONS = {

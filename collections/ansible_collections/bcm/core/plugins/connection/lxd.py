@@ -106,7 +106,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell as _shell
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
 
 if t.TYPE_CHECKING:

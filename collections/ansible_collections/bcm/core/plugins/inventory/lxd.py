@@ -86,7 +86,7 @@ from ansible.plugins.loader import connection_loader
 
 from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
 from ansible_collections.bcm.core.plugins.plugin_utils._lxd_options import client_from
 

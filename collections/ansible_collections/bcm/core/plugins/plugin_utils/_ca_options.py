@@ -16,9 +16,9 @@ from ..module_utils._base import names
 from ..module_utils._base.errors import BcmError
 from ..module_utils._ca import pki
 from ..module_utils._ca.authority import Authority, Result
+from ..module_utils._ca.certificate_request import CertificateRequest, new_request
 from ..module_utils._ca.open_authority import open_authority
 from ..module_utils._ca.report import authority_report, certificate_report
-from ..module_utils._ca.request import CertificateRequest, new_request
 from ._action import BcmAction, secrets_directory
 from .ansible_vault import of_run
 

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ..module_utils._base.read import is_integer
-from ..module_utils._lxd.errors import LxdError
+from ..module_utils._lxd.lxd_errors import LxdError
 
 FILES_ARGUMENT: dict[str, t.Any] = {
     "type": "list",

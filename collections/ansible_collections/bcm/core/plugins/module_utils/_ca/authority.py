@@ -14,10 +14,10 @@ from functools import partial
 from .._base.errors import BcmError
 from . import pki
 from .authority_files import AuthorityFiles
+from .certificate_request import CertificateRequest, RequestSource
 from .database import Database, parse_database
+from .issuance_plan import INTERMEDIATE_DAYS, LEAF_DAYS, ROOT_DAYS, Planner, Step
 from .issue import Issuance
-from .plan import INTERMEDIATE_DAYS, LEAF_DAYS, ROOT_DAYS, Planner, Step
-from .request import CertificateRequest, RequestSource
 from .signer import OpenRootKeys
 
 # no clock that is right says less

@@ -17,7 +17,7 @@ from .._base.errors import BcmError
 from . import pki
 from .authority_files import AuthorityFiles
 from .database import Certificate, Database, Intermediate, Issuer, Leaf, Root
-from .plan import (
+from .issuance_plan import (
     NEW_KEY,
     BuildPkcs12,
     CreatePrivateFile,

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import pki
 from .authority_files import AuthorityFiles
+from .certificate_request import CertificateRequest
 from .database import Certificate, Database, Issuer
-from .request import CertificateRequest
 
 try:
     from cryptography import x509

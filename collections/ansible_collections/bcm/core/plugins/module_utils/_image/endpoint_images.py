@@ -15,7 +15,7 @@ from typing import Any
 from .._base.errors import BcmError
 from .._lxd import image_transfer
 from .._lxd.client import Client
-from .._lxd.errors import LxdError, NotFound
+from .._lxd.lxd_errors import LxdError, NotFound
 from .cache import Cache, Entry
 
 _PROJECT = "default"

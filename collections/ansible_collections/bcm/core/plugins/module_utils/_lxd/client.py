@@ -24,7 +24,7 @@ from urllib.parse import quote
 from .._base import change_count
 from .._base.read import read_json
 from .endpoint import Endpoint, resolve
-from .errors import (
+from .lxd_errors import (
     Conflict,
     DeadlineExceeded,
     Forbidden,

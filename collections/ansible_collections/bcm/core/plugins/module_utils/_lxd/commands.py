@@ -14,9 +14,9 @@ from typing import Any
 from .._base import change_count
 from . import exec as _exec
 from .client import Client
-from .errors import Forbidden, LxdError, NotFound, NotRun
+from .command_progress import Progress
 from .files import FileSession
-from .progress import Progress
+from .lxd_errors import Forbidden, LxdError, NotFound, NotRun
 from .shell import as_user, find_group, find_user
 
 _SHOWN = 2000

@@ -29,7 +29,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from .._base.locks import hold_lock
-from .errors import LxdError, Unreachable
+from .lxd_errors import LxdError, Unreachable
 
 # The order is LXD's own: snap and deb packages of LXD, then Incus.
 _SOCKETS = (

@@ -16,8 +16,8 @@ from typing import Any
 
 from .._base import change_count
 from .client import Client
-from .errors import Conflict, LxdError
 from .handlers import Body, Step, api_fields, handler_of
+from .lxd_errors import Conflict, LxdError
 from .resources import KINDS, Reference, Resource
 
 # A host's LXD works on several instances at once; more than this only queues in it.

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from .client import Client, Operation, quoted
-from .errors import DeadlineExceeded, Forbidden, LxdError, NotFound, NotRun, TooMuchOutput, Unreachable
+from .lxd_errors import DeadlineExceeded, Forbidden, LxdError, NotFound, NotRun, TooMuchOutput, Unreachable
 from .streams import BROKEN, CHUNK, MOST, Output, Streams, connect, exit_status, receive
 
 # What a command leaves running may hold its outputs open, and LXD tells of its end only once they are closed. So it

@@ -26,7 +26,7 @@ from .._base import change_count
 from .._base.read import read_id, read_object
 from . import exec as _exec
 from .client import Client, quoted
-from .errors import DeadlineExceeded, LxdError, TooMuchOutput
+from .lxd_errors import DeadlineExceeded, LxdError, TooMuchOutput
 
 try:
     from paramiko.sftp_client import SFTPClient

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from . import id_maps, image_transfer
 from .client import CHANGED_MEANWHILE, Client, Operation, quoted
-from .errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
+from .lxd_errors import Conflict, DeadlineExceeded, LxdError, NotFound, PreconditionFailed, Unreachable
 from .resources import COPY_SUFFIX, ID_MAP, MOVED_TO, REPLACED, STARTED_WITH, Resource
 
 Body = dict[str, Any]

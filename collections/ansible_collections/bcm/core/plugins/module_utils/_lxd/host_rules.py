@@ -14,7 +14,7 @@ import contextlib
 
 from . import exec as lxd_exec
 from .client import Client
-from .errors import LxdError
+from .lxd_errors import LxdError
 
 _SOON = 20.0  # seconds for what takes milliseconds
 # A connection to the host's port for "discard". The kernel hands an ICMP message to who listens to all of them before

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .client import OWN, Client, quoted
-from .errors import LxdError
+from .lxd_errors import LxdError
 from .resources import ID_MAP
 
 ISOLATED = "security.idmap.isolated"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
 from .client import OWN, Client, Operation, quoted
-from .errors import LxdError
+from .lxd_errors import LxdError
 
 if TYPE_CHECKING:
     from .resources import Resource

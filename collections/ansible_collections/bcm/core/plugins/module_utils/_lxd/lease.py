@@ -33,7 +33,7 @@ from typing import IO, Any, cast
 from .._base.errors import BcmError
 from .._base.read import read_shaped
 from .client import Client, quoted
-from .errors import LxdError, NotFound, PreconditionFailed
+from .lxd_errors import LxdError, NotFound, PreconditionFailed
 
 _KEY = "user.bcm.lock"
 _PROJECT = "default"

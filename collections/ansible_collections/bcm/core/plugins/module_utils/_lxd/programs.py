@@ -16,7 +16,7 @@ from .._base.errors import BcmError
 from .._base.read import has_shape, read_object
 from . import exec as _exec
 from .client import Client
-from .errors import LxdError
+from .lxd_errors import LxdError
 
 _SHOWN = 2000
 _LIBRARIES = Path(_guest.__path__[0])

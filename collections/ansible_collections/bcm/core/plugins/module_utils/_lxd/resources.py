@@ -15,7 +15,7 @@ from typing import Any
 
 from .._base.read import read_moment
 from .client import quoted
-from .errors import LxdError
+from .lxd_errors import LxdError
 
 # Whatever the kind, these configuration keys are the server's own.
 _SERVER_PREFIXES = ("volatile.", "image.")

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from .._base.read import read_id
 from . import exec as _exec
 from .client import Client, quoted
-from .errors import DeadlineExceeded, LxdError, NotFound, NotRun, TooMuchOutput
+from .lxd_errors import DeadlineExceeded, LxdError, NotFound, NotRun, TooMuchOutput
 from .streams import MOST, Output, Streams, exit_status
 
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a

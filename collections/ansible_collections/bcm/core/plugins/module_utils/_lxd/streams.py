@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from .._base.read import read_number
 from .client import Client, Operation
-from .errors import LxdError, TooMuchOutput
+from .lxd_errors import LxdError, TooMuchOutput
 
 try:
     import websocket

@@ -26,9 +26,9 @@ from typing import Any
 
 from .._base import change_count
 from .client import Client
-from .errors import LxdError
 from .exec import ExecResult
 from .files import FileSession, FilesResult, apply_files, digest_of
+from .lxd_errors import LxdError
 from .shell import Shell
 
 STAMPS = "/var/lib/bcm/units"

@@ -15,7 +15,7 @@ from .._artifact.declaration import Release
 from .._artifact.download import side_by_side
 from .._base import names
 from .._base.errors import BcmError
-from . import resources
+from . import planned_resources
 from .checks import Releases, Variables
 from .model import Downloads, Image, TakenSource
 from .request import ProjectState, Site
@@ -145,5 +145,5 @@ def downloads(site: Site, name: str) -> Downloads | None:
         proxy=proxy,
         socks=socks,
         environment=dict.fromkeys(("https_proxy", "HTTPS_PROXY"), f"http://{tunnel}"),
-        nic=resources.nic("eth0", site.names.network, site.builders[name]),
+        nic=planned_resources.nic("eth0", site.names.network, site.builders[name]),
     )

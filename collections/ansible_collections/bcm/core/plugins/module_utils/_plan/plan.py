@@ -15,7 +15,7 @@ from ipaddress import IPv4Network
 
 from .._base import names, network
 from .._base.errors import BcmError
-from . import limits, onions, resources, volumes
+from . import limits, onions, planned_resources, volumes
 from .catalogue import Catalogue
 from .checks import (
     Variables,
@@ -104,22 +104,22 @@ class Planner:
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
         known = {*found.onions, *(service.name for service in onion_services)}
-        remembered = resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets})
+        remembered = planned_resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets})
         return replace(
             self._frame(affected, requested, running),
-            moves=resources.volume_moves(site, instances, moves, found),
+            moves=planned_resources.volume_moves(site, instances, moves, found),
             instances=instances,
             images=tuple(item.image for item in chosen.values()),
             secrets=secrets,
             known_secrets=tuple(sorted(found.secrets)),
             certificates=certificates,
             onions=self._onions(onion_services, {*affected, *_running(found)}, found),
-            builder_resources=tuple(resources.builder_resources(site, remembered)),
+            builder_resources=tuple(planned_resources.builder_resources(site, remembered)),
             sources=sources,
             download_proxy=self._download_proxy(instances, running, onion_services, found, remembered),
             resources=(
-                *resources.absent_instances(site, disabled),
-                *resources.running_resources(site, instances, running, onion_services, found, remembered),
+                *planned_resources.absent_instances(site, disabled),
+                *planned_resources.running_resources(site, instances, running, onion_services, found, remembered),
             ),
             warnings=(*warnings, *warned, *left, *(allowed.warning for allowed in site.exceptions(*running))),
         )
@@ -203,7 +203,7 @@ class Planner:
         """The instances with the volumes that are deleted once they work with the copies, or warnings about these."""
         behind = {name: volumes.find_left_behind(self.request, item, found, moves) for name, item in instances.items()}
         if self.request.move_volumes:
-            gone = {name: tuple(resources.absent_volumes(self.site, some)) for name, some in behind.items()}
+            gone = {name: tuple(planned_resources.absent_volumes(self.site, some)) for name, some in behind.items()}
             return {name: replace(item, left_behind=gone[name]) for name, item in instances.items()}, []
         return dict(instances), [
             f"Volume {volume} was moved and is still there: run again with -e move_volumes=true to delete it"
@@ -224,7 +224,7 @@ class Planner:
         if proxy is None:
             return None
         first = before_others(self.site)
-        resources_of_first = resources.running_resources(
+        resources_of_first = planned_resources.running_resources(
             self.site,
             {name: instance for name, instance in instances.items() if name in first},
             running,
@@ -253,10 +253,10 @@ class Planner:
         onion_services = onions.onion_services(site, running, self._variables(running).holds)
         warnings: list[str] = []
         if self.request.state == "stopped":
-            changes = resources.stopped_instances(site, instances)
+            changes = planned_resources.stopped_instances(site, instances)
         else:
             requested.difference_update(affected)
-            changes, warnings = resources.removal(site, instances, running, onion_services, found)
+            changes, warnings = planned_resources.removal(site, instances, running, onion_services, found)
             self._check_confirmed(changes)
         return replace(
             self._frame(affected, requested, running),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.inventory import lxd
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 
 def instance(name: str = "one", project: str = "default", **config: str) -> dict[str, Any]:

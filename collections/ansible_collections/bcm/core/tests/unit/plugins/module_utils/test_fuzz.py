@@ -44,7 +44,13 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact import content_
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import _counts
 from ansible_collections.bcm.core.plugins.module_utils._base import fields, names, network, read, text, versions
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._ca import authority_files, database, pinentry, pki, request
+from ansible_collections.bcm.core.plugins.module_utils._ca import (
+    authority_files,
+    certificate_request,
+    database,
+    pinentry,
+    pki,
+)
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
 from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
@@ -474,7 +480,7 @@ PARSERS: dict[str, Parser] = {
     "serial": (spoiled_text(["5b:e1:c2", "5be1c2f0"]), ca_crl._parse_serial, ()),
     "name of a certificate": (
         spoiled_text(["a.example", "192.0.2.1"]),
-        lambda text: request.new_request("x", [text], ["server"]),
+        lambda text: certificate_request.new_request("x", [text], ["server"]),
         (),
     ),
     "onion address": (spoiled_text([TOR_KEY.address]), lambda text: tor_keys.public_of(text, "x"), ()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki, software
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DOMAIN = "home-regtest.bcm"

@@ -29,8 +29,8 @@ from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_l
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Result
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles, _with_seal
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request, renewal_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request, renewal_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity, Signer
 from ansible_collections.bcm.core.plugins.module_utils._ca.software import SoftwareSigner
 

@@ -23,8 +23,8 @@ from pkilint.bin import lint_crl, lint_pkix_cert
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request, renewal_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request, renewal_request
 
 from .conftest import DOMAIN, NOW, Lab
 

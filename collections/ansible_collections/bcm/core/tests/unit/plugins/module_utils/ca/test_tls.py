@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._ca.request import new_request
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
 
 from .conftest import DOMAIN, Lab
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import preflight
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import check
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound, Unsupported
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound, Unsupported
 
 GIB = 2**30
 MARKED = {"user.bcm.datacenter": "local"}

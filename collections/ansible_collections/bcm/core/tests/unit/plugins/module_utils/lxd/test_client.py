@@ -20,7 +20,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
     Conflict,
     DeadlineExceeded,
     Forbidden,

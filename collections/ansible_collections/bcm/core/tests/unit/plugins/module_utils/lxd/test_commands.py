@@ -20,13 +20,13 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd import commands
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+from ansible_collections.bcm.core.plugins.module_utils._lxd.command_progress import Progress
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
     DeadlineExceeded,
     LxdError,
     NotRun,
     TooMuchOutput,
 )
-from ansible_collections.bcm.core.plugins.module_utils._lxd.progress import Progress
 from ansible_collections.bcm.core.plugins.module_utils._lxd.shell import User
 
 from .conftest import Server

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import endpoint
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import find_local, resolve
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, Unreachable
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, Unreachable
 
 Pairs = dict[str, tuple[Path, Path]]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Work, order, reconcile
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
     Conflict,
     LxdError,
     NotFound,

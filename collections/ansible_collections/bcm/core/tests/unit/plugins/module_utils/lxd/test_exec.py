@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import (
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
     DeadlineExceeded,
     LxdError,
     NotRun,

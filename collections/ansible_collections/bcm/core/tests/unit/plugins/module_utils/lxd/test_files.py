@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, TooMuchOutput
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, FilesResult, apply_files
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, TooMuchOutput
 
 from .instance import as_instance
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import (
     NO_ADDRESS,
     UNPLUGGED,
@@ -22,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import (
     addresses,
     handler_of,
 )
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd import shell
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import DeadlineExceeded, LxdError, TooMuchOutput
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import DeadlineExceeded, LxdError, TooMuchOutput
 
 from .instance import Instance, as_instance
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import units
-from ansible_collections.bcm.core.plugins.module_utils._lxd.errors import LxdError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 
 def state(active: str = "active", enabled: str = "enabled", stamp: str = "unit now", sub: str = "running") -> Any:

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from .._base.errors import BcmError
 from . import pki
 from .authority_files import AuthorityFiles
+from .certificate_request import CertificateRequest, RequestSource
 from .database import Certificate, Database, Intermediate, Issuer, Leaf, Root
-from .request import CertificateRequest, RequestSource
 from .signer import Identity
 
 #: days that certificates are good for

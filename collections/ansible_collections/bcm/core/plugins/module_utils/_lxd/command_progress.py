@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 
-from .errors import LxdError, TooMuchOutput
+from .lxd_errors import LxdError, TooMuchOutput
 from .streams import MOST
 
 _END_OF_LINE = re.compile(rb"(?<=[\r\n])")
