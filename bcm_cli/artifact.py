@@ -164,7 +164,7 @@ def sources(datacenter: DataCenter, stacks: Iterable[str]) -> list[_Source]:
         used = stack.artifact.preferred(name, datacenter.variable(f"{stack.prefix}_source"), changes)
         for source in (*used, *(other for other in stack.artifact.sources if other not in used)):
             release = stack.artifact.release(name, source, changes if source in used else {})
-            found.append(_Source(release, source in used, stack.role_path / "meta/keys"))
+            found.append(_Source(release, source in used, stack.artifact.keys_path))
     return found
 
 

@@ -29,6 +29,9 @@ _Path = tuple[str, ...]
 def repin(args: argparse.Namespace) -> int:
     """Verify, show what changes, ask, write. Nothing that was not verified is written."""
     stack = checked(args.datacenter, [args.stack])[args.stack]
+    if stack.artifact.of:
+        remedy = f"type `bcm artifact repin {stack.artifact.of} {args.version}`"
+        raise UsageError(stack.name, f"is made of the artifact of {stack.artifact.of}", remedy)
     source: str = args.catalogue_source or next(iter(stack.artifact.sources))
     if source not in stack.artifact.sources:
         raise UsageError.of(names.unknown(f"source of {stack.name}", source, stack.artifact.sources))
@@ -41,7 +44,7 @@ def repin(args: argparse.Namespace) -> int:
         raise BcmError(f"{fault};", remedy="choose a newer version, or add --allow-below-floor", code="below_floor")
     with artifact.open_artifacts(args) as found:
         found.source = None  # a mirror has only versions that were pinned before
-        pins, explained = found.published(release, stack.role_path / "meta/keys")
+        pins, explained = found.published(release, stack.artifact.keys_path)
     say(f"{release.name} {args.version}: {explained}")
     changes: dict[_Path, str] = {("version",): args.version}
     changes |= {("files", name, pin.algorithm): pin.digest for name, pin in pins.items()}

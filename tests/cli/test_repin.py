@@ -114,6 +114,12 @@ def test_source_without_signatures_is_refused(published: Published) -> None:
     assert "thing (debian) is not signed: its pins cannot be verified here" in done.stderr
 
 
+def test_artifact_is_pinned_where_it_is_declared(newer: Published) -> None:
+    done = newer.bcm("artifact", "repin", "torrelay", "1.1", "--yes")
+    assert done.returncode == 2
+    assert "torrelay is made of the artifact of tor: type `bcm artifact repin tor 1.1`" in done.stderr
+
+
 def test_other_text_of_the_file_is_kept() -> None:
     text = "a: &x {version: 1.0, b: 'käse', c: \"1\"}  # 1.0\nd: [1.0]\n"
     changed = _replace_scalars(text, {("a", "version"): "1.10", ("a", "c"): "2"})

@@ -89,7 +89,7 @@ class Site:
         images = [
             {
                 "stack": stack, "hash": "0123456789ab", "role": "bcm.core.stack", "role_path": str(self.role),
-                "artifact": {"kind": "deb"},
+                "artifact": {"kind": "deb"}, "keys_path": str(self.role / "meta/keys"),
                 "has_certificate": False, "downloads": {"proxy": "one"} if stack == "three" else None,
             }
             for stack in stacks

@@ -32,7 +32,7 @@ class ActionModule(BcmAction):
     ARGUMENT_SPEC = {
         **ARTIFACT_SPEC,
         "artifact": {"type": "dict", "required": True},
-        "role_path": {"type": "path", "required": True},
+        "keys_path": {"type": "path", "required": True},
         "chain": {"type": "str", "required": True},
         "downloads": {"type": "dict"},
         "instance": {"type": "str"},
@@ -46,7 +46,7 @@ class ActionModule(BcmAction):
         _check(release, params)
         with self._way(params["downloads"], params["artifact_proxy"]) as proxy:
             found = artifacts({**params, "artifact_proxy": proxy}, params["chain"], Display().display)
-            told = found.present([(release, Path(params["role_path"]) / "meta/keys")], check=self.check_mode)
+            told = found.present([(release, Path(params["keys_path"]))], check=self.check_mode)
         result: dict[str, t.Any] = {"changed": any(item["changed"] for item in told), "releases": told}
         if params["instance"] and all("files" in item for item in told):
             files = _files(found, release, params["members"], params["dest"].rstrip("/"))

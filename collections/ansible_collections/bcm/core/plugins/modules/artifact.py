@@ -34,8 +34,8 @@ options:
     description: The release, as RV(bcm.core.plan#module:plan) has it for an image.
     type: dict
     required: true
-  role_path:
-    description: The role of the stack; the keys of its signers are in C(meta/keys).
+  keys_path:
+    description: The directory of the OpenPGP keys of its signers, as RV(bcm.core.plan#module:plan) has it for an image.
     type: path
     required: true
   chain:
@@ -81,7 +81,7 @@ options:
     type: str
   artifact_keys:
     description:
-      - More sources of OpenPGP keys, tried after O(role_path). A directory, an address with C({fingerprint}) in it, a
+      - More sources of OpenPGP keys, tried after O(keys_path). A directory, an address with C({fingerprint}) in it, a
         key server such as C(hkps://keys.example.org), or V(wkd) for the web key directories of the signers' mail
         addresses.
     type: list
@@ -99,13 +99,13 @@ EXAMPLES = r"""
 - name: Fetch and verify a release
   bcm.core.artifact:
     artifact: "{{ bcm_image.artifact }}"
-    role_path: "{{ bcm_image.role_path }}"
+    keys_path: "{{ bcm_image.keys_path }}"
     chain: mainnet
 
 - name: Unpack it in a builder
   bcm.core.artifact:
     artifact: "{{ bcm_image.artifact }}"
-    role_path: "{{ bcm_image.role_path }}"
+    keys_path: "{{ bcm_image.keys_path }}"
     chain: mainnet
     instance: "{{ inventory_hostname }}"
     dest: /usr/local

@@ -353,6 +353,9 @@ plan:
         artifact:
           description: The release that it is made of, as M(bcm.core.artifact) takes it.
           type: dict
+        keys_path:
+          description: The directory of the keys of its signers, as M(bcm.core.artifact) takes it.
+          type: str
         package:
           description: What C(apt-get install) is given for it, if it is Debian's.
           type: str

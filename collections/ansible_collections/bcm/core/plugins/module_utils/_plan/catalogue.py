@@ -34,6 +34,7 @@ class Catalogue(Mapping[str, Stack]):
                     "rename one",
                 )
             self._stacks[stack.name] = stack
+        self._stacks = {name: self._with_artifact(stack) for name, stack in self._stacks.items()}
         self.onion_gateway = self._find_only("onion_gateway", "is the gateway of onion services")
         self.download_proxy = self._find_only("download_proxy", "is the proxy of downloads")
         self._check_names()
@@ -92,6 +93,27 @@ class Catalogue(Mapping[str, Stack]):
         return _transitive(
             chosen, lambda name: (other for other, stack in self._stacks.items() if name in stack.required)
         )
+
+    def _with_artifact(self, stack: Stack) -> Stack:
+        """The stack with the artifact that another one declares, if it says so."""
+        of = stack.artifact.of
+        if of is None:
+            return stack
+        if of not in self._stacks:
+            unknown = CatalogueError.of(names.unknown("stack", of, self._stacks))
+            raise unknown.within(f"{stack.source}: artifact.of")
+        where, remedy = f"{stack.source}: artifact.of is {of}", "add sources here in its place"
+        if of == stack.name:
+            raise CatalogueError(where, "itself", f"name the stack that declares the artifact, or {remedy}")
+        declared = self._stacks[of].artifact
+        if declared.of is not None:
+            fault = f"whose artifact is that of {declared.of}"
+            raise CatalogueError(f"{where},", fault, "name a stack that has sources")
+        # It lies in the role that declares it, and the image is made and named after the files of the stack's own.
+        locked = next((name for name, source in declared.sources.items() if "lock" in source.value), None)
+        if locked is not None:
+            raise CatalogueError(f"{where},", f"whose source {locked} has a lock file in its role", remedy)
+        return replace(stack, artifact=replace(declared, of=of))
 
     def _check_names(self) -> None:
         """Refuse what two stacks would both call theirs: a volume, an onion service, a variable."""

@@ -118,6 +118,7 @@ class ImageChooser:
             base_alias=names.image_alias("base", base_hash),
             base_hash=base_hash,
             artifact=release.only(architecture).plain(),
+            keys_path=str(stack.artifact.keys_path),
             package=release.package,
             downloads=downloads(site, name),
             version_command=stack.artifact.version_command,

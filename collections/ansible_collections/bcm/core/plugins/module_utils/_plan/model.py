@@ -193,7 +193,7 @@ class Downloads:
 
 @dataclass(frozen=True)
 class Image:
-    """An image, as the module `image` takes it; ``artifact`` is as the module `artifact` takes it."""
+    """An image, as the module `image` takes it; ``artifact`` and ``keys_path`` are as `artifact` takes them."""
 
     stack: str
     role: str
@@ -203,6 +203,7 @@ class Image:
     base_alias: str
     base_hash: str
     artifact: Mapping[str, Any]
+    keys_path: str
     package: str
     downloads: Downloads | None
     version_command: tuple[str, ...]

@@ -95,8 +95,13 @@ class Floor:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names others."""
+    """What a stack is made of: the first of its sources, unless the variable ``<stack>_source`` names others.
 
+    If ``of`` names the stack that declares it, the catalogue takes all else from there.
+    """
+
+    of: str | None
+    keys_path: Path  # the folder of the signers' keys
     version_command: tuple[str, ...]
     floor: Floor | None
     sources: Mapping[str, Field]

@@ -274,10 +274,11 @@ def _artifact_type() -> Record:
     unknown = Record({"none": Key(_TEXT, "Why no floor is known.", required=True)}, lambda _field, _values: None)
     return Record(
         {
+            "of": Key(_TEXT, "The stack that declares it, in place of all other fields here."),
             "sources": Key(
                 MapOf(SOURCE, least=1, empty=("is empty", "say where it comes from, such as debian: {kind: deb, ...}")),
-                "Where it comes from: the first, unless the variable `<stack>_source` names others.",
-                required=True,
+                "Where it comes from: the first, unless the variable `<stack>_source` names others. Needed without "
+                "`of`.",
             ),
             "version_command": Key(
                 ListOf(_TEXT, least=1, repeated=True), "A command that says the version of what was installed."
@@ -287,6 +288,7 @@ def _artifact_type() -> Record:
             ),
         },
         _artifact,
+        {"oneOf": [{"required": ["sources"]}, {"required": ["of"]}], "dependentSchemas": {"of": {"maxProperties": 1}}},
     )
 
 
@@ -335,12 +337,21 @@ def _service(field: Field, values: dict[str, Any], chains: tuple[str, ...]) -> S
 
 
 def _artifact(field: Field, values: dict[str, Any]) -> Artifact:
+    entries, of = field.entries(), values.get("of")
+    if of:
+        for other in (entry for key, entry in entries.items() if key != "of"):
+            other.wrong(f"is there, but the artifact is that of {of}", "leave one of them out")
+    elif "sources" not in values:
+        field.wrong("needs either sources or of", "say where it comes from, or name the stack that does")
     floor, command = values.get("floor"), values.get("version_command", ())
     if floor and not command and not all(found.version for found in values["sources"].values()):
         field.sub("floor", floor).wrong(
             "has nothing to compare with", "add version_command, or a version to each source"
         )
-    return Artifact(version_command=command, floor=floor, sources=field.entries()["sources"].entries())
+    sources = entries["sources"].entries() if "sources" in entries else {}
+    return Artifact(
+        of=of, keys_path=field.source.parent / "keys", version_command=command, floor=floor, sources=sources
+    )
 
 
 def _check_services(top: Field, services: Mapping[str, Service], values: Mapping[str, Any]) -> None:

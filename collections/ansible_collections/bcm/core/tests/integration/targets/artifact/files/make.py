@@ -56,7 +56,7 @@ def archive() -> dict[str, Any]:
     key = Tsk.generate("somebody")
     certificate = key.extract_certificate()
     fingerprint = certificate.fingerprint.upper()
-    keys = PLACE / "role/meta/keys"
+    keys = PLACE / "keys"
     keys.mkdir(parents=True)
     (keys / "somebody.asc").write_text(str(certificate))
     name = "hello-1.0.tar.gz"

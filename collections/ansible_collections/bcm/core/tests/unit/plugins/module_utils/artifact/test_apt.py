@@ -325,9 +325,9 @@ def test_roles_have_the_keys_of_all_pinned_signers() -> None:
     for stack in Catalogue.read().values():
         for source in stack.artifact.sources:
             signed = stack.artifact.release(stack.name, source, {}).signed
-            keys = Keys([str(stack.role_path / "meta/keys")], lambda url: b"")
+            keys = Keys([str(stack.artifact.keys_path)], lambda url: b"")
             for name, fingerprint in signed.signers.items() if signed else ():
-                assert keys.find(fingerprint), f"{stack.role_path}/meta/keys lacks that of {name}"
+                assert keys.find(fingerprint), f"{stack.artifact.keys_path} lacks that of {name}"
 
 
 # -- whom Debian asks -------------------------------------------------------------------------------------------------

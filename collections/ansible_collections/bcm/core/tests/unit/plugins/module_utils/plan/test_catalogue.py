@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,21 @@ WRONG: list[tuple[str, Any, str]] = [
     ("assertions.0.fail_msg", _REMOVED, "assertions.0.fail_msg is missing: add it"),
     ("artifact", "electrs", "artifact is not a mapping"),
     ("artifact.sources", {}, "artifact.sources is empty: say where it comes from"),
+    ("artifact", {}, "artifact needs either sources or of: say where it comes from, or name the stack that does"),
+    ("artifact", {"off": "tor"}, 'artifact.off: Unknown field "off": did you mean "of"? Known fields: '),
+    ("artifact", {"of": 1}, "artifact.of is 1: put it in quotes"),
+    ("artifact", {"of": "tro"}, 'artifact.of: Unknown stack "tro": did you mean "tor"? Known stacks: '),
+    (
+        "artifact",
+        {"of": "electrs"},
+        "artifact.of is electrs itself: name the stack that declares the artifact, or add sources here in its place",
+    ),
+    ("artifact.of", "tor", "artifact.sources is there, but the artifact is that of tor: leave one of them out"),
+    (
+        "artifact",
+        {"of": "tor", "floor": {"none": "x"}},
+        "artifact.floor is there, but the artifact is that of tor: leave one of them out",
+    ),
     (
         "artifact.sources.debian.kind",
         "rpm",
@@ -417,3 +433,41 @@ def test_one_stack_is_the_proxy_of_downloads(documents: dict[str, Any], write: A
 def test_a_stack_says_why_no_floor_is_known(documents: dict[str, Any], write: Any) -> None:
     documents["electrs"]["artifact"]["floor"] = {"none": "nobody has found a fault in it"}
     assert Catalogue.read(roles=write(documents))["electrs"].artifact.floor is None
+
+
+def test_a_stack_is_made_of_the_artifact_of_another(documents: dict[str, Any], write: Any) -> None:
+    documents["lnd"]["artifact"] = {"of": "tor"}
+    catalogue = Catalogue.read(roles=write(documents))
+    tor, lnd = catalogue["tor"].artifact, catalogue["lnd"].artifact
+    assert (tor.of, lnd.of) == (None, "tor")
+    assert lnd.sources == tor.sources
+    assert (lnd.version_command, lnd.floor) == (tor.version_command, tor.floor)
+    assert lnd.keys_path == tor.keys_path == catalogue["tor"].role_path / "meta/keys"
+    release = lnd.release("lnd", None, {})
+    assert (release.stack, release.name) == ("lnd", "tor")
+    # choosing among alternatives makes the catalogue again
+    documents["lnd"]["needs"] = {"node": {"one_of": {"bitcoind": [], "electrs": []}}}
+    chosen = Catalogue.read(roles=write(documents, "more")).resolved(lambda _stack, _name: "electrs")
+    assert "electrs" in chosen["lnd"].needs
+    assert chosen["lnd"].artifact == replace(chosen["tor"].artifact, of="tor")
+
+
+@pytest.mark.parametrize(("tor", "of"), [("electrum", "electrum"), ("lnd", "lnd")])
+def test_artifact_is_that_of_a_stack_that_declares_one(
+    documents: dict[str, Any], write: Any, tor: str, of: str
+) -> None:
+    documents["tor"]["artifact"] = {"of": tor}
+    documents["lnd"]["artifact"] = {"of": "tor"}
+    message = f"lnd/meta/stack.yml: artifact.of is tor, whose artifact is that of {of}: name a stack that has sources"
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.read(roles=write(documents))
+
+
+def test_an_artifact_with_a_lock_file_is_its_own_stacks_alone(documents: dict[str, Any], write: Any) -> None:
+    """The file lies in the role, and its image is named by it."""
+    npm = {"kind": "npm", "name": "x", "licence": "MIT", "version": "1.0", "lock": "files/package-lock.json"}
+    documents["tor"]["artifact"]["sources"]["npm"] = npm
+    documents["lnd"]["artifact"] = {"of": "tor"}
+    message = "lnd/meta/stack.yml: artifact.of is tor, whose source npm has a lock file in its role: add sources here"
+    with pytest.raises(CatalogueError, match=message):
+        Catalogue.read(roles=write(documents))

@@ -363,6 +363,25 @@ def test_the_artifact_decides_the_images_name(planner: Any) -> None:
     assert artifact["files"]["x86_64"]["url"] == "https://example.org/32.0.tgz"
 
 
+def test_a_stack_with_the_artifact_of_another_chooses_and_changes_for_itself(
+    documents: dict[str, Any], planner: Any, namer: Any
+) -> None:
+    documents["electrs"]["artifact"] = {"of": "bitcoind"}
+
+    def made_of(**variables: Any) -> list[tuple[str, str | None]]:
+        plan = planner("electrs", variables=variables).plan(ProjectState(architecture="x86_64"), namer)
+        _tor, bitcoind, electrs = plan["images"]
+        assert electrs["keys_path"] == bitcoind["keys_path"] == f"{bitcoind['role_path']}/meta/keys"
+        assert electrs["role_path"] != bitcoind["role_path"]
+        assert (electrs["floor"], electrs["version_command"]) == (bitcoind["floor"], bitcoind["version_command"])
+        return [(image["artifact"]["source"], image["artifact"]["version"]) for image in (bitcoind, electrs)]
+
+    assert made_of() == [("release", "31.1"), ("release", "31.1")]
+    assert made_of(electrs_source="debian") == [("release", "31.1"), ("debian", None)]
+    assert made_of(bcm_artifacts={"bitcoind": {"version": "32.0"}}) == [("release", "32.0"), ("release", "31.1")]
+    assert made_of(bcm_artifacts={"electrs": {"version": "32.0"}}) == [("release", "31.1"), ("release", "32.0")]
+
+
 # -- sources that are preferred to others ------------------------------------------------------------------------------
 
 BEST = {"bitcoind_source": ["release", "debian"]}

@@ -32,7 +32,7 @@ BEYOND_A_SCHEMA = (
     "needs uplink", "leave one of them out", "but the protocol is", "leaves out chains", "has no gateway",
     "belongs to a service", "lets in clients", "a port of electrum", "signers must have signed", "under two names",
     "has nothing to compare", "write one of electrum", "ports.mainnet is missing", "on one line", "write a version",
-    "versions.0 is",
+    "versions.0 is", "is electrs itself",
 )  # fmt: skip
 
 
