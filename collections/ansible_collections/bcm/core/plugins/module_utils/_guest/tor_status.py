@@ -11,9 +11,11 @@ what is seen here is what others see. Needs nothing but Python's standard librar
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -167,3 +169,7 @@ def _connect(socks: tuple[str, int], address: str, port: int) -> int:
         return 0x06
     except OSError:
         return 0x01
+
+
+if __name__ == "__main__":
+    json.dump(main(json.load(sys.stdin)), sys.stdout)

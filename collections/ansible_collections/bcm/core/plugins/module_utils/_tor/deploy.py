@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .._base.errors import BcmError
-from .._base.read import read_object, read_shaped
+from .._base.read import read_object
 from .._guest import tor_control
 from .._lxd import exec as _exec
 from .._lxd.client import Client
 from .._lxd.files import FileSession, FilesResult, apply_files
+from .._lxd.programs import ask_program_by
 from .services import LAYOUT, Layout, Service, include
 
 DEADLINE = 180.0  # seconds until all services are published, if nobody says otherwise
@@ -84,21 +85,17 @@ class DeployResult:
         return done.changed
 
 
-def run_program(host: Host, script: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
-    """Run a Python script where tor runs, with a request and an answer in JSON. Raises BcmError.
-
-    It has a shape, as `has_shape` knows them, or an ``error``.
-    """
-    ended = host.run(["python3", "-c", script], stdin=json.dumps(request).encode(), deadline=deadline)
-    try:
-        answer: dict[str, Any] = read_shaped(ended.stdout, ({"error": str}, shape))
-    except ValueError:
-        said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+def ask_tor(host: Host, program: str, request: Mapping[str, Any], shape: Any, deadline: float) -> dict[str, Any]:
+    """The answer of a program in the folder _guest that asks tor. Raises BcmError, also for what tor refuses."""
+    path = Path(tor_control.__file__).with_name(program)
+    answer = ask_program_by(host.run, host.name, path, request, shape=({"error": str}, shape), deadline=deadline)
+    if "error" in answer:
         raise BcmError(
-            f"tor in instance {host.name}",
-            f"could not be asked, python3 there ended with {ended.returncode}: {''.join(said)}",
-            code="command_failed",
-        ) from None
+            f"In instance {host.name} {answer['error']}",
+            remedy="see with systemctl status tor whether it runs, and run again; what was written stays",
+            code="service_failed",
+            about=f"tor in instance {host.name}",
+        )
     return answer
 
 
@@ -301,20 +298,11 @@ class _Deployment:
             "deadline": deadline,
             "reload": reload,
         }
-        script = Path(tor_control.__file__).read_text(encoding="utf-8")
-        answer = run_program(self.host, script, request, tor_control.SHAPE, deadline + _SOON)
-        where = f"instance {self.host.name}"
-        if "error" in answer:
-            raise BcmError(
-                f"In {where} {answer['error']}",
-                remedy="see with systemctl status tor whether it runs, and run again; what was written stays",
-                code="service_failed",
-                about=f"tor in {where}",
-            )
+        answer = ask_tor(self.host, "tor_control.py", request, tor_control.SHAPE, deadline + _SOON)
         published = tor_control.Published(**{name: answer[name] for name in tor_control.SHAPE})
         if published.unknown:
             raise BcmError(
-                f"tor in {where}",
+                f"tor in instance {self.host.name}",
                 f"does not read {self.layout.include}",
                 f"put the line %include {self.layout.include.rpartition('/')[0]}/*.conf into its torrc, and run again",
                 code="invalid_value",

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from .._base.errors import BcmError
-from .._guest import tor_control, tor_status
-from .deploy import Host, run_program
+from .._guest import tor_status
+from .deploy import Host, ask_tor
 from .services import LAYOUT, Layout, Service
 
 _SOON = 60.0  # seconds for what waits for nothing
@@ -25,20 +23,6 @@ _SHAPE = {
     "network": bool,
     "services": [_SERVICE],
 }
-# Runs modules of the folder _guest as a package, in a Python that has only them; the last one answers.
-_LOADER = """
-import json, sys, types
-request = json.load(sys.stdin)
-package = sys.modules["guest"] = types.ModuleType("guest")
-package.__path__ = []
-for name, text in request.pop("sources").items():
-    module = types.ModuleType(f"guest.{name}")
-    module.__package__ = "guest"
-    sys.modules[f"guest.{name}"] = module
-    setattr(package, name, module)
-    exec(compile(text, name, "exec"), module.__dict__)
-json.dump(module.main(request), sys.stdout)
-"""
 
 
 def observe_tor(
@@ -49,10 +33,6 @@ def observe_tor(
     A service with clients is tried without a key, and then with that of one of them, which tor has for that moment.
     """
     request = {
-        "sources": {
-            module.__name__.rpartition(".")[2]: Path(str(module.__file__)).read_text(encoding="utf-8")
-            for module in (tor_control, tor_status)
-        },
         "control": layout.control,
         "socks": list(socks),
         "services": [
@@ -66,12 +46,4 @@ def observe_tor(
             for service in services
         ],
     }
-    answer = run_program(host, _LOADER, request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
-    if "error" in answer:
-        raise BcmError(
-            f"In instance {host.name} {answer['error']}",
-            remedy="see with systemctl status tor whether it runs",
-            code="service_failed",
-            about=f"tor in instance {host.name}",
-        )
-    return answer
+    return ask_tor(host, "tor_status.py", request, _SHAPE, _SOON + 2 * tor_status.CONNECT)
