@@ -247,7 +247,7 @@ def test_lxd_is_started_and_initialised_once(lxd_tools: Tools, capsys: pytest.Ca
 
 
 @pytest.mark.containers
-def test_started_daemon_contacts_nobody(lxd_tools: Tools) -> None:
+def test_started_daemon_contacts_no_other_machine(lxd_tools: Tools) -> None:
     """Of what it does at start, its log tells how it ended: at the proxy, before a name was looked up."""
     with connect(DataCenter("local"), "default") as client:
         config = client.server["config"]
@@ -306,7 +306,7 @@ def test_snap_is_updated_from_the_address_of_the_host(usual_places: None) -> Non
 
 
 @pytest.mark.parametrize(("name", "place"), [("lxd", PACKAGE), ("incus", INCUS), ("lxd", f"ssh://box{SNAP}")])
-def test_daemon_that_is_configured_to_ask_nobody(usual_places: None, name: str, place: str) -> None:
+def test_daemon_that_is_configured_to_contact_no_other_machine(usual_places: None, name: str, place: str) -> None:
     assert found_daemon(name, place, **lxd_setup.QUIET) == []
 
 

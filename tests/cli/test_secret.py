@@ -61,7 +61,7 @@ def read(path: Path) -> dict[str, str]:
 # -- in a plain file --------------------------------------------------------------------------------------------------
 
 
-def test_they_are_listed_without_their_values(checkout: Checkout, kept: Path) -> None:
+def test_secrets_are_listed_without_their_values(checkout: Checkout, kept: Path) -> None:
     done = checkout.bcm("secret", "list")
     assert done.stdout.splitlines() == [
         "secret                stacks",
@@ -105,12 +105,12 @@ def test_a_data_center_without_secrets_says_so(checkout: Checkout, safe: Safe) -
     assert safe.confirmed() == []
 
 
-def test_one_is_shown_and_nothing_else(checkout: Checkout, kept: Path) -> None:
+def test_only_the_named_secret_is_shown(checkout: Checkout, kept: Path) -> None:
     done = checkout.bcm("secret", "show", "electrum/wallet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "secret two\n", "")
 
 
-def test_new_values_for_some(checkout: Checkout, kept: Path) -> None:
+def test_rotate_gives_new_values_to_the_named_secrets(checkout: Checkout, kept: Path) -> None:
     done = checkout.bcm("secret", "rotate", "bitcoind/rpc/electrs")
     assert (done.returncode, done.stdout) == (0, "")
     told = "Changed: bitcoind/rpc/electrs. `bcm stack start bitcoind electrs` makes the stacks use it"
@@ -122,14 +122,14 @@ def test_new_values_for_some(checkout: Checkout, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["show", "electrum/walet"], ["rotate", "bitcoind/rpc/electrs", "electrum/walet"]])
-def test_one_that_does_not_exist(checkout: Checkout, kept: Path, words: list[str]) -> None:
+def test_missing_secret_is_reported(checkout: Checkout, kept: Path, words: list[str]) -> None:
     done = checkout.bcm("secret", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert 'Unknown secret "electrum/walet": did you mean "electrum/wallet"?' in done.stderr
     assert read(kept) == VALUES
 
 
-def test_a_file_that_is_damaged(checkout: Checkout, kept: Path) -> None:
+def test_damaged_file_is_reported(checkout: Checkout, kept: Path) -> None:
     kept.write_text("{")
     for words in (["list"], ["show", "a/b"], ["rotate", "a/b"], ["edit"]):
         done = checkout.bcm("secret", *words)
@@ -148,7 +148,7 @@ def test_a_vault_that_the_settings_do_not_know_of(checkout: Checkout, kept: Path
 # -- in an editor -----------------------------------------------------------------------------------------------------
 
 
-def test_they_are_edited_where_nobody_else_reads(checkout: Checkout, kept: Path, editor: Path) -> None:
+def test_secrets_are_edited_in_a_private_file(checkout: Checkout, kept: Path, editor: Path) -> None:
     done = checkout.bcm("secret", "edit", **edits(editor, 'sed -i s/two/three/ "$2"'))
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == "bcm: Changed: electrum/wallet. `bcm stack start electrum` makes the stacks use it\n"
@@ -157,13 +157,13 @@ def test_they_are_edited_where_nobody_else_reads(checkout: Checkout, kept: Path,
     nothing_is_left(editor)
 
 
-def test_one_is_added_and_one_is_taken_away(checkout: Checkout, kept: Path, editor: Path) -> None:
+def test_edit_adds_and_removes_secrets(checkout: Checkout, kept: Path, editor: Path) -> None:
     done = checkout.bcm("secret", "edit", **edits(editor, 'sed -i s,electrum/wallet,tor/new, "$2"'))
     assert done.returncode == 0, done.stderr
     assert read(kept) == {"bitcoind/rpc/electrs": "secret one", "tor/new": "secret two"}
 
 
-def test_nothing_was_changed(checkout: Checkout, kept: Path, editor: Path) -> None:
+def test_edit_without_a_change_writes_nothing(checkout: Checkout, kept: Path, editor: Path) -> None:
     before = kept.stat().st_mtime_ns
     done = checkout.bcm("secret", "edit", **edits(editor, 'touch "$2"'))
     assert (done.returncode, done.stderr) == (0, "bcm: Nothing was changed\n")
@@ -219,7 +219,7 @@ def test_on_a_terminal_a_mistake_is_dropped(checkout: Checkout, kept: Path, edit
     nothing_is_left(editor)
 
 
-def test_control_c_is_the_editors(checkout: Checkout, kept: Path, editor: Path) -> None:
+def test_control_c_is_passed_to_the_editor(checkout: Checkout, kept: Path, editor: Path) -> None:
     script = 'trap "sed -i s/two/three/ $2; exit 0" INT; echo ready; while :; do sleep 0.1; done'
     terminal = checkout.terminal("secret", "edit", **edits(editor, script))
     terminal.reads("ready")
@@ -228,7 +228,7 @@ def test_control_c_is_the_editors(checkout: Checkout, kept: Path, editor: Path) 
     assert read(kept)["electrum/wallet"] == "secret three"
 
 
-def test_who_is_ended_leaves_nothing(checkout: Checkout, kept: Path, editor: Path) -> None:
+def test_terminated_edit_leaves_no_files(checkout: Checkout, kept: Path, editor: Path) -> None:
     terminal = checkout.terminal("secret", "edit", **edits(editor, "echo ready; while :; do sleep 0.1; done"))
     terminal.reads("ready")
     os.kill(terminal.pid, signal.SIGTERM)
@@ -284,7 +284,7 @@ def test_plain_file_is_refused_until_it_was_encrypted_by_hand(safe: Safe, editor
     assert set(safe.double.sessions.values()) <= {None}
 
 
-def test_who_does_not_confirm_sees_nothing(safe: Safe) -> None:
+def test_cancelled_confirmation_shows_no_secrets(safe: Safe) -> None:
     path = safe.secrets / "signet.json"
     path.parent.mkdir(mode=0o700)
     path.write_text("$ANSIBLE_VAULT;1.2;AES256;home\n3132\n")

@@ -70,7 +70,7 @@ def test_the_client_prints_the_password_and_nothing_else(safe: Safe) -> None:
     nothing_is_left(safe)
 
 
-def test_the_root_tells_the_passphrase(safe: Safe) -> None:
+def test_passphrase_is_checked_against_the_root(safe: Safe) -> None:
     safe.root()
     assert client(safe).returncode == 0
     assert safe.confirmed() == [TYPED, OPENED]
@@ -113,7 +113,7 @@ def test_a_provider_that_does_not_exist(safe: Safe) -> None:
     assert 'bcm_ca_provider: Unknown provider "trezr": did you mean "trezor"?' in done.stderr
 
 
-def test_what_goes_wrong_with_the_device(safe: Safe) -> None:
+def test_refusal_and_absence_of_the_device_are_reported(safe: Safe) -> None:
     safe.double.settings.answers = ["confirm", "confirm", "cancel"]
     done = client(safe)
     assert (done.returncode, done.stdout) == (1, "")
@@ -124,7 +124,7 @@ def test_what_goes_wrong_with_the_device(safe: Safe) -> None:
     assert "Trezor: none is at udp:127.0.0.1:1" in done.stderr
 
 
-def test_the_person_is_told_at_the_terminal(safe: Safe, tmp_path: Path) -> None:
+def test_prompts_are_shown_at_the_terminal(safe: Safe, tmp_path: Path) -> None:
     """As Ansible runs it, which keeps both of its outputs for itself."""
     command = f"{safe.checkout.home}/bcm-vault-client --vault-id home >{tmp_path}/out 2>{tmp_path}/err"
     terminal = Terminal(["/bin/sh", "-c", command], tmp_path, safe.checkout.environment)
@@ -167,7 +167,9 @@ def variables(safe: Safe, path: Path, text: str, form: str) -> str:
 
 @pytest.mark.parametrize("form", ["file", "value"])
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "remove"])
-def test_encrypted_variables_that_contradict_what_is_meant(safe: Safe, tmp_path: Path, verb: str, form: str) -> None:
+def test_encrypted_variables_that_contradict_the_data_center_are_refused(
+    safe: Safe, tmp_path: Path, verb: str, form: str
+) -> None:
     safe.root()
     file = variables(safe, tmp_path / "more.yml", "bcm_datacenter: two", form)
     done = safe.bcm("stack", verb, "tor", "-e", file)
@@ -296,7 +298,7 @@ def test_a_run_takes_the_device_of_the_inventory(site: Safe) -> None:
     nothing_is_left(site)
 
 
-def test_what_a_run_is_given_counts_for_the_vault(site: Safe) -> None:
+def test_variables_of_a_run_apply_to_the_vault(site: Safe) -> None:
     settings = "bcm_datacenter: home\nbcm_chain: signet\nbcm_ca_device: udp:127.0.0.1:1\n"
     site.checkout.settings("home").write_text(settings)
     more = ("-e", f"chain=signet bcm_ca_device={site.double.path}")
@@ -307,7 +309,7 @@ def test_what_a_run_is_given_counts_for_the_vault(site: Safe) -> None:
     nothing_is_left(site)
 
 
-def test_a_wrong_passphrase_is_told_before_the_run(site: Safe) -> None:
+def test_wrong_passphrase_is_reported_before_the_run(site: Safe) -> None:
     site.double.settings.typed = ["another passphrase"]
     done = site.bcm("stack", "start", "tor", "--check")
     assert done.returncode == 1
@@ -316,7 +318,7 @@ def test_a_wrong_passphrase_is_told_before_the_run(site: Safe) -> None:
     nothing_is_left(site)
 
 
-def test_a_file_of_another_device_is_told(site: Safe) -> None:
+def test_file_of_another_device_is_reported(site: Safe) -> None:
     (site.secrets / "signet.json").write_text(AnsibleVault("home", b"another").seal("{}"))
     done = site.bcm("stack", "start", "tor", "--check")
     assert done.returncode == 2
@@ -324,7 +326,7 @@ def test_a_file_of_another_device_is_told(site: Safe) -> None:
     nothing_is_left(site)
 
 
-def test_regtest_asks_nobody(safe: Safe) -> None:
+def test_regtest_asks_for_no_confirmation(safe: Safe) -> None:
     (safe.checkout.home / "site.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False}]))
     done = safe.checkout.bcm("-d", "local", "stack", "start", "tor", "--check")
     assert done.returncode == 0, done.stdout + done.stderr

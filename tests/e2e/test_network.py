@@ -234,7 +234,7 @@ def test_only_tors_packets_leave(outside: list[Target], host: list[Target]) -> N
 
 
 @pytest.mark.parametrize("instance", [name for name in INSTANCES if name != "tor"])
-def test_no_other_way_out(outside: list[Target], host: list[Target], instance: str) -> None:
+def test_instances_cannot_reach_the_outside(outside: list[Target], host: list[Target], instance: str) -> None:
     assert reached(instance, outside + host) == set()
     assert inside("local", instance, "sh", "-c", "getent hosts example.com || echo unknown") == "unknown"
     assert inside("local", instance, "ip", "-6", "route", "show", "default") == ""
@@ -271,7 +271,7 @@ def test_addresses_and_names_are_those_of_the_plan(started: dict[str, Any]) -> N
     _becomes(True, lambda: leases() == before)
 
 
-def test_rules_that_are_flushed(person: Person, outside: list[Target]) -> None:
+def test_flushed_rules_block_all_packets(person: Person, outside: list[Target]) -> None:
     # a way for all is none, as long as nftables knows whose packets they are
     way = ("default", "via", _gateway(UPLINK), "dev", "eth1", "onlink")
     inside("local", "tor", "ip", "route", "add", *way)
@@ -302,7 +302,7 @@ def _chains() -> set[tuple[str, str, str]]:
     return {(item["family"], item["table"], item["name"]) for item in found if item["name"].endswith(ours)}
 
 
-def test_rules_that_the_host_loses(person: Person, outside: list[Target], host: list[Target]) -> None:
+def test_rules_lost_by_the_host_are_restored(person: Person, outside: list[Target], host: list[Target]) -> None:
     """As by `nft flush ruleset` of another program there; a contributor's own rules are left alone."""
     chains = _chains()
     assert {name.split(".")[0] for _family, _table, name in chains} >= {"acl", "aclfwd", "aclin", "fwd", "pstrt"}
@@ -381,7 +381,7 @@ def test_without_its_rules_tor_does_not_run(person: Person, started: dict[str, A
     assert inside("local", "tor", "systemctl", "is-active", "egress", "tor") == "active\nactive"
 
 
-def test_an_uplink_that_was_away(outside: list[Target]) -> None:
+def test_tor_reaches_the_outside_after_its_uplink_returns(outside: list[Target]) -> None:
     target = (OUTSIDE, PORT, "tcp")
     with client("local") as lxd:
         interface = lxd.get("/1.0/instances/tor")["config"]["volatile.eth1.host_name"]
@@ -401,7 +401,7 @@ def _talking(instance: str, *targets: Target) -> Iterator[Callable[[], bool]]:
     inside("local", instance, "sh", "-c", "systemctl stop talk || :")
 
 
-def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[Target]) -> None:
+def test_exception_applies_while_the_inventory_lists_it(person: Person, outside: list[Target]) -> None:
     exception = {"stack": "bitcoind", "to": f"{OUTSIDE}/32", "protocol": "tcp", "port": EXCEPTED, "why": "a friend"}
     other = {**exception, "port": PORT, "why": "another friend"}
     target = (OUTSIDE, EXCEPTED, "tcp")
@@ -438,7 +438,7 @@ def test_an_exception_lasts_as_long_as_it_is_said(person: Person, outside: list[
     assert not Path("/sys/class/net/local-r-bld").exists(), "nothing is baked"
 
 
-def test_connection_ends_with_a_rule_that_somebody_made(person: Person, started: dict[str, Any]) -> None:
+def test_connection_ends_with_the_foreign_rule_that_allowed_it(person: Person, started: dict[str, Any]) -> None:
     own, provider = (started[name]["address"] for name in ("electrum", "bitcoind"))
     rule = {"action": "allow", "state": "enabled", "source": f"{own}/32", "destination": f"{provider}/32",
             "protocol": "tcp", "destination_port": "22"}  # fmt: skip
@@ -493,7 +493,7 @@ def test_instances_reach_what_the_plan_lists_and_no_more(
         assert reached(consumer, targets) == listed, consumer
 
 
-def test_data_centers_are_apart(person: Person, started: dict[str, Any], pair: Pair) -> None:
+def test_data_centers_do_not_reach_each_other(person: Person, started: dict[str, Any], pair: Pair) -> None:
     second = pair.stacks[FIRST]
     listening = (("bitcoind", (18443, 18444)), ("electrs", (60402,)), ("tor", (9050,)))
     for here, there in (("local", second), (FIRST, started)):

@@ -53,7 +53,7 @@ def changed(path: str, **change: Any) -> Iterator[None]:
             lxd.call("PUT", path, before, what=f"put back {path}", project="default")
 
 
-def test_all_is_well(person: Person, started: dict[str, Any]) -> None:
+def test_privacy_of_a_deployed_data_center_has_no_problems(person: Person, started: dict[str, Any]) -> None:
     found = proved(person)
     assert found["problems"] == []
     rows = {row["instance"]: row for row in found["instances"]}
@@ -69,7 +69,7 @@ def test_all_is_well(person: Person, started: dict[str, Any]) -> None:
     assert proved(person)["rules"]["tor"]["sent"] == found["rules"]["tor"]["sent"]
 
 
-def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) -> None:
+def test_weakened_rules_are_named(person: Person, started: dict[str, Any]) -> None:
     rule = {
         "action": "allow",
         "state": "enabled",
@@ -132,7 +132,7 @@ def test_what_is_made_wrong_is_named(person: Person, started: dict[str, Any]) ->
     assert proved(person)["problems"] == []
 
 
-def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> None:
+def test_stopped_instances_are_named(person: Person, started: dict[str, Any]) -> None:
     with client("local") as lxd:
         lxd.call("PUT", "/1.0/instances/electrum/state", {"action": "stop", "timeout": 30}, what="stop electrum")
         try:
@@ -147,7 +147,7 @@ def test_what_does_not_run_is_said(person: Person, started: dict[str, Any]) -> N
     assert "Nothing runs in data center nowhere (regtest), so nothing can be tested" in done.stderr
 
 
-def test_clients_of_an_onion_service(person: Person, started: dict[str, Any]) -> None:
+def test_clients_of_an_onion_service_are_authorized_and_revoked(person: Person, started: dict[str, Any]) -> None:
     """On regtest tor has no network, and says so; tests/tor has one."""
     name = "electrs-electrum"
     store = ServicesFile(person.home / "inventories/local/secrets", "regtest")

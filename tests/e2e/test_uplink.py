@@ -23,7 +23,7 @@ def _tips(person: Person) -> set[str]:
     return {person.succeeds("-d", name, "bitcoin-cli", "getbestblockhash") for name in (FIRST, SECOND)}
 
 
-def test_nothing_left_but_for_relays(person: Person, pair: Pair) -> None:
+def test_packets_go_only_to_relays(person: Person, pair: Pair) -> None:
     """With blocks to tell each other about, as long as is missing of ten minutes since they were up."""
     while True:
         person.succeeds("-d", FIRST, "bitcoin-cli", "generatetodescriptor", "1", "raw(51)")
@@ -38,7 +38,7 @@ def test_nothing_left_but_for_relays(person: Person, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("name", [FIRST, SECOND])
-def test_anything_else_would_have_been_seen(pair: Pair, name: str) -> None:
+def test_capture_shows_a_packet_to_another_address(pair: Pair, name: str) -> None:
     """tor's own user may send to whom it likes: without this, what was not seen would prove nothing."""
     inside(name, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{_CONNECT}" || true')
     until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in pair.strange()), "the packet", 5)

@@ -57,7 +57,7 @@ class Raced(Client):
         return super().call(method, path, body, **rest)
 
 
-def test_what_somebody_changed_before_the_write_is_not_written_over(
+def test_foreign_change_before_the_write_is_not_overwritten(
     client: Client, resource: dict[str, Any], variables: dict[str, str]
 ) -> None:
     wanted = parse({**resource, "description": "ours"})
@@ -72,7 +72,7 @@ def test_what_somebody_changed_before_the_write_is_not_written_over(
     assert client.get(wanted.path)["description"] == "ours"
 
 
-def test_what_somebody_changed_after_the_plan_is_not_written_over(client: Client, resource: dict[str, Any]) -> None:
+def test_foreign_change_after_the_plan_is_not_overwritten(client: Client, resource: dict[str, Any]) -> None:
     wanted = parse({**resource, "description": "ours"})
 
     def meddle(*_unused: object) -> None:
@@ -93,7 +93,7 @@ class Later(Client):
 
 
 @pytest.mark.parametrize("item", RESOURCES, ids=KINDS)
-def test_what_somebody_makes_first_is_read_again(
+def test_concurrently_created_resource_is_read_and_updated(
     client: Client, item: dict[str, Any], variables: dict[str, str]
 ) -> None:
     wanted = parse({**item, "description": "ours"})
@@ -115,7 +115,7 @@ def test_the_deadline_of_an_operation(client: Client, instance: str) -> None:
     assert 1.5 <= time.monotonic() - begun < 4
 
 
-def test_what_a_killed_run_began_is_waited_for(client: Client, variables: dict[str, str]) -> None:
+def test_operation_of_a_killed_run_is_awaited(client: Client, variables: dict[str, str]) -> None:
     path = f"/1.0/instances/{NAME}"
     image = client.get(f"/1.0/images/aliases/{variables['bcm_test_image'].replace('/', '%2F')}")["target"]
     devices = {"root": {"type": "disk", "pool": variables["bcm_test_pool"], "path": "/"}}
@@ -137,7 +137,7 @@ def test_what_a_killed_run_began_is_waited_for(client: Client, variables: dict[s
     assert time.monotonic() - began < 60
 
 
-def test_what_is_on_a_volume_moves_to_another_pool_with_it(client: Client, variables: dict[str, str]) -> None:
+def test_contents_of_a_volume_move_with_it_to_another_pool(client: Client, variables: dict[str, str]) -> None:
     def devices(pool: str) -> dict[str, dict[str, str]]:
         return {
             "root": {"type": "disk", "pool": pool, "path": "/"},

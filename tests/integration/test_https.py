@@ -27,7 +27,7 @@ def remote(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield found
 
 
-def test_it_is_the_same_server(remote: Remote, client: Client) -> None:
+def test_https_reaches_the_same_server(remote: Remote, client: Client) -> None:
     with remote.client() as over_https:
         assert over_https.server["environment"]["certificate"] == client.server["environment"]["certificate"]
         assert over_https.server["auth"] == "trusted"

@@ -155,7 +155,7 @@ def test_one_connection_serves_many_clients_and_processes(machine: Machine) -> N
     assert machine.masters() == [master]
 
 
-def test_a_connection_that_died_is_made_anew(machine: Machine) -> None:
+def test_lost_connection_is_replaced(machine: Machine) -> None:
     with Client(machine.url) as over_ssh:
         (master,) = machine.masters()
         os.kill(master, 9)
@@ -170,7 +170,7 @@ def test_a_connection_that_died_is_made_anew(machine: Machine) -> None:
     assert len(machine.masters()) == 1
 
 
-def test_half_a_tunnel_is_made_whole(machine: Machine) -> None:
+def test_damaged_tunnel_is_replaced(machine: Machine) -> None:
     with Client(machine.url) as over_ssh:
         os.unlink(over_ssh.endpoint.socket_path or "")
     with Client(machine.url) as over_ssh:
@@ -178,7 +178,7 @@ def test_half_a_tunnel_is_made_whole(machine: Machine) -> None:
     assert len(machine.masters()) == 1
 
 
-def test_nobody_listens(machine: Machine) -> None:
+def test_port_without_a_listener_is_reported(machine: Machine) -> None:
     with pytest.raises(Unreachable) as caught:
         Client(f"{machine.url}:2222")
     assert str(caught.value) == (
@@ -187,7 +187,7 @@ def test_nobody_listens(machine: Machine) -> None:
     )
 
 
-def test_a_host_that_nobody_knows(machine: Machine) -> None:
+def test_host_with_an_unknown_name_is_reported(machine: Machine) -> None:
     known = machine.folder / "known_hosts"
     text = known.read_text()
     known.write_text("")
@@ -202,12 +202,12 @@ def test_a_host_that_nobody_knows(machine: Machine) -> None:
     )
 
 
-def test_a_person_whom_the_machine_refuses(machine: Machine) -> None:
+def test_refused_login_is_reported(machine: Machine) -> None:
     with pytest.raises(Unreachable, match=r"by SSH: bob@.*: Permission denied \(publickey.* \(try `ssh bob@"):
         Client(f"ssh://bob@{machine.address}")
 
 
-def test_a_person_who_may_not_use_the_socket(machine: Machine) -> None:
+def test_missing_permission_on_the_socket_is_reported(machine: Machine) -> None:
     url = f"ssh://alice@{machine.address}/var/lib/lxd/unix.socket"
     message = f"^{url} closed the connection: check that LXD is running there"
     with Client(url) as over_ssh, pytest.raises(Unreachable, match=message):

@@ -183,7 +183,7 @@ def test_twenty_services_in_one_batch(machine: Machine, target: str) -> None:
     assert (again.changed, again.files, again.diff) == (False, [], [])
 
 
-def test_what_tor_uploads_by_itself_and_what_not(machine: Machine, target: str) -> None:
+def test_descriptor_is_uploaded_when_its_contents_change(machine: Machine, target: str) -> None:
     web = service("web", target)
     machine.deploy(web)
     with_work = dataclasses.replace(web, pow=True)
@@ -206,7 +206,7 @@ def test_a_run_that_was_killed_is_healed(machine: Machine, target: str) -> None:
     assert (done.changed, done.files, done.published) == (True, [], ["web"])
 
 
-def test_too_late(machine: Machine, target: str) -> None:
+def test_missed_deadline_is_reported_and_completed_by_the_next_run(machine: Machine, target: str) -> None:
     web = service("web", target)
     with pytest.raises(BcmError, match=r"^tor in instance tor did not upload the descriptors of web within 0.05 s"):
         machine.deploy(web, deadline=0.05)
@@ -238,7 +238,7 @@ def test_tor_keeps_running_if_it_would_not_take_its_configuration(machine: Machi
     assert machine.deploy(web).changed
 
 
-def test_no_network(tor_network: TorNetwork, target: str) -> None:
+def test_services_are_published_once_tor_uses_its_network(tor_network: TorNetwork, target: str) -> None:
     machine = Machine(tor_network, "offline", "DisableNetwork 1")
     web = service("web", target)
     with pytest.raises(BcmError, match=r"^In instance tor tor is not running: nothing answers at .*/control"):
@@ -257,7 +257,7 @@ def test_no_network(tor_network: TorNetwork, target: str) -> None:
     machine.tor.stop()
 
 
-def test_a_network_out_of_reach(tor_network: TorNetwork, target: str) -> None:
+def test_unreachable_network_is_reported(tor_network: TorNetwork, target: str) -> None:
     machine = Machine(tor_network, "lost", "Socks5Proxy 127.0.0.1:9")
     machine.tor.start()
     machine.tor.control().close()
@@ -266,7 +266,7 @@ def test_a_network_out_of_reach(tor_network: TorNetwork, target: str) -> None:
     machine.tor.stop()
 
 
-def test_a_torrc_without_the_line(tor_network: TorNetwork, target: str) -> None:
+def test_torrc_without_the_include_line_is_reported(tor_network: TorNetwork, target: str) -> None:
     machine = Machine(tor_network, "deaf", "DisableNetwork 1", reads=False)
     machine.tor.start()
     machine.tor.control().close()
@@ -275,7 +275,7 @@ def test_a_torrc_without_the_line(tor_network: TorNetwork, target: str) -> None:
     machine.tor.stop()
 
 
-def test_keys_that_tor_made(tor_network: TorNetwork, target: str) -> None:
+def test_keys_that_tor_created_are_read(tor_network: TorNetwork, target: str) -> None:
     directory = tor_network.directory / "maker/own"
     maker: Tor = tor_network.tor(
         "maker", "SocksPort 0", "DisableNetwork 1", f"HiddenServiceDir {directory}", f"HiddenServicePort 80 {target}"

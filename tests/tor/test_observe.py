@@ -16,7 +16,7 @@ from tests.tor.test_network import Machine, service, target  # noqa: F401  a fix
 from tests.tornet import TorNetwork, free_port
 
 
-def test_what_tor_carries_and_which_services_answer(tor_network: TorNetwork, target: str) -> None:  # noqa: F811
+def test_circuits_and_reachable_services_are_reported(tor_network: TorNetwork, target: str) -> None:  # noqa: F811
     port = free_port()
     machine = Machine(tor_network, "looked", f"SocksPort {port} ExtendedErrors")
     lines = machine.tor.torrc.read_text().replace("SocksPort 0\n", "")
@@ -59,7 +59,7 @@ def test_what_tor_carries_and_which_services_answer(tor_network: TorNetwork, tar
         observe_tor(machine, ("127.0.0.1", port), (), layout=machine.layout)
 
 
-def test_without_the_network(tor_network: TorNetwork, target: str) -> None:  # noqa: F811
+def test_tor_without_its_network_is_reported(tor_network: TorNetwork, target: str) -> None:  # noqa: F811
     machine = Machine(tor_network, "unlooked", "DisableNetwork 1")
     machine.tor.start()
     machine.tor.control().close()

@@ -55,7 +55,7 @@ def start(tor: Tor) -> str:
         return control.getinfo("fingerprint")["fingerprint"]
 
 
-def test_it_is_listed_as_no_exit_and_comes_back_as_itself(tor_network: TorNetwork) -> None:
+def test_relay_is_listed_without_exit_and_keeps_its_identity(tor_network: TorNetwork) -> None:
     identity = new_identity()
     relay = tor_network.tor("middle", *torrc())
     give(relay, identity)

@@ -27,7 +27,7 @@ PROXIED = {"proxy": "tor", "socks": "10.80.16.9:9050", "environment": {}, "nic":
         ({"proxy": None}, "socks5h://192.0.2.1:9050", False, "socks5h://192.0.2.1:9050"),
     ],
 )
-def test_how_a_release_is_fetched(
+def test_release_is_downloaded_through_the_proxy_of_the_plan(
     monkeypatch: pytest.MonkeyPatch,
     downloads: dict[str, Any] | None,
     told: str | None,

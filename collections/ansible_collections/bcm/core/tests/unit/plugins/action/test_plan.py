@@ -253,13 +253,13 @@ def _site(roles: Path, state: str = "present") -> Site:
     return Site(catalogue.Catalogue.read(roles=roles), Request(["web"], "regtest", "local", state=state))
 
 
-def test_nothing_is_there_yet(roles: Path) -> None:
+def test_state_of_a_missing_project_is_empty(roles: Path) -> None:
     client = FakeClient({})
     assert read_project_state(client, _site(roles)) == ProjectState()
     assert client.asked == ["/1.0/projects/bcm-local-regtest", "/1.0/resources"]
 
 
-def test_what_the_host_has(roles: Path) -> None:
+def test_memory_and_processors_of_the_host_are_read(roles: Path) -> None:
     client = FakeClient({"/1.0/resources": {"memory": {"total": 2**33}, "cpu": {"total": 4}}})
     assert read_project_state(client, _site(roles)).host == Host(memory=2**33, processors=4)
 
@@ -289,7 +289,7 @@ def test_what_the_host_has(roles: Path) -> None:
         ),
     ],
 )
-def test_files_of_another_identity_are_not_ours(roles: Path, marks: dict[str, str], kept: Any) -> None:
+def test_files_of_another_identity_are_not_recorded_as_present(roles: Path, marks: dict[str, str], kept: Any) -> None:
     project = {**ENDPOINT["/1.0/projects/bcm-local-regtest"]}
     project["config"] = {**project["config"], **marks}
     request = Request(["web"], "regtest", "local", identity="a1")
@@ -321,7 +321,7 @@ def test_a_stack_whose_replacement_was_killed_is_there(roles: Path) -> None:
     assert (found.stacks, found.strangers) == ({"tor": Deployed(requested=False, running=False)}, [])
 
 
-def test_somebody_elses_project(roles: Path) -> None:
+def test_project_of_another_owner_is_refused(roles: Path) -> None:
     with pytest.raises(BcmError, match="Project bcm-local-regtest exists on /run/x but was not made by BCM: rename it"):
         read_project_state(FakeClient({"/1.0/projects/bcm-local-regtest": {"config": {}}}), _site(roles))
 

@@ -44,7 +44,7 @@ def test_keys_are_returned_only_if_they_are_asked_for_and_then_hidden(tmp_path: 
     assert "PRIVATE KEY" in hidden["certificates"][0]["key"]
 
 
-def test_check_mode_on_nothing_foretells_everything(tmp_path: Path) -> None:
+def test_check_mode_without_an_authority_reports_everything(tmp_path: Path) -> None:
     runs = [
         _run(tmp_path, "ca_root", check=True, allow_new_root=True),
         _run(tmp_path, "ca_intermediate", check=True),

@@ -186,9 +186,7 @@ def test_exported_it_is_a_repository_again(wanted: Release, server: Server, tmp_
     assert having(tmp_path / "store").prune([wanted], 0) == (0, [])
 
 
-def test_through_tor_its_onion_service_is_asked_and_nobody_else(
-    repository: Repository, server: Server, tmp_path: Path
-) -> None:
+def test_through_tor_only_its_onion_service_is_asked(repository: Repository, server: Server, tmp_path: Path) -> None:
     declared = repository.declared("https://deb.invalid/repository", repository={"onion": ONION})
     with Socks(("127.0.0.1", server.server_port)) as socks, serving(socks):
         having(tmp_path / "store", proxy=socks.url).present([(declared, tmp_path / "keys")])

@@ -117,7 +117,7 @@ def test_a_copy_is_verified(store: ContentStore, tmp_path: Path) -> None:
     assert files(store, "partial") == []
 
 
-def test_small_things(store: ContentStore) -> None:
+def test_small_contents_are_kept(store: ContentStore) -> None:
     assert store.put(CONTENT) == store.put(CONTENT) == DIGEST
     path = store.get("sha256", DIGEST)
     assert path and path.read_bytes() == CONTENT

@@ -227,7 +227,7 @@ def partial(tmp_path: Path) -> Path:
     return tmp_path / DIGEST
 
 
-def test_a_file_comes_whole_and_its_progress_is_told(server: Server, partial: Path) -> None:
+def test_file_is_downloaded_whole_and_its_progress_is_reported(server: Server, partial: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     loader = downloader(progress=lambda *args: told.append(args))
     assert loader.large(server.url("/x/y.tar.gz?token=a", server.whole), partial, "sha256") == DIGEST
@@ -383,7 +383,7 @@ def test_a_wrong_length_is_found_at_the_latest_by_the_digest(server: Server, tmp
     assert store.get("sha256", DIGEST) is None
 
 
-def test_an_encoding_nobody_asked_for_is_left_as_it_is(server: Server) -> None:
+def test_unrequested_encoding_is_left_unchanged(server: Server) -> None:
     assert downloader().small(server.url("/y", sends(b"\x1f\x8bxyz", Content_Encoding="gzip"))) == b"\x1f\x8bxyz"
 
 
@@ -422,7 +422,7 @@ def test_a_redirect_to_something_else_is_not_followed(server: Server, target: st
     assert len(server.asked) == 1
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(tls_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_without_a_trusted_issuer_is_refused(tls_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(
         DownloadError, match="/a: no trust in the server's TLS: self.signed certificate; if the machine"
@@ -459,7 +459,7 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_no_server_is_said_without_the_password() -> None:
+def test_message_about_a_missing_server_hides_the_password() -> None:
     with pytest.raises(DownloadError, match=r"^http://127\.0\.0\.1:\d+/a: no connection: Connection refused, 3 times;"):
         downloader().small(f"http://me:secret@127.0.0.1:{closed_port()}/a?token=secret")
 

@@ -143,7 +143,7 @@ def test_two_signatures_of_one_signer_count_once(alice: Tsk, bob: Tsk) -> None:
     assert judged({"alice": alice, "eve": alice}, signed(alice), signed(alice)).counted == ("alice",)
 
 
-def test_a_signature_of_somebody_else_does_not_count(alice: Tsk, bob: Tsk) -> None:
+def test_signature_of_an_unknown_signer_does_not_count(alice: Tsk, bob: Tsk) -> None:
     verdict = judged({"alice": alice}, signed(alice), signed(bob))
     assert verdict.counted == ("alice",)
     ((who, why),) = verdict.refused

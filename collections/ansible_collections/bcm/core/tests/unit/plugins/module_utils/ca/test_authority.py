@@ -154,7 +154,7 @@ def test_all_in_one_session(wallet: Lab, device: Device) -> None:
     assert device.sessions == [(True, 3)]
 
 
-def test_check_mode_foretells_all_of_it(make: Callable[..., Lab], wallet: Lab) -> None:
+def test_check_mode_reports_every_signature(make: Callable[..., Lab], wallet: Lab) -> None:
     wants = [wallet.want("electrs")]
     dry_run = replace(wallet.authority, check_mode=True).ensure_all(wants, allow_new=True)
     assert (dry_run.signed, dry_run.database.roots) == ([], [])
@@ -527,7 +527,7 @@ def test_a_wider_scope_makes_a_new_intermediate(lab: Lab) -> None:
     assert first["certificate"] in lab.one("lxd")["chain"]
 
 
-def test_check_mode_foretells_a_wider_scope(lab: Lab) -> None:
+def test_check_mode_reports_a_wider_scope(lab: Lab) -> None:
     lab.bootstrap()
     wider = replace(lab.authority, scope=pki.parse_scope([DOMAIN, "localhost"], []), check_mode=True)
     assert wider.ensure_intermediate().changed
@@ -848,7 +848,7 @@ def _keys(content: Any) -> Sequence[Any]:
     return list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()
 
 
-def test_whatever_is_in_the_files_is_read_or_refused(lab: Lab) -> None:
+def test_any_contents_of_the_files_are_read_or_refused(lab: Lab) -> None:
     """Even of somebody who has the key of the seal."""
     _everything(lab)
     _of_electrs(lab, generation=2, allow_new=True)

@@ -66,7 +66,7 @@ def test_errors_of_pinentry_are_raised(program: Path, text: str, said: str) -> N
         answer(program, text)
 
 
-def test_a_passphrase_that_nobody_types_raises(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passphrase_that_is_not_typed_in_time_raises(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(program.with_suffix(".answer"))
     monkeypatch.setattr(pinentry, "_GRACE", 0.2)
     with pytest.raises(BcmError, match="was not typed within 0 s"):

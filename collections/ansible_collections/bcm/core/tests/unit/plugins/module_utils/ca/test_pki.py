@@ -126,7 +126,7 @@ ISSUED: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("what", ISSUED)
-def test_whatever_is_issued_is_accepted(make: Callable[..., Lab], go: Go, what: str, direct: bool) -> None:
+def test_every_issued_certificate_is_accepted(make: Callable[..., Lab], go: Go, what: str, direct: bool) -> None:
     """By OpenSSL, GnuTLS and Go, and refused by them when it is revoked."""
     now = datetime.now(UTC).replace(microsecond=0)
     lab = make(domains=[DOMAIN, _EXTRA], subnets=["10.1.2.0/24", _IPV6], now=now).bootstrap()

@@ -376,7 +376,7 @@ def test_another_process_of_the_run_asks_for_no_passphrase(
     assert not kept.exists()
 
 
-def test_the_end_waits_for_who_is_being_ended_too(
+def test_end_waits_while_another_process_uses_the_device(
     plug: Callable[..., Double], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double, kept, waited = plug(), tmp_path / "session", threading.Event()

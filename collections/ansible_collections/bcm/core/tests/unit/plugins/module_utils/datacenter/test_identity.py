@@ -49,7 +49,7 @@ def files(identity: Identity) -> set[str]:
     return {path.name for path in identity.path.parent.glob("*")}
 
 
-def test_a_new_one_is_random_and_written_only_when_it_is_kept(identity: Identity) -> None:
+def test_new_identity_is_random_and_written_only_when_it_is_kept(identity: Identity) -> None:
     first, second = (identity.known({}, None, "box") for _number in range(2))
     assert first != second
     assert re.fullmatch("[0-9a-f]{32}", first)
@@ -110,7 +110,7 @@ def test_abandoning_the_own_identity_creates_another(kept: Identity) -> None:
 
 
 @pytest.mark.parametrize("word", ["fedcba9", "01234567", "", "yes"])
-def test_another_one_is_not_given_up(identity: Identity, word: str) -> None:
+def test_identity_other_than_the_named_one_is_not_abandoned(identity: Identity, word: str) -> None:
     with pytest.raises(BcmError, match="Nothing was changed|nothing was changed"):
         identity.known({IDENTITY_MARK: OTHER}, word, "box")
 

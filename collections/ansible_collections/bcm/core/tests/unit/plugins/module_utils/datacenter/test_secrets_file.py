@@ -38,7 +38,7 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_missing_ones_are_made_and_kept(path: Path) -> None:
+def test_missing_secrets_are_created_and_kept(path: Path) -> None:
     first = ensure_secrets(path, NAMES, check=False)
     assert first.made == NAMES
     assert all(len(value) == 43 for value in first.values.values())
@@ -54,7 +54,7 @@ def test_the_identity_of_a_relay_is_a_pair_of_keys(path: Path) -> None:
     assert read_secrets(path, PLAIN) == values
 
 
-def test_existing_ones_never_change(path: Path) -> None:
+def test_existing_secrets_never_change(path: Path) -> None:
     first = ensure_secrets(path, NAMES[:1], check=False)
     second = ensure_secrets(path, NAMES[1:], check=False)
     assert second.made == NAMES[1:]
@@ -189,7 +189,7 @@ def test_two_runs_at_once_agree(path: Path) -> None:
     assert all(result.values == results[0].values for result in results)
 
 
-def test_a_stack_knows_its_own_and_those_it_shares() -> None:
+def test_stack_gets_its_own_secrets_and_those_it_shares() -> None:
     known = Secrets({"bitcoind/rpc/electrs": "1", "bitcoind/rpc/lnd": "2", "electrum/wallet": "3"}, []).of_stacks()
     assert known == {
         "bitcoind": {"bitcoind/rpc/electrs": "1", "bitcoind/rpc/lnd": "2"},
@@ -205,7 +205,7 @@ def _run(args: dict[str, Any], sources: list[str]) -> dict[str, Any]:
     return action.run(task_vars={"ansible_inventory_sources": sources})
 
 
-def test_the_action_keeps_them_beside_the_inventory(tmp_path: Path) -> None:
+def test_action_keeps_secrets_beside_the_inventory(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.yml"
     hosts.write_text("all: {}", encoding="utf-8")
     for source in (hosts, tmp_path):

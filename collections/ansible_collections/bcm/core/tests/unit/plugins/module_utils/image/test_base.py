@@ -82,7 +82,7 @@ def test_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_the_options_of_the_machine_are_taken_along_and_the_password_of_its_proxy_is_not_told(
+def test_options_of_the_machine_are_used_and_the_password_of_its_proxy_is_hidden(
     tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.set('Acquire::http::Proxy "http://me:secret@192.0.2.7:3142/";\nAcquire::Check-Date "false";')
@@ -140,7 +140,7 @@ def test_missing_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         build(tmp_path, image_keyring="/nowhere/own.gpg")
 
 
-def test_without_root_it_takes_newuidmap(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_without_root_requires_newuidmap(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tools))
     (tools / "newuidmap").unlink()
@@ -149,7 +149,7 @@ def test_without_root_it_takes_newuidmap(tools: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("tools")
-def test_without_root_it_takes_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_without_root_requires_a_range_of_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(base, "_has_range", lambda path, user: False)
     with pytest.raises(BcmError, match="no range in /etc/subuid.*usermod --add-subuids"):

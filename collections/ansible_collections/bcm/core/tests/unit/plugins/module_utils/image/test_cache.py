@@ -84,14 +84,14 @@ def test_the_next_run_removes_a_killed_entry(cache: Cache) -> None:
         assert left(cache) == []
 
 
-def test_nobody_else_s_draft_is_swept(cache: Cache) -> None:
+def test_draft_of_another_run_is_kept(cache: Cache) -> None:
     other = "cd" * 32
     with cache.lock(other), cache.draft(other) as draft, cache.lock(HASH):
         assert draft.exists()
 
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "no index", "half an index", "another hash"])
-def test_a_damaged_entry_is_none(cache: Cache, damage: str) -> None:
+def test_damaged_entry_is_not_returned(cache: Cache, damage: str) -> None:
     entry = add(cache)
     index = cache.root / HASH / "image.json"
     if damage == "shorter":
@@ -118,7 +118,7 @@ def test_removing(cache: Cache) -> None:
     assert os.listdir(cache.root) == []
 
 
-def test_the_lock_keeps_others_out_and_tells_them(cache: Cache) -> None:
+def test_lock_excludes_others_and_reports_the_wait(cache: Cache) -> None:
     inside, told = threading.Event(), threading.Event()
     order: list[str] = []
 

@@ -222,7 +222,7 @@ def test_floors_hold_for_images_that_exist(images: Images, endpoint: Endpoint, w
     assert warnings == ["x 1.0 is below its floor 2.0 (faults); allowed by allow_below_floor"]
 
 
-def test_a_full_disk_is_said_in_words(images: Images, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(images: Images, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -241,7 +241,7 @@ def test_mirrors_where_tor_leads() -> None:
     check_in_reach_of_tor({"image_mirror": "http://192.0.2.5/debian", "image_sources": [{"suite": "x"}]})
 
 
-def test_tor_is_the_only_proxy_of_those_who_have_no_other_way() -> None:
+def test_tor_is_the_only_proxy_of_builders_without_another_route() -> None:
     given = ["Acquire::Check-Valid-Until=false", "Acquire::http::Proxy=http://192.0.2.1:1"]
     given += ["Acquire::https::Proxy::deb.example.org=DIRECT", "acquire::HTTP::proxy-auto-detect=/bin/x"]
     assert apt_options({"image_apt_options": given}, "10.80.16.9:9050") == {

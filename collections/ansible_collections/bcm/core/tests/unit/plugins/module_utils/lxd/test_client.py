@@ -221,7 +221,7 @@ def test_api_extensions_are_read_once(unix_server: Any) -> None:
     assert len(server.requests) == 1
 
 
-def test_an_untrusted_client_is_told_what_to_do(unix_server: Any) -> None:
+def test_message_to_an_untrusted_client_has_a_remedy(unix_server: Any) -> None:
     server, path = unix_server
     server.answers_with("GET", "/1.0", {**SERVER, "auth": "untrusted"})
     server.refuses("GET", "/1.0/profiles", 403, "not authorized")

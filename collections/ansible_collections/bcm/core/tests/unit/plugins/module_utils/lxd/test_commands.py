@@ -161,7 +161,7 @@ DRAWN = (
 )
 
 
-def test_how_far_a_command_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     with as_instance(monkeypatch) as instance:
         item = {"argv": ["sh", "-c", DRAWN], "progress": CARGO}
@@ -177,7 +177,7 @@ def test_progress_that_cannot_be_read(instance: Instance, wrong: dict[str, str])
     assert instance.ran == []
 
 
-def test_what_is_kept_of_a_command_that_tells_how_far_it_is_has_a_bound() -> None:
+def test_output_of_a_command_with_progress_is_bounded() -> None:
     sink = Progress(re.compile(b"(x)"), rb"\1", lambda _text: None, most=100_000)
     for _turn in range(1000):
         sink.write(b"x" * 1000 + b"\r")

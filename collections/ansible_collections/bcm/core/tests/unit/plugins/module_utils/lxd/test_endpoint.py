@@ -92,7 +92,7 @@ def test_malformed_certificates_are_refused(options: dict[str, str | None], mess
 
 
 @pytest.mark.usefixtures("nothing_here")
-def test_a_machine_without_lxd_is_told_what_to_do() -> None:
+def test_message_about_a_missing_lxd_has_a_remedy() -> None:
     assert find_local() is None
     with pytest.raises(Unreachable) as caught:
         resolve(None)

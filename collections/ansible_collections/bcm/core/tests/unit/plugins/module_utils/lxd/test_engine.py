@@ -200,7 +200,7 @@ def test_any_order_of_the_list_is_carried_out_in_an_order_that_works(
     assert list(server.objects) == ["/1.0/images/aliases/base"]
 
 
-def test_what_is_unwanted_goes_after_what_no_longer_needs_it() -> None:
+def test_unwanted_resource_is_deleted_after_its_users_change() -> None:
     """An instance that loses its network and gets another one is changed before the network goes."""
     server = Memory()
     apply(server, *ALL)
@@ -215,7 +215,7 @@ def test_what_is_unwanted_goes_after_what_no_longer_needs_it() -> None:
 
 @pytest.mark.parametrize("item", [ACL, {**NETWORK, "config": {}}, POOL, {"kind": "project", "name": "p"}, INSTANCE])
 @pytest.mark.parametrize("other", ["the same", "another"])
-def test_what_somebody_makes_at_the_same_time_is_brought_to_the_state_wanted(item: dict[str, Any], other: str) -> None:
+def test_concurrently_created_resource_is_updated(item: dict[str, Any], other: str) -> None:
     server = Memory()
     apply(server, *(thing for thing in ALL if item is INSTANCE and thing is not INSTANCE))
     wanted = {**item, "description": "ours"}
@@ -249,11 +249,11 @@ def works(*items: dict[str, Any]) -> list[Work]:
     return [Work(parse(item), None, []) for item in items]
 
 
-def test_what_is_wanted_waits_for_what_it_refers_to() -> None:
+def test_resource_is_created_after_those_it_refers_to() -> None:
     assert order(works(NETWORK, ACL)) == {0: {1}, 1: set()}
 
 
-def test_what_is_to_go_waits_for_what_refers_to_it() -> None:
+def test_resource_is_deleted_after_those_that_refer_to_it() -> None:
     body = {"config": {"security.acls": "acl"}}
     network = Work(parse(absent(NETWORK)), body, [])
     acl = Work(parse(absent(ACL)), {}, [])
@@ -337,7 +337,7 @@ def test_a_server_without_the_extension_is_not_changed() -> None:
     assert server.log == []
 
 
-def test_resources_are_told_as_they_are_afterwards() -> None:
+def test_resources_are_reported_as_they_are_afterwards() -> None:
     outcome = reconcile(Memory(), [parse(PROFILE), parse(POOL)])  # type: ignore[arg-type]
     assert set(outcome.resources) == {"profile/prof", "storage_pool/pool"}
     assert (outcome.resources["profile/prof"] or {})["devices"] == PROFILE["devices"]
@@ -368,7 +368,7 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
     assert len(apply(server, *ALL)) == 4
 
 
-def test_a_resource_that_fails_half_way_tells_what_was_done() -> None:
+def test_failed_resource_reports_what_was_done() -> None:
     server = Memory()
     server.broken = {"start instance i"}
     with pytest.raises(ApplyError, match="^Failed to start instance i: it broke$") as caught:
@@ -401,7 +401,7 @@ def test_a_step_that_fails_half_way_counts_as_a_change() -> None:
     assert caught.value.outcome.changes == []
 
 
-def test_what_was_changed_after_the_plan_is_not_written_over() -> None:
+def test_change_after_the_plan_is_not_overwritten() -> None:
     server = Memory()
     apply(server, {"kind": "profile", "name": "p", "config": {"user.x": "1"}})
 
@@ -683,7 +683,7 @@ def test_new_instance_takes_over_the_mac_address_of_the_former_one() -> None:
     assert "volatile.eth0.hwaddr" not in server.objects["/1.0/instances/i"]["config"]
 
 
-def test_server_that_has_no_ids_left_is_said() -> None:
+def test_server_without_free_ids_is_reported() -> None:
     server = deployed()
 
     def refuse(_path: str) -> None:
@@ -718,7 +718,7 @@ def test_what_a_killed_replacement_left_goes_with_the_instance() -> None:
         write += 1
 
 
-def test_an_instance_of_somebody_elses_with_a_similar_name_is_left_alone() -> None:
+def test_foreign_instance_with_a_similar_name_is_left_alone() -> None:
     server = deployed()
     server.objects["/1.0/instances/i-replaced"] = {"name": "i-replaced", "config": {}, "status": "Stopped"}
     with pytest.raises(ApplyError, match="^Failed to replace instance i: .* i-replaced, .*another .* name: rename it$"):
@@ -734,7 +734,7 @@ def test_an_instance_of_somebody_elses_with_a_similar_name_is_left_alone() -> No
 
 @pytest.mark.parametrize("after", [["Stopped"], ["Running", "Stopping", "Stopped"], ["Running"], ["Ready", "Stopping"]])
 @pytest.mark.parametrize("state", ["stopped", "restarted", "absent"])
-def test_a_shutdown_that_is_said_to_have_failed_is_followed_to_its_end(after: list[str], state: str) -> None:
+def test_shutdown_that_is_reported_as_failed_is_followed_to_its_end(after: list[str], state: str) -> None:
     server = deployed()
     server.after_failures = list(after)
     apply(server, {"kind": "instance", "name": "i", "state": state})
@@ -787,7 +787,7 @@ def test_an_instance_that_runs_as_it_was_started_is_left_alone() -> None:
     assert body["config"]["user.bcm.started"]
 
 
-def test_an_instance_that_somebody_started_with_other_settings_is_restarted() -> None:
+def test_instance_started_by_hand_with_other_settings_is_restarted() -> None:
     """Even if he put them back, so that what the server says does not differ."""
     server = started()
     config = server.objects["/1.0/instances/i"]["config"]
@@ -799,7 +799,7 @@ def test_an_instance_that_somebody_started_with_other_settings_is_restarted() ->
     assert apply(server, STARTED) == []
 
 
-def test_settings_that_somebody_changed_and_did_not_use_are_put_back_without_a_restart() -> None:
+def test_settings_changed_by_hand_but_not_in_use_are_restored_without_a_restart() -> None:
     server = started()
     server.objects["/1.0/instances/i"]["config"]["security.privileged"] = "true"
     assert apply(server, STARTED) == ["update instance i"]
@@ -814,7 +814,7 @@ def test_what_takes_effect_at_start_only_restarts(key: str) -> None:
     assert apply(server, changed) == []
 
 
-def test_an_instance_that_somebody_else_started_is_restarted_if_its_settings_are_given() -> None:
+def test_instance_started_by_hand_is_restarted_if_its_settings_are_given() -> None:
     server = started()
     del server.objects["/1.0/instances/i"]["config"]["user.bcm.started"]
     assert apply(server, {"kind": "instance", "name": "i", "state": "started"}) == []

@@ -154,7 +154,7 @@ def test_directory_may_be_a_link_to_one(here: Here) -> None:
     assert (here.root / "real/deep/file").exists()
 
 
-def test_link_of_somebody_else_is_not_followed(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_of_another_user_is_not_followed(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     (here.root / "etc").mkdir(mode=0o755)
     (here.root / "link").symlink_to("etc")
 
@@ -187,14 +187,14 @@ def test_a_file_is_not_thrown_away(here: Here, state: str) -> None:
     assert (here.root / "file").read_text() == "dear"
 
 
-def test_what_is_no_file_is_not_read(here: Here) -> None:
+def test_special_file_is_not_read(here: Here) -> None:
     os.mkfifo(here.root / "pipe")
     with pytest.raises(LxdError, match="pipe in instance one is not a file"):
         here.session.read(str(here.root / "pipe"))
     here.apply({"path": "pipe", "content": b"now it is"})
 
 
-def test_what_is_read_has_a_bound(here: Here) -> None:
+def test_size_of_a_read_file_is_bounded(here: Here) -> None:
     with (here.root / "large").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(TooMuchOutput, match="large in instance one is longer than 1048576 bytes"):
@@ -222,7 +222,7 @@ def test_absent(here: Here) -> None:
     assert os.listdir(here.root) == []
 
 
-def test_what_is_removed_may_be_deep(here: Here) -> None:
+def test_deep_directory_is_removed(here: Here) -> None:
     path = str(here.root)
     for _level in range(1500):
         path += "/d"
@@ -233,7 +233,7 @@ def test_what_is_removed_may_be_deep(here: Here) -> None:
     assert os.listdir(here.root) == []
 
 
-def test_who_is_not_there_is_missed_before_anything_is_written(here: Here) -> None:
+def test_unknown_user_is_refused_before_anything_is_written(here: Here) -> None:
     here.session._ids = {"/etc/passwd": {"root": 0}, "/etc/group": {"root": 0}}
     with pytest.raises(LxdError, match='Instance one has no user "who"'):
         here.apply({"path": "first", "content": b""}, {"path": "second", "content": b"", "owner": "who"})
@@ -246,7 +246,7 @@ def test_error_names_the_path(here: Here) -> None:
         here.apply({"path": "file/below", "content": b""})
 
 
-def test_digest_is_of_what_is_wanted(here: Here) -> None:
+def test_digest_covers_path_content_and_mode(here: Here) -> None:
     digests = {
         here.apply(item, check=True).digest
         for item in (
@@ -286,7 +286,7 @@ def test_exclusive_directory_that_is_not_there_yet(here: Here) -> None:
     assert [path.name for path in (here.root / "own").iterdir()] == ["kept"]
 
 
-def test_name_that_sftp_cannot_carry_is_said(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_sftp_cannot_carry_is_reported(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     def listdir(path: str) -> list[str]:
         return [os.fsencode(name).decode() for name in os.listdir(path)]  # as paramiko's
 
@@ -299,7 +299,7 @@ def test_name_that_sftp_cannot_carry_is_said(here: Here, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", str(2**32)])
-def test_number_of_a_user_that_is_none(here: Here, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+def test_invalid_number_of_a_user_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     here.session._ids = {}
     monkeypatch.setattr(here.session, "read", lambda _path: f"tor:x:{number}:7::/:\n".encode())
     for name in ("tor", number):

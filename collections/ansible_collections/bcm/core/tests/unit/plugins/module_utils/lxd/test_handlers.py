@@ -37,7 +37,7 @@ def actions(item: dict[str, Any], body: dict[str, Any] | None) -> list[str]:
 # -- any kind ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_made_and_what_is_unwanted_goes() -> None:
+def test_missing_resource_is_created_and_unwanted_one_is_deleted() -> None:
     item = {"kind": "profile", "name": "p", "config": {"user.x": 1}}
     body = {"name": "p", "description": "old", "config": {"user.x": "1", "volatile.y": "2"}, "devices": {}}
     assert steps(item, None) == [Step("create", {}, {"config": {"user.x": "1"}})]
@@ -58,7 +58,7 @@ def test_the_difference_holds_only_what_differs() -> None:
     )
 
 
-def test_what_was_not_given_stays_and_what_was_given_replaces() -> None:
+def test_given_fields_replace_and_others_stay() -> None:
     resource = parse({"kind": "instance", "name": "i", "config": {"user.b": 2}, "devices": {}})
     body = {
         "name": "i",
@@ -157,7 +157,7 @@ def test_nothing_planned_means_that_a_write_would_change_nothing(case: tuple[Res
 
 
 @given(wanted())
-def test_what_is_not_ours_is_never_written_over(case: tuple[Resource, dict[str, Any]]) -> None:
+def test_foreign_resource_is_never_overwritten(case: tuple[Resource, dict[str, Any]]) -> None:
     resource, body = case
     written = handler_of(resource).merged(resource, body)
     for name in resource.kind.fields:

@@ -274,7 +274,7 @@ def test_another_run_is_refused_without_taking_the_lock(
 HOLDER = lease.Holder("n", "u", "h", "p", 1, "1", 2, "2", 1.5, 2.5)
 
 
-def test_what_is_no_lock_is_left_alone(profiles: tuple[Profiles, str]) -> None:
+def test_foreign_resource_in_place_of_a_lock_is_left_alone(profiles: tuple[Profiles, str]) -> None:
     server, path = profiles
     times = [{**asdict(HOLDER), "until": until} for until in ("soon", True, 1e300, -1)]
     for text in ("[]", "{}", "x", *map(json.dumps, times), json.dumps(asdict(HOLDER)).replace("2.5", "1e999")):

@@ -16,7 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Lx
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, parse
 
 
-def test_only_what_was_said_is_given() -> None:
+def test_only_given_fields_are_set() -> None:
     config = {"ipv4.nat": True, "bridge.mtu": 1500, "user.x": None}
     resource = parse({"kind": "network", "name": "web", "config": config})
     assert resource.given == {"config": {"ipv4.nat": "true", "bridge.mtu": "1500"}}

@@ -66,7 +66,7 @@ def test_unread_input_is_no_command(sh: shell.Shell) -> None:
     assert ran(sh, "echo next")[1] == b"next\n"
 
 
-def test_what_runs_on_holds_nothing_up(sh: shell.Shell) -> None:
+def test_background_process_does_not_delay_the_result(sh: shell.Shell) -> None:
     code, out, _err = ran(sh, "sleep 60 & echo $!")
     assert code == 0
     assert ran(sh, f"kill {int(out)}")[0] == 0
@@ -124,12 +124,12 @@ def test_deadline_fires_while_data_comes(sh: shell.Shell) -> None:
     assert time.monotonic() - begin < 10
 
 
-def test_who_reads_nothing_holds_nobody_up(sh: shell.Shell) -> None:
+def test_deadline_ends_a_command_that_does_not_read_its_input(sh: shell.Shell) -> None:
     with pytest.raises(DeadlineExceeded):
         sh.run("exec sleep 60", stdin=[bytes(1 << 20)] * 4, deadline=0.5)
 
 
-def test_what_comes_while_feeding_is_read(sh: shell.Shell, client: Instance) -> None:
+def test_output_is_read_while_input_is_sent(sh: shell.Shell, client: Instance) -> None:
     client.chunk = 65536
     data = bytes(1 << 20)
     assert sh.run("cat", stdin=[data] * 4).stdout == data * 4

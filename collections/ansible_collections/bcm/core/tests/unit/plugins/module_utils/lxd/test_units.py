@@ -71,7 +71,7 @@ def test_file_that_was_touched_and_put_back_makes_another_stamp(path: str, same:
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("other", [{"content": b"other"}, {"mode": 0o600}, {"owner": "lab"}, {"state": "absent"}])
-def test_other_wish_makes_another_stamp(number: int, other: dict[str, Any]) -> None:
+def test_other_settings_make_another_stamp(number: int, other: dict[str, Any]) -> None:
     wanted = [{**item, **other} if item is FILES[number] else item for item in FILES]
     assert units.stamp(wanted, VERSIONS) != units.stamp(FILES, VERSIONS)
 
@@ -102,7 +102,7 @@ def test_names() -> None:
             units._checked(name)
 
 
-def test_what_systemctl_does_not_say_is_noticed() -> None:
+def test_properties_that_systemctl_leaves_out_are_refused() -> None:
     whole = "\n".join(f"{name}=" for name in units._PROPERTIES)
     assert [set(block) for block in units.properties(f"{whole}\n\n{whole}", 2)] == [set(units._PROPERTIES)] * 2
     for shown in ("", "x", whole.replace("SubState", "State"), f"{whole}\n\n{whole}"):

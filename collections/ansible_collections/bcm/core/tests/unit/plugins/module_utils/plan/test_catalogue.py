@@ -43,7 +43,7 @@ def _spoil(document: dict[str, Any], path: str, value: Any) -> None:
         document[last] = value
 
 
-def test_what_a_stack_says(catalogue: Catalogue) -> None:
+def test_fields_of_a_stack_are_read(catalogue: Catalogue) -> None:
     electrs = catalogue["electrs"]
     assert list(catalogue) == ["bitcoind", "electrs", "electrum", "lnd", "tor"]
     assert electrs.role == "bcm.core.electrs"
@@ -84,7 +84,7 @@ def test_limits_depend_on_the_chain_or_not(documents: dict[str, Any], write: Any
         ([], "limits is not a mapping"),
     ],
 )
-def test_limits_that_cannot_be(documents: dict[str, Any], write: Any, limits: Any, message: str) -> None:
+def test_invalid_limits_are_refused(documents: dict[str, Any], write: Any, limits: Any, message: str) -> None:
     documents["tor"]["limits"] = limits
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents))
@@ -374,7 +374,7 @@ def test_streams_are_no_ports(documents: dict[str, Any], write: Any, count: int)
         ("schema: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
     ],
 )
-def test_a_file_that_is_no_stack(write: Any, text: str, complaint: str) -> None:
+def test_malformed_stack_file_is_refused(write: Any, text: str, complaint: str) -> None:
     with pytest.raises(CatalogueError) as caught:
         Catalogue.read(roles=write({"broken": text}))
     assert complaint in str(caught.value)
@@ -382,7 +382,7 @@ def test_a_file_that_is_no_stack(write: Any, text: str, complaint: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["x" * 33, "My", "x__y", "x_", "localhost", "build_x", "x_replaced"])
-def test_a_folder_no_stack_can_have(documents: dict[str, Any], write: Any, folder: str) -> None:
+def test_folder_with_an_invalid_name_is_refused(documents: dict[str, Any], write: Any, folder: str) -> None:
     with pytest.raises(CatalogueError, match=f"the folder's name \"{folder}\" cannot be a stack's: "):
         Catalogue.read(roles=write({folder: documents["tor"]}))
 

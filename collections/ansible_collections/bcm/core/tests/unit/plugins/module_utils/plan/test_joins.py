@@ -52,7 +52,7 @@ def test_stack_is_enabled_when_the_condition_holds_and_only_then(plan: Any) -> N
     assert "relay" not in none["stacks"] and none["requested"] == ["electrs"]
 
 
-def test_one_may_name_it_where_it_belongs(plan: Any) -> None:
+def test_conditional_stack_is_started_by_name_if_its_condition_holds(plan: Any) -> None:
     assert plan("relay", variables=MIDDLE)["stacks"] == ["tor", "relay"]
     for stack in ("relay", "watch"):
         with pytest.raises(
@@ -61,7 +61,7 @@ def test_one_may_name_it_where_it_belongs(plan: Any) -> None:
             plan(stack, variables=NONE)
 
 
-def test_it_goes_when_the_condition_holds_no_longer(plan: Any, by_kind: Any) -> None:
+def test_stack_is_removed_when_its_condition_no_longer_holds(plan: Any, by_kind: Any) -> None:
     left = plan("tor", variables=NONE, found=("tor", "relay", "watch"))
     gone = [name for kind, name, state in by_kind(left["resources"]) if (kind, state) == ("instance", "absent")]
     assert gone == ["watch", "relay"]
@@ -72,7 +72,7 @@ def test_it_goes_when_the_condition_holds_no_longer(plan: Any, by_kind: Any) -> 
     assert ("instance", "relay", "absent") not in by_kind(kept["resources"]) and not kept["warnings"]
 
 
-def test_taking_away_knows_no_condition(plan: Any) -> None:
+def test_removal_ignores_the_condition(plan: Any) -> None:
     assert plan("relay", variables=NONE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
     assert plan("tor", variables=MIDDLE, found=("tor", "relay"), state="absent")["stacks"] == ["relay", "tor"]
     # it counts as requested, and keeps what it needs
@@ -80,7 +80,7 @@ def test_taking_away_knows_no_condition(plan: Any) -> None:
     assert left["stacks"] == ["electrs", "bitcoind"]
 
 
-def test_a_wrong_condition_is_told_with_its_place(documents: dict[str, Any], plan: Any) -> None:
+def test_wrong_condition_is_reported_with_its_place(documents: dict[str, Any], plan: Any) -> None:
     documents["relay"]["enabled_with"] = {"tor": "tor_rely == 'middle'"}
     with pytest.raises(BcmError, match=r"relay/meta/stack.yml: enabled_with.tor: 'tor_rely' is undefined"):
         plan("tor", variables=MIDDLE)
@@ -134,5 +134,5 @@ def test_invalid_port_of_the_host_is_rejected(plan: Any, where: str) -> None:
         plan("relay", variables={**MIDDLE, "relay_or_host_port": where})
 
 
-def test_a_secret_of_its_own(plan: Any) -> None:
+def test_stack_has_a_secret_of_its_own(plan: Any) -> None:
     assert plan("relay", variables=MIDDLE)["secrets"] == ["relay/relay_identity"]

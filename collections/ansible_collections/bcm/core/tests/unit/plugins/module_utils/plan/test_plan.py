@@ -113,7 +113,7 @@ def test_refused(planner: Any, stacks: list[str], fields: dict[str, Any], compla
         ({"exceptions": [{"stack": "bitcoind"}]}, "bcm_exceptions.0.to is missing: add it"),
     ],
 )
-def test_refused_at_once(planner: Any, fields: dict[str, Any], complaint: str) -> None:
+def test_invalid_options_are_refused_before_planning(planner: Any, fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(BcmError, match=complaint):
         planner("tor", **fields)
 
@@ -134,7 +134,7 @@ def test_message_of_an_assertion_may_be_a_template(documents: dict[str, Any], re
         request.getfixturevalue("planner")("electrs", variables={"bitcoind_prune": 550}).check()
 
 
-def test_a_wrong_expression_is_told_with_its_place(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+def test_wrong_expression_is_reported_with_its_place(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
     documents["electrs"]["assertions"][0]["that"] = "bitcoind_prun == 0"
     with pytest.raises(BcmError, match=r"electrs/meta/stack.yml: assertions.0: 'bitcoind_prun' is undefined"):
         request.getfixturevalue("planner")("electrs").check()
@@ -146,7 +146,7 @@ def test_taking_down_is_never_refused(planner: Any) -> None:
         planner("electrum", chain="mainnet", state=state, variables=pruned).check()
 
 
-def test_accepted_in_so_many_words(planner: Any, namer: Any) -> None:
+def test_explicitly_accepted_risks_are_warned_about(planner: Any, namer: Any) -> None:
     bold = planner(
         "bitcoind",
         chain="mainnet",
@@ -230,7 +230,7 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
         ("mutual", ["electrs", "electrum"], ["electrs", "electrum"], {"electrs": ["server"], "electrum": ["client"]}),
     ],
 )
-def test_one_word_gives_a_service_tls(
+def test_tls_of_a_service_gives_certificates_to_both_sides(
     planner: Any,
     documents: Any,
     namer: Any,
@@ -309,7 +309,7 @@ def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer:
         ("regtest", "trezor", "trezor", "local"),
     ],
 )
-def test_who_keeps_the_root_key(
+def test_chain_decides_where_the_root_key_is_kept(
     planner: Any, namer: Any, chain: str, given: str | None, provider: str, vault: str | None
 ) -> None:
     planned = planner("tor", chain=chain, ca_provider=given)
@@ -327,7 +327,7 @@ def test_images(fresh: dict[str, Any]) -> None:
     assert fresh["images"][0]["version_command"] == ["tor", "--version"]
 
 
-def test_an_image_variable_that_nobody_sets(planner: Any, namer: Any) -> None:
+def test_undefined_image_variable_is_refused(planner: Any, namer: Any) -> None:
     forgetful = planner("bitcoind", variables={"bitcoind_dbcache": None})
     with pytest.raises(BcmError, match="image.variables: bitcoind_dbcache is not set: give it a value in .*/defaults/"):
         forgetful.plan(ProjectState(), namer)
@@ -443,7 +443,7 @@ def test_the_last_source_needs_no_try(planner: Any, namer: Any) -> None:
     assert _sources(plan) == {"bitcoind": "release"}
 
 
-def test_what_the_inventory_changes_is_the_first_source(planner: Any, namer: Any) -> None:
+def test_source_that_the_inventory_changes_comes_first(planner: Any, namer: Any) -> None:
     changed = {**BEST, "bcm_artifacts": {"bitcoind": {"version": "32.0"}}}
     plan = planner("bitcoind", variables=changed).plan(ProjectState(), namer, _nothing_but_debian)
     assert (_sources(plan), plan["images"][1]["artifact"]["version"]) == ({"bitcoind": "release"}, "32.0")
@@ -472,7 +472,7 @@ def test_on_other_chains_one_source_is_named(planner: Any, chain: str, sources: 
         ("release,debian", 'Unknown source of bitcoind "release,debian"'),
     ],
 )
-def test_no_sources(planner: Any, sources: Any, complaint: str) -> None:
+def test_invalid_sources_are_refused(planner: Any, sources: Any, complaint: str) -> None:
     with pytest.raises(BcmError, match=complaint):
         planner("bitcoind", variables={"bitcoind_source": sources}).check()
 
@@ -497,7 +497,7 @@ def test_a_release_that_is_not_made_for_the_machine(planner: Any, namer: Any) ->
         planner("bitcoind").plan(ProjectState(architecture="s390x"), namer)
 
 
-def test_a_repository_is_told_what_may_be_taken(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
+def test_repository_gets_the_allowed_versions(documents: dict[str, Any], request: pytest.FixtureRequest) -> None:
     repository = {"url": "https://deb.example.org/x", "suite": "trixie"}
     own = {"kind": "apt", "name": "x", "licence": "MIT", "repository": repository, "signers": {"a": "A" * 40}}
     documents["tor"]["artifact"]["sources"] = {"own": own}
@@ -630,14 +630,14 @@ def test_where_tor_carries_downloads_nothing_is_tried_past_it(through_tor: Any) 
         asked.check()
 
 
-def test_who_needs_no_tor_is_fetched_through_it_too(documents: Any, through_tor: Any, namer: Any) -> None:
+def test_stack_that_needs_no_tor_is_downloaded_through_tor(documents: Any, through_tor: Any, namer: Any) -> None:
     documents["bitcoind"]["needs"] = {}
     plan = through_tor("bitcoind", chain="mainnet").plan(ProjectState(), namer)
     assert set(plan["stacks"]) == {"tor", "bitcoind"}
     assert plan["requested"] == ["bitcoind"]
 
 
-def test_what_is_restarted_is_restarted_once(through_tor: Any, namer: Any, by_kind: Any) -> None:
+def test_tor_is_restarted_once(through_tor: Any, namer: Any, by_kind: Any) -> None:
     plan = through_tor("tor", chain="mainnet", state="restarted").plan(ProjectState(), namer)
     assert ("instance", "tor", "started") in by_kind(plan["download_proxy"]["resources"])
     assert ("instance", "tor", "restarted") in by_kind(plan["resources"])
@@ -699,7 +699,7 @@ def test_no_instance_gets_more_than_the_host_has(planner: Any, namer: Any) -> No
         *(("processes", value) for value in (99, "many", [500])),
     ],
 )
-def test_limits_that_say_nothing(planner: Any, namer: Any, variable: str, value: Any) -> None:
+def test_invalid_limit_variables_are_refused(planner: Any, namer: Any, variable: str, value: Any) -> None:
     with pytest.raises(BcmError, match=f"^Variable bitcoind_{variable}"):
         planner("bitcoind", variables={f"bitcoind_{variable}": value}).plan(ProjectState(), namer)
 
@@ -724,7 +724,7 @@ def test_addresses_and_names_are_the_plans_alone(fresh: dict[str, Any]) -> None:
         assert {"dhcp-ignore=tag:!known", "dhcp-ignore-names"} <= set(config["raw.dnsmasq"].splitlines())
 
 
-def test_what_may_leave(fresh: dict[str, Any]) -> None:
+def test_only_tor_may_send_outside(fresh: dict[str, Any]) -> None:
     acl, uplink = fresh["resources"][4:6]
     tor = fresh["instances"]["tor"]["uplink"]
     assert (tor["user"], tor["gateway"], tor["subnet"]) == ("debian-tor", "10.80.24.1", "10.80.24.0/24")
@@ -775,7 +775,7 @@ def test_an_exception_opens_what_it_says_and_is_warned_about(planner: Any, namer
     )
 
 
-def test_everything_says_whose_it_is(fresh: dict[str, Any]) -> None:
+def test_every_resource_names_its_data_center_and_chain(fresh: dict[str, Any]) -> None:
     for item in fresh["resources"]:
         if item["state"] == "absent":
             continue
@@ -792,7 +792,7 @@ def test_two_chains_of_a_data_center_share_nothing(planner: Any, namer: Any) -> 
     assert there["instances"]["bitcoind"]["volumes"]["data"]["size"] == "900GiB"
 
 
-def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -> None:
+def test_size_of_a_volume_is_chosen_by_a_variable(planner: Any, namer: Any) -> None:
     plan = planner("bitcoind", variables={"bitcoind_data_size": "20GiB"}).plan(ProjectState(), namer)
     volume = next(item for item in plan["resources"] if item["name"] == "bitcoind-data")
     assert volume["config"]["size"] == plan["instances"]["bitcoind"]["volumes"]["data"]["size"] == "20GiB"
@@ -803,13 +803,13 @@ def test_the_size_of_a_volume_is_a_persons_to_choose(planner: Any, namer: Any) -
 # -- later runs --------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_again_is_the_same_plan(fresh: dict[str, Any], planner: Any, namer: Any) -> None:
+def test_plan_of_a_running_data_center_is_the_first_plan(fresh: dict[str, Any], planner: Any, namer: Any) -> None:
     again = planner("electrum", subnet="10.80.16.0/20", endpoint="/run/lxd.socket")
     again.check()
     assert again.plan(ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer) == fresh
 
 
-def test_what_runs_already_keeps_its_rules_and_is_left_alone(planner: Any, namer: Any, by_kind: Any) -> None:
+def test_running_stacks_keep_their_rules_and_are_left_alone(planner: Any, namer: Any, by_kind: Any) -> None:
     plan = planner("lnd").plan(ProjectState(stacks=_running(*ELECTRUM, requested=("electrum",))), namer)
     assert plan["stacks"] == ["tor", "bitcoind", "lnd"]
     assert plan["requested"] == ["electrum", "lnd"]
@@ -871,7 +871,7 @@ VOLUMES = [Volume("default", "tor-data"), Volume("default", "bitcoind-data"), Vo
     ],
 )
 @pytest.mark.parametrize("state", ["stopped", "absent"])
-def test_what_goes(
+def test_stop_and_removal_list_the_affected_stacks(
     planner: Any, namer: Any, stacks: list[str], found: dict[str, Deployed], expected: list[str], state: str
 ) -> None:
     plan = planner(*stacks, state=state).plan(ProjectState(stacks=found), namer)
@@ -910,7 +910,7 @@ def test_removing_some_with_their_data(planner: Any, namer: Any) -> None:
     assert volumes == [("electrs-data", "fast")]
 
 
-def test_the_project_remembers_whose_it_is_and_which_files_it_was_made_with(planner: Any, namer: Any) -> None:
+def test_project_records_its_identity_and_its_files(planner: Any, namer: Any) -> None:
     plain, first = planner("tor"), planner("electrum", identity="a1")
     unmarked = plain.plan(ProjectState(), namer)["builder_resources"][0]
     assert not {"user.bcm.identity", "user.bcm.kept"} & set(unmarked["config"])
@@ -974,7 +974,7 @@ def test_removing_all_with_the_data_leaves_nothing(planner: Any, namer: Any, sta
     assert plan["warnings"] == []
 
 
-def test_volumes_of_somebody_else_stay_and_are_named(planner: Any, namer: Any, by_kind: Any) -> None:
+def test_foreign_volumes_are_kept_and_named(planner: Any, namer: Any, by_kind: Any) -> None:
     theirs = Volume("default", "tor-data", ["user.bcm.chain=regtest"])
     gone = planner("tor", state="absent", delete_data=True)
     plan = gone.plan(ProjectState(stacks=_running("tor"), volumes=[theirs, Volume("fast", "tor-data")]), namer)
@@ -1068,7 +1068,7 @@ def test_data_that_cannot_be_moved(planner: Any, namer: Any, volumes: list[Volum
         _moved(planner, namer, *volumes)
 
 
-def test_removing_all_where_somebody_else_lives_too(planner: Any, namer: Any, by_kind: Any) -> None:
+def test_project_with_foreign_instances_is_kept(planner: Any, namer: Any, by_kind: Any) -> None:
     found = ProjectState(stacks=_running("tor", requested=("tor",)), strangers=["webserver"])
     plan = planner("tor", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [("instance", "tor", "absent")]

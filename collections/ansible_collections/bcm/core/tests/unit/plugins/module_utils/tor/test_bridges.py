@@ -20,7 +20,7 @@ HOSTS = {"www.example.com": "198.51.100.1", "stun.example.org": "198.51.100.3"}
 
 
 @pytest.mark.parametrize("line", ["192.0.2.1:443", f"192.0.2.1:443 {FINGERPRINT}", OBFS4, SNOWFLAKE])
-def test_what_is_in_order(line: str) -> None:
+def test_valid_bridge_lines_are_accepted(line: str) -> None:
     assert faults([line], HOSTS) == []
 
 
@@ -48,7 +48,7 @@ def test_what_is_in_order(line: str) -> None:
         (SNOWFLAKE.replace("stun:203", "turn:203"), '"turn:203.0.113.1:3478" of ice= is not stun:HOST:PORT'),
     ],
 )
-def test_what_is_wrong(line: str, said: str) -> None:
+def test_invalid_bridge_lines_are_refused(line: str, said: str) -> None:
     (fault,) = faults([OBFS4, line], HOSTS)
     assert fault.startswith("line 2 of tor_bridges: ") and said in fault
 
@@ -73,6 +73,6 @@ def test_names_that_snowflake_needs() -> None:
         ({"a.example": "2001:db8::1"}, "is no IPv4 address"),
     ],
 )
-def test_hosts_that_are_none(hosts: dict[str, str], said: str) -> None:
+def test_invalid_hosts_are_refused(hosts: dict[str, str], said: str) -> None:
     (fault,) = faults([], hosts)
     assert said in fault

@@ -52,7 +52,7 @@ def test_the_address_of_a_key() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(min_size=32, max_size=32))
-def test_what_is_computed_here_is_what_the_library_computes(seed: bytes) -> None:
+def test_keys_are_those_that_the_library_computes(seed: bytes) -> None:
     key = onion_keys.new_key(seed)
     assert onion_keys.parse_key(base64_of(key.secret_file), "a") == key
     assert onion_keys.check_files("a", key.secret_file, key.public_file, f"{key.address}\n") == key
@@ -75,7 +75,7 @@ def test_a_key_is_not_shown() -> None:
         (f"ED25519-V3:{base64_of(b'1' * 64)}", "is foreign"),
     ],
 )
-def test_what_is_no_key(text: str, message: str) -> None:
+def test_invalid_keys_are_refused(text: str, message: str) -> None:
     with pytest.raises(BcmError, match=f"^The key of service web {message}"):
         onion_keys.parse_key(text, "service web")
 
@@ -92,7 +92,7 @@ def test_what_is_no_key(text: str, message: str) -> None:
         (ADDRESS.replace("25nj", "35nj"), "its checksum is wrong"),
     ],
 )
-def test_what_is_no_address(address: str, message: str) -> None:
+def test_invalid_addresses_are_refused(address: str, message: str) -> None:
     with pytest.raises(BcmError, match=f"is not an onion address of service web: {message}"):
         onion_keys.public_of(address, "service web")
 

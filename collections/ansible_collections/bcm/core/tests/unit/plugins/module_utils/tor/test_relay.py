@@ -12,7 +12,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import new_identity, parse_identity
 
 
-def test_it_comes_back_from_its_text_and_does_not_show_it() -> None:
+def test_identity_is_read_from_its_text_and_not_shown() -> None:
     identity = new_identity()
     assert parse_identity(identity.text) == identity
     assert repr(identity) == f"RelayIdentity({identity.fingerprint})"

@@ -73,7 +73,7 @@ def clients_of(service: Service) -> dict[str, str]:
     return {Path(path).stem: item["content"].decode() for path, item in files.items() if path.endswith(".auth")}
 
 
-def test_without_a_client_a_service_is_open_to_nobody() -> None:
+def test_service_without_a_client_is_closed_to_all() -> None:
     assert list(clients_of(dataclasses.replace(WEB, clients={}))) == ["nobody"]
     assert sorted(clients_of(WEB)) == ["alice", "nobody"]
     assert clients_of(dataclasses.replace(WEB, authorization=False)) == {}
@@ -173,7 +173,7 @@ def test_instructions_hold_no_key() -> None:
     assert WEB.clients["alice"].text not in str(told)
 
 
-def test_what_is_kept_comes_back(tmp_path: Path) -> None:
+def test_written_services_are_read(tmp_path: Path) -> None:
     store = ServicesFile(tmp_path / "secrets", "regtest")
     assert store.read() == {}
     with store.locked():
@@ -184,7 +184,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert (store.directory / ".gitignore").read_text() == "*\n"
 
 
-def test_it_is_kept_in_a_vault(tmp_path: Path) -> None:
+def test_services_are_kept_in_a_vault(tmp_path: Path) -> None:
     plain = ServicesFile(tmp_path, "signet")
     sealed = ServicesFile(tmp_path, "signet", vault=AnsibleVault("home", b"password"))
     with plain.locked():
@@ -221,7 +221,7 @@ def _record(**changes: Any) -> str:
         ),
     ],
 )
-def test_what_is_kept_is_damaged(tmp_path: Path, content: str, message: str) -> None:
+def test_damaged_services_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     store = ServicesFile(tmp_path, "regtest")
     store.path.write_text(content)
     with pytest.raises(BcmError, match=message):
