@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.bcm.core.plugins.module_utils._base.disk import make_private_directory, write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock, share_lock
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 
 from . import setup
@@ -263,12 +262,11 @@ def _run_program(words: list[str], environment: dict[str, str]) -> int:
 @contextlib.contextmanager
 def _gpg_agent(datacenter: DataCenter, home: Path) -> Iterator[None]:
     """Run an agent for gpg in a home. The agent of the first of concurrent commands serves all of them."""
-    with open(home / "bcm.lock", "w", encoding="ascii") as users, contextlib.ExitStack() as stack:
-        fcntl.flock(users, fcntl.LOCK_SH)
+    with share_lock(home / "bcm.lock") as wait_for_others, contextlib.ExitStack() as stack:
         with hold_lock(home / "bcm.start.lock"):
             if not _answers(home):
                 stack.enter_context(_agent(datacenter, "gpg-agent", _fingerprint(home), GNUPGHOME=str(home)))
-                stack.callback(fcntl.flock, users, fcntl.LOCK_EX)
+                stack.callback(wait_for_others)
         yield
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
 from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,7 +203,7 @@ def virtual_environment(
         return
     if importlib.util.find_spec("ensurepip") is None:
         packages((Package("python3-venv", "/nonexistent", "creates Python's virtual environments"),), yes)
-    with _lock(requirements):
+    with hold_lock(requirements):  # concurrent commands would create the same environment
         if current():
             return
         shutil.rmtree(venv, ignore_errors=True)
@@ -235,11 +235,3 @@ def private_folder() -> Iterator[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     with tempfile.TemporaryDirectory(prefix="bcm-", dir=runtime if os.access(runtime, os.W_OK) else None) as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Keep concurrent commands from creating the same environment."""
-    with open(path, encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -45,10 +45,10 @@ def hold_lock_within(path: Path, seconds: float, fault: BcmError) -> Iterator[No
 def hold_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock at a path; ``waiting`` is called once if another run, or thread, has it.
 
-    The holder may remove the file.
+    The holder may remove the file. One that holds something is left unchanged.
     """
     while True:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "a", encoding="ascii") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,6 +58,14 @@ def hold_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
                 continue  # the former holder removed the file: this would be a lock on nothing
             yield
             return
+
+
+@contextlib.contextmanager
+def share_lock(path: Path) -> Iterator[Callable[[], None]]:
+    """Share the lock at a path with other runs; yield what waits until this one alone has it."""
+    with open(path, "a", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield lambda: fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
