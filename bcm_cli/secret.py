@@ -101,8 +101,9 @@ def rekey(args: argparse.Namespace) -> int:
     with session(datacenter) as environment:
         old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
     with disk_errors(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
-        stack.enter_context(secrets_file.lock_secrets(datacenter.secrets))
         for chain in CHAINS:
+            if (path := datacenter.secrets / f"{chain}.json").exists():
+                stack.enter_context(secrets_file.secrets_file(path).locked())
             if (datacenter.secrets / f"{chain}.pki.json").exists():
                 stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
             if (datacenter.secrets / f"{chain}.onions.json").exists():

@@ -134,7 +134,7 @@ def test_damaged_file_is_reported(checkout: Checkout, kept: Path) -> None:
     for words in (["list"], ["show", "a/b"], ["rotate", "a/b"], ["edit"]):
         done = checkout.bcm("secret", *words)
         assert done.returncode == 1
-        assert "regtest.json is damaged: it holds no JSON" in done.stderr
+        assert "regtest.json is damaged, it holds no JSON" in done.stderr
         assert kept.read_text() == "{"
 
 

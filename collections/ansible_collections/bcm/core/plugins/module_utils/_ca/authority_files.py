@@ -14,16 +14,16 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._base.disk import disk_errors, make_private_directory, remove_drafts, write_files
+from .._base.disk import write_files
 from .._base.errors import BcmError
-from .._base.locks import hold_lock_within
-from .._base.read import is_integer, read_json
-from .._base.vault import PLAIN, Vault, is_encrypted
+from .._base.read import is_integer
+from .._base.vault import PLAIN, Vault
+from .._base.vaulted_file import PATIENCE, VaultedFile, as_json, damaged
 
 try:
     from cryptography.exceptions import InvalidSignature
@@ -32,7 +32,6 @@ except ImportError:  # the sanity tests import this file without the library
     pass
 
 FORMAT = 1
-_PATIENCE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,15 @@ class AuthorityFiles:
     Raises BcmError if a file is damaged, was changed by somebody else, cannot be decrypted, or the disk fails.
     """
 
-    def __init__(self, directory: Path, chain: str, patience: float = _PATIENCE, vault: Vault | None = PLAIN) -> None:
+    def __init__(self, directory: Path, chain: str, patience: float = PATIENCE, vault: Vault | None = PLAIN) -> None:
         self.directory = directory
         self.public = directory / f"{chain}.pki.json"
         self.private = directory / f"{chain}.keys.json"
         #: what a data center that was used has on this chain besides
         self.others = [directory / f"{chain}.{suffix}" for suffix in ("identity", "json", "onions.json")]
-        self._lock = directory / f".{chain}.pki.lock"
-        self._patience, self._vault = patience, vault
-        self._decrypted: tuple[str, str] = ("", "")
+        self._vault = vault
+        self._public_file = VaultedFile(self.public, "Certificates", PLAIN, patience)
+        self._private_file = VaultedFile(self.private, "Certificates", vault)
 
     def read(self, *, without_private: bool = False) -> dict[str, Any] | None:
         """What is public; None if there is nothing yet, or it is lost.
@@ -142,34 +141,21 @@ class AuthorityFiles:
             kept = self.private.with_suffix(f".g{known.generation}.json")
             files.append((kept, self.private.read_text(encoding="utf-8"), 0o600))
         if found is None or keys is not None:
-            files.append((self.private, self._sealed(before), 0o600))
-        with self._told():
-            write_files(*files, (self.public, _text(sealed), 0o644), (self.private, self._sealed(after), 0o600))
+            files.append(self._draft(before))
+        with self._private_file.disk_errors():
+            write_files(*files, (self.public, as_json(sealed), 0o644), self._draft(after))
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs from writing meanwhile; BcmError if another one does not end soon."""
-        with self._told():
-            make_private_directory(self.directory)
-        busy = BcmError(
-            f"Another run has been at work on {self.public} for {self._patience:.0f} s",
-            remedy="wait until it has ended, or answer it on the device, and run again",
-            code="busy",
-            about=str(self.public),
+        return self._public_file.locked(
+            self.private, remedy="wait until it has ended, or answer it on the device, and run again"
         )
-        with contextlib.ExitStack() as stack:
-            with self._told():
-                stack.enter_context(hold_lock_within(self._lock, self._patience, busy))
-                for path in (self.public, self.private):
-                    remove_drafts(path)
-            yield
 
     def _public(self) -> dict[str, Any] | None:
         """The public file, whole as whoever has its seal wrote it."""
-        text = self._content(self.public)
-        if text is None:
+        content = self._public_file.read_mapping()
+        if content is None:
             return None
-        content = _parsed(text, self.public)
         if content.get("format") != FORMAT:
             raise BcmError(
                 self.public,
@@ -198,48 +184,20 @@ class AuthorityFiles:
 
     def _private(self) -> _Private | None:
         """The private file; None if it is not there, or encrypted for who has no vault."""
-        text = self._content(self.private)
-        if text is None or (self._vault is None and is_encrypted(text)):
+        content = self._private_file.read_mapping()
+        if content is None:
             return None
-        if self._decrypted[0] != text:  # decrypting takes longer than all else
-            self._decrypted = (text, (self._vault or PLAIN).open(text, self.private))
-        content = _parsed(self._decrypted[1], self.private)
         try:
             found = _Private(*(content[name] for name in ("seal", "count", "generation", "keys")))
             _public_key(found.sealing_key)
             if not (_is_count(found.count) and _is_count(found.generation) and _is_texts(found.keys)):
                 raise ValueError("of another kind")
         except (KeyError, TypeError, ValueError) as error:
-            raise BcmError(
-                self.private, "is damaged, it holds no keys", "put a copy of it back", code="damaged"
-            ) from error
+            raise damaged(self.private, "it holds no keys") from error
         return found
 
-    def _sealed(self, content: _Private) -> str:
-        if self._vault is None:
-            raise BcmError(
-                self.private,
-                "cannot be written without its vault",
-                "give the vault of the data center",
-                code="wrong_key",
-            )
-        return self._vault.seal(_text(asdict(content)))
-
-    def _content(self, path: Path) -> str | None:
-        with self._told():
-            try:
-                return path.read_text(encoding="utf-8")
-            except FileNotFoundError:
-                return None
-            except ValueError as error:
-                raise BcmError(path, "is damaged, it holds no text", "put a copy of it back", code="damaged") from error
-
-    def _told(self) -> contextlib.AbstractContextManager[None]:
-        return disk_errors(f"Certificates in {self.directory}")
-
-
-def _text(content: Mapping[str, Any]) -> str:
-    return f"{json.dumps(content, indent=1)}\n"
+    def _draft(self, content: _Private) -> tuple[Path, str, int]:
+        return self._private_file.draft(as_json(asdict(content)))
 
 
 def _signed_bytes(content: Mapping[str, Any]) -> bytes:
@@ -253,16 +211,6 @@ def _with_seal(content: Mapping[str, Any], known: _Private) -> dict[str, Any]:
 
 def _public_key(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(text)
-    except ValueError as error:
-        raise BcmError(path, "is damaged, it holds no JSON", "put a copy of it back", code="damaged") from error
-    if not isinstance(content, dict):
-        raise BcmError(path, "is damaged, it holds no mapping", "put a copy of it back", code="damaged")
-    return content
 
 
 def _is_count(value: Any) -> bool:

@@ -14,11 +14,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._base.disk import disk_errors, make_private_directory, remove_drafts, write_files
 from .._base.errors import BcmError
-from .._base.locks import hold_lock
 from .._base.read import read_json, texts_of
 from .._base.vault import PLAIN, Vault
+from .._base.vaulted_file import VaultedFile, damaged
 from .._tor.relay import new_identity, parse_identity
 
 # 256 bits
@@ -62,16 +61,21 @@ def ensure_secrets(
     ``known`` are names of those that were made before. If one of them is missing, the file is older than they are.
     """
     check_names(names)
-    with _disk_errors(path):
-        if check:
-            return _add_missing(path, names, vault, known)
-        with lock_secrets(path.parent):
-            result = _add_missing(path, names, vault, known)
-            if result.made:
-                _write(path, result.values, vault)
-            elif path.exists():
+    file = secrets_file(path, vault)
+    if check:
+        return _add_missing(file, names, known)
+    with file.locked():
+        result = _add_missing(file, names, known)
+        if result.made:
+            file.write(format_secrets(result.values))
+        elif path.exists():
+            with file.disk_errors():
                 path.chmod(0o600)
-            return result
+        return result
+
+
+def secrets_file(path: Path, vault: Vault = PLAIN) -> VaultedFile:
+    return VaultedFile(path, "Secrets", vault)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -88,17 +92,17 @@ def check_names(names: Iterable[str]) -> None:
 
 def read_secrets(path: Path, vault: Vault) -> dict[str, str]:
     """All secrets by name. Raises BcmError."""
-    with _disk_errors(path):
-        return _decrypt(path, _raw(path), vault)
+    return _read(secrets_file(path, vault))
 
 
 @contextlib.contextmanager
 def change_secrets(path: Path, vault: Vault) -> Iterator[dict[str, str]]:
     """Yield all secrets for changing while other runs wait; write them if nothing is raised. Raises BcmError."""
-    with _disk_errors(path), lock_secrets(path.parent):
-        values = read_secrets(path, vault)
+    file = secrets_file(path, vault)
+    with file.locked():
+        values = _read(file)
         yield values
-        _write(path, values, vault)
+        file.write(format_secrets(values))
 
 
 def parse_secrets(text: str) -> dict[str, str]:
@@ -124,16 +128,16 @@ def parse_secrets(text: str) -> dict[str, str]:
 
 
 def format_secrets(values: Mapping[str, str]) -> str:
-    """Format secrets as `parsed` reads them."""
+    """Format secrets as `parse_secrets` reads them."""
     return f"{json.dumps(values, indent=2, sort_keys=True)}\n"
 
 
-def _add_missing(path: Path, names: Collection[str], vault: Vault, known: Collection[str]) -> Secrets:
-    present = _decrypt(path, _raw(path), vault)
+def _add_missing(file: VaultedFile, names: Collection[str], known: Collection[str]) -> Secrets:
+    present = _read(file)
     made = sorted(set(names).difference(present))
     if gone := [name for name in made if name in known]:
         raise BcmError(
-            f"{path}",
+            file.path,
             f"lacks {', '.join(gone)}, which the data center has made already: it may be an older copy",
             "put the newest copy of it back; or give each a new value with `bcm secret edit`",
             code="data_at_risk",
@@ -141,38 +145,9 @@ def _add_missing(path: Path, names: Collection[str], vault: Vault, known: Collec
     return Secrets({**present, **{name: new_secret(name) for name in made}}, made)
 
 
-def _raw(path: Path) -> str | None:
+def _read(file: VaultedFile) -> dict[str, str]:
+    text = file.read()
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "it holds no text") from error
-
-
-def _decrypt(path: Path, raw: str | None, vault: Vault) -> dict[str, str]:
-    try:
-        return {} if raw is None else parse_secrets(vault.open(raw, path))
+        return {} if text is None else parse_secrets(text)
     except ValueError as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, fault: str) -> BcmError:
-    return BcmError(path, f"is damaged: {fault};", "put a copy of it back, it is not overwritten", code="damaged")
-
-
-def _write(path: Path, values: dict[str, str], vault: Vault) -> None:
-    remove_drafts(path)
-    write_files((path, vault.seal(format_secrets(values)), 0o600))
-
-
-@contextlib.contextmanager
-def lock_secrets(directory: Path) -> Iterator[None]:
-    """Lock out other runs: two must not create the same secret twice. Raises OSError."""
-    make_private_directory(directory)
-    with hold_lock(directory / ".secrets.lock"):
-        yield
-
-
-def _disk_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    return disk_errors(f"Secrets in {path.parent}")
+        raise damaged(file.path, str(error)) from error

@@ -44,7 +44,7 @@ def test_missing_secrets_are_created_and_kept(path: Path) -> None:
     assert all(len(value) == 43 for value in first.values.values())
     assert json.loads(path.read_text()) == first.values
     assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".regtest.lock", "regtest.json"]
     assert ensure_secrets(path, NAMES, check=False) == Secrets(first.values, [])
 
 
@@ -67,7 +67,7 @@ def test_what_a_killed_run_left_is_removed(path: Path) -> None:
         (path.parent / name).write_text("what nobody uses", encoding="ascii")
     ensure_secrets(path, NAMES, check=False)
     left = sorted(entry.name for entry in path.parent.iterdir())
-    assert left == [".gitignore", ".secrets.lock", ".signet.json.a1b2c3d4", "regtest.json"]
+    assert left == [".gitignore", ".regtest.lock", ".signet.json.a1b2c3d4", "regtest.json"]
     assert json.loads(path.read_text()).items() > first.values.items()
 
 
@@ -103,7 +103,7 @@ def test_check_mode_writes_nothing(path: Path) -> None:
 def test_a_damaged_file_is_left_alone(path: Path, content: bytes, complaint: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    with pytest.raises(BcmError, match=f"regtest.json is damaged: .*{complaint}"):
+    with pytest.raises(BcmError, match=f"regtest.json is damaged, .*{complaint}"):
         ensure_secrets(path, NAMES, check=False)
     assert path.read_bytes() == content
 
@@ -132,7 +132,7 @@ def test_a_killed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         ensure_secrets(path, NAMES, check=False)
     assert json.loads(path.read_text()) == first.values
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".secrets.lock", "regtest.json"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".gitignore", ".regtest.lock", "regtest.json"]
 
 
 VAULT = AnsibleVault("home", b"correct horse")

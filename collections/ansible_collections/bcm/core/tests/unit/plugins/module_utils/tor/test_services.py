@@ -180,8 +180,8 @@ def test_written_services_are_read(tmp_path: Path) -> None:
         store.write([WEB])
     assert store.read() == {"web": WEB}
     assert store.path.stat().st_mode & 0o777 == 0o600
-    assert store.directory.stat().st_mode & 0o777 == 0o700
-    assert (store.directory / ".gitignore").read_text() == "*\n"
+    assert store.path.parent.stat().st_mode & 0o777 == 0o700
+    assert (store.path.parent / ".gitignore").read_text() == "*\n"
 
 
 def test_services_are_kept_in_a_vault(tmp_path: Path) -> None:
@@ -209,7 +209,8 @@ def _record(**changes: Any) -> str:
     ("content", "message"),
     [
         ("{", r"regtest.onions.json is damaged, it holds no JSON: put a copy of it back"),
-        ("[]", r"regtest.onions.json is damaged, it holds no onion services"),
+        ("[]", r"regtest.onions.json is damaged, it holds no mapping"),
+        ("{}", r"regtest.onions.json is damaged, it holds no onion services"),
         ('{"format": 2, "services": {}}', r"is of format 2, known is 1: use the newer bcm"),
         ('{"format": 1, "services": {"web": {}}}', r"^What is kept of onion service web is damaged"),
         (_record(ports=3), r"^What is kept of onion service web is damaged"),
