@@ -26,10 +26,10 @@ from .streams import MOST, Output, Streams, exit_status
 # One line of standard input is one command. The standard input of a command comes in chunks behind it, each after a
 # line with its length, the last one empty; `dd` takes exactly that many bytes and no more, whether the command reads
 # them or not, so that the next line is a command again. A command may leave something running that holds the outputs:
-# its output would be taken for the next command's, so it is searched for among processes that started after the shell
-# (field 22 of proc_pid_stat(5); their numbers say nothing, they begin anew at pid_max). Only one that can write to them
-# counts (O_WRONLY and O_RDWR, 1 and 2, in the flags of proc_pid_fdinfo(5)). One that moves an output to another file
-# descriptor at that very moment is not found.
+# its output would be taken for the next command's, so it is searched for among the processes that were not there when
+# the shell started. Process IDs must not be compared, since they wrap around at pid_max. Only a process that can write
+# to the outputs counts (O_WRONLY and O_RDWR, 1 and 2, in the flags of proc_pid_fdinfo(5)). Not found are one that moves
+# an output to another file descriptor at that very moment, and one that got the ID of a process that was there.
 # A POSIX sh whose test knows -ef (dash, bash and busybox do) and the dd of GNU or busybox are enough.
 _LOOP = """\
 nl='
@@ -38,17 +38,11 @@ feed() {
   exec 2>/dev/null
   while read -r size && [ "$size" -gt 0 ]; do dd bs="$size" count=1 iflag=fullblock; done
 }
-find_start() {
-  IFS= read -r stat <"$1/stat" || return
-  set -- ${stat##*) }
-  start=${20}
-} 2>/dev/null
 end() {
   held=free
   for process in /proc/[0-9]*; do
-    start=$own_start
-    find_start "$process"
-    if [ "$start" -ge "$own_start" ] && ! [ "$process" -ef /proc/$$ ] && ! [ "$process" -ef /proc/self ]; then
+    eval "older=\\${older_${process#/proc/}-}"
+    if [ -z "$older" ] && ! [ "$process" -ef /proc/self ]; then
       for file in "$process"/fd/*; do
         if [ "$file" -ef /proc/$$/fd/1 ] || [ "$file" -ef /proc/$$/fd/2 ]; then
           { while read -r key value; do
@@ -62,8 +56,7 @@ end() {
   printf '%s %d-%s\\n' "$1" "$2" $held >&2
 }
 cd 2>/dev/null || cd /
-find_start /proc/$$
-own_start=$start
+for process in /proc/[0-9]*; do eval "older_${process#/proc/}=yes"; done
 while IFS= read -r line; do eval "$line"; done
 """
 

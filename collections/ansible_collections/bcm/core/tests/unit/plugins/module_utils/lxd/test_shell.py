@@ -82,8 +82,8 @@ def test_late_output_is_not_that_of_the_next_command(sh: shell.Shell, held: str,
     ran(sh, f"kill $(cat {tmp_path}/pid)")
 
 
-def test_late_output_of_a_process_with_a_smaller_number(sh: shell.Shell, tmp_path: Path) -> None:
-    """The numbers of processes begin anew at pid_max."""
+def test_late_output_of_a_process_with_a_smaller_id(sh: shell.Shell, tmp_path: Path) -> None:
+    """Process IDs wrap around at pid_max."""
     last = Path("/proc/sys/kernel/ns_last_pid")
     assert ran(sh, f"echo 300 >{last}; (while :; do echo late; done) & echo $! >{tmp_path}/pid")[0] == 0
     assert int((tmp_path / "pid").read_text()) < int(ran(sh, "echo $PPID")[1])
