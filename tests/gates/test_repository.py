@@ -113,9 +113,16 @@ def test_every_role_has_a_molecule_scenario() -> None:
     assert scenarios == set(ROLES)
 
 
-def test_the_readme_lists_the_stacks_of_the_catalogue() -> None:
-    rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert {name: text.strip() for name, text in rows} == {name: stack["description"] for name, stack in STACKS.items()}
+def test_readme_says_what_each_stack_is_and_what_its_verify_proves() -> None:
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    table = {name: (description, proof) for name, description, proof in rows}
+    assert table == {name: (stack["description"], _proof(name)) for name, stack in STACKS.items()}
+
+
+def _proof(stack: str) -> str:
+    """What the program says that it proves: the first line of its docstring."""
+    program = (COLLECTION / "roles" / stack / "scripts/verify.py").read_text()
+    return str(ast.get_docstring(ast.parse(program))).partition("\n")[0].removeprefix("Prove ").removesuffix(".")
 
 
 def test_names_of_tasks_hold_no_template() -> None:
