@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Any, Literal
 
 from ansible_collections.bcm.core.plugins.module_utils._base import network
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.read import read_shaped
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._guest import probe as probe_program
-from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
@@ -340,7 +339,7 @@ class ProbePlan:
     def observe(self, name: str) -> dict[str, Any]:
         """Read the users of an instance, its listening ports, connections and foreign files."""
         foreign = find_foreign(self.client, name, packages=True)
-        return {**self._run_program(name, {}, _OBSERVATION), "foreign_files": foreign}
+        return {**self._ask_probe(name, {}, _OBSERVATION), "foreign_files": foreign}
 
     def unlisted_ports(self, name: str, ports: Iterable[int]) -> list[int]:
         """Return TCP ports on which an instance listens and that are not in the plan."""
@@ -409,7 +408,7 @@ class ProbePlan:
             "seconds": _SECONDS,
         }  # fmt: skip
         forged = [probe for some in by_device.values() for probe in some]
-        answered = self._run_program(name, request, {"users": dict.fromkeys(users, [_OUTCOME]), "forged": [_OUTCOME]})
+        answered = self._ask_probe(name, request, {"users": dict.fromkeys(users, [_OUTCOME]), "forged": [_OUTCOME]})
         if {len(answered["users"][user]) for user in users} - {len(probes)} or len(answered["forged"]) != len(forged):
             raise BcmError(
                 f"Instance {name}",
@@ -431,22 +430,19 @@ class ProbePlan:
         """Return the host's own address on a bridge."""
         return str(self.client.get(f"/1.0/networks/{bridge}/state", project="default")["hwaddr"])
 
-    def _run_program(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
-        argv = ["python3", "-c", Path(probe_program.__file__).read_text(encoding="utf-8")]
-        command = lxd_exec.Command(argv, stdin=json.dumps(request).encode(), cwd="/")
-        done = lxd_exec.run(self.client, name, command, deadline=_DEADLINE)
-        try:
-            found: dict[str, Any] = read_shaped(done.stdout, shape)
-            for _local, _port, remote, _far_port in found.get("connections", ()):
+    def _ask_probe(self, name: str, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:
+        program = Path(probe_program.__file__)
+        found = ask_program(self.client, name, program, request, shape=shape, deadline=_DEADLINE)
+        for _local, _port, remote, _far_port in found.get("connections", ()):
+            try:
                 ipaddress.ip_address(remote)
-        except ValueError:
-            answered = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise BcmError(
-                f"Nothing can be tested in instance {name}:",
-                f"python3 there ended with {done.returncode}: {''.join(answered)}",
-                code="command_failed",
-                about=f"instance {name}",
-            ) from None
+            except ValueError:
+                raise BcmError(
+                    f"Instance {name}",
+                    f'reports a connection to "{shown(remote)}", which is no address',
+                    "check which processes run as root in it",
+                    code="damaged",
+                ) from None
         return found
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,16 +16,18 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
+from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files
 from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
-from . import foreign_files, setup
+from . import setup
 from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
@@ -176,14 +177,14 @@ def _units(client: Client, instance: str) -> dict[str, str]:
 
 def find_foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
     """Return messages about foreign files in an instance; with ``packages``, also about files unlike their package."""
-    argv = ["python3", "-c", Path(foreign_files.__file__).read_text(encoding="utf-8")]
-    request = json.dumps({"packages": packages, "base": BASE, "links": recipe.ENABLING_LINKS}).encode()
-    deadline = 120 if packages else 20
-    done = lxd_exec.run(client, instance, lxd_exec.Command(argv, stdin=request, cwd="/"), deadline=deadline, most=_MOST)
+    request = {"packages": packages, "base": BASE, "links": recipe.ENABLING_LINKS}
+    program, shape, deadline = Path(foreign_files.__file__), {"messages": [str]}, 120 if packages else 20
     try:
-        found = [str(message) for message in json.loads(done.stdout)]
-    except (ValueError, TypeError, RecursionError):
-        return [f"cannot list its foreign files: python3 there ended with {done.returncode}"]
+        found = ask_program(client, instance, program, request, shape=shape, deadline=deadline)["messages"]
+    except LxdError as error:
+        if error.code not in ("command_failed", "damaged"):
+            raise
+        found = [f"cannot list its foreign files: {error}"]
     # File names may contain control characters, which a terminal would obey.
     return ["".join(letter if letter.isprintable() else "?" for letter in message) for message in found]
 

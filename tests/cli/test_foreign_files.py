@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bcm_cli import foreign_files, status
+from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files
+from bcm_cli import status
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def test_file_unlike_its_package_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_long_list_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "".join(f"??5??????   /usr/bin/{number}\n" for number in range(1000)))
-    found = foreign_files.main({"packages": True, "base": {}, "links": []})
+    found = foreign_files.main({"packages": True, "base": {}, "links": []})["messages"]
     assert len(found) == foreign_files._MOST + 1
     assert found[-1] == f"and {1000 - foreign_files._MOST} more of this kind"
 

@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._guest import probe
+from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files, probe
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.fuzzing import (
     Parser,
@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.fuzzing import
     spoiled_value,
     try_parser,
 )
-from bcm_cli import datacenter, foreign_files, lxd_setup, materials, privacy, status, window
+from bcm_cli import datacenter, lxd_setup, materials, privacy, status, window
 
 CLIENT: Any = SimpleNamespace()
 PACKAGES = b"installed libc6 2.41-12 amd64\ninstalled tor 0.4.9.14~rc1-1 amd64\nnot-installed x  \n"
@@ -75,7 +75,7 @@ def said_by_instance(work: Callable[[], Any]) -> Callable[[Any], Any]:
 
 def _outcomes() -> None:
     plan: Any = SimpleNamespace(client=CLIENT)
-    found = privacy.ProbePlan._run_program(plan, "tor", {}, {"users": {"root": [privacy._OUTCOME]}, "forged": []})
+    found = privacy.ProbePlan._ask_probe(plan, "tor", {}, {"users": {"root": [privacy._OUTCOME]}, "forged": []})
     for outcome in found["users"]["root"]:
         for tried in PROBES:
             privacy.find_fault(tried, {**privacy._NOT_REPORTED, **outcome})
@@ -84,7 +84,7 @@ def _outcomes() -> None:
 
 def _observation() -> None:
     plan: Any = SimpleNamespace(client=CLIENT)
-    privacy.ProbePlan._run_program(plan, "x", {}, privacy._OBSERVATION)
+    privacy.ProbePlan._ask_probe(plan, "x", {}, privacy._OBSERVATION)
 
 
 def _component(value: Any) -> None:
@@ -150,9 +150,11 @@ PARSERS: dict[str, Parser] = {
         spoiled_bytes([b"tor active\nnginx failed\n"]), said_by_instance(lambda: status._units(CLIENT, "x")), ()
     ),
     "foreign files, as a value": (
-        spoiled_value(["unit x has /x"]), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()
+        spoiled_value({"messages": ["unit x has /x"]}), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()
     ),
-    "foreign files": (spoiled_bytes([b'["unit x"]']), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()),
+    "foreign files": (
+        spoiled_bytes([b'{"messages": ["unit x"]}']), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()
+    ),
     "systemctl, in an instance": (spoiled_text([UNITS, "??5?????? c /etc/x\n"]), _strange, ()),
     "observation of an instance": (
         spoiled_value(OBSERVATION),

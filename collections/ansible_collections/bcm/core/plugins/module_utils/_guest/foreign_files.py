@@ -1,6 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Runs in an instance, as root: finds files that neither its packages nor a run installed. Standard library only.
 
 It does not find what an attacker with root hides with care, since that attacker may have changed the programs it uses.
@@ -147,7 +148,7 @@ def find_files_unlike_package() -> list[str]:
     return [f"{path} differs from its package" for path in found if not path.startswith(_LEFT_OUT)]
 
 
-def main(request: dict[str, Any]) -> list[str]:
+def main(request: dict[str, Any]) -> dict[str, list[str]]:
     files, base = recorded_digests(), request["base"]
     kinds = [
         find_changed_files(files),
@@ -157,7 +158,7 @@ def main(request: dict[str, Any]) -> list[str]:
         find_foreign_configuration(files, base),
         find_files_unlike_package() if request["packages"] else [],
     ]
-    return [fault for found in kinds for fault in _truncate(found)]
+    return {"messages": [fault for found in kinds for fault in _truncate(found)]}
 
 
 def _truncate(found: list[str]) -> list[str]:
