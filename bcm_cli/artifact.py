@@ -209,11 +209,11 @@ def of(args: argparse.Namespace, live: _Live | None = None) -> Artifacts:
     datacenter, given = args.datacenter, vars(args)
     settings: dict[str, Any] = {}
     for name in ("source", "proxy", "keys"):
-        said = given.get(name)
-        settings[f"artifact_{name}"] = datacenter.variable(f"bcm_artifact_{name}") if said is None else said
+        option = given.get(name)
+        settings[f"artifact_{name}"] = datacenter.variable(f"bcm_artifact_{name}") if option is None else option
         if name != "proxy":
             # Ansible runs in the repository, and reads the inventory's relative paths from there.
-            base = setup.ROOT if said is None else Path()
+            base = setup.ROOT if option is None else Path()
             settings[f"artifact_{name}"] = _absolute(settings[f"artifact_{name}"], base)
     return artifacts(settings, datacenter.chain, live.say if live else setup.step, live)
 

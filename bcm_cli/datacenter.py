@@ -108,14 +108,14 @@ class DataCenter:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
             templar = Templar(loader=loader, variables=VariableManager(loader, inventory).get_vars(host=host))
-            said = templar.template(templar.available_variables.get("bcm_datacenter", "local"))
+            declared = templar.template(templar.available_variables.get("bcm_datacenter", "local"))
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}:", error, code="invalid_value") from error
-        if said != self.name:
+        if declared != self.name:
             # Two folders for one data center would each undo what the other did.
             raise BcmError(
                 self.group_vars,
-                f"says bcm_datacenter: {said}, which is another folder",
+                f"says bcm_datacenter: {declared}, which is another folder",
                 f"type `bcm -d {self.name} config set datacenter={self.name}`",
                 code="invalid_value",
             )
@@ -169,29 +169,29 @@ class DataCenter:
     @property
     def ca_provider(self) -> str:
         """Where the root key is: "trezor", or "software", which means a file."""
-        said = str(self.variable("bcm_ca_provider", ca_provider(self.chain)))
-        if said not in _PROVIDERS:
-            raise unknown("provider", said, _PROVIDERS).within(f"{self.inventory}: bcm_ca_provider")
-        return said
+        declared = str(self.variable("bcm_ca_provider", ca_provider(self.chain)))
+        if declared not in _PROVIDERS:
+            raise unknown("provider", declared, _PROVIDERS).within(f"{self.inventory}: bcm_ca_provider")
+        return declared
 
     @property
     def ca_device(self) -> str | None:
         """The device, if there are several, as trezorlib names it."""
-        said = self.variable("bcm_ca_device")
-        return str(said) if said else None
+        declared = self.variable("bcm_ca_device")
+        return str(declared) if declared else None
 
     @property
     def vault_generation(self) -> int:
         """The generation of the vault's password; `bcm secret rekey` increments it."""
-        said = str(self.variable("bcm_vault_generation", 1))
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", said):
+        declared = str(self.variable("bcm_vault_generation", 1))
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", declared):
             raise BcmError(
                 f"{self.inventory}:",
-                f"bcm_vault_generation is {said}",
+                f"bcm_vault_generation is {declared}",
                 "write a whole number from 1 up",
                 code="invalid_value",
             )
-        return int(said)
+        return int(declared)
 
     @property
     def secrets(self) -> Path:

@@ -146,8 +146,8 @@ def _user(words: list[str]) -> str:
     done = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=False)
     found = re.search(r"^user (.*)$", done.stdout, re.M)
     if done.returncode or not found:
-        said = done.stderr.strip() or "it logs in nowhere"
-        raise UsageError("ssh", f"does not understand that: {said.splitlines()[0]}")
+        refusal = done.stderr.strip() or "it logs in nowhere"
+        raise UsageError("ssh", f"does not understand that: {refusal.splitlines()[0]}")
     user = found[1]
     if not _USER.fullmatch(user) or len(user) > _LONGEST:
         raise UsageError(

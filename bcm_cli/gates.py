@@ -128,10 +128,10 @@ def _run(command: list[str], parts: tuple[str, ...]) -> int:
         started = []
         for number, marks in enumerate(parts):
             words = [*command, "-m", marks, f"--junitxml={_CACHE}/tests-{number}.xml"]
-            said = stack.enter_context((_CACHE / f"tests-{number}.log").open("wb")) if number else None
+            log = stack.enter_context((_CACHE / f"tests-{number}.log").open("wb")) if number else None
             own = {**os.environ, "BCM_TEST_PART": str(number)}
             started.append(
-                subprocess.Popen(words, cwd=setup.ROOT, env=own, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+                subprocess.Popen(words, cwd=setup.ROOT, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             )
         ended = [process.wait() for process in started]
     for number in range(1, len(parts)):

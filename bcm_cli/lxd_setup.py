@@ -29,7 +29,7 @@ _START_SECONDS = 60
 _SMALLEST_POOL_GIB = 5
 #: At start and every day, the daemon downloads the names of clouds' machine types from the servers below, and every
 #: six hours it asks the servers of images that it downloaded for newer ones. With a proxy where nothing listens, it
-#: connects to nobody and resolves no name.
+#: connects to no host and resolves no name.
 PROXY = "http://127.0.0.1:9"
 QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
 _LXD_ASKS = "images.lxd.canonical.com (earlier versions, such as 5.0.2: images.linuxcontainers.org)"

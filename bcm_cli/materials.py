@@ -132,10 +132,10 @@ def _artifact(
     if kind in _PURLS:
         exact = f"sha256:{made_of['digest']}" if kind == "oci" else version
         purl = PackageURL(_PURLS[kind], None, name, exact, {"download_url": url} if url else None)
-    said = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
+    entries = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
     if source and source.name == made_of["source"]:
-        said.append(("bcm:source-why", source.why))
-    said += [("bcm:signer", signer) for signer in made_of["signers"]]
+        entries.append(("bcm:source-why", source.why))
+    entries += [("bcm:signer", signer) for signer in made_of["signers"]]
     return _component(
         "application",
         name,
@@ -144,7 +144,7 @@ def _artifact(
         hashes=_hashes(made_of["digest"]),
         licenses=[LicenseFactory().make_from_string(made_of["licence"])],
         purl=purl,
-        properties=[Property(name=key, value=value) for key, value in said],
+        properties=[Property(name=key, value=value) for key, value in entries],
         external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(url))] if url else [],
     )
 

@@ -169,8 +169,8 @@ def _edited(before: Mapping[str, str], file: Path) -> dict[str, str]:
 
 def _editor(file: Path) -> None:
     """Open a file in the editor; Ctrl-C is left to the editor meanwhile."""
-    said = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    command = shlex.split(said) if said else [next(filter(setup.which, _EDITORS), "vi")]
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    command = shlex.split(editor) if editor else [next(filter(setup.which, _EDITORS), "vi")]
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         status = subprocess.run(

@@ -106,7 +106,7 @@ def _screen(yes: bool) -> _Screen:
             )
         socket = f"/tmp/.X11-unix/X{number}"
         variables = {"DISPLAY": f":{number}", "XAUTHORITY": f"{_DIRECTORY}/Xauthority", "QT_QPA_PLATFORM": "xcb"}
-        # An X server accepts its owner's processes without a cookie, so nobody connects.
+        # An X server accepts its owner's processes without a cookie, so there are no other clients.
         screen = _Screen(socket, socket, _NOBODY, _NOBODY, variables, _cookie(display))
     else:
         raise BcmError(

@@ -46,9 +46,9 @@ class ActionModule(BcmAction):
         _check(release, params)
         with self._way(params["downloads"], params["artifact_proxy"]) as proxy:
             found = artifacts({**params, "artifact_proxy": proxy}, params["chain"], Display().display)
-            told = found.present([(release, Path(params["keys_path"]))], check=self.check_mode)
-        result: dict[str, t.Any] = {"changed": any(item["changed"] for item in told), "releases": told}
-        if params["instance"] and all("files" in item for item in told):
+            records = found.present([(release, Path(params["keys_path"]))], check=self.check_mode)
+        result: dict[str, t.Any] = {"changed": any(item["changed"] for item in records), "releases": records}
+        if params["instance"] and all("files" in item for item in records):
             files = _files(found, release, params["members"], params["dest"].rstrip("/"))
             with FileSession(self.client, params["instance"]) as session:
                 result["changed"] |= bool(apply_files(session, files, check=self.check_mode).changed)
@@ -99,7 +99,7 @@ def _files(
     found: Artifacts, release: Release, members: t.Sequence[str], directory: str
 ) -> t.Iterator[dict[str, t.Any]]:
     """What is unpacked below a directory, as root's, one at a time."""
-    own = {"owner": 0, "group": 0, "sensitive": True}  # whose difference nobody wants to see
+    own = {"owner": 0, "group": 0, "sensitive": True}  # the difference would show bytes only
     (architecture,) = release.architectures
     if release.kind == "oci":
         kinds = {"folder": "directory"}

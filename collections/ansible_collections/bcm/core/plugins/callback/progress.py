@@ -320,10 +320,10 @@ class CallbackModule(CallbackBase):
         messages = []
         for failure in _failures(result):
             words = _NOISE.sub("", str(failure.get("msg") or failure.get("censored") or "it failed without a word"))
-            said = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
+            output = str(failure.get("stderr") or failure.get("module_stderr") or failure.get("stdout") or "").strip()
             if isinstance(failure.get("item"), str):
                 words = f"{failure['item']}: {words}"
-            if "rc" in failure and said:
-                words += "\n" + "\n".join(said.splitlines()[-15:])
+            if "rc" in failure and output:
+                words += "\n" + "\n".join(output.splitlines()[-15:])
             messages.append(words)
         return "\n".join(messages)

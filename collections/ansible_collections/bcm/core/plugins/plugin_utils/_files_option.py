@@ -82,7 +82,7 @@ def _mode(path: str, mode: t.Any) -> int | None:
 
 
 def _is_meant(number: int) -> bool:
-    """Whether a number is the mode that somebody wrote with a leading zero, and not one whose zero was forgotten.
+    """Whether a number is a mode written with a leading zero, and not one whose zero was forgotten.
 
     644 is a number, too: 01204, which nobody wants. 511 reads both ways, and is 0777.
     """

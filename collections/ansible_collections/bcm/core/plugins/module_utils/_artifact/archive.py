@@ -171,7 +171,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Raw]:
 
 
 def _sane(raws: Iterator[Raw], archive: str, bits: int) -> Iterator[tuple[str, Raw]]:
-    """Members with their paths, without "./"; whoever has one of ``bits`` in its mode is refused."""
+    """Members with their paths, without "./"; one with a bit of ``bits`` in its mode is refused."""
     size = 0
     for number, raw in enumerate(raws):
         size += raw.size

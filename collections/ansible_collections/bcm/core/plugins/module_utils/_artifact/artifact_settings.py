@@ -48,7 +48,7 @@ def artifacts(
 
 
 def is_listening(proxy: str) -> bool:
-    """Whether somebody listens where a proxy (socks5h://HOST:PORT) is said to be."""
+    """Whether a program listens at the address of a proxy (socks5h://HOST:PORT)."""
     where = urlsplit(proxy)
     try:
         socket.create_connection((where.hostname, where.port), _PATIENCE).close()

@@ -213,7 +213,7 @@ class Artifacts:
         return evidence.record()
 
     def published(self, release: Release, folder: Path) -> tuple[dict[str, Pin], str]:
-        """The files of a release as its signers signed them, whatever its own digests are; and who signed, in a line.
+        """The files of a release as its signers signed them, whatever its own digests are; and its signers, in a line.
 
         Raises BcmError if that cannot be verified.
         """
@@ -282,7 +282,7 @@ class Artifacts:
     # -- list, prune --------------------------------------------------------------------------------------------------
 
     def prune(self, keep: Iterable[Release], older_than: float) -> tuple[int, list[str]]:
-        """Remove what no release of ``keep`` needs and nobody used for ``older_than`` days: bytes, names."""
+        """Remove what no release of ``keep`` needs and was not used for ``older_than`` days: bytes, names."""
         wanted: set[tuple[str, str]] = set()
         for release in keep:
             record = self.store.read_record(identity(release)) or {"evidence": {}}
@@ -379,9 +379,9 @@ class _Evidence:
 
         self.verdict = verify(data, blobs, signed.signers, find, signed.threshold)
         if not self.verdict.enough:
-            told = "; ".join([self.verdict.explain(), *keys.failures])
+            why = "; ".join([self.verdict.explain(), *keys.failures])
             raise SignatureError(
-                f"{self.release.name} {self.release.version}", f"is refused, too few of its signers signed it: {told}"
+                f"{self.release.name} {self.release.version}", f"is refused, too few of its signers signed it: {why}"
             )
 
     def _signatures(self, name: str) -> list[bytes]:
@@ -422,7 +422,7 @@ def _files(release: Release, record: Mapping[str, Any]) -> dict[str, tuple[str, 
 
 
 def identity(release: Release) -> str:
-    """What a verification is valid for: the pins, and who must have signed. SHA-256 in hex."""
+    """What a verification is valid for: the pins and the required signers. SHA-256 in hex."""
     return hashlib.sha256(json.dumps(release.plain(), sort_keys=True).encode()).hexdigest()
 
 

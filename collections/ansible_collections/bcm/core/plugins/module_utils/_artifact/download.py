@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class DownloadError(BcmError):
-    """A file could not be downloaded. ``challenge`` is what a server says that wants to know who asks."""
+    """A file could not be downloaded. ``challenge`` is what a server says that requires authentication."""
 
     code = "download_failed"
     challenge = ""
@@ -112,7 +112,7 @@ class Downloader:
             try:
                 with self._faults(part), self._open(part) as response:
                     status = response.status_code
-                    # a registry first wants to know who asks
+                    # a registry first requires a token
                     fits = status < 400 or status == 401
                     future.set_result(None if fits else f"the server answers {status} {response.reason}")
             except Exception as error:

@@ -41,7 +41,7 @@ _MOST_LAYERS = 127
 
 @dataclass
 class Registry:
-    """Downloads from one repository of a registry, with the token that it may give to whoever asks."""
+    """Downloads from one repository of a registry, with the token that it may give to any client."""
 
     downloader: Downloader
     _token: str = ""

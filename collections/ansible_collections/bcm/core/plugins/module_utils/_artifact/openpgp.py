@@ -44,9 +44,9 @@ class Verdict:
 
     def explain(self) -> str:
         """One line for a person."""
-        said = [f"signed by {', '.join(self.counted) or 'none of the pinned keys'}"]
-        said += [f"{who}: {why}" for who, why in self.refused]
-        return "; ".join([*said, f"{len(self.counted)} of {self.needed} needed"])
+        parts = [f"signed by {', '.join(self.counted) or 'none of the pinned keys'}"]
+        parts += [f"{who}: {why}" for who, why in self.refused]
+        return "; ".join([*parts, f"{len(self.counted)} of {self.needed} needed"])
 
 
 def split(blob: bytes) -> list[bytes]:

@@ -19,7 +19,7 @@ from .errors import BcmError
 @contextlib.contextmanager
 def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
     """Yield a temporary file to be renamed to ``path``; it is removed if it was not. Raises OSError."""
-    # mkstemp gives mode 0600: nobody reads a secret before its mode is set
+    # mkstemp gives mode 0600, so a secret is private before its mode is set
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

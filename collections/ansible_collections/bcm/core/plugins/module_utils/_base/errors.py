@@ -65,9 +65,9 @@ class BcmError(Exception):
         self, thing: object, fault: object = "", remedy: str = "", *, code: str | None = None, about: object = None
     ) -> None:
         fault = str(fault)
-        said = f"{thing} {fault}" if fault else str(thing)
-        mark = "" if said.endswith(tuple(_MARKS)) else ":"
-        super().__init__(f"{said}{mark} {remedy}" if remedy else said)
+        text = f"{thing} {fault}" if fault else str(thing)
+        mark = "" if text.endswith(tuple(_MARKS)) else ":"
+        super().__init__(f"{text}{mark} {remedy}" if remedy else text)
         self.thing = str(thing).rstrip(_MARKS) if about is None else str(about)
         self.fault = fault.rstrip(_MARKS)
         self.remedy = remedy

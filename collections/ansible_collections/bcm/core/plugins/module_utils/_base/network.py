@@ -18,7 +18,7 @@ _PREFIX = 20
 # Derived subnets come from the upper half of 10.0.0.0/9, where home networks, VPNs and container engines seldom are.
 _POOL = IPv4Network("10.64.0.0/10")
 _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
-# RFC 6890, without the documentation networks: nobody uses those, and the tests use them as the outside
+# RFC 6890, without the documentation networks: no host has such an address, and the tests use them as the outside
 _NOT_PUBLIC = (
     *_PRIVATE,
     *map(

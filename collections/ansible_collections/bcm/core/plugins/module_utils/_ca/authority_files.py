@@ -100,7 +100,7 @@ class AuthorityFiles:
         return content
 
     def lost_generation(self) -> int | None:
-        """The generation of a public file that is lost; 0 if none is, None if who has no vault cannot know."""
+        """The generation of a public file that is lost; 0 if none is, None if it cannot be known without a vault."""
         if self.public.exists() or not self.private.exists():
             return 0
         known = self._private()
@@ -152,7 +152,7 @@ class AuthorityFiles:
         )
 
     def _public(self) -> dict[str, Any] | None:
-        """The public file, whole as whoever has its seal wrote it."""
+        """The public file, if its seal is right."""
         content = self._public_file.read_mapping()
         if content is None:
             return None
@@ -183,7 +183,7 @@ class AuthorityFiles:
         )
 
     def _private(self) -> _Private | None:
-        """The private file; None if it is not there, or encrypted for who has no vault."""
+        """The private file; None if it is not there, or it is encrypted and there is no vault."""
         content = self._private_file.read_mapping()
         if content is None:
             return None

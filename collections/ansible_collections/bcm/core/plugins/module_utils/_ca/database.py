@@ -234,7 +234,7 @@ class Database:
         known.reason = reason
 
     def remove_expired(self, now: datetime) -> None:
-        """Remove what nobody needs any more."""
+        """Remove what is not needed any more."""
         self.serials = {number: item for number, item in self.serials.items() if self._needs_serial(number, item, now)}
         self.intermediates = [i for i in self.intermediates if i.certificate.end > now or self._has_issued(i)]
         self.leaves = {name: leaf for name, leaf in self.leaves.items() if leaf.certificate.end + _KEPT > now}

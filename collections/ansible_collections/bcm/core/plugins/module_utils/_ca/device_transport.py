@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The line to a Trezor: which one it is, nobody else on it, and a deadline on each wait."""
+"""The line to a Trezor: which one it is, a lock on it, and a deadline on each wait."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ImportError:  # the sanity tests import this file without the library
 _Answer = TypeVar("_Answer")
 _Answers: TypeAlias = "queue.SimpleQueue[tuple[_Answer | None, Exception | None]]"
 
-#: seconds that a device may take to answer when nobody is asked
+#: seconds that a device may take to answer without asking the person
 ANSWER = 10.0
 # what says which one, the first that is set
 _SETTING = "bcm_ca_device, or TREZOR_PATH if that is not set"

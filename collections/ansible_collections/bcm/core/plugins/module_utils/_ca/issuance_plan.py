@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The steps that bring an authority to what is asked for. They are planned without any key, so whoever only wants to
+"""The steps that bring an authority to what is asked for. They are planned without any key, so a run that only wants to
 know what would happen, and what a device would ask to confirm, sees the very steps that are carried out otherwise.
 """
 
@@ -26,7 +26,7 @@ _MOST_DAYS = 36500
 # days that revocation lists and the bridge between two roots are good for
 _ROOT_LIST_DAYS, _LIST_DAYS, _CROSS_DAYS = 90, 30, 90
 
-#: Who signs: the generation of a root, or the key of an intermediate; NEW_KEY is that of one that the plan makes.
+#: The signer: the generation of a root, or the key of an intermediate; NEW_KEY is that of one that the plan makes.
 IssuerName: TypeAlias = "int | str"
 NEW_KEY = "new"
 
@@ -47,7 +47,7 @@ class CreatePrivateFile(Step):
 
 @dataclass(frozen=True)
 class SignRoot(Step):
-    """``former`` is the generation that signs it, too. ``compromised``: nobody trusts the roots before it any more."""
+    """``former`` is the generation that signs it, too. ``compromised``: no root before it is trusted any more."""
 
     generation: int = 0
     former: int | None = None

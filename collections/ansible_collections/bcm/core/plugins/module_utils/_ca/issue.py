@@ -85,7 +85,7 @@ class Issuance:
                 self._sign_list(step)
 
     def _remove_unused_keys(self) -> None:
-        """Those that nothing in the database needs: whoever reads it now finds the keys of what it has."""
+        """Those that nothing in the database needs: a reader of it now finds the keys of what it has."""
         database = self.database
         issuers: list[Issuer] = [*database.roots, *database.intermediates]
         used = {issuer.key for issuer in issuers}

@@ -15,14 +15,14 @@ from urllib.parse import quote, unquote_to_bytes
 from .._base.errors import BcmError
 from .._base.read import read_number
 
-#: what Assuan's codes end with, whoever sends them
+#: what Assuan's codes end with, whatever their source
 _CODE, _TIMEOUT, _CANCELLED = 0xFFFF, 62, 99
 #: seconds between its end of time and ours
 _GRACE = 5.0
 
 
 def ask(prompt: str, description: str, seconds: float, program: str = "pinentry") -> str:
-    """What a person types. Raises BcmError if nobody does within ``seconds``, or there is no pinentry."""
+    """What a person types. Raises BcmError if nothing is typed within ``seconds``, or there is no pinentry."""
     terminal = _terminal()
     options = [f"OPTION ttyname={terminal}", f"OPTION ttytype={os.environ.get('TERM') or 'dumb'}"] if terminal else []
     settings = [f"SETTIMEOUT {seconds:.0f}", f"SETDESC {quote(description)}", f"SETPROMPT {quote(prompt)}", *options]

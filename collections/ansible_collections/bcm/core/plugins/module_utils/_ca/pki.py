@@ -375,7 +375,7 @@ def build_pkcs12(name: str, key: str, chain: Sequence[x509.Certificate], passwor
 
 
 def read_csr_key(text: str, name: str) -> Any:
-    """The public key of a CSR, which is all that is taken of it. Raises BcmError for one that nobody should have."""
+    """The public key of a CSR, which is all that is taken of it. Raises BcmError for one that is not secure."""
     remedy = "make a new one, such as with `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256`"
     try:
         csr = x509.load_pem_x509_csr(text.encode())

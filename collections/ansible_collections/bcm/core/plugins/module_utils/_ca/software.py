@@ -60,5 +60,5 @@ class SoftwareRootKeys:
 
 @contextlib.contextmanager
 def open_keys(keys: MutableMapping[str, str], where: object, *, first: bool, confirmations: int) -> Iterator[RootKeys]:
-    """As `OpenRootKeys` has it; nobody is asked."""
+    """As `OpenRootKeys` has it; no person is asked."""
     yield SoftwareRootKeys(keys, where)

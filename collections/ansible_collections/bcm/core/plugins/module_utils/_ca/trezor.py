@@ -301,8 +301,8 @@ class Trezor:
 
     def _pin(self, _request: messages.PinMatrixRequest) -> str:
         places = "\n\n7 8 9\n4 5 6\n1 2 3"
-        said = f"{self.name} shows the digits in a grid: type for each digit of the PIN the number of its place{places}"
-        pin = self._ask(f"PIN of {self.name}", said, self._patience)
+        hint = f"{self.name} shows the digits in a grid: type for each digit of the PIN the number of its place{places}"
+        pin = self._ask(f"PIN of {self.name}", hint, self._patience)
         if not 1 <= len(pin) <= MAX_PIN_LENGTH or set(pin) - set("123456789"):
             raise DeviceError(
                 f"{self.name}:",

@@ -102,7 +102,7 @@ class Stack:
         return str(self.bcm["stack"])
 
     def service(self, name: str) -> Endpoint:
-        """Where its own service is reached by those who use it; behind its proxy if that wants certificates of clients.
+        """Where its own service is reached by its clients; behind its proxy if that wants certificates of clients.
 
         Its own certificate need not be one of a client.
         """

@@ -102,11 +102,11 @@ class Control:
     def _proof(self, cookie: bytes) -> str:
         """Return the proof of knowing the cookie; tor proves it first, so that only tor receives ours."""
         ours = secrets.token_bytes(32)
-        said = _PROOF.fullmatch(self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text)
-        if said is None:
+        challenge = _PROOF.fullmatch(self.command(f"AUTHCHALLENGE SAFECOOKIE {ours.hex()}").text)
+        if challenge is None:
             raise ControlError("what answers to AUTHCHALLENGE does not speak tor's control protocol")
-        message = cookie + ours + bytes.fromhex(said[2])
-        if not hmac.compare_digest(hmac.digest(_SERVER_KEY, message, hashlib.sha256), bytes.fromhex(said[1])):
+        message = cookie + ours + bytes.fromhex(challenge[2])
+        if not hmac.compare_digest(hmac.digest(_SERVER_KEY, message, hashlib.sha256), bytes.fromhex(challenge[1])):
             raise ControlError("the cookie is not the one of the tor that answers")
         return hmac.digest(_CLIENT_KEY, message, hashlib.sha256).hex()
 

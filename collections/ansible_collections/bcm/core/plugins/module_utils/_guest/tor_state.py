@@ -28,7 +28,7 @@ def state(
     try:
         with connected("/run/tor/control") as control:
             found = {key: "\n".join(control.getconf(key)) or None for key in settings}
-            told = control.getinfo(_BOOTSTRAP, *asked)
+            values = control.getinfo(_BOOTSTRAP, *asked)
     except (ControlError, OSError) as error:
         raise Fault(f"its control socket does not answer: {error}") from error
     for key, value in settings.items():
@@ -38,12 +38,12 @@ def state(
     if _answers(port, socks) != network:
         what = f"its {'SOCKS ' * socks}port {port}"
         raise Fault(f"{what} {'is closed' if network else 'is open, but its network is off'}")
-    if network and "PROGRESS=100" not in told[_BOOTSTRAP]:
+    if network and "PROGRESS=100" not in values[_BOOTSTRAP]:
         raise Fault(
-            f"it has not reached the Tor network: {told[_BOOTSTRAP]}; see that the host's clock is right and that a "
+            f"it has not reached the Tor network: {values[_BOOTSTRAP]}; see that the host's clock is right and that a "
             "firewall lets it out, or give it a bridge (tor_bridges)"
         )
-    return told
+    return values
 
 
 def _answers(port: Endpoint, socks: bool) -> bool:

@@ -60,19 +60,19 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(session: tor_control.Control) -> dict[str, Any]:
     keys = ("version", "status/bootstrap-phase", "traffic/read", "traffic/written", "circuit-status", "entry-guards")
-    said = session.getinfo(*keys)
-    phase = said["status/bootstrap-phase"]
+    values = session.getinfo(*keys)
+    phase = values["status/bootstrap-phase"]
     fields = dict(re.findall(r'(\w+)=("[^"]*"|\S+)', phase))
-    guards = [line.split()[0].lstrip("$").partition("~")[0] for line in said["entry-guards"].splitlines()
+    guards = [line.split()[0].lstrip("$").partition("~")[0] for line in values["entry-guards"].splitlines()
               if " up" in line]  # fmt: skip
     return {
-        "version": said["version"],
+        "version": values["version"],
         "network": session.getconf("DisableNetwork") == ["0"],
         "phase": phase,
         "bootstrap": f"{fields.get('PROGRESS', 0)} % ({tor_control.unquoted(fields.get('SUMMARY', 'unknown'))})",
-        "read": tor_control.number(said["traffic/read"]),
-        "written": tor_control.number(said["traffic/written"]),
-        "circuits": sum(" BUILT " in line for line in said["circuit-status"].splitlines()),
+        "read": tor_control.number(values["traffic/read"]),
+        "written": tor_control.number(values["traffic/written"]),
+        "circuits": sum(" BUILT " in line for line in values["circuit-status"].splitlines()),
         "guards": [place for guard in guards if (place := _place(session, guard))],
     }
 

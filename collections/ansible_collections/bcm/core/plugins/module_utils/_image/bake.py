@@ -144,12 +144,12 @@ def version(client: Client, name: str, stack: str, argv: list[str]) -> str:
     # Some programs make a directory in their home for this.
     command = lxd_exec.Command(argv, environment={"HOME": "/tmp", "LC_ALL": "C.UTF-8"})
     done = lxd_exec.run(client, name, command, deadline=60.0)
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    found = FOUND.search(said)
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    found = FOUND.search(output)
     if done.returncode or found is None:
         raise BcmError(
             f"Image of {stack}:",
-            f"`{' '.join(argv)}` says no version (status {done.returncode}): {said[-300:].strip()}",
+            f"`{' '.join(argv)}` says no version (status {done.returncode}): {output[-300:].strip()}",
             code="command_failed",
         )
     return found.group()
@@ -339,8 +339,8 @@ def _inputs(
     if lines:
         files["etc/apt/sources.list.d/bcm.list"] = (0o644, "".join(lines))
         files["etc/apt/preferences.d/bcm"] = (0o644, "\n".join(pins))
-    if told := apt_options(settings, socks):
-        files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o600, apt_conf(told))
+    if complaints := apt_options(settings, socks):
+        files["etc/apt/apt.conf.d/99-bcm-builder"] = (0o600, apt_conf(complaints))
     for number, path in enumerate(certificates(settings)):
         files[f"usr/local/share/ca-certificates/bcm-{number}.crt"] = (0o644, _read(path, "image_ca_certificates"))
     return files
@@ -365,5 +365,5 @@ def _read(path: str, setting: str) -> bytes:
 
 def _tail(done: lxd_exec.ExecResult) -> str:
     lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-    told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
-    return without_passwords("; ".join(told[-6:])) or f"status {done.returncode}"
+    complaints = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
+    return without_passwords("; ".join(complaints[-6:])) or f"status {done.returncode}"

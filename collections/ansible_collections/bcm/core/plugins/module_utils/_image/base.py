@@ -198,11 +198,11 @@ def _run(command: list[str], notify: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        told = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
+        complaints = [line for line in lines if line.startswith(("E:", "Err:", "W:", "dpkg:"))] or lines
         raise BcmError(
             "Base image:",
             f"mmdebstrap failed (status {process.returncode}): "
-            f"{without_passwords('; '.join(told[-6:])) or 'it said nothing'}",
+            f"{without_passwords('; '.join(complaints[-6:])) or 'it said nothing'}",
             code="command_failed",
         )
 

@@ -85,9 +85,9 @@ def run_commands(
                 {**shown, "executed": True, "rc": ended.returncode, "stdout": stdout, "stderr": stderr}
             )
             if ended.returncode not in (item.get("accept") or [0]):
-                said = (stderr.strip() or stdout.strip())[-_SHOWN:]
+                output = (stderr.strip() or stdout.strip())[-_SHOWN:]
                 done.failure = f"{command.label} in instance {instance} ended with exit status {ended.returncode}" + (
-                    f": {said}" if said else ""
+                    f": {output}" if output else ""
                 )
                 break
     return done

@@ -668,7 +668,7 @@ class NetworkHandler(Handler):
                 code="server_error",
                 about=resource.label,
             )
-        # Who asks whether this was done asks for the network's own rules, so they come last. What was connected to an
+        # A check whether this was done asks for the network's own rules, so they come last. What was connected to an
         # interface that is gone is connected again when it is restarted.
         for path in [] if _has_vanished(client, resource, body) else body["used_by"] or ():
             if path.startswith("/1.0/instances/"):

@@ -17,7 +17,7 @@ from .client import Client
 from .lxd_errors import LxdError
 
 _SOON = 20.0  # seconds for what takes milliseconds
-# A connection to the host's port for "discard". The kernel hands an ICMP message to who listens to all of them before
+# A connection to the host's port for "discard". The kernel hands an ICMP message to raw sockets before
 # the connection hears of it. It sends one a second, after six in a row (icmp_ratelimit of icmp(7)), so one attempt
 # may have to be repeated, which TCP does.
 _ASK = """

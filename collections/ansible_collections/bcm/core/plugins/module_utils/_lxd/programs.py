@@ -85,8 +85,8 @@ def ask_program_by(
     if ended.returncode:
         lines = errors.splitlines() or [f"exit status {ended.returncode}"]
         # Of a traceback, the last line says what it was.
-        said = lines[-1] if lines[0].startswith("Traceback") else errors
-        raise LxdError(thing, f"failed: {said[-_SHOWN:] or lines[0]}", code="command_failed")
+        message = lines[-1] if lines[0].startswith("Traceback") else errors
+        raise LxdError(thing, f"failed: {message[-_SHOWN:] or lines[0]}", code="command_failed")
     fault = f"printed {json.dumps(printed[:60])}, which is not"
     try:
         answer = read_object(ended.stdout)

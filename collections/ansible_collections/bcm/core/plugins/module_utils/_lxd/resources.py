@@ -329,7 +329,7 @@ KINDS: dict[str, Kind] = {
              states=("present", "started", "stopped", "restarted", "absent"),
              options={"replace": {"type": "bool", "default": False}, "force_stop": {"type": "bool", "default": False},
                       "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
-             # who is replaced hands it on
+             # an instance that is replaced hands it on
              filled=(ID_MAP,), carried=("architecture",), refers=_instance_references),
         Kind("snapshot", "/1.0/instances/{instance}/snapshots",
              {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _moment)},

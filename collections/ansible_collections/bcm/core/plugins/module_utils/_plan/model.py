@@ -168,7 +168,7 @@ class Instance:
     uplink: Uplink | None
     builders: str | None
     exceptions: tuple[AllowedDestination, ...]
-    # what nobody needs to know of an instance that is stopped or removed
+    # not needed of an instance that is stopped or removed
     limits: Limits | None = None
     image: ImageName | None = None
     artifact: ArtifactFacts | None = None

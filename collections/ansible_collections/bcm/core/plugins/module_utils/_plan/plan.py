@@ -267,7 +267,7 @@ class Planner:
         )
 
     def _stacks_to_take_down(self, found: ProjectState) -> list[str]:
-        """What was named, what needs it, and what nobody needs any more; consumers first."""
+        """What was named, what needs it, and what is not needed any more; consumers first."""
         named = self.catalogue.dependents(self.request.stacks)
         stopping = self.request.state == "stopped"
         staying = [
@@ -279,7 +279,7 @@ class Planner:
         return self.catalogue.ordered(set(found.stacks).difference(kept))[::-1]
 
     def _check_confirmed(self, changes: Sequence[Resource]) -> None:
-        """Refuse to delete a volume that nobody was asked about. Raises BcmError."""
+        """Refuse to delete a volume that was not confirmed. Raises BcmError."""
         confirmed = self.request.confirmed_volumes
         doomed = (f"{item['pool']}/{item['name']}" for item in changes if item["kind"] == "storage_volume")
         more = [] if confirmed is None else sorted(set(doomed).difference(confirmed))

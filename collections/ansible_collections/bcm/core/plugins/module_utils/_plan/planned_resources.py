@@ -81,7 +81,7 @@ def running_resources(
         for name, instance in instances.items()
         for volume in instance.volumes.values()
     ]
-    # Nobody has a resolver that asks the world when nothing is baked.
+    # No instance has a resolver that asks the world when nothing is baked.
     done = [] if found.builders else _absent(site, "network", _SHARED, builders["name"])
     return [
         project,
@@ -122,7 +122,7 @@ def removal(
     volumes = absent_volumes(site, doomed)
     if running:
         return [*gone, *volumes, *_network(site, running, onion_services), *_uplink(site, running)], warnings
-    # of builders, there is another mark, and who is at work
+    # of builders, there is another mark, and the run at work
     gone += [{**item, "owner": {}} for item in _absent(site, "instance", project, *found.builders)]
     gone += volumes
     if found.strangers:

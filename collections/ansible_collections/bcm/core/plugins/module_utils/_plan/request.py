@@ -131,7 +131,7 @@ class WayOut:
 
 
 class Site:
-    """A data center on a chain: its names, subnets and addresses, and who talks to whom in it."""
+    """A data center on a chain: its names, subnets and addresses, and the connections in it."""
 
     def __init__(self, catalogue: Catalogue, request: Request) -> None:
         self.catalogue = catalogue
@@ -195,7 +195,7 @@ class Site:
         return bool(self.usage(stack))
 
     def usage(self, stack: str) -> list[str]:
-        """What its certificate is for: to serve, and to say who it is to those it needs."""
+        """What its certificate is for: to serve, and to authenticate to the stacks it needs."""
         server = any(service.tls for service in self.catalogue[stack].services.values())
         return ["server"] * server + ["client"] * ("mutual" in self._used_tls(stack))
 

@@ -50,7 +50,7 @@ except ImportError:  # ansible-core brings it; only the sanity tests import this
 
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
-#: who shows a certificate to whom: the server to the client, or each to the other
+#: which side shows a certificate: the server to the client, or each to the other
 TLS = ("server", "mutual")
 FILE = Path("meta/stack.yml")
 

@@ -30,7 +30,7 @@ from .._lxd.files import FileSession, FilesResult, apply_files
 from .._lxd.programs import ask_program_by
 from .services import LAYOUT, Layout, Service, include
 
-DEADLINE = 180.0  # seconds until all services are published, if nobody says otherwise
+DEADLINE = 180.0  # seconds until all services are published, by default
 _SOON = 60.0  # seconds for what waits for nothing
 _DIRECTORY = re.compile(r"^\s*HiddenServiceDir\s+(\S+)", re.MULTILINE)
 _NOTES = re.compile(r"^\w{3} \d\d [\d:.]+ \[(?:warn|err)\] ", re.MULTILINE)
@@ -236,7 +236,7 @@ class _Deployment:
         return {"path": layout.include, "content": content, "mode": 0o640, "owner": "0", "group": layout.owner}
 
     def remove_unwanted_directories(self) -> None:
-        """Remove the keys of services that nobody wants."""
+        """Remove the keys of services that are not wanted."""
         wanted = {self.layout.directory(name) for name in self.wanted}
         self.apply_files([{"path": path, "state": "absent"} for path in self._others(self.layout.root, wanted)])
 

@@ -62,7 +62,7 @@ class OnionKey:
 
 
 def new_key(seed: bytes | None = None) -> OnionKey:
-    """A key nobody knows, or that of a seed of 32 bytes."""
+    """A new random key, or that of a seed of 32 bytes."""
     seed = os.urandom(32) if seed is None else seed
     private = Ed25519PrivateKey.from_private_bytes(seed)
     expanded = bytearray(hashlib.sha512(seed).digest())
@@ -162,7 +162,7 @@ class ClientKey:
 
 
 def new_client(secret: bytes | None = None) -> ClientKey:
-    """A key nobody knows, or that of 32 bytes."""
+    """A new random key, or that of 32 bytes."""
     return ClientKey(os.urandom(32) if secret is None else secret)
 
 

@@ -55,7 +55,7 @@ class RelayIdentity:
 
 
 def new_identity() -> RelayIdentity:
-    """Keys nobody knows. 1024 bits are what the protocol has; what it relies on is the Ed25519 key."""
+    """New random keys. 1024 bits are what the protocol has; what it relies on is the Ed25519 key."""
     private = rsa.generate_private_key(65537, 1024)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     return RelayIdentity(new_key(), pem.decode())

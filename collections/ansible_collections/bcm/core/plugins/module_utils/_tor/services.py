@@ -20,7 +20,7 @@ from .onion_keys import ClientKey, OnionKey, new_client, parse_client, parse_key
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAMING = "use at most 63 lower-case letters, digits, hyphens and underscores, a letter or digit first"
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]+")
-#: the client nobody is, without whom a service that has no other client would be open to everybody
+#: a client without a person; without it, a service that has no other client would be open to everybody
 _NOBODY = "nobody"
 
 
@@ -214,7 +214,7 @@ def parse_ports(name: str, ports: Iterable[Mapping[str, Any]]) -> dict[int, tupl
 
 
 def check_keys(services: Iterable[Service]) -> None:
-    """Raises BcmError if two services have one key: tor would publish only one of them, and nobody knows which."""
+    """Raises BcmError if two services have one key: tor would publish only one of them, and which is undefined."""
     owners: dict[bytes, str] = {}
     for service in services:
         other = owners.setdefault(service.key.public, service.name)
