@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from typing import Any
 from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
-from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
-from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files
+from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
+from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files, unit_states
 from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
-from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
@@ -38,17 +36,6 @@ BASE = {
     f"/{path}": hashlib.sha256(content.encode()).hexdigest()
     for path, content in ({path: text for path, (_mode, text) in recipe.FILES.items()} | recipe.LINKS).items()
 }
-_MOST = 64 * 1024  # bytes of the states of all units
-_STATES = """
-cd /var/lib/bcm/units 2>/dev/null || exit 0
-for stamp in *.digest; do
-  [ -e "$stamp" ] || exit 0
-  unit=${stamp%.digest}
-  state=$(systemctl is-active "$unit")
-  if [ "$state" = inactive ] && systemctl --quiet is-active "$unit-window"; then state=window; fi
-  echo "$unit $state"
-done
-"""
 
 
 def list_stacks(args: argparse.Namespace) -> int:
@@ -166,13 +153,9 @@ def _row(client: Client, chain: str, stack: Stack, instance: dict[str, Any] | No
 
 def _units(client: Client, instance: str) -> dict[str, str]:
     """Return the state of each unit of a stack; "window" if its window replaces it."""
-    result = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", _STATES]), deadline=10, most=_MOST)
-    if result.returncode:
-        raise LxdError(
-            "the states of its units", f"cannot be read: sh there ended with {result.returncode}", code="command_failed"
-        )
-    # accept only a name and a state from the instance
-    return dict(re.findall(r"^(\S+) (\S+)$", result.stdout.decode(errors="replace"), re.MULTILINE))
+    program, shape = Path(unit_states.__file__), {"units": {str: str}}
+    found = ask_program(client, instance, program, {}, shape=shape, deadline=10)["units"]
+    return {harmless(unit): harmless(state) for unit, state in found.items()}
 
 
 def find_foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:
@@ -185,8 +168,7 @@ def find_foreign(client: Client, instance: str, *, packages: bool = False) -> li
         if error.code not in ("command_failed", "damaged"):
             raise
         found = [f"cannot list its foreign files: {error}"]
-    # File names may contain control characters, which a terminal would obey.
-    return ["".join(letter if letter.isprintable() else "?" for letter in message) for message in found]
+    return [harmless(message) for message in found]  # file names may contain control characters
 
 
 def info(args: argparse.Namespace) -> int:

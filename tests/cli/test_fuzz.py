@@ -146,8 +146,13 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "what an image is made of": (spoiled_value(MADE_OF), _component, ()),
+    "states of units, as a value": (
+        spoiled_value({"units": {"tor": "active", "nginx": "failed"}}),
+        said_by_instance(lambda: status._units(CLIENT, "x")),
+        (),
+    ),
     "states of units": (
-        spoiled_bytes([b"tor active\nnginx failed\n"]), said_by_instance(lambda: status._units(CLIENT, "x")), ()
+        spoiled_bytes([b'{"units": {"tor": "active"}}']), said_by_instance(lambda: status._units(CLIENT, "x")), ()
     ),
     "foreign files, as a value": (
         spoiled_value({"messages": ["unit x has /x"]}), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()

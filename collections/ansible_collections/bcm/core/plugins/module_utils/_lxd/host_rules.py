@@ -4,40 +4,20 @@
 
 """Test whether the host still has LXD's firewall rules: another program there may have flushed them.
 
-The API knows what rules there ought to be, not what the kernel has. A packet knows: what an access list rejects is
-answered by ICMP, an unfiltered one by TCP itself.
+The API knows what rules there ought to be, not what the kernel has. A packet from an instance knows.
 """
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
-from . import exec as lxd_exec
+from .._guest import host_reply
 from .client import Client
 from .lxd_errors import LxdError
+from .programs import ask_program
 
 _SOON = 20.0  # seconds for what takes milliseconds
-# A connection to the host's port for "discard". The kernel hands an ICMP message to raw sockets before
-# the connection hears of it. It sends one a second, after six in a row (icmp_ratelimit of icmp(7)), so one attempt
-# may have to be repeated, which TCP does.
-_ASK = """
-import errno, socket, struct, sys
-host = sys.argv[1]
-with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as heard, socket.socket() as asking:
-    asking.settimeout(4)
-    answered = asking.connect_ex((host, 9)) in (0, errno.ECONNREFUSED)
-    own, rejected = asking.getsockname()[1], False
-    heard.setblocking(False)
-    try:
-        while True:
-            packet = heard.recv(256)
-            about = packet[(packet[0] & 15) * 4 :][8:]
-            tcp = about[(about[0] & 15) * 4 :][:4] if about else b""
-            rejected |= tcp == struct.pack("!HH", own, 9) and about[16:20] == socket.inet_aton(host)
-    except BlockingIOError:
-        pass
-print("lost" if answered and not rejected else "")
-"""
 
 
 def lost(client: Client, instance: str, host: str) -> bool:
@@ -45,7 +25,7 @@ def lost(client: Client, instance: str, host: str) -> bool:
 
     Not if it could not be tried, as in an instance that is about to start or to stop.
     """
+    path, shape = Path(host_reply.__file__), {"lost": bool}
     with contextlib.suppress(LxdError):
-        argv = ["python3", "-S", "-E", "-c", _ASK, host]
-        return lxd_exec.run(client, instance, lxd_exec.Command(argv, cwd="/"), deadline=_SOON).stdout.strip() == b"lost"
+        return bool(ask_program(client, instance, path, {"host": host}, shape=shape, deadline=_SOON)["lost"])
     return False
