@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import preflight
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import check
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import Wanted, check
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound, Unsupported
+from ansible_collections.bcm.core.plugins.module_utils._plan.model import Plan, Subnet
 
 GIB = 2**30
 MARKED = {"user.bcm.datacenter": "local"}
@@ -76,6 +78,31 @@ PLAN: dict[str, Any] = {
         {**_wanted("network", "local-r-bld", project="default"), "state": "absent"},
     ],
 }
+
+
+class ReadFields(dict[str, Any]):
+    """A plan that remembers which of its fields were read."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        super().__init__(plan)
+        self.read: set[str] = set()
+
+    def __getitem__(self, field: str) -> Any:
+        self.read.add(field)
+        return super().__getitem__(field)
+
+
+def test_fields_that_are_read_are_those_of_the_plan() -> None:
+    """Ansible hands the plan back as a mapping, in which mypy does not see a field that has another name now."""
+    plan = ReadFields(PLAN)
+    wanted = Wanted.of(plan)
+    types = get_type_hints(Plan)
+    assert plan.read - set(types) == set()
+    assert {field.name for field in fields(Wanted)} - plan.read == set()
+    same = {name: (hint, types[name]) for name, hint in get_type_hints(Wanted).items() if hint in (str, Subnet)}
+    assert len(same) == 6
+    assert {name for name, (own, planned) in same.items() if own is not planned} == set()
+    assert wanted.resources == [*PLAN["builder_resources"], *PLAN["resources"]]
 
 
 def test_facts() -> None:
