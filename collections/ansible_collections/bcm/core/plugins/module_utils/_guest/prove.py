@@ -62,6 +62,11 @@ class Endpoint:
     #: whether the certificate of this instance is shown
     mutual: bool = False
 
+    @classmethod
+    def of(cls, used: Mapping[str, Any]) -> Endpoint:
+        """Where a service is reached that `needs` of the plan describes."""
+        return cls(used["address"], int(used["port"]), bool(used["tls"]), used["tls"] == "mutual")
+
     def connect(self) -> socket.socket:
         """A connection, with TLS if the service has it. Raises OSError."""
         plain = socket.create_connection((self.address, self.port), _TIMEOUT)
@@ -107,13 +112,12 @@ class Stack:
         Its own certificate need not be one of a client.
         """
         service = self.bcm["services"][name]
-        tls = service["tls"] == "server"
+        tls = service["tls"] in ("server", "own")
         return Endpoint(self.bcm["address"] if tls else service["listen"], int(service["port"]), tls)
 
     def need(self, stack: str, service: str) -> Endpoint:
         """Where a service of another stack is reached."""
-        used = self.bcm["needs"][stack][service]
-        return Endpoint(used["address"], int(used["port"]), bool(used["tls"]), used["tls"] == "mutual")
+        return Endpoint.of(self.bcm["needs"][stack][service])
 
     def secret(self, stack: str, service: str) -> str:
         """The secret that it shares with a stack whose service it uses."""
@@ -158,13 +162,18 @@ class _HTTPConnection(http.client.HTTPConnection):
 
 
 def http_request(
-    place: Endpoint | str, method: str = "GET", path: str = "/", body: str = "", credentials: str = ""
+    place: Endpoint | str,
+    method: str = "GET",
+    path: str = "/",
+    body: str = "",
+    credentials: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Status and body of an HTTP request. ``credentials`` are ``user:password``. Raises Fault if nothing answers."""
-    headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
+    basic = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
     connection = _HTTPConnection(place)
     try:
-        connection.request(method, path, body or None, headers)
+        connection.request(method, path, body or None, {**basic, **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -174,11 +183,15 @@ def http_request(
 
 
 def json_rpc(
-    place: Endpoint | str, method: str, params: Sequence[Any] | Mapping[str, Any] = (), credentials: str = ""
+    place: Endpoint | str,
+    method: str,
+    params: Sequence[Any] | Mapping[str, Any] = (),
+    credentials: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> Any:
     """Result of a call of JSON-RPC over HTTP. Raises Fault if nothing answers, Refused if that is an error."""
     body = json.dumps({"id": 0, "method": method, "params": params})
-    status, text = http_request(place, "POST", "/", body, credentials)
+    status, text = http_request(place, "POST", "/", body, credentials, headers)
     try:
         answer = json.loads(text)
         error = answer.get("error")

@@ -20,7 +20,7 @@ _STARTING = 500
 
 def fault_of(wanted: dict[str, Any]) -> str | None:
     """Why a service cannot be used yet."""
-    place = Endpoint(wanted["address"], wanted["port"], wanted["tls"])
+    place = Endpoint.of(wanted)
     try:
         if wanted["call"]:
             json_rpc(place, wanted["call"], credentials=wanted["credentials"])

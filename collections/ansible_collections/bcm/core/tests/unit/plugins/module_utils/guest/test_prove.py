@@ -85,6 +85,18 @@ def test_certificate_is_shown_to_others_that_want_one_and_not_to_itself() -> Non
     assert stack.need("web", "http") == Endpoint("10.0.0.3", 8443, tls=True, mutual=True)
 
 
+def test_service_that_speaks_tls_itself_is_verified_by_itself_and_by_others() -> None:
+    own = {"port": 8080, "tls": "own"}
+    bcm = {
+        "address": "10.0.0.2",
+        "services": {"rest": {**own, "listen": "10.0.0.2"}},
+        "needs": {"lnd": {"rest": {**own, "address": "10.0.0.3"}}},
+    }
+    stack = Stack(bcm, {}, {})
+    assert stack.service("rest") == Endpoint("10.0.0.2", 8080, tls=True)
+    assert stack.need("lnd", "rest") == Endpoint("10.0.0.3", 8080, tls=True)
+
+
 @pytest.mark.parametrize("fault", [Fault("not yet"), ConnectionRefusedError("not yet")])
 def test_fault_that_time_mends_is_looked_at_again(proved: Any, fault: Exception) -> None:
     faults = [fault, fault]
@@ -122,13 +134,17 @@ def test_mistake_in_a_program_is_not_repeated_until_the_deadline(proved: Any) ->
         proved(lambda stack: Report(notes=[stack.expected["b"]]))
 
 
+USER = b64encode(b"user:pass").decode()
+
+
 class Rpc(BaseHTTPRequestHandler):
     """Answers JSON-RPC as bitcoind does: 401 for a stranger, 403 and no body for a call that is not allowed."""
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         status, body = 200, json.dumps({"result": request["params"], "error": None, "id": 0})
-        if self.headers.get("Authorization") != f"Basic {b64encode(b'user:pass').decode()}":
+        known = self.headers.get("Rune") == "rune" or self.headers.get("Authorization") == f"Basic {USER}"
+        if not known:
             status, body = 401, ""
         elif request["method"] == "stop":
             status, body = 403, ""
@@ -176,6 +192,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint |
 
 def test_json_rpc_returns_the_result(place: Endpoint | str) -> None:
     assert json_rpc(place, "getinfo", {"a": 1}, "user:pass") == {"a": 1}
+
+
+def test_headers_are_sent_in_place_of_a_password_or_beside_it(place: Endpoint | str) -> None:
+    assert json_rpc(place, "getinfo", {"a": 1}, headers={"Rune": "rune"}) == {"a": 1}
+    assert json_rpc(place, "getinfo", {"a": 1}, "user:pass", {"Rune": "other"}) == {"a": 1}
+    with pytest.raises(Refused):
+        json_rpc(place, "getinfo", headers={"Rune": "other"})
 
 
 @pytest.mark.parametrize(
