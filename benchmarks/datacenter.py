@@ -21,7 +21,7 @@ def site(bench: Bench, name: str, **variables: Any) -> Run:
     told = {
         "stack": "electrum",
         "bcm_datacenter": name,
-        # What upstream serves is not asked for by benchmarks.
+        # Benchmarks do not download from upstream.
         "bitcoind_source": "debian",
         "tor_source": "debian",
         **variables,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""40 files and 40 commands in 4 instances: as 80 items of copy and command, and said with lxd_file and lxd_exec."""
+"""40 files and 40 commands in 4 instances: as 80 items of copy and command, and by lxd_file and lxd_exec."""
 
 from __future__ import annotations
 

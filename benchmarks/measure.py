@@ -145,7 +145,7 @@ class Bench:
         config: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Run:
-        """Run a playbook, ours or one of benchmarks/; all that is not said here is the same for everybody."""
+        """Run a playbook, ours or one of benchmarks/; all other settings are the same for every run."""
         times, extra = self.folder / "times.json", self.folder / "variables.json"
         extra.write_text(json.dumps({"bench_socket": self.socket, **(variables or {})}), encoding="utf-8")
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-e", f"@{extra}"]

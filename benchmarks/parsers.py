@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What strangers may send, made as bad as can be: four times as much of it takes four times as long, not sixteen."""
+"""The worst input that others may send: four times as much of it takes four times as long, not sixteen."""
 
 from __future__ import annotations
 

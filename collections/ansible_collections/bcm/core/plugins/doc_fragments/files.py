@@ -8,7 +8,7 @@ from __future__ import annotations
 class ModuleDocFragment:
     """C(bcm.core.files): the option C(files)."""
 
-    # Twin of plugin_utils/_files_option.py
+    # The same as in plugin_utils/_files_option.py; a test compares them.
     DOCUMENTATION = r"""
 options:
   files:

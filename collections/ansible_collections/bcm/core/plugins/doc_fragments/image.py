@@ -8,7 +8,7 @@ from __future__ import annotations
 class ModuleDocFragment:
     """C(bcm.core.image) has the options that the names of images depend on, C(bcm.core.image.making) the others."""
 
-    # Twins of module_utils/_image/image_settings.py
+    # The same as in module_utils/_image/image_settings.py; a test compares them.
     DOCUMENTATION = r"""
 options:
   image_snapshot:

@@ -60,7 +60,7 @@ notes:
 class ModuleDocFragment:
     """C(bcm.core.lxd); C(bcm.core.lxd.endpoint) without project and cluster member; C(bcm.core.lxd.plugin)."""
 
-    # Twins of plugin_utils/_lxd_options.py. Annotated, since ansible-test takes what is merely assigned for a literal.
+    # The same as in plugin_utils/_lxd_options.py. Annotated, since ansible-test expects a literal without that.
     DOCUMENTATION: str = f"options:{_ENDPOINT}{_PROJECT}{_NOTES}"
     ENDPOINT: str = f"options:{_ENDPOINT}{_NOTES}"
 

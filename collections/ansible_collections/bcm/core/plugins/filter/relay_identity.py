@@ -50,7 +50,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_i
 
 
 def relay_identity(secret: t.Any) -> dict[str, str]:
-    """Raises AnsibleFilterError if the secret is none of a relay."""
+    """Raises AnsibleFilterError if the secret is not that of a relay."""
     try:
         identity = parse_identity(str(secret))
     except BcmError as error:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The option `files` of lxd_file and lxd_unit, and what _lxd.files takes. Twin of the fragment bcm.core.files."""
+"""The option `files` of lxd_file and lxd_unit, and what _lxd.files takes. The fragment bcm.core.files documents it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _mode(path: str, mode: t.Any) -> int | None:
 def _is_meant(number: int) -> bool:
     """Whether a number is a mode written with a leading zero, and not one whose zero was forgotten.
 
-    644 is a number, too: 01204, which nobody wants. 511 reads both ways, and is 0777.
+    644 is a number, too: 01204, which is not a sensible mode. 511 reads both ways, and is 0777.
     """
     digits = str(number)
     read_as_octal = _OCTAL.fullmatch(digits) and _is_usual(int(digits, 8))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options with which artifacts are fetched. Twins of the documentation of the module artifact."""
+"""The options with which artifacts are fetched. The module artifact documents the same; a test compares."""
 
 from __future__ import annotations
 

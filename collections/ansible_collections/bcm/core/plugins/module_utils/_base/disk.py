@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Atomic writes: files are complete before anybody sees them, also after a crash."""
+"""Atomic writes: a file is either absent or complete, also after a crash."""
 
 from __future__ import annotations
 

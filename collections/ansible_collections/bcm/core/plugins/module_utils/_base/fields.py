@@ -44,7 +44,7 @@ def size_in_bytes(size: str) -> int:
 
 
 class Field:
-    """A value of a stack.yml that knows where it stands, so that every complaint names file and field."""
+    """A value of a stack.yml that knows its place, so that every message names file and field."""
 
     def __init__(self, source: Path, path: str, value: Any) -> None:
         self.source = source

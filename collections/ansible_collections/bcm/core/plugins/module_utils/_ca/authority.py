@@ -122,7 +122,7 @@ class Authority:
     ) -> Result:
         """Have root, intermediate, certificates and lists, whatever the device has to sign for them in one session.
 
-        ``compromised``: nobody is to trust the roots before a new one.
+        ``compromised``: roots before the new one must not be trusted any more.
         """
 
         def plan(planner: Planner) -> None:

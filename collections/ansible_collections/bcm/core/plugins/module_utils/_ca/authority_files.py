@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An authority on the controller's disk: one file that anybody may read, and one of private keys.
+"""An authority on the controller's disk: a public file, and one of private keys.
 
 Each is replaced as a whole, the keys first, so that whatever happens, all certificates are there with their chains and
 their keys. The public file is numbered, and signed with a key that is among the private ones, which know the number of
@@ -54,24 +54,24 @@ class _Private:
 class AuthorityFiles:
     """The files of one authority below ``directory``, the private one in a vault.
 
-    ``vault`` None: who only reads what is public, and cannot open what is encrypted. He is told of every change by
-    somebody without the private file who did not put another seal in place, too.
+    Without a ``vault`` only the public file can be read. A change of it is noticed even then, unless the seal was
+    replaced, too.
 
-    Raises BcmError if a file is damaged, was changed by somebody else, cannot be decrypted, or the disk fails.
+    Raises BcmError if a file is damaged, was changed by another program, cannot be decrypted, or the disk fails.
     """
 
     def __init__(self, directory: Path, chain: str, patience: float = PATIENCE, vault: Vault | None = PLAIN) -> None:
         self.directory = directory
         self.public = directory / f"{chain}.pki.json"
         self.private = directory / f"{chain}.keys.json"
-        #: what a data center that was used has on this chain besides
+        #: other files that a data center in use has on this chain
         self.others = [directory / f"{chain}.{suffix}" for suffix in ("identity", "json", "onions.json")]
         self._vault = vault
         self._public_file = VaultedFile(self.public, "Certificates", PLAIN, patience)
         self._private_file = VaultedFile(self.private, "Certificates", vault)
 
     def read(self, *, without_private: bool = False) -> dict[str, Any] | None:
-        """What is public; None if there is nothing yet, or it is lost.
+        """Return the content of the public file; None if it does not exist (yet).
 
         ``without_private``: take it although the private file is lost, which would tell whether it is the newest.
         """
@@ -125,7 +125,7 @@ class AuthorityFiles:
         return dict(known.keys) if known else {}
 
     def write(self, public: Mapping[str, Any], keys: Mapping[str, str] | None, generation: int) -> None:
-        """Replace what is public, and before that the keys if they changed. Needs the lock.
+        """Replace the public file, and before that the private one if it changed. Needs the lock.
 
         Keys of an authority whose public file is lost are kept beside it, under another name.
         """

@@ -79,7 +79,7 @@ class Certificate:
 class Root:
     """One generation; ``cross`` is the same root, signed by the one before.
 
-    ``distrusted``: somebody else has its key, or had something signed with it.
+    ``distrusted``: its key is compromised, or has signed something that it should not have.
     """
 
     index: int

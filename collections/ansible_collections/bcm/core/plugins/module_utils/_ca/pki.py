@@ -120,7 +120,7 @@ class Scope:
 
 
 def parse_scope(domains: Iterable[str], subnets: Iterable[str]) -> Scope:
-    """A scope of what a person wrote. Raises BcmError for what is none."""
+    """Return the scope of domains and subnets from the inventory. Raises BcmError for invalid ones."""
     found: list[Network] = []
     for text in subnets:
         try:

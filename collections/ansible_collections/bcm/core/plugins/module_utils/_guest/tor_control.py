@@ -211,7 +211,7 @@ def number(text: str) -> int:
 
 
 def connected(path: str) -> Control:
-    """An authenticated session over a unix socket. A tor that begins anew meanwhile has another cookie: twice, then."""
+    """Return an authenticated session over a unix socket; try twice, since a tor that restarts has another cookie."""
     try:
         return _connected(path)
     except ControlError:

@@ -81,7 +81,7 @@ def plain_nic(network: str) -> dict[str, str]:
         "type": "nic",
         "network": network,
         "name": "eth0",
-        # LXD chooses an address for a NIC that it filters, and the network gives none to anybody else.
+        # LXD chooses an address for a NIC that it filters, and DHCP serves no other NIC.
         "security.ipv4_filtering": "true",
         "security.mac_filtering": "true",
     }

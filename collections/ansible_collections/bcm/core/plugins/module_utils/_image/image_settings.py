@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options with which images are made. Twins of the documentation fragment bcm.core.image and its variant."""
+"""The options with which images are made. The documentation fragment bcm.core.image says the same."""
 
 from __future__ import annotations
 

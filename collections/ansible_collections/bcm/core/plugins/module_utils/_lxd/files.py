@@ -372,7 +372,7 @@ def _apply_one(session: FileSession, item: Mapping[str, Any], content: Content, 
 
 
 def _linked_directory(session: FileSession, path: str, link: Any, owner: str | int | None) -> tuple[str, Any]:
-    """Where a link leads that stands where a directory is wanted, and what is there.
+    """Return where a link leads that is in the place of a directory, and what is there.
 
     A service may own the directory that the link is in, and must not choose what is given to it.
     """

@@ -22,7 +22,7 @@ from .streams import BROKEN, CHUNK, connect, pending, receive
 
 _NOBODY = 65534
 
-# Runs in the instance: what comes in goes there, and what comes from there goes out.
+# Runs in the instance: copies its input to the connection, and the data of the connection to its output.
 _CARRY = """
 import os, socket, sys, threading
 there = socket.create_connection((sys.argv[1], int(sys.argv[2])))

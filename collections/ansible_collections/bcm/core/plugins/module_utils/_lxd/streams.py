@@ -191,7 +191,7 @@ class Streams:
         return bool(ready or writable)
 
     def _send(self, sock: Any) -> None:
-        """Send what goes at once. A command that ended without reading all of its input is no fault."""
+        """Send what goes at once. It is not a fault if a command ended without reading all of its input."""
         before = sock.gettimeout()
         sock.settimeout(0)
         try:

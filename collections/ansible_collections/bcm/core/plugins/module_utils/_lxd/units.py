@@ -237,7 +237,7 @@ class _Manager:
         """The stamp of the files as they are now; in check mode, of what would change, none that was left."""
         paths = [item["path"] for item in files if item.get("state") != "directory" or item.get("exclusive")]
         paths += {posixpath.dirname(path) for path in paths if _DEFINITIONS.match(path) and path.endswith(".conf")}
-        # a stranger's directory may be gone with him
+        # the directory of a service may have been removed meanwhile
         quoted = " ".join(shlex.quote(path) for path in paths)
         done = self._run(f"stat --printf='%n\\0%i %z\\0' -- {quoted} 2>/dev/null")
         words = done.stdout.decode(errors="surrogateescape").split("\0")

@@ -143,9 +143,9 @@ def _check_chains(site: Site, stacks: Sequence[str]) -> None:
 
 
 def _check_source_lists(site: Site, stacks: Sequence[str], variables: Variables) -> None:
-    """Where coins are worth something, nobody who can cut a line chooses what runs.
+    """On chains with valuable coins, an attacker who can cut a connection must not choose what runs.
 
-    Where downloads go through Tor, nobody who can read it learns what is asked for, and so nothing is tried.
+    If downloads go through Tor, no observer may learn what is downloaded, so no other way is tried.
     """
     is_toy = site.request.chain == names.TOY_CHAIN
     if is_toy and not site.download_proxy:

@@ -87,7 +87,7 @@ class Floor:
     why: str
 
     def fault(self, name: str, version: str) -> str | None:
-        """Return the fault of a version as a sentence; None if there is none. Raises BcmError if it is none."""
+        """Return the fault of a version as a sentence, or None. Raises BcmError if it is not a version."""
         if versions.satisfies(version, {"versions": self.versions}):
             return None
         return f"{name} {version} is below the floor ({', '.join(self.versions)}): {self.why}"

@@ -93,7 +93,7 @@ def check_files(what: str, secret: bytes, public: bytes, hostname: str) -> Onion
 
 
 def check_address(key: OnionKey, address: str, what: str) -> None:
-    """Raises BcmError if an address is none, or is not that of the key."""
+    """Raises BcmError if an address is invalid, or is not that of the key."""
     public_of(address, what)
     if _bare(address) != _bare(key.address):
         raise BcmError(
@@ -110,7 +110,7 @@ def address_of(public: bytes) -> str:
 
 
 def public_of(address: str, what: str) -> bytes:
-    """The public key in an address. Raises BcmError for one that is none."""
+    """The public key in an address. Raises BcmError for an invalid one."""
     fault = "it is not 56 letters and digits of Base32 and .onion"
     bare = _bare(address)
     if len(bare) == 56:

@@ -23,7 +23,7 @@ from bcm_guest.prove import Connection, connections
 
 # the resolver of the network, and its DHCP server
 _OF_THE_NETWORK = (53, 67)
-_PATIENCE = 5.0  # seconds for what takes milliseconds
+_PATIENCE = 5.0  # seconds; it takes milliseconds
 
 
 def is_allowed(connection: Connection, rules: Iterable[Mapping[str, str]], gateways: Iterable[str]) -> bool:

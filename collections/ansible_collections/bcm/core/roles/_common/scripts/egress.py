@@ -16,7 +16,7 @@ from typing import Any
 RULES = "/etc/bcm/egress.nft"
 NETWORK = "/etc/systemd/network/05-uplink.network"
 _LIST = "nft --stateless list table inet bcm"
-_PATIENCE = 10.0  # seconds for what takes less than one
+_PATIENCE = 10.0  # seconds; it takes less than one
 
 
 def output(*argv: str) -> str:

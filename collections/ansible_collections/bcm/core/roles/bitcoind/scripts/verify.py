@@ -23,7 +23,7 @@ def cookie() -> str:
 def faults_of_network(stack: Stack, network: dict[str, Any]) -> Iterator[str]:
     expected, proxy = stack.expected, str(stack.need("tor", "socks"))
     for net in network["networks"]:
-        # What an exception lets past Tor, the network limits to where it says.
+        # Connections that an exception allows without Tor are limited to its destination by the network.
         direct = stack.bcm["exceptions"] and net["name"] in ("ipv4", "ipv6")
         if net["reachable"] and net["proxy"] != proxy and not direct:
             yield f"{net['name']} is reachable past the proxy, through \"{net['proxy']}\""
@@ -41,7 +41,7 @@ def faults_of_users(stack: Stack, rpc: Endpoint) -> Iterator[str]:
         if "rpc" not in consumer["services"]:
             continue
         calls = consumer["permissions"]["rpc_calls"]
-        # Harmless even if it were allowed.
+        # It does no harm if it is allowed by mistake.
         forbidden = [name for name in ("uptime", "getrpcinfo", "help") if name not in calls][0]
         try:
             json_rpc(rpc, forbidden, credentials=f"{user}:{stack.secrets[f'bitcoind/rpc/{user}']}")

@@ -13,7 +13,7 @@ def look(stack: Stack) -> Report:
     credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
     chain = json_rpc(stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
     if chain["initialblockdownload"]:
-        # electrs serves nobody before bitcoind is done, which takes days on a big chain.
+        # electrs does not serve clients before bitcoind has all blocks, which takes days on a big chain.
         done = f"{100 * chain['verificationprogress']:.1f} %"
         return Report(warnings=[f"it waits for bitcoind, which has {done} of its blocks"])
     (tip,) = electrum(stack.service("electrum"), ("blockchain.headers.subscribe", []))

@@ -16,7 +16,7 @@ from typing import Any
 
 from bcm_guest.prove import Fault, json_rpc
 
-# What the program would otherwise ask a person about, or ask the internet for.
+# Without these, the program would ask its user, or fetch something from the internet.
 SETTINGS = {
     "auto_connect": False,
     "check_updates": False,
@@ -45,12 +45,12 @@ def prepare() -> None:
         new.write_text(json.dumps({**settings, **SETTINGS}, indent=4, sort_keys=True), encoding="utf-8")
         new.replace(config)
     # An empty file says that the server has to be certified by a root that is trusted. Without it, the program would
-    # take whatever certificate it meets first.
+    # trust the first certificate that it gets.
     pinned = directory() / "certs" / os.environ["ELECTRUM_SERVER"]
     pinned.parent.mkdir(mode=0o700, exist_ok=True)
     pinned.write_bytes(b"")
     if os.environ["ELECTRUM_CREATE"] == "yes" and not wallet().exists():
-        # It prints the seed, which belongs in no journal; electrum-cli getseed shows it.
+        # It prints the seed, which must not be in the journal; electrum-cli getseed shows it.
         command = ["electrum", *os.environ["ELECTRUM_ARGUMENTS"].split(), "--offline", "create"]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
@@ -76,7 +76,7 @@ def load() -> None:
         try:
             call("load_wallet", wallet_path=str(wallet()))
         except Fault as fault:
-            # An encrypted one waits for the person who has its password.
+            # An encrypted wallet waits for its password.
             print(f"The wallet is not loaded ({fault}): use electrum-cli load_wallet --password")
 
 

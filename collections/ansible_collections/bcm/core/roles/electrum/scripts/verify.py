@@ -22,7 +22,7 @@ def look(stack: Stack) -> Report:
     except Fault as fault:
         if stack.bcm["chain"] == "regtest":
             raise
-        # Where bitcoind has yet to download its blocks, this lasts days.
+        # While bitcoind still downloads blocks, this takes days.
         raise Waiting(f"its server {server} serves no blocks yet") from fault
     directory = Path(stack.expected["directory"])
     try:
@@ -35,7 +35,7 @@ def look(stack: Stack) -> Report:
         raise Lasting(f"it follows {info['server']}, not {server.address} alone")
     if not info["connected"]:
         raise Fault(f"it is not connected to its server {server}")
-    # It says -1 as long as there is but the first block, which every wallet knows.
+    # It reports -1 while the chain has only the genesis block, which every wallet knows.
     height = max(info["blockchain_height"], 0)
     if height != tip["height"]:
         raise Fault(f"its height is {height}, its server's is {tip['height']}")

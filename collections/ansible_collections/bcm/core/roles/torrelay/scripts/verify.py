@@ -15,7 +15,7 @@ SETTINGS = {
     "ExitPolicy": "reject *:*",
     "BridgeRelay": "0",
     "SocksPort": "0",
-    "HiddenServiceDir": None,  # It has no onion service either.
+    "HiddenServiceDir": None,  # It has no onion service.
 }
 
 
