@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
-import re
 import sys
-from collections.abc import Container, Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,26 +18,17 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
 from ansible_collections.bcm.core.plugins.module_utils._ca import pki
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority, Result
-from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import (
-    CertificateRequest,
-    RequestSource,
-    new_request,
-    renewal_request,
-)
-from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Leaf, Root
-from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS, check_days
+from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database, Root
+from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
 
 from . import ca_files, ca_session, ca_tables, setup
+from .ca_requests import ROOT_FILE, check_days_option, check_name, issue_requests, leaf_of, serials_of
 from .ca_tables import day
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
-from .stacks import catalogue
 
-# It becomes the name of files.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ROOT_FILE = "root"
 _HOW_TO_TRUST = """
 Firefox    Settings, Privacy & Security, View Certificates, Authorities, Import: {stem}.crt
 Chromium   Settings, Privacy and security, Security, Manage certificates, Import: {stem}.crt, as trusted
@@ -105,7 +91,7 @@ def show(args: argparse.Namespace) -> int:
     database = authority.read_database()
     root = _root_of(database, authority)
     if args.certificate:
-        _leaf_of(database, args.certificate)
+        leaf_of(database, args.certificate)
         facts = ca_tables.certificate_facts(database, args.certificate, authority.now)
         return answer(facts if args.json else {key: facts[key] for key in facts if key != "chain"}, args.json)
     intermediates = database.good_intermediates(authority.now)
@@ -139,11 +125,11 @@ def list_all(args: argparse.Namespace) -> int:
 def issue(args: argparse.Namespace) -> int:
     """Issue a certificate for something other than a stack, and write it and all that it is used with to a folder."""
     datacenter: DataCenter = args.datacenter
-    _check_name(args.certificate, datacenter)
+    check_name(args.certificate, datacenter)
     authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
     database = authority.read_database()
     _refuse_expired_root(database, authority)
-    requests = _issue_requests(args, authority, args.certificate in database.leaves)
+    requests = issue_requests(args, authority, args.certificate in database.leaves)
     folder = ca_files.open_folder(args.out)
     days = args.days or LEAF_DAYS
     is_new = not args.csr and authority.ensure_certificates(requests, direct=direct, days=days).changed
@@ -171,7 +157,7 @@ def issue(args: argparse.Namespace) -> int:
     files = {
         **files,
         folder / f"{request.name}.crt": (issued["chain"], 0o644),
-        folder / f"{_ROOT_FILE}.crt": (trust, 0o644),
+        folder / f"{ROOT_FILE}.crt": (trust, 0o644),
     }
     ca_files.write(files)
     facts = {key: issued[key] for key in ("name", "serial", "fingerprint", "not_after")}
@@ -185,8 +171,8 @@ def renew(args: argparse.Namespace) -> int:
     database = authority.read_database()
     _refuse_expired_root(database, authority)
     for name in args.certificates:
-        _leaf_of(database, name)
-    _check_days(args.days)
+        leaf_of(database, name)
+    check_days_option(args.days)
     requests = ca_session.renewal_requests(tuple(dict.fromkeys(args.certificates)))
     lost, days = args.replace_lost, args.days or LEAF_DAYS
     work = partial(Authority.ensure_all, requests=requests, replace_lost=lost, direct=direct, days=days)
@@ -210,7 +196,7 @@ def revoke(args: argparse.Namespace) -> int:
     reason = args.reason.replace("-", "_")
     if reason not in pki.REASONS:
         raise UsageError.of(unknown("reason", args.reason, pki.REASONS))
-    serials = _serials_of(database, args.certificate, authority.now)
+    serials = serials_of(database, args.certificate, authority.now)
     if not serials:
         setup.step(f"{args.certificate} is revoked already, or has expired: nothing was changed")
         return _answer_changes(args)
@@ -329,97 +315,6 @@ def _announce(datacenter: DataCenter, dry_run: Result, twice: str = "", unless: 
     count = f"then {len(signed)} confirmation{'s' * (len(signed) != 1)}: {', '.join(signed)}" if signed else ""
     rest = f"{count}{unless}" if count else f"and nothing is signed{unless}"
     setup.step(f"On the Trezor: the passphrase{twice}, one confirmation to open the vault, {rest}")
-
-
-# -- certificates that a person asks for ------------------------------------------------------------------------------
-
-
-def _check_name(name: str, datacenter: DataCenter) -> None:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f'"{name}"', "cannot be the name of a certificate", "use letters, digits, dots, hyphens and underscores"
-        )
-    if name in catalogue(datacenter):
-        raise UsageError(
-            f'"{name}"', "is a stack, whose certificates the playbook issues", "choose another name", code="conflict"
-        )
-    if name == _ROOT_FILE:
-        raise UsageError(f"{_ROOT_FILE}.crt", "is the file of the root", "choose another name", code="conflict")
-
-
-def _check_days(days: int | None) -> None:
-    try:
-        check_days(LEAF_DAYS if days is None else days)
-    except BcmError as error:
-        raise UsageError.of(error) from error
-
-
-def _issue_requests(args: argparse.Namespace, authority: Authority, is_known: bool) -> RequestSource:
-    """Return the requests of `bcm ca issue`. A known name alone asks for the certificate there is."""
-    _check_days(args.days)
-    if args.csr and args.pkcs12:
-        raise UsageError("PKCS#12", "holds a key, but the key of a CSR is elsewhere", "leave out --csr or --pkcs12")
-    if is_known and not (args.names or args.usage or args.csr):
-
-        def same(database: Database, keys: Container[str]) -> list[CertificateRequest]:
-            request = renewal_request(args.certificate, database, keys)
-            if request.keep_key and args.pkcs12:
-                raise BcmError(
-                    f"The key of {request.name}",
-                    "is not in the vault, so it cannot be written as PKCS#12",
-                    "leave out --pkcs12",
-                    code="not_found",
-                )
-            return [replace(request, pkcs12=request.pkcs12 or args.pkcs12)]
-
-        return same
-    usage = args.usage or ["server"]
-    if "server" in usage and not args.names:
-        raise UsageError(args.certificate, "is for a server, but has no names", "add --name HOST, or --usage client")
-    csr = _read_csr(args.csr, args.certificate) if args.csr else None
-    try:
-        request = new_request(args.certificate, args.names, usage, csr=csr, pkcs12=args.pkcs12)
-    except BcmError as error:
-        raise UsageError.of(error) from error
-    for name in request.names:
-        if not authority.scope.covers(name):
-            raise UsageError(
-                f'"{name}"',
-                f"is outside of what may be certified ({authority.scope})",
-                f"correct it, or add it to bcm_ca_domains or bcm_ca_subnets in {args.datacenter.group_vars}",
-                code="not_allowed",
-            )
-    return lambda database, keys: [request]
-
-
-def _read_csr(path: str, name: str) -> str:
-    try:
-        text = Path(os.path.expanduser(path)).read_text(encoding="ascii")
-        pki.read_csr_key(text, name)
-    except (OSError, ValueError) as error:
-        fault = error.strerror if isinstance(error, OSError) else "it is not PEM"
-        raise UsageError(path, f"cannot be read: {fault}", "name a file with a CSR in PEM", code="io_error") from error
-    except BcmError as error:
-        raise UsageError.of(error) from error
-    return text
-
-
-def _leaf_of(database: Database, name: str) -> Leaf:
-    if name not in database.leaves:
-        raise UsageError.of(unknown("certificate", name, database.leaves))
-    return database.leaves[name]
-
-
-def _serials_of(database: Database, text: str, now: datetime) -> list[int]:
-    """Return the given serial, or those of all certificates of that name, without revoked and expired ones."""
-    found = [serial for serial, item in database.serials.items() if item.name == text]
-    digits = text.replace(":", "")
-    if not found and re.fullmatch(r"[0-9a-fA-F]+", digits) and int(digits, 16) in database.serials:
-        found = [int(digits, 16)]
-    if not found:
-        names = dict.fromkeys(item.name for item in database.serials.values())
-        raise UsageError.of(unknown("certificate", text, names))
-    return [serial for serial in found if not database.serials[serial].revoked and database.serials[serial].end > now]
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.fuzzing import
     spoiled_value,
     try_parser,
 )
-from bcm_cli import datacenter, lxd_setup, materials, privacy, status, window
+from bcm_cli import datacenter, lxd_setup, materials, probe_plan, probes, status, window
 
 CLIENT: Any = SimpleNamespace()
 PACKAGES = b"installed libc6 2.41-12 amd64\ninstalled tor 0.4.9.14~rc1-1 amd64\nnot-installed x  \n"
@@ -47,8 +47,8 @@ OBSERVATION = {
 }
 OUTCOMES = {"users": {"root": [{"state": "sent", "on": "eth0"}]}, "forged": []}
 PROBES = (
-    privacy.Probe("outside", "x", "192.0.2.1", 80),
-    privacy.Probe("dns", "x", "10.0.0.1", 53, "udp", expected="no_lookup"),
+    probes.Probe("outside", "x", "192.0.2.1", 80),
+    probes.Probe("dns", "x", "10.0.0.1", 53, "udp", expected="no_lookup"),
 )
 UNITS = "Id=tor.service\nFragmentPath=/etc/systemd/system/tor.service\nDropInPaths=\n"
 # an ICMP message about a SYN, after its IPv4 header; an answer of DNS; a SYN-ACK
@@ -75,16 +75,16 @@ def said_by_instance(work: Callable[[], Any]) -> Callable[[Any], Any]:
 
 def _outcomes() -> None:
     plan: Any = SimpleNamespace(client=CLIENT)
-    found = privacy.ProbePlan._ask_probe(plan, "tor", {}, {"users": {"root": [privacy._OUTCOME]}, "forged": []})
+    found = probe_plan.ProbePlan._ask_probe(plan, "tor", {}, {"users": {"root": [probe_plan._OUTCOME]}, "forged": []})
     for outcome in found["users"]["root"]:
         for tried in PROBES:
-            privacy.find_fault(tried, {**privacy._NOT_REPORTED, **outcome})
-            privacy.explain_undecided(tried, {**privacy._NOT_REPORTED, **outcome})
+            probes.find_fault(tried, {**probe_plan._NOT_REPORTED, **outcome})
+            probes.explain_undecided(tried, {**probe_plan._NOT_REPORTED, **outcome})
 
 
 def _observation() -> None:
     plan: Any = SimpleNamespace(client=CLIENT)
-    privacy.ProbePlan._ask_probe(plan, "x", {}, privacy._OBSERVATION)
+    probe_plan.ProbePlan._ask_probe(plan, "x", {}, probe_plan._OBSERVATION)
 
 
 def _component(value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import probe
-from bcm_cli.privacy import Probe, ProbeResult, find_fault
+from bcm_cli.probes import Probe, ProbeResult, find_fault
 
 LISTED = Probe("others", "bitcoind", "10.0.0.2", 8332, expected="open")
 OTHER = Probe("others", "bitcoind", "10.0.0.2", 22)

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import addresses
+from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import addresses
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR, Tools

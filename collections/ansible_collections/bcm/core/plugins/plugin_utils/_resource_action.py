@@ -13,7 +13,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.bcm.core.plugins.module_utils._base.text import harmless
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Outcome, reconcile
-from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import Step
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handler_base import Step
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, failure
 

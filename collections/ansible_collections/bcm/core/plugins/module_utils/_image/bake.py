@@ -21,7 +21,8 @@ from .._lxd import exec as lxd_exec
 from .._lxd import id_maps
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
-from .._lxd.handlers import InstanceHandler, Step, addresses
+from .._lxd.handler_base import Step
+from .._lxd.instance_handler import InstanceHandler, addresses
 from .._lxd.resources import parse
 from . import endpoint_images
 from .base import archive

@@ -16,7 +16,8 @@ from typing import Any
 
 from .._base import change_count
 from .client import Client
-from .handlers import Body, Step, api_fields, handler_of
+from .handler_base import Body, Step, api_fields
+from .handlers import handler_of
 from .lxd_errors import Conflict, LxdError
 from .resources import KINDS, Reference, Resource
 

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import (
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handler_base import Step
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import VANISHED, handler_of
+from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import (
     NO_ADDRESS,
     UNPLUGGED,
-    VANISHED,
     WANTED_IMAGE,
-    Step,
     addresses,
-    handler_of,
 )
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS, Resource, parse
