@@ -29,6 +29,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Auth
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import certificate_report
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import claim
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Forbidden, Unreachable
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
@@ -291,6 +292,22 @@ def test_name_that_the_authority_may_not_certify_is_refused(world: World) -> Non
     with pytest.raises(pytest.fail.Exception, match=message):
         world.play(lxd_names=["192.0.2.7"])
     assert files(DIRECTORY) == before
+
+
+def test_another_run_on_the_data_center_keeps_this_one_out(world: World) -> None:
+    before, restarts = files(DIRECTORY), world.restarts()
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            with world.local() as client:
+                endpoint = {"endpoint": str(DIRECTORY / "unix.socket")}
+                claim(client, endpoint, "home", "regtest", world.secrets, run=other.pid)
+            message = rf"Data center home \(regtest\) is being changed by [^\n]* \(process {other.pid}\)"
+            with pytest.raises(pytest.fail.Exception, match=message):
+                world.play(lxd_names=["127.0.0.1", "127.0.0.3"])
+        finally:
+            other.kill()
+    assert files(DIRECTORY) == before
+    assert world.restarts() == restarts
 
 
 def test_missing_lxd_and_cluster_are_refused(world: World) -> None:
