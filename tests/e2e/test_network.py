@@ -37,123 +37,12 @@ Target = tuple[str, int, str]
 
 #: what tor may reach of the outside
 TORS = {(address, port, "tcp") for address in (OUTSIDE, OTHER) for port in (PORT, EXCEPTED)}
-
-# All attempts side by side, since those that are dropped take their time.
-_TRY = """
-import json, os, pwd, socket, sys
-from concurrent.futures import ThreadPoolExecutor
-
-def reached(target):
-    address, port, protocol = target
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]) as connection:
-            connection.settimeout(1.5)
-            connection.connect((address, port))
-            if protocol == "udp":
-                # a question for the address of localhost
-                connection.send(bytes.fromhex("123401000001000000000000096c6f63616c686f73740000010001"))
-                connection.recv(512)
-        return True
-    except OSError:
-        return False
-
-targets = json.loads(sys.argv[1])
-if len(sys.argv) > 2:
-    os.setgroups([])
-    os.setgid(pwd.getpwnam(sys.argv[2]).pw_gid)
-    os.setuid(pwd.getpwnam(sys.argv[2]).pw_uid)
-with ThreadPoolExecutor(len(targets)) as pool:
-    print(json.dumps([target for target, there in zip(targets, pool.map(reached, targets)) if there]))
-"""
-
-# Listens where nobody does yet, so that what is not reached was kept from it.
-_LISTEN = """
-import socket, subprocess, sys, time
-sockets = []
-for port in sys.argv[1:]:
-    try:
-        sockets.append(socket.create_server(("", int(port))))
-    except OSError:
-        pass
-subprocess.run(["systemd-notify", "--ready"], check=True)
-time.sleep(600)
-"""
-
-# Talks all the time, to whom it still can.
-_TALK = """
-import socket, subprocess, sys, time
-talking = {target: socket.create_connection(target.split(":"), 5) for target in sys.argv[1:]}
-subprocess.run(["systemd-notify", "--ready"], check=True)
-while talking:
-    time.sleep(0.1)
-    for target, connection in list(talking.items()):
-        try:
-            connection.send(b"x")
-        except OSError:
-            del talking[target]
-"""
-
-# Ends each connection when the other end does, so that the kernels keep nothing of it.
-_WORLD = """
-import contextlib, socket, socketserver, sys, threading
-
-class World(socketserver.ThreadingTCPServer):
-    address_family, daemon_threads = socket.AF_INET6, True
-
-    def server_bind(self):
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-class Listener(socketserver.BaseRequestHandler):
-    def handle(self):
-        with contextlib.suppress(OSError):
-            while self.request.recv(4096):
-                pass
-
-for port in sys.argv[2:]:
-    threading.Thread(target=World(("::", int(port)), Listener).serve_forever, daemon=True).start()
-names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-names.bind((sys.argv[1], 53))
-print("ready", flush=True)
-while True:
-    asked, who = names.recvfrom(512)
-    names.sendto(asked, who)
-"""
+PROGRAMS = Path(__file__).with_name("programs")
 
 
-# Asks for addresses as root can: from many that do not exist, with many names of one's own and that of a neighbour; and
-# gives back that of another neighbour.
-_ASK = """
-import os, socket, struct, sys, time
-link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-link.bind(("eth0", 0))
-own = link.getsockname()[4]
-
-def checksum(data):
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-
-def ask(hardware, kind, client, name, *more, at=bytes(4)):
-    options = [(53, bytes([kind])), (61, client), (12, name), *more]
-    body = b"".join(bytes([code, len(value)]) + value for code, value in options) + b"\\xff"
-    head = struct.pack("!BBBBIHH4s12x16s192xI", 1, 1, 6, 0, 7, 0, 0x8000, at, hardware, 0x63825363)
-    udp = struct.pack("!HHHH", 68, 67, 8 + len(head + body), 0) + head + body
-    ip = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\\xff" * 4)
-    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
-    link.send(b"\\xff" * 6 + own + b"\\x08\\x00" + ip + udp)
-
-for number in range(600):
-    client, name = os.urandom(8), f"rogue{number}".encode()
-    for hardware in (own, b"\\x02" + os.urandom(5)):
-        ask(hardware, 1, client, name)
-        # what the server offers is taken at once
-        ask(hardware, 1, client, sys.argv[1].encode(), (80, b""))
-    time.sleep(0.002)
-hardware = bytes.fromhex(sys.argv[2].replace(":", ""))
-server = (54, socket.inet_aton(sys.argv[4]))
-ask(hardware, 7, bytes([1]) + hardware, b"", server, at=socket.inet_aton(sys.argv[3]))
-"""
+def program(name: str) -> str:
+    """The text of a program that runs elsewhere."""
+    return (PROGRAMS / f"{name}.py").read_text()
 
 
 def reached(
@@ -161,7 +50,7 @@ def reached(
 ) -> set[Target]:
     """Those of the targets that somebody in an instance can talk to."""
     users = [user] if user else []
-    found = inside(datacenter, instance, "python3", "-c", _TRY, json.dumps(targets), *users)
+    found = inside(datacenter, instance, "python3", "-c", program("reach"), json.dumps(targets), *users)
     return {(address, port, protocol) for address, port, protocol in json.loads(found)}
 
 
@@ -196,7 +85,8 @@ def outside(started: dict[str, Any]) -> Iterator[list[Target]]:
     for address in (OUTSIDE, OTHER, HOME):
         _ip("route", "add", f"{address}/32", "via", far)
     server = subprocess.Popen(
-        ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", _WORLD, OUTSIDE, str(PORT), str(EXCEPTED), "53"],
+        ["ip", "netns", "exec", NAMESPACE, sys.executable, PROGRAMS / "world.py", OUTSIDE, str(PORT), str(EXCEPTED),
+         "53"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert server.stdout is not None
@@ -225,7 +115,8 @@ def host(started: dict[str, Any]) -> Iterator[list[Target]]:
 
 
 def test_only_tors_packets_leave(outside: list[Target], host: list[Target]) -> None:
-    control = subprocess.run([sys.executable, "-c", _TRY, json.dumps(outside + host)], capture_output=True, check=True)
+    attempt = [sys.executable, PROGRAMS / "reach.py", json.dumps(outside + host)]
+    control = subprocess.run(attempt, capture_output=True, check=True)
     there = {tuple(target) for target in json.loads(control.stdout)}
     assert there == {target for target in outside + host if target[:2] != (_gateway(UPLINK), 53)}
     # no resolver and no home network for tor either
@@ -258,7 +149,7 @@ def test_addresses_and_names_are_those_of_the_plan(started: dict[str, Any]) -> N
     with client("local") as lxd:
         hardware = lxd.get("/1.0/instances/electrs")["config"]["volatile.eth0.hwaddr"]
     given_back = (hardware, started["electrs"]["address"], _gateway("local-r-net"))
-    inside("local", "electrum", "python3", "-c", _ASK, "bitcoind", *given_back)
+    inside("local", "electrum", "python3", "-c", program("ask_addresses"), "bitcoind", *given_back)
     _becomes(False, lambda: leases() == before)
     inside("local", "electrs", "networkctl", "renew", "eth0")
     # a renewal takes its time
@@ -396,7 +287,8 @@ def test_tor_reaches_the_outside_after_its_uplink_returns(outside: list[Target])
 def _talking(instance: str, *targets: Target) -> Iterator[Callable[[], bool]]:
     """Whether somebody in an instance still talks to one of the targets, over connections that he made before."""
     unit = ("systemd-run", "--quiet", "--unit=talk", "--property=Type=notify", "--property=NotifyAccess=all")
-    inside("local", instance, *unit, "python3", "-c", _TALK, *(f"{address}:{port}" for address, port, _tcp in targets))
+    places = [f"{address}:{port}" for address, port, _tcp in targets]
+    inside("local", instance, *unit, "python3", "-c", program("talk"), *places)
     yield lambda: inside("local", instance, "sh", "-c", "systemctl is-active talk || :") == "active"
     inside("local", instance, "sh", "-c", "systemctl stop talk || :")
 
@@ -444,7 +336,7 @@ def test_connection_ends_with_the_foreign_rule_that_allowed_it(person: Person, s
             "protocol": "tcp", "destination_port": "22"}  # fmt: skip
     path = "/1.0/network-acls/local-r-net"
     unit = ("systemd-run", "--quiet", "--unit=listen", "--property=Type=notify", "--property=NotifyAccess=all")
-    inside("local", "bitcoind", *unit, "python3", "-c", _LISTEN, "22")
+    inside("local", "bitcoind", *unit, "python3", "-c", program("listen"), "22")
     with client("local") as lxd:
         acl = lxd.get(path, project="default")
         lxd.call("PUT", path, {**acl, "egress": [*acl["egress"], rule]}, what="add a rule", project="default")
@@ -476,7 +368,7 @@ def listening(person: Person, started: dict[str, Any]) -> Iterator[tuple[dict[tu
     ports = {22}.union(*edges.values())
     unit = ("systemd-run", "--quiet", "--unit=listen", "--property=Type=notify", "--property=NotifyAccess=all")
     for instance in INSTANCES:
-        inside("local", instance, *unit, "python3", "-c", _LISTEN, *map(str, sorted(ports)))
+        inside("local", instance, *unit, "python3", "-c", program("listen"), *map(str, sorted(ports)))
     yield edges, ports
     for instance in INSTANCES:
         inside("local", instance, "systemctl", "stop", "listen")
