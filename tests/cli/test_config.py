@@ -52,7 +52,7 @@ def test_numbers_and_booleans_keep_their_type(checkout: Checkout) -> None:
     assert (read["bitcoind_dbcache"], read["tor_network"]) == (2000, True)
 
 
-def test_what_the_plan_reads_for_every_stack_is_a_setting(checkout: Checkout) -> None:
+def test_variables_that_the_plan_reads_for_every_stack_are_settings(checkout: Checkout) -> None:
     done = checkout.bcm("config", "set", "electrs_memory=2GiB", "bitcoind_data_size=20GiB", "electrs_source=crate")
     assert done.returncode == 0, done.stderr
     read = yaml.safe_load(checkout.settings().read_text())

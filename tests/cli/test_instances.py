@@ -160,7 +160,7 @@ def test_status(bcm: Checkout) -> None:
     assert re.search(r"^bitcoind +running +- .*bitcoind active$", shown, re.M)
 
 
-def test_status_of_what_is_not_in_order(bcm: Checkout) -> None:
+def test_status_of_units_that_are_not_in_order(bcm: Checkout) -> None:
     inside("bitcoind", "systemctl kill -s KILL bitcoind; until systemctl is-failed -q bitcoind; do sleep 0.1; done")
     done = bcm.bcm("stack", "status", "bitcoind", "tor", "--json")
     assert done.returncode == 3

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets: listed, shown, made anew, edited; in a plain file, and in the vault."""
+"""Secrets: listed, shown, replaced, edited; in a plain file, and in the vault."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_virtual_environment_is_created_once(
     ]
     setup.virtual_environment(venv, requirements)
     assert capsys.readouterr().err == ""
-    # Made anew for other requirements, and for another interpreter than it was made with.
+    # It is made again for other requirements, and for another interpreter.
     stamps = {setup._stamp(venv, [requirements])}
     requirements.write_text(requirements.read_text() + "\n")
     stamps.add(setup._stamp(venv, [requirements]))

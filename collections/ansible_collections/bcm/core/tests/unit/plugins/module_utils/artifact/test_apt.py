@@ -174,7 +174,7 @@ def test_a_version_may_be_pinned(
 
 
 @pytest.mark.parametrize("mirror", ["a folder", "a server"])
-def test_exported_it_is_a_repository_again(wanted: Release, server: Server, tmp_path: Path, mirror: str) -> None:
+def test_exported_files_are_a_repository(wanted: Release, server: Server, tmp_path: Path, mirror: str) -> None:
     found = having(tmp_path / "store")
     (told,) = found.present([(wanted, tmp_path / "keys")])
     assert len(found.export([(wanted, tmp_path / "keys")], tmp_path / "mirror")) == 4

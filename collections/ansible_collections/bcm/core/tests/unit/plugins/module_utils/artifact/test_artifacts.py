@@ -434,7 +434,7 @@ def test_all_are_tried_before_the_first_error(project: Project, tmp_path: Path) 
 # -- verified again ---------------------------------------------------------------------------------------------------
 
 
-def test_verified_again_as_of_today(project: Project, server: Server, tmp_path: Path) -> None:
+def test_stored_release_is_verified_as_of_today(project: Project, server: Server, tmp_path: Path) -> None:
     found, release = having(tmp_path / "store"), project.release()
     with pytest.raises(BcmError, match="thing 1.0 is not in the store: fetch it first"):
         found.verify(release, project.keys)

@@ -61,7 +61,7 @@ def test_existing_secrets_never_change(path: Path) -> None:
     assert second.values.items() > first.values.items()
 
 
-def test_what_a_killed_run_left_is_removed(path: Path) -> None:
+def test_remains_of_a_killed_run_are_removed(path: Path) -> None:
     first = ensure_secrets(path, NAMES[:1], check=False)
     for name in (".regtest.json.a1b2c3d4", ".signet.json.a1b2c3d4"):
         (path.parent / name).write_text("what nobody uses", encoding="ascii")

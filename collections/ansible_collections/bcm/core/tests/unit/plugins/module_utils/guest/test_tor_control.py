@@ -132,7 +132,7 @@ def test_a_cookie_that_changed(directory: Path) -> None:
     peer.cookie.write_bytes(b"x" * 32)
     with pytest.raises(ControlError, match="^the cookie is not the one of the tor that answers"):
         tor_control.connected(str(peer.path))
-    # it was tried twice, and a tor that was begun anew meanwhile would have been believed
+    # it was tried twice, and a tor that was restarted meanwhile would have been believed
     assert sum(line.startswith("PROTOCOLINFO") for line in peer.said) == 2
     assert not any(line.startswith("AUTHENTICATE") for line in peer.said)
 

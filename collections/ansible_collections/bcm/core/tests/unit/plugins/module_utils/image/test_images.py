@@ -195,7 +195,7 @@ def test_check_mode_touches_nothing(images: Images, endpoint: Endpoint) -> None:
     assert endpoint.work == []
 
 
-def test_what_a_killed_run_left_undone_is_done(images: Images, endpoint: Endpoint) -> None:
+def test_next_run_completes_a_killed_one(images: Images, endpoint: Endpoint) -> None:
     endpoint.add(A, alias="other")
     result = images.present(wanted(images, A))
     assert result["changed"] is True

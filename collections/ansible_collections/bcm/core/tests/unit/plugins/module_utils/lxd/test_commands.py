@@ -70,7 +70,7 @@ def test_unless(instance: Instance) -> None:
     assert result.changed
 
 
-def test_check_mode_runs_what_reads(instance: Instance) -> None:
+def test_check_mode_runs_commands_that_only_read(instance: Instance) -> None:
     result = done({"argv": ["make"], "unless": ["false"]}, {"argv": ["look"], "changed": False}, check=True)
     assert instance.ran == [["false"], ["look"]]
     assert result.changed

@@ -347,13 +347,13 @@ def test_resources_are_reported_as_they_are_afterwards() -> None:
 # -- applying ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_depend_on_each_other_is_done_side_by_side() -> None:
+def test_independent_resources_are_changed_side_by_side() -> None:
     server, together = Memory(), threading.Barrier(3)
     server.before_write = lambda path: together.wait(timeout=10)
     apply(server, *({"kind": "profile", "name": name} for name in "abc"))
 
 
-def test_a_failure_stops_what_depends_on_it_and_nothing_else() -> None:
+def test_failure_stops_dependent_resources_only() -> None:
     server = Memory()
     server.broken = {"create storage pool pool"}
     with pytest.raises(ApplyError) as caught:
@@ -418,7 +418,7 @@ def test_change_after_the_plan_is_not_overwritten() -> None:
     assert server.objects["/1.0/profiles/p"]["config"] == {"user.x": "1", "user.theirs": "1"}
 
 
-def test_what_was_deleted_after_the_plan() -> None:
+def test_resource_that_was_deleted_after_the_plan() -> None:
     server = Memory()
     apply(server, {"kind": "profile", "name": "p"})
     changed = parse({"kind": "profile", "name": "p", "description": "new"})
@@ -710,7 +710,7 @@ def test_an_instance_that_has_run_since_is_the_one_that_is_replaced() -> None:
     assert apply(server, REPLACED) == ["replace instance i"]
 
 
-def test_what_a_killed_replacement_left_goes_with_the_instance() -> None:
+def test_remains_of_a_killed_replacement_are_deleted_with_the_instance() -> None:
     write = 1
     while killed_at(server := deployed(), write):
         assert apply(server, {"kind": "instance", "name": "i", "state": "absent"}) == ["delete instance i"]
@@ -807,7 +807,7 @@ def test_settings_changed_by_hand_but_not_in_use_are_restored_without_a_restart(
 
 
 @pytest.mark.parametrize("key", ["security.nesting", "raw.lxc", "linux.sysctl.net.x", "limits.kernel.nofile"])
-def test_what_takes_effect_at_start_only_restarts(key: str) -> None:
+def test_setting_that_takes_effect_at_start_restarts_the_instance(key: str) -> None:
     server = started()
     changed = {**STARTED, "config": {"user.x": "1", key: "1"}}
     assert apply(server, changed) == ["update instance i", "restart instance i"]

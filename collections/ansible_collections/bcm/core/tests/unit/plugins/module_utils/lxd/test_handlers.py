@@ -92,7 +92,7 @@ def test_auto_is_what_the_server_chose() -> None:
     assert actions(network, {"config": {"ipv4.address": "none"}, "description": ""}) == ["update"]
 
 
-def test_a_network_is_set_up_anew_whenever_that_is_wanted() -> None:
+def test_network_is_set_up_again_whenever_that_is_requested() -> None:
     network = {"kind": "network", "name": "n", "state": "reloaded"}
     assert actions(network, None) == ["create"]
     assert actions(network, {"config": {}, "description": ""}) == ["reload"]
@@ -109,7 +109,7 @@ def test_a_network_is_set_up_anew_whenever_that_is_wanted() -> None:
         ({"kind": "snapshot", "instance": "i", "name": "s", "stateful": True}, "stateful", False),
     ],
 )
-def test_what_cannot_be_changed_is_refused_if_it_differs(item: dict[str, Any], name: str, there: Any) -> None:
+def test_immutable_field_that_differs_is_refused(item: dict[str, Any], name: str, there: Any) -> None:
     body = {"name": item["name"], "config": {}, "description": "", "devices": {}, "status": "Stopped"}
     with pytest.raises(LxdError, match=f"its {name} is {there} and cannot become {item[name]}: delete it first"):
         steps(item, {**body, name: there})

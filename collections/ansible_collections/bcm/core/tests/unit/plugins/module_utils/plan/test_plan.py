@@ -577,7 +577,7 @@ def through_tor(documents: dict[str, Any], planner: Any) -> Any:
     return partial(planner, subnet="10.80.16.0/20")
 
 
-def test_tor_comes_first_and_carries_what_the_others_are_made_of(through_tor: Any, namer: Any, by_kind: Any) -> None:
+def test_tor_comes_first_and_the_others_download_through_it(through_tor: Any, namer: Any, by_kind: Any) -> None:
     plan = through_tor("bitcoind", chain="mainnet").plan(ProjectState(), namer)
     assert (plan["download_proxy"]["stack"], plan["download_proxy"]["stacks"]) == ("tor", ["tor"])
     first = plan["download_proxy"]["resources"]
@@ -881,7 +881,7 @@ def test_stop_and_removal_list_the_affected_stacks(
     assert plan["images"] == plan["secrets"] == plan["builder_resources"] == []
 
 
-def test_stopping_takes_along_what_only_stopped_stacks_need(planner: Any, namer: Any, by_kind: Any) -> None:
+def test_stopping_includes_stacks_that_only_stopped_ones_need(planner: Any, namer: Any, by_kind: Any) -> None:
     found = {**WITH_LND, "electrum": Deployed(requested=True, running=False)}
     plan = planner("lnd", state="stopped").plan(ProjectState(stacks=found), namer)
     assert "bitcoind" in plan["stacks"]
