@@ -13,14 +13,14 @@ from typing import Any
 from .errors import BcmError
 
 # what authors write where Debian writes "~": 31.1rc2, 0.4.9.14-rc, 4.0.0b1, 1.0.dev3; a letter alone may be a hash's
-_PRE_RELEASE = r"[-._~]?(?:(?:alpha|beta|preview|pre|rc|dev)(?![a-z])|[abc](?=\d{1,3}(?![0-9a-z])))"
+_PRE_RELEASE = r"[-._~]?((?:(?:alpha|beta|preview|pre|rc|dev)(?![a-z])|[abc](?=\d{1,3}(?![0-9a-z])))(?:[-.]?\d+)?)"
 
-#: a version in a program's output: "31.1", "31.1rc2", "0.4.9.14-rc"
-FOUND = re.compile(rf"(?<!\d)\d+(?:\.\d+)+(?:{_PRE_RELEASE}(?:[-.]?\d+)?)?", re.ASCII)
+#: a version in a program's output: "31.1", "31.1rc2", "0.4.9.14-rc", "0.21.3-beta.rc1"
+FOUND = re.compile(rf"(?<!\d)\d+(?:\.\d+)+(?:{_PRE_RELEASE})*", re.ASCII)
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z.+:~_-]{1,128}")
-_BEFORE = re.compile(rf"(?=[-._~]?[a-z])(?={_PRE_RELEASE})[-._~]?", re.IGNORECASE)
+_BEFORE = re.compile(_PRE_RELEASE, re.IGNORECASE)
 _CHUNK = re.compile(r"(\D*)(\d*)")
 
 
@@ -64,9 +64,14 @@ def order(version: str) -> tuple[Any, ...]:
 
 
 def _release_order(version: str) -> tuple[Any, ...]:
-    """Return the sort key of an upstream version: numbers first, then what follows; a pre-release sorts lower."""
-    after = _split(version)[1]
-    return numbers(version), _parts(_BEFORE.sub("~", after, count=1) if _BEFORE.match(after) else after)
+    """Return the sort key of an upstream version: numbers first, then what follows; a pre-release sorts lower.
+
+    That of a pre-release does, too: 0.21.3-beta.rc1 is before 0.21.3-beta.
+    """
+    before, after = "", _split(version)[1]
+    while found := _BEFORE.match(after):
+        before, after = f"{before}~{found[1]}", after[found.end() :]
+    return numbers(version), _parts(before + after)
 
 
 def _split(version: str) -> tuple[str, str]:

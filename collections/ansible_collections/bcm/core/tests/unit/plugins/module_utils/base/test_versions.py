@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from ansible_collections.bcm.core.plugins.module_utils._base.versions import order, satisfies
+from ansible_collections.bcm.core.plugins.module_utils._base.versions import FOUND, order, satisfies
 
 
 def floor(*versions: str) -> dict[str, object]:
@@ -50,10 +50,36 @@ def floor(*versions: str) -> dict[str, object]:
         ("31.1rc1", ["31.1rc2"], False),
         ("31.1rc10", ["31.1rc2"], True),
         ("31.1", ["31.1rc2"], True),
+        ("0.21.3-beta", ["0.21.3-beta"], True),
+        ("0.21.2-beta", ["0.21.3-beta"], False),
+        ("0.22.0-beta", ["0.21.3-beta"], True),
+        ("0.21.3-beta.rc1", ["0.21.3-beta"], False),
+        ("0.21.3-beta-rc1", ["0.21.3-beta"], False),
+        ("0.21.4-beta.rc1", ["0.21.3-beta"], True),
+        ("0.21.3-beta.rc2", ["0.21.3-beta.rc1"], True),
+        ("0.21.3-beta", ["0.21.3-beta.rc1"], True),
+        ("0.21.3-beta", ["0.21.3"], False),
+        ("0.21.3-beta.1", ["0.21.3-beta"], True),
     ],
 )
 def test_satisfies(version: str, floors: list[str], good: bool) -> None:
     assert satisfies(version, floor(*floors)) is good
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("lnd version 0.21.3-beta commit=v0.21.3-beta", "0.21.3-beta"),
+        ("lnd version 0.21.3-beta.rc1 commit=v0.21.3-beta.rc1-2-gabc", "0.21.3-beta.rc1"),
+        ("Bitcoin Core daemon version v31.1rc2", "31.1rc2"),
+        ("Tor version 0.4.9.14-alpha-dev (git-1a2b)", "0.4.9.14-alpha-dev"),
+        ("electrs 4.8.0b1.", "4.8.0b1"),
+        ("v31.1.0-a1b2c3d4e5f6", "31.1.0"),
+    ],
+)
+def test_version_in_the_output_of_a_program(output: str, version: str) -> None:
+    found = FOUND.search(output)
+    assert found and found.group() == version
 
 
 @pytest.mark.parametrize("version", ["latest", "", "31.1\n", "٣١.١", "1" * 5000, "31.1 or so"])
