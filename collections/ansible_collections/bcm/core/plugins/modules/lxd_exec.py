@@ -92,7 +92,9 @@ options:
         type: str
         required: true
       words:
-        description: The text to show, with the groups of the expression as C(\1).
+        description:
+          - The text to show, with the groups of the expression as C(\1).
+          - C({count}) stands for the number of lines of this output that have matched.
         type: str
         required: true
   commands:

@@ -29,11 +29,13 @@ class Progress(io.BytesIO):
         super().__init__()
         self._pattern, self._words, self._notify, self._most = pattern, words, notify, most
         self._rest = b""
-        self._reported = ""
+        self._reported, self._count = "", 0
 
     @classmethod
     def both(cls, options: Mapping[str, str], notify: Callable[[str], None]) -> tuple[Progress, Progress]:
         """For standard output and standard error. ``options``: pattern and words, as `re` takes them.
+
+        ``{count}`` in the words is the number of lines that have matched.
 
         Raises LxdError if they are none.
         """
@@ -62,7 +64,8 @@ class Progress(io.BytesIO):
 
     def _take(self, line: bytes) -> None:
         if match := self._pattern.search(line):
-            text = match.expand(self._words).decode(errors="replace")
+            self._count += 1
+            text = match.expand(self._words).decode(errors="replace").replace("{count}", str(self._count))
             if text != self._reported:
                 self._reported = text
                 self._notify(text)

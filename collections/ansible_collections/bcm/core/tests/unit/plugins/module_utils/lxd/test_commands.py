@@ -170,6 +170,17 @@ def test_progress_of_a_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
     assert (ran["stdout"], ran["stderr"]) == ("out\n", "   Compiling syn v2\n    Finished\nerror: no\nlast")
 
 
+def test_lines_of_progress_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    lines = r"printf 'fmt\nnet/http\n# net/http\nx.go:1: no\nmain\n' >&2"
+    progress = {"pattern": r"^([^\s:]+)$", "words": r"package {count} of 3: \1"}
+    with as_instance(monkeypatch) as instance:
+        item = {"argv": ["sh", "-c", lines], "progress": progress}
+        (ran,) = commands.run_commands(instance, "one", [item], notify=told.append).commands  # type: ignore[arg-type]
+    assert told == ["package 1 of 3: fmt", "package 2 of 3: net/http", "package 3 of 3: main"]
+    assert ran["stderr"] == "# net/http\nx.go:1: no\n"
+
+
 @pytest.mark.parametrize("wrong", [{"pattern": "("}, {"words": r"\3"}, {"words": "\\"}])
 def test_progress_that_cannot_be_read(instance: Instance, wrong: dict[str, str]) -> None:
     with pytest.raises(LxdError, match="progress: .*: write a regular expression, and words with its groups"):
