@@ -33,9 +33,11 @@ _SAFE = re.compile(r"[A-Za-z0-9.+~:_-]+")
 _MADE_OF = {
     **dict.fromkeys(("kind", "name", "version", "source", "licence"), str), "signers": [str], "digest": (str, None)
 }  # fmt: skip
+#: the sum of a Go module's files, which is no digest of one file
+_GO_SUM = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
 _ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
 #: kind of artifact -> type of a package URL
-_PURLS = {"crate": "cargo", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
+_PURLS = {"crate": "cargo", "go": "golang", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
 
 
 def bill(
@@ -110,9 +112,9 @@ def _made_of(text: str | None) -> dict[str, Any]:
     digest = found.get("digest")
     if not all(found.get(key) for key in ("kind", "name", "version")):
         return {}
-    if digest is not None and not (len(digest) in _ALGORITHMS and re.fullmatch("[0-9a-f]+", digest)):
-        return {}
-    return found
+    if digest is None or _GO_SUM.fullmatch(digest):
+        return found
+    return found if len(digest) in _ALGORITHMS and re.fullmatch("[0-9a-f]+", digest) else {}
 
 
 def _package(stack: str, name: str, version: str, architecture: str) -> Component:
@@ -130,11 +132,14 @@ def _artifact(
     kind, name, version = made_of["kind"], made_of["name"], made_of["version"]
     purl = next((_debian(*words) for words in installed if kind in ("deb", "apt") and words[0] == name), None)
     if kind in _PURLS:
-        exact = f"sha256:{made_of['digest']}" if kind == "oci" else version
-        purl = PackageURL(_PURLS[kind], None, name, exact, {"download_url": url} if url else None)
+        exact = {"oci": f"sha256:{made_of['digest']}", "go": f"v{version}"}.get(kind, version)
+        namespace, _slash, last = name.rpartition("/") if kind == "go" else ("", "", name)
+        purl = PackageURL(_PURLS[kind], namespace or None, last, exact, {"download_url": url} if url else None)
     entries = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
     if source and source.name == made_of["source"]:
         entries.append(("bcm:source-why", source.why))
+    if kind == "go":
+        entries.append(("bcm:go-sum", made_of["digest"]))
     entries += [("bcm:signer", signer) for signer in made_of["signers"]]
     return _component(
         "application",
@@ -154,4 +159,4 @@ def _component(kind: str, name: str, **more: Any) -> Component:
 
 
 def _hashes(digest: str | None) -> list[HashType]:
-    return [HashType(alg=_ALGORITHMS[len(digest)], content=digest)] if digest else []
+    return [HashType(alg=_ALGORITHMS[len(digest)], content=digest)] if digest and ":" not in digest else []

@@ -103,6 +103,12 @@ def test_artifacts_of_other_kinds_are_listed(monkeypatch: pytest.MonkeyPatch) ->
     assert (electrs["purl"], electrs["hashes"][0]["alg"]) == ("pkg:cargo/electrs@0.11.1", "SHA-512")
     found = bill(monkeypatch, instance("shop", made("oci", "shop", "2.3", "cd" * 32)))
     assert components(found)["shop/artifact"]["purl"] == f"pkg:oci/shop@sha256:{'cd' * 32}"
+    go_sum = "h1:Tp1YdwnP0daq/wenwObkaCqe0hckIRnxibN2QKoUv9Y="
+    found = bill(monkeypatch, instance("lnd", made("go", "github.com/lightningnetwork/lnd", "0.21.3-beta", go_sum)))
+    lnd = components(found)["lnd/artifact"]
+    assert lnd["purl"] == "pkg:golang/github.com/lightningnetwork/lnd@v0.21.3-beta"
+    assert "hashes" not in lnd, "the sum of a module is the digest of no file"
+    assert {"name": "bcm:go-sum", "value": go_sum} in lnd["properties"]
     # no such package there, so no name of one
     knots = components(bill(monkeypatch, instance("bitcoind", made("deb", "bitcoin-knots", "29"))))["bitcoind/artifact"]
     assert "purl" not in knots
@@ -133,7 +139,10 @@ def test_unreachable_endpoint_is_reported(checkout: Checkout) -> None:
     assert "LXD" in done.stderr
 
 
-@pytest.mark.parametrize("change", [{"name": ""}, {"digest": "a" * 63}, {"digest": "x" * 64}, {"signers": "me"}, {}])
+@pytest.mark.parametrize(
+    "change",
+    [{"name": ""}, {"digest": "a" * 63}, {"digest": "x" * 64}, {"digest": "h1:x"}, {"signers": "me"}, {}],
+)
 def test_image_that_does_not_say_what_it_is_made_of(change: dict[str, Any]) -> None:
     made_of = {"kind": "archive", "name": "x", "version": "1", "source": "x", "licence": "MIT", "signers": []}
     text = json.dumps({**made_of, "digest": None, **change})

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.errors import BcmError
 from .._base.fields import ROLE_FILE, Field
-from .._base.schema import VERSION, Choice, Either, Key, Kinds, MapOf, Number, Record, Text
+from .._base.schema import VERSION, Choice, Either, Key, Kinds, ListOf, MapOf, Number, Record, Text
 
 ARCHITECTURES = ("x86_64", "aarch64")
 #: what Debian calls them
@@ -66,6 +66,16 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class GoModule:
+    """What pins a Go module, and which of its commands are built how."""
+
+    sum: str  # of the module's files, as go.sum has it: h1: and Base64
+    packages: tuple[str, ...]  # of commands, as ./cmd/lnd
+    tags: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()  # that the linker sets, as IMPORTPATH.NAME=VALUE
+
+
+@dataclass(frozen=True)
 class Release:
     """A release of one source of a stack: pinned, or of `repository`, the newest that is there."""
 
@@ -80,7 +90,8 @@ class Release:
     sha256: str | None = None  # of a crate
     lock: str | None = None  # of npm and wheels: a path in the role; `locks` looks what is in it
     repository: Repository | None = None  # of apt
-    suite: str | None = None  # of deb: that of the base image if None
+    suite: str | None = None  # of deb: that of the base image if None; of go: that of the compiler
+    go: GoModule | None = None
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -132,13 +143,17 @@ class Release:
 
     def pins(self, architecture: str) -> dict[str, Any]:
         """Return everything that decides what is installed, and its signers: part of an image's name."""
-        digest = self.file(architecture).digest if self.files else self.sha256
+        digest = self.file(architecture).digest if self.files else self.sha256 or (self.go and self.go.sum)
         signers = self.signed and [self.signed.threshold, *sorted(self.signed.signers.values())]
-        pins = {"kind": self.kind, "name": self.name, "version": self.version, "digest": digest, "signers": signers}
+        pins: dict[str, Any] = {
+            **{key: getattr(self, key) for key in ("kind", "name", "version")}, "digest": digest, "signers": signers
+        }  # fmt: skip
         if self.repository:
             pins |= {"suite": self.repository.suite, "floor": list(self.repository.floor)}
         if self.suite:
             pins["suite"] = self.suite
+        if self.go:
+            pins["go"] = asdict(self.go)
         return pins
 
     def plain(self) -> dict[str, Any]:
@@ -148,7 +163,7 @@ class Release:
 
 
 def from_plain(values: Mapping[str, Any]) -> Release:
-    signed, repository = values["signed"], values["repository"]
+    signed, repository, go = (values[key] for key in ("signed", "repository", "go"))
     return Release(
         **{
             **values,
@@ -156,6 +171,7 @@ def from_plain(values: Mapping[str, Any]) -> Release:
             "signed": signed and Signing(**{**signed, "signatures": tuple(signed["signatures"])}),
             "repository": repository
             and Repository(**{**repository, **{key: tuple(repository[key]) for key in ("floor", "architectures")}}),
+            "go": go and GoModule(**{**go, **{key: tuple(go[key]) for key in ("packages", "tags", "variables")}}),
         }
     )
 
@@ -307,18 +323,44 @@ def _release(_field: Field, values: dict[str, Any]) -> Release:
     return Release("", "", **{**values, "files": files, "signed": signed})
 
 
-def _source(kind: str, **more: Key) -> Record:
+def _go_release(field: Field, values: dict[str, Any]) -> Release:
+    names = ("sum", "packages", "tags", "variables")
+    module = GoModule(**{name: values.pop(name) for name in names if name in values})
+    variables = tuple(text.replace("{version}", values["version"]) for text in module.variables)
+    found = _release(field, {**values, "suite": _GO_SUITE})
+    return replace(found, go=replace(module, variables=variables))
+
+
+def _source(kind: str, build: Callable[[Field, dict[str, Any]], Release] = _release, **more: Key) -> Record:
     common = {
         "kind": Key(Choice((kind,)), "What it is.", required=True),
         "name": Key(_TEXT, "What its authors, or its packagers, call it.", required=True),
         "licence": Key(_TEXT, "Its licence, as SPDX writes it.", required=True),
     }
-    return Record({**common, **more}, _release)
+    return Record({**common, **more}, build)
 
 
 _VERSION = Key(VERSION, "The version.", required=True)
 _ANY_VERSION = Key(VERSION, "The version; if it is left out, the newest that the floor lets through.")
 _LOCK_FILE = Key(_LOCK, "The lock file, below `files/` of the role.", required=True)
+
+# Debian 13 itself has a Go that is too old for many modules; `install_go` of the role _common names the package.
+_GO_SUITE = "trixie-backports"
+_GO_MODULE = Text(
+    re.compile(r"[a-z0-9.-]+\.[a-z]+(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"),
+    "write the path of a module, such as github.com/lightningnetwork/lnd",
+)
+_GO_SUM = Text(
+    re.compile(r"h1:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="), "write h1: and 32 bytes in Base64, as go.sum has it"
+)
+_GO_PACKAGE = Text(
+    re.compile(r"\.(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"), "write a folder of the module, such as ./cmd/lnd"
+)
+_GO_TAG = Text(re.compile(r"[A-Za-z0-9_.]+"), "write a build tag, in letters, digits, dots and underscores")
+_GO_VARIABLE = Text(
+    re.compile(r"[A-Za-z0-9._~/-]+\.[A-Za-z_][A-Za-z0-9_]*=[!#-&(-~]+"),
+    "write IMPORTPATH.NAME=VALUE, without spaces and quotes",
+)
 
 #: the sources of artifacts in a stack.yml, by kind
 SOURCE = Kinds(
@@ -339,6 +381,20 @@ SOURCE = Kinds(
         # cargo checks all that a crate needs against the crate's own lock file
         "crate": _source(
             "crate", version=_VERSION, sha256=Key(_DIGEST_TEXTS["sha256"], "The SHA256 of the crate.", required=True)
+        ),
+        # go checks all that a module needs against the module's own go.sum
+        "go": _source(
+            "go",
+            _go_release,
+            name=Key(_GO_MODULE, "The path of the module.", required=True),
+            version=Key(VERSION, "The version, without the v that Go puts before it.", required=True),
+            sum=Key(_GO_SUM, "The sum of the Go module, as go.sum has it.", required=True),
+            packages=Key(ListOf(_GO_PACKAGE, least=1), "The commands to build, as folders of it.", required=True),
+            tags=Key(ListOf(_GO_TAG), "Build tags."),
+            variables=Key(
+                ListOf(_GO_VARIABLE),
+                "Variables that the linker sets, as IMPORTPATH.NAME=VALUE; `{version}` stands for the version.",
+            ),
         ),
         "npm": _source("npm", version=_VERSION, lock=_LOCK_FILE),  # package-lock.json with integrity
         "wheels": _source("wheels", version=_VERSION, lock=_LOCK_FILE),  # requirements.txt with hashes

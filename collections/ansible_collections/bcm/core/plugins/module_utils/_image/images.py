@@ -285,11 +285,12 @@ def _made_of(image: Image, version: str) -> str:
     """Return the contents of an image and their signers, as JSON, for the bill of materials."""
     artifact = image["artifact"]
     pinned = [pin["digest"] for pin in artifact["files"].values()]
+    unfetched = artifact["sha256"] or (artifact["go"] or {}).get("sum")
     return json.dumps(
         {
             **{key: artifact[key] for key in ("source", "kind", "name", "licence")},
             "version": artifact["version"] or version,
-            "digest": [*pinned, *image.get("digests", []), artifact["sha256"]][0],
+            "digest": [*pinned, *image.get("digests", []), unfetched][0],
             "signers": list(image.get("signers") or []),
         }
     )

@@ -164,6 +164,10 @@ MANIFEST = {
     "config": {"digest": DIGEST},
     "layers": [{"mediaType": oci._LAYERS[0], "digest": DIGEST}],
 }
+GO = {
+    "kind": "go", "name": "example.org/x", "licence": "MIT", "version": "1.0", "sum": f"h1:{'A' * 43}=",
+    "packages": ["./cmd/x"], "tags": ["sqlite"], "variables": ["main.version=v{version}"],
+}  # fmt: skip
 SIGNED = {
     "kind": "archive",
     "name": "x",
@@ -401,6 +405,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "exceptions": (spoiled_value(EXCEPTION), lambda value: exceptions.read(value, _Known(bitcoind=1)), ()),  # type: ignore[arg-type]
     "source": (spoiled_value(SIGNED), lambda value: declaration.release(_field(value), "x", "y"), ()),
+    "source of a Go module": (spoiled_value(GO), lambda value: declaration.release(_field(value), "x", "y"), ()),
     "InRelease": (spoiled_bytes([MESSAGE, INRELEASE]), _apt, ()),
     "Packages": (spoiled_bytes([PACKAGES]), lambda data: apt.newest(data, APT, "x"), ()),
     "packed": (

@@ -302,6 +302,7 @@ def test_list(images: Images, endpoint: Endpoint) -> None:
     [
         ({"version": "31.1", "files": {"x86_64": {"digest": "d" * 64}}}, "31.1", "d" * 64),
         ({"version": "0.11.1", "sha256": "e" * 64}, "0.11.1", "e" * 64),
+        ({"version": "0.21.3-beta", "go": {"sum": f"h1:{'A' * 43}="}}, "0.21.3-beta", f"h1:{'A' * 43}="),
         ({"digests": ["f" * 64]}, "4.8.1", "f" * 64),
         ({}, "4.8.1", None),
     ],
@@ -315,6 +316,7 @@ def test_image_properties_name_its_release(pins: dict[str, Any], version: str, d
         "version": None,
         "files": {},
         "sha256": None,
+        "go": None,
     }
     fetched = {"signers": ["alice"], "digests": pins.pop("digests", [])}
     told = json.loads(module._made_of({"artifact": {**artifact, **pins}, **fetched}, "4.8.1"))

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import from_plain
 from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError, size_in_bytes
@@ -26,6 +28,11 @@ _ARCHIVE = {"kind": "archive", "name": "x", "licence": "MIT", "version": "1.0", 
 def _archive(**changes: Any) -> dict[str, Any]:
     file = {key: value for key, value in {**_FILE, **changes}.items() if value is not None}
     return {**_ARCHIVE, "files": {"x86_64": file}}
+
+
+def _go(**changes: Any) -> dict[str, Any]:
+    module = {"kind": "go", "name": "example.org/x/v2", "licence": "MIT", "version": "2.1.0-beta"}
+    return {**module, "sum": f"h1:{'A' * 43}=", "packages": ["./cmd/x", "."], **changes}
 
 
 def _signed(**changes: Any) -> dict[str, Any]:
@@ -270,7 +277,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "artifact.sources.debian.kind",
         "rpm",
-        'debian.kind is "rpm": write one of archive, deb, apt, crate, npm, wheels, oci',
+        'debian.kind is "rpm": write one of archive, deb, apt, crate, go, npm, wheels, oci',
     ),
     ("artifact.sources.debian.licence", _REMOVED, "artifact.sources.debian.licence is missing: add it"),
     ("artifact.sources.debian.version", 1.0, "artifact.sources.debian.version is 1.0: put it in quotes"),
@@ -311,6 +318,15 @@ WRONG: list[tuple[str, Any, str]] = [
         {"kind": "npm", "name": "x", "licence": "MIT", "version": "1", "lock": "../x"},
         'x.lock is "../x": write a path in the role',
     ),
+    ("artifact.sources.x", _go(sum="h1:abc="), 'x.sum is "h1:abc=": write h1: and 32 bytes in Base64, as go.sum'),
+    ("artifact.sources.x", _go(sum=f"h1:{'A' * 42}B="), "write h1: and 32 bytes in Base64, as go.sum has it"),
+    ("artifact.sources.x", _go(name="lnd"), 'x.name is "lnd": write the path of a module, such as github.com/'),
+    ("artifact.sources.x", _go(packages=[]), "x.packages is []: write a list with at least one entry"),
+    ("artifact.sources.x", _go(packages=["./../x"]), 'packages.0 is "./../x": write a folder of the module'),
+    ("artifact.sources.x", _go(packages=["example.org/y"]), 'packages.0 is "example.org/y": write a folder of the'),
+    ("artifact.sources.x", _go(tags=["a b"]), 'x.tags.0 is "a b": write a build tag, in letters'),
+    ("artifact.sources.x", _go(variables=["main=x"]), 'variables.0 is "main=x": write IMPORTPATH.NAME=VALUE'),
+    ("artifact.sources.x", _go(variables=["main.x=a b"]), 'variables.0 is "main.x=a b": write IMPORTPATH.NAME=VALUE'),
     ("artifact.version_command", "electrs", 'artifact.version_command is "electrs": write a list'),
     (
         "artifact.floor",
@@ -461,6 +477,26 @@ def test_artifact_is_that_of_a_stack_that_declares_one(
     message = f"lnd/meta/stack.yml: artifact.of is tor, whose artifact is that of {of}: name a stack that has sources"
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents))
+
+
+def test_a_go_module_is_built_as_it_is_declared(documents: dict[str, Any], write: Any) -> None:
+    variables = ["example.org/x/v2/build.Commit=v{version}", "main.name=a=b"]
+    sources = {"bare": _go(), "whole": _go(tags=["sqlite", "v1.2"], variables=variables)}
+    documents["tor"]["artifact"]["sources"] = sources
+    artifact = Catalogue.read(roles=write(documents))["tor"].artifact
+    bare, whole, newer = (
+        artifact.release("tor", name, changes)
+        for name, changes in (("bare", {}), ("whole", {}), ("whole", {"version": "2.2.0-beta"}))
+    )
+    assert whole.go and newer.go
+    assert whole.go.variables == ("example.org/x/v2/build.Commit=v2.1.0-beta", "main.name=a=b")
+    assert newer.go.variables[0] == "example.org/x/v2/build.Commit=v2.2.0-beta"
+    for module in (bare, whole, newer):
+        assert from_plain(json.loads(json.dumps(module.plain()))) == module
+        assert (module.suite, module.leads, module.architectures) == ("trixie-backports", None, ())
+    pins = [json.dumps(module.pins("aarch64"), sort_keys=True) for module in (bare, whole, newer)]
+    assert len(set(pins)) == 3, "what is built otherwise is another image"
+    assert whole.pins("x86_64")["digest"] == f"h1:{'A' * 43}="
 
 
 def test_an_artifact_with_a_lock_file_is_its_own_stacks_alone(documents: dict[str, Any], write: Any) -> None:
