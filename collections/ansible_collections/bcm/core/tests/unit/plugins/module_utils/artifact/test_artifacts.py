@@ -27,8 +27,10 @@ from pysequoia import Cert, SignatureMode, Tsk, sign
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
 from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import release as declared
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import Field
 
 NAMES = ("ann", "bob", "cid", "dot", "eve")
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -255,6 +257,38 @@ def test_signatures_over_each_file_that_are_called_the_same(project: Project, se
         first.write_bytes(second.read_bytes())
     with pytest.raises(BcmError, match="bad signature.*0 of 3 needed"):
         having(tmp_path / "third").present([(release, project.keys)])
+
+
+def test_a_manifest_with_a_signature_file_of_each_signer(project: Project, server: Server, tmp_path: Path) -> None:
+    """As lnd publishes it: binary signatures, not of everybody, and digests of the programs in the archives as well."""
+    pin = project.release().files["x86_64"]
+    manifest = project.folder() / "manifest-v1.0.txt"
+    manifest.write_text(f"{'0' * 64}  thing-1.0-x86_64/thingd\n{pin.digest}  {pin.name}\n")
+    for name in THREE:
+        signature = sign(
+            project.builders[name].signer(), manifest.read_bytes(), mode=SignatureMode.DETACHED, armor=False
+        )
+        (project.folder() / f"manifest-{name}-v1.0.sig").write_bytes(signature)
+    place = f"{server.url}/up/{{version}}"
+    signed = {
+        "sums": f"{place}/manifest-v{{version}}.txt",
+        "signatures": f"{place}/manifest-{{signer}}-v{{version}}.sig",
+        "signers": project.release().signed.signers,  # type: ignore[union-attr]
+        "threshold": 3,
+    }
+    files = {"x86_64": {"url": f"{place}/thing-{{version}}-x86_64.tar.gz", "sha256": pin.digest}}
+    source = {"kind": "archive", "name": "thing", "licence": "MIT", "version": "1.0", "files": files, "signed": signed}
+    release = declared(Field(Path("stack.yml"), "source", source), "thing", "release")
+    found = having(tmp_path / "store")
+    (told,) = found.present([(release, project.keys)])
+    assert told["signers"] == list(THREE)
+    assert found.verify(release, project.keys)["signers"] == list(THREE)
+    assert f"/up/1.0/manifest-{NAMES[-1]}-v1.0.sig" in server.asked, "nobody knows in advance who has signed"
+    # One person's signature under the name of another counts once.
+    first, second = (project.folder() / f"manifest-{name}-v1.0.sig" for name in THREE[:2])
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(BcmError, match="too few of its signers signed it: signed by bob, cid; 2 of 3 needed"):
+        having(tmp_path / "other").present([(release, project.keys)])
 
 
 def test_an_unsigned_release_needs_only_its_digest(project: Project, server: Server, tmp_path: Path) -> None:

@@ -26,6 +26,14 @@ def test_the_published_sums_of_bitcoin_core() -> None:
     lookup(sums, Pin("https://example.org/31.1/bitcoin-31.1-x86_64-linux-gnu.tar.gz", "sha256", pinned), "SHA256SUMS")
 
 
+def test_manifest_of_lnd_lists_archives_and_the_programs_in_them() -> None:
+    text = f"{A}  lnd-linux-amd64-v0.21.3-beta.tar.gz\n{B}  lnd-linux-amd64-v0.21.3-beta/lnd\n{B}  vendor.tar.gz\n"
+    listed = parse(text.encode(), "manifest")
+    lookup(listed, Pin("https://example.org/v0.21.3-beta/lnd-linux-amd64-v0.21.3-beta.tar.gz", "sha256", A), "manifest")
+    with pytest.raises(BcmError, match="manifest does not list lnd: it is of another release"):
+        lookup(listed, Pin("https://example.org/lnd", "sha256", B), "manifest")
+
+
 @pytest.mark.parametrize("options", [[], ["--binary"], ["--tag"]])
 @pytest.mark.parametrize("tool", ["sha256sum", "sha512sum"])
 def test_sums_of_coreutils_are_read(tmp_path: Path, tool: str, options: list[str]) -> None:
