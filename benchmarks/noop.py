@@ -74,7 +74,7 @@ def _write_peer(bench: Bench) -> None:
 
 def shared_files() -> list[dict[str, Any]]:
     """The files that site.yml writes for TLS and for what leaves, but for the contents."""
-    files = []
+    files = list(yaml.safe_load((ROLES / "_common/vars/main.yml").read_text(encoding="utf-8"))["_common_certificate"])
     for name, groups in (("tls", ("trust", "own", "proxy")), ("egress", ("routes", "rules"))):
         task = yaml.safe_load((ROLES / f"_common/tasks/{name}.yml").read_text(encoding="utf-8"))[0]
         files += [item for group in groups for item in task["vars"][group]]

@@ -107,7 +107,11 @@ class ImageChooser:
                     code="invalid_definition",
                 )
         has_certificate = site.has_certificate(name)
-        contents = {**values, "artifact": release.pins(architecture), "shows": has_certificate}
+        services = stack.services.values()
+        is_own = any(service.tls for service in services) and not any(service.is_proxied for service in services)
+        # An instance that had a proxy is replaced by one that never had it.
+        shows = "own" if is_own else has_certificate
+        contents = {**values, "artifact": release.pins(architecture), "shows": shows}
         base_hash, digest = self.image_names(stack, contents, architecture)
         return Image(
             stack=name,

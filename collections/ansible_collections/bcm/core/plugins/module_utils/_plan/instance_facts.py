@@ -86,8 +86,7 @@ def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Va
         port=site.port(stack.name, key),
         protocol=service.protocol,
         tls=service.tls,
-        # a program whose service has TLS listens behind the proxy that speaks it
-        listen="127.0.0.1" if service.tls else str(addresses[stack.name]),
+        listen="127.0.0.1" if service.is_proxied else str(addresses[stack.name]),
         host_port=_host_port(stack, key, variables) if service.host_port else None,
     )
 

@@ -67,7 +67,7 @@ class HostPort:
 
 @dataclass(frozen=True)
 class OfferedService:
-    """A service of an instance; ``listen`` is the address where its program has to listen."""
+    """A service of an instance; ``listen`` is the address where its program has to listen, behind the proxy if any."""
 
     port: int | None  # None on a chain that the stack does not know
     protocol: str

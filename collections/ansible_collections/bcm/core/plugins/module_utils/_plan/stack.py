@@ -31,6 +31,10 @@ class Onion:
     max_streams: int
 
 
+#: values of `tls` with which a proxy speaks it, and the program listens behind that
+PROXIED = ("server", "mutual")
+
+
 @dataclass(frozen=True)
 class Service:
     protocol: str
@@ -38,6 +42,11 @@ class Service:
     tls: str | None
     host_port: bool  # whether a port of the host may lead to it
     onion: Onion | None
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether a proxy in its instance speaks TLS for it."""
+        return self.tls in PROXIED
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from .._base.schema import (
     With,
 )
 from . import limits
-from .stack import Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
+from .stack import PROXIED, Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
 
 try:
     import yaml
@@ -50,8 +50,8 @@ except ImportError:  # ansible-core brings it; only the sanity tests import this
 
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
-#: which side shows a certificate: the server to the client, or each to the other
-TLS = ("server", "mutual")
+#: nginx in front of the program shows a certificate, or it and the client each show one; or the program shows it itself
+TLS = (*PROXIED, "own")
 FILE = Path("meta/stack.yml")
 
 _WEB_PATH = re.compile(r"/[A-Za-z0-9_.~/?&=%+-]{0,199}")
@@ -158,7 +158,11 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
             "protocol": Key(Choice(("tcp", "udp")), "The protocol.", required=True),
             "port": Key(PORT, "The port, the same on all chains."),
             "ports": Key(EachChain(PORT, chains), "Or a port for each chain."),
-            "tls": Key(Choice(TLS), "Put it behind TLS; `mutual` refuses clients without a certificate."),
+            "tls": Key(
+                Choice(TLS),
+                "Put it behind TLS; `mutual` refuses clients without a certificate. `own` if the program speaks TLS "
+                "itself.",
+            ),
             "host_port": Key(Flag(), "Let a port of the host lead to it; needs `uplink`."),
             "onion": Key(onion, "Give it an onion address."),
         },

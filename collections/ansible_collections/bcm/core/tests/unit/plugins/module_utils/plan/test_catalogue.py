@@ -207,7 +207,12 @@ WRONG: list[tuple[str, Any, str]] = [
         "services.electrum.host_port is True, but there is tls: leave one of them out",
     ),
     ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
-    ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual'),
+    ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual, own'),
+    (
+        "services.electrum",
+        {"protocol": "udp", "port": 1, "tls": "own"},
+        'services.electrum.tls is "own", but the protocol is udp: leave it out, or write tcp',
+    ),
     (
         "services.electrum",
         {"protocol": "udp", "port": 1, "tls": "server"},

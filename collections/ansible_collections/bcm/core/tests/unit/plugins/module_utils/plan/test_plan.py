@@ -227,6 +227,7 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
     [
         (None, [], [], {}),
         ("server", ["electrs"], ["electrs", "electrum"], {"electrs": ["server"]}),
+        ("own", ["electrs"], ["electrs", "electrum"], {"electrs": ["server"]}),
         ("mutual", ["electrs", "electrum"], ["electrs", "electrum"], {"electrs": ["server"], "electrum": ["client"]}),
     ],
 )
@@ -246,11 +247,31 @@ def test_tls_of_a_service_gives_certificates_to_both_sides(
     assert [name for name in ELECTRUM if instances[name]["needs_ca"]] == trusting
     assert [image["stack"] for image in plan["images"] if image["has_certificate"]] == certified
     address = instances["electrs"]["address"]
-    assert instances["electrs"]["services"]["electrum"]["listen"] == ("127.0.0.1" if tls else address)
+    # a program that speaks TLS itself has no proxy in front of it
+    assert instances["electrs"]["services"]["electrum"]["listen"] == (address if tls in (None, "own") else "127.0.0.1")
     assert instances["electrum"]["needs"]["electrs"]["electrum"]["tls"] == tls
     assert {item["name"]: item["usage"] for item in plan["certificates"]} == usage
     for item in plan["certificates"]:
         assert item["names"] == [f"{item['name']}.local-regtest.bcm", instances[item["name"]]["address"]]
+
+
+@pytest.mark.parametrize(
+    ("tls", "other", "shows"),
+    [(None, None, False), ("server", None, True), ("own", None, "own"), ("own", "server", True), ("own", "own", "own")],
+)
+def test_instance_that_had_a_proxy_gets_another_image_without_it(
+    planner: Any, documents: Any, tls: str | None, other: str | None, shows: bool | str
+) -> None:
+    contents = {}
+
+    def note(stack: Any, values: Any, _architecture: str) -> tuple[str, str]:
+        contents[stack.name] = values["shows"]
+        return "b" * 64, "c" * 64
+
+    documents["electrs"]["services"]["electrum"].update({"tls": tls} if tls else {})
+    documents["electrs"]["services"]["web"] = {"protocol": "tcp", "port": 80, **({"tls": other} if other else {})}
+    planner("electrs").plan(ProjectState(), note)
+    assert contents["electrs"] == shows
 
 
 def _with_onions(documents: dict[str, Any]) -> None:
