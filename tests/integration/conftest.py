@@ -65,14 +65,14 @@ class Site:
             (folder / name).write_text((ROOT / "inventories/local" / name).read_text())
         self._told = {"bcm_datacenter": datacenter, **told}
 
-    def attempt(self, playbook: Path = ROOT / "site.yml", **more: Any) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *flags: str, playbook: Path = ROOT / "site.yml", **more: Any) -> subprocess.CompletedProcess[str]:
         told = json.dumps({**self._told, **more})
-        words = ["ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, playbook]
+        words = ["ansible-playbook", "--inventory", self._inventory, "--extra-vars", told, *flags, playbook]
         environment = self._tools.environment
         return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    def run(self, playbook: Path = ROOT / "site.yml", **more: Any) -> str:
-        done = self.attempt(playbook, **more)
+    def run(self, *flags: str, **more: Any) -> str:
+        done = self.attempt(*flags, **more)
         if done.returncode:
             pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
         return done.stdout

@@ -54,7 +54,7 @@ class Onions(Site):
         self.run()
         listen = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "/srv", "8080")
         self.inside("systemd-run", "--unit=web", *listen)
-        self.run(ROOT / "tests/integration/onions.yml", project=self.project, folder=str(self.folder))
+        self.run(playbook=ROOT / "tests/integration/onions.yml", project=self.project, folder=str(self.folder))
         told: dict[str, Any] = json.loads((self.folder / "told.json").read_text())
         return told
 

@@ -30,13 +30,14 @@ class ActionModule(ActionBase):
             file.write(json.dumps(call) + "\\n")
         if call == task_vars["fault"]:
             return {"failed": True, "msg": "it is broken"}
-        return task_vars["answers"].get(name, {})
+        return {**task_vars["answers"].get(name, {}), "_ansible_no_log": bool(self._task.args.get("sensitive"))}
 """
 # Roles that do nothing, but for one call by which a stack is verified.
 ROLES = {
     "_common": ("install_frame", "connections", "egress", "tls", "configure", "verify"),
     "stack": ("install", "configure", "verify"),
 }
+CONFIGURE = [{"name": "Configure", "bcm.core.lxd_unit": {"instance": "{{ inventory_hostname }}"}}]
 VERIFY = [{"name": "Verify", "bcm.core.lxd_exec": {"instance": "{{ inventory_hostname }}"}}]
 PLAN = {
     "datacenter": "local",
@@ -73,14 +74,24 @@ class Site:
             shutil.copytree(COLLECTION / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
         for action in (collection / "plugins/action").glob("*.py"):
             action.write_text(ACTION)
+        (collection / "roles/_common/tasks").mkdir(parents=True)
+        shutil.copy(COLLECTION / "roles/_common/tasks/credentials.yml", collection / "roles/_common/tasks")
         for role, files in ROLES.items():
-            (collection / f"roles/{role}/tasks").mkdir(parents=True)
+            (collection / f"roles/{role}/tasks").mkdir(parents=True, exist_ok=True)
             for name in files:
-                tasks = VERIFY if (role, name) == ("stack", "verify") else []
+                tasks = {"verify": VERIFY, "configure": CONFIGURE}.get(name, []) if role == "stack" else []
                 (collection / f"roles/{role}/tasks/{name}.yml").write_text(yaml.safe_dump(tasks))
 
-    def run(self, *fault: str, proxied: bool) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *fault: str,
+        proxied: bool = False,
+        credentials: dict[str, dict[str, str | None]] | None = None,
+        verbosity: int = 0,
+    ) -> subprocess.CompletedProcess[str]:
         """What the playbook says if an action fails: host, action, state. All images are missing.
+
+        With ``credentials``, ``two`` gets one for service ``http`` of ``one``, whose program makes these.
 
         If ``proxied``, the downloads of ``three`` come through ``one`` and ``two``, which are baked before it.
         """
@@ -98,10 +109,14 @@ class Site:
             stack: {
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
                 "role_path": str(self.role), "user": stack, "needs_ca": False, "left_behind": [], "address": "10.0.0.2",
-                "services": {}, "onions": {}, "web": [],
+                "services": {}, "onions": {}, "web": [], "credentials": [], "makes_credentials": False, "level": 0,
             }
             for stack in stacks
         }  # fmt: skip
+        if credentials is not None:
+            consumers = {"two": {"services": ["http"], "permissions": {}}}
+            instances["one"] |= {"makes_credentials": True, "consumers": consumers}
+            instances["two"] |= {"credentials": ["one/http/two"], "level": 1}
         proxy = {"stacks": proxies if proxied else [], "resources": []}
         plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
         variables = {
@@ -113,6 +128,7 @@ class Site:
                 "preflight": {"lost": []},
                 "image": {"missing": images, "fingerprint": "f"},
                 "artifact": {"releases": []},
+                "lxd_program": {"answer": {"credentials": credentials, "changed": True}},
             },
             "ansible_python_interpreter": sys.executable,
         }
@@ -124,8 +140,15 @@ class Site:
         return subprocess.run(
             [program, "-i", inventory, "bcm.core.site"],
             cwd=self.folder, capture_output=True, text=True, check=False,
-            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"), "ANSIBLE_NOCOLOR": "1"},
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"), "ANSIBLE_NOCOLOR": "1",
+                 "ANSIBLE_VERBOSITY": str(verbosity)},
         )  # fmt: skip
+
+    @property
+    def order(self) -> list[tuple[str, str]]:
+        """Who was configured, and who was asked for credentials, in this order."""
+        calls = [json.loads(line) for line in self.calls.read_text().splitlines()]
+        return [(host, name) for host, name, _state in calls if name in ("lxd_unit", "lxd_program")]
 
     def called(self, action: str) -> list[tuple[str, str]]:
         """Who called an action, and the state it asked for."""
@@ -184,3 +207,36 @@ def test_nothing_is_baked_if_the_proxy_of_downloads_does_not_work(site: Site) ->
     assert "two does not work" in done.stdout
     assert not [host for host, _state in site.called("image") if host in builders("three")]
     assert ("localhost", "") not in site.called("lxd_apply")
+
+
+def test_consumer_is_configured_once_its_credential_is_made_and_nothing_shows_it(site: Site) -> None:
+    done = site.run(credentials={"two": {"http": "made-for-two"}}, verbosity=4)
+    assert done.returncode == 0, done.stdout
+    assert site.order == [("one", "lxd_unit"), ("one", "lxd_program"), ("two", "lxd_unit")]
+    assert "made-for-two" not in done.stdout + done.stderr
+
+
+def test_consumer_of_a_service_that_needs_no_credential_is_configured(site: Site) -> None:
+    done = site.run(credentials={"two": {"http": None}})
+    assert done.returncode == 0, done.stdout
+    assert site.order[-1] == ("two", "lxd_unit")
+
+
+@pytest.mark.parametrize(
+    ("fault", "credentials"),
+    [
+        (("one", "lxd_program", ""), {"two": {"http": "made-for-two"}}),
+        ((), {}),
+        ((), {"two": {"https": "made-for-two"}}),
+        ((), {"two": {"http": "made for\ntwo"}}),
+    ],
+)
+def test_consumer_without_a_credential_is_not_configured(
+    site: Site, fault: tuple[str, ...], credentials: dict[str, dict[str, str | None]]
+) -> None:
+    done = site.run(*fault, credentials=credentials)
+    assert done.returncode == 2
+    assert "Stack two has no usable credential one/http/two: one failed, as said above, or" in done.stdout
+    assert site.order == [("one", "lxd_unit"), ("one", "lxd_program")]
+    # A run goes on unless all stacks have failed.
+    assert site.called("onion_service") == ([] if fault else [("localhost", "")])

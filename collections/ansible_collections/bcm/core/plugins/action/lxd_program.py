@@ -19,11 +19,17 @@ class ActionModule(BcmAction):
         "instance": {"type": "str", "required": True},
         "program": {"type": "path", "required": True},
         "request": {"type": "dict", "default": {}},
+        "sensitive": {"type": "bool", "default": False},
         "deadline": {"type": "float", "default": 600.0},
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         answer = ask_program(
-            self.client, params["instance"], Path(params["program"]), params["request"], deadline=params["deadline"]
+            self.client,
+            params["instance"],
+            Path(params["program"]),
+            params["request"],
+            deadline=params["deadline"],
+            sensitive=params["sensitive"],
         )
-        return {"changed": False, "answer": answer}
+        return {"changed": False, "answer": answer, "_ansible_no_log": params["sensitive"]}

@@ -47,6 +47,12 @@ options:
     description: What the program reads, as one JSON object. Never shown.
     type: dict
     default: {}
+  sensitive:
+    description:
+      - Whether the answer has secrets. It is hidden from logs then, and messages do not quote what the program printed.
+      - What it writes to its standard error is shown if it fails.
+    type: bool
+    default: false
   deadline:
     description: Seconds that the program has. It is killed when they are over.
     type: float

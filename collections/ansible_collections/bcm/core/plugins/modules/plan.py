@@ -275,6 +275,17 @@ plan:
           description: For each stack that uses it, C(address), C(services) and C(permissions).
           type: dict
           sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}}}
+        credentials:
+          description: The names of the secrets that other stacks make for it, by their C(scripts/credentials.py).
+          type: list
+          elements: str
+          sample: [lnd/rest/shop]
+        makes_credentials:
+          description: Whether it has a C(scripts/credentials.py), and makes those of its consumers.
+          type: bool
+        level:
+          description: It is configured after all stacks with a lower one, since one of these makes its credentials.
+          type: int
         web:
           description: Its pages for browsers, each with C(service), C(path), C(title), C(icon) and C(url).
           type: list
@@ -381,7 +392,9 @@ plan:
           description: Whether O(allow_below_floor) names the stack.
           type: bool
     secrets:
-      description: Names for M(bcm.core.secrets), one for each consumer of each service, and those of a stack alone.
+      description:
+        - Names for M(bcm.core.secrets), one for each consumer of each service, and those of a stack alone.
+        - None of a stack that makes the credentials of its consumers.
       type: list
       elements: str
       sample: [bitcoind/rpc/electrs]

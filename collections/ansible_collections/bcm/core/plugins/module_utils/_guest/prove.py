@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the programs share that prove a stack, or wait for one: ``bcm_guest.prove`` in the instance.
+"""What the programs share that prove a stack, make credentials for its consumers, or wait for one.
 
-Runs there, with Python's standard library alone.
+In the instance, this is ``bcm_guest.prove``. It runs there with Python's standard library alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 #: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
 TRUST = "/etc/bcm/trust/ca-certificates.crt"
@@ -124,25 +124,67 @@ class Stack:
         return self.secrets[f"{stack}/{service}/{self.name}"]
 
 
+@dataclass(frozen=True)
+class Consumer:
+    """What a stack uses of another one, and what it may do there."""
+
+    services: Sequence[str]
+    permissions: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The credential of each consumer for each service, None if it needs none, and whether any was made or revoked."""
+
+    credentials: Mapping[str, Mapping[str, str | None]]
+    changed: bool
+
+
 def prove(look: Callable[[Stack], Report]) -> None:
     """Look until there is no fault, and print the report as JSON. Ends the program with the fault at the deadline."""
     request = json.load(sys.stdin)
     stack = Stack(request["bcm"], request["secrets"], request["expected"])
-    deadline = time.monotonic() + request["deadline"]
+    try:
+        report = _until_faultless(stack.name, request["deadline"], lambda: look(stack))
+    except Waiting as fault:
+        report = Report(warnings=[str(fault)])
+    json.dump(asdict(report), sys.stdout)
+
+
+def make_credentials(make: Callable[[Stack, Mapping[str, Consumer], bool], Credentials]) -> None:
+    """Have credentials made for all consumers until there is no fault, and print them as JSON.
+
+    The function is called with the stack, its consumers by name, and whether nothing may be changed. Ends the program
+    with the fault at the deadline.
+    """
+    request = json.load(sys.stdin)
+    stack = Stack(request["bcm"], request["secrets"], request["expected"])
+    consumers = {
+        name: Consumer(consumer["services"], consumer["permissions"]) for name, consumer in request["consumers"].items()
+    }
+    try:
+        made = _until_faultless(stack.name, request["deadline"], lambda: make(stack, consumers, request["check"]))
+    except Waiting as fault:
+        raise SystemExit(f"{stack.name}: {fault}") from fault
+    json.dump(asdict(made), sys.stdout)
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _until_faultless(name: str, seconds: float, ask: Callable[[], _Answer]) -> _Answer:
+    """What is answered once there is no fault. At the deadline, raises Waiting, or ends the program with the fault."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            report = look(stack)
-            break
+            return ask()
         except (Fault, OSError, http.client.HTTPException) as fault:
-            if isinstance(fault, Lasting):
-                raise SystemExit(f"{stack.name}: {fault}") from fault
-            if time.monotonic() > deadline:
-                if not isinstance(fault, Waiting):
-                    raise SystemExit(f"{stack.name}: {fault}") from fault
-                report = Report(warnings=[str(fault)])
-                break
+            is_over = time.monotonic() > deadline
+            if is_over and isinstance(fault, Waiting):
+                raise
+            if is_over or isinstance(fault, Lasting):
+                raise SystemExit(f"{name}: {fault}") from fault
         time.sleep(_INTERVAL)
-    json.dump(asdict(report), sys.stdout)
 
 
 class _HTTPConnection(http.client.HTTPConnection):

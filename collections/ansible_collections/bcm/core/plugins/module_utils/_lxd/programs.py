@@ -53,7 +53,14 @@ class Run(Protocol):
 
 
 def ask_program(
-    client: Client, instance: str, program: Path, request: Mapping[str, Any], *, shape: Any = dict, deadline: float
+    client: Client,
+    instance: str,
+    program: Path,
+    request: Mapping[str, Any],
+    *,
+    shape: Any = dict,
+    deadline: float,
+    sensitive: bool = False,
 ) -> dict[str, Any]:
     """The answer of a program that runs in an instance, as root. See `ask_program_by`."""
 
@@ -61,17 +68,25 @@ def ask_program(
         command = _exec.Command(argv, stdin=stdin, cwd="/", name=program.name)
         return _exec.run(client, instance, command, deadline=deadline)
 
-    return ask_program_by(run, instance, program, request, shape=shape, deadline=deadline)
+    return ask_program_by(run, instance, program, request, shape=shape, deadline=deadline, sensitive=sensitive)
 
 
 def ask_program_by(
-    run: Run, instance: str, program: Path, request: Mapping[str, Any], *, shape: Any = dict, deadline: float
+    run: Run,
+    instance: str,
+    program: Path,
+    request: Mapping[str, Any],
+    *,
+    shape: Any = dict,
+    deadline: float,
+    sensitive: bool = False,
 ) -> dict[str, Any]:
     """The object that a program prints; it reads the request from its standard input.
 
     The program can import what is in the folder _guest of the collection, as the package ``bcm_guest``. Its answer has
     a shape, as `has_shape` knows them.
-    Raises LxdError if it fails, prints anything else, or is not done after ``deadline`` seconds.
+    Raises LxdError if it fails, prints anything else, or is not done after ``deadline`` seconds; what it printed is not
+    in the message if that is ``sensitive``.
     """
     sent = {
         "name": program.name,
@@ -87,7 +102,7 @@ def ask_program_by(
         # Of a traceback, the last line says what it was.
         message = lines[-1] if lines[0].startswith("Traceback") else errors
         raise LxdError(thing, f"failed: {message[-_SHOWN:] or lines[0]}", code="command_failed")
-    fault = f"printed {json.dumps(printed[:60])}, which is not"
+    fault = f"printed {'something' if sensitive else json.dumps(printed[:60])}, which is not"
     try:
         answer = read_object(ended.stdout)
     except ValueError as error:

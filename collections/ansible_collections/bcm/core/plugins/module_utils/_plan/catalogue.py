@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,24 @@ class Catalogue(Mapping[str, Stack]):
     def ordered(self, chosen: Iterable[str]) -> list[str]:
         """The names in order of need: what a stack needs comes before it."""
         return sorted(set(chosen), key=self._order.__getitem__)
+
+    def levels(self, chosen: Iterable[str]) -> dict[str, int]:
+        """In which order of levels these stacks are configured: one gets its credentials after those who make them."""
+        levels: dict[str, int] = {}
+        for name in self.ordered(chosen):
+            makers = {credential.split("/")[0] for credential in self.credentials(name, levels)}
+            before = (levels[other] + (other in makers) for other in self._stacks[name].needs if other in levels)
+            levels[name] = max(before, default=0)
+        return levels
+
+    def credentials(self, name: str, chosen: Collection[str]) -> list[str]:
+        """The names of the credentials that others of the given stacks make for one: <stack>/<service>/<name>."""
+        return [
+            f"{other}/{service}/{name}"
+            for other, need in self._stacks[name].needs.items()
+            if other in chosen and self._stacks[other].makes_credentials
+            for service in need.services
+        ]
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that they cannot do without, directly or not."""

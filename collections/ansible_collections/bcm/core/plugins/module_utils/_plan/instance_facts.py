@@ -59,6 +59,9 @@ def describe(
             for other in site.catalogue.ordered(running)
             if (need := site.catalogue[other].needs.get(name))
         },
+        credentials=tuple(site.catalogue.credentials(name, running)),
+        makes_credentials=stack.makes_credentials,
+        level=site.catalogue.levels(running)[name],
         onions=onions.facts(onion_services, name),
         web=tuple(_page(page, str(site.addresses[name]), services[page.service]) for page in stack.web),
         volumes={

@@ -160,6 +160,11 @@ class Instance:
     needs: Mapping[str, Mapping[str, NeededService]]
     choices: Mapping[str, str]
     consumers: Mapping[str, Consumer]
+    #: names of those that other stacks make for it, and whether it makes those of its consumers
+    credentials: tuple[str, ...]
+    makes_credentials: bool
+    #: it is configured after the stacks with a lower one, where some make credentials
+    level: int
     onions: Mapping[str, OnionFacts]
     web: tuple[PageFacts, ...]
     volumes: Mapping[str, VolumeFacts]

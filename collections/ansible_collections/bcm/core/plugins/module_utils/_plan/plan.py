@@ -77,7 +77,7 @@ class Planner:
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)
         self._check_known(found)
-        affected = self._with_users(named, found)
+        affected = self._with_neighbours(named, found)
         disabled = self._disabled(affected, found)
         running = self.catalogue.ordered({*affected, *found.stacks}.difference(disabled))
         variables = self._variables(running)
@@ -141,15 +141,30 @@ class Planner:
             named = self.catalogue.closure((*named, *more))
         return self.catalogue.ordered(named)
 
-    def _with_users(self, named: Collection[str], found: ProjectState) -> list[str]:
-        """With those that run and use a new one of these if it is there: their roles have to know that it is."""
-        new = set(named).difference(found.stacks)
-        users = [
+    def _with_neighbours(self, named: Collection[str], found: ProjectState) -> list[str]:
+        """With those of the data center that have to be configured because of these."""
+        new, affected = set(named).difference(found.stacks), set(named)
+        while more := [
             name
             for name in found.stacks
-            if any(need.optional and other in new for other, need in self.catalogue[name].needs.items())
-        ]
-        return self.catalogue.ordered(self.catalogue.closure((*named, *users)))
+            if name not in affected
+            and (self._is_user(name, affected, new, found) or self._is_used(name, affected, new))
+        ]:
+            affected = self.catalogue.closure((*affected, *more))
+        return self.catalogue.ordered(affected)
+
+    def _is_user(self, name: str, affected: Collection[str], new: Collection[str], found: ProjectState) -> bool:
+        """Whether a stack has to know that an optional need is there now, or gets credentials of one of these."""
+        if not found.stacks[name].running:
+            return False
+        needs = self.catalogue[name].needs
+        appears = any(need.optional and other in new for other, need in needs.items())
+        return appears or bool(self.catalogue.credentials(name, affected))
+
+    def _is_used(self, name: str, affected: Collection[str], new: Collection[str]) -> bool:
+        """Whether a stack has to know a new consumer, or makes credentials for one of these."""
+        users = affected if self.catalogue[name].makes_credentials else new
+        return any(need.services for user in users if (need := self.catalogue[user].needs.get(name)))
 
     def _is_enabled(self, name: str, affected: Collection[str]) -> bool:
         stack = self.catalogue[name]
@@ -354,7 +369,7 @@ class Planner:
         shared = (
             f"{provider}/{service}/{consumer}"
             for consumer, provider, service in self.site.edges(running)
-            if consumer in affected or provider in affected
+            if (consumer in affected or provider in affected) and not self.catalogue[provider].makes_credentials
         )
         return tuple(sorted((*shared, *(f"{name}/{own}" for name in affected for own in self.catalogue[name].secrets))))
 

@@ -176,6 +176,7 @@ class Stack:
     artifact: Artifact
     image_variables: tuple[str, ...]
     display: bool
+    makes_credentials: bool  # whether its program makes the credentials of its consumers, and no secret is shared
 
     @property
     def user(self) -> str:

@@ -53,6 +53,8 @@ TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
 #: nginx in front of the program shows a certificate, or it and the client each show one; or the program shows it itself
 TLS = (*PROXIED, "own")
 FILE = Path("meta/stack.yml")
+#: the program of a role that makes the credentials of those that use its services
+_CREDENTIALS = Path("scripts/credentials.py")
 
 _WEB_PATH = re.compile(r"/[A-Za-z0-9_.~/?&=%+-]{0,199}")
 _TEXT = Text()
@@ -429,6 +431,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         artifact=values["artifact"],
         image_variables=values.get("image", {}).get("variables", ()),
         display=values.get("display", False),
+        makes_credentials=(role_path / _CREDENTIALS).is_file(),
     )
 
 

@@ -24,6 +24,8 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._guest import prove as guest
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import (
     Connection,
+    Consumer,
+    Credentials,
     Endpoint,
     Fault,
     Lasting,
@@ -35,6 +37,7 @@ from ansible_collections.bcm.core.plugins.module_utils._guest.prove import (
     electrum,
     http_request,
     json_rpc,
+    make_credentials,
     prove,
 )
 
@@ -51,13 +54,13 @@ BCM = {
 def proved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """What `prove` prints or fails with, with a deadline of that many looks."""
 
-    def run(look: Any, looks: int = 3) -> Any:
+    def run(look: Any, looks: int = 3, ask: Any = prove, **more: Any) -> Any:
         clock = iter(range(100))
         monkeypatch.setattr(guest.time, "monotonic", lambda: float(next(clock)))
         monkeypatch.setattr(guest.time, "sleep", lambda _seconds: None)
         request = {"bcm": BCM, "secrets": {"bitcoind/rpc/echo": "pass"}, "expected": {"a": 1}, "deadline": looks - 1}
-        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-        prove(look)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**request, **more})))
+        ask(look)
         return json.loads(capsys.readouterr().out)
 
     return run
@@ -127,6 +130,40 @@ def test_waiting_for_another_stack_is_a_warning_at_the_deadline(proved: Any) -> 
         raise Waiting("bitcoind has 3 % of its blocks")
 
     assert proved(look) == {"facts": {}, "notes": [], "warnings": ["bitcoind has 3 % of its blocks"]}
+
+
+MAKING = {
+    "ask": make_credentials,
+    "consumers": {"shop": {"address": "10.0.0.4", "services": ["http"], "permissions": {"may": ["pay"]}}},
+}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_credentials_are_made_for_the_consumers_once_there_is_no_fault(proved: Any, check: bool) -> None:
+    faults = [Fault("it starts")]
+
+    def make(stack: Stack, consumers: Any, is_check: bool) -> Credentials:
+        if faults:
+            raise faults.pop()
+        assert (stack.name, is_check) == ("echo", check)
+        assert consumers == {"shop": Consumer(["http"], {"may": ["pay"]})}
+        return Credentials({"shop": {"http": "token"}}, changed=True)
+
+    answer = proved(make, check=check, **MAKING)
+    assert answer == {"credentials": {"shop": {"http": "token"}}, "changed": True}
+
+
+@pytest.mark.parametrize(("fault", "looks"), [(Fault, 3), (Waiting, 3), (Lasting, 1)])
+def test_fault_ends_the_making_of_credentials(proved: Any, fault: type[Fault], looks: int) -> None:
+    seen = []
+
+    def make(_stack: Stack, consumers: Any, _check: bool) -> Credentials:
+        seen.append(1)
+        raise fault(f"{next(iter(consumers))} asks for too much")
+
+    with pytest.raises(SystemExit, match="^echo: shop asks for too much$"):
+        proved(make, check=False, **MAKING)
+    assert len(seen) == looks
 
 
 def test_mistake_in_a_program_is_not_repeated_until_the_deadline(proved: Any) -> None:

@@ -61,6 +61,15 @@ def test_answer_has_the_shape_that_is_asked_for(program: Path) -> None:
     assert raised.value.code == "damaged"
 
 
+@pytest.mark.parametrize("source", ["print('token')", "print('{\"token\": 1}')"])
+def test_answer_that_holds_secrets_is_in_no_message(program: Path, source: str) -> None:
+    client: Any = None
+    program.write_text(source)
+    with pytest.raises(LxdError, match=r"^look.py in instance echo printed something, which is not an? ") as raised:
+        ask_program(client, "echo", program, {}, shape={"credentials": dict}, deadline=5.0, sensitive=True)
+    assert "token" not in str(raised.value)
+
+
 def test_program_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     client: Any = None
     with pytest.raises(BcmError, match=r"^Program .*/none.py cannot be read: .*: correct the path, or write"):

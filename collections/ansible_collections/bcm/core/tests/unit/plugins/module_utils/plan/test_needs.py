@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,10 +162,74 @@ def test_optional_alternatives(world: Any, planner: Any, namer: Any) -> None:
     assert list(plan["instances"]["web-shop"]["needs"]) == ["clightning"]
 
 
+def test_provider_is_configured_when_a_new_stack_uses_it_optionally(world: Any, planner: Any, namer: Any) -> None:
+    there = _running("tor", "bitcoind", "explorer", requested=("explorer",))
+    plan = planner("web-shop").plan(there, namer)
+    assert list(plan["instances"]["explorer"]["consumers"]) == ["web-shop"]
+    # and left alone when it knows the stack
+    there = _running("tor", "bitcoind", "clightning", "explorer", "web-shop", requested=("explorer", "web-shop"))
+    assert "explorer" not in planner("web-shop").plan(there, namer)["stacks"]
+
+
 def test_circle_through_an_optional_need_is_rejected(world: Any, write: Any) -> None:
     world["explorer"]["needs"] = {"web-shop": {"services": ["http"], "optional": True}}
     with pytest.raises(CatalogueError, match="in a circle: explorer -> web-shop -> explorer; take one"):
         Catalogue.read(roles=write(world))
+
+
+# -- credentials that a provider makes --------------------------------------------------------------------------------
+
+
+LND = {"web_shop_lightning": "lnd"}
+
+
+@pytest.fixture
+def maker(world: Any, tmp_path: Path) -> None:
+    """lnd makes the credentials of its consumers; a till uses the shop."""
+    program = tmp_path / "roles/lnd/scripts/credentials.py"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    world["till"] = {**world["explorer"], "needs": {"web-shop": ["http"]}, "web": []}
+
+
+@pytest.mark.usefixtures("maker")
+def test_no_secret_is_shared_with_a_stack_that_makes_credentials(planner: Any, namer: Any) -> None:
+    plan = planner("till", variables=LND).plan(ProjectState(), namer)
+    assert plan["secrets"] == ["bitcoind/rpc/lnd", "tor/socks/bitcoind", "tor/socks/lnd", "web-shop/http/till"]
+    instances = plan["instances"]
+    assert [name for name, instance in instances.items() if instance["makes_credentials"]] == ["lnd"]
+    assert {name: instance["credentials"] for name, instance in instances.items() if instance["credentials"]} == {
+        "web-shop": ["lnd/rest/web-shop"]
+    }
+
+
+@pytest.mark.usefixtures("maker")
+def test_stack_and_all_that_use_it_are_configured_after_who_makes_its_credentials(planner: Any, namer: Any) -> None:
+    plan = planner("till", "explorer", variables=LND).plan(ProjectState(), namer)
+    levels = {name: instance["level"] for name, instance in plan["instances"].items()}
+    assert levels == {"tor": 0, "bitcoind": 0, "explorer": 0, "lnd": 0, "web-shop": 1, "till": 1}
+    plan = planner("till", variables={}).plan(ProjectState(), namer)
+    assert {instance["level"] for instance in plan["instances"].values()} == {0}
+
+
+@pytest.mark.usefixtures("maker")
+def test_consumer_is_configured_with_who_makes_its_credentials(planner: Any, namer: Any) -> None:
+    there = _running("tor", "bitcoind", "lnd", "web-shop", "till", requested=("web-shop", "lnd", "till"))
+    assert planner("lnd", variables=LND).plan(there, namer)["stacks"] == ["tor", "bitcoind", "lnd", "web-shop"]
+    stopped = ProjectState(stacks={**there.stacks, "web-shop": Deployed(requested=True, running=False)})
+    plan = planner("lnd", variables=LND).plan(stopped, namer)
+    assert plan["stacks"] == ["tor", "bitcoind", "lnd"]
+    assert list(plan["instances"]["lnd"]["consumers"]) == ["web-shop"], "what it has is not revoked"
+
+
+@pytest.mark.usefixtures("maker")
+def test_maker_of_credentials_that_are_optional_is_configured_with_its_consumer(
+    world: Any, planner: Any, namer: Any
+) -> None:
+    world["web_shop"]["needs"]["lightning"]["optional"] = True
+    assert planner("web-shop", variables=LND).plan(ProjectState(), namer)["stacks"] == ["web-shop"]
+    there = _running("tor", "bitcoind", "lnd", "web-shop", requested=("web-shop", "lnd"))
+    assert "lnd" in planner("web-shop", variables=LND).plan(there, namer)["stacks"]
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
