@@ -36,7 +36,7 @@ TABLE = "bcm-test-downloads"
 # What a builder tries past tor.
 PORTS = (80, 443, 53, 9001)
 
-# It is made of one of each: a release that the controller fetches, a package of Debian, and a wheel.
+# It is made of one of each: a release that the controller fetches, packages of Debian, a wheel, and a Go module.
 STACK: Mapping[str, str] = {
     "meta/stack.yml": """
 schema: 1
@@ -87,12 +87,12 @@ finally:
       - -c
       - systemctl stop tor;
         systemd-run --quiet --on-active=4s --timer-property=AccuracySec=100ms systemctl start tor
-- name: Fetch a package of Debian
+- name: Fetch packages of Debian
   ansible.builtin.include_role:
     name: bcm.core._common
     tasks_from: install
   vars:
-    _common_packages: [python3-venv]
+    _common_packages: [python3-venv, golang-1.26-go/trixie-backports]
 - name: Fetch a wheel
   ansible.builtin.include_role:
     name: bcm.core._common
@@ -101,6 +101,20 @@ finally:
     _common_lock: "{{ bcm_image.role_path }}/files/requirements.txt"
     _common_dest: /opt/fetcher
     _common_build: /var/tmp/fetcher
+- name: Fetch a Go module, and build it
+  ansible.builtin.include_role:
+    name: bcm.core._common
+    tasks_from: install_go
+  vars:
+    _common_build: /var/tmp/module
+    _common_go:
+      name: filippo.io/age
+      version: "1.2.1"
+      go:
+        sum: h1:X0TZjehAZylOIj4DubWYU1vWQxv9bJpo+Uu2/LGhi1o=
+        packages: [./cmd/age-keygen]
+        tags: []
+        variables: []
 - name: Bring the release
   bcm.core.artifact:
     instance: "{{ inventory_hostname }}"
@@ -187,7 +201,10 @@ def settings(person: Person, folder: Path, relays: tornet.TorNetwork) -> dict[st
         # There are no onion services of Debian in this network.
         "bcm_image_mirror": found.archive,
         # It changes nothing but the names of all images, which are nowhere yet.
-        "bcm_image_sources": [{"suite": "trixie-updates", "components": ["main", "contrib"]}],
+        "bcm_image_sources": [
+            {"suite": "trixie-updates", "components": ["main", "contrib"]},
+            {"suite": "trixie-backports"},
+        ],
         "bcm_stack_path": [str(folder / "stacks")],
     }
 
