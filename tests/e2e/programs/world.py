@@ -20,11 +20,13 @@ class World(socketserver.ThreadingTCPServer):
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
+
 class Listener(socketserver.BaseRequestHandler):
     def handle(self):
         with contextlib.suppress(OSError):
             while self.request.recv(4096):
                 pass
+
 
 for port in sys.argv[2:]:
     threading.Thread(target=World(("::", int(port)), Listener).serve_forever, daemon=True).start()
