@@ -88,12 +88,15 @@ class Site:
         proxied: bool = False,
         credentials: dict[str, dict[str, str | None]] | None = None,
         verbosity: int = 0,
+        check: bool = False,
+        onion: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """What the playbook says if an action fails: host, action, state. All images are missing.
 
         With ``credentials``, ``two`` gets one for service ``http`` of ``one``, whose program makes these.
 
         If ``proxied``, the downloads of ``three`` come through ``one`` and ``two``, which are baked before it.
+        ``onion`` is an onion service of ``one``.
         """
         proxies = ["one", "two"]
         stacks = [*proxies, "three"] if proxied else proxies
@@ -119,6 +122,9 @@ class Site:
             instances["two"] |= {"credentials": ["one/http/two"], "level": 1}
         proxy = {"stacks": proxies if proxied else [], "resources": []}
         plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
+        if onion:
+            instances["one"]["onions"] = {"web": {"name": onion, "port": 80, "listen": 8080, "public": None}}
+            plan["onions"] = {"services": [{"name": onion}], "known": ["known"], "gateway": "one"}
         variables = {
             "calls": str(self.calls),
             "fault": list(fault),
@@ -129,6 +135,7 @@ class Site:
                 "image": {"missing": images, "fingerprint": "f"},
                 "artifact": {"releases": []},
                 "lxd_program": {"answer": {"credentials": credentials, "changed": True}},
+                "onion_service": {"addresses": {onion: "x.onion"}},
             },
             "ansible_python_interpreter": sys.executable,
         }
@@ -138,7 +145,7 @@ class Site:
         assert program
         self.calls.write_text("")
         return subprocess.run(
-            [program, "-i", inventory, "bcm.core.site"],
+            [program, "-i", inventory, *(["--check"] if check else []), "bcm.core.site"],
             cwd=self.folder, capture_output=True, text=True, check=False,
             env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"), "ANSIBLE_NOCOLOR": "1",
                  "ANSIBLE_VERBOSITY": str(verbosity)},
@@ -240,3 +247,15 @@ def test_consumer_without_a_credential_is_not_configured(
     assert site.order == [("one", "lxd_unit"), ("one", "lxd_program")]
     # A run goes on unless all stacks have failed.
     assert site.called("onion_service") == ([] if fault else [("localhost", "")])
+
+
+@pytest.mark.parametrize(
+    ("onion", "check", "address"),
+    [("new", True, "null"), ("new", False, '"x.onion:80"'), ("known", True, '"x.onion:80"')],
+)
+def test_report_has_no_address_of_a_key_that_check_mode_did_not_keep(
+    site: Site, onion: str, check: bool, address: str
+) -> None:
+    done = site.run(check=check, onion=onion)
+    assert done.returncode == 0, done.stdout
+    assert f'"address": {address},' in done.stdout[done.stdout.index("TASK [Show the report]") :]
