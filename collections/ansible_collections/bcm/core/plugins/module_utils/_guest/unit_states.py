@@ -24,7 +24,7 @@ def unit_states() -> dict[str, str]:
     done = subprocess.run(["systemctl", "is-active", *units, *windows], capture_output=True, text=True, check=False)
     words = done.stdout.split()
     if len(words) != 2 * len(units):
-        sys.exit(f"systemctl does not say the states of units: {done.stderr.strip() or done.stdout.strip()}")
+        raise SystemExit(f"systemctl does not say the states of units: {done.stderr.strip() or done.stdout.strip()}")
     states = dict(zip([*units, *windows], words, strict=True))
     return {
         unit: "window" if (states[unit], states[window]) == ("inactive", "active") else states[unit]
