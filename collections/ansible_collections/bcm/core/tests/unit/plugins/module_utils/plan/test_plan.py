@@ -308,6 +308,16 @@ def test_onion_services(planner: Any, documents: Any, namer: Any, serves: bool) 
     assert (rule["destination"], rule["destination_port"]) == (f"{electrs['address']}/32", "50002")
 
 
+def test_onion_service_leads_to_the_program_that_speaks_tls_itself(planner: Any, documents: Any, namer: Any) -> None:
+    _with_onions(documents)
+    documents["electrs"]["services"]["electrum"].update({"tls": "own", "onion": {}})
+    plan = planner("electrum", variables={"bitcoind_serve": False}).plan(ProjectState(), namer)
+    (service,) = plan["onions"]["services"]
+    address = plan["instances"]["electrs"]["address"]
+    assert service["ports"] == [{"port": 60401, "targets": [f"{address}:60401"]}]
+    assert plan["instances"]["electrs"]["services"]["electrum"]["listen"] == address
+
+
 def test_onion_services_go_with_their_stack(planner: Any, documents: Any, namer: Any) -> None:
     _with_onions(documents)
     serves = {"bitcoind_serve": True}
