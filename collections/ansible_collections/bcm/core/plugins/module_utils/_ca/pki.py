@@ -362,7 +362,10 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 def load_key(text: str) -> ec.EllipticCurvePrivateKey:
     """Raises ValueError."""
-    key = serialization.load_pem_private_key(text.encode(), None)
+    try:
+        key = serialization.load_pem_private_key(text.encode(), None)
+    except (TypeError, UnsupportedAlgorithm) as error:  # it is encrypted, or on a curve that nobody knows
+        raise ValueError(str(error)) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("no key on an elliptic curve")
     return key

@@ -13,6 +13,7 @@ from .._base.errors import BcmError
 from .onion_keys import OnionKey, new_key, parse_key
 
 try:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -66,7 +67,7 @@ def parse_identity(text: str) -> RelayIdentity:
     master, _end, pem = text.partition("\n")
     try:
         private = load_pem_private_key(pem.encode(), None)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         private = None
     if not isinstance(private, rsa.RSAPrivateKey) or private.key_size != 1024:
         raise BcmError(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -284,3 +285,20 @@ def test_pkcs12_opens_with_its_password(lab: Lab, tmp_path: Path) -> None:
 def test_invalid_scopes_are_refused(domains: list[str], subnets: list[str], message: str) -> None:
     with pytest.raises(BcmError, match=message):
         pki.parse_scope(domains, subnets)
+
+
+@pytest.mark.parametrize("fault", ["unknown curve", "encrypted", "no key"])
+def test_key_that_cannot_be_used_is_a_value_error(fault: str) -> None:
+    text = pki.key_pem(pki.new_key())
+    if fault == "unknown curve":
+        known, other = (bytes.fromhex(oid) for oid in ("06082a8648ce3d030107", "06082a8648ce3d030174"))
+        body = base64.b64decode("".join(text.splitlines()[1:-1])).replace(known, other)
+        text = f"-----BEGIN PRIVATE KEY-----\n{base64.b64encode(body).decode()}\n-----END PRIVATE KEY-----\n"
+    elif fault == "encrypted":
+        key, password = pki.load_key(text), serialization.BestAvailableEncryption(b"x")
+        form = serialization.PrivateFormat.PKCS8
+        text = key.private_bytes(serialization.Encoding.PEM, form, password).decode()
+    else:
+        text = text[:60]
+    with pytest.raises(ValueError):
+        pki.load_key(text)
