@@ -53,6 +53,13 @@ def show(args: argparse.Namespace) -> int:
 def rotate(args: argparse.Namespace) -> int:
     """Replace the values of secrets."""
     path = _present(args.datacenter)
+    if lasting := [name for name in args.names if secrets_file.is_lasting(name)]:
+        raise BcmError(
+            ", ".join(lasting),
+            "cannot be replaced, because a wallet is made of it or encrypted with it",
+            "nothing was changed, leave it out",
+            code="unsupported",
+        )
     with secrets_file.change_secrets(path, vault(args.datacenter)) as values:
         _known(args.names, values)
         values.update({name: secrets_file.new_secret(name) for name in args.names})

@@ -121,6 +121,15 @@ def test_rotate_gives_new_values_to_the_named_secrets(checkout: Checkout, kept: 
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
+def test_what_a_wallet_depends_on_is_not_rotated(checkout: Checkout, kept: Path) -> None:
+    values = {**VALUES, "lnd/wallet_password": "secret three"}
+    kept.write_text(json.dumps(values))
+    done = checkout.bcm("secret", "rotate", "electrum/wallet", "lnd/wallet_password")
+    assert done.returncode == 1
+    assert "lnd/wallet_password cannot be replaced, because a wallet is made of it or encrypted with it" in done.stderr
+    assert read(kept) == values
+
+
 @pytest.mark.parametrize("words", [["show", "electrum/walet"], ["rotate", "bitcoind/rpc/electrs", "electrum/walet"]])
 def test_missing_secret_is_reported(checkout: Checkout, kept: Path, words: list[str]) -> None:
     done = checkout.bcm("secret", *words)

@@ -10,7 +10,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import ensure_secrets
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file import ensure_secrets, keep_secrets
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import of_run
 
@@ -19,7 +19,8 @@ class ActionModule(BcmAction):
     _supports_diff = False
     ARGUMENT_SPEC = {
         "chain": {"type": "str", "required": True, "choices": list(names.CHAINS)},
-        "names": {"type": "list", "elements": "str", "required": True},
+        "names": {"type": "list", "elements": "str", "default": []},
+        "values": {"type": "dict", "default": {}, "no_log": True},
         "known": {"type": "list", "elements": "str", "default": []},
         "directory": {"type": "path"},
         "vault_id": {"type": "str"},
@@ -29,11 +30,13 @@ class ActionModule(BcmAction):
         directory = Path(params["directory"] or secrets_directory(task_vars))
         path = directory / f"{params['chain']}.json"
         vault = of_run(params["vault_id"])
+        values = {name: str(value) for name, value in params["values"].items()}
+        kept = keep_secrets(path, values, check=self.check_mode, vault=vault) if values else []
         found = ensure_secrets(path, params["names"], check=self.check_mode, vault=vault, known=params["known"])
         return {
-            "changed": bool(found.made),
+            "changed": bool(found.made or kept),
             "secrets": found.of_stacks(),
-            "made": found.made,
+            "made": sorted({*found.made, *kept}),
             "path": str(path),
             "_ansible_no_log": True,
         }

@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
-  - Creates missing secrets, each of 256 random bits, and returns all. An existing secret never changes.
+  - Creates missing secrets, each of 256 random bits, keeps those made elsewhere, and returns all. An existing secret
+    never changes.
   - They are kept on the controller beside the inventory, in one file for each chain that only its owner can read and
     that git ignores. With O(vault_id), the file is encrypted.
   - The result is hidden from logs.
@@ -43,7 +44,14 @@ options:
       - A name that ends with C(/relay_identity) is the identity of a Tor relay, for P(bcm.core.relay_identity#filter).
     type: list
     elements: str
-    required: true
+    default: []
+  values:
+    description:
+      - Secrets that were made elsewhere, such as the recovery words of a wallet, by name. They are kept beside the
+        others.
+      - If one is kept with another value already, the module fails.
+    type: dict
+    default: {}
   known:
     description:
       - Names of secrets that already exist, such as those that the endpoint remembers. If one of O(names) is among them
@@ -69,6 +77,12 @@ EXAMPLES = r"""
     chain: "{{ planned.plan.chain }}"
     names: "{{ planned.plan.secrets }}"
   register: kept
+  no_log: true
+
+- name: Keep the recovery words of a wallet
+  bcm.core.secrets:
+    chain: regtest
+    values: {lnd/recovery_words: "{{ lnd_wallet.answer.words }}"}
   no_log: true
 
 - name: Do the same in the vault of data center home, in a run with --vault-id home@bcm-vault-client

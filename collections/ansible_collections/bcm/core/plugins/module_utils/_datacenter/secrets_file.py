@@ -22,6 +22,8 @@ from .._tor.relay import new_identity, parse_identity
 
 # 256 bits
 _BYTES = 32
+# What a wallet is encrypted with or made of: another value would lock it.
+_LASTING = ("wallet_password", "recovery_words", "public_key")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9_-]*)+")
 _VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 
@@ -46,6 +48,11 @@ def holders(name: str) -> list[str]:
     """Return the stacks that may know a secret: its owner, and the consumer of its service."""
     stack, *rest = name.split("/")
     return [stack, *rest[1:]]
+
+
+def is_lasting(name: str) -> bool:
+    """Whether a secret cannot get a new value, because a wallet depends on it."""
+    return name.rpartition("/")[2] in _LASTING
 
 
 def new_secret(name: str) -> str:
@@ -93,6 +100,33 @@ def check_names(names: Iterable[str]) -> None:
 def read_secrets(path: Path, vault: Vault) -> dict[str, str]:
     """All secrets by name. Raises BcmError."""
     return _read(secrets_file(path, vault))
+
+
+def keep_secrets(path: Path, values: Mapping[str, str], *, check: bool, vault: Vault = PLAIN) -> list[str]:
+    """Keep secrets that were made elsewhere and return the names of the new ones; write nothing in check mode.
+
+    Raises BcmError, also if one of them is kept with another value.
+    """
+    check_names(values)
+    file = secrets_file(path, vault)
+    with contextlib.nullcontext() if check else file.locked():
+        present = _read(file)
+        if other := sorted(name for name in values if present.get(name, values[name]) != values[name]):
+            raise BcmError(
+                file.path,
+                f"has another value of {', '.join(other)}",
+                "nothing was changed; if the data center was restored from a copy, put that of its secrets back, too",
+                code="data_at_risk",
+            )
+        made = sorted(set(values).difference(present))
+        if made and not check:
+            try:
+                text = format_secrets({**present, **values})
+                parse_secrets(text)
+            except ValueError as error:
+                raise BcmError("A secret", f"cannot be kept: {error}", code="invalid_value") from error
+            file.write(text)
+        return made
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file 
     Secrets,
     change_secrets,
     ensure_secrets,
+    keep_secrets,
     read_secrets,
 )
 from ansible_collections.bcm.core.plugins.module_utils._tor.relay import parse_identity
@@ -175,6 +176,32 @@ def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
     with change_secrets(path, VAULT) as values:
         values[NAMES[0]] = "12345678"
     assert read_secrets(path, VAULT) == {**first.values, NAMES[0]: "12345678"}
+
+
+WORDS = {"lnd/recovery_words": "absent abandon ability"}
+
+
+def test_secrets_made_elsewhere_are_kept_once(path: Path) -> None:
+    made = ensure_secrets(path, NAMES, check=False).values
+    assert keep_secrets(path, WORDS, check=True) == ["lnd/recovery_words"]
+    assert read_secrets(path, PLAIN) == made
+    assert keep_secrets(path, WORDS, check=False) == ["lnd/recovery_words"]
+    assert keep_secrets(path, WORDS, check=False) == []
+    assert read_secrets(path, PLAIN) == {**made, **WORDS}
+
+
+def test_kept_secret_does_not_get_another_value(path: Path) -> None:
+    keep_secrets(path, WORDS, check=False)
+    with pytest.raises(BcmError, match="has another value of lnd/recovery_words"):
+        keep_secrets(path, {"lnd/recovery_words": "absent abandon able"}, check=False)
+    assert read_secrets(path, PLAIN) == WORDS
+
+
+@pytest.mark.parametrize("value", ["short", "a line\nand another", 'a "quote"'])
+def test_secret_that_a_file_could_not_hold_is_refused(path: Path, value: str) -> None:
+    with pytest.raises(BcmError, match="cannot be kept: lnd/recovery_words needs"):
+        keep_secrets(path, {"lnd/recovery_words": value}, check=False)
+    assert not path.exists()
 
 
 def test_two_runs_at_once_agree(path: Path) -> None:
