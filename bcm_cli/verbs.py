@@ -83,6 +83,7 @@ def add_all(bcm: Group) -> None:
     info.add_argument("--bill-of-materials", action="store_true", help="all software that runs, in CycloneDX JSON")
     _config(bcm.group("config", "read and change the settings of a data center", "get"))
     _instances(bcm)
+    _lightning(bcm.group("lightning", "show Lightning nodes, and try them on regtest", "status"))
     _device_keys(bcm)
     _image(bcm.group("image", "list and prune images", "list"))
     _artifact(bcm.group("artifact", "fetch, verify and copy the releases that stacks are made of", "list"))
@@ -127,7 +128,7 @@ def _config(config: Group) -> None:
 
 
 def _instances(bcm: Group) -> None:
-    for name, stack in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum")):
+    for name, stack in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum"), ("lncli", "lnd")):
         text = f"send a command to {stack}; all that follows is passed on unchanged"
         bcm.verb(name, "instance:program", text, "help").set_defaults(program=name, stack=stack)
     logs = bcm.verb("logs", "instance:logs", "show the logs of a stack's services", "bitcoind -f")
@@ -137,6 +138,11 @@ def _instances(bcm: Group) -> None:
     window = bcm.verb("open", "window:show", "open a stack's window on this screen", "electrum")
     for parser in (logs, shell, window):
         parser.add_argument("stack", metavar="STACK")
+
+
+def _lightning(lightning: Group) -> None:
+    lightning.verb("status", "lightning:status", "show the nodes, their coins and their channels", json=True)
+    lightning.verb("fund", "lightning:fund", "mine coins for the node, on regtest")
 
 
 def _device_keys(bcm: Group) -> None:

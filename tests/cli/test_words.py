@@ -43,11 +43,13 @@ def test_all_verbs_exist() -> None:
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "rekey", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
+    lightning = ["lightning status", "lightning fund"]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [
         "info",
         "bitcoin-cli",
         "electrum-cli",
+        "lncli",
         "logs",
         "shell",
         "open",
@@ -58,7 +60,7 @@ def test_all_verbs_exist() -> None:
         "test",
     ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
-    groups |= {"gpg": gpg, "onion": onion}
+    groups |= {"gpg": gpg, "lightning": lightning, "onion": onion}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 
@@ -212,7 +214,7 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["bitcoind", "electrs", "electrum", "tor", "torrelay"]
+STACKS = ["bitcoind", "electrs", "electrum", "lnd", "tor", "torrelay"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

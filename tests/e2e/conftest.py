@@ -62,7 +62,7 @@ class Person:
         if not folder.exists():
             shutil.copytree(self.home / "inventories/local", folder, ignore=shutil.ignore_patterns("secrets"))
             # What upstream serves is asked for by the first command alone.
-            text = re.sub(r"^(\w+_source): .*$", r"\1: debian", self.settings(name).read_text(), flags=re.M)
+            text = re.sub(r"^(\w+_source): \[.*, (\w+)\]$", r"\1: \2", self.settings(name).read_text(), flags=re.M)
             self.settings(name).write_text(text)
         lines = {"datacenter": name, **settings}
         self.succeeds("-d", name, "config", "set", *(f"{key}={value}" for key, value in lines.items()))

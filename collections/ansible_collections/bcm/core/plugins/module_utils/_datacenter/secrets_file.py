@@ -23,7 +23,7 @@ from .._tor.relay import new_identity, parse_identity
 # 256 bits
 _BYTES = 32
 # What a wallet is encrypted with or made of: another value would lock it.
-_LASTING = ("wallet_password", "recovery_words", "public_key")
+_LASTING = ("wallet_password", "wallet_created", "recovery_words", "public_key")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9_-]*)+")
 _VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 

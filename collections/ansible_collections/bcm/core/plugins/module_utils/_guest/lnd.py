@@ -1,0 +1,54 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The REST API of lnd, for programs in its instance: ``bcm_guest.lnd``.
+
+Source: https://lightning.engineering/api-docs
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .prove import Fault, Refused, Stack, http_request
+
+#: Names of lnd's states: without a wallet, while it waits for blocks, and at work. The others come in between.
+NO_WALLET, WAITING, ACTIVE = "NON_EXISTING", "RPC_ACTIVE", "SERVER_ACTIVE"
+
+
+class Lnd:
+    """The API of the lnd in this instance. ``directory`` has the macaroons that lnd makes for its operator."""
+
+    def __init__(self, stack: Stack, directory: str) -> None:
+        self._place = stack.service("rest")
+        self._directory = Path(directory)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, macaroon: str = "") -> Any:
+        """Answer of a call, with one of the operator's macaroons. Raises Fault; Refused if the answer is an error."""
+        headers = {}
+        if macaroon:
+            try:
+                headers["Grpc-Metadata-macaroon"] = (self._directory / f"{macaroon}.macaroon").read_bytes().hex()
+            except OSError as error:
+                raise Fault(f"its {macaroon}.macaroon cannot be read: {error.strerror}") from error
+        text = "" if body is None else json.dumps(body)
+        status, answer = http_request(self._place, method, path, text, headers=headers)
+        try:
+            content = json.loads(answer)
+        except ValueError:
+            content = {}
+        if status != 200:
+            raise Refused(f"it answers {path} with an error: {content.get('message', f'status {status}')}", status)
+        return content
+
+    def state(self) -> str:
+        """Whether it has a wallet, and whether that is open. Raises Fault."""
+        return str(self.call("GET", "/v1/state")["state"])
+
+    def info(self) -> dict[str, Any]:
+        """What it says of itself: its key, its addresses, its height. Raises Fault."""
+        return dict(self.call("GET", "/v1/getinfo", macaroon="readonly"))

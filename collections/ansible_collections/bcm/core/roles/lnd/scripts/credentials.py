@@ -1,0 +1,91 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bake a macaroon for each consumer, with exactly the permissions that it needs, and revoke those that nobody needs.
+
+Each has a root key of its own, so that it can be revoked without the others. Its number comes from the name of the
+consumer and the permissions: other permissions are another macaroon. The volume has the macaroons, as
+``consumers/<number>.json``; root keys that a person made are left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bcm_guest.lnd import Lnd
+from bcm_guest.prove import Consumer, Credentials, Lasting, Stack, make_credentials
+
+DIRECTORY = Path("/var/lib/lnd/consumers")
+SERVICES = {"grpc", "rest"}
+
+
+def permissions_of(consumer: str, needed: Mapping[str, Any]) -> list[str]:
+    """What a consumer asks for, as ``entity:action`` or ``uri:/package.Service/Method``. Raises Lasting."""
+    found = needed.get("macaroon")
+    if not isinstance(found, list) or not found or not all(isinstance(item, str) and ":" in item for item in found):
+        raise Lasting(
+            f"stack {consumer} uses it, but its meta/stack.yml does not say what it may do there: list it as "
+            "needs.lnd.permissions.macaroon, such as [info:read, invoices:write]"
+        )
+    return sorted(set(found))
+
+
+def root_key_id(consumer: str, permissions: list[str]) -> str:
+    """The number of a macaroon's root key, below 2^48, above those that people choose."""
+    digest = hashlib.sha256(json.dumps([consumer, permissions]).encode()).digest()
+    return str(int.from_bytes(digest[:6], "big") | 1 << 40)
+
+
+def bake(lnd: Lnd, number: str, permissions: list[str]) -> str:
+    asked = [dict(zip(("entity", "action"), item.split(":", 1), strict=True)) for item in permissions]
+    body = {"permissions": asked, "root_key_id": number}
+    return str(lnd.call("POST", "/v1/macaroon", body, macaroon="admin")["macaroon"])
+
+
+def make(stack: Stack, consumers: Mapping[str, Consumer], check: bool) -> Credentials:
+    lnd = Lnd(stack, stack.expected["directory"])
+    there = {str(number) for number in lnd.call("GET", "/v1/macaroon/ids", macaroon="admin")["root_key_ids"]}
+    made = {path.stem: path for path in DIRECTORY.glob("*.json")}
+    used, changed = set(), False
+    credentials: dict[str, dict[str, str | None]] = {}
+    for name, consumer in consumers.items():
+        macaroon = None
+        if SERVICES.intersection(consumer.services):
+            permissions = permissions_of(name, consumer.permissions)
+            number = root_key_id(name, permissions)
+            used.add(number)
+            if number in made and number in there:
+                macaroon = str(json.loads(made[number].read_text(encoding="ascii")))
+            else:
+                changed = True
+                if check:
+                    continue
+                macaroon = bake(lnd, number, permissions)
+                write(DIRECTORY / f"{number}.json", macaroon)
+        credentials[name] = {service: macaroon if service in SERVICES else None for service in consumer.services}
+    for number in sorted(made.keys() - used):
+        changed = True
+        if not check:
+            if number in there:
+                lnd.call("DELETE", f"/v1/macaroon/{number}", macaroon="admin")
+            made[number].unlink()
+    return Credentials(credentials, changed)
+
+
+def write(path: Path, macaroon: str) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        json.dump(macaroon, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+make_credentials(make)

@@ -1,0 +1,64 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove that lnd is as high as bitcoind, announces its onion address alone, and that all its channels are backed up."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+
+from bcm_guest.lnd import ACTIVE, WAITING, Lnd
+from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, json_rpc, prove
+
+#: The age of the newest block, in seconds, up to which lnd takes the chain for complete.
+CURRENT = 7200
+#: what is reported -> its name in lnd's API
+FACTS = {"height": "block_height", "public_key": "identity_pubkey", "peers": "num_peers"}
+
+
+def backed_up(lnd: Lnd, path: Path) -> int:
+    """Check that the backup on the second volume has all channels, and return how many it has. Raises Fault."""
+    try:
+        content = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise Fault(f"its channel backup {path} cannot be read: {error.strerror}") from error
+    body = {"multi_chan_backup": {"multi_chan_backup": content}}
+    there = set(lnd.call("POST", "/v1/channels/backup/verify", body, macaroon="readonly")["chan_points"])
+    channels = {item["channel_point"] for item in lnd.call("GET", "/v1/channels", macaroon="readonly")["channels"]}
+    if missing := sorted(channels - there):
+        raise Fault(f"its channel backup {path} lacks {', '.join(missing)}")
+    return len(there)
+
+
+def look(stack: Stack) -> Report:
+    lnd = Lnd(stack, stack.expected["directory"])
+    credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
+    chain = json_rpc(stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
+    state = lnd.state()
+    if state == WAITING and time.time() - chain["time"] > CURRENT:
+        more = "; `bcm lightning fund` mines some" if stack.bcm["chain"] == "regtest" else ""
+        return Report(warnings=[f"it waits for blocks: the newest that bitcoind has is older than two hours{more}"])
+    if state != ACTIVE:
+        raise Fault(f"it is not at work; its state is {state}")
+    info = lnd.info()
+    onion = stack.expected["onion"]
+    expected = [f"{info['identity_pubkey']}@{onion}"] if onion else []
+    if info["uris"] != expected:
+        announced = ", ".join(uri.partition("@")[2] for uri in info["uris"]) or "nothing"
+        raise Lasting(f"it announces {announced} to other nodes, not {onion or 'nothing'}")
+    if info["block_height"] != chain["blocks"]:
+        raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
+    if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
+        raise Waiting("it has not followed the chain to its tip yet")
+    saved = backed_up(lnd, Path(stack.expected["backup"]))
+    channels = {state: info[f"num_{state}_channels"] for state in ("active", "inactive", "pending")}
+    facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}
+    told = ", ".join(f"{number} {state}" for state, number in channels.items() if number) or "none"
+    notes = [f"height {info['block_height']}", f"channels: {told}; {saved} in the backup"]
+    return Report(facts, notes)
+
+
+prove(look)
