@@ -105,8 +105,8 @@ def test_nodes_announce_their_onion_addresses_alone(nodes: dict[str, str]) -> No
 
 def test_second_volume_has_the_backup_of_a_new_channel(channel: str) -> None:
     for name in (FIRST, SECOND):
-        said = inside(name, "lnd", "journalctl", "-u", "lnd-backup", "-o", "cat", "-n", "1")
-        assert said == "Wrote the backup of 1 channels"
+        found = lncli(name, "verifychanbackup", "--multi_file", "/var/lib/lnd-backup/channel.backup")
+        assert [point.partition(":")[0] for point in found["chan_points"]] == [channel]
 
 
 def test_invoices_are_paid_both_ways(channel: str) -> None:
@@ -207,6 +207,9 @@ def test_secrets_of_another_wallet_are_refused(
 def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, str], channel: str) -> None:
     """Coins on chain come back with the recovery words, those in channels with the channel backup."""
     key = nodes[SECOND].partition("@")[0]
+    # An option that is not among the fixed ones.
+    with person.settings(SECOND).open("a") as settings:
+        settings.write("lnd_options: {bitcoin.timelockdelta: 90}\n")
     address = lncli(SECOND, "newaddress", "p2tr")["address"]
     lncli(FIRST, "sendcoins", address, "300000")
     mine(FIRST, 1)

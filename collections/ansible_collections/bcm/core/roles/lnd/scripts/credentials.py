@@ -33,6 +33,8 @@ def permissions_of(consumer: str, needed: Mapping[str, Any]) -> list[str]:
             f"stack {consumer} uses it, but its meta/stack.yml does not say what it may do there: list it as "
             "needs.lnd.permissions.macaroon, such as [info:read, invoices:write]"
         )
+    if powerful := [item for item in found if item.startswith("macaroon:") or "Macaroon" in item]:
+        raise Lasting(f"stack {consumer} asks for {', '.join(powerful)}: it could give itself any other permission")
     return sorted(set(found))
 
 

@@ -41,6 +41,8 @@ def look(stack: Stack) -> Report:
     if state == WAITING and time.time() - chain["time"] > CURRENT:
         more = "; `bcm lightning fund` mines some" if stack.bcm["chain"] == "regtest" else ""
         return Report(warnings=[f"it waits for blocks: the newest that bitcoind has is older than two hours{more}"])
+    if state == WAITING:
+        raise Waiting("it searches the blocks that bitcoind has")
     if state != ACTIVE:
         raise Fault(f"it is not at work; its state is {state}")
     info = lnd.info()
@@ -48,11 +50,16 @@ def look(stack: Stack) -> Report:
     expected = [f"{info['identity_pubkey']}@{onion}"] if onion else []
     if info["uris"] != expected:
         announced = ", ".join(uri.partition("@")[2] for uri in info["uris"]) or "nothing"
-        raise Lasting(f"it announces {announced} to other nodes, not {onion or 'nothing'}")
+        raise Lasting(
+            f"it announces {announced} to other nodes, not {onion or 'nothing'}; `bcm lncli peers "
+            "updatenodeannouncement --address_remove ADDRESS` ends that"
+        )
     if info["block_height"] != chain["blocks"]:
         raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
     if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
         raise Waiting("it has not followed the chain to its tip yet")
+    if Path(stack.expected["restore"]).exists():
+        raise Lasting("its channels have not been restored: start it again once it has found all blocks")
     saved = backed_up(lnd, Path(stack.expected["backup"]))
     channels = {state: info[f"num_{state}_channels"] for state in ("active", "inactive", "pending")}
     facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}

@@ -30,7 +30,7 @@ _RECOVERY_WINDOW = 2500
 _GRACE = 5.0  # seconds
 
 
-def reached(lnd: Lnd, end: float) -> str:
+def reached(lnd: Lnd, end: float, grace: float) -> str:
     """Return the state that lnd comes to: no wallet, at work, or waiting for blocks. Raises Fault at ``end``."""
     waits_until = None
     while True:
@@ -41,7 +41,7 @@ def reached(lnd: Lnd, end: float) -> str:
             state, fault = "", error
         now = time.monotonic()
         if state == WAITING and waits_until is None:
-            waits_until = now + _GRACE
+            waits_until = min(now + grace, end)
         if state in (NO_WALLET, ACTIVE) or (state == WAITING and waits_until is not None and now > waits_until):
             return state
         if now > end:
@@ -49,49 +49,65 @@ def reached(lnd: Lnd, end: float) -> str:
         time.sleep(_INTERVAL)
 
 
-def recovery(backup: Path) -> dict[str, Any]:
-    """What the wallet is to be brought back with: its coins on chain, and those in channels if there is a backup.
+def create(lnd: Lnd, stack: Stack, recovery_window: int) -> None:
+    password = base64.b64encode(stack.secrets["lnd/wallet_password"].encode()).decode()
+    words = stack.secrets["lnd/recovery_words"].split()
+    body = {"wallet_password": password, "cipher_seed_mnemonic": words, "recovery_window": recovery_window}
+    lnd.call("POST", "/v1/initwallet", body)
 
-    A copy of the backup is kept, since lnd-backup writes the next one over it.
-    """
-    found: dict[str, Any] = {"recovery_window": _RECOVERY_WINDOW}
-    if backup.exists():
-        shutil.copy2(backup, backup.with_suffix(".restored"))
-        content = base64.b64encode(backup.read_bytes()).decode()
-        found["channel_backups"] = {"multi_chan_backup": {"multi_chan_backup": content}}
-    return found
+
+def restore_channels(lnd: Lnd, backup: Path) -> None:
+    """Have the channels in the backup closed by the other sides; what is restored already stays so. Raises Fault."""
+    content = base64.b64encode(backup.read_bytes()).decode()
+    lnd.call("POST", "/v1/channels/backup/restore", {"multi_chan_backup": content}, macaroon="admin")
+    backup.unlink()
+
+
+def check(stack: Stack, state: str, restore: bool, backup: Path) -> None:
+    """Check that the secrets fit what is on the volumes. Raises Fault."""
+    words, created = stack.secrets.get("lnd/recovery_words"), stack.secrets.get("lnd/wallet_created")
+    if not words and (state != NO_WALLET or restore or backup.exists()):
+        there = "a wallet" if state != NO_WALLET else "no wallet, but there has been one"
+        raise Fault(
+            f"its volume has {there}, and the secrets have no recovery words of it: put the newest copy of the secrets "
+            "back, or add the words as lnd/recovery_words with `bcm secret edit`"
+        )
+    if state == NO_WALLET and (created or backup.exists()) and not restore:
+        raise Fault(
+            f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
+            "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if lnd_database "
+            "was changed, change it back"
+        )
 
 
 def look(stack: Stack, restore: bool, end: float) -> dict[str, Any]:
     lnd = Lnd(stack, stack.expected["directory"])
-    words, known = stack.secrets.get("lnd/recovery_words"), stack.secrets.get("lnd/public_key")
-    created = stack.secrets.get("lnd/wallet_created")
-    state = reached(lnd, end)
-    if state == NO_WALLET:
-        if not words:
-            return {"keep": {"lnd/recovery_words": " ".join(lnd.call("GET", "/v1/genseed")["cipher_seed_mnemonic"])}}
-        if created and not restore:
-            raise Fault(
-                f"its wallet, created {created}, is not on its volume. If the volume was lost, lnd_restore=true (-e) "
-                "makes it again from its recovery words, and has its channels closed; if lnd_database was changed, "
-                "change it back"
-            )
-        password = base64.b64encode(stack.secrets["lnd/wallet_password"].encode()).decode()
-        body = {"wallet_password": password, "cipher_seed_mnemonic": words.split()}
-        lnd.call("POST", "/v1/initwallet", {**body, **(recovery(Path(stack.expected["backup"])) if created else {})})
-        state = reached(lnd, end)
-    elif not words:
-        raise Fault(
-            "its volume has a wallet, and the secrets have no recovery words of it: put the newest copy of the secrets "
-            "back"
-        )
+    backup, restoring = Path(stack.expected["backup"]), Path(stack.expected["restore"])
+    created, known = stack.secrets.get("lnd/wallet_created"), stack.secrets.get("lnd/public_key")
+    state = reached(lnd, end, _GRACE)
+    check(stack, state, restore, backup)
+    made = state == NO_WALLET
+    if made:
+        if "lnd/recovery_words" not in stack.secrets:
+            words = " ".join(lnd.call("GET", "/v1/genseed")["cipher_seed_mnemonic"])
+            return {"keep": {"lnd/recovery_words": words}, "changed": False}
+        # What is to be restored is put aside first, and stays there until all of it is.
+        if restore and backup.exists():
+            shutil.copy2(backup, restoring.with_suffix(".new"))
+            restoring.with_suffix(".new").replace(restoring)
+        create(lnd, stack, _RECOVERY_WINDOW if restore else 0)
+    if made or restoring.exists():
+        state = reached(lnd, end, end if restoring.exists() else _GRACE)
     keep = {} if created else {"lnd/wallet_created": datetime.now(UTC).isoformat(timespec="seconds")}
     if state != ACTIVE:
-        return {"keep": keep}
+        return {"keep": keep, "changed": made}
     found = lnd.info()["identity_pubkey"]
     if known and found != known:
         raise Fault(f"its volume has the wallet of another node: {found}, not {known}; put the right volume back")
-    return {"keep": keep if known else {**keep, "lnd/public_key": found}}
+    changed = made or restoring.exists()
+    if restoring.exists():
+        restore_channels(lnd, restoring)
+    return {"keep": keep if known else {**keep, "lnd/public_key": found}, "changed": changed}
 
 
 request = json.load(sys.stdin)
