@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -115,6 +116,10 @@ def checked_releases(site: Site, stacks: Sequence[str], variables: Variables) ->
     return releases, warnings
 
 
+#: characters of a condition that a message shows
+_SHOWN = 80
+
+
 def check_assertions(stacks: Collection[Stack], variables: Variables) -> None:
     """Refuse what the stacks say they cannot work with. Raises BcmError."""
     for stack in stacks:
@@ -124,7 +129,8 @@ def check_assertions(stacks: Collection[Stack], variables: Variables) -> None:
             except BcmError as error:
                 raise error.within(f"{stack.source}: assertions.{index}") from error
             if fault is not None:
-                raise BcmError(f"Stack {stack.name}", f"requires {assertion.that}", remedy=fault, code="invalid_value")
+                condition = textwrap.shorten(assertion.that, _SHOWN, placeholder=" …")
+                raise BcmError(f"Stack {stack.name}", f"requires {condition}", remedy=fault, code="invalid_value")
 
 
 def _check_chains(site: Site, stacks: Sequence[str]) -> None:

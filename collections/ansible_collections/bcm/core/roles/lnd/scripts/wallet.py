@@ -75,8 +75,8 @@ def check(stack: Stack, state: str, restore: bool, backup: Path) -> None:
     if state == NO_WALLET and (created or backup.exists()) and not restore:
         raise Fault(
             f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
-            "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if lnd_database "
-            "was changed, change it back"
+            "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if "
+            "lnd_database was changed, change it back"
         )
 
 
