@@ -163,7 +163,7 @@ class Release:
 
 
 def from_plain(values: Mapping[str, Any]) -> Release:
-    signed, repository, go = (values[key] for key in ("signed", "repository", "go"))
+    signed, repository, go = (values.get(key) for key in ("signed", "repository", "go"))
     return Release(
         **{
             **values,
