@@ -50,7 +50,7 @@ def answers(started: dict[str, Any]) -> Iterator[None]:
     yield
     assert inside("local", OTHER, "bitcoin-cli", "getblockcount", deadline=20).isdigit()
     assert inside("local", OTHER, "systemctl", "show", "--property=MainPID,NRestarts", "bitcoind") == before
-    assert inside("local", GREEDY, "systemctl", "is-active", "tor") == "active"
+    assert inside("local", GREEDY, "systemctl", "is-active", "tor", deadline=300) == "active"
 
 
 def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def test_number_of_processes_is_limited(answers: None) -> None:
 
 
 def test_memory_is_limited(answers: None) -> None:
-    assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY)) <= 64
+    assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY, deadline=300)) <= 64
 
 
 def _id_maps() -> dict[str, str]:
