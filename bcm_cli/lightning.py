@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._base import qr
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
@@ -20,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_
 from . import setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
-from .output import answer, say
+from .output import answer, draw, say
 from .stacks import catalogue
 from .status import deployed
 
@@ -35,8 +32,12 @@ def status(args: argparse.Namespace) -> int:
     """Show the Lightning nodes: who they are, their coins and their channels."""
     programs = _programs(args.datacenter)
     with connect(args.datacenter) as client:
-        there = [name for name in programs if name in deployed(client)]
-        nodes = [{"stack": name, **_ask(client, name, programs[name])} for name in there]
+        instances = deployed(client)
+        nodes = [
+            {"stack": name, **ask_program(client, name, program, {}, deadline=_DEADLINE)}
+            for name, program in programs.items()
+            if name in instances
+        ]
     if args.json:
         return answer({"nodes": nodes}, True)
     if not nodes:
@@ -47,9 +48,7 @@ def status(args: argparse.Namespace) -> int:
         say()
         answer([{key: channel[key] for key in _SHOWN} for channel in channels], False)
         for address in node["addresses"]:
-            made = qr.code(address)
-            if sys.stdout.isatty() and qr.fits(made):
-                print("\n".join(["", "For other nodes:", *qr.drawn(made)]))
+            draw("For other nodes", address)
     return 0
 
 
@@ -80,10 +79,6 @@ def _programs(datacenter: DataCenter) -> dict[str, Path]:
     """Return the stacks that are Lightning nodes, each with the program that describes its node."""
     paths = {stack.name: stack.role_path / "scripts/summary.py" for stack in catalogue(datacenter).values()}
     return {name: path for name, path in paths.items() if path.exists()}
-
-
-def _ask(client: Client, stack: str, program: Path) -> dict[str, Any]:
-    return ask_program(client, stack, program, {}, deadline=_DEADLINE)
 
 
 def _run(client: Client, instance: str, *argv: str) -> str:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._base import qr as qr
 from ansible_collections.bcm.core.plugins.module_utils._base.disk import write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import unknown
@@ -35,7 +33,7 @@ from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import
 from . import setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
-from .output import answer, say
+from .output import answer, draw, say
 from .trezor_session import vault
 
 #: the instance whose tor publishes them
@@ -226,9 +224,8 @@ def _explain(service: Service) -> None:
 
 
 def _draw(what: str, text: str, args: argparse.Namespace) -> None:
-    made = qr.code(text)
-    if sys.stdout.isatty() and not args.no_qr and qr.fits(made):
-        print("\n".join(["", f"{what}:", *qr.drawn(made)]))
+    if not args.no_qr:
+        draw(what, text)
 
 
 # -- selection -------------------------------------------------------------------------------------------------------

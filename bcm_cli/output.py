@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
@@ -26,6 +27,15 @@ def answer(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool
 def say(text: str = "") -> None:
     """Print a line; if foreign text made it several, indent the others."""
     print(shown(text))
+
+
+def draw(what: str, text: str) -> None:
+    """Print a text as a QR code, below a title, on a terminal that has room for it."""
+    from ansible_collections.bcm.core.plugins.module_utils._base import qr
+
+    made = qr.code(text)
+    if sys.stdout.isatty() and qr.fits(made):
+        print("\n".join(["", f"{what}:", *qr.drawn(made)]))
 
 
 class Lines:
