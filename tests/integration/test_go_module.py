@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def test_commands_of_a_module_are_built_if_its_sum_is_the_pinned_one(site: Site)
     assert f"filippo.io/age 1.2.1 is refused: pinned is the sum {WRONG}, the registry gave {SUM}" in refused.stdout
 
     output = site.run()
-    assert "package 180 of 183" in output, output
+    # Go names packages in batches; what the last one of them ends with is chance
+    assert re.search(r"package \d+ of 183\b", output), output
     with Client(str(LXD_DIR / "unix.socket"), project=site.project) as lxd:
         made_of = json.loads(lxd.get("/1.0/instances/keeper")["config"]["image.bcm.artifact"])
 

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ask_addresses.py NAME MAC ADDRESS SERVER: ask for addresses as root can, from many hardware addresses that do not
-exist, with many names of its own and that of a neighbour; and give back the address of another neighbour."""
+"""ask_addresses.py NAME MAC ADDRESS SERVER: give back the address of a neighbour, as root can, and ask for addresses
+from many hardware addresses that do not exist, with many names of its own and that of another neighbour."""
 
 import os
 import socket
@@ -30,6 +30,9 @@ def ask(hardware, kind, client, name, *more, at=bytes(4)):
     link.send(b"\xff" * 6 + own + b"\x08\x00" + ip + udp)
 
 
+hardware = bytes.fromhex(sys.argv[2].replace(":", ""))
+server = (54, socket.inet_aton(sys.argv[4]))
+ask(hardware, 7, bytes([1]) + hardware, b"", server, at=socket.inet_aton(sys.argv[3]))
 for number in range(600):
     client, name = os.urandom(8), f"rogue{number}".encode()
     for hardware in (own, b"\x02" + os.urandom(5)):
@@ -37,6 +40,3 @@ for number in range(600):
         # what the server offers is taken at once
         ask(hardware, 1, client, sys.argv[1].encode(), (80, b""))
     time.sleep(0.002)
-hardware = bytes.fromhex(sys.argv[2].replace(":", ""))
-server = (54, socket.inet_aton(sys.argv[4]))
-ask(hardware, 7, bytes([1]) + hardware, b"", server, at=socket.inet_aton(sys.argv[3]))
