@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Connection
+from ansible_collections.bcm.core.plugins.module_utils._guest.connections import Connection
 from tests.support import COLLECTION
 
 SCRIPT = COLLECTION / "roles/_common/scripts/connections.py"

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import json
 import socket
 import ssl
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 #: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
@@ -28,8 +25,6 @@ TRUST = "/etc/bcm/trust/ca-certificates.crt"
 CERTIFICATE, KEY = "/etc/bcm/tls/certificate.pem", "/etc/bcm/tls/key.pem"
 _TIMEOUT = 30.0  # seconds for one answer
 _INTERVAL = 0.2  # seconds between two looks
-# TIME_WAIT, CLOSE and LISTEN: nothing passes
-_OVER = ("06", "07", "0A")
 
 
 class Fault(Exception):
@@ -260,41 +255,3 @@ def electrum(place: Endpoint, *calls: tuple[str, list[Any]]) -> list[Any]:
     except (OSError, ValueError) as error:
         raise Fault(f"nothing answers at {place}: {error!r}") from error
     return results[1:]
-
-
-@dataclass(frozen=True, order=True)
-class Connection:
-    """A connection of the instance, by its protocol (tcp, udp) and both ends."""
-
-    protocol: str
-    own: str
-    port: int
-    other: str
-    other_port: int
-
-    def __str__(self) -> str:
-        return f"{self.protocol} {self.own}:{self.port} to {self.other}:{self.other_port}"
-
-
-def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
-    """All connections that are up or about to be, without loopback."""
-    found = []
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        path = proc / name
-        for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
-            _slot, near, far, state = line.split()[:4]
-            (own, port), (other, other_port) = _end(near), _end(far)
-            is_local = ipaddress.ip_address(own).is_loopback or own == other
-            # a state says nothing about UDP; without another end it is no connection
-            if other_port and not is_local and (name.startswith("udp") or state not in _OVER):
-                found.append(Connection(name[:3], own, port, other, other_port))
-    return found
-
-
-def _end(text: str) -> tuple[str, int]:
-    """An address and a port as the kernel shows them: words of 32 bits in the machine's own order of bytes."""
-    address, port = text.split(":")
-    raw = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
-    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
-        raw = raw[12:]
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)

@@ -101,7 +101,7 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def _tasks_digest(path: Path) -> str:
     try:
-        tasks = yaml.safe_load(path.read_bytes())
+        tasks = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return _digest({"tasks": _without_names(tasks)})
     except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError):  # tags of Ansible; keys that are no text
         return _file_digest(path)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from bcm_guest.prove import Connection, connections
+from bcm_guest.connections import Connection, connections
 
 # the resolver of the network, and its DHCP server
 _OF_THE_NETWORK = (53, 67)

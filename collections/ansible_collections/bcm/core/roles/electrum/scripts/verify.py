@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, connections, electrum, json_rpc, prove
+from bcm_guest.connections import connections
+from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, electrum, json_rpc, prove
 
 
 def look(stack: Stack) -> Report:
