@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.prove import Fault, json_rpc
+from bcm_guest.volume_files import write_file
 
 # Without these, the program would ask its user, or fetch something from the internet.
 SETTINGS = {
@@ -41,9 +42,7 @@ def prepare() -> None:
     config = directory() / "config"
     settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
     if any(settings.get(key) != value for key, value in SETTINGS.items()):
-        new = config.with_suffix(".new")
-        new.write_text(json.dumps({**settings, **SETTINGS}, indent=4, sort_keys=True), encoding="utf-8")
-        new.replace(config)
+        write_file(config, json.dumps({**settings, **SETTINGS}, indent=4, sort_keys=True).encode())
     # An empty file says that the server has to be certified by a root that is trusted. Without it, the program would
     # trust the first certificate that it gets.
     pinned = directory() / "certs" / os.environ["ELECTRUM_SERVER"]

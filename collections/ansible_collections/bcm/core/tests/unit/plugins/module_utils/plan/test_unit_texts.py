@@ -87,6 +87,7 @@ def test_unit_has_what_the_role_declares() -> None:
         "/usr/local/lib/helper.py",
         "/usr/local/lib/bcm_wait.py",
         "/usr/local/lib/bcm_guest/prove.py",
+        "/usr/local/lib/bcm_guest/volume_files.py",
         "/etc/bcm/wait.json",
     ]
     assert files["/var/lib/echo"] == {
