@@ -21,7 +21,7 @@ from .._lxd.resources import MOVED_TO, REPLACED
 from .._plan.catalogue import ROLES
 from .._plan.image_choice import ImageNames, OutOfReach
 from .._plan.limits import Host
-from .._plan.request import Deployed, ProjectState, Site, Source, Volume
+from .._plan.request import Deployed, ProjectState, Site, Source, Volume, read_versions
 from .._plan.stack import Stack
 from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK, SECRETS_MARK
 
@@ -101,6 +101,7 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
         strangers=strangers,
         volumes=_volumes(client, site),
         sources=Source.read(there["config"]),
+        versions=read_versions(there["config"]),
         kept=own[KEPT_MARK].split(",") if KEPT_MARK in own else (),
         onions=own[ONIONS_MARK].split(",") if ONIONS_MARK in own else (),
         secrets=own[SECRETS_MARK].split(",") if SECRETS_MARK in own else (),

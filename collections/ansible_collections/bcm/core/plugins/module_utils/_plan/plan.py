@@ -96,6 +96,13 @@ class Planner:
         }
         onion_services = onions.onion_services(site, running, variables.holds)
         chosen = ImageChooser(site, variables, found, image_names, out_of_reach).choose(releases)
+        for name, item in chosen.items():
+            self.catalogue[name].artifact.check_forward(item.release, found.versions.get(name))
+        versions = {
+            name: item.release.version
+            for name, item in chosen.items()
+            if self.catalogue[name].artifact.forward_only and item.release.version
+        }
         sources = tuple(item.source for name, item in chosen.items() if len(self.catalogue[name].artifact.sources) > 1)
         instances, warned = self._instances(affected, running, requested, onion_services, variables, found, chosen)
         moves = volumes.find_moves(self.request, instances, found)
@@ -104,7 +111,7 @@ class Planner:
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
         known = {*found.onions, *(service.name for service in onion_services)}
-        remembered = planned_resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets})
+        remembered = planned_resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets}, versions)
         return replace(
             self._frame(affected, requested, running),
             moves=planned_resources.volume_moves(site, instances, moves, found),

@@ -13,7 +13,7 @@ from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
 from .model import Instance, Moves, Resource, TakenSource
 from .onions import OnionService
-from .request import ProjectState, Site, Source, Volume
+from .request import VERSION, ProjectState, Site, Source, Volume
 
 Instances = Mapping[str, Instance]
 
@@ -220,9 +220,10 @@ def project_marks(
     kept: Collection[str],
     onions: Collection[str],
     secrets: Collection[str],
+    versions: Mapping[str, str],
 ) -> dict[str, str]:
-    """What the project remembers: where stacks come from, whose it is, its secrets, its onion services."""
-    marks: dict[str, str] = {}
+    """What the project remembers: where stacks come from, whose it is, its secrets, its onion services, versions."""
+    marks = {f"{VERSION}{stack}": version for stack, version in versions.items()}
     for taken in sources:
         marks |= Source(taken.source, taken.why).config(taken.stack)
     if site.request.identity:

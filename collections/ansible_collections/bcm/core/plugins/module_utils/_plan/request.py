@@ -20,6 +20,8 @@ from .limits import Host
 _WORLD = "1-52,54-65535"
 
 _SOURCE, _WHY = "user.bcm.source.", "user.bcm.why."
+#: mark of the project: the newest version of a stack that ran
+VERSION = "user.bcm.version."
 
 STATES = ("present", "stopped", "restarted", "absent")
 
@@ -68,6 +70,11 @@ class Deployed:
     running: bool
 
 
+def read_versions(config: Mapping[str, str]) -> dict[str, str]:
+    """The newest versions that ran, as the configuration of a data center's project remembers them, by stack."""
+    return {key.removeprefix(VERSION): value for key, value in config.items() if key.startswith(VERSION)}
+
+
 @dataclass(frozen=True)
 class Source:
     """Which source of a stack was taken, and why, for people."""
@@ -113,6 +120,7 @@ class ProjectState:
     strangers: Sequence[str] = ()
     volumes: Sequence[Volume] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
+    versions: Mapping[str, str] = field(default_factory=dict)  # stack -> the newest that ran, if no older one may
     kept: Collection[str] = ()  # files of secrets that were made for it
     onions: Collection[str] = ()  # onion services that have addresses
     secrets: Collection[str] = ()  # names of secrets that were made for it

@@ -114,6 +114,19 @@ class Artifact:
     version_command: tuple[str, ...]
     floor: Floor | None
     sources: Mapping[str, Field]
+    forward_only: str | None = None  # why no version may run that is older than one that has run
+
+    def check_forward(self, release: Release, former: str | None) -> None:
+        """Refuse a version that is older than the former one, if it could not read what that wrote. Raises BcmError."""
+        if not (self.forward_only and release.version and former):
+            return
+        if not versions.satisfies(release.version, {"versions": (former,)}):
+            raise BcmError(
+                f"Version {release.version} of {release.name}",
+                f"is older than {former}, which has run here: {self.forward_only}",
+                f"nothing was changed; choose {former} or a newer one",
+                code="data_at_risk",
+            )
 
     def preferred(self, stack: str, value: Any, changes: Mapping[str, Any]) -> tuple[str, ...]:
         """The sources that a value of ``<stack>_source`` names, a name or a list, the best first. Raises BcmError.

@@ -292,6 +292,7 @@ def _artifact_type() -> Record:
             "floor": Key(
                 With("none", unknown, known), "Versions below which there are known faults, or why none is known."
             ),
+            "forward_only": Key(_TEXT, "Why no version may run that is older than one that ran."),
         },
         _artifact,
         {"oneOf": [{"required": ["sources"]}, {"required": ["of"]}], "dependentSchemas": {"of": {"maxProperties": 1}}},
@@ -356,7 +357,12 @@ def _artifact(field: Field, values: dict[str, Any]) -> Artifact:
         )
     sources = entries["sources"].entries() if "sources" in entries else {}
     return Artifact(
-        of=of, keys_path=field.source.parent / "keys", version_command=command, floor=floor, sources=sources
+        of=of,
+        keys_path=field.source.parent / "keys",
+        version_command=command,
+        floor=floor,
+        sources=sources,
+        forward_only=values.get("forward_only"),
     )
 
 

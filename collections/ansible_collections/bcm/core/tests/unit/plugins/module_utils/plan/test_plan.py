@@ -14,7 +14,13 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan.limits import Host
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState, Source, Volume
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import (
+    Deployed,
+    ProjectState,
+    Source,
+    Volume,
+    read_versions,
+)
 
 ELECTRUM = ["tor", "bitcoind", "electrs", "electrum"]
 
@@ -459,6 +465,30 @@ def test_the_first_source_in_reach_is_taken_and_remembered(planner: Any) -> None
     # unless it is not wanted any more
     other = planner("bitcoind", variables={"bitcoind_source": "release"}).plan(found, remember, within_reach)
     assert other["sources"] == [{"stack": "bitcoind", "source": "release", "why": "bitcoind_source says so"}]
+
+
+def test_version_that_is_older_than_one_that_ran_is_refused(
+    documents: dict[str, Any], planner: Any, namer: Any
+) -> None:
+    """If the stack says that it cannot read what the newer one wrote."""
+    older = {"bcm_artifacts": {"bitcoind": {"version": "31.0"}}, "bitcoind_source": "release"}
+    allowed = {"variables": older, "allow_below_floor": ["bitcoind"]}
+
+    def state(plan: dict[str, Any]) -> ProjectState:
+        return ProjectState(versions=read_versions(plan["builder_resources"][0]["config"]))
+
+    documents["bitcoind"]["artifact"]["forward_only"] = "its blocks are in a newer form"
+    found = state(planner("bitcoind").plan(ProjectState(), namer))
+    assert found.versions == {"bitcoind": "31.1"}
+    assert state(planner("bitcoind").plan(found, namer)).versions == found.versions
+    with pytest.raises(BcmError) as raised:
+        planner("bitcoind", **allowed).plan(found, namer)
+    assert str(raised.value) == (
+        "Version 31.0 of bitcoin-core is older than 31.1, which has run here: its blocks are in a newer form: nothing "
+        "was changed; choose 31.1 or a newer one"
+    )
+    # nothing ran yet
+    assert state(planner("bitcoind", **allowed).plan(ProjectState(), namer)).versions == {"bitcoind": "31.0"}
 
 
 def test_a_source_that_the_machine_cannot_run_is_passed_over(planner: Any, namer: Any) -> None:
