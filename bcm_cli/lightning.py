@@ -1,36 +1,38 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm lightning`: the Lightning nodes of a data center."""
+"""`bcm lightning`: the Lightning nodes of a data center, and links with which people's programs reach them."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
+from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, Services
 
-from . import setup
+from . import onion, setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, draw, say
-from .stacks import catalogue
+from .stacks import catalogue, checked
 from .status import deployed
 
 #: Blocks until coins from mining can be spent.
 _MATURITY = 101
 _DEADLINE = 120.0
-#: Columns of the table; --json has all.
+#: Columns of the table of channels; --json has all.
 _SHOWN = ("peer", "state", "capacity", "local", "remote")
 
 
 def status(args: argparse.Namespace) -> int:
     """Show the Lightning nodes: who they are, their coins and their channels."""
-    programs = _programs(args.datacenter)
+    programs = _programs(args.datacenter, "summary.py")
     with connect(args.datacenter) as client:
         instances = deployed(client)
         nodes = [
@@ -75,9 +77,75 @@ def fund(args: argparse.Namespace) -> int:
     return 0
 
 
-def _programs(datacenter: DataCenter) -> dict[str, Path]:
-    """Return the stacks that are Lightning nodes, each with the program that describes its node."""
-    paths = {stack.name: stack.role_path / "scripts/summary.py" for stack in catalogue(datacenter).values()}
+def connect_string(args: argparse.Namespace) -> int:
+    """List the links to a node, make the one of a client or show it again, or revoke it."""
+    datacenter: DataCenter = args.datacenter
+    checked(datacenter, [args.stack])
+    programs = _programs(datacenter, "connection.py")
+    if args.stack not in programs:
+        raise UsageError(
+            f"Stack {args.stack}", f"has no such links; these have: {', '.join(programs)}", code="unsupported"
+        )
+    if args.client is None:
+        if args.revoke:
+            raise UsageError("Say which link is to be revoked", code="usage")
+        clients = _ask_connection(args, programs[args.stack], {"action": "list"})["clients"]
+        return answer({"clients": clients} if args.json else clients, args.json)
+    onion.check_client(args.client)
+    service = _choose_service(args.stack, onion.read(datacenter))
+    if args.revoke:
+        setup.confirm(f"Revoke the link of {args.client} to {args.stack}, for good?", args.yes, "Nothing was revoked")
+        _ask_connection(args, programs[args.stack], {"action": "revoke", "name": args.client})
+        onion.expel(datacenter, args.client, [service.name])
+        return answer({"revoked": args.client, "stack": args.stack}, args.json)
+    place = f"{service.key.address}:{min(service.ports)}"
+    request = {"action": "make", "name": args.client, "may": args.may, "place": place}
+    link = _ask_connection(args, programs[args.stack], request)["link"]
+    service = onion.admit(datacenter, args.client, lambda services: _choose_service(args.stack, services))
+    key = service.clients[args.client]
+    facts = {
+        "stack": args.stack,
+        "client": args.client,
+        "may": args.may,
+        "link": link,
+        "key": key.text,
+        "auth_private": key.client_line(service.key.address).strip(),
+    }
+    if args.json:
+        return answer(facts, True)
+    answer(facts, False)
+    say()
+    say("The key lets a tor connect to the onion service, the link lets a program use the node: hand both over as")
+    say("you would a password.")
+    if not args.no_qr:
+        draw("The key", key.text)
+        draw("The link", link)
+    return 0
+
+
+def _ask_connection(args: argparse.Namespace, program: Path, request: dict[str, str]) -> dict[str, Any]:
+    with connect(args.datacenter) as client:
+        if args.stack not in deployed(client):
+            raise BcmError(args.stack, "is not deployed", f"`bcm stack start {args.stack}`", code="not_ready")
+        return ask_program(client, args.stack, program, request, deadline=_DEADLINE, sensitive=True)
+
+
+def _choose_service(stack: str, services: Services) -> Service:
+    """Return the onion service of a node with clients. Raises BcmError."""
+    found = [service for name, service in services.items() if name.startswith(f"{stack}-") and service.authorization]
+    if not found:
+        raise BcmError(
+            f"Stack {stack}",
+            "has no onion service that has clients",
+            f"set {stack}_rest_onion to true, and `bcm stack start {stack}`",
+            code="not_ready",
+        )
+    return found[0]
+
+
+def _programs(datacenter: DataCenter, name: str) -> dict[str, Path]:
+    """Return the Lightning nodes among the stacks whose role has a program of that name, with its path."""
+    paths = {stack.name: stack.role_path / "scripts" / name for stack in catalogue(datacenter).values()}
     return {name: path for name, path in paths.items() if path.exists()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -77,23 +78,9 @@ def show(args: argparse.Namespace) -> int:
 def authorize(args: argparse.Namespace) -> int:
     """Authorize a client, or show the key of one that is authorized."""
     datacenter: DataCenter = args.datacenter
-    _check(args.client)
+    check_client(args.client)
     file = _check_new_file(args.output) if args.output else None
-    store = _store(datacenter)
-    with store.locked():
-        present = store.read()
-        service = _choose_service(args, present)
-        known = args.client in service.clients
-        wanted = {**present, service.name: with_clients(service, [args.client], present=True)}
-        if known:
-            setup.step(f"{args.client} is already authorized for {service.name}: this is the same key")
-        try:
-            _publish(datacenter, store, present, wanted)
-        except BcmError as error:
-            if not known:
-                raise
-            setup.step(str(error))
-    service = wanted[service.name]
+    service = admit(datacenter, args.client, lambda services: _choose_service(args, services))
     key, line = service.clients[args.client], service.clients[args.client].client_line(service.key.address)
     facts = {"service": service.name, "client": args.client, "address": service.key.address}
     secret = {"key": key.text, "auth_private": line.strip()}
@@ -115,8 +102,7 @@ def authorize(args: argparse.Namespace) -> int:
 def revoke(args: argparse.Namespace) -> int:
     """Revoke a client of one service, or of all that it may reach."""
     datacenter: DataCenter = args.datacenter
-    store = _store(datacenter)
-    present = store.read()
+    present = _store(datacenter).read()
     if args.service:
         service = _find_service(present, args.service)
         if args.client not in service.clients:
@@ -130,16 +116,39 @@ def revoke(args: argparse.Namespace) -> int:
     names = ", ".join(service.name for service in meant)
     setup.step(f"{args.client} is revoked for {names}; all clients are disconnected for some seconds")
     setup.confirm(f"Revoke the key of {args.client}, for good?", args.yes, "Nothing was revoked")
+    left = expel(datacenter, args.client, [service.name for service in meant])
+    return answer({"revoked": args.client, "services": left} if args.json else _remaining_rows(left), args.json)
+
+
+def admit(datacenter: DataCenter, client: str, choose: Callable[[Services], Service]) -> Service:
+    """Authorize a client for the service that is chosen, if it is not, and return that service. Raises BcmError."""
+    store = _store(datacenter)
+    with store.locked():
+        present = store.read()
+        service = choose(present)
+        known = client in service.clients
+        wanted = {**present, service.name: with_clients(service, [client], present=True)}
+        if known:
+            setup.step(f"{client} is already authorized for {service.name}: this is the same key")
+        try:
+            _publish(datacenter, store, present, wanted)
+        except BcmError as error:
+            if not known:
+                raise
+            setup.step(str(error))
+    return wanted[service.name]
+
+
+def expel(datacenter: DataCenter, client: str, names: Collection[str]) -> dict[str, list[str]]:
+    """Revoke a client of these services, and return the clients that each has left. Raises BcmError."""
+    store = _store(datacenter)
     with store.locked():
         present = store.read()
         less = {
-            service.name: with_clients(present[service.name], [args.client], present=False)
-            for service in meant
-            if service.name in present
+            name: with_clients(present[name], [client], present=False) for name in names if name in present
         }
         _publish(datacenter, store, present, {**present, **less})
-    left = {service.name: sorted(less[service.name].clients) for service in meant if service.name in less}
-    return answer({"revoked": args.client, "services": left} if args.json else _remaining_rows(left), args.json)
+    return {name: sorted(service.clients) for name, service in less.items()}
 
 
 # -- stored and published services -------------------------------------------------------------------------------------
@@ -249,7 +258,8 @@ def _choose_service(args: argparse.Namespace, services: Services) -> Service:
     raise UsageError("No onion service", "has clients: all of them are public", code="not_found")
 
 
-def _check(client: str) -> None:
+def check_client(client: str) -> None:
+    """Check the name of a client. Raises UsageError."""
     try:
         check_name("Client", client)
     except BcmError as error:

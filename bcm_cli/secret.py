@@ -22,14 +22,19 @@ from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS
 from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._tor.services_file import ServicesFile as Onions
 
 from . import setup
 from .config import write
+from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer
+from .stacks import catalogue
+from .status import deployed
 from .trezor_session import session, vault
 
+_DEADLINE = 120.0
 _EDITORS = ("editor", "nano", "vi")
 
 
@@ -60,11 +65,37 @@ def rotate(args: argparse.Namespace) -> int:
             "nothing was changed, leave it out",
             code="unsupported",
         )
-    with secrets_file.change_secrets(path, vault(args.datacenter)) as values:
-        _known(args.names, values)
-        values.update({name: secrets_file.new_secret(name) for name in args.names})
+    makers = _makers(args.datacenter, args.names)
+    own = [name for name in args.names if name not in makers]
+    if own:
+        with secrets_file.change_secrets(path, vault(args.datacenter)) as values:
+            _known(own, values)
+            values.update({name: secrets_file.new_secret(name) for name in own})
+    for name, program in makers.items():
+        _revoke(args.datacenter, name, program)
     _print_stacks(args.names)
     return 0
+
+
+def _makers(datacenter: DataCenter, wanted: Iterable[str]) -> dict[str, Path]:
+    """Return those of the names that are credentials which a stack makes, with the program that revokes them."""
+    found = {}
+    for name in wanted:
+        stack, *rest = name.split("/")
+        if len(rest) == 2 and stack in (known := catalogue(datacenter)) and known[stack].makes_credentials:
+            found[name] = known[stack].role_path / "scripts/revoke.py"
+    return found
+
+
+def _revoke(datacenter: DataCenter, name: str, program: Path) -> None:
+    """Revoke a credential; the next run makes another one. Raises BcmError."""
+    stack, _service, consumer = name.split("/")
+    with connect(datacenter) as client:
+        if stack not in deployed(client):
+            raise BcmError(stack, "is not deployed", f"`bcm stack start {stack}`", code="not_ready")
+        revoked = ask_program(client, stack, program, {"consumers": [consumer]}, deadline=_DEADLINE)["revoked"]
+    if not revoked:
+        raise UsageError(f"{consumer} has no credential of {stack}", code="not_found")
 
 
 def edit(args: argparse.Namespace) -> int:

@@ -143,6 +143,14 @@ def _instances(bcm: Group) -> None:
 def _lightning(lightning: Group) -> None:
     lightning.verb("status", "lightning:status", "show the nodes, their coins and their channels", json=True)
     lightning.verb("fund", "lightning:fund", "mine coins for the node, on regtest")
+    text = "make a link with which a program of yours reaches a node through Tor; without a name, list the links"
+    link = lightning.verb("connect-string", "lightning:connect_string", text, "lnd phone --may pay", json=True)
+    link.add_argument("stack", metavar="STACK")
+    link.add_argument("client", nargs="?", metavar="NAME", help="whose link it is; the same name shows it again")
+    link.add_argument("--may", choices=("read", "invoices", "pay"), default="read",
+                      help="what it may do: read (the default), make invoices, or pay as well")  # fmt: skip
+    link.add_argument("--revoke", action="store_true", help="revoke the link")
+    _no_qr(link)
 
 
 def _device_keys(bcm: Group) -> None:

@@ -43,7 +43,7 @@ def test_all_verbs_exist() -> None:
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "rekey", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
-    lightning = ["lightning status", "lightning fund"]
+    lightning = ["lightning status", "lightning fund", "lightning connect-string"]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [
         "info",

@@ -6,20 +6,20 @@
 
 Each has a root key of its own, so that it can be revoked without the others. Its number comes from the name of the
 consumer and the permissions: other permissions are another macaroon. The volume has the macaroons, as
-``consumers/<number>.json``; root keys that a person made are left alone.
+``consumers/<consumer>.<number>.json``; root keys that a person made are left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bcm_guest.lnd import Lnd
 from bcm_guest.prove import Consumer, Credentials, Lasting, Stack, make_credentials
+from bcm_guest.volume_files import list_files, make_directory, read_file, remove_file, write_file
 
 DIRECTORY = Path("/var/lib/lnd/consumers")
 SERVICES = {"grpc", "rest"}
@@ -52,8 +52,8 @@ def bake(lnd: Lnd, number: str, permissions: list[str]) -> str:
 
 def make(stack: Stack, consumers: Mapping[str, Consumer], check: bool) -> Credentials:
     lnd = Lnd(stack, stack.expected["directory"])
-    there = {str(number) for number in lnd.call("GET", "/v1/macaroon/ids", macaroon="admin")["root_key_ids"]}
-    made = {path.stem: path for path in DIRECTORY.glob("*.json")}
+    known = {str(number) for number in lnd.call("GET", "/v1/macaroon/ids", macaroon="admin")["root_key_ids"]}
+    made = list_files(DIRECTORY, ".json")
     used, changed = set(), False
     credentials: dict[str, dict[str, str | None]] = {}
     for name, consumer in consumers.items():
@@ -61,33 +61,27 @@ def make(stack: Stack, consumers: Mapping[str, Consumer], check: bool) -> Creden
         if SERVICES.intersection(consumer.services):
             permissions = permissions_of(name, consumer.permissions)
             number = root_key_id(name, permissions)
-            used.add(number)
-            if number in made and number in there:
-                macaroon = str(json.loads(made[number].read_text(encoding="ascii")))
+            path = DIRECTORY / f"{name}.{number}.json"
+            used.add(path)
+            if path in made and number in known:
+                macaroon = str(json.loads(read_file(path)))
             else:
                 changed = True
                 if check:
                     continue
                 macaroon = bake(lnd, number, permissions)
-                write(DIRECTORY / f"{number}.json", macaroon)
+                make_directory(DIRECTORY)
+                write_file(path, json.dumps(macaroon).encode())
         credentials[name] = {service: macaroon if service in SERVICES else None for service in consumer.services}
-    for number in sorted(made.keys() - used):
-        changed = True
-        if not check:
-            if number in there:
-                lnd.call("DELETE", f"/v1/macaroon/{number}", macaroon="admin")
-            made[number].unlink()
+    for path in made:
+        if path not in used:
+            changed = True
+            if not check:
+                number = path.stem.rpartition(".")[2]
+                if number in known:
+                    lnd.call("DELETE", f"/v1/macaroon/{number}", macaroon="admin")
+                remove_file(path)
     return Credentials(credentials, changed)
-
-
-def write(path: Path, macaroon: str) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        json.dump(macaroon, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 make_credentials(make)
