@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import re
 import shlex
 import shutil
+import signal
+import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, reported, until
+from tests import tornet
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
+from tests.support import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -55,11 +64,18 @@ def nodes(person: Person, pair: Pair) -> dict[str, str]:
     if other not in [node["addednode"] for node in json.loads(bitcoin(FIRST, "getaddednodeinfo"))]:
         bitcoin(FIRST, "addnode", other, "add")
     has_blocks = bitcoin(FIRST, "getblockcount") != "0"
+    with person.settings(SECOND).open("a") as settings:
+        settings.write("lnd_watchtower: true\nlnd_max_pending_channels: 50\n")
     for name in (FIRST, SECOND):
         started = json.loads(person.succeeds("-d", name, "stack", "start", "lnd", "--json"))
         assert any("mines some" in warning for warning in started["warnings"]) != has_blocks
     person.succeeds("-d", FIRST, "lightning", "fund")
     await_height(int(bitcoin(FIRST, "getblockcount")))
+    (tower,) = lncli(SECOND, "tower", "info")["uris"]
+    with person.settings(FIRST).open("a") as settings:
+        settings.write(f"lnd_watchtowers: [{tower}]\n")
+    found = reported(person.succeeds("-d", FIRST, "stack", "start", "lnd", "--json"))
+    assert found["lnd"]["facts"]["watchtowers"] == [tower]
     return {name: lncli(name, "getinfo")["uris"][0] for name in (FIRST, SECOND)}
 
 
@@ -131,10 +147,53 @@ def test_many_payments_arrive(channel: str) -> None:
     invoices = inside(SECOND, "lnd", "sh", "-c", make, deadline=300).split()
     assert len(set(invoices)) == PAYMENTS
     began = time.monotonic()
-    pay = "xargs -P 8 -n 1 lncli payinvoice --force --json >/dev/null"
+    pay = "xargs -P 8 -n 1 lncli payinvoice --force --json >/tmp/paid || { grep failure /tmp/paid >&2; exit 1; }"
     inside(FIRST, "lnd", "sh", "-c", f"printf '%s\\n' {' '.join(invoices)} | {pay}", deadline=900)
     print(f"{PAYMENTS} payments: {time.monotonic() - began:.1f} s")
     until(lambda: balance(SECOND) == before + 100 * PAYMENTS, "all amounts")
+
+
+def test_watchtower_of_the_other_data_center_has_the_states(person: Person, channel: str) -> None:
+    def guarded() -> list[str]:
+        (node,) = json.loads(person.succeeds("-d", FIRST, "lightning", "status", "--json"))["nodes"]
+        return [str(tower) for tower in node["guarded_by"]]
+
+    tower = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"][0]["watchtower"]
+    until(lambda: re.findall(r"\((\d+) states\)", guarded()[0]) > ["0"], "states at the watchtower", PATIENCE)
+    assert guarded()[0].startswith(f"{tower} (")
+    assert tower.partition("@")[0] != lncli(SECOND, "getinfo")["identity_pubkey"]
+
+
+def test_program_outside_reaches_the_node_with_its_link(
+    person: Person, nodes: dict[str, str], relays: tornet.TorNetwork
+) -> None:
+    """And may do what the link says, until it is revoked."""
+    words = ("-d", FIRST, "lightning", "connect-string", "lnd")
+    made = json.loads(person.succeeds(*words, "phone", "--may", "invoices", "--json"))
+    link = urlsplit(made["link"])
+    assert link.scheme == "lndconnect"
+    (macaroon,) = parse_qs(link.query)["macaroon"]
+    phone = tornet.Client(relays, "phone", made["auth_private"])
+    phone.tor.bootstrapped()
+    host, _colon, port = link.netloc.partition(":")
+    spoken = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    spoken.check_hostname, spoken.verify_mode = False, ssl.CERT_NONE
+
+    def ask(method: str, path: str, body: str = "") -> str:
+        token = base64.urlsafe_b64decode(macaroon + "=" * (-len(macaroon) % 4)).hex()
+        head = f"{method} {path} HTTP/1.0\r\nGrpc-Metadata-macaroon: {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with spoken.wrap_socket(phone.connected(host, int(port))) as connection:
+            connection.sendall(f"{head}{body}".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    assert "payment_request" in ask("POST", "/v1/invoices", json.dumps({"value": "100"}))
+    for path in ("/v1/balance/channels", "/v1/macaroon/ids"):
+        assert "permission denied" in ask("GET", path)
+    assert json.loads(person.succeeds(*words, "--json")) == {"clients": [{"name": "phone", "may": "invoices"}]}
+    person.succeeds(*words, "phone", "--revoke")
+    assert json.loads(person.succeeds(*words, "--json")) == {"clients": []}
+    assert macaroons(FIRST) == []
+    assert tornet.WRONG_KEY in tornet.refusal(relays, host, int(port), made["auth_private"])
 
 
 def test_wallet_opens_by_itself(person: Person, nodes: dict[str, str], channel: str) -> None:
@@ -180,6 +239,15 @@ def test_consumer_has_a_macaroon_of_its_own(person: Person, channel: str, tmp_pa
     assert len(macaroons(FIRST)) == 1 and macaroons(FIRST) != first
     assert "nothing changed" in person.succeeds("-d", FIRST, "stack", "start", "till")
 
+    # leaked: nobody can use it any more, and the next run makes another one
+    leaked = inside(FIRST, "till", "cat", "/etc/till/macaroon")
+    person.succeeds("-d", FIRST, "secret", "rotate", "lnd/rest/till")
+    assert macaroons(FIRST) == []
+    unknown = person.types("-d", FIRST, "secret", "rotate", "lnd/rest/tills")
+    assert (unknown.returncode, "tills has no credential of lnd" in unknown.stderr) == (2, True)
+    person.succeeds("-d", FIRST, "stack", "start", "till")
+    assert inside(FIRST, "till", "cat", "/etc/till/macaroon") != leaked
+
     person.succeeds("-d", FIRST, "stack", "remove", "till")
     person.succeeds("-d", FIRST, "stack", "start", "lnd")
     assert macaroons(FIRST) == []
@@ -207,6 +275,178 @@ def test_secrets_of_another_wallet_are_refused(
     assert active(FIRST)
 
 
+def pay_many(count: int, payer: str = FIRST, payee: str = SECOND) -> None:
+    """Pay invoices of 100 satoshi, eight at a time; some may fail."""
+    make = f"for n in $(seq {count}); do lncli addinvoice --amt 100; done"
+    invoices = re.findall(r'"payment_request": *"(\w+)"', inside(payee, "lnd", "sh", "-c", make, deadline=300))
+    pay = "xargs -P 8 -n 1 lncli payinvoice --force --json >/dev/null 2>&1 || true"
+    inside(payer, "lnd", "sh", "-c", f"printf '%s\\n' {' '.join(invoices)} | {pay}", deadline=900)
+
+
+def wealth() -> int:
+    """What both nodes have, in channels, in the wallet, and on the way from one to the other."""
+    return sum(
+        int(lncli(name, "walletbalance")["total_balance"])
+        + int(lncli(name, "channelbalance")["local_balance"]["sat"])
+        for name in (FIRST, SECOND)
+    )
+
+
+def at_rest(name: str) -> bool:
+    """Whether all channels of a node are active, and nothing is on its way; mines a block."""
+    found = inside(name, "lnd", "sh", "-c", "lncli listchannels && lncli pendingchannels || true")
+    if not found.endswith("}"):
+        return False
+    decoder = json.JSONDecoder()
+    channels, end = decoder.raw_decode(found)
+    pending = json.loads(found[end:])
+    bitcoin(name, "generatetodescriptor", "1", "raw(51)")
+    is_active = all(item["active"] and not item["pending_htlcs"] for item in channels["channels"])
+    return is_active and not any(value for key, value in pending.items() if key.endswith("_channels"))
+
+
+def await_rest(nodes: dict[str, str]) -> None:
+    until(lambda: connected(nodes[SECOND]), "a connection", PATIENCE)
+    until(lambda: at_rest(FIRST), "channels at rest", PATIENCE)
+    await_height(int(bitcoin(FIRST, "getblockcount")))
+
+
+def kill_machine(name: str) -> None:
+    """Kill all instances of a data center, as if its machine had lost power."""
+    with client(name) as lxd:
+        found = lxd.get("/1.0/instances", recursion=1)
+        numbers = [lxd.get(f"/1.0/instances/{item['name']}/state")["pid"] for item in found]
+    for number in filter(None, numbers):
+        os.kill(number, signal.SIGKILL)
+    with client(name) as lxd:
+        until(lambda: {item["status"] for item in lxd.get("/1.0/instances", recursion=1)} == {"Stopped"}, "the end")
+
+
+#: the fees of an opened and a closed channel, and of a commitment
+FEES = 30_000
+OTHER_CAPACITY = 300_000
+# lnd writes the channel backup beside the former one.
+KILL_WHILE_SAVING = """
+cd /var/lib/lnd-backup; former=$(stat -c %i channel.backup)
+while [ "$(stat -c %i channel.backup)" = "$former" ] && [ ! -e temp-dont-use.backup ]; do :; done
+systemctl kill --signal=KILL lnd
+"""
+
+
+def open_other(key: str) -> list[str]:
+    return ["lncli", "openchannel", "--node_key", key, "--local_amt", str(OTHER_CAPACITY)]
+
+
+def others(channel: str) -> list[str]:
+    """The points of all channels but the main one."""
+    points = [item["channel_point"] for item in lncli(FIRST, "listchannels")["channels"]]
+    return [point for point in points if not point.startswith(channel)]
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("BCM_KILLS", "4"))))
+def test_killed_node_has_its_channel_or_its_coins(
+    person: Person, nodes: dict[str, str], channel: str, number: int
+) -> None:
+    """Killed while it opens a channel, pays, closes a channel or saves the backup, alone or with all of its machine."""
+    act = ("opening", "paying", "closing", "saving")[number % 4]
+    with_machine = number % 3 == 1
+    key = nodes[SECOND].partition("@")[0]
+    await_rest(nodes)
+    if act == "closing":
+        inside(FIRST, "lnd", *open_other(key), deadline=120)
+        await_rest(nodes)
+    before = wealth()
+    if act == "paying":
+        running = threading.Thread(target=quietly, args=(lambda: pay_many(24),))
+    elif act == "closing":
+        (point,) = others(channel)
+        close = ["lncli", "closechannel", "--chan_point", point]
+        running = threading.Thread(target=quietly, args=(lambda: inside(FIRST, "lnd", *close),))
+    else:
+        running = threading.Thread(target=quietly, args=(lambda: inside(FIRST, "lnd", *open_other(key)),))
+    running.start()
+    if act == "saving":
+        inside(FIRST, "lnd", "timeout", "60", "sh", "-c", KILL_WHILE_SAVING, deadline=90)
+    else:
+        # Later in each round: what it does lasts one or two seconds.
+        time.sleep(0.1 + 0.25 * (number // 4))
+        if with_machine:
+            kill_machine(FIRST)
+        else:
+            inside(FIRST, "lnd", "systemctl", "kill", "--signal=KILL", "lnd")
+    running.join()
+    # Its verify proves that the backup has all channels.
+    person.succeeds("-d", FIRST, "stack", "start", "lnd")
+    await_rest(nodes)
+    found = others(channel)
+    print(f"killed while {act}{' with its machine' if with_machine else ''}: {len(found)} other channels")
+    assert 0 <= before - wealth() < FEES
+    for point in found:
+        inside(FIRST, "lnd", "lncli", "closechannel", "--chan_point", point, deadline=120)
+    await_rest(nodes)
+    assert others(channel) == []
+
+
+def quietly(act: Any) -> None:
+    """Do what fails because the other side is killed."""
+    try:
+        act()
+    except (Exception, pytest.fail.Exception) as error:
+        print(f"as intended: {str(error)[:80]}")
+
+
+def test_payments_survive_a_restart_of_tor(nodes: dict[str, str], channel: str) -> None:
+    await_rest(nodes)
+    before = wealth()
+    running = threading.Thread(target=quietly, args=(lambda: pay_many(40),))
+    running.start()
+    inside(FIRST, "tor", "systemctl", "restart", "tor")
+    running.join()
+    await_rest(nodes)
+    assert wealth() == before
+    pay_many(1)
+
+
+def test_node_goes_on_after_a_restart_of_bitcoind(pair: Pair, nodes: dict[str, str], channel: str) -> None:
+    """It ends when it loses bitcoind, and starts again."""
+    inside(FIRST, "bitcoind", "systemctl", "restart", "bitcoind")
+    bitcoin(FIRST, "-rpcwait", "addnode", pair.onions[SECOND]["bitcoind"], "add")
+    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+    await_rest(nodes)
+
+
+def test_payment_to_a_node_that_is_away_fails_and_costs_nothing(nodes: dict[str, str], channel: str) -> None:
+    before = balance(FIRST)
+    invoice = lncli(SECOND, "addinvoice", "--amt", "100")["payment_request"]
+    inside(SECOND, "lnd", "systemctl", "stop", "lnd", deadline=120)
+    try:
+        until(lambda: not active(FIRST), "the loss of the connection", PATIENCE)
+        paid = inside(FIRST, "lnd", "sh", "-c", f"lncli payinvoice --force --json {invoice} || true", deadline=120)
+        assert '"status":  "FAILED"' in paid or '"status": "FAILED"' in paid or "FAILURE" in paid, paid
+    finally:
+        inside(SECOND, "lnd", "systemctl", "start", "lnd", deadline=120)
+    await_rest(nodes)
+    assert balance(FIRST) == before
+
+
+def listening(name: str) -> set[str]:
+    """Where the APIs of a node listen."""
+    found = inside(name, "lnd", "ss", "-Hltn", "( sport = :8080 or sport = :10009 )")
+    return {line.split()[3] for line in found.splitlines()}
+
+
+def test_node_that_no_longer_serves_announces_nothing(person: Person, channel: str, nodes: dict[str, str]) -> None:
+    with person.settings(SECOND).open("a") as settings:
+        settings.write("lnd_serve: false\n")
+    person.succeeds("-d", SECOND, "stack", "start", "lnd")
+    assert lncli(SECOND, "getinfo")["uris"] == []
+    text = person.settings(SECOND).read_text()
+    person.settings(SECOND).write_text(text.replace("lnd_serve: false\n", ""))
+    person.succeeds("-d", SECOND, "stack", "start", "lnd")
+    assert lncli(SECOND, "getinfo")["uris"] == [nodes[SECOND]]
+    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+
+
 def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, str], channel: str) -> None:
     """Coins on chain come back with the recovery words, those in channels with the channel backup."""
     key = nodes[SECOND].partition("@")[0]
@@ -222,6 +462,10 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     refused = person.types("-d", SECOND, "stack", "start", "lnd")
     assert refused.returncode == 2
     assert "its wallet, created 20" in refused.stdout + refused.stderr
+    # Whoever reached it now could make a wallet.
+    assert listening(SECOND) == {"127.0.0.1:8080", "127.0.0.1:10009"}
+    (node,) = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"]
+    assert "has no wallet" in node["state"]
     person.succeeds("-d", SECOND, "stack", "start", "lnd", "-e", "lnd_restore=true")
     assert lncli(SECOND, "getinfo")["identity_pubkey"] == key
     until(lambda: coins(SECOND) == 300_000, "coins from the words", PATIENCE)
@@ -236,6 +480,42 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     fees = 300_000 + in_channel - coins(SECOND)
     print(f"{in_channel} sat were in the channel; their way back cost {fees} sat")
     assert 0 <= fees < 50_000
+
+
+def test_tutorial_works_as_it_is_written(person: Person, pair: Pair, nodes: dict[str, str]) -> None:
+    """Between two data centers that are there already, so without its first commands and its last ones."""
+    page = (ROOT / "docs/first-channel.md").read_text()
+    lines = [line for block in re.findall(r"^```\n(.*?)^```$", page, re.M | re.S) for line in block.splitlines()]
+    commands = [shlex.split(line) for line in lines if not re.search(r"^cp | config set | stack remove ", line)]
+    assert len(lines) - len(commands) == 6 and commands[0] == shlex.split("bcm -d ann stack start lnd")
+    known = {"BOB_BITCOIND": pair.onions[SECOND]["bitcoind"]}
+    known |= {"BOB": nodes[SECOND], "BOB_KEY": nodes[SECOND].partition("@")[0]}
+    for command in commands:
+        names = {"ann": FIRST, "bob": SECOND, **known}
+        words = [names.get(word, word) for word in command[1:]]
+        if "addnode" in words:
+            bitcoin(FIRST, "addnode", known["BOB_BITCOIND"], "remove")
+        output = ""
+
+        def done(words: list[str] = words) -> bool:
+            nonlocal output
+            tried = person.types(*words)
+            output = tried.stdout
+            # It was connected before.
+            return tried.returncode == 0 or "already connected" in tried.stderr
+
+        if "closechannel" in words:
+            until(lambda: active(FIRST), "an active channel", PATIENCE)
+        until(done, " ".join(words), PATIENCE)
+        if "addinvoice" in words:
+            known["INVOICE"] = json.loads(output)["payment_request"]
+        if words[2:] == ["bitcoin-cli", "generatetodescriptor", "6", "raw(51)"]:
+            await_height(int(bitcoin(FIRST, "getblockcount")))
+            until(lambda: active(FIRST) and announced(FIRST), "an active channel", PATIENCE)
+            known["CHANNEL"] = lncli(FIRST, "listchannels")["channels"][0]["channel_point"]
+        if "payinvoice" in words:
+            until(lambda: balance(SECOND) == 5000, "the payment", PATIENCE)
+    until(lambda: lncli(FIRST, "listchannels")["channels"] == [], "the close", PATIENCE)
 
 
 def test_nothing_left_for_anything_but_a_relay(pair: Pair, channel: str) -> None:

@@ -9,22 +9,27 @@ Source: https://lightning.engineering/api-docs
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .prove import Fault, Refused, Stack, http_request
+from .prove import Endpoint, Fault, Refused, Stack, http_request
+from .volume_files import read_file
 
-#: Names of lnd's states: without a wallet, while it waits for blocks, and at work. The others come in between.
-NO_WALLET, WAITING, ACTIVE = "NON_EXISTING", "RPC_ACTIVE", "SERVER_ACTIVE"
+#: Names of lnd's states: without a wallet, with one that is locked, while it waits for blocks, and at work. The others
+#: come in between.
+NO_WALLET, LOCKED, WAITING, ACTIVE = "NON_EXISTING", "LOCKED", "RPC_ACTIVE", "SERVER_ACTIVE"
 
 
 class Lnd:
     """The API of the lnd in this instance. ``directory`` has the macaroons that lnd makes for its operator."""
 
     def __init__(self, stack: Stack, directory: str) -> None:
-        self._place = stack.service("rest")
+        # Its other addresses are closed as long as there is no wallet.
+        service = stack.bcm["services"]["rest"]
+        self._place = Endpoint("127.0.0.1", int(service["port"]), True, name=stack.bcm["address"])
         self._directory = Path(directory)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, macaroon: str = "") -> Any:
@@ -32,7 +37,7 @@ class Lnd:
         headers = {}
         if macaroon:
             try:
-                headers["Grpc-Metadata-macaroon"] = (self._directory / f"{macaroon}.macaroon").read_bytes().hex()
+                headers["Grpc-Metadata-macaroon"] = read_file(self._directory / f"{macaroon}.macaroon").hex()
             except OSError as error:
                 raise Fault(f"its {macaroon}.macaroon cannot be read: {error.strerror}") from error
         text = "" if body is None else json.dumps(body)
@@ -52,3 +57,17 @@ class Lnd:
     def info(self) -> dict[str, Any]:
         """What it says of itself: its key, its addresses, its height. Raises Fault."""
         return dict(self.call("GET", "/v1/getinfo", macaroon="readonly"))
+
+    def watchtowers(self) -> list[str]:
+        """The watchtowers that it uses, as ``key@host:port``. Raises Fault, also if its client is off."""
+        towers = self.call("GET", "/v2/watchtower/client", macaroon="readonly")["towers"]
+        return sorted(
+            f"{base64.b64decode(tower['pubkey']).hex()}@{address}"
+            for tower in towers
+            if tower["active_session_candidate"]
+            for address in tower["addresses"]
+        )
+
+    def tower(self) -> str:
+        """Its own watchtower, as ``key@host:port``. Raises Fault, also if that is off."""
+        return str(self.call("GET", "/v2/watchtower/server", macaroon="readonly")["uris"][0])

@@ -56,6 +56,8 @@ class Endpoint:
     tls: bool = False
     #: whether the certificate of this instance is shown
     mutual: bool = False
+    #: whom the certificate there is for, if not the address
+    name: str = ""
 
     @classmethod
     def of(cls, used: Mapping[str, Any]) -> Endpoint:
@@ -71,7 +73,7 @@ class Endpoint:
             context = ssl.create_default_context(cafile=TRUST)
             if self.mutual:
                 context.load_cert_chain(CERTIFICATE, KEY)
-            return context.wrap_socket(plain, server_hostname=self.address)
+            return context.wrap_socket(plain, server_hostname=self.name or self.address)
         except BaseException:
             plain.close()
             raise

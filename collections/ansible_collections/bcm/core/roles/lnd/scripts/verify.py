@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from typing import Any
 
 from bcm_guest.lnd import ACTIVE, WAITING, Lnd
-from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, json_rpc, prove
+from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
+from bcm_guest.volume_files import read_file
 
 #: The age of the newest block, in seconds, up to which lnd takes the chain for complete.
 CURRENT = 7200
@@ -22,18 +24,18 @@ FACTS = {"height": "block_height", "public_key": "identity_pubkey", "peers": "nu
 def backed_up(lnd: Lnd, path: Path) -> int:
     """Check that the backup on the second volume has all channels, and return how many it has. Raises Fault."""
     try:
-        content = base64.b64encode(path.read_bytes()).decode()
+        content = base64.b64encode(read_file(path)).decode()
     except OSError as error:
         raise Fault(f"its channel backup {path} cannot be read: {error.strerror}") from error
     body = {"multi_chan_backup": {"multi_chan_backup": content}}
-    there = set(lnd.call("POST", "/v1/channels/backup/verify", body, macaroon="readonly")["chan_points"])
+    saved = set(lnd.call("POST", "/v1/channels/backup/verify", body, macaroon="readonly")["chan_points"])
     channels = {item["channel_point"] for item in lnd.call("GET", "/v1/channels", macaroon="readonly")["channels"]}
-    if missing := sorted(channels - there):
+    if missing := sorted(channels - saved):
         raise Fault(f"its channel backup {path} lacks {', '.join(missing)}")
-    return len(there)
+    return len(saved)
 
 
-def look(stack: Stack) -> Report:
+def verify(stack: Stack) -> Report:
     lnd = Lnd(stack, stack.expected["directory"])
     credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
     chain = json_rpc(stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
@@ -51,21 +53,35 @@ def look(stack: Stack) -> Report:
     if info["uris"] != expected:
         announced = ", ".join(uri.partition("@")[2] for uri in info["uris"]) or "nothing"
         raise Lasting(
-            f"it announces {announced} to other nodes, not {onion or 'nothing'}; `bcm lncli peers "
-            "updatenodeannouncement --address_remove ADDRESS` ends that"
+            f"it announces {announced} to other nodes, not {onion or 'nothing'}; `bcm stack start lnd` corrects that"
         )
     if info["block_height"] != chain["blocks"]:
         raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
     if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
         raise Waiting("it has not followed the chain to its tip yet")
     if Path(stack.expected["restore"]).exists():
-        raise Lasting("its channels have not been restored: start it again once it has found all blocks")
+        raise Lasting("its restore is not done: start it again once it has found all blocks")
+    http_request(stack.service("rest"), path="/v1/state")
     saved = backed_up(lnd, Path(stack.expected["backup"]))
     channels = {state: info[f"num_{state}_channels"] for state in ("active", "inactive", "pending")}
     facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}
-    told = ", ".join(f"{number} {state}" for state, number in channels.items() if number) or "none"
-    notes = [f"height {info['block_height']}", f"channels: {told}; {saved} in the backup"]
-    return Report(facts, notes)
+    counts = ", ".join(f"{number} {state}" for state, number in channels.items() if number) or "none"
+    notes = [f"height {info['block_height']}", f"channels: {counts}; {saved} in the backup"]
+    return Report(facts | check_watchtowers(lnd, stack), notes)
 
 
-prove(look)
+def check_watchtowers(lnd: Lnd, stack: Stack) -> dict[str, Any]:
+    """Check its own watchtower and those that it uses, and return them as facts. Raises Fault."""
+    facts: dict[str, Any] = {}
+    if address := stack.expected["tower"]:
+        facts["watchtower"] = lnd.tower()
+        if not facts["watchtower"].endswith(f"@{address}"):
+            raise Fault(f"its watchtower is {facts['watchtower']}, not at {address}")
+    if wanted := stack.expected["watchtowers"]:
+        facts["watchtowers"] = lnd.watchtowers()
+        if missing := sorted(set(wanted).difference(facts["watchtowers"])):
+            raise Waiting(f"it does not use {', '.join(missing)} yet; `bcm stack start lnd` adds them")
+    return facts
+
+
+prove(verify)

@@ -2,121 +2,198 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make lnd's wallet, if there is none, and say whose it is.
+"""Make lnd's wallet, if there is none, let lnd open it by itself from then on, and check whose wallet it is.
 
-Without recovery words, it only answers with new ones: they are kept before a wallet is made of them. The secrets are
-``lnd/recovery_words``, 24 words (aezeed), ``lnd/wallet_created``, the time, and ``lnd/public_key``, the key of the node
-once it has been at work. What the program answers under ``keep`` is kept as secrets.
+The recovery words come only if they were asked for: the answer ``needs_words`` does that. If there are none yet, it has
+new ones, which are kept before a wallet is made of them. The secrets are ``lnd/recovery_words``, 24 words (aezeed),
+``lnd/wallet_created``, the time, and ``lnd/public_key``, the key of the node. What the answer has under ``keep`` is
+kept as secrets.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
+import socket
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.lnd import ACTIVE, NO_WALLET, WAITING, Lnd
-from bcm_guest.prove import Fault, Stack
+from bcm_guest.lnd import ACTIVE, LOCKED, NO_WALLET, WAITING, Lnd
+from bcm_guest.prove import Fault, Lasting, Refused, Stack
+from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
 # Addresses of each kind that are looked for on chain: those after a gap of so many unused ones are not found.
 _RECOVERY_WINDOW = 2500
 # From when it waits for blocks until it works, if bitcoind has them. Otherwise that may last for days.
 _GRACE = 5.0  # seconds
+_CONNECT = 5.0  # seconds
 
 
-def reached(lnd: Lnd, end: float, grace: float) -> str:
-    """Return the state that lnd comes to: no wallet, at work, or waiting for blocks. Raises Fault at ``end``."""
-    waits_until = None
-    while True:
+class Wallet:
+    """The wallet of the lnd in this instance. ``end`` is when to give up, in seconds of the monotonic clock."""
+
+    def __init__(self, stack: Stack, *, has_words: bool, restore: bool, end: float) -> None:
+        self._stack = stack
+        self._has_words = has_words
+        self._restore = restore
+        self._end = end
+        self._lnd = Lnd(stack, stack.expected["directory"])
+        self._opens, self._backup, self._restoring = (
+            Path(stack.expected[name]) for name in ("opens", "backup", "restore")
+        )
+
+    def make_ready(self) -> dict[str, Any]:
+        """Make it if it is missing, open it, and finish what an interrupted run began. Raises Fault."""
+        state = self._wait_for_state(_GRACE)
+        self._check(state)
+        keep: dict[str, str] = {}
+        if (is_missing := state == NO_WALLET) and "lnd/recovery_words" not in self._stack.secrets:
+            if not self._has_words:
+                keep["lnd/recovery_words"] = " ".join(self._lnd.call("GET", "/v1/genseed")["cipher_seed_mnemonic"])
+            return {"needs_words": True, "keep": keep, "changed": False}
+        if is_missing:
+            if self._restore:
+                self._put_backup_aside()
+            self._create()
+        elif state == LOCKED:
+            self._unlock()
+        changed = is_missing or state == LOCKED
+        if "lnd/wallet_created" not in self._stack.secrets:
+            keep["lnd/wallet_created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        if not self._opens.exists():
+            changed = True
+            # If lnd is started again while it searches the chain for a restored wallet, it does not go on with that.
+            state = self._wait_for_state(self._end if self._restoring.exists() else _GRACE)
+            if state == ACTIVE or not self._restoring.exists():
+                write_file(self._opens, b"")
+        if self._opens.exists() and not self._is_reached():
+            changed = True
+            self._restart()
+        state = self._wait_for_state(self._end if self._restoring.exists() else _GRACE)
+        if state != ACTIVE:
+            return {"needs_words": False, "keep": keep, "changed": changed}
+        key, known = self._lnd.info()["identity_pubkey"], self._stack.secrets.get("lnd/public_key")
+        if known and key != known:
+            raise Fault(f"its volume has the wallet of another node: {key}, not {known}; put the right volume back")
+        if not known:
+            keep["lnd/public_key"] = key
+        if self._restoring.exists():
+            changed = True
+            self._restore_channels()
+        return {"needs_words": False, "keep": keep, "changed": changed}
+
+    def _wait_for_state(self, grace: float) -> str:
+        """Return the state that lnd comes to: no wallet, locked for good, at work, or waiting for blocks.
+
+        Raises Fault at the end.
+        """
+        waits_until = None
+        while True:
+            try:
+                state = self._lnd.state()
+                fault = Fault(f"its wallet is not open; its state is {state}")
+            except Fault as error:
+                state, fault = "", error
+            now = time.monotonic()
+            if state == WAITING and waits_until is None:
+                waits_until = min(now + grace, self._end)
+            if state in (NO_WALLET, ACTIVE) or (state == LOCKED and not self._opens.exists()):
+                return state
+            if state == WAITING and waits_until is not None and now > waits_until:
+                return state
+            if now > self._end:
+                raise fault
+            time.sleep(_INTERVAL)
+
+    def _check(self, state: str) -> None:
+        """Check that the secrets fit what is on the volumes. Raises Fault."""
+        created = self._stack.secrets.get("lnd/wallet_created")
+        has_wallet, has_run = state != NO_WALLET, self._backup.exists()
+        if not self._has_words and (has_wallet or self._restore or has_run):
+            what = "a wallet" if has_wallet else "no wallet, but there has been one"
+            raise Fault(
+                f"its volume has {what}, and the secrets have no recovery words of it: put the newest copy of the "
+                "secrets back, or add the words as lnd/recovery_words with `bcm secret edit`"
+            )
+        if not has_wallet and (created or has_run) and not self._restore:
+            raise Fault(
+                f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
+                "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if "
+                "lnd_database was changed, change it back"
+            )
+
+    def _put_backup_aside(self) -> None:
+        """Keep what is to be restored until all of it is, even if there is no channel."""
+        content = read_file(self._backup) if self._backup.exists() else b""
+        if content or not self._restoring.exists():
+            write_file(self._restoring, content)
+
+    def _password(self) -> str:
+        return base64.b64encode(self._stack.secrets["lnd/wallet_password"].encode()).decode()
+
+    def _create(self) -> None:
+        words = self._stack.secrets["lnd/recovery_words"].split()
+        body = {
+            "wallet_password": self._password(),
+            "cipher_seed_mnemonic": words,
+            "recovery_window": _RECOVERY_WINDOW if self._restore else 0,
+        }
         try:
-            state = lnd.state()
-            fault = Fault(f"its wallet is not open; its state is {state}")
-        except Fault as error:
-            state, fault = "", error
-        now = time.monotonic()
-        if state == WAITING and waits_until is None:
-            waits_until = min(now + grace, end)
-        if state in (NO_WALLET, ACTIVE) or (state == WAITING and waits_until is not None and now > waits_until):
-            return state
-        if now > end:
-            raise fault
-        time.sleep(_INTERVAL)
+            self._lnd.call("POST", "/v1/initwallet", body)
+        except Refused as error:
+            # lnd's own message names a word that is not in its list.
+            if any(word in str(error) for word in words):
+                raise Lasting("its recovery words are not valid: correct them with `bcm secret edit`") from None
+            raise
+
+    def _unlock(self) -> None:
+        """Open a wallet that lnd does not open by itself: whoever made or restored it was interrupted."""
+        body = {"wallet_password": self._password(), "recovery_window": _RECOVERY_WINDOW}
+        self._lnd.call("POST", "/v1/unlockwallet", body)
+
+    def _is_reached(self) -> bool:
+        """Whether other stacks can connect."""
+        place = self._stack.service("rest")
+        try:
+            socket.create_connection((place.address, place.port), _CONNECT).close()
+        except OSError:
+            return False
+        return True
+
+    def _restart(self) -> None:
+        left = max(self._end - time.monotonic(), 1.0)
+        try:
+            subprocess.run(["systemctl", "restart", "lnd"], check=True, capture_output=True, timeout=left)
+        except subprocess.SubprocessError as error:
+            raise Fault("it does not start again with its wallet: see `bcm logs lnd`") from error
+
+    def _restore_channels(self) -> None:
+        """Have the channels in the backup closed by the other sides; what is restored already stays so."""
+        if content := read_file(self._restoring):
+            body = {"multi_chan_backup": base64.b64encode(content).decode()}
+            self._lnd.call("POST", "/v1/channels/backup/restore", body, macaroon="admin")
+        remove_file(self._restoring)
 
 
-def create(lnd: Lnd, stack: Stack, recovery_window: int) -> None:
-    password = base64.b64encode(stack.secrets["lnd/wallet_password"].encode()).decode()
-    words = stack.secrets["lnd/recovery_words"].split()
-    body = {"wallet_password": password, "cipher_seed_mnemonic": words, "recovery_window": recovery_window}
-    lnd.call("POST", "/v1/initwallet", body)
-
-
-def restore_channels(lnd: Lnd, backup: Path) -> None:
-    """Have the channels in the backup closed by the other sides; what is restored already stays so. Raises Fault."""
-    content = base64.b64encode(backup.read_bytes()).decode()
-    lnd.call("POST", "/v1/channels/backup/restore", {"multi_chan_backup": content}, macaroon="admin")
-    backup.unlink()
-
-
-def check(stack: Stack, state: str, restore: bool, backup: Path) -> None:
-    """Check that the secrets fit what is on the volumes. Raises Fault."""
-    words, created = stack.secrets.get("lnd/recovery_words"), stack.secrets.get("lnd/wallet_created")
-    if not words and (state != NO_WALLET or restore or backup.exists()):
-        there = "a wallet" if state != NO_WALLET else "no wallet, but there has been one"
-        raise Fault(
-            f"its volume has {there}, and the secrets have no recovery words of it: put the newest copy of the secrets "
-            "back, or add the words as lnd/recovery_words with `bcm secret edit`"
-        )
-    if state == NO_WALLET and (created or backup.exists()) and not restore:
-        raise Fault(
-            f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
-            "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if "
-            "lnd_database was changed, change it back"
-        )
-
-
-def look(stack: Stack, restore: bool, end: float) -> dict[str, Any]:
-    lnd = Lnd(stack, stack.expected["directory"])
-    backup, restoring = Path(stack.expected["backup"]), Path(stack.expected["restore"])
-    created, known = stack.secrets.get("lnd/wallet_created"), stack.secrets.get("lnd/public_key")
-    state = reached(lnd, end, _GRACE)
-    check(stack, state, restore, backup)
-    made = state == NO_WALLET
-    if made:
-        if "lnd/recovery_words" not in stack.secrets:
-            words = " ".join(lnd.call("GET", "/v1/genseed")["cipher_seed_mnemonic"])
-            return {"keep": {"lnd/recovery_words": words}, "changed": False}
-        # What is to be restored is put aside first, and stays there until all of it is.
-        if restore and backup.exists():
-            shutil.copy2(backup, restoring.with_suffix(".new"))
-            restoring.with_suffix(".new").replace(restoring)
-        create(lnd, stack, _RECOVERY_WINDOW if restore else 0)
-    if made or restoring.exists():
-        state = reached(lnd, end, end if restoring.exists() else _GRACE)
-    keep = {} if created else {"lnd/wallet_created": datetime.now(UTC).isoformat(timespec="seconds")}
-    if state != ACTIVE:
-        return {"keep": keep, "changed": made}
-    found = lnd.info()["identity_pubkey"]
-    if known and found != known:
-        raise Fault(f"its volume has the wallet of another node: {found}, not {known}; put the right volume back")
-    changed = made or restoring.exists()
-    if restoring.exists():
-        restore_channels(lnd, restoring)
-    return {"keep": keep if known else {**keep, "lnd/public_key": found}, "changed": changed}
-
-
-request = json.load(sys.stdin)
-try:
-    answer = look(
+def main() -> None:
+    request = json.load(sys.stdin)
+    wallet = Wallet(
         Stack(request["bcm"], request["secrets"], request["expected"]),
-        request["restore"],
-        time.monotonic() + request["deadline"],
+        has_words=request["has_words"],
+        restore=request["restore"],
+        end=time.monotonic() + request["deadline"],
     )
-except Fault as fault:
-    raise SystemExit(f"lnd: {fault}") from fault
-json.dump(answer, sys.stdout)
+    try:
+        answer = wallet.make_ready()
+    except (Fault, OSError) as error:
+        raise SystemExit(f"lnd: {error}") from error
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The programs of the role lnd, with an lnd that says what a test wants. tests/e2e has the real one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import runpy
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support import COLLECTION
+
+SCRIPTS = COLLECTION / "roles/lnd/scripts"
+KEY, TOWER = "02" * 33, f"{'03' * 33}@{'a' * 56}.onion:9911"
+WORDS = " ".join(f"abandon{number}" for number in range(24))
+
+
+class Lnd:
+    """An lnd with a wallet or none, in one of its states, and what it was asked for."""
+
+    def __init__(self, volume: Path, state: str) -> None:
+        self.opens, self.backup, self.restoring = volume / "opens", volume / "channel.backup", volume / "restore"
+        self.now = state
+        self.asked: list[tuple[str, str]] = []
+        self.sent: list[Mapping[str, Any]] = []
+        #: what becomes of it once its wallet is open
+        self.then = "SERVER_ACTIVE"
+        self.uris: list[str] = []
+        self.used: list[str] = []
+
+    def __call__(self, stack: Any, directory: str) -> Lnd:
+        return self
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, macaroon: str = "") -> Any:
+        self.asked.append((method, path.partition("?")[0]))
+        self.sent.append(body or {})
+        if path in ("/v1/initwallet", "/v1/unlockwallet"):
+            self.now = self.then
+        return {"cipher_seed_mnemonic": WORDS.split()}
+
+    def state(self) -> str:
+        return self.now
+
+    def info(self) -> dict[str, Any]:
+        return {"identity_pubkey": KEY, "uris": self.uris}
+
+    def watchtowers(self) -> list[str]:
+        return self.used
+
+
+class Wallet:
+    """The program, its lnd, and how often it started that again."""
+
+    def __init__(self, volume: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lnd = Lnd(volume, state)
+        self.restarts = 0
+        self._script = runpy.run_path(str(SCRIPTS / "wallet.py"))
+        own = self._script["Wallet"]
+        monkeypatch.setitem(own.make_ready.__globals__, "Lnd", self.lnd)
+        monkeypatch.setitem(own.make_ready.__globals__, "_GRACE", 0.0)
+        monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
+        monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
+
+    def _restart(self) -> None:
+        assert self.lnd.opens.exists()
+        self.restarts += 1
+
+    def run(self, secrets: Mapping[str, str], *, has_words: bool, restore: bool = False) -> dict[str, Any]:
+        stack = self._script["Stack"]
+        names = {"opens": self.lnd.opens, "backup": self.lnd.backup, "restore": self.lnd.restoring}
+        expected = {"directory": "/", **{name: str(path) for name, path in names.items()}}
+        known = stack({"stack": "lnd"}, {"lnd/wallet_password": "secret", **secrets}, expected)
+        # In the past: it does not wait.
+        return dict(self._script["Wallet"](known, has_words=has_words, restore=restore, end=0.0).make_ready())
+
+    @property
+    def fault(self) -> type[Exception]:
+        return self._script["Fault"]  # type: ignore[no-any-return]
+
+
+def test_wallet_is_made_of_words_that_are_kept_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others reach lnd only once it has its wallet."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    first = wallet.run({}, has_words=False)
+    assert first == {"needs_words": True, "keep": {"lnd/recovery_words": WORDS}, "changed": False}
+    assert (wallet.lnd.asked, wallet.restarts) == ([("GET", "/v1/genseed")], 0)
+    made = wallet.run({"lnd/recovery_words": WORDS}, has_words=True)
+    assert wallet.lnd.asked[1:] == [("POST", "/v1/initwallet")]
+    assert wallet.lnd.sent[1]["recovery_window"] == 0
+    assert (made["keep"]["lnd/public_key"], made["changed"], wallet.restarts) == (KEY, True, 1)
+    secrets = {**made["keep"]}
+    again = wallet.run(secrets, has_words=True)
+    assert again == {"needs_words": False, "keep": {}, "changed": False}
+    assert wallet.restarts == 1
+
+
+def test_words_are_asked_for_only_to_make_a_wallet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    assert wallet.run({}, has_words=True) == {"needs_words": True, "keep": {}, "changed": False}
+    assert wallet.lnd.asked == []
+    open_one = Wallet(tmp_path, "SERVER_ACTIVE", monkeypatch)
+    assert open_one.run({}, has_words=True)["needs_words"] is False
+
+
+def test_new_wallet_is_opened_to_others_while_it_waits_for_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.then = "RPC_ACTIVE"
+    made = wallet.run({"lnd/recovery_words": WORDS}, has_words=True)
+    assert (set(made["keep"]), wallet.restarts) == ({"lnd/wallet_created"}, 1)
+
+
+def test_restore_is_not_interrupted_while_it_searches_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lnd would not go on with that after a start."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.backup.write_bytes(b"channels")
+    wallet.lnd.then = "RPC_ACTIVE"
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01", "lnd/public_key": KEY}
+    wallet.run(secrets, has_words=True, restore=True)
+    assert wallet.lnd.sent[0]["recovery_window"] == 2500
+    assert (wallet.restarts, wallet.lnd.opens.exists(), wallet.lnd.restoring.read_bytes()) == (0, False, b"channels")
+
+    # The machine starts again: lnd stays locked, and the next run has it search on.
+    wallet.lnd.now, wallet.lnd.then = "LOCKED", "SERVER_ACTIVE"
+    done = wallet.run(secrets, has_words=True)
+    assert wallet.lnd.asked[1:] == [("POST", "/v1/unlockwallet"), ("POST", "/v1/channels/backup/restore")]
+    assert wallet.lnd.sent[1]["recovery_window"] == 2500
+    assert wallet.lnd.sent[2] == {"multi_chan_backup": base64.b64encode(b"channels").decode()}
+    assert (done["changed"], wallet.restarts, wallet.lnd.restoring.exists()) == (True, 1, False)
+
+
+def test_restore_without_channels_is_finished_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.then = "RPC_ACTIVE"
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01"}
+    wallet.run(secrets, has_words=True, restore=True)
+    assert not wallet.lnd.opens.exists()
+    wallet.lnd.now = "SERVER_ACTIVE"
+    wallet.run(secrets, has_words=True)
+    assert [path for _method, path in wallet.lnd.asked] == ["/v1/initwallet"]
+    assert (wallet.lnd.restoring.exists(), wallet.lnd.opens.exists()) == (False, True)
+
+
+def test_unfinished_restore_keeps_the_channels_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.restoring.write_bytes(b"channels")
+    wallet.lnd.then = "RPC_ACTIVE"
+    wallet.run({"lnd/recovery_words": WORDS}, has_words=True, restore=True)
+    assert wallet.lnd.restoring.read_bytes() == b"channels"
+
+
+@pytest.mark.parametrize(
+    ("state", "secrets", "has_words", "restore", "fault"),
+    [
+        ("SERVER_ACTIVE", {}, False, False, "its volume has a wallet, and the secrets have no recovery words of it"),
+        ("NON_EXISTING", {}, False, True, "its volume has no wallet, but there has been one"),
+        ("NON_EXISTING", {"lnd/wallet_created": "2026-01-01"}, True, False, "created 2026-01-01, is not on its volume"),
+        ("SERVER_ACTIVE", {"lnd/public_key": "03" * 33}, True, False, "its volume has the wallet of another node"),
+        ("LOCKED", {}, False, False, "its volume has a wallet, and the secrets have no recovery words of it"),
+    ],
+)
+def test_wallet_that_does_not_fit_the_secrets_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    secrets: dict[str, str],
+    has_words: bool,
+    restore: bool,
+    fault: str,
+) -> None:
+    wallet = Wallet(tmp_path, state, monkeypatch)
+    with pytest.raises(wallet.fault, match=fault):
+        wallet.run(secrets, has_words=has_words, restore=restore)
+    assert wallet.lnd.asked == []
+
+
+def test_words_are_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    refused = wallet._script["Refused"]
+
+    def call(*_words: Any, **_more: Any) -> None:
+        raise refused("it answers /v1/initwallet with an error: word abandon7 isn't a part of default word list", 500)
+
+    monkeypatch.setattr(wallet.lnd, "call", call)
+    with pytest.raises(wallet.fault, match="its recovery words are not valid") as raised:
+        wallet.run({"lnd/recovery_words": WORDS}, has_words=True)
+    assert "abandon7" not in str(raised.value)
+
+
+def test_addresses_that_are_no_longer_wanted_are_forgotten(tmp_path: Path) -> None:
+    forget = runpy.run_path(str(SCRIPTS / "settings.py"))["forget_addresses"]
+    lnd = Lnd(tmp_path, "SERVER_ACTIVE")
+    assert forget(lnd, None) is False
+    lnd.uris = [f"{KEY}@a.onion:9735", f"{KEY}@b.onion:9735"]
+    assert forget(lnd, "b.onion:9735") is True
+    assert lnd.sent == [{"address_updates": [{"action": "REMOVE", "address": "a.onion:9735"}]}]
+
+
+def test_watchtowers_become_those_that_are_named(tmp_path: Path) -> None:
+    use = runpy.run_path(str(SCRIPTS / "settings.py"))["use_watchtowers"]
+    lnd = Lnd(tmp_path, "SERVER_ACTIVE")
+    lnd.used = [TOWER]
+    assert use(lnd, [TOWER]) is False
+    moved = TOWER.replace(":9911", ":9912")
+    assert use(lnd, [moved]) is True
+    path = "/v2/watchtower/client/" + base64.urlsafe_b64encode(b"\3" * 33).decode()
+    assert lnd.asked == [("POST", "/v2/watchtower/client"), ("DELETE", path)]
+    assert lnd.sent[0] == {"pubkey": base64.b64encode(b"\3" * 33).decode(), "address": moved.partition("@")[2]}
+
+
+class Lncli:
+    """What lncli prints, by its words; what it does not know fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Any]) -> None:
+        self.answers = dict(answers)
+        self.asked: list[str] = []
+        monkeypatch.setattr(subprocess, "run", self._run)
+
+    def _run(self, argv: list[str], **_more: Any) -> subprocess.CompletedProcess[str]:
+        words = " ".join(argv[1:])
+        self.asked.append(words)
+        known = next((answer for start, answer in self.answers.items() if words.startswith(start)), None)
+        text = known if isinstance(known, str) else json.dumps(known)
+        return subprocess.CompletedProcess(argv, known is None, text, "" if known is not None else "unavailable")
+
+
+INFO = {
+    "alias": "ann", "identity_pubkey": KEY, "uris": [], "block_height": 7, "synced_to_chain": True,
+    "synced_to_graph": False, "num_peers": 1,
+}  # fmt: skip
+CHANNEL = {"capacity": "9", "local_balance": "5", "remote_balance": "3", "channel_point": "tx:0"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "state", "known"),
+    [
+        ({}, "does not answer: it is starting, or has no wallet", False),
+        ({"state": {"state": "LOCKED"}}, "has a wallet that is locked", False),
+        ({"state": {"state": "RPC_ACTIVE"}, "getinfo": INFO}, "waits for blocks", True),
+    ],
+)
+def test_status_says_what_a_node_does_that_is_not_at_work(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], state: str, known: bool
+) -> None:
+    Lncli(monkeypatch, answers)
+    summary = runpy.run_path(str(SCRIPTS / "summary.py"))["summarize"]()
+    assert (summary["state"], summary["channels"], "height" in summary) == (state, [], known)
+
+
+def test_status_has_all_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    Lncli(
+        monkeypatch,
+        {
+            "state": {"state": "SERVER_ACTIVE"},
+            "getinfo": INFO,
+            "walletbalance": {"confirmed_balance": "11", "unconfirmed_balance": "2"},
+            "listchannels": {"channels": [{**CHANNEL, "active": True, "remote_pubkey": KEY, "peer_alias": "bob"}]},
+            "pendingchannels": {
+                "pending_open_channels": [{"channel": {**CHANNEL, "remote_node_pub": KEY}}],
+                "waiting_close_channels": [],
+                "pending_force_closing_channels": [],
+            },
+            "tower info": {"uris": [TOWER]},
+        },
+    )
+    summary = runpy.run_path(str(SCRIPTS / "summary.py"))["summarize"]()
+    found = [(item["peer"], item["state"], item["local"]) for item in summary["channels"]]
+    assert found == [("bob", "active", 5), (KEY, "opening", 5)]
+    assert (summary["in_channels"], summary["on_chain"], summary["watchtower"]) == (5, 11, TOWER)
+    assert "guarded_by" not in summary
+
+
+def run_program(program: str, monkeypatch: pytest.MonkeyPatch, capsys: Any, folder: Path, **request: Any) -> Any:
+    """The answer of a program that keeps its files in a folder; raises SystemExit if it fails."""
+    script = runpy.run_path(str(SCRIPTS / program))
+    variables = script["main"].__globals__
+    monkeypatch.setitem(variables, "DIRECTORY", folder)
+    monkeypatch.setitem(variables, "TRUST", str(folder.parent / "root.pem"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    script["main"]()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_link_has_a_narrow_macaroon_and_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lncli = Lncli(monkeypatch, {"bakemacaroon": "00ff10\n", "deletemacaroonid": ""})
+    (tmp_path / "root.pem").write_text(ssl.DER_cert_to_PEM_cert(b"\xfb\xff root"))
+
+    def ask(**request: Any) -> Any:
+        return run_program("connection.py", monkeypatch, capsys, tmp_path / "clients", **request)
+
+    made = ask(action="make", name="phone", may="invoices", place="a.onion:8080")
+    link = urlsplit(made["link"])
+    values = {key: item[0] for key, item in parse_qs(link.query).items()}
+    assert (link.scheme, link.netloc) == ("lndconnect", "a.onion:8080")
+    assert values == {"cert": "-_8gcm9vdA", "macaroon": "AP8Q"}
+    (asked,) = lncli.asked
+    assert "invoices:write" in asked
+    assert not {"macaroon:", "offchain:write", "onchain:write"}.intersection(asked.split())
+    # shown again, and not made again
+    assert ask(action="make", name="phone", may="invoices", place="a.onion:8080") == made
+    assert len(lncli.asked) == 1
+    with pytest.raises(SystemExit, match="phone may invoices, not pay: revoke it first"):
+        ask(action="make", name="phone", may="pay", place="a.onion:8080")
+    assert ask(action="list") == {"clients": [{"name": "phone", "may": "invoices"}]}
+    ask(action="revoke", name="phone")
+    number = asked.split()[2]
+    assert lncli.asked[1:] == [f"deletemacaroonid {number}"]
+    assert ask(action="list") == {"clients": []}
+    with pytest.raises(SystemExit, match="phone has no link; those that have one: none"):
+        ask(action="revoke", name="phone")
+
+
+def test_no_link_lets_a_program_spend_coins_or_give_itself_more() -> None:
+    permissions = runpy.run_path(str(SCRIPTS / "connection.py"))["PERMISSIONS"]
+    for granted in permissions.values():
+        assert not {"onchain:write", "offchain:write", "peers:write"}.intersection(granted)
+        assert not [item for item in granted if "macaroon" in item.lower()]
+
+
+def test_macaroon_of_a_consumer_is_revoked_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lncli = Lncli(monkeypatch, {"deletemacaroonid": ""})
+    folder = tmp_path / "consumers"
+    folder.mkdir()
+    for name in ("till.1000", "tillage.2000"):
+        (folder / f"{name}.json").write_text('"00"')
+    assert run_program("revoke.py", monkeypatch, capsys, folder, consumers=["till"]) == {"revoked": ["till"]}
+    assert (lncli.asked, [path.name for path in folder.iterdir()]) == (["deletemacaroonid 1000"], ["tillage.2000.json"])
+    lncli.answers.clear()
+    with pytest.raises(SystemExit, match="lncli deletemacaroonid 2000: unavailable"):
+        run_program("revoke.py", monkeypatch, capsys, folder, consumers=["tillage"])
+    assert len(list(folder.iterdir())) == 1
