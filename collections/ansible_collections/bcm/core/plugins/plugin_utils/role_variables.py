@@ -138,7 +138,8 @@ def _read(loader: DataLoader, stack: Stack, name: str) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = loader.load_from_file(str(path), trusted_as_template=True)
+        # Without a copy of what the loader keeps: nothing here changes it.
+        found = loader.load_from_file(str(path), unsafe=True, trusted_as_template=True)
     except AnsibleError as error:
         raise BcmError(path, f"cannot be read: {error}", code="io_error") from error
     if not isinstance(found, Mapping):

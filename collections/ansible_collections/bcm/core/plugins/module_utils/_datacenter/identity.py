@@ -70,7 +70,7 @@ def claim(
 
     result = known()
     if run is not None:
-        lease.hold(options, lock_name(project), identity.title, run)
+        lease.hold(client, options, lock_name(project), identity.title, run)
         known()  # the run that held it until now may have created the data center
     return result
 

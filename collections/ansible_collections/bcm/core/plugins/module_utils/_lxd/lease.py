@@ -84,7 +84,8 @@ def holder_in(text: str) -> Holder:
 class Lease:
     """The lock ``name`` of what people know as ``title``, on behalf of the process ``run``."""
 
-    def __init__(self, client: Client, name: str, title: str, run: int) -> None:
+    def __init__(self, client: Client, name: str, title: str, run: int, keeper: int | None = None) -> None:
+        keeper = keeper or os.getpid()
         self._client, self._name, self._title = client, name, title
         self._path = f"/1.0/profiles/{quoted(name)}"
         self._own = Holder(
@@ -94,11 +95,23 @@ class Lease:
             place=_place(),
             run=run,
             run_started=_started(run) or "",
-            keeper=os.getpid(),
-            keeper_started=_started(os.getpid()) or "",
+            keeper=keeper,
+            keeper_started=_started(keeper) or "",
             since=0.0,
             until=0.0,
         )
+
+    @classmethod
+    def of(cls, client: Client, name: str, title: str, holder: Holder) -> Lease:
+        """The lock that a holder has."""
+        lease = cls(client, name, title, holder.run, holder.keeper)
+        lease._own = holder
+        return lease
+
+    @property
+    def holder(self) -> Holder:
+        """Whoever takes it by `acquire`."""
+        return self._own
 
     def acquire(self) -> bool:
         """Take the lock; False if this very run has it already. Raises BcmError if another one holds it."""
@@ -215,66 +228,61 @@ def refuse_other_runs(client: Client, run: int, name: str | None = None) -> None
             Lease(client, body["name"], title, run).refuse_others()
 
 
-def hold(options: Mapping[str, Any], name: str, title: str, run: int) -> None:
-    """Start a keeper, which has the lock when this returns; ``options`` are those of `Client`. Raises BcmError."""
+def hold(client: Client, options: Mapping[str, Any], name: str, title: str, run: int) -> None:
+    """Take the lock, and start a keeper for it; ``options`` are those of the client. Raises BcmError.
+
+    The lock is taken here, in the keeper's name: a keeper takes its time to start.
+    """
     root = str(Path(__file__).resolve().parents[6])
     keeper = subprocess.Popen(
         [sys.executable, "-c", f"from {__name__} import keep; keep()"],
         env={**os.environ, "PYTHONPATH": root},
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the run
     )
-    asked, answers = cast(IO[bytes], keeper.stdin), cast(IO[bytes], keeper.stdout)
-    with asked, answers:
-        asked.write(json.dumps({"options": options, "name": name, "title": title, "run": run}).encode())
-        asked.close()
-        answer = answers.readline()
-    if not answer:
-        raise BcmError(name, "was not locked, its keeper ended at once", "run again, with -vvv", code="command_failed")
-    fault = json.loads(answer)
-    if fault:
-        raise BcmError.received(fault)
+    lease = Lease(client, name, title, run, keeper.pid)
+    asked = cast(IO[bytes], keeper.stdin)
+    try:
+        if lease.acquire():
+            told = {"options": options, "name": name, "title": title, "holder": asdict(lease.holder)}
+            asked.write(json.dumps(told).encode())
+        asked.close()  # a keeper that is told nothing ends
+    except OSError as error:
+        lease.release()
+        fault = f"was not locked, its keeper ended at once: {error.strerror}"
+        raise BcmError(title, fault, "run again, with -vvv", code="command_failed") from error
+    except BcmError:
+        keeper.kill()
+        keeper.wait()
+        raise
 
 
 def keep() -> None:
-    """Be the keeper: take the lock, say so on standard output, and hold it as long as the run lives."""
+    """Be the keeper of a lock that was taken in this process's name: hold it as long as the run lives."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    asked = json.load(sys.stdin)
-    try:
-        run = os.pidfd_open(asked["run"])
-        client = Client(**asked["options"])
-        lease = Lease(client, asked["name"], asked["title"], asked["run"])
-        had = not lease.acquire()
-    except BcmError as error:
-        _answer(error)
-        return
-    except OSError as error:
-        _answer(BcmError(asked["title"], f"cannot be locked: {error}", "run again", code="io_error"))
-        return
-    _answer(None)
-    if not had:
-        _keep(lease, run)
+    told = sys.stdin.read()
+    if told:
+        asked = json.loads(told)
+        holder = Holder(**asked["holder"])
+        lease = Lease.of(Client(**asked["options"]), asked["name"], asked["title"], holder)
+        _keep(lease, holder)
 
 
-def _keep(lease: Lease, run: int) -> None:
-    while not select.select([run], [], [], _BEAT)[0]:
-        # The server may be away for a while. A keeper that comes too late, and finds another holder, ends the run.
-        with contextlib.suppress(LxdError):
-            if not lease.renew():
-                signal.pidfd_send_signal(run, signal.SIGINT)
-                return
+def _keep(lease: Lease, holder: Holder) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        run = os.pidfd_open(holder.run)
+        # By now, the number may be that of another process.
+        while _is_alive(*_processes(holder)[0]) and not select.select([run], [], [], _BEAT)[0]:
+            # The server may be away for a while. A keeper that comes too late, and finds another holder, ends the run.
+            with contextlib.suppress(LxdError):
+                if not lease.renew():
+                    signal.pidfd_send_signal(run, signal.SIGINT)
+                    return
     with contextlib.suppress(LxdError):
         lease.release()
-
-
-def _answer(error: BcmError | None) -> None:
-    sys.stdout.write(json.dumps(error and error.sent) + "\n")
-    sys.stdout.flush()
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
 
 
 def _is_held(holder: Holder, now: float) -> bool:

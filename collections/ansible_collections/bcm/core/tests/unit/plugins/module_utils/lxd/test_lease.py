@@ -126,6 +126,11 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def hold(path: str, run: int) -> None:
+    with Client(path) as client:
+        lease.hold(client, {"endpoint": path}, NAME, TITLE, run)
+
+
 def refused(path: str, run: int) -> str:
     with Client(path) as client, pytest.raises(BcmError) as caught:
         lease.Lease(client, NAME, TITLE, run).acquire()
@@ -138,7 +143,7 @@ def test_a_keeper_holds_it_as_long_as_the_run_lives(
 ) -> None:
     server, path = profiles
     run = runs()
-    lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+    hold(path, run.pid)
     said = refused(path, os.getpid())
     assert re.match(
         rf"{re.escape(TITLE)} is being changed by \S+ on \S+ \(process {run.pid}\) since [\d-]{{10}} [\d:]{{8}} "
@@ -146,7 +151,7 @@ def test_a_keeper_holds_it_as_long_as_the_run_lives(
         said,
     )
     # the same run may ask again
-    lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+    hold(path, run.pid)
     assert server.writes == 1
     run.send_signal(number)
     run.wait()
@@ -159,7 +164,7 @@ def test_of_two_at_once_one_has_it(profiles: tuple[Profiles, str], runs: Callabl
 
     def start(run: int) -> None:
         try:
-            lease.hold({"endpoint": path}, NAME, TITLE, run)
+            hold(path, run)
         except BcmError as error:
             faults.append(str(error))
 
@@ -181,7 +186,7 @@ def test_the_next_run_waits_for_the_keeper_of_one_that_ended(
     server, path = profiles
     for _number in range(3):
         run = runs()
-        lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+        hold(path, run.pid)
         run.kill()
         run.wait()
     until(lambda: server.holder() is None)
@@ -192,14 +197,14 @@ def test_a_run_that_died_with_its_keeper_holds_nothing(
 ) -> None:
     server, path = profiles
     run, other = runs(), runs()
-    lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+    hold(path, run.pid)
     holder = server.holder()
     assert holder is not None
     os.kill(holder["keeper"], signal.SIGKILL)
     assert "is being changed" in refused(path, other.pid), "the run itself goes on"
     run.kill()
     run.wait()
-    lease.hold({"endpoint": path}, NAME, TITLE, other.pid)
+    hold(path, other.pid)
     assert (server.holder() or {})["run"] == other.pid
 
 
@@ -208,11 +213,11 @@ def test_a_number_that_another_process_has_now_is_not_the_run(
 ) -> None:
     server, path = profiles
     run = runs()
-    lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+    hold(path, run.pid)
     os.kill((server.holder() or {})["keeper"], signal.SIGKILL)
     server.set(run_started="1", keeper_started="1")
     other = runs()
-    lease.hold({"endpoint": path}, NAME, TITLE, other.pid)
+    hold(path, other.pid)
     assert (server.holder() or {})["run"] == other.pid
 
 
@@ -222,14 +227,14 @@ def test_another_controller_holds_it_until_it_was_not_renewed(
     """By the clock of the server: what the clocks of the controllers show does not matter."""
     server, path = profiles
     run, other = runs(), runs()
-    lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+    hold(path, run.pid)
     os.kill((server.holder() or {})["keeper"], signal.SIGKILL)
     server.set(place="elsewhere", host="far\x1b[2Jaway", until=time.time() + 5)
     said = refused(path, other.pid)
     assert "on far?[2Jaway (process" in said
     assert "(if that machine is gone, its lock ends at " in said
     server.set(until=time.time() - 1)
-    lease.hold({"endpoint": path}, NAME, TITLE, other.pid)
+    hold(path, other.pid)
     assert (server.holder() or {})["run"] == other.pid
 
 
@@ -242,7 +247,7 @@ def test_it_is_renewed_and_a_run_that_lost_it_is_ended(
     with Client(path) as client:
         held = lease.Lease(client, NAME, TITLE, run.pid)
         assert held.acquire()
-        keeper = threading.Thread(target=lease._keep, args=(held, os.pidfd_open(run.pid)))
+        keeper = threading.Thread(target=lease._keep, args=(held, held.holder))
         keeper.start()
         until(lambda: server.writes > 3)
         assert run.poll() is None
@@ -260,7 +265,7 @@ def test_another_run_is_refused_without_taking_the_lock(
     run = runs()
     with Client(path) as client:
         lease.refuse_other_runs(client, os.getpid())
-        lease.hold({"endpoint": path}, NAME, TITLE, run.pid)
+        hold(path, run.pid)
         lease.refuse_other_runs(client, run.pid)
         lease.refuse_other_runs(client, os.getpid(), "bcm-other-regtest-lock")
         for name in (NAME, None):
@@ -287,4 +292,33 @@ def test_foreign_resource_in_place_of_a_lock_is_left_alone(profiles: tuple[Profi
 
 def test_no_server(tmp_path: Path) -> None:
     with pytest.raises(BcmError, match="No answer at .*: check that LXD is running there?"):
-        lease.hold({"endpoint": str(tmp_path / "nowhere")}, NAME, TITLE, os.getpid())
+        hold(str(tmp_path / "nowhere"), os.getpid())
+
+
+def test_keeper_that_cannot_start_leaves_no_lock(
+    profiles: tuple[Profiles, str], runs: Callable[[], subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, path = profiles
+    run = runs()
+    acquire = lease.Lease.acquire
+
+    def late(held: lease.Lease) -> bool:
+        os.waitid(os.P_PID, held.holder.keeper, os.WEXITED | os.WNOWAIT)
+        return acquire(held)
+
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(lease.Lease, "acquire", late)
+    with pytest.raises(BcmError, match=rf"^{re.escape(TITLE)} was not locked, its keeper ended at once: Broken pipe"):
+        hold(path, run.pid)
+    assert server.holder() is None
+
+
+def test_run_that_ends_before_its_keeper_has_started_holds_nothing(
+    profiles: tuple[Profiles, str], runs: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    server, path = profiles
+    run = runs()
+    hold(path, run.pid)
+    run.kill()
+    run.wait()
+    until(lambda: server.holder() is None)
