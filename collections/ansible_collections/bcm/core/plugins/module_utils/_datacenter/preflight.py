@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
@@ -80,11 +81,14 @@ def check(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
     warnings: list[str] = []
     # none if there is no such project yet
     instances = client.find("/1.0/instances", recursion=1) or []
-    if plan.state in ("present", "restarted"):
-        _check_owners(client, plan)
-        facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
-        _check_subnets(client, plan)
-    vanished, facts["lost"] = _lost(client, plan, instances)
+    # That takes the longest, since it asks an instance.
+    with ThreadPoolExecutor(1) as pool:
+        losing = pool.submit(_lost, client, plan, instances)
+        if plan.state in ("present", "restarted"):
+            _check_owners(client, plan)
+            facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
+            _check_subnets(client, plan)
+    vanished, facts["lost"] = losing.result()
     if vanished:
         warnings.append(
             f"The host lost the bridge {', '.join(vanished)}, which a run sets up again, and restarts the instances on "
