@@ -101,6 +101,6 @@ def _tables(rows: list[dict[str, t.Any]]) -> t.Iterator[list[dict[str, t.Any]]]:
 def _rows(value: t.Any) -> list[dict[str, t.Any]]:
     if isinstance(value, t.Mapping) and value and all(isinstance(item, t.Mapping) for item in value.values()):
         return [{"name": name, **item} for name, item in value.items()]
-    if isinstance(value, list) and value and all(isinstance(item, t.Mapping) for item in value):
-        return [dict(item) for item in value]
+    if isinstance(value, list) and all(isinstance(item, t.Mapping) for item in value):
+        return [dict(item) for item in value if item]
     return []

@@ -42,3 +42,7 @@ def test_column_without_mappings_stays_in_its_table() -> None:
         "stack  onions  verified",
         "tor    -       network off, 1 guard",
     ]
+
+
+def test_rows_that_are_empty_are_left_out() -> None:
+    assert report({"stacks": [{}], "pages": [{}, {"title": "x"}]}) == ["stacks  -", "", "title", "x"]
