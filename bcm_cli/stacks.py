@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._plan.settings import PREFIX, SETTINGS
 
 from . import setup
 from .datacenter import DataCenter, UsageError
@@ -50,12 +50,8 @@ def pages(stack: Stack, address: str, chain: str) -> list[dict[str, str]]:
 
 
 def settings(datacenter: DataCenter) -> dict[str, str]:
-    """Return all settings, key -> variable: those that playbooks read, and the variables of stacks."""
-    from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
-
-    playbooks = "".join(path.read_text(encoding="utf-8") for path in (ROLES.parent / "playbooks").glob("*.yml"))
-    found = {key: f"bcm_{key}" for key in sorted(set(re.findall(r"(?<![.\w])bcm_(\w+) \| default\(", playbooks)))}
-    found["ssh_identity"] = "bcm_ssh_identity"  # which the playbook need not know
+    """Return all settings, key -> variable: those of the data center, and the variables of stacks."""
+    found = {name.removeprefix(PREFIX): name for name in SETTINGS}
     for stack in catalogue(datacenter).values():
         names_of_role = datacenter.role_variables([stack]).names(stack)
         found |= {name: name for name in sorted({*names_of_role, *stack.derived_variables})}

@@ -119,6 +119,14 @@ class Checkout:
             done.args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
         )
 
+    def runs(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A program of Ansible, whose output is that of `bcm`."""
+        own = {"ANSIBLE_CONFIG": str(self.home / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress"}
+        return subprocess.run(
+            [self.home / ".venv/bin" / program, *words], cwd=self.home, env={**self.environment, **own},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
     def terminal(self, *words: str, **more: str) -> Terminal:
         environment = {**self.environment, "TERM": "xterm", **more}
         return Terminal([str(self.home / "bcm"), *words], self.home, environment)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -181,17 +180,33 @@ def test_setting_with_an_undefined_variable_ends_the_run(checkout: Checkout, nam
     with checkout.settings().open("a") as file:
         file.write("bcm_ca_domains: '{{ typo }}'\nbcm_ca_subnets: ['{{ bcm_ca_domains }}']\n")
         file.write("bcm_ca_device: '{{ typo | default(omit) }}'\n")
-    program = checkout.home / ".venv/bin/ansible-playbook"
-    environment = {**checkout.environment, "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress"}
-    done = subprocess.run(
-        [program, f"bcm.core.{name}", "-i", "inventories/local", "-e", "stack=tor"], cwd=checkout.home,
-        env={**environment, "ANSIBLE_CONFIG": str(checkout.home / "ansible.cfg")},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = checkout.runs("ansible-playbook", f"bcm.core.{name}", "-i", "inventories/local", "-e", "stack=tor")
     assert done.returncode == 2, done.stdout
-    failed = [line for line in done.stdout.splitlines() if " uses a variable that is not defined" in line]
-    assert [re.search(r"(bcm_\w+): uses", line)[1] for line in failed] == ["bcm_ca_domains", "bcm_ca_subnets"]  # type: ignore[index]
+    assert "bcm_ca_domains, bcm_ca_subnets uses a variable that is not defined" in done.stdout
     assert "bcm_ca_device" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["site", "lxd_pki"])
+@pytest.mark.parametrize("file", ["group_vars/all.yml", "group_vars/stack_electrs.yml", "host_vars/electrs.yml"])
+def test_misspelt_setting_ends_the_run(checkout: Checkout, name: str, file: str) -> None:
+    path = checkout.settings().parent.parent / file
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as settings:
+        settings.write("bcm_storage_pol: fast\n")
+    done = checkout.runs("ansible-playbook", f"bcm.core.{name}", "-i", "inventories/local", "-e", "stack=tor")
+    assert done.returncode == 2, done.stdout
+    assert 'Unknown variable "bcm_storage_pol": did you mean "bcm_storage_pool"?' in done.stdout.replace("\\", "")
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "remove"])
+def test_misspelt_setting_is_refused_before_anything_is_installed(checkout: Checkout, verb: str) -> None:
+    with checkout.settings().open("a") as settings:
+        settings.write("bcm_endpiont: https://192.0.2.1:8443\n")
+    for more in ([], ["-e", "bcm_chian=signet"]):
+        done = checkout.bcm("--yes", "stack", verb, "tor", *more)
+        assert done.returncode == 1
+        name, meant = ("bcm_chian", "bcm_chain") if more else ("bcm_endpiont", "bcm_endpoint")
+        assert f'Unknown variable "{name}": did you mean "{meant}"?' in done.stderr
 
 
 @pytest.mark.containers

@@ -22,6 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
+from ansible_collections.bcm.core.plugins.plugin_utils.inventory_places import find_places
 from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 _REQUEST_FIELDS = (
@@ -76,8 +77,9 @@ class ActionModule(BcmAction):
         )
         bcm = {"datacenter": request.datacenter, "chain": request.chain}
         variables = {**task_vars, **params["variables"], "bcm": bcm}
+        places = find_places(self._loader, task_vars.get("hostvars"), catalogue)
         planner = Planner(
-            catalogue, request, lambda stacks: RoleVariables(self._templar, self._loader, stacks, variables)
+            catalogue, request, lambda stacks: RoleVariables(self._templar, self._loader, stacks, variables, places)
         )
         ways = artifacts(params, request.chain, Display().display)
         plan = planner.plan(

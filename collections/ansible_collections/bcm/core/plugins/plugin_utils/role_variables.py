@@ -15,6 +15,7 @@ from ansible.template import trust_as_template
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from ..module_utils._base.errors import BcmError
+from ..module_utils._plan.settings import Place
 from ..module_utils._plan.stack import Stack
 from ._action import plain
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 #: what the names of facts begin with that only roles have
 _OF_ROLES = ("bcm", "ansible_")
-_FUNCTIONS = ("lookup", "query", "q", "now", "range", "dict", "undef", "omit", "namespace")
+#: names in templates that are no variables
+FUNCTIONS = ("lookup", "query", "q", "now", "range", "dict", "undef", "omit", "namespace")
 #: filters and tests for which a variable need not be defined
 _TAKE_UNDEFINED = ("default", "d", "defined", "undefined")
 
@@ -33,8 +35,14 @@ class RoleVariables:
     """Defaults of roles under the variables of the play, templated as the roles themselves will see them."""
 
     def __init__(
-        self, templar: Templar, loader: DataLoader, stacks: Sequence[Stack], play_variables: Mapping[str, Any]
+        self,
+        templar: Templar,
+        loader: DataLoader,
+        stacks: Sequence[Stack],
+        play_variables: Mapping[str, Any],
+        places: Collection[Place] = (),
     ) -> None:
+        self.places = places
         variables: dict[str, Any] = {}
         self._of_roles: set[str] = set()
         for stack in stacks:
@@ -91,11 +99,11 @@ class RoleVariables:
         ahead = [variable]
         while ahead:
             name = ahead.pop()
-            found = _names_in_templates(self._variables.get(name)).difference(names)
+            found = names_in_templates(self._variables.get(name)).difference(names)
             names |= found
             ahead += found.difference({"bcm"})
         of_role = {name for name in names if name in later or name.startswith(_OF_ROLES)}
-        return bool(of_role) and names <= {*of_role, *self._variables, *_FUNCTIONS}
+        return bool(of_role) and names <= {*of_role, *self._variables, *FUNCTIONS}
 
     def holds(self, condition: str) -> bool:
         return bool(
@@ -112,12 +120,12 @@ class RoleVariables:
             raise BcmError(what, f"cannot be evaluated: {error}", code="invalid_value") from error
 
 
-def _names_in_templates(value: Any) -> set[str]:
+def names_in_templates(value: Any) -> set[str]:
     """The variables that the templates in a value cannot do without."""
     if isinstance(value, Mapping):
-        return _names_in_templates(list(value.values()))
+        return names_in_templates(list(value.values()))
     if isinstance(value, (list, tuple)):
-        return set().union(*map(_names_in_templates, value))
+        return set().union(*map(names_in_templates, value))
     if not isinstance(value, str):
         return set()
     try:

@@ -47,13 +47,7 @@ class Catalogue(Mapping[str, Stack]):
     def read(cls, stack_path: Sequence[str | Path] = (), roles: Path | None = None) -> Catalogue:
         """The collection's stacks and those in the folders of ``stack_path``. Raises CatalogueError."""
         found = [read(folder, f"bcm.core.{folder.name}") for folder in _folders(roles or ROLES)]
-        for entry in stack_path:
-            path = Path(entry).expanduser().absolute()
-            if not path.is_dir():
-                raise CatalogueError(
-                    f"{path} in bcm_stack_path", "is not a directory", "make it, or take it out of the list"
-                )
-            found += [read(folder, str(folder)) for folder in _folders(path)]
+        found += [read(folder, str(folder)) for folder in _own_folders(stack_path)]
         return cls(found)
 
     def __getitem__(self, name: str) -> Stack:
@@ -232,6 +226,21 @@ def _transitive(start: Iterable[str], step: Any) -> set[str]:
             reached.add(name)
             ahead.extend(step(name))
     return reached
+
+
+def stack_names(stack_path: Sequence[str | Path]) -> list[str]:
+    """The names of the collection's stacks and of those in the folders of ``stack_path``. Raises CatalogueError."""
+    return [folder.name for folder in (*_folders(ROLES), *_own_folders(stack_path))]
+
+
+def _own_folders(stack_path: Sequence[str | Path]) -> Iterator[Path]:
+    for entry in stack_path:
+        path = Path(entry).expanduser().absolute()
+        if not path.is_dir():
+            raise CatalogueError(
+                f"{path} in bcm_stack_path", "is not a directory", "make it, or take it out of the list"
+            )
+        yield from _folders(path)
 
 
 def _folders(path: Path) -> list[Path]:

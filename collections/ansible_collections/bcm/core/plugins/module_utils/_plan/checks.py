@@ -14,6 +14,7 @@ from .._artifact import lockfiles
 from .._artifact.declaration import Release
 from .._base import names
 from .._base.errors import BcmError
+from . import settings
 from .catalogue import Catalogue
 from .request import Site
 from .stack import Stack, changes_of
@@ -28,6 +29,10 @@ class Variables(Protocol):
     @property
     def given(self) -> Collection[str]:
         """The names of those of the inventory and the command line."""
+
+    @property
+    def places(self) -> Collection[settings.Place]:
+        """Where else in the inventory there are variables, and which."""
 
     def names(self, stack: Stack) -> Collection[str]:
         """The names of those that a stack's role reads."""
@@ -70,26 +75,33 @@ def check_request(site: Site) -> None:
 def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str]:
     """Warnings about variables that are named as a stack's but that nothing reads.
 
-    Raises BcmError for one whose name is like a known one.
+    Raises BcmError for one whose name is like a known one, and for one that only some hosts have.
     """
     known = {stack.prefix: {*variables.names(stack), *stack.derived_variables} for stack in catalogue.values()}
+    every = {*settings.OF_RUN}.union(*known.values())
+    warnings = _check_names(catalogue, known, every, set(variables.given))
+    for place in variables.places:
+        warnings += _check_names(catalogue, known, every, place.variables)
+        if not place.is_everywhere:
+            settings.refuse_apart(place, every.difference(settings.OF_RUN))
+    return list(dict.fromkeys(warnings))
+
+
+def _check_names(
+    catalogue: Catalogue, known: Mapping[str, Collection[str]], every: Collection[str], given: Collection[str]
+) -> list[str]:
     stacks = {stack.prefix: stack.name for stack in catalogue.values()}
-    every = sorted(set().union(*known.values()))
     warnings = []
-    for name in sorted(set(variables.given).difference(every)):
+    for name in sorted(set(given).difference(every)):
         prefix = max((prefix for prefix in known if name.startswith(f"{prefix}_")), key=len, default=None)
         if prefix is None:
-            meant = names.nearest(name, every, _SAME_BUT_FOR_A_SLIP)
+            meant = names.nearest(name, sorted(every), _SAME_BUT_FOR_A_SLIP)
         else:
             # what all of them begin with makes none more like another
             ends = {own.removeprefix(f"{prefix}_"): own for own in known[prefix]}
             meant = ends.get(names.nearest(name.removeprefix(f"{prefix}_"), ends) or "")
         if meant:
-            raise BcmError(
-                f'Unknown variable "{name}"',
-                remedy=f'did you mean "{meant}"? Correct it where it is set, or give it a name that is less like that',
-                code="unknown_name",
-            )
+            raise settings.misspelt(name, meant)
         if prefix is not None:
             stack = stacks[prefix]
             warnings.append(f"Variable {name} has the prefix of stack {stack}, but is not one of its variables")

@@ -111,6 +111,8 @@ VARIABLES = {"bitcoind_prune": 0, "bitcoind_dbcache": 450, "bitcoind_source": "r
 class JinjaVariables:
     """Variables as the planner wants them, over plain Jinja."""
 
+    places = ()
+
     def __init__(self, variables: Mapping[str, Any]) -> None:
         self.variables = variables
         self.environment = jinja2.nativetypes.NativeEnvironment(undefined=jinja2.StrictUndefined)
