@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CURRENT = ROOT / "bcm.json"
 _INVENTORIES = ROOT / "inventories"
 _PROVIDERS = ("trezor", "software")
+#: what tells which device has the password of the vault, so that it cannot be in an encrypted file
+_OF_VAULT = ("chain", "bcm_chain", "bcm_ca_provider", "bcm_ca_device", "bcm_vault_generation")
 
 
 class UsageError(BcmError):
@@ -60,6 +62,7 @@ class DataCenter:
         #: returns the password of its vault
         self.ask_password: Callable[[DataCenter], str] | None = None
         self._asking = False
+        self._given: dict[str, Any] = {}
         # Ansible reads its configuration once, when imported, by default from the current directory.
         os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
         if self.name not in names():
@@ -69,11 +72,10 @@ class DataCenter:
     def loader(self) -> Any:
         """The reader of variable files, which decrypts them."""
         from ansible.errors import AnsibleError
-        from ansible.parsing.dataloader import DataLoader
 
-        from .passwords import give_passwords
+        from .passwords import Loader, give_passwords
 
-        loader = DataLoader()
+        loader = Loader()
         # otherwise the variables of another data center apply, too, if its folder is the current directory
         loader.set_basedir(str(ROOT))
         try:
@@ -97,7 +99,29 @@ class DataCenter:
             self._asking = False
 
     @cached_property
+    def _readable(self) -> Any:
+        """The templar with the variables of all files that are not encrypted as a whole, which need no password."""
+        with self.loader.without_encrypted_files():
+            return self._read()
+
+    @cached_property
     def _templar(self) -> Any:
+        """The templar with all variables. Raises BcmError if an encrypted file says where its password is."""
+        readable = self._readable
+        if not self.loader.left_out:
+            return readable
+        templar = self._read()
+        for name in _OF_VAULT:
+            if templar.available_variables.get(name) != readable.available_variables.get(name):
+                raise BcmError(
+                    f"{self.inventory}: {name}",
+                    "is in an encrypted file, and tells which device has the password of that file",
+                    f"move it to {self.group_vars}, which stays readable",
+                    code="invalid_value",
+                )
+        return templar
+
+    def _read(self) -> Any:
         from ansible.errors import AnsibleError
         from ansible.inventory.manager import InventoryManager
         from ansible.template import Templar
@@ -107,11 +131,12 @@ class DataCenter:
         try:
             inventory = InventoryManager(loader, sources=[f"{self.inventory}/"])
             host = inventory.get_host("localhost")
-            templar = Templar(loader=loader, variables=VariableManager(loader, inventory).get_vars(host=host))
-            declared = templar.template(templar.available_variables.get("bcm_datacenter", "local"))
+            variables = {**VariableManager(loader, inventory).get_vars(host=host), **self._given}
+            templar = Templar(loader=loader, variables=variables)
+            declared = templar.template(variables.get("bcm_datacenter", "local"))
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}:", error, code="invalid_value") from error
-        if declared != self.name:
+        if declared != self.name and "bcm_datacenter" not in self._given:
             # Two folders for one data center would each undo what the other did.
             raise BcmError(
                 self.group_vars,
@@ -122,9 +147,17 @@ class DataCenter:
         return templar
 
     def give(self, variables: Mapping[str, Any]) -> None:
-        """Set variables of the command line, which take precedence. Raises UsageError for another data center's."""
+        """Set variables of the command line, which take precedence.
+
+        Raises UsageError for another data center's, and BcmError for one whose name is like a setting's.
+        """
+        from ansible_collections.bcm.core.plugins.module_utils._plan.settings import check_setting_names
+
         chain = self.chain
-        self._templar.available_variables = {**self._templar.available_variables, **variables}
+        self._given.update(variables)
+        for templar in [self.__dict__[name] for name in ("_readable", "_templar") if name in self.__dict__]:
+            templar.available_variables = {**templar.available_variables, **variables}
+        check_setting_names(self._readable.available_variables)
         for name, meant in (("bcm_datacenter", self.name), ("bcm_chain", chain), ("chain", chain)):
             given = str(self.variable(name, "")) if name in variables else meant
             if given != meant:
@@ -138,9 +171,10 @@ class DataCenter:
         """Return the value of a variable of the command line or the inventory, with templates resolved."""
         from ansible.errors import AnsibleError
 
+        templar = self._readable if name in _OF_VAULT else self._templar
         try:
-            value = self._templar.available_variables.get(name)
-            return default if value is None else self._templar.template(value)
+            value = templar.available_variables.get(name)
+            return default if value is None else templar.template(value)
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}:", f"{name}: {error}", code="invalid_value") from error
 
@@ -151,7 +185,9 @@ class DataCenter:
 
     @property
     def group_vars(self) -> Path:
-        return self.inventory / "group_vars" / "all.yml"
+        """The file of its settings. Of a folder ``all`` and a file ``all.yml``, Ansible reads the folder alone."""
+        folder = self.inventory / "group_vars" / "all"
+        return folder / "main.yml" if folder.is_dir() else folder.with_suffix(".yml")
 
     @property
     def endpoint(self) -> str:
@@ -197,6 +233,10 @@ class DataCenter:
     def secrets(self) -> Path:
         """The folder of the secrets and of the issued certificates."""
         return self.inventory / "secrets"
+
+    def variable_files(self) -> list[Path]:
+        """The files of its inventory, without its secrets."""
+        return sorted(path for path in self.inventory.rglob("*") if path.is_file() and self.secrets not in path.parents)
 
     @property
     def project(self) -> str:

@@ -5,15 +5,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ansible import constants
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultSecret, VaultSecretsContext
 
-if TYPE_CHECKING:
-    from ansible.parsing.dataloader import DataLoader
+from ansible_collections.bcm.core.plugins.module_utils._base.vault import HEADER
+
+
+class Loader(DataLoader):
+    """Reads variable files, and can leave out those that are encrypted as a whole, since their password is needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: the files that were left out
+        self.left_out: set[str] = set()
+        self._leaves_out = False
+
+    @contextlib.contextmanager
+    def without_encrypted_files(self) -> Iterator[None]:
+        self._leaves_out = True
+        try:
+            yield
+        finally:
+            self._leaves_out = False
+
+    def load_from_file(self, file_name: str, *args: Any, **options: Any) -> Any:
+        if self._leaves_out and self._is_encrypted(file_name):
+            self.left_out.add(file_name)
+            return {}
+        return super().load_from_file(file_name, *args, **options)
+
+    def _is_encrypted(self, file_name: str) -> bool:
+        try:
+            with open(self.path_dwim(file_name), "rb") as file:
+                return file.read(len(HEADER)) == HEADER.encode()
+        except OSError:
+            return False
 
 
 class _OwnPassword(VaultSecret):

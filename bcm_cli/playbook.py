@@ -46,7 +46,8 @@ def change(args: argparse.Namespace) -> int:
     extra_vars = [_absolute_path(text) for text in args.extra_vars]
     with contextlib.ExitStack() as stack:
         environment: dict[str, str] = {}
-        encrypted = any(_needs_vault(text, datacenter.name) for text in extra_vars)
+        files = [*(f"@{path}" for path in datacenter.variable_files()), *extra_vars]
+        encrypted = any(_needs_vault(text, datacenter.name) for text in files)
         if encrypted:
             datacenter.session = environment = stack.enter_context(trezor_session.session(datacenter))
         datacenter.give(_read_extra_vars(datacenter, extra_vars))
@@ -94,7 +95,7 @@ def _absolute_path(text: str) -> str:
 
 
 def _needs_vault(text: str, vault_id: str) -> bool:
-    """Whether a value of -e is a file in which something may be encrypted with a vault of that name."""
+    """Whether a value as of -e is a file in which something may be encrypted with a vault of that name."""
     try:
         content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else ""
     except (OSError, ValueError):

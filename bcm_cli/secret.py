@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 from ansible_collections.bcm.core.plugins.module_utils._base.disk import disk_errors, write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import CHAINS, unknown
-from ansible_collections.bcm.core.plugins.module_utils._base.vault import Vault, is_encrypted
+from ansible_collections.bcm.core.plugins.module_utils._base.vault import HEADER, Vault, is_encrypted, vault_id
 from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
@@ -138,23 +139,64 @@ def rekey(args: argparse.Namespace) -> int:
     write(datacenter.group_vars, {setting: str(former)})  # check that it can be written before anything is encrypted
     with session(datacenter) as environment:
         old, new = (vault(datacenter, environment, generation) for generation in (former, former + 1))
-    with disk_errors(f"Files in {datacenter.secrets}"), contextlib.ExitStack() as stack:
-        for chain in CHAINS:
-            if (path := datacenter.secrets / f"{chain}.json").exists():
-                stack.enter_context(secrets_file.secrets_file(path).locked())
-            if (datacenter.secrets / f"{chain}.pki.json").exists():
-                stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
-            if (datacenter.secrets / f"{chain}.onions.json").exists():
-                stack.enter_context(Onions(datacenter.secrets, chain).locked())
+    with disk_errors(f"Files in {datacenter.inventory}"), contextlib.ExitStack() as stack:
+        for chain in CHAINS:  # also where there is no file yet, since a run may be about to write the first
+            stack.enter_context(secrets_file.secrets_file(datacenter.secrets / f"{chain}.json").locked())
+            stack.enter_context(AuthorityFiles(datacenter.secrets, chain).locked())
+            stack.enter_context(Onions(datacenter.secrets, chain).locked())
         files = [(path, path.read_text(encoding="utf-8")) for path in sorted(datacenter.secrets.glob("*.json"))]
-        encrypted = {path: text for path, text in files if is_encrypted(text)}
-        write_files(*((path, new.seal(_decrypt(path, text, new, old)), 0o600) for path, text in encrypted.items()))
+        written: list[tuple[Path, str | bytes, int]] = [
+            (path, new.seal(_decrypt(path, text, new, old)), 0o600) for path, text in files if is_encrypted(text)
+        ]
+        for path in datacenter.variable_files():
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+            sealed = _encrypt_values_again(text, path, datacenter.name, new, old).encode("utf-8", "surrogateescape")
+            if sealed != path.read_bytes():
+                written.append((path.resolve(), sealed, path.stat().st_mode & 0o777))
+        write_files(*written)
         write(datacenter.group_vars, {setting: str(former + 1)})
-    setup.step(f"Encrypted again: {', '.join(path.name for path in encrypted) or 'nothing, as there was nothing yet'}")
+    again = ", ".join(path.name for path, *_rest in written)
+    setup.step(f"Encrypted again: {again or 'nothing, as there was nothing yet'}")
     setup.step(
         f"{datacenter.group_vars} says {setting}: {former + 1} now; older copies still open with the old password"
     )
     return 0
+
+
+#: an encrypted value in YAML, as `ansible-vault encrypt_string` writes it
+_VALUE = re.compile(r"^(?P<indent>[ \t]+)\$ANSIBLE_VAULT;[^\n]*\n(?:(?P=indent)[0-9a-f]+[ \t]*(?:\n|\Z))+", re.M)
+
+
+def _encrypt_values_again(text: str, path: Path, name: str, new: Vault, old: Vault) -> str:
+    """Return the text of a variable file, with what it has of a vault encrypted again. Raises BcmError."""
+
+    def again(encrypted: str) -> str:
+        if (owner := vault_id(encrypted)) not in (name, "default"):
+            return encrypted
+        try:
+            return new.seal(_decrypt(path, encrypted, new, old))
+        except BcmError:
+            if owner == name:
+                raise
+            return encrypted  # of format 1.1, which does not say whose it is
+
+    def value_again(found: re.Match[str]) -> str:
+        encrypted = "".join(f"{line.strip()}\n" for line in found[0].splitlines())
+        if (sealed := again(encrypted)) == encrypted:
+            return found[0]
+        lines = "".join(f"{found['indent']}{line}\n" for line in sealed.splitlines())
+        return lines if found[0].endswith("\n") else lines.removesuffix("\n")
+
+    if is_encrypted(text):
+        return again(text)
+    if f"{HEADER};1.2;AES256;{name}" in _VALUE.sub("", text):
+        raise BcmError(
+            path,
+            "has an encrypted value that is not written as a block",
+            "write it as `ansible-vault encrypt_string` does; nothing was changed",
+            code="unsupported",
+        )
+    return _VALUE.sub(value_again, text)
 
 
 def _decrypt(path: Path, text: str, new: Vault, old: Vault) -> str:

@@ -32,6 +32,9 @@ def main(argv: list[str]) -> int:
     def work() -> int:
         datacenter = DataCenter(name)
         setup.enter("bcm-vault-client", argv)
+        # They may name this program, which Ansible would start again to read the inventory.
+        for variable in ("ANSIBLE_VAULT_IDENTITY_LIST", "ANSIBLE_VAULT_PASSWORD_FILE"):
+            os.environ.pop(variable, None)
         from .trezor_session import SESSION, password
 
         if SESSION in os.environ:  # bcm runs Ansible and has already chosen both

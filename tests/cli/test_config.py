@@ -34,6 +34,16 @@ def test_other_lines_of_the_file_are_kept(checkout: Checkout) -> None:
     assert checkout.settings().read_text() == expected
 
 
+def test_folder_of_variables_has_the_settings_in_a_file_that_ansible_reads(checkout: Checkout) -> None:
+    folder = checkout.settings().with_suffix("")
+    folder.mkdir()
+    checkout.settings().rename(folder / "main.yml")
+    done = checkout.bcm("config", "set", "storage_pool=fast")
+    assert done.returncode == 0, done.stderr
+    assert not checkout.settings().exists()
+    assert checkout.bcm("config", "get", "storage_pool").stdout == "fast\n"
+
+
 VALUES = ("a: b # c", "yes", "1e3", "", " x", "{{ 1 }}", "'", '"', "10.0.0.0/20", "käse", "- a", "0x1", "a #b", "012")
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._ca.trezor import Trezor
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import double as doubles
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double
@@ -194,6 +195,131 @@ def test_encrypted_variables_need_a_password_that_the_run_has(checkout: Checkout
         done = checkout.bcm(*words, **{setting: value})
         assert done.returncode == 2
         assert "bcm_datacenter is given as two, but data center local (regtest) is meant" in done.stderr
+
+
+# -- variables of the inventory ----------------------------------------------------------------------------------------
+
+READS = [
+    {
+        "name": "Plan",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "name": "Write down",
+                "ansible.builtin.copy": {
+                    "dest": "{{ playbook_dir }}/given.json",
+                    "content": "{{ {'pool': bcm_storage_pool, 'word': hidden | default('')} | to_json }}",
+                    "mode": "0600",
+                },
+                "check_mode": False,
+            },
+        ],
+    }
+]
+
+
+def sealed(safe: Safe, text: str) -> str:
+    vault = AnsibleVault("home", password(safe.double).encode())
+    safe.confirmed()
+    return vault.seal(text)
+
+
+def as_value(name: str, vault: str) -> str:
+    return f"{name}: !vault |\n" + "".join(f"  {line}\n" for line in vault.splitlines())
+
+
+@pytest.fixture
+def inventory(safe: Safe) -> Safe:
+    """One value is encrypted in the file of settings, and another file as a whole."""
+    (safe.checkout.home / "site.yml").write_text(yaml.safe_dump(READS))
+    safe.root()
+    with safe.checkout.settings("home").open("a") as file:
+        file.write(as_value("bcm_storage_pool", sealed(safe, "hidden-pool")) + "# the end\n")
+    hidden(safe).parent.mkdir()
+    hidden(safe).write_text(sealed(safe, f"hidden: {VALUE}\nbcm_subnet: 10.9.0.0/20\n"))
+    hidden(safe).chmod(0o640)
+    return safe
+
+
+def hidden(safe: Safe) -> Path:
+    return safe.checkout.home / "inventories/home/host_vars/localhost.yml"
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_encrypted_variables_of_the_inventory_are_read_in_a_run(inventory: Safe, verb: str) -> None:
+    done = inventory.bcm("stack", verb, "tor", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(inventory) == {"pool": "hidden-pool", "word": VALUE}
+    assert inventory.confirmed() == [TYPED, OPENED, OPENED]
+    assert VALUE not in done.stdout + done.stderr
+    nothing_is_left(inventory)
+    # and by a verb that runs no playbook
+    for key, value in (("storage_pool", "hidden-pool"), ("subnet", "10.9.0.0/20")):
+        done = inventory.bcm("config", "get", key)
+        assert (done.returncode, done.stdout) == (0, f"{value}\n"), done.stderr
+    nothing_is_left(inventory)
+
+
+@pytest.mark.parametrize("setting", ["", "ANSIBLE_VAULT_IDENTITY_LIST"])
+def test_encrypted_variables_of_the_inventory_are_read_without_bcm(inventory: Safe, setting: str) -> None:
+    client_id = "home@bcm-vault-client"
+    words = ["ansible-playbook", "-i", "inventories/home", "site.yml", *([] if setting else ["--vault-id", client_id])]
+    done = inventory.runs(*words, **({setting: client_id} if setting else {}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(inventory) == {"pool": "hidden-pool", "word": VALUE}
+
+
+def test_another_password_for_the_vault_is_that_of_encrypted_variables_too(inventory: Safe) -> None:
+    settings = inventory.checkout.settings("home")
+    whole = hidden(inventory)
+    other = AnsibleVault("work", b"correct horse").seal("1")
+    with settings.open("a") as file:
+        file.write(as_value("elsewhere", other))
+    before = settings.read_text(), whole.read_text()
+    done = inventory.bcm("secret", "rekey")
+    assert done.returncode == 0, done.stderr
+    after = settings.read_text(), whole.read_text()
+    assert before[0] != after[0] and before[1] != after[1] and whole.stat().st_mode & 0o777 == 0o640
+    assert as_value("elsewhere", other) in after[0] and "# the end\n" in after[0]
+    done = inventory.bcm("stack", "start", "tor", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(inventory) == {"pool": "hidden-pool", "word": VALUE}
+    # killed before it was all done
+    whole.write_text(before[1])
+    settings.write_text(after[0].replace("bcm_vault_generation: 2\n", ""))
+    done = inventory.bcm("secret", "rekey")
+    assert done.returncode == 0, done.stderr
+    done = inventory.bcm("stack", "start", "tor", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert given(inventory) == {"pool": "hidden-pool", "word": VALUE}
+
+
+def test_value_that_is_not_a_block_is_refused_before_the_password_changes(inventory: Safe) -> None:
+    settings = inventory.checkout.settings("home")
+    with settings.open("a") as file:
+        file.write(f"quoted: !vault {json.dumps(sealed(inventory, 'x'))}\n")
+    before = settings.read_text()
+    done = inventory.bcm("secret", "rekey")
+    assert done.returncode == 1
+    assert f"{settings} has an encrypted value that is not written as a block" in done.stderr
+    assert settings.read_text() == before + "bcm_vault_generation: 1\n"
+
+
+def test_what_tells_where_the_password_is_cannot_be_encrypted_with_it(inventory: Safe) -> None:
+    hidden(inventory).write_text(sealed(inventory, "bcm_ca_device: webusb\n"))
+    done = inventory.bcm("config", "get", "storage_pool")
+    assert done.returncode == 1
+    assert "bcm_ca_device is in an encrypted file, and tells which device has the password of that file" in done.stderr
+
+
+def test_a_chain_without_files_is_locked_while_the_password_changes(inventory: Safe) -> None:
+    """A run that is about to write the first file would encrypt it with the former password."""
+    path = inventory.secrets / "mainnet.json"
+    with secrets_file.secrets_file(path).locked():
+        done = inventory.bcm("secret", "rekey")
+    assert done.returncode == 1
+    assert f"Another run has been at work on {path}" in done.stderr
 
 
 # -- the session of a command -----------------------------------------------------------------------------------------
