@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command,
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
 from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import addresses
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
+from tests.cli.conftest import changing, checkout_at
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR, Tools
 
@@ -153,6 +156,35 @@ def test_one_connection_serves_many_clients_and_processes(machine: Machine) -> N
     module = ("ansible", "localhost", "--module-name=bcm.core.lxd_info", "--args=kind=server")
     assert "api_extensions" in Tools({"BCM_ENDPOINT": machine.url}).run(*module)
     assert machine.masters() == [master]
+
+
+def test_data_center_on_that_machine(machine: Machine, tmp_path: Path) -> None:
+    checkout = checkout_at(tmp_path / "bcm")
+    shutil.copytree(checkout.home / "inventories/local", checkout.home / "inventories/far")
+
+    def bcm(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [checkout.home / "bcm", "--yes", "-d", "far", *words], cwd=checkout.home, env=checkout.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+
+    done = bcm("config", "set", "datacenter=far", f"endpoint={machine.url}", "tor_source=debian")
+    assert done.returncode == 0, done.stderr
+    try:
+        first, again = bcm("stack", "start", "tor"), bcm("stack", "start", "tor")
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert again.stdout.rstrip().endswith("nothing changed"), again.stdout + again.stderr
+        facts, status = (json.loads(bcm(*words, "--json").stdout) for words in (["info"], ["stack", "status"]))
+        assert (facts["endpoint"], facts["stacks"]) == (machine.url, ["tor"])
+        assert {row["stack"]: row["status"] for row in status["stacks"]}["tor"] == "running"
+        with changing("far"):
+            refused = bcm("stack", "start", "tor")
+        assert refused.returncode == 2
+        assert "is being changed by" in refused.stdout
+    finally:
+        removed = bcm("stack", "remove", "tor", "--delete-data")
+    assert removed.returncode == 0, removed.stdout + removed.stderr
+    assert len(machine.masters()) == 1
 
 
 def test_lost_connection_is_replaced(machine: Machine) -> None:
