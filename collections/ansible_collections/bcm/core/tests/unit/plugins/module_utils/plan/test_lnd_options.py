@@ -107,3 +107,13 @@ def test_alias_has_32_bytes_on_one_line(alias: str) -> None:
 def test_color_is_in_hexadecimal_digits(color: str) -> None:
     with pytest.raises(BcmError, match="is no colour as #3399ff"):
         check(lnd_color=color)
+
+
+@pytest.mark.parametrize(
+    "tower",
+    ["", "03" * 33, f"{'03' * 33}@192.0.2.1:1", f"{'05' * 33}@{'a' * 56}.onion:9911", f"{'03' * 33}@{'a' * 56}.onion"],
+)
+def test_watchtowers_are_keys_at_onion_addresses(tower: str) -> None:
+    check(lnd_watchtowers=[f"{'03' * 33}@{'a' * 56}.onion:9911"])
+    with pytest.raises(BcmError, match="is not the key of a watchtower and its onion"):
+        check(lnd_watchtowers=[tower])
