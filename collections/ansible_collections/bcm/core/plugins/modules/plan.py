@@ -297,7 +297,7 @@ plan:
           description: Whether it has that, or uses a service of a stack that has one.
           type: bool
         volumes:
-          description: Volume, path, size and C(backup) of each volume.
+          description: Volume, pool, path, size and C(backup) of each volume.
           type: dict
         limits:
           description:

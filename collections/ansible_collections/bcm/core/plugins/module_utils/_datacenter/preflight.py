@@ -140,23 +140,41 @@ def _lost(
 def _check_pool(
     client: Client, plan: Wanted, instances: Container[str], warnings: list[str]
 ) -> dict[str, Any]:
-    name = plan.storage_pool
     pools = {pool["name"]: pool for pool in client.get("/1.0/storage-pools", recursion=1, project=None)}
+    name = plan.storage_pool
     if name not in pools:
         raise names.unknown("storage pool", name, list(pools)).with_remedy("bcm_storage_pool says which to use")
-    if pools[name].get("driver") == "dir":
+    others = {item["pool"] for item in plan.resources if item["kind"] == "storage_volume"}.difference({name})
+    for other in sorted(others):
+        if other not in pools:
+            unknown = names.unknown("storage pool", other, list(pools))
+            raise unknown.with_remedy("<stack>_<volume>_pool says which to use")
+    for each in sorted({name, *others}):
+        _warn_of_directory(pools[each], warnings)
+    for other in sorted(others):
+        _check_room(client, plan, other, 0)
+    return _check_room(client, plan, name, sum(instance not in instances for instance in plan.instances))
+
+
+def _warn_of_directory(pool: Mapping[str, Any], warnings: list[str]) -> None:
+    name = pool["name"]
+    if pool.get("driver") == "dir":
         warnings.append(
             f'Storage pool "{name}" is a directory, where LXD may not be able to hold anybody to a size: one instance '
             "could fill it for all; choose one of zfs, btrfs or lvm with bcm_storage_pool"
         )
+
+
+def _check_room(client: Client, plan: Wanted, name: str, roots: int) -> dict[str, Any]:
+    """The room of a pool, and what a plan needs there for its volumes and for new root disks. Raises BcmError."""
     pool = f"/1.0/storage-pools/{quoted(name)}"
     volumes = {item["name"] for item in client.find(f"{pool}/volumes/custom", recursion=1) or ()}
     sizes = {
         item["name"]: size_in_bytes(item["config"]["size"])
         for item in plan.resources
-        if item["kind"] == "storage_volume" and item["name"] not in volumes
+        if item["kind"] == "storage_volume" and item["pool"] == name and item["name"] not in volumes
     }
-    needed = sum(sizes.values()) + _ROOT_BYTES * sum(name not in instances for name in plan.instances)
+    needed = sum(sizes.values()) + _ROOT_BYTES * roots
     space = client.get(f"{pool}/resources", project=None)["space"]
     free = space["total"] - space["used"]
     # a pool that cannot tell its size says 0

@@ -66,7 +66,11 @@ def describe(
         web=tuple(_page(page, str(site.addresses[name]), services[page.service]) for page in stack.web),
         volumes={
             key: VolumeFacts(
-                names.volume_name(name, key), volume.path, _size(site, stack, key, variables), volume.backup
+                names.volume_name(name, key),
+                _pool(site, stack, key, variables),
+                volume.path,
+                _size(site, stack, key, variables),
+                volume.backup,
             )
             for key, volume in stack.volumes.items()
         },
@@ -130,6 +134,10 @@ def _size(site: Site, stack: Stack, key: str, variables: Variables | None) -> st
     except BcmError as error:
         raise error.within(f"Variable {variable}") from error
     return str(size)
+
+
+def _pool(site: Site, stack: Stack, key: str, variables: Variables | None) -> str:
+    return str((variables and variables.value(f"{stack.prefix}_{key}_pool")) or site.request.storage_pool)
 
 
 def _uplink(site: Site, name: str) -> Uplink | None:

@@ -119,6 +119,7 @@ class PageFacts:
 @dataclass(frozen=True)
 class VolumeFacts:
     volume: str
+    pool: str
     path: str
     size: str
     backup: str

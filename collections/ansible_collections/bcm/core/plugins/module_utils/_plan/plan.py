@@ -223,7 +223,7 @@ class Planner:
         self, instances: Mapping[str, Instance], found: ProjectState, moves: Mapping[str, str]
     ) -> tuple[dict[str, Instance], list[str]]:
         """The instances with the volumes that are deleted once they work with the copies, or warnings about these."""
-        behind = {name: volumes.find_left_behind(self.request, item, found, moves) for name, item in instances.items()}
+        behind = {name: volumes.find_left_behind(item, found, moves) for name, item in instances.items()}
         if self.request.move_volumes:
             gone = {name: tuple(planned_resources.absent_volumes(self.site, some)) for name, some in behind.items()}
             return {name: replace(item, left_behind=gone[name]) for name, item in instances.items()}, []

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
-from .model import Instance, Moves, Resource, TakenSource
+from .model import Instance, Moves, Resource, TakenSource, VolumeFacts
 from .onions import OnionService
 from .request import VERSION, ProjectState, Site, Source, Volume
 
@@ -77,7 +77,7 @@ def running_resources(
     """
     project, builders = builder_resources(site, remembered)
     volumes = [
-        _volume(site, name, volume.volume, volume.size)
+        _volume(site, name, volume)
         for name, instance in instances.items()
         for volume in instance.volumes.values()
     ]
@@ -163,22 +163,22 @@ def absent_volumes(site: Site, volumes: Collection[Volume]) -> list[Resource]:
 def volume_moves(site: Site, instances: Instances, moves: Mapping[str, str], found: ProjectState) -> Moves:
     """The instances that are stopped while their volumes are copied to the data center's pool, and the copies."""
     volumes = {
-        volume.volume: (name, volume.size)
+        volume.volume: (name, volume)
         for name, instance in instances.items()
         for volume in instance.volumes.values()
         if volume.volume in moves
     }
-    stopping = {name: instances[name] for name, _size in volumes.values() if name in found.stacks}
+    stopping = {name: instances[name] for name, _facts in volumes.values() if name in found.stacks}
     return Moves(
         instances=tuple(stopped_instances(site, stopping)),
         volumes=tuple(
             {
-                **_volume(site, name, volume, size),
-                "source": {"pool": moves[volume]},
+                **_volume(site, name, volume),
+                "source": {"pool": moves[volume.volume]},
                 # hundreds of gigabytes
                 "deadline": 7 * 86400.0,
             }
-            for volume, (name, size) in volumes.items()
+            for name, volume in volumes.values()
         ),
     )
 
@@ -197,16 +197,16 @@ def _named_volumes(site: Site, running: Collection[str], found: ProjectState) ->
     return [volume for volume in found.volumes if volume.name.removesuffix(COPY_SUFFIX) in own]
 
 
-def _volume(site: Site, stack: str, name: str, size: str) -> Resource:
+def _volume(site: Site, stack: str, volume: VolumeFacts) -> Resource:
     return {
         "kind": "storage_volume",
-        "pool": site.request.storage_pool,
+        "pool": volume.pool,
         "project": site.names.project,
         "content_type": "filesystem",
-        "name": name,
+        "name": volume.volume,
         "state": "present",
         "owner": site.owner,
-        "config": {"size": size, **_marks(site, stack=stack)},
+        "config": {"size": volume.size, **_marks(site, stack=stack)},
     }
 
 
@@ -408,7 +408,7 @@ def _instance(site: Site, name: str, instance: Instance) -> Resource:
     if instance.uplink:
         devices["eth1"] = nic("eth1", site.names.uplink, instance.uplink.address)
     for key, volume in instance.volumes.items():
-        devices[key] = {"type": "disk", "pool": pool, "source": volume.volume, "path": volume.path}
+        devices[key] = {"type": "disk", "pool": volume.pool, "source": volume.volume, "path": volume.path}
     for key, service in instance.services.items():
         if outside := service.host_port:
             devices[f"host-port-{key}"] = {

@@ -207,7 +207,7 @@ class Stack:
         ends = {
             "source",
             *(end for _default, end in KINDS.values()),
-            *(f"{name}_size" for name in self.volumes),
+            *(f"{name}_{end}" for name in self.volumes for end in ("size", "pool")),
             *(f"{name}_host_port" for name, service in self.services.items() if service.host_port),
             *self.alternatives,
         }

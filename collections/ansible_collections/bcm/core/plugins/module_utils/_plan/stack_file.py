@@ -185,7 +185,8 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
             "path": Key(FOLDER_PATH, "Where it is mounted.", required=True),
             "size": Key(
                 ByChain(SIZE_TEXT, chains),
-                "Its size, for all chains or for each; `<stack>_<volume>_size` overrides it.",
+                "Its size, for all chains or for each; `<stack>_<volume>_size` overrides it. `<stack>_<volume>_pool` "
+                "puts it into another storage pool than `bcm_storage_pool`.",
                 required=True,
             ),
             "backup": Key(

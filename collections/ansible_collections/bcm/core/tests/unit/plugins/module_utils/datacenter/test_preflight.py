@@ -120,6 +120,21 @@ def test_a_pool_without_quotas_is_warned_of() -> None:
     assert "warnings" not in check(FakeClient({"/1.0/storage-pools": [{"name": "default", "driver": "zfs"}]}), PLAN)
 
 
+def test_each_pool_of_a_volume_has_to_be_there_and_to_have_room() -> None:
+    volume = _wanted("storage_volume", "lnd-backup", pool="usb", config={"size": "64MiB"})
+    plan = {**PLAN, "resources": [*PLAN["resources"], volume]}
+    with pytest.raises(BcmError, match='Unknown storage pool "usb".*<stack>_<volume>_pool says which to use'):
+        check(FakeClient({}), plan)
+    there = {"/1.0/storage-pools": [{"name": "default", "driver": "zfs"}, {"name": "usb", "driver": "dir"}]}
+    full = {"/1.0/storage-pools/usb/resources": {"space": {"total": GIB, "used": GIB}}}
+    with pytest.raises(BcmError, match=r'Storage pool "usb" has 0.* free, .* needed \(mostly lnd-backup'):
+        check(FakeClient({**there, **full}), plan)
+    room = {"/1.0/storage-pools/usb/resources": {"space": {"total": 2 * GIB, "used": GIB}}}
+    found = check(FakeClient({**there, **room}), plan)
+    assert (found["pool"]["name"], found["pool"]["needed"]) == ("default", 5.5 * GIB)
+    assert [warning.split()[2] for warning in found["warnings"]] == ['"usb"']
+
+
 def test_an_extension_is_missing() -> None:
     with pytest.raises(Unsupported, match="An access list on a bridge needs network_bridge_acl"):
         check(FakeClient({}, [name for name in preflight._NEEDED if name != "network_bridge_acl"]), PLAN)

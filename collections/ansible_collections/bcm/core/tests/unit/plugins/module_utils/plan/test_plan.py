@@ -1090,6 +1090,24 @@ def test_volumes_are_moved_and_deleted_afterwards(planner: Any, namer: Any) -> N
     assert {item["pool"] for item in plan["resources"] if item["kind"] == "storage_volume"} == {"new"}
 
 
+def test_a_volume_may_lie_in_another_pool_than_the_rest(planner: Any, namer: Any) -> None:
+    found = ProjectState(stacks=_running("tor"), volumes=[Volume("default", "tor-data")])
+    own = {"variables": {"tor_data_pool": "usb"}}
+    with pytest.raises(BcmError) as caught:
+        planner("bitcoind", **own).plan(found, namer)
+    assert str(caught.value) == (
+        "A start would begin with empty volumes in storage pool usb, but there is default/tor-data: "
+        "set <stack>_<volume>_pool to default, or move the volumes with -e move_volumes=true"
+    )
+    plan = planner("bitcoind", move_volumes=True, **own).plan(found, namer)
+    (volume,) = plan["moves"]["volumes"]
+    assert (volume["pool"], volume["source"]) == ("usb", {"pool": "default"})
+    pools = {item["name"]: item["pool"] for item in plan["resources"] if item["kind"] == "storage_volume"}
+    assert pools == {"tor-data": "usb", "bitcoind-data": "default"}
+    (tor,) = [item for item in plan["resources"] if (item["kind"], item["name"]) == ("instance", "tor")]
+    assert (tor["devices"]["root"]["pool"], tor["devices"]["data"]["pool"]) == ("default", "usb")
+
+
 def test_a_move_that_was_killed_is_completed(planner: Any, namer: Any) -> None:
     # before the copy had its name
     plan = _moved(planner, namer, Volume("old", "tor-data", moved_to="new"), Volume("new", "tor-data.copy"))
