@@ -62,7 +62,7 @@ def rotate(args: argparse.Namespace) -> int:
     if lasting := [name for name in args.names if secrets_file.is_lasting(name)]:
         raise BcmError(
             ", ".join(lasting),
-            "cannot be replaced, because a wallet is made of it or encrypted with it",
+            "cannot be replaced, because a wallet or a copy of a backup is made of it or encrypted with it",
             "nothing was changed, leave it out",
             code="unsupported",
         )

@@ -84,6 +84,7 @@ def add_all(bcm: Group) -> None:
     _config(bcm.group("config", "read and change the settings of a data center", "get"))
     _instances(bcm)
     _lightning(bcm.group("lightning", "show Lightning nodes, and try them on regtest", "status"))
+    _backup(bcm.group("backup", "show the copies of channel backups, and the keys that they need", "status"))
     _device_keys(bcm)
     _image(bcm.group("image", "list and prune images", "list"))
     _artifact(bcm.group("artifact", "fetch, verify and copy the releases that stacks are made of", "list"))
@@ -151,6 +152,18 @@ def _lightning(lightning: Group) -> None:
                       help="what it may do: read (the default), make invoices, or pay as well")  # fmt: skip
     link.add_argument("--revoke", action="store_true", help="revoke the link")
     _no_qr(link)
+    text = "restore a node that lost its volumes, and have its channels closed"
+    again = lightning.verb("restore", "lightning_restore:restore", text, "lnd")
+    again.add_argument("stack", metavar="STACK")
+    again.add_argument("--from", dest="origin", metavar="TARGET|FILE", help="where the copy of its channels is (the "
+                       "newest of all targets)")  # fmt: skip
+
+
+def _backup(backup: Group) -> None:
+    backup.verb("status", "backup:status", "show where the copies are, and whether they are the newest", json=True)
+    backup.verb("follow", "backup:follow", "copy each new backup to folders of this machine, until Ctrl-C")
+    backup.verb("key", "backup:key", "print the line for authorized_keys of SSH servers that get copies")
+    backup.verb("identity", "backup:identity", "print the key with which age decrypts copies")
 
 
 def _device_keys(bcm: Group) -> None:

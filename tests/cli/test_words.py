@@ -43,7 +43,8 @@ def test_all_verbs_exist() -> None:
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "rekey", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
-    lightning = ["lightning status", "lightning fund", "lightning connect-string"]
+    lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "restore")]
+    backup = [f"backup {verb}" for verb in ("status", "follow", "key", "identity")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [
         "info",
@@ -60,7 +61,7 @@ def test_all_verbs_exist() -> None:
         "test",
     ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
-    groups |= {"gpg": gpg, "lightning": lightning, "onion": onion}
+    groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 
@@ -214,7 +215,7 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["bitcoind", "electrs", "electrum", "lnd", "tor", "torrelay"]
+STACKS = ["backups", "bitcoind", "electrs", "electrum", "lnd", "tor", "torrelay"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -233,7 +234,7 @@ def test_every_verb_and_option_is_completed(verb: str) -> None:
         (["stack", "start", "elec"], ["electrs", "electrum"]),
         (["stack", "start", "tor", "--check", ""], STACKS),
         (["stack", "start", "tor", "-e", ""], []),
-        (["stack", "start", "tor", "-e", "a=1", "b"], ["bitcoind"]),
+        (["stack", "start", "tor", "-e", "a=1", "bi"], ["bitcoind"]),
         (["logs", "tor", ""], []),
         (["-d", "lo"], ["local"]),
         (["stack", "status", "--datacenter", "lo"], ["local"]),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -13,8 +14,12 @@ import shlex
 import shutil
 import signal
 import ssl
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,7 +28,7 @@ import pytest
 
 from tests import tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
-from tests.support import ROOT
+from tests.support import COLLECTION, ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -79,8 +84,58 @@ def nodes(person: Person, pair: Pair) -> dict[str, str]:
     return {name: lncli(name, "getinfo")["uris"][0] for name in (FIRST, SECOND)}
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Where the copies of the other's channels go: servers of the first, and a folder that a person's command fills."""
+
+    folder: Path
+    #: the stacks of the first that are not the collection's
+    stacks: Path
+
+
 @pytest.fixture(scope="module")
-def channel(nodes: dict[str, str]) -> str:
+def targets(person: Person, nodes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
+    """The stack backups, with a target of each type, and an SSH server that is away until it is started."""
+    warned = json.loads(person.succeeds("-d", SECOND, "stack", "start", "backups", "--json"))["warnings"]
+    assert any("set backups_targets" in warning for warning in warned)
+    line = person.succeeds("-d", SECOND, "backup", "key").strip()
+    stacks = tmp_path_factory.mktemp("stacks")
+    shutil.copytree(Path(__file__).parent / "stacks/box", stacks / "box")
+    shutil.copy(COLLECTION / "plugins/module_utils/_guest/copies.py", stacks / "box/scripts")
+    person.succeeds("-d", FIRST, "config", "set", f"stack_path={stacks}")
+    with person.settings(FIRST).open("a") as settings:
+        settings.write(f"box_key: {line}\n")
+    made = reported(person.succeeds("-d", FIRST, "stack", "start", "box", "--json"))["box"]["onions"]
+    onions = {item["service"]: item["address"].partition(":")[0] for item in made}
+    host_key = " ".join(inside(FIRST, "box", "cat", "/var/lib/box/host_key.pub").split()[:2])
+    ssh = {"type": "ssh", "user": "box", "path": "/var/lib/box/copies", "host_key": host_key}
+    keys = {"access_key": "AKIAEXAMPLE", "secret_key": "very-secret-key"}
+    folder = tmp_path_factory.mktemp("desk") / "copies"
+    uses: dict[str, dict[str, Any]] = {
+        "attic": {**ssh, "host": onions["ssh"], "port": 2222},
+        "late": {**ssh, "host": onions["late"], "port": 2223, "path": "/var/lib/box/late"},
+        "store": {"type": "s3", "endpoint": f"http://{onions['store']}:9000", "bucket": "copies", **keys},
+        "desk": {"type": "controller", "path": str(folder)},
+    }
+    with person.settings(SECOND).open("a") as settings:
+        settings.write(f"backups_targets: {json.dumps(uses)}\n")
+    warned = json.loads(person.succeeds("-d", SECOND, "stack", "start", "backups", "--json"))["warnings"]
+    assert any("target late has the newest copies, and cannot be reached" in warning for warning in warned), warned
+    command = person.command("-d", SECOND, "backup", "follow")
+    follower = subprocess.Popen(command, cwd=person.home, env=person.environment, stderr=subprocess.DEVNULL)
+    yield Targets(folder, stacks)
+    follower.terminate()
+    follower.wait(30)
+
+
+def copied(person: Person) -> dict[str, dict[str, Any]]:
+    """What `bcm backup status` says of each target."""
+    found = person.types("-d", SECOND, "backup", "status", "--json").stdout
+    return {item["target"]: item for item in json.loads(found)["copies"]}
+
+
+@pytest.fixture(scope="module")
+def channel(nodes: dict[str, str], targets: Targets) -> str:
     """The transaction of a channel that the first opened; half of it belongs to the other."""
     until(lambda: coins(FIRST) > 2 * CAPACITY, "coins", PATIENCE)
     until(lambda: connected(nodes[SECOND]), "a connection", PATIENCE)
@@ -126,6 +181,39 @@ def test_second_volume_has_the_backup_of_a_new_channel(channel: str) -> None:
     for name in (FIRST, SECOND):
         found = lncli(name, "verifychanbackup", "--multi_file", "/var/lib/lnd-backup/channel.backup")
         assert [point.partition(":")[0] for point in found["chan_points"]] == [channel]
+
+
+def test_targets_have_the_backup_within_a_second(person: Person, targets: Targets, channel: str) -> None:
+    """Of the other's channel, counted from when lnd wrote it to its second volume."""
+    until(lambda: copied(person)["desk"]["state"] == "up to date", "the copy in the folder")
+    changed = float(inside(SECOND, "lnd", "stat", "-c", "%.9Y", "/var/lib/lnd-backup/channel.backup"))
+    found = copied(person)
+    seconds = {
+        name: datetime.fromisoformat(found[name]["copied"]).timestamp() - changed for name in ("attic", "store", "desk")
+    }
+    print(f"copies after {seconds}")
+    assert max(seconds.values()) <= 1
+    assert [found[name]["state"] for name in seconds] == ["up to date"] * 3
+    name = found["attic"]["copy"]
+    there = inside(FIRST, "box", "sha256sum", f"/var/lib/box/copies/{name}", f"/var/lib/box/store/{name}").split()[::2]
+    assert there == [hashlib.sha256((targets.folder / name).read_bytes()).hexdigest()] * 2
+
+
+def test_target_that_was_away_catches_up(person: Person, channel: str) -> None:
+    found = copied(person)["late"]
+    assert (found["state"], bool(found["why"])) == ("failed", True)
+    assert person.types("-d", SECOND, "backup", "status").returncode == 3
+    inside(FIRST, "box", "systemctl", "start", "box-late")
+    until(lambda: copied(person)["late"]["state"] == "up to date", "the copy at the target that was away", 150)
+
+
+def test_copies_are_readable_with_the_key_of_the_data_center_alone(person: Person, channel: str) -> None:
+    name = copied(person)["attic"]["copy"]
+    identity = person.succeeds("-d", SECOND, "backup", "identity").strip()
+    program = f"age --decrypt --identity - /var/lib/backups/copies/{name} <<END\n{identity}\nEND"
+    content = json.loads(inside(SECOND, "backups", "sh", "-c", program))
+    assert [item["point"].partition(":")[0] for item in content["channels"]] == [channel]
+    assert inside(SECOND, "backups", "sh", "-c", f"grep -rl {identity} /etc /var/lib || true") == ""
 
 
 def test_invoices_are_paid_both_ways(channel: str) -> None:
@@ -222,17 +310,16 @@ def macaroons(name: str) -> list[str]:
     return [key for key in lncli(name, "listmacaroonids")["root_key_ids"] if key != "0"]
 
 
-def test_consumer_has_a_macaroon_of_its_own(person: Person, channel: str, tmp_path: Path) -> None:
+def test_consumer_has_a_macaroon_of_its_own(person: Person, targets: Targets, channel: str) -> None:
     """Its verify program makes an invoice, and is refused all else."""
-    shutil.copytree(Path(__file__).parent / "stacks/till", tmp_path / "till")
-    person.succeeds("-d", FIRST, "config", "set", f"stack_path={tmp_path}")
+    shutil.copytree(Path(__file__).parent / "stacks/till", targets.stacks / "till")
     made = reported(person.succeeds("-d", FIRST, "stack", "start", "till", "--json"))
     invoice = made["till"]["facts"]["invoice"]
     assert lncli(SECOND, "payinvoice", "--force", "--json", invoice)["status"] == "SUCCEEDED"
     first, macaroon = macaroons(FIRST), inside(FIRST, "till", "cat", "/etc/till/macaroon")
     assert len(first) == 1
 
-    stack = tmp_path / "till/meta/stack.yml"
+    stack = targets.stacks / "till/meta/stack.yml"
     stack.write_text(stack.read_text().replace("[invoices:write]", "[invoices:write, message:write]"))
     person.succeeds("-d", FIRST, "stack", "start", "till")
     assert inside(FIRST, "till", "cat", "/etc/till/macaroon") != macaroon
@@ -458,7 +545,11 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     mine(FIRST, 1)
     until(lambda: coins(SECOND) == 300_000, "coins", PATIENCE)
     in_channel = balance(SECOND)
-    inside(SECOND, "lnd", "sh", "-c", "systemctl stop lnd && rm -r /var/lib/lnd/.lnd")
+    # A node at work is not restored.
+    refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
+    assert (refused.returncode, "its wallet is on its volume" in refused.stdout + refused.stderr) == (2, True)
+    assert balance(SECOND) == in_channel
+    person.succeeds("-d", SECOND, "stack", "remove", "lnd", "--delete-data")
     refused = person.types("-d", SECOND, "stack", "start", "lnd")
     assert refused.returncode == 2
     assert "its wallet, created 20" in refused.stdout + refused.stderr
@@ -466,7 +557,8 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     assert listening(SECOND) == {"127.0.0.1:8080", "127.0.0.1:10009"}
     (node,) = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"]
     assert "has no wallet" in node["state"]
-    person.succeeds("-d", SECOND, "stack", "start", "lnd", "-e", "lnd_restore=true")
+    shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
+    assert channel in shown
     assert lncli(SECOND, "getinfo")["identity_pubkey"] == key
     until(lambda: coins(SECOND) == 300_000, "coins from the words", PATIENCE)
     # The other side has closed the channel, as lnd asked it to, and pays what it owed.

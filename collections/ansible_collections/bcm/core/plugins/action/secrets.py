@@ -36,6 +36,7 @@ class ActionModule(BcmAction):
         return {
             "changed": bool(found.made or kept),
             "secrets": found.of_stacks(),
+            "public": found.public(),
             "made": sorted({*found.made, *kept}),
             "path": str(path),
             "_ansible_no_log": True,

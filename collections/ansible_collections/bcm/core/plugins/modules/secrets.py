@@ -42,6 +42,8 @@ options:
       - Names of secrets, as C(stack/what) for a secret of one stack, or C(stack/service/consumer) for a secret that two
         stacks share.
       - A name that ends with C(/relay_identity) is the identity of a Tor relay, for P(bcm.core.relay_identity#filter).
+      - A name that ends with C(/sealing_key) is a key that decrypts copies of backups, which no stack may know. One
+        that ends with C(/ssh_key) is for P(bcm.core.ssh_private_key#filter).
     type: list
     elements: str
     default: []
@@ -99,6 +101,11 @@ secrets:
   returned: success
   type: dict
   sample: {electrs: {bitcoind/rpc/electrs: "…"}}
+public:
+  description: For each secret that is a key, its public half, by name.
+  returned: success
+  type: dict
+  sample: {backups/sealing_key: age1…}
 made:
   description: Names of the secrets that were created.
   returned: success

@@ -19,11 +19,14 @@ from .._base.read import read_json, texts_of
 from .._base.vault import PLAIN, Vault
 from .._base.vaulted_file import VaultedFile, damaged
 from .._tor.relay import new_identity, parse_identity
+from . import backup_keys
 
 # 256 bits
 _BYTES = 32
-# What a wallet is encrypted with or made of: another value would lock it.
-_LASTING = ("wallet_password", "wallet_created", "recovery_words", "public_key")
+# What a wallet, or a copy of a backup, is encrypted with or made of: another value would lock it.
+_LASTING = ("wallet_password", "wallet_created", "recovery_words", "public_key", "sealing_key")
+#: the end of a name -> what of the secret everybody may know
+_PUBLIC = {"sealing_key": backup_keys.recipient, "ssh_key": backup_keys.ssh_public_key}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9_-]*)+")
 _VALUE = re.compile(r"(?! )[ !#-&(-\[\]-~]{8,1000}(?<! )")
 
@@ -43,15 +46,23 @@ class Secrets:
                 result.setdefault(holder, {})[name] = value
         return result
 
+    def public(self) -> dict[str, str]:
+        """The public halves of those that are keys, by name."""
+        ends = {name: name.rpartition("/")[2] for name in self.values}
+        return {name: _PUBLIC[end](self.values[name]) for name, end in ends.items() if end in _PUBLIC}
+
 
 def holders(name: str) -> list[str]:
-    """Return the stacks that may know a secret: its owner, and the consumer of its service."""
+    """Return the stacks that may know a secret: its owner, and the consumer of its service.
+
+    No stack may know a ``sealing_key``.
+    """
     stack, *rest = name.split("/")
-    return [stack, *rest[1:]]
+    return [] if rest == ["sealing_key"] else [stack, *rest[1:]]
 
 
 def is_lasting(name: str) -> bool:
-    """Whether a secret cannot get a new value, because a wallet depends on it."""
+    """Whether a secret cannot get a new value, because a wallet or a copy depends on it."""
     return name.rpartition("/")[2] in _LASTING
 
 

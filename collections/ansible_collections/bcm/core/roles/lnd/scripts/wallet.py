@@ -37,15 +37,17 @@ _CONNECT = 5.0  # seconds
 class Wallet:
     """The wallet of the lnd in this instance. ``end`` is when to give up, in seconds of the monotonic clock."""
 
-    def __init__(self, stack: Stack, *, has_words: bool, restore: bool, end: float) -> None:
+    def __init__(self, stack: Stack, *, has_words: bool, restore: bool, copy: str, end: float) -> None:
         self._stack = stack
         self._has_words = has_words
         self._restore = restore
+        self._copy = base64.b64decode(copy)
         self._end = end
         self._lnd = Lnd(stack, stack.expected["directory"])
         self._opens, self._backup, self._restoring = (
             Path(stack.expected[name]) for name in ("opens", "backup", "restore")
         )
+        self._restoring_copy = Path(f"{self._restoring}-copy")
 
     def make_ready(self) -> dict[str, Any]:
         """Make it if it is missing, open it, and finish what an interrupted run began. Raises Fault."""
@@ -126,9 +128,19 @@ class Wallet:
                 "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if "
                 "lnd_database was changed, change it back"
             )
+        if has_wallet and self._copy and not self._restoring.exists():
+            raise Fault(
+                "its wallet is on its volume, so nothing was restored: a restore closes all channels. If the wallet "
+                "does not work, remove the stack with its data first (`bcm stack remove lnd --delete-data`)"
+            )
 
     def _put_backup_aside(self) -> None:
-        """Keep what is to be restored until all of it is, even if there is no channel."""
+        """Keep what is to be restored until all of it is, even if there is no channel.
+
+        The copy of a backup may lack channels that the second volume has, and the other way round.
+        """
+        if self._copy:
+            write_file(self._restoring_copy, self._copy)
         content = read_file(self._backup) if self._backup.exists() else b""
         if content or not self._restoring.exists():
             write_file(self._restoring, content)
@@ -174,10 +186,13 @@ class Wallet:
 
     def _restore_channels(self) -> None:
         """Have the channels in the backup closed by the other sides; what is restored already stays so."""
-        if content := read_file(self._restoring):
-            body = {"multi_chan_backup": base64.b64encode(content).decode()}
-            self._lnd.call("POST", "/v1/channels/backup/restore", body, macaroon="admin")
-        remove_file(self._restoring)
+        # The second says that something is to be restored, and goes last.
+        for path in (self._restoring_copy, self._restoring):
+            if path.exists():
+                if content := read_file(path):
+                    body = {"multi_chan_backup": base64.b64encode(content).decode()}
+                    self._lnd.call("POST", "/v1/channels/backup/restore", body, macaroon="admin")
+                remove_file(path)
 
 
 def main() -> None:
@@ -186,6 +201,7 @@ def main() -> None:
         Stack(request["bcm"], request["secrets"], request["expected"]),
         has_words=request["has_words"],
         restore=request["restore"],
+        copy=request["copy"],
         end=time.monotonic() + request["deadline"],
     )
     try:

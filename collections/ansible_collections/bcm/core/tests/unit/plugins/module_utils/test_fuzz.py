@@ -51,7 +51,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca import (
     pinentry,
     pki,
 )
-from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
+from ansible_collections.bcm.core.plugins.module_utils._datacenter import backup_keys, backup_targets, secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
 from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
@@ -75,6 +75,9 @@ from ansible_collections.bcm.core.plugins.plugin_utils import _files_option
 from ansible_collections.bcm.core.plugins.plugin_utils.ansible_vault import AnsibleVault
 
 from .ca.conftest import foreign
+from .datacenter.test_backup_keys import SECRET as SEALING_KEY
+from .datacenter.test_backup_keys import SMALL as SEALED
+from .datacenter.test_backup_targets import S3, SSH
 from .fuzzing import Parser, spoiled_bytes, spoiled_text, spoiled_value, try_parser
 from .guest.test_tor_control import Stream
 from .plan.conftest import STACKS
@@ -593,6 +596,8 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _shown, ()),
+    "copy": (spoiled_bytes([SEALED]), lambda raw: backup_keys.decrypt(SEALING_KEY, raw), ()),
+    "targets of backups": (spoiled_value({"box": SSH, "store": S3}), backup_targets.faults, ()),
     "secrets": (
         spoiled_text(['{"tor/a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}']),
         secrets_file.parse_secrets,

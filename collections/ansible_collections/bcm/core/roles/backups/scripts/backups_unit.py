@@ -1,0 +1,313 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs in the instance: copy channel backups, encrypted, to all targets whenever they change.
+
+``backups_unit.py connect TARGET`` is what ssh runs to reach a target through Tor.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bcm_guest import copies
+from bcm_guest.prove import Endpoint, Fault, http_request
+
+#: copies of a stack that the volume keeps
+_KEPT = 10
+# A node that opens no channel for so long is asked in any case.
+_QUIET = 120.0  # seconds
+# From the request for news until lnd has heard it, at most.
+_BEGINNING = 2.0
+_INTERVAL = 30.0  # seconds between two looks at a target that works
+_LONGEST = 60.0  # seconds between two attempts at one that does not
+
+
+def moment() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class State:
+    """What was copied, and where to: shared by all threads, and kept in a file that others read."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._lock = threading.Lock()
+        try:
+            found = json.loads(copies.STATE.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = {}
+        former = found.get("targets", {})
+        self.sources: dict[str, Any] = found.get("sources", {})
+        self.targets: dict[str, Any] = {}
+        for name, target in settings["targets"].items():
+            digest = hashlib.sha256(json.dumps([target, settings["recipient"]], sort_keys=True).encode()).hexdigest()
+            known = former.get(name, {})
+            delivered = known["delivered"] if known.get("settings") == digest else {}
+            self.targets[name] = {
+                "type": target["type"], "settings": digest, "tried": False, "fault": None, "since": None,
+                "reached": known.get("reached"), "delivered": delivered,
+            }  # fmt: skip
+        self._save()
+
+    def _save(self) -> None:
+        fresh = copies.STATE.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"sources": self.sources, "targets": self.targets}, file)
+        fresh.replace(copies.STATE)
+
+    def source(self, stack: str, **facts: Any) -> None:
+        with self._lock:
+            self.sources.setdefault(stack, {}).update(facts)
+            self._save()
+
+    def reached(self, target: str) -> None:
+        with self._lock:
+            self.targets[target].update(tried=True, fault=None, since=None, reached=moment())
+            self._save()
+
+    def failed(self, target: str, fault: str) -> None:
+        with self._lock:
+            since = self.targets[target]["since"] or moment()
+            self.targets[target].update(tried=True, fault=fault, since=since)
+            self._save()
+
+    def delivered(self, target: str, stack: str, name: str) -> None:
+        with self._lock:
+            self.targets[target]["delivered"][stack] = {"copy": name, "time": moment()}
+            self._save()
+
+    def missing(self, target: str) -> list[tuple[str, str]]:
+        """The newest copies that a target does not have yet, with their stacks."""
+        with self._lock:
+            delivered = self.targets[target]["delivered"]
+            return [
+                (stack, source["copy"])
+                for stack, source in self.sources.items()
+                if source.get("copy") and delivered.get(stack, {}).get("copy") != source["copy"]
+            ]
+
+
+class Courier(threading.Thread):
+    """Brings the newest copies to one target; a slow one holds up no other."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], state: State) -> None:
+        super().__init__(daemon=True)
+        self.news = threading.Event()
+        self._name = name
+        self._state = state
+        self._target = copies.target(name, settings["targets"][name], Endpoint.of(settings["socks"]))
+
+    def run(self) -> None:
+        pause = 1.0
+        while True:
+            try:
+                missing = self._state.missing(self._name)
+                for stack, name in missing:
+                    self._target.put(copies.COPIES / name)
+                    self._state.delivered(self._name, stack, name)
+                if not missing:
+                    self._target.check()
+                self._state.reached(self._name)
+                pause = 1.0
+                self.news.wait(_INTERVAL)
+            except (Fault, OSError) as fault:
+                self._target.close()
+                self._state.failed(self._name, str(fault))
+                self.news.wait(pause)
+                pause = min(2 * pause, _LONGEST)
+            self.news.clear()
+
+
+class Source(threading.Thread):
+    """Makes a copy of a stack's channel backup whenever a channel is opened or closed."""
+
+    stack = ""
+
+    def __init__(self, settings: Mapping[str, Any], state: State, couriers: list[Courier]) -> None:
+        super().__init__(daemon=True)
+        self.place = Endpoint.of(settings["sources"][self.stack])
+        self.credential = settings["sources"][self.stack]["credential"]
+        self.news = threading.Event()
+        self._settings = settings
+        self._state = state
+        self._couriers = couriers
+
+    def listen(self) -> None:
+        """Set `news` at each change, until the connection ends. Raises OSError, HTTPException, Fault."""
+        raise NotImplementedError
+
+    def read(self) -> tuple[str, list[str], str]:
+        """The node, its channels, and its backup in Base64. Raises Fault."""
+        raise NotImplementedError
+
+    def channels(self) -> dict[str, dict[str, Any]]:
+        """What is known of channels, for people who restore them. Raises Fault."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            self.news.wait(_QUIET)
+            self.news.clear()
+            try:
+                self._look()
+                self._state.source(self.stack, fault=None, checked=moment())
+            except (Fault, OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError) as fault:
+                self._state.source(self.stack, fault=str(fault) or repr(fault))
+                time.sleep(1)
+                self.news.set()
+
+    def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException, Fault):
+                self.listen()
+            time.sleep(1)
+
+    def _look(self) -> None:
+        """Make a copy, if the channels are not those of the last one."""
+        node, points, backup = self.read()
+        known = self._state.sources.get(self.stack, {})
+        recipient = self._settings["recipient"]
+        is_there = known.get("copy") and (copies.COPIES / known["copy"]).exists()
+        if is_there and [known["node"], known["points"], known["recipient"]] == [node, points, recipient]:
+            return
+        found, nothing = self.channels(), {"peer": "", "public_key": "", "capacity": None, "local": None}
+        content = {
+            "datacenter": self._settings["datacenter"],
+            "chain": self._settings["chain"],
+            "stack": self.stack,
+            "node": node,
+            "created": moment(),
+            "channels": [{"point": point, **found.get(point, nothing)} for point in points],
+            "backup": backup,
+            "sha256": hashlib.sha256(base64.b64decode(backup)).hexdigest(),
+        }
+        facts = {"created": content["created"], "node": node, "points": points, "recipient": recipient}
+        self._state.source(self.stack, copy=seal(content, recipient), **facts)
+        for courier in self._couriers:
+            courier.news.set()
+
+
+class Lnd(Source):
+    """lnd tells of each change itself (SubscribeChannelBackups)."""
+
+    stack = "lnd"
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Grpc-Metadata-macaroon": self.credential}
+
+    def listen(self) -> None:
+        stream = http.client.HTTPConnection(self.place.address, self.place.port)
+        stream.sock = self.place.connect()
+        try:
+            stream.sock.settimeout(_QUIET)
+            stream.request("GET", "/v1/channels/backup/subscribe", headers=self._headers)
+            # What changed before lnd heard that is found by these looks.
+            self.news.set()
+            threading.Timer(_BEGINNING, self.news.set).start()
+            answer = stream.getresponse()
+            while answer.readline():
+                self.news.set()
+        finally:
+            stream.close()
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        status, text = http_request(self.place, path=path, headers=self._headers)
+        if status != 200:
+            raise Fault(f"lnd answers {path} with status {status}: {text[:200].strip()}")
+        return dict(json.loads(text))
+
+    def read(self) -> tuple[str, list[str], str]:
+        backup = self._ask("/v1/channels/backup")["multi_chan_backup"]
+        node = self._ask("/v1/getinfo")["identity_pubkey"]
+        return node, sorted(map(_point, backup["chan_points"])), backup["multi_chan_backup"]
+
+    def channels(self) -> dict[str, dict[str, Any]]:
+        opened = self._ask("/v1/channels?peer_alias_lookup=true")["channels"]
+        found = {
+            item["channel_point"]: {"peer": item.get("peer_alias", ""), "public_key": item["remote_pubkey"]}
+            | _amounts(item)
+            for item in opened
+        }
+        for waiting in self._ask("/v1/channels/pending")["pending_open_channels"]:
+            item = waiting["channel"]
+            found[item["channel_point"]] = {"peer": "", "public_key": item["remote_node_pub"]} | _amounts(item)
+        return found
+
+
+#: the stacks whose channels are backed up
+SOURCES = {source.stack: source for source in (Lnd,)}
+
+
+def _amounts(item: Mapping[str, Any]) -> dict[str, int]:
+    return {"capacity": int(item["capacity"]), "local": int(item["local_balance"])}
+
+
+def _point(found: Mapping[str, Any]) -> str:
+    """A channel as lnd writes it: the transaction that opened it, and the output."""
+    transaction = found.get("funding_txid_str") or base64.b64decode(found["funding_txid_bytes"])[::-1].hex()
+    return f"{transaction}:{found.get('output_index', 0)}"
+
+
+def seal(content: Mapping[str, Any], recipient: str) -> str:
+    """Encrypt a copy to the data center, and return its name."""
+    copies.COPIES.mkdir(mode=0o700, exist_ok=True)
+    beginning = f"{content['datacenter']}-{content['chain']}-{content['stack']}-"
+    there = sorted(path.name for path in copies.COPIES.glob(f"{beginning}*.age"))
+    now = datetime.now(UTC)
+    name = f"{beginning}{now:%Y%m%dT%H%M%S}.{now.microsecond:06}Z.age"
+    if there and there[-1] >= name:  # the clock was set back
+        name = f"{there[-1].removesuffix('.age')}+.age"
+    path = copies.COPIES / name
+    fresh = path.with_suffix(".new")
+    subprocess.run(
+        ["age", "--encrypt", "--recipient", recipient, "--output", str(fresh)],
+        input=json.dumps(content).encode(), stderr=subprocess.PIPE, timeout=30, check=True,
+    )  # fmt: skip
+    with open(fresh, "rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    for former in there[: -_KEPT + 1]:
+        (copies.COPIES / former).unlink()
+    return name
+
+
+def main() -> None:
+    settings = json.loads(copies.SETTINGS.read_text(encoding="utf-8"))
+    if sys.argv[1:2] == ["connect"]:
+        target = settings["targets"][sys.argv[2]]
+        try:
+            connection = copies.connect(Endpoint.of(settings["socks"]), target["host"], target["port"], sys.argv[2])
+        except Fault as fault:
+            raise SystemExit(str(fault)) from fault
+        with open(0, "rb", buffering=0) as source, open(1, "wb", buffering=0) as sink:
+            copies.relay(connection, source, sink)
+        return
+    state = State(settings)
+    couriers = [Courier(name, settings, state) for name in settings["targets"]]
+    sources = [SOURCES[name](settings, state, couriers) for name in settings["sources"]]
+    threads: list[threading.Thread] = [*couriers, *sources]
+    for thread in threads:
+        thread.start()
+    # A thread that ends is a fault of ours: systemd starts all again.
+    while all(thread.is_alive() for thread in threads):
+        time.sleep(5)
+    raise SystemExit("a thread has ended")
+
+
+if __name__ == "__main__":
+    main()

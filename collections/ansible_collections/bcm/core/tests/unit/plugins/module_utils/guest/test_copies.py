@@ -1,0 +1,247 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._guest import copies
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Endpoint, Fault
+
+SERVER = "/usr/lib/openssh/sftp-server"
+# the example of AWS's documentation
+KEYS = {
+    "access_key": "AKIAIOSFODNN7EXAMPLE",
+    "secret_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "region": "us-east-1",
+}
+MAY = datetime(2013, 5, 24, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("query", "signature"),
+    [
+        ("lifecycle=", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+        ("max-keys=2&prefix=J", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+    ],
+)
+def test_requests_are_signed_as_the_documentation_of_aws_says(query: str, signature: str) -> None:
+    headers = copies.signed_headers(KEYS, "GET", "examplebucket.s3.amazonaws.com", "/", query, b"", MAY)
+    assert headers["Authorization"].endswith(f"Signature={signature}")
+
+
+class Store(BaseHTTPRequestHandler):
+    """A double of a store that speaks S3: it checks signatures with the same code, which the test above proves."""
+
+    kept: dict[str, bytes]
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _content(self) -> bytes | None:
+        """The body, if the signature fits it."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path, _mark, query = self.path.partition("?")
+        moment = datetime.strptime(self.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        wanted = copies.signed_headers(KEYS, self.command, self.headers["Host"], path, query, body, moment)
+        if self.headers["Authorization"] == wanted["Authorization"]:
+            return body
+        self._answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        return None
+
+    def do_PUT(self) -> None:
+        body = self._content()
+        if body is not None:
+            self.kept[self.path] = body
+            self._answer(200)
+
+    def do_GET(self) -> None:
+        if self._content() is None:
+            return
+        if "?" in self.path:
+            keys = "".join(f"<Key>{unquote(path).removeprefix('/copies/')}</Key>" for path in self.kept)
+            self._answer(200, f"<ListBucketResult>{keys}</ListBucketResult>".encode())
+        elif self.path in self.kept:
+            self._answer(200, self.kept[self.path])
+        else:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def log_message(self, *_args: Any) -> None:
+        """Be quiet."""
+
+
+class Proxy:
+    """A SOCKS proxy that leads everything to one port, and remembers who asked for what."""
+
+    def __init__(self, port: int, status: int = 0) -> None:
+        self._port = port
+        self._status = status
+        self.asked: list[tuple[str, str]] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.place = Endpoint("127.0.0.1", self._listening.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _address = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._hand_on, args=(client,), daemon=True).start()
+
+    def _hand_on(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as stream:
+            assert stream.read(3) == b"\x05\x01\x02"
+            client.sendall(b"\x05\x02")
+            size = stream.read(2)[1]
+            user = stream.read(size).decode()
+            stream.read(stream.read(1)[0])
+            client.sendall(b"\x01\x00")
+            size = stream.read(5)[4]
+            host, port = stream.read(size).decode(), int.from_bytes(stream.read(2), "big")
+            self.asked.append((user, f"{host}:{port}"))
+            client.sendall(bytes([5, self._status, 0, 1, 0, 0, 0, 0, 0, 0]))
+            if self._status:
+                return
+            with socket.create_connection(("127.0.0.1", self._port)) as server:
+                threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
+                _pass_on(server, client)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(2**16):
+            sink.sendall(data)
+
+
+@pytest.fixture
+def store() -> Iterator[ThreadingHTTPServer]:
+    Store.kept = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def proxy(store: ThreadingHTTPServer) -> Iterator[Proxy]:
+    found = Proxy(store.server_port)
+    yield found
+    found.close()
+
+
+def s3(proxy: Proxy, **changes: str) -> copies.S3:
+    settings = {**KEYS, "endpoint": "http://store.onion:9000", "bucket": "copies", "prefix": "a b/", "ca": ""}
+    return copies.S3("store", {**settings, **changes}, proxy.place)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    path = tmp_path / "here/first-regtest-lnd-20261129T120000.000001Z.age"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(256)))
+    return path
+
+
+def test_bucket_gives_back_what_it_got(proxy: Proxy, copy: Path) -> None:
+    bucket = s3(proxy)
+    bucket.check()
+    bucket.put(copy)
+    assert bucket.names("first-regtest-lnd-") == [copy.name]
+    assert bucket.get(copy.name) == copy.read_bytes()
+    assert set(proxy.asked) == {("store", "store.onion:9000")}
+
+
+def test_bucket_that_refuses_says_why(proxy: Proxy, copy: Path) -> None:
+    with pytest.raises(Fault, match=r"store.onion:9000 refuses with status 403 \(SignatureDoesNotMatch\)"):
+        s3(proxy, secret_key="another").put(copy)
+    with pytest.raises(Fault, match=r"status 404 \(NoSuchKey\)"):
+        s3(proxy).get("x")
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"), [(0xF0, "there is no such onion service, or it is down"), (5, "the connection was refused")]
+)
+def test_what_tor_says_is_shown(store: ThreadingHTTPServer, status: int, fault: str) -> None:
+    proxy = Proxy(store.server_port, status)
+    with pytest.raises(Fault, match=f"tor cannot reach store.onion:9000: {fault}"):
+        s3(proxy).check()
+    proxy.close()
+    with pytest.raises(Fault, match="tor does not answer at 127.0.0.1:"):
+        s3(proxy).check()
+
+
+@pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[copies.Sftp]:
+    """The real programs, without SSH between them."""
+    folder = tmp_path / "there"
+    found = copies.Sftp("box", {"path": str(folder), "user": "copies", "host": "box.onion", "type": "ssh"})
+    found._command = ["sftp", "-q", "-b", "-", "-D", SERVER]
+    yield found
+    found.close()
+
+
+needs_sftp = pytest.mark.skipif(not Path(SERVER).exists(), reason="no sftp-server here")
+
+
+@needs_sftp
+def test_folder_gives_back_what_it_got(
+    sftp: copies.Sftp, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "COPIES", tmp_path / "got")
+    sftp.check()
+    process = sftp._process
+    sftp.put(copy)
+    assert (tmp_path / "there" / copy.name).read_bytes() == copy.read_bytes()
+    assert sftp.names("first-regtest-lnd-") == [copy.name]
+    assert sftp.names("other-") == []
+    assert sftp.get(copy.name) == copy.read_bytes()
+    assert sftp._process is process
+    assert list((tmp_path / "got").iterdir()) == []
+
+
+@needs_sftp
+def test_server_that_fails_says_why_and_is_connected_to_again(sftp: copies.Sftp, copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(Fault, match="No such file"):
+        sftp.put(tmp_path / "nothing.age")
+    sftp.put(copy)
+    assert sftp._process is not None
+    sftp._process.kill()
+    sftp._process.wait()
+    sftp.put(copy)
+    sftp._command = ["sftp", "-q", "-b", "-", "-D", "/nonexistent"]
+    sftp.close()
+    with pytest.raises(Fault, match="nonexistent"):
+        sftp.put(copy)
+
+
+def test_password_is_never_an_argument() -> None:
+    found = copies.Sftp("box", {"path": ".", "user": "copies", "host": "box.onion", "type": "ssh"})
+    assert "StrictHostKeyChecking=yes" in found._command
+    assert found._command[-1] == "copies@box.onion"
+
+
+@pytest.mark.parametrize(
+    ("names", "newest"), [([], None), (["b-1"], None), (["a-1", "a-3", "a-2", "b-9"], "a-3"), (["a-1", "a-1+"], "a-1+")]
+)
+def test_the_last_of_equal_beginnings_is_the_newest(names: list[str], newest: str | None) -> None:
+    assert copies.newest(names, "a-") == newest
