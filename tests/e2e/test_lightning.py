@@ -516,6 +516,46 @@ def test_payment_to_a_node_that_is_away_fails_and_costs_nothing(nodes: dict[str,
     assert balance(FIRST) == before
 
 
+# What LXD counts for a volume is less than what is free in its pool.
+FILL = """
+cd /var/lib/lnd
+for size in 512M 64M 8M 1M 128K 16K; do
+  number=0
+  while fallocate -l $size filler.$size.$number 2>/dev/null; do number=$((number + 1)); done
+done
+! touch filler.last
+"""
+
+
+def test_full_volume_costs_no_channel(nodes: dict[str, str], channel: str) -> None:
+    """lnd cannot write a state then, and does not go on with one that it has not written."""
+    await_rest(nodes)
+    before = wealth()
+    inside(FIRST, "lnd", "sh", "-c", FILL, deadline=120)
+    quietly(lambda: pay_many(16))
+    inside(FIRST, "lnd", "sh", "-c", "rm /var/lib/lnd/filler.*; systemctl restart lnd", deadline=120)
+    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+    await_rest(nodes)
+    assert wealth() == before
+
+
+def test_node_follows_the_chain_again_after_a_silence(nodes: dict[str, str], channel: str) -> None:
+    """bitcoind's messages about new blocks get lost for a while."""
+    configuration = inside(FIRST, "lnd", "grep", "^bitcoind.zmqpub", "/etc/lnd/lnd.conf")
+    places = re.findall(r"tcp://([\d.]+):(\d+)", configuration)
+    rules = "".join(f"ip saddr {address} tcp sport {port} drop\n" for address, port in places)
+    chain = f"chain silent {{ type filter hook forward priority -200\n{rules}}}"
+    subprocess.run(["nft", "-f", "-"], input=f"table inet silent {{ {chain} }}", text=True, check=True)
+    try:
+        bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
+        height = int(bitcoin(FIRST, "getblockcount"))
+        time.sleep(5)  # nothing can be awaited: it hears of nothing
+        assert lncli(FIRST, "getinfo")["block_height"] == height - 1
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", "silent"], check=True)
+    await_height(height)
+
+
 def listening(name: str) -> set[str]:
     """Where the APIs of a node listen."""
     found = inside(name, "lnd", "ss", "-Hltn", "( sport = :8080 or sport = :10009 )")

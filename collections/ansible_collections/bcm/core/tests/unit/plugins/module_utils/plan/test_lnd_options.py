@@ -96,10 +96,10 @@ def test_values_with_line_breaks_are_refused(value: object) -> None:
         check(lnd_options={"bitcoin.timelockdelta": value})
 
 
-@pytest.mark.parametrize("alias", ["é" * 17, "x" * 33, "a\nnat=true"])
+@pytest.mark.parametrize("alias", ["é" * 17, "x" * 33, "a\nnat=true", '"ann'])
 def test_alias_has_32_bytes_on_one_line(alias: str) -> None:
     check(lnd_alias="é" * 16)
-    with pytest.raises(BcmError, match="lnd_alias has a line break, or is longer than the 32 bytes"):
+    with pytest.raises(BcmError, match="lnd_alias has a line break, begins with a quotation mark, or is longer"):
         check(lnd_alias=alias)
 
 
