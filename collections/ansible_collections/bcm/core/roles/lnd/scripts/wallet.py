@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.lnd import ACTIVE, LOCKED, NO_WALLET, WAITING, Lnd
-from bcm_guest.prove import Fault, Lasting, Refused, Stack
+from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
@@ -31,7 +30,6 @@ _INTERVAL = 0.2  # seconds
 _RECOVERY_WINDOW = 2500
 # From when it waits for blocks until it works, if bitcoind has them. Otherwise that may last for days.
 _GRACE = 5.0  # seconds
-_CONNECT = 5.0  # seconds
 
 
 class Wallet:
@@ -170,10 +168,9 @@ class Wallet:
 
     def _is_reached(self) -> bool:
         """Whether other stacks can connect."""
-        place = self._stack.service("rest")
         try:
-            socket.create_connection((place.address, place.port), _CONNECT).close()
-        except OSError:
+            http_request(self._stack.service("rest"), path="/v1/state")
+        except Fault:
             return False
         return True
 
