@@ -22,7 +22,7 @@ from .._lxd import id_maps
 from .._lxd.client import Client, quoted
 from .._lxd.endpoint import Endpoint
 from .._lxd.handler_base import Step
-from .._lxd.instance_handler import InstanceHandler, addresses
+from .._lxd.instance_handler import DHCP_PATIENCE, InstanceHandler, addresses, offer_addresses_again
 from .._lxd.resources import parse
 from . import endpoint_images
 from .base import archive
@@ -188,12 +188,17 @@ def discard(client: Client, name: str, project: str | None = None) -> None:
     client.call("DELETE", path, what=f"delete the builder {name}", project=where)
 
 
+def is_left(instance: Mapping[str, Any]) -> bool:
+    """Whether an instance is a builder that no run uses any more."""
+    return _OWNER in instance["config"] and not _is_at_work(instance)
+
+
 def abandoned(client: Client) -> list[tuple[str, str]]:
     """Return builders that no run uses any more, as project and name."""
     return [
         (item["project"], item["name"])
         for item in endpoint_images.list_instances(client)
-        if _OWNER in item["config"] and not _is_at_work(item)
+        if is_left(item)
     ]
 
 
@@ -248,10 +253,15 @@ def _started(pid: str) -> str:
 
 
 def _wait_for_address(client: Client, name: str, network: str) -> None:
+    path = f"/1.0/instances/{quoted(name)}"
     end = time.monotonic() + _ADDRESS_DEADLINE
+    next_offer = time.monotonic() + DHCP_PATIENCE
     while time.monotonic() < end:
-        if addresses(client.get(f"/1.0/instances/{quoted(name)}/state"), ["inet"]):
+        if addresses(client.get(f"{path}/state"), ["inet"]):
             return
+        if time.monotonic() > next_offer:
+            next_offer += DHCP_PATIENCE
+            offer_addresses_again(client, path, client.project)
         time.sleep(0.1)
     raise BcmError(
         f"The builder {name}",

@@ -28,6 +28,8 @@ _ALIVE = (*_RUNNING, *_FROZEN)
 _SIGNAL = 10
 # Seconds between attempts to shut down.
 _PAUSE = 0.2
+#: Seconds without an address after which, again and again, the server's DHCP reads again which ones it gives out.
+DHCP_PATIENCE = 10.0
 
 #: The fingerprint of the image that an instance is to have.
 WANTED_IMAGE = f"{READ}wanted_image"
@@ -389,6 +391,7 @@ class InstanceHandler(Handler):
             return
         deadline = float(resource.options["deadline"])
         end = time.monotonic() + deadline
+        next_offer = time.monotonic() + DHCP_PATIENCE
         while not addresses(state := client.get(f"{resource.path}/state", project=resource.project)):
             if state["status"] not in _RUNNING:
                 command = f"lxc console {resource.name} --project {resource.project} --show-log"
@@ -405,7 +408,27 @@ class InstanceHandler(Handler):
                     f"it runs, but got no address within {deadline:g} s",
                     about=resource.label,
                 )
+            if time.monotonic() > next_offer:
+                next_offer += DHCP_PATIENCE
+                offer_addresses_again(client, resource.path, resource.project)
             time.sleep(0.1)
+
+
+def offer_addresses_again(client: Client, path: str, project: str | None) -> None:
+    """Have the server's DHCP offer the addresses that it withholds from an instance.
+
+    It withholds an address for ten minutes when somebody declined it in the name of the instance. It forgets that when
+    it reads its files again, as it does when a network device changes: so each gets a route to its own address, and
+    loses it again.
+    """
+    body = client.get(path, project=project)
+    for name, device in body["devices"].items():
+        address = device.get("ipv4.address", "none")
+        if device["type"] == "nic" and address != "none" and "ipv4.routes" not in device:
+            for routes in ({"ipv4.routes": f"{address}/32"}, {}):
+                devices = {**body["devices"], name: {**device, **routes}}
+                what = f"offer {address} to {body['name']} again"
+                client.call("PUT", path, {**writable_fields(body), "devices": devices}, what=what, project=project)
 
 
 def writable_fields(body: Body) -> Body:
