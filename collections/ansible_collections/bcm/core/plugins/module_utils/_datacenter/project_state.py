@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._artifact.artifacts import Artifacts
 from .._artifact.declaration import Release
 from .._base.errors import BcmError
+from .._image.bake import is_left
 from .._image.cache import Cache
 from .._image.endpoint_images import list_images
 from .._image.hash import base_hash, image_hash
@@ -80,13 +81,14 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
             code="conflict",
         )
     stacks: dict[str, Deployed] = {}
-    builders, strangers = [], []
+    builders, left_builders, strangers = [], [], []
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
         stack = config.get("user.bcm.stack")
         requested, running = config.get("user.bcm.requested") == "true", instance["status"] == "Running"
         if "user.bcm.builder" in config:
             builders.append(name)
+            left_builders += [name] if is_left(instance) else []
         elif stack and REPLACED in config:
             stacks.setdefault(stack, Deployed(requested=requested, running=running))
         elif stack == name:
@@ -98,6 +100,7 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
         host=host,
         stacks=stacks,
         builders=builders,
+        left_builders=left_builders,
         strangers=strangers,
         volumes=_volumes(client, site),
         sources=Source.read(there["config"]),

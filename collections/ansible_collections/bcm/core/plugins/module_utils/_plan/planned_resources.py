@@ -81,11 +81,13 @@ def running_resources(
         for name, instance in instances.items()
         for volume in instance.volumes.values()
     ]
+    left = _absent_builders(site, found.left_builders)
     # No instance has a resolver that asks the world when nothing is baked.
-    done = [] if found.builders else _absent(site, "network", _SHARED, builders["name"])
+    if set(found.builders) <= set(found.left_builders):
+        left += _absent(site, "network", _SHARED, builders["name"])
     return [
         project,
-        *done,
+        *left,
         *_network(site, running, onion_services, builders_of),
         *_uplink(site, running),
         *volumes,
@@ -95,6 +97,11 @@ def running_resources(
 
 def absent_instances(site: Site, stacks: Collection[str]) -> list[Resource]:
     return _absent(site, "instance", site.names.project, *stacks)
+
+
+def _absent_builders(site: Site, builders: Sequence[str]) -> list[Resource]:
+    """Builders are marked with the run at work."""
+    return [{**item, "owner": {}} for item in absent_instances(site, builders)]
 
 
 def stopped_instances(site: Site, instances: Instances) -> list[Resource]:
@@ -122,8 +129,7 @@ def removal(
     volumes = absent_volumes(site, doomed)
     if running:
         return [*gone, *volumes, *_network(site, running, onion_services), *_uplink(site, running)], warnings
-    # of builders, there is another mark, and the run at work
-    gone += [{**item, "owner": {}} for item in _absent(site, "instance", project, *found.builders)]
+    gone += _absent_builders(site, found.builders)
     gone += volumes
     if found.strangers:
         return gone, [

@@ -117,6 +117,7 @@ class ProjectState:
 
     stacks: Mapping[str, Deployed] = field(default_factory=dict)
     builders: Sequence[str] = ()
+    left_builders: Sequence[str] = ()  # of them, those that no run uses any more
     strangers: Sequence[str] = ()
     volumes: Sequence[Volume] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from

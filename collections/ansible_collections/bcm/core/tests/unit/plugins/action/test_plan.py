@@ -60,7 +60,8 @@ PROJECT = {"name": "bcm-local-regtest", "config": {"user.bcm.datacenter": "local
 
 
 def _instance(name: str, status: str = "Running", **config: str) -> dict[str, Any]:
-    return {"name": name, "status": status, "config": {f"user.bcm.{key}": value for key, value in config.items()}}
+    marks = {f"user.bcm.{key}": value for key, value in config.items()}
+    return {"name": name, "status": status, "config": marks, "created_at": "2026-01-01T00:00:00Z"}
 
 
 ENDPOINT = {
@@ -306,6 +307,7 @@ def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
             "web": Deployed(requested=True, running=False),
         },
         builders=["build-web-01234567"],
+        left_builders=["build-web-01234567"],
         strangers=["guest"],
         volumes=[
             Volume("default", "tor-data"),

@@ -610,9 +610,19 @@ def test_resources_of_the_first_run(fresh: dict[str, Any], by_kind: Any) -> None
     assert (builders["name"], builders["config"]["ipv4.nat"]) == ("local-r-bld", "true")
 
 
-def test_the_network_of_builders_stays_as_long_as_there_is_one(planner: Any, namer: Any, by_kind: Any) -> None:
-    plan = planner("tor").plan(ProjectState(builders=["build-x-01234567"]), namer)
-    assert "local-r-bld" not in {name for _kind, name, _state in by_kind(plan["resources"])}
+def test_the_network_of_builders_stays_as_long_as_one_is_at_work(planner: Any, namer: Any, by_kind: Any) -> None:
+    builders = ["build-x-01234567", "build-y-01234567"]
+    plan = planner("tor").plan(ProjectState(builders=builders, left_builders=builders[:1]), namer)
+    resources = by_kind(plan["resources"])
+    assert "local-r-bld" not in {name for _kind, name, _state in resources}
+    assert [(name, state) for _kind, name, state in resources if name in builders] == [(builders[0], "absent")]
+
+
+def test_builders_that_a_killed_run_left_go_with_their_network(planner: Any, namer: Any, by_kind: Any) -> None:
+    left = ["build-x-01234567"]
+    plan = planner("tor").plan(ProjectState(builders=left, left_builders=left), namer)
+    gone = [item for item in by_kind(plan["resources"]) if item[2] == "absent"]
+    assert gone == [("instance", left[0], "absent"), ("network", "local-r-bld", "absent")]
 
 
 def test_the_acl_lets_through_what_the_plan_lists_and_nothing_else(fresh: dict[str, Any]) -> None:
