@@ -467,7 +467,8 @@ def test_killed_node_has_its_channel_or_its_coins(
     await_rest(nodes)
     found = others(channel)
     print(f"killed while {act}{' with its machine' if with_machine else ''}: {len(found)} other channels")
-    assert 0 <= before - wealth() < FEES
+    # A commitment's fee is nobody's, until the channel is closed.
+    assert abs(before - wealth()) < FEES
     for point in found:
         inside(FIRST, "lnd", "lncli", "closechannel", "--chan_point", point, deadline=120)
     await_rest(nodes)
@@ -490,7 +491,7 @@ def test_payments_survive_a_restart_of_tor(nodes: dict[str, str], channel: str) 
     inside(FIRST, "tor", "systemctl", "restart", "tor")
     running.join()
     await_rest(nodes)
-    assert wealth() == before
+    assert abs(wealth() - before) < FEES
     pay_many(1)
 
 
@@ -536,7 +537,7 @@ def test_full_volume_costs_no_channel(nodes: dict[str, str], channel: str) -> No
     inside(FIRST, "lnd", "sh", "-c", "rm /var/lib/lnd/filler.*; systemctl restart lnd", deadline=120)
     until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
     await_rest(nodes)
-    assert wealth() == before
+    assert abs(wealth() - before) < FEES
 
 
 def test_node_follows_the_chain_again_after_a_silence(nodes: dict[str, str], channel: str) -> None:
