@@ -372,11 +372,13 @@ def pay_many(count: int, payer: str = FIRST, payee: str = SECOND) -> None:
 
 def wealth() -> int:
     """What both nodes have, in channels, in the wallet, and on the way from one to the other."""
-    return sum(
-        int(lncli(name, "walletbalance")["total_balance"])
-        + int(lncli(name, "channelbalance")["local_balance"]["sat"])
-        for name in (FIRST, SECOND)
-    )
+    found = 0
+    for name in (FIRST, SECOND):
+        coins = lncli(name, "walletbalance")
+        # locked for a channel that was not opened
+        found += int(coins["total_balance"]) + int(coins["locked_balance"])
+        found += int(lncli(name, "channelbalance")["local_balance"]["sat"])
+    return found
 
 
 def at_rest(name: str) -> bool:
