@@ -75,6 +75,8 @@ def nodes(person: Person, pair: Pair) -> dict[str, str]:
         started = json.loads(person.succeeds("-d", name, "stack", "start", "lnd", "--json"))
         assert any("mines some" in warning for warning in started["warnings"]) != has_blocks
     person.succeeds("-d", FIRST, "lightning", "fund")
+    # All that was mined for it can be spent, so that more blocks make it no richer.
+    bitcoin(FIRST, "generatetodescriptor", "100", "raw(51)")
     await_height(int(bitcoin(FIRST, "getblockcount")))
     (tower,) = lncli(SECOND, "tower", "info")["uris"]
     with person.settings(FIRST).open("a") as settings:
