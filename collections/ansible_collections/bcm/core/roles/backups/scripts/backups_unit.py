@@ -70,8 +70,10 @@ class State:
 
     def source(self, stack: str, **facts: Any) -> None:
         with self._lock:
-            self.sources.setdefault(stack, {}).update(facts)
-            self._save()
+            known = self.sources.get(stack, {})
+            self.sources[stack] = {**known, **facts}
+            if self.sources[stack] != known:
+                self._save()
 
     def reached(self, target: str) -> None:
         with self._lock:
@@ -297,6 +299,9 @@ def main() -> None:
         with open(0, "rb", buffering=0) as source, open(1, "wb", buffering=0) as sink:
             copies.relay(connection, source, sink)
         return
+    # of one that was killed
+    for path in copies.COPIES.glob("*.new"):
+        path.unlink()
     state = State(settings)
     couriers = [Courier(name, settings, state) for name in settings["targets"]]
     sources = [SOURCES[name](settings, state, couriers) for name in settings["sources"]]
