@@ -38,7 +38,7 @@ _PUBLIC_ROOTS = Path("/usr/share/ca-certificates/mozilla")
 _PATIENCE = 90.0  # seconds for one operation; a circuit of Tor may take half of it
 _MOST = 2**24  # bytes of a copy or a list
 _SOCKS_FAULTS = {
-    1: "it failed",
+    1: "no connection was made",
     2: "it refused",
     3: "the network is unreachable",
     4: "there is no such host, or it does not answer",
