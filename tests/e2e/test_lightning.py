@@ -441,7 +441,7 @@ def others(channel: str) -> list[str]:
 
 @pytest.mark.parametrize("number", range(int(os.environ.get("BCM_KILLS", "4"))))
 def test_killed_node_has_its_channel_or_its_coins(
-    person: Person, nodes: dict[str, str], channel: str, number: int
+    person: Person, pair: Pair, nodes: dict[str, str], channel: str, number: int
 ) -> None:
     """Killed while it opens a channel, pays, closes a channel or saves the backup, alone or with all of its machine."""
     act = ("opening", "paying", "closing", "saving")[number % 4]
@@ -473,6 +473,8 @@ def test_killed_node_has_its_channel_or_its_coins(
     running.join()
     # Its verify proves that the backup has all channels.
     person.succeeds("-d", FIRST, "stack", "start", "lnd")
+    if with_machine:
+        bitcoin(FIRST, "addnode", pair.onions[SECOND]["bitcoind"], "add")
     await_rest(nodes)
     found = others(channel)
     print(f"killed while {act}{' with its machine' if with_machine else ''}: {len(found)} other channels")
