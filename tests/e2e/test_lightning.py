@@ -370,10 +370,10 @@ def test_secrets_of_another_wallet_are_refused(
 
 
 def pay_many(count: int, payer: str = FIRST, payee: str = SECOND) -> None:
-    """Pay invoices of 100 satoshi, eight at a time; some may fail."""
+    """Pay invoices of 100 satoshi, eight at a time; some may fail, or not come to an end."""
     make = f"for n in $(seq {count}); do lncli addinvoice --amt 100; done"
     invoices = re.findall(r'"payment_request": *"(\w+)"', inside(payee, "lnd", "sh", "-c", make, deadline=300))
-    pay = "xargs -P 8 -n 1 lncli payinvoice --force --json >/dev/null 2>&1 || true"
+    pay = "xargs -P 8 -n 1 timeout 30 lncli payinvoice --force --json >/dev/null 2>&1 || true"
     inside(payer, "lnd", "sh", "-c", f"printf '%s\\n' {' '.join(invoices)} | {pay}", deadline=900)
 
 
