@@ -129,7 +129,8 @@ def _config(config: Group) -> None:
 
 
 def _instances(bcm: Group) -> None:
-    for name, stack in (("bitcoin-cli", "bitcoind"), ("electrum-cli", "electrum"), ("lncli", "lnd")):
+    programs = {"bitcoin-cli": "bitcoind", "electrum-cli": "electrum", "lightning-cli": "clightning", "lncli": "lnd"}
+    for name, stack in programs.items():
         text = f"send a command to {stack}; all that follows is passed on unchanged"
         bcm.verb(name, "instance:program", text, "help").set_defaults(program=name, stack=stack)
     logs = bcm.verb("logs", "instance:logs", "show the logs of a stack's services", "bitcoind -f")

@@ -50,6 +50,7 @@ def test_all_verbs_exist() -> None:
         "info",
         "bitcoin-cli",
         "electrum-cli",
+        "lightning-cli",
         "lncli",
         "logs",
         "shell",
@@ -215,7 +216,7 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["backups", "bitcoind", "electrs", "electrum", "lnd", "tor", "torrelay"]
+STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "tor", "torrelay"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

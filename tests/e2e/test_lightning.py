@@ -238,7 +238,7 @@ def test_many_payments_arrive(channel: str) -> None:
     """Eight at a time."""
     before = balance(SECOND)
     make = f"for n in $(seq {PAYMENTS}); do lncli addinvoice --amt 100 | jq -r .payment_request; done"
-    make = make.replace("jq -r .payment_request", "sed -n 's/.*\"payment_request\": *\"\\(.*\\)\".*/\\1/p'")
+    make = make.replace("jq -r .payment_request", 'sed -n \'s/.*"payment_request": *"\\(.*\\)".*/\\1/p\'')
     invoices = inside(SECOND, "lnd", "sh", "-c", make, deadline=300).split()
     assert len(set(invoices)) == PAYMENTS
     began = time.monotonic()

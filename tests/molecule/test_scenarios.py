@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import clightning
 from tests.support import COLLECTION, ROOT, Tools
 
 #: what all other stacks need: without it nothing is left
@@ -26,7 +27,8 @@ def datacenter(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> It
 
     The folder that Molecule would have for each scenario is one for all: its secrets are the data center's.
     """
-    tools = Tools({"MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path_factory.mktemp("molecule"))})
+    settings = clightning.environment(tmp_path_factory.mktemp("releases"))
+    tools = Tools({"MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path_factory.mktemp("molecule")), **settings})
     yield tools
     tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
 

@@ -1,0 +1,209 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Make the wallet of lightningd, if there is none, before it is started, and say whose it is.
+
+Without recovery words, it only answers with new ones: they are kept before a wallet is made of them. The words that
+are kept come with the request only if it has said that it needs them. The secrets are
+``clightning/recovery_words``, 12 words (BIP 39), ``clightning/wallet_created``, the time, and
+``clightning/public_key``, the key of the node. What the program answers under ``keep`` is kept as secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bcm_guest.prove import Fault, Stack
+
+_DEADLINE = 60.0  # seconds for one program
+#: answer while the words are not here
+_WORDS_FIRST = {"changed": False, "needs_words": True}
+
+
+def become(user: str, volumes: list[str]) -> None:
+    """Work as the user of the volumes from now on: it could lead root elsewhere by links."""
+    account = pwd.getpwnam(user)
+    for path in volumes:
+        foreign = ["(", "!", "-user", user, "-o", "!", "-group", user, ")"]
+        give = ["-execdir", "chown", "--no-dereference", f"{user}:", "{}", "+"]
+        subprocess.run(["find", path, "-xdev", *foreign, *give], check=True, timeout=_DEADLINE)
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.umask(0o077)
+
+
+def run(*command: str, words: str = "") -> str:
+    """What a program of Core Lightning prints. Raises Fault."""
+    done = subprocess.run(command, input=words, capture_output=True, text=True, timeout=_DEADLINE, check=False)
+    if done.returncode:
+        raise Fault(f"{' '.join(command[:2])} failed: {done.stderr.strip() or f'it ended with {done.returncode}'}")
+    return done.stdout.strip()
+
+
+def new_words(network: str) -> str:
+    """Words of a wallet that lightningd makes in memory; it ends because it has no way to bitcoind. Raises Fault."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
+        options = ["--offline", "--bitcoin-cli=/bin/false", f"--lightning-dir={scratch}", f"--network={network}"]
+        done = subprocess.run(["lightningd", *options], capture_output=True, text=True, timeout=_DEADLINE, check=False)
+        secret = Path(scratch) / network / "hsm_secret"
+        if not secret.exists():
+            raise Fault(f"lightningd made no wallet: {(done.stderr or done.stdout).strip()[-500:]}")
+        return run("lightning-hsmtool", "getsecret", str(secret))
+
+
+class Wallet:
+    """The wallet on the volume, its database, and what the second volume has of both."""
+
+    def __init__(self, expected: dict[str, Any]) -> None:
+        self.network = expected["network"]
+        self.directory = Path(expected["directory"])
+        self.secret = self.directory / "hsm_secret"
+        self.database = self.directory / "lightningd.sqlite3"
+        #: lets lightningd make a database
+        self.permission = self.directory / "new-database"
+        #: the channel backup whose channels have yet to be closed
+        self.restoring = self.directory / "restoring"
+        self.recovery = self.directory / "emergency.recover"
+        self.replica, self.saved_recovery = Path(expected["replica"]), Path(expected["recovery"])
+        self.shown = Path(expected["shown"])
+
+    def key(self) -> str:
+        """The public key of the node. Raises Fault."""
+        return run("lightning-hsmtool", "getnodeid", str(self.secret))
+
+    def has_copy(self) -> bool:
+        return self.replica.exists() or self.saved_recovery.exists()
+
+    def make(self, words: str) -> None:
+        """Make the wallet of the words, whole or not at all. Raises Fault."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        fresh = self.directory / "hsm_secret.new"
+        fresh.unlink(missing_ok=True)
+        # The second line is the passphrase: none.
+        run("lightning-hsmtool", "generatehsm", str(fresh), words=f"{words}\n\n")
+        fresh.rename(self.secret)
+
+    def restore(self, seen: int) -> None:
+        """Bring back the newest that the second volume has. Raises Fault."""
+        if self.replica.exists():
+            fresh = self.directory / "lightningd.sqlite3.new"
+            fresh.unlink(missing_ok=True)
+            copy_database(self.replica, fresh, self.key(), seen)
+            fresh.rename(self.database)
+            return
+        if self.saved_recovery.exists():
+            self.restoring.touch()
+            self.recovery.unlink(missing_ok=True)
+            shutil.copyfile(self.saved_recovery, self.recovery)
+        self.permission.touch()
+
+
+def copy_database(replica: Path, target: Path, key: str, seen: int) -> None:
+    """Copy a replica that is whole, of the node with that key, and not older than ``seen``. Raises Fault."""
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(f"{replica.as_uri()}?mode=rw", uri=True, timeout=5)) as source,
+            contextlib.closing(sqlite3.connect(target)) as copy,
+        ):
+            # Nobody else may use it, here or in another instance.
+            source.execute("BEGIN EXCLUSIVE").close()
+            source.rollback()
+            source.backup(copy)
+            (sound,) = copy.execute("PRAGMA integrity_check").fetchone()
+            (version,) = copy.execute("SELECT intval FROM vars WHERE name = 'data_version'").fetchone()
+            (node,) = copy.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        why = "another lightningd uses it: end that one first" if "locked" in str(error) else str(error)
+        raise Fault(f"its replica {replica} cannot be restored: {why}") from error
+    if sound != "ok":
+        raise Fault(f"its replica {replica} is damaged: {sound}")
+    if node.hex() != key:
+        raise Fault(f"its replica {replica} is of another node: {node.hex()}, not {key}; put the right one there")
+    if version < seen:
+        raise Fault(
+            f"its replica {replica} is an old copy: it has {version} changes, and the node has made {seen}. Starting "
+            "with it would lose the channels; put the newest one there, or remove it and have the channels closed"
+        )
+
+
+def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: bool) -> None:
+    """Check that the secrets fit what is on the volumes. Raises Fault."""
+    created, known = secrets.get("clightning/wallet_created"), secrets.get("clightning/public_key")
+    is_there = wallet.secret.exists()
+    if not has_words and (is_there or restore or wallet.has_copy()):
+        there = "a wallet" if is_there else "no wallet, but there has been one"
+        raise Fault(
+            f"its volume has {there}, and the secrets have no recovery words of it: put the newest copy of the secrets "
+            "back, or add the words as clightning/recovery_words with `bcm secret edit`"
+        )
+    if is_there and known and (found := wallet.key()) != known:
+        raise Fault(f"its volume has the wallet of another node: {found}, not {known}; put the right volume back")
+    if not is_there and (created or wallet.has_copy() or wallet.database.exists()) and not restore:
+        raise Fault(
+            f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
+            "clightning_restore=true (-e) makes it again from its recovery words and the replica of its database"
+        )
+    if not is_there and wallet.database.exists():
+        raise Fault(
+            f"its volume has a database, {wallet.database}, and no wallet: put {wallet.secret} back, or remove what is "
+            "left in that directory"
+        )
+    if is_there and created and not wallet.database.exists() and not wallet.permission.exists() and not restore:
+        raise Fault(
+            f"its volume has a wallet, created {created}, and no database of its channels; "
+            "clightning_restore=true (-e) brings the replica back"
+        )
+
+
+def look(stack: Stack, has_words: bool, restore: bool) -> dict[str, Any]:
+    shown = Path(stack.expected["shown"])
+    seen = int(shown.read_text(encoding="ascii")) if shown.exists() else 0
+    become(stack.bcm["user"], [volume["path"] for volume in stack.bcm["volumes"].values()])
+    wallet = Wallet(dict(stack.expected))
+    secrets = dict(stack.secrets)
+    check(wallet, secrets, has_words, restore)
+    has_wallet, has_database = wallet.secret.exists(), wallet.database.exists() or wallet.permission.exists()
+    if not has_wallet:
+        if not has_words:
+            return {"keep": {"clightning/recovery_words": new_words(wallet.network)}, **_WORDS_FIRST}
+        if "clightning/recovery_words" not in secrets:
+            return {"keep": {}, **_WORDS_FIRST}
+        # Before the database: if this is interrupted, the next run completes it.
+        wallet.make(secrets["clightning/recovery_words"])
+    if not has_database and restore:
+        wallet.restore(seen)
+    elif not has_database:
+        wallet.permission.touch()
+    keep = {}
+    if "clightning/wallet_created" not in secrets:
+        keep["clightning/wallet_created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if "clightning/public_key" not in secrets:
+        keep["clightning/public_key"] = wallet.key()
+    return {"keep": keep, "changed": not (has_wallet and has_database), "needs_words": False}
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    stack = Stack(request["bcm"], request["secrets"], request["expected"])
+    try:
+        answer = look(stack, request["has_words"], request["restore"])
+    except Fault as fault:
+        raise SystemExit(f"clightning: {fault}") from fault
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A double of Core Lightning: lightningd, lightning-cli and lightning-hsmtool, in the place of its release.
+
+It answers with recordings of the real programs, byte for byte, except for what is true of one data center only: the
+height of its chain and its addresses. It has one wallet and no peers. Its journal says that it is a double.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+RECORDED = json.loads((Path(__file__).resolve().parent.parent / "libexec/c-lightning/recordings.json").read_text())
+PLACE = RECORDED["place"]
+NO_PASSPHRASE = bytes(32)
+
+
+def say(text: str) -> None:
+    print(f"double of Core Lightning: {text}", file=sys.stderr, flush=True)
+
+
+def ended(status: int, text: str) -> int:
+    print(text, end="", flush=True)
+    return status
+
+
+class Config:
+    """The options of lightningd, from its command line or a file."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.lines = [word.removeprefix("--") for word in words]
+        if path := self.get("conf"):
+            self.lines += [line for line in Path(path).read_text().splitlines() if line and not line.startswith("#")]
+        self.directory = Path(self.get("lightning-dir")) / self.get("network")
+
+    def get(self, name: str) -> str:
+        return next((line.partition("=")[2] for line in self.lines if line.partition("=")[0] == name), "")
+
+
+def height(config: Config) -> int:
+    """Of bitcoind's chain, asked as the plugin bcli asks."""
+    options = [
+        f"-{name[8:]}={config.get(name)}" for name in ("bitcoin-rpcconnect", "bitcoin-rpcport", "bitcoin-rpcuser")
+    ]
+    command = [config.get("bitcoin-cli"), "-regtest", *options, "-stdinrpcpass", "-stdin", "getblockchaininfo"]
+    password = config.get("bitcoin-rpcpassword") + "\n"
+    return int(
+        json.loads(subprocess.run(command, input=password, capture_output=True, text=True, check=True).stdout)["blocks"]
+    )
+
+
+def here(recorded: str, config: Config) -> str:
+    """A recording with this data center's own values."""
+    onion, _colon, port = config.get("announce-addr").partition(":")
+    text = recorded.replace(PLACE["proxy"], config.get("proxy"))
+    text = text.replace(PLACE["onion"], onion).replace(PLACE["address"], config.get("bind-addr").partition(":")[0])
+    if f'"blockheight":{PLACE["height"]}' in text.replace(" ", ""):
+        for space in ("", " "):
+            text = text.replace(f'"blockheight":{space}{PLACE["height"]}', f'"blockheight":{space}{height(config)}')
+    return text
+
+
+# -- lightning-hsmtool ------------------------------------------------------------------------------------------------
+
+
+def hsmtool(words: list[str]) -> int:
+    method, path = words[0], Path(words[1])
+    recorded = RECORDED["hsmtool"][method]
+    if method == "generatehsm":
+        mnemonic = sys.stdin.readline().rstrip("\n")
+        if mnemonic != RECORDED["words"]:
+            say("it knows the words of one wallet alone, which are not these")
+            return 1
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
+            file.write(NO_PASSPHRASE + mnemonic.encode())
+    elif path.read_bytes() != NO_PASSPHRASE + RECORDED["words"].encode():
+        say(f"{path} is not the one wallet that it knows")
+        return 1
+    return ended(0, recorded.replace(RECORDED["secret"], str(path)))
+
+
+# -- lightning-cli ----------------------------------------------------------------------------------------------------
+
+
+def cli(words: list[str]) -> int:
+    if "--version" in words:
+        return ended(0, RECORDED["version"])
+    config = Config([word for word in words if word.startswith("--")])
+    method, *_arguments = (word for word in words if not word.startswith("--"))
+    if method not in RECORDED["cli"]:
+        say(f"{method} was not recorded")
+        return 1
+    return ended(0, here(RECORDED["cli"][method], config))
+
+
+# -- lightningd -------------------------------------------------------------------------------------------------------
+
+
+class Rest(http.server.BaseHTTPRequestHandler):
+    """What clnrest answers to a client without a rune."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        recorded = RECORDED["rest"]
+        self.send_response(recorded["status"])
+        self.send_header("Content-Type", recorded["type"])
+        self.end_headers()
+        self.wfile.write(recorded["body"].encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
+def serve_rest(config: Config) -> None:
+    certificates = Path(config.get("clnrest-certs"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server-key.pem")
+    server = http.server.ThreadingHTTPServer((config.get("clnrest-host"), int(config.get("clnrest-port"))), Rest)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def answer(request: bytes, config: Config) -> bytes:
+    asked = json.loads(request)
+    key = f"{asked['method']} {json.dumps(asked['params'])}"
+    if key not in RECORDED["rpc"]:
+        say(f"{key} was not recorded")
+        return b'{"jsonrpc":"2.0","id":"bcm","error":{"code":-32601,"message":"not recorded"}}\n\n'
+    return here(RECORDED["rpc"][key], config).encode()
+
+
+def serve_rpc(config: Config) -> None:
+    import socketserver
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            request = b""
+            while True:
+                more = self.request.recv(65536)
+                request += more
+                try:
+                    json.loads(request)
+                except ValueError:
+                    if more:
+                        continue
+                    return
+                break
+            self.request.sendall(answer(request, config))
+
+    path = config.directory / "lightning-rpc"
+    path.unlink(missing_ok=True)
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        say("at work")
+        server.serve_forever()
+
+
+def lightningd(words: list[str]) -> int:
+    config = Config(words)
+    say("it has no peers, and no coins")
+    config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret = config.directory / "hsm_secret"
+    if not secret.exists():
+        secret.write_bytes(NO_PASSPHRASE + RECORDED["words"].encode())
+    if config.get("bitcoin-cli") == "/bin/false":
+        return int(RECORDED["without_bitcoind"])
+    for path in config.get("wallet").removeprefix("sqlite3://").split(":"):
+        if not Path(path).exists():
+            with sqlite3.connect(path) as database:
+                database.executescript("\n".join(RECORDED["database"]))
+    (config.directory / "emergency.recover").write_bytes(bytes.fromhex(RECORDED["emergency.recover"]))
+    serve_rest(config)
+    serve_rpc(config)
+    return 0
+
+
+PROGRAMS = {"lightningd": lightningd, "lightning-cli": cli, "lightning-hsmtool": hsmtool}
+sys.exit(PROGRAMS[Path(sys.argv[0]).name](sys.argv[1:]))

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Record what the real programs of Core Lightning answer in a data center, for their double.
+
+``recorded`` asks an instance without peers and coins whose wallet is of ``WORDS``. tests/e2e/test_clightning.py
+compares that with tests/recordings/clightning.json, or writes it there if BCM_RECORD is set.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.e2e.conftest import inside
+
+#: Of BIP 39: everybody knows them.
+WORDS = "abandon " * 11 + "about"
+#: What the role's programs ask.
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("getinfo", {}),
+    ("listconfigs", {"config": "proxy"}),
+    ("listconfigs", {"config": "always-use-proxy"}),
+    ("showrunes", {}),
+)
+COMMANDS = ("getinfo", "listfunds", "listpeerchannels")
+DIRECTORY = "/var/lib/clightning/regtest"
+
+# Prints a raw answer of the socket.
+_RPC = """
+import json, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+request = {"jsonrpc": "2.0", "id": "bcm", "method": sys.argv[2], "params": json.loads(sys.argv[3])}
+connection.sendall(json.dumps(request).encode())
+answer = b""
+while not answer.endswith(b"\\n\\n"):
+    answer += connection.recv(65536)
+print(json.dumps(answer.decode()))
+"""
+# Prints status, type and body of REST without a rune.
+_REST = """
+import http.client, json, ssl, sys
+context = ssl.create_default_context(cafile="/etc/bcm/trust/ca-certificates.crt")
+connection = http.client.HTTPSConnection(sys.argv[1], 3010, context=context)
+connection.request("POST", "/v1/getinfo", "{}")
+answer = connection.getresponse()
+print(json.dumps({"status": answer.status, "type": answer.getheader("Content-Type"), "body": answer.read().decode()}))
+"""
+# Prints what programs print, all of it, and their exit status.
+_RUN = """
+import json, subprocess, sys
+done = subprocess.run(sys.argv[2:], input=sys.argv[1], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(json.dumps({"status": done.returncode, "output": done.stdout}))
+"""
+# Prints the bytes of a file, in hexadecimal digits.
+_FILE = "import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_bytes().hex()))"
+# Prints the table that the role's programs read, as SQL.
+_DATABASE = """
+import json, sqlite3, sys
+database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+copy = sqlite3.connect(":memory:")
+copy.execute(database.execute("SELECT sql FROM sqlite_master WHERE name = 'vars'").fetchone()[0])
+(node,) = database.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
+copy.execute("INSERT INTO vars (name, blobval) VALUES ('node_id', ?)", [node])
+copy.execute("INSERT INTO vars (name, intval) VALUES ('data_version', 1)")
+print(json.dumps(list(copy.iterdump())))
+"""
+
+
+def place_of(datacenter: str) -> dict[str, Any]:
+    """What is true of this data center only: the height of its chain, and addresses."""
+    text = inside(datacenter, "clightning", "cat", "/etc/clightning/config")
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {
+        "height": int(inside(datacenter, "bitcoind", "bitcoin-cli", "getblockcount")),
+        "onion": lines["announce-addr"].partition(":")[0],
+        "address": lines["clnrest-host"],
+        "proxy": lines["proxy"],
+    }
+
+
+def moved(recordings: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    """The same recordings as they would be in another place."""
+    text, own = json.dumps({**recordings, "place": None}), recordings["place"]
+    for name in ("onion", "proxy", "address"):
+        text = text.replace(own[name], place[name])
+    for blank in ("", " "):
+        name = f'\\"blockheight\\":{blank}'
+        text = text.replace(f"{name}{own['height']}", f"{name}{place['height']}")
+    return {**json.loads(text), "place": place}
+
+
+def recorded(datacenter: str) -> dict[str, Any]:
+    """All that the double answers with."""
+    place = place_of(datacenter)
+
+    def ask(program: str, *words: str) -> Any:
+        return json.loads(inside(datacenter, "clightning", "python3", "-c", program, *words, deadline=120))
+
+    def run(*words: str, lines: str = "") -> dict[str, Any]:
+        return dict(ask(_RUN, lines, *words))
+
+    socket, scratch = f"{DIRECTORY}/lightning-rpc", "/dev/shm/recording"
+    table = ask(_DATABASE, f"{DIRECTORY}/lightningd.sqlite3")
+    secret = f"{scratch}/hsm_secret"
+    run("mkdir", "-p", scratch)
+    hsmtool = {
+        method: run("lightning-hsmtool", method, secret, lines=f"{WORDS}\n\n" if method == "generatehsm" else "")[
+            "output"
+        ]
+        for method in ("generatehsm", "getsecret", "getnodeid")
+    }
+    alone = run(
+        "lightningd", "--offline", "--bitcoin-cli=/bin/false", f"--lightning-dir={scratch}", "--network=regtest"
+    )
+    run("rm", "-r", scratch)
+    return {
+        "version": run("lightning-cli", "--version")["output"],
+        "words": WORDS,
+        "secret": secret,
+        "place": place,
+        "hsmtool": hsmtool,
+        "without_bitcoind": alone["status"],
+        "rpc": {
+            f"{method} {json.dumps(params)}": ask(_RPC, socket, method, json.dumps(params)) for method, params in CALLS
+        },
+        "cli": {command: run("lightning-cli", command)["output"] for command in COMMANDS},
+        "rest": ask(_REST, place["address"]),
+        "database": table,
+        "emergency.recover": ask(_FILE, f"{DIRECTORY}/emergency.recover"),
+    }
