@@ -21,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.secrets_file 
     Secrets,
     change_secrets,
     ensure_secrets,
+    is_lasting,
     keep_secrets,
     read_secrets,
 )
@@ -257,3 +258,14 @@ def test_secret_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
             ensure_secrets(path, names, check=check, known=["tor/two", "tor/three", "gone/one"])
     assert read_secrets(path, PLAIN) == older.values
     assert ensure_secrets(path, ["tor/one"], check=False, known=["tor/one", "tor/two"]).made == []
+
+
+def test_key_of_copies_is_known_to_no_stack_and_its_public_half_to_all(path: Path) -> None:
+    names = ["backups/sealing_key", "backups/ssh_key", "bitcoind/rpc/electrs"]
+    found = ensure_secrets(path, names, check=False)
+    assert {name for known in found.of_stacks().values() for name in known} == set(names[1:])
+    assert {name: value.split()[0][:4] for name, value in found.public().items()} == {
+        "backups/sealing_key": "age1",
+        "backups/ssh_key": "ssh-",
+    }
+    assert is_lasting("backups/sealing_key") and not is_lasting("backups/ssh_key")
