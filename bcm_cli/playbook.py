@@ -21,6 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 from . import device_keys, lxd_setup, setup, trezor_session
 from .connect import connect
@@ -192,7 +193,10 @@ def _described(client: Client, volume: dict[str, Any], backup: str | None) -> st
     """Describe a volume: its pool, size, used space if known, and what to back up."""
     path = f"/1.0/storage-pools/{quoted(volume['pool'])}/volumes/custom/{quoted(volume['name'])}"
     size = client.get(path, project=volume["project"])["config"].get("size")
-    state = client.find(f"{path}/state", project=volume["project"]) or {}
+    try:
+        state = client.find(f"{path}/state", project=volume["project"]) or {}
+    except LxdError:  # such as a pool of directories, where LXD counts only with quotas
+        state = {}
     used = amount((state.get("usage") or {}).get("used", 0))
     facts = [f"of {size}" if size else "without a limit", f"{used or 'an unknown part'} used"]
     facts += [f"to be backed up: {backup}"] if backup else []

@@ -19,6 +19,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.endpoint import Endpoint
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from bcm_cli import lxd_setup, main, playbook
 from bcm_cli.connect import connect
 from bcm_cli.datacenter import DataCenter, UsageError
@@ -397,6 +398,17 @@ def test_contents_of_backups_are_listed_before_deletion() -> None:
     volume = {"pool": "default", "name": "bitcoind-data", "project": "p"}
     for backup, end in (("wallets", ", to be backed up: wallets"), (None, "used")):
         assert playbook._described(client, volume, backup).endswith(end)  # type: ignore[arg-type]
+
+
+def test_volume_of_unknown_use_is_described() -> None:
+    """In a pool of directories, LXD counts only with quotas."""
+
+    def find(*_path: str, **_more: str) -> None:
+        raise LxdError("Not supported")
+
+    client = types.SimpleNamespace(get=lambda *_path, **_more: {"config": {}}, find=find)
+    described = playbook._described(client, {"pool": "default", "name": "tor-data", "project": "p"}, None)  # type: ignore[arg-type]
+    assert described == "tor-data in storage pool default: without a limit, an unknown part used"
 
 
 @pytest.mark.containers
