@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,17 @@ def sh(script: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the first start reports of a node whose recovery words are known."""
+def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the first start reports of a node whose recovery words are known. Other tests find no trace of it."""
+    former = person.settings(FIRST).read_text()
     secrets = person.home / "inventories" / FIRST / "secrets/regtest.json"
     secrets.write_text(json.dumps({**json.loads(secrets.read_text()), "clightning/recovery_words": WORDS}))
     with person.settings(FIRST).open("a") as file:
         for name, value in clightning.settings(tmp_path_factory.mktemp("releases")).items():
             file.write(f"{name}: {json.dumps(value)}\n")
-    return reported(start(person, "--json"))["clightning"]
+    yield reported(start(person, "--json"))["clightning"]
+    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
+    person.settings(FIRST).write_text(former)
 
 
 def test_node_announces_its_onion_address_alone(person: Person, node: dict[str, Any]) -> None:
