@@ -361,7 +361,7 @@ def changing(datacenter: str) -> Iterator[None]:
     with subprocess.Popen(["sleep", "600"]) as run, Client(str(LXD_DIR / "unix.socket")) as client:
         try:
             options = {"endpoint": str(LXD_DIR / "unix.socket")}
-            lease.hold(options, lock_name(project), f"Data center {datacenter} (regtest)", run.pid)
+            lease.hold(client, options, lock_name(project), f"Data center {datacenter} (regtest)", run.pid)
             yield
         finally:
             run.kill()

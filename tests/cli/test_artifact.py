@@ -42,7 +42,7 @@ def test_artifacts_are_listed_with_their_signers(published: Published) -> None:
 
 
 def test_release_is_fetched_once(published: Published) -> None:
-    done = published.bcm("artifact", "fetch", "--json")
+    done = published.bcm("artifact", "fetch", "thing", "--json")
     assert done.returncode == 0, done.stderr
     row = {"stack": "thing", "source": "release", "version": "1.0", "architecture": MACHINE, "result": SIGNED}
     assert json.loads(done.stdout) == [row]
@@ -51,9 +51,9 @@ def test_release_is_fetched_once(published: Published) -> None:
         f"/up/1.0/{name}" for name in (FILE, "SHA256SUMS", "SHA256SUMS.asc")
     )
     published.server.asked.clear()
-    assert SIGNED in published.bcm("artifact", "fetch").stdout
+    assert SIGNED in published.bcm("artifact", "fetch", "thing").stdout
     assert published.server.asked == []
-    assert published.bcm("artifact", "fetch", "--all-architectures").stdout.count(SIGNED) == 2
+    assert published.bcm("artifact", "fetch", "thing", "--all-architectures").stdout.count(SIGNED) == 2
 
 
 def test_releases_of_needed_stacks_are_fetched_too(published: Published) -> None:
@@ -162,13 +162,13 @@ def test_release_is_exported_and_imported(published: Published, tmp_path: Path) 
     assert set(written) == test_artifacts.files(disk)
     published.server.asked.clear()
     # On another machine, as an import and as the place where everything comes from.
-    for words in (["import", str(disk)], ["import", str(disk), "thing"], ["fetch", "--source", str(disk)]):
+    for words in (["import", str(disk)], ["import", str(disk), "thing"], ["fetch", "thing", "--source", str(disk)]):
         published.cache.rename(tmp_path / f"cache-{words[0]}-{len(words)}")
         done = published.bcm("artifact", *words)
         assert (done.returncode, done.stdout.count(SIGNED)) == (0, 1), done.stderr
     published.cache.rename(tmp_path / "cache-setting")
     published.set(bcm_artifact_source=str(disk))
-    assert published.bcm("artifact", "fetch").returncode == 0
+    assert published.bcm("artifact", "fetch", "thing").returncode == 0
     assert published.server.asked == []
 
 
@@ -275,12 +275,14 @@ def _used(published: Published) -> list[dict[str, Any]]:
 
 
 def test_inventory_changes_the_release(published: Published) -> None:
+    def names() -> dict[str, str]:
+        rows = map(str.split, published.bcm("artifact", "list").stdout.splitlines())
+        return {source: name for stack, source, _kind, name, *_others in rows if stack == "thing"}
+
     published.set(bcm_artifacts="{thing: {name: other}}")
-    assert "thing     release     archive  other " in published.bcm("artifact", "list").stdout
+    assert names()["release"] == "other"
     published.set(thing_source="debian")
-    listed = published.bcm("artifact", "list").stdout
-    assert "thing     release     archive  thing " in listed
-    assert "thing     debian      deb      other " in listed
+    assert (names()["release"], names()["debian"]) == ("thing", "other")
     published.set(bcm_artifacts="{thing: 1}")
     assert "Variable bcm_artifacts.thing is not a mapping" in published.bcm("artifact", "list").stderr
     published.set(bcm_artifacts="1")
