@@ -53,7 +53,9 @@ def site(lxd_tools: Tools, tmp_path: Path) -> Iterator[Site]:
     for name, content in {"meta/stack.yml": STACK, "tasks/configure.yml": [], "tasks/verify.yml": []}.items():
         (role / name).parent.mkdir(parents=True, exist_ok=True)
         (role / name).write_text(yaml.safe_dump(content))
-    site = Site(lxd_tools, tmp_path, "gotest", stack="keeper", bcm_stack_path=[str(tmp_path / "stacks")])
+    # without the image that an earlier run has baked
+    tools = Tools({**lxd_tools.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    site = Site(tools, tmp_path, "gotest", stack="keeper", bcm_stack_path=[str(tmp_path / "stacks")])
     yield site
     site.goes()
 
