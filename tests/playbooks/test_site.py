@@ -76,6 +76,7 @@ class Site:
             action.write_text(ACTION)
         (collection / "roles/_common/tasks").mkdir(parents=True)
         shutil.copy(COLLECTION / "roles/_common/tasks/credentials.yml", collection / "roles/_common/tasks")
+        shutil.copytree(COLLECTION / "roles/_common/vars", collection / "roles/_common/vars")
         for role, files in ROLES.items():
             (collection / f"roles/{role}/tasks").mkdir(parents=True, exist_ok=True)
             for name in files:

@@ -76,13 +76,16 @@ class Wallet:
         assert self.lnd.opens.exists()
         self.restarts += 1
 
-    def run(self, secrets: Mapping[str, str], *, has_words: bool, restore: bool = False) -> dict[str, Any]:
+    def run(
+        self, secrets: Mapping[str, str], *, has_words: bool, restore: bool = False, copy: str = ""
+    ) -> dict[str, Any]:
         stack = self._script["Stack"]
         names = {"opens": self.lnd.opens, "backup": self.lnd.backup, "restore": self.lnd.restoring}
         expected = {"directory": "/", **{name: str(path) for name, path in names.items()}}
         known = stack({"stack": "lnd"}, {"lnd/wallet_password": "secret", **secrets}, expected)
         # In the past: it does not wait.
-        return dict(self._script["Wallet"](known, has_words=has_words, restore=restore, end=0.0).make_ready())
+        wallet = self._script["Wallet"](known, has_words=has_words, restore=restore, copy=copy, end=0.0)
+        return dict(wallet.make_ready())
 
     @property
     def fault(self) -> type[Exception]:
