@@ -52,7 +52,11 @@ def test_file_that_a_killed_program_left_is_replaced(volume: Path) -> None:
 
 def test_failed_write_leaves_the_former_file(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(volume / "a.json", b"former")
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_file(volume / "a.json", b"latter")
     assert read_file(volume / "a.json") == b"former"
