@@ -30,6 +30,7 @@ from .lxd_errors import DeadlineExceeded, LxdError, TooMuchOutput
 
 try:
     from paramiko.sftp_client import SFTPClient
+    from paramiko.ssh_exception import SSHException
 except ImportError:  # the sanity tests import this file without the libraries
     pass
 
@@ -45,6 +46,7 @@ _MOST_SHOWN = 256 * 1024
 _MOST_LINKS = 40  # that the kernel follows (path_resolution(7))
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _SOON = 30.0  # seconds for what takes milliseconds
+_PATIENCE, _PAUSE = 5.0, 0.1  # seconds for a session that is not served, and until the next try
 
 
 # what a file is to hold: bytes, or a file of the controller
@@ -98,8 +100,28 @@ class FileSession:
         self.instance = instance
         self._client = client
         self._ids: dict[str, dict[str, int]] = {}
-        raw = client.connect()
-        path = f"/1.0/instances/{quoted(instance)}/sftp?project={quoted(client.project)}"
+        end = time.monotonic() + _PATIENCE
+        while True:
+            raw = self._connect()
+            try:
+                self.sftp = SFTPClient(cast("Channel", _Channel(raw)))
+                return
+            except (SSHException, OSError) as error:
+                raw.close()
+                # After the last session, LXD ends the process that serves them; a new one may still be given that.
+                if time.monotonic() > end:
+                    raise LxdError(
+                        f"Failed to open the files of instance {instance}:",
+                        error,
+                        code="server_error",
+                        about=f"instance {instance}",
+                    ) from error
+            time.sleep(_PAUSE)
+
+    def _connect(self) -> socket.socket:
+        """A connection to the SFTP service of the instance. Raises LxdError."""
+        raw = self._client.connect()
+        path = f"/1.0/instances/{quoted(self.instance)}/sftp?project={quoted(self._client.project)}"
         request = f"GET {path} HTTP/1.1\r\nHost: lxd\r\nUpgrade: sftp\r\nConnection: Upgrade\r\n\r\n"
         raw.sendall(request.encode())
         head = b""
@@ -115,17 +137,17 @@ class FileSession:
                 head += raw.recv(64 * 1024)
             raw.close()
             if " 403 " in status:
-                client.check_trust()
+                self._client.check_trust()
             if " 404 " in status:
-                raise client.no_instance(instance)
+                raise self._client.no_instance(self.instance)
             raise LxdError(
-                f"Failed to open the files of instance {instance}:",
+                f"Failed to open the files of instance {self.instance}:",
                 _error_in(head) or status or "closed",
                 code="server_error",
-                about=f"instance {instance}",
+                about=f"instance {self.instance}",
             )
-        raw.settimeout(client.timeout)
-        self.sftp = SFTPClient(cast("Channel", _Channel(raw)))
+        raw.settimeout(self._client.timeout)
+        return raw
 
     def close(self) -> None:
         self.sftp.close()

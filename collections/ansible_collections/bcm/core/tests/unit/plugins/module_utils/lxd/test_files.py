@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import stat
 import tracemalloc
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd import files
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession, FilesResult, apply_files
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, TooMuchOutput
 
@@ -305,3 +307,36 @@ def test_invalid_number_of_a_user_is_refused(here: Here, monkeypatch: pytest.Mon
     for name in ("tor", number):
         with pytest.raises(LxdError, match="has no user"):
             here.session.uid(name)
+
+
+class _Sessions:
+    """An LXD whose process for files has ended, so that the first connections to it end at once."""
+
+    timeout, project = 5.0, "default"
+
+    def __init__(self, ended: int) -> None:
+        self.ended = ended
+
+    def connect(self) -> socket.socket:
+        near, far = socket.socketpair()
+        far.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        if self.ended:
+            self.ended -= 1
+            far.shutdown(socket.SHUT_WR)
+        else:
+            # SSH_FXP_VERSION 3 (draft-ietf-secsh-filexfer-02, 4)
+            far.sendall(bytes.fromhex("00000005 02 00000003"))
+        self.far = far
+        return near
+
+
+def test_session_is_opened_again_if_nobody_serves_it() -> None:
+    server = _Sessions(ended=2)
+    with FileSession(server, "thing"):  # type: ignore[arg-type]
+        assert server.ended == 0
+
+
+def test_session_that_nobody_serves_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.2)
+    with pytest.raises(LxdError, match="^Failed to open the files of instance thing: EOF during negotiation"):
+        FileSession(_Sessions(ended=100), "thing")  # type: ignore[arg-type]
