@@ -51,7 +51,7 @@ def mine(name: str, count: int) -> None:
     await_height(int(bitcoin(name, "getblockcount")))
 
 
-def await_height(height: int) -> None:
+def await_height(height: int, patience: float = PATIENCE) -> None:
     def there() -> bool:
         if all(reached(node, height) for node in (FIRST, SECOND)):
             return True
@@ -61,7 +61,7 @@ def await_height(height: int) -> None:
                 bitcoin(FIRST, "addnode", other["addednode"], "onetry")
         return False
 
-    until(there, f"height {height} in both nodes", PATIENCE)
+    until(there, f"height {height} in both nodes", patience)
 
 
 def reached(name: str, height: int) -> bool:
@@ -413,7 +413,17 @@ def at_rest(name: str) -> bool:
 def await_rest(nodes: dict[str, str]) -> None:
     until(lambda: connected(nodes[SECOND]), "a connection", PATIENCE)
     until(lambda: at_rest(FIRST), "channels at rest", PATIENCE)
-    await_height(int(bitcoin(FIRST, "getblockcount")))
+    until(follow_a_block, "a block that both nodes have", PATIENCE)
+
+
+def follow_a_block() -> bool:
+    """Whether both nodes follow a new block. One that comes while lnd starts, its wallet may notice with the next."""
+    try:
+        bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
+        await_height(int(bitcoin(FIRST, "getblockcount")), 20)
+    except AssertionError:
+        return False
+    return True
 
 
 def kill_machine(name: str) -> None:
