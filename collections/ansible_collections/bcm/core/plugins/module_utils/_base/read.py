@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+try:
+    import yaml
+except ImportError:  # ansible-core brings it; only the sanity tests import this without
+    yaml = None  # type: ignore[assignment]
+
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -33,6 +38,14 @@ def read_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it holds no mapping")
     return found
+
+
+def read_yaml(text: bytes) -> Any:
+    """Parse YAML of plain types, by libyaml where it is there, which is ten times faster. Raises ValueError."""
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:  # a list in a list in a list
+        raise ValueError(str(error)) from error
 
 
 def has_shape(value: Any, shape: Any) -> bool:

@@ -16,12 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-try:
-    import yaml
-except ImportError:  # ansible-core brings it; only the sanity tests import this without
-    yaml = None  # type: ignore[assignment]
-
 from .._base.errors import BcmError
+from .._base.read import read_yaml
 from . import recipe
 
 # Raised when the way an image is made changes without any of its inputs changing.
@@ -101,9 +97,9 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def _tasks_digest(path: Path) -> str:
     try:
-        tasks = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tasks = read_yaml(path.read_bytes())
         return _digest({"tasks": _without_names(tasks)})
-    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError):  # tags of Ansible; keys that are no text
+    except (OSError, TypeError, ValueError, RecursionError):  # tags of Ansible; keys that are no text
         return _file_digest(path)
 
 

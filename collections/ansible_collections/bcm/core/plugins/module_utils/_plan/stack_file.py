@@ -16,7 +16,7 @@ from typing import Any
 from .._artifact.declaration import SOURCE
 from .._base import names
 from .._base.fields import CatalogueError, Field
-from .._base.read import is_integer
+from .._base.read import is_integer, read_yaml
 from .._base.schema import (
     FOLDER_PATH,
     PART,
@@ -42,11 +42,6 @@ from .._base.schema import (
 )
 from . import limits
 from .stack import PROXIED, Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
-
-try:
-    import yaml
-except ImportError:  # ansible-core brings it; only the sanity tests import this file without
-    yaml = None  # type: ignore[assignment]
 
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
@@ -390,11 +385,10 @@ def read(folder: Path, role: str) -> Stack:
     """The stack of a role's folder. Raises CatalogueError."""
     source = folder / FILE
     try:
-        # the C loader reads a catalogue ten times faster
-        document = yaml.load(source.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = read_yaml(source.read_bytes())
     except OSError as error:
         raise CatalogueError(source, f"cannot be read: {error.strerror}", code="io_error") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that are none; a list in a list in a list
+    except ValueError as error:  # also dates that are none
         raise CatalogueError(source, f"is not valid YAML: {' '.join(str(error).split())}") from error
     if "-" in folder.name:
         raise CatalogueError(
