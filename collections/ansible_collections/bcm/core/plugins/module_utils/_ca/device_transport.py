@@ -55,7 +55,8 @@ class TimedTransport:
         self.path = wrapped.get_path()
         self.asks_person = False
         self._wrapped, self._patience = wrapped, patience
-        self._read: _Answers[bytes] | None = None
+        self._answers: _Answers[bytes] = queue.SimpleQueue()
+        self._reading, self._reads = threading.Lock(), False
 
     def __enter__(self) -> TimedTransport:
         _run_within(ANSWER, self._wrapped.__enter__)
@@ -85,13 +86,21 @@ class TimedTransport:
         """What a bridge has read, by the thread that asked for it.
 
         A bridge ends the session of whoever gives a read up, as trezorlib's probe does after a tenth of a second. So it
-        is not given up: what comes later is the answer to whatever asked for it later.
+        is not given up: what comes later is the answer to whatever asked for it later. Nor does a bridge read twice at
+        once, so an interrupt while the thread starts or reads loses neither the thread nor what it gets.
         """
-        if self._read is None:
-            self._read = _start_in_thread(self._wrapped.read_chunk)
-        chunk = _wait_for(self._read, timeout)
-        self._read = None
-        return chunk
+        with self._reading:
+            start = not self._reads and self._answers.empty()
+            self._reads = self._reads or start
+        if start:
+            threading.Thread(target=self._read_once, daemon=True).start()
+        return _wait_for(self._answers, timeout)
+
+    def _read_once(self) -> None:
+        answer = _answer_of(self._wrapped.read_chunk)
+        with self._reading:
+            self._reads = False
+            self._answers.put(answer)
 
 
 @contextlib.contextmanager
@@ -108,22 +117,18 @@ def _transport_errors() -> Iterator[None]:
 
 def _run_within(seconds: float, work: Callable[[], _Answer]) -> _Answer:
     """What it returns; a TransportException if it raises anything, or takes longer."""
-    return _wait_for(_start_in_thread(work), seconds)
-
-
-def _start_in_thread(work: Callable[[], _Answer]) -> _Answers[_Answer]:
-    """Where its answer, or the TransportException that it raised, is going to be."""
     answers: _Answers[_Answer] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_answer_of(work)), daemon=True).start()
+    return _wait_for(answers, seconds)
 
-    def run() -> None:
-        try:
-            with _transport_errors():
-                answers.put((work(), None))
-        except exceptions.TrezorException as error:
-            answers.put((None, error))
 
-    threading.Thread(target=run, daemon=True).start()
-    return answers
+def _answer_of(work: Callable[[], _Answer]) -> tuple[_Answer | None, Exception | None]:
+    """What it returns, or the TransportException that it raised."""
+    try:
+        with _transport_errors():
+            return work(), None
+    except exceptions.TrezorException as error:
+        return None, error
 
 
 def _wait_for(answers: _Answers[_Answer], seconds: float) -> _Answer:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -584,14 +585,15 @@ def test_which_device(plug: Callable[..., Double], monkeypatch: pytest.MonkeyPat
 class Bridge(BaseHTTPRequestHandler):
     """Trezor's bridge as trezord 2.0.34 is, on whose USB is the double at `port`.
 
-    It ends the session of whoever gives a read up, and knows no session that has ended. It reads while others write.
+    It ends the session of whoever gives a read up, and knows no session that has ended. It reads while others write,
+    but not twice at once.
     """
 
     port = 0
     line: socket.socket
     session: str | None = None
     sessions = 0
-    lock = threading.Lock()
+    lock, reading = threading.Lock(), threading.Lock()
 
     def do_POST(self) -> None:
         verb, *rest = self.path.strip("/").split("/")
@@ -644,6 +646,14 @@ class Bridge(BaseHTTPRequestHandler):
         return b""
 
     def _read(self, _data: bytes, session: str) -> bytes | None:
+        if not self.reading.acquire(blocking=False):
+            raise ValueError("other call in progress")
+        try:
+            return self._answer_of_device(session)
+        finally:
+            self.reading.release()
+
+    def _answer_of_device(self, session: str) -> bytes | None:
         self._check(session)
         ready: list[Any] = []
         while not ready:
@@ -718,6 +728,31 @@ def test_an_interrupt_clears_the_screen(
     path = "bridge" if through_bridge else double.path
     with pytest.raises(KeyboardInterrupt), Trezor(path, ask=Person().ask, patience=10) as used:
         used.root(IDENTITY, None).sign(b"tbs", SHOWN)
+    assert double._workflow is None
+    assert PASSPHRASE not in double.sessions.values()
+
+
+def test_an_interrupt_while_a_read_begins_clears_the_screen(
+    plug: Callable[..., Double], bridged: Callable[[Double], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that read still gets is not lost to whatever is asked next."""
+    double = plug(answers=["confirm", "confirm", "hang"])
+    bridged(double)
+    begun: list[str] = []
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            if begun:
+                begun.append("one more")
+            if len(begun) == 6:  # announced, opened, asked, told to ask the person, acknowledged that, and now it reads
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(device_transport, "threading", SimpleNamespace(Thread=Interrupted, Lock=threading.Lock))
+    with pytest.raises(KeyboardInterrupt), Trezor("bridge", ask=Person().ask, patience=10) as used:
+        root = used.root(IDENTITY, None)
+        used._say = begun.append
+        root.sign(b"tbs", SHOWN)
     assert double._workflow is None
     assert PASSPHRASE not in double.sessions.values()
 
