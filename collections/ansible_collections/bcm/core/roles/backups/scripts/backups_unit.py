@@ -23,15 +23,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bcm_guest import copies
-from bcm_guest.prove import Endpoint, Fault, http_request
+from bcm_guest import channel_backups, copies
+from bcm_guest.prove import Endpoint, Fault
 
 #: copies of a stack that the volume keeps
 _KEPT = 10
-# A node that opens no channel for so long is asked in any case.
-_QUIET = 120.0  # seconds
-# From the request for news until lnd has heard it, at most.
-_BEGINNING = 2.0
 _INTERVAL = 30.0  # seconds between two looks at a target that works
 _LONGEST = 60.0  # seconds between two attempts at one that does not
 
@@ -134,135 +130,60 @@ class Courier(threading.Thread):
 
 
 class Source(threading.Thread):
-    """Makes a copy of a stack's channel backup whenever a channel is opened or closed."""
+    """Makes a copy of a node's channel backup whenever a channel is opened or closed."""
 
-    stack = ""
-
-    def __init__(self, settings: Mapping[str, Any], state: State, couriers: list[Courier]) -> None:
+    def __init__(self, stack: str, settings: Mapping[str, Any], state: State, couriers: list[Courier]) -> None:
         super().__init__(daemon=True)
-        self.place = Endpoint.of(settings["sources"][self.stack])
-        self.credential = settings["sources"][self.stack]["credential"]
+        source = settings["sources"][stack]
         self.news = threading.Event()
+        self._stack = stack
+        self._node = channel_backups.NODES[stack](Endpoint.of(source), source["credential"])
         self._settings = settings
         self._state = state
         self._couriers = couriers
 
-    def listen(self) -> None:
-        """Set `news` at each change, until the connection ends. Raises OSError, HTTPException, Fault."""
-        raise NotImplementedError
-
-    def read(self) -> tuple[str, list[str], str]:
-        """The node, its channels, and its backup in Base64. Raises Fault."""
-        raise NotImplementedError
-
-    def channels(self) -> dict[str, dict[str, Any]]:
-        """What is known of channels, for people who restore them. Raises Fault."""
-        raise NotImplementedError
-
     def run(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
-            self.news.wait(_QUIET)
+            self.news.wait(channel_backups.QUIET)
             self.news.clear()
             try:
                 self._look()
-                self._state.source(self.stack, fault=None, checked=moment())
+                self._state.source(self._stack, fault=None, checked=moment())
             except (Fault, OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError) as fault:
-                self._state.source(self.stack, fault=str(fault) or repr(fault))
+                self._state.source(self._stack, fault=str(fault) or repr(fault))
                 time.sleep(1)
                 self.news.set()
 
     def _listen(self) -> None:
         while True:
-            with contextlib.suppress(OSError, http.client.HTTPException, Fault):
-                self.listen()
+            with contextlib.suppress(OSError, http.client.HTTPException, LookupError, ValueError, Fault):
+                self._node.listen(self.news.set)
             time.sleep(1)
 
     def _look(self) -> None:
         """Make a copy, if the channels are not those of the last one."""
-        node, points, backup = self.read()
-        known = self._state.sources.get(self.stack, {})
+        backup = self._node.read()
+        known = self._state.sources.get(self._stack, {})
         recipient = self._settings["recipient"]
         is_there = known.get("copy") and (copies.COPIES / known["copy"]).exists()
-        if is_there and [known["node"], known["points"], known["recipient"]] == [node, points, recipient]:
+        if is_there and [known["node"], known["points"], known["recipient"]] == [backup.node, backup.points, recipient]:
             return
-        found, nothing = self.channels(), {"peer": "", "public_key": "", "capacity": None, "local": None}
+        found, nothing = self._node.channels(), {"peer": "", "public_key": "", "capacity": None, "local": None}
         content = {
             "datacenter": self._settings["datacenter"],
             "chain": self._settings["chain"],
-            "stack": self.stack,
-            "node": node,
+            "stack": self._stack,
+            "node": backup.node,
             "created": moment(),
-            "channels": [{"point": point, **found.get(point, nothing)} for point in points],
-            "backup": backup,
-            "sha256": hashlib.sha256(base64.b64decode(backup)).hexdigest(),
+            "channels": [{"point": point, **found.get(point, nothing)} for point in backup.points],
+            "backup": backup.content,
+            "sha256": hashlib.sha256(base64.b64decode(backup.content)).hexdigest(),
         }
-        facts = {"created": content["created"], "node": node, "points": points, "recipient": recipient}
-        self._state.source(self.stack, copy=seal(content, recipient), **facts)
+        facts = {"created": content["created"], "node": backup.node, "points": backup.points, "recipient": recipient}
+        self._state.source(self._stack, copy=seal(content, recipient), **facts)
         for courier in self._couriers:
             courier.news.set()
-
-
-class Lnd(Source):
-    """lnd tells of each change itself (SubscribeChannelBackups)."""
-
-    stack = "lnd"
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Grpc-Metadata-macaroon": self.credential}
-
-    def listen(self) -> None:
-        stream = http.client.HTTPConnection(self.place.address, self.place.port)
-        stream.sock = self.place.connect()
-        try:
-            stream.sock.settimeout(_QUIET)
-            stream.request("GET", "/v1/channels/backup/subscribe", headers=self._headers)
-            # What changed before lnd heard that is found by these looks.
-            self.news.set()
-            threading.Timer(_BEGINNING, self.news.set).start()
-            answer = stream.getresponse()
-            while answer.readline():
-                self.news.set()
-        finally:
-            stream.close()
-
-    def _ask(self, path: str) -> dict[str, Any]:
-        status, text = http_request(self.place, path=path, headers=self._headers)
-        if status != 200:
-            raise Fault(f"lnd answers {path} with status {status}: {text[:200].strip()}")
-        return dict(json.loads(text))
-
-    def read(self) -> tuple[str, list[str], str]:
-        backup = self._ask("/v1/channels/backup")["multi_chan_backup"]
-        node = self._ask("/v1/getinfo")["identity_pubkey"]
-        return node, sorted(map(_point, backup["chan_points"])), backup["multi_chan_backup"]
-
-    def channels(self) -> dict[str, dict[str, Any]]:
-        opened = self._ask("/v1/channels?peer_alias_lookup=true")["channels"]
-        found = {
-            item["channel_point"]: {"peer": item.get("peer_alias", ""), "public_key": item["remote_pubkey"]}
-            | _amounts(item)
-            for item in opened
-        }
-        for waiting in self._ask("/v1/channels/pending")["pending_open_channels"]:
-            item = waiting["channel"]
-            found[item["channel_point"]] = {"peer": "", "public_key": item["remote_node_pub"]} | _amounts(item)
-        return found
-
-
-#: the stacks whose channels are backed up
-SOURCES = {source.stack: source for source in (Lnd,)}
-
-
-def _amounts(item: Mapping[str, Any]) -> dict[str, int]:
-    return {"capacity": int(item["capacity"]), "local": int(item["local_balance"])}
-
-
-def _point(found: Mapping[str, Any]) -> str:
-    """A channel as lnd writes it: the transaction that opened it, and the output."""
-    transaction = found.get("funding_txid_str") or base64.b64decode(found["funding_txid_bytes"])[::-1].hex()
-    return f"{transaction}:{found.get('output_index', 0)}"
 
 
 def seal(content: Mapping[str, Any], recipient: str) -> str:
@@ -304,7 +225,7 @@ def main() -> None:
         path.unlink()
     state = State(settings)
     couriers = [Courier(name, settings, state) for name in settings["targets"]]
-    sources = [SOURCES[name](settings, state, couriers) for name in settings["sources"]]
+    sources = [Source(name, settings, state, couriers) for name in settings["sources"]]
     threads: list[threading.Thread] = [*couriers, *sources]
     for thread in threads:
         thread.start()

@@ -18,10 +18,11 @@ from bcm_guest.clightning import Lightningd
 from bcm_guest.prove import Consumer, Credentials, Lasting, Stack, make_credentials
 
 SERVICE = "rest"
-#: Calls with which a consumer could give itself any other permission, reach the keys, or run programs.
+#: Calls with which a consumer could give itself any other permission, reach the keys, or run programs. What
+#: getemergencyrecoverdata answers is encrypted to the node.
 POWERFUL = re.compile(
     r"(create|show|destroy|blacklist|invoke)rune|commando.*|plugin|setconfig|stop|graceful|exposesecret|makesecret"
-    r"|recover|recoverchannel|emergencyrecover|getemergencyrecoverdata|staticbackup|reckless|dev.*|clnrest.*"
+    r"|recover|recoverchannel|emergencyrecover|staticbackup|reckless|dev.*|clnrest.*"
     r"|datastore|deldatastore|signpsbt|sendpsbt|addpsbtoutput"
 )
 _CALL = re.compile(r"[a-z][a-z0-9-]*")
