@@ -188,3 +188,25 @@ def test_the_locks_agree() -> None:
     for group, pins in (("run", run), ("dev", dev), ("build", build), ("agent", agent)):
         wanted = {re.split(r"[<>=]", item)[0].lower() for item in groups[group] if isinstance(item, str)}
         assert wanted <= set(pins)
+
+
+def _overridden(node: yaml.Node) -> Iterator[str]:
+    """Keys that a mapping has beside the same one of an alias that it merges, with their lines."""
+    if isinstance(node, yaml.MappingNode):
+        own = [key for key, _value in node.value if key.value != "<<"]
+        merged = [value for key, value in node.value if key.value == "<<" and isinstance(value, yaml.MappingNode)]
+        taken = {key.value for mapping in merged for key, _value in mapping.value}
+        yield from (f"{key.start_mark.line + 1}: {key.value}" for key in own if key.value in taken)
+        for _key, value in node.value:
+            yield from _overridden(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _overridden(value)
+
+
+def test_no_file_of_tasks_makes_ansible_warn_of_duplicate_keys() -> None:
+    """Which it takes an overridden key of an alias for."""
+    files = sorted({*COLLECTION.glob("playbooks/**/*.yml"), *COLLECTION.glob("roles/*/tasks/**/*.yml")})
+    found = {f"{path}:{key}" for path in files for key in _overridden(yaml.compose(path.read_text()))}
+    assert len(files) > 20
+    assert not found

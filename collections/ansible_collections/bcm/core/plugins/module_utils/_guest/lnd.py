@@ -22,6 +22,9 @@ from .volume_files import read_file
 #: come in between.
 NO_WALLET, LOCKED, WAITING, ACTIVE = "NON_EXISTING", "LOCKED", "RPC_ACTIVE", "SERVER_ACTIVE"
 
+#: seconds until it has made or opened a wallet: each derives keys by scrypt, on a small computer beside other work
+_WORK = 150.0
+
 
 class Lnd:
     """The API of the lnd in this instance. ``directory`` has the macaroons that lnd makes for its operator."""
@@ -40,8 +43,12 @@ class Lnd:
                 headers["Grpc-Metadata-macaroon"] = read_file(self._directory / f"{macaroon}.macaroon").hex()
             except OSError as error:
                 raise Fault(f"its {macaroon}.macaroon cannot be read: {error.strerror}") from error
-        text = "" if body is None else json.dumps(body)
-        status, answer = http_request(self._place, method, path, text, headers=headers)
+        if body is None:
+            status, answer = http_request(self._place, method, path, headers=headers)
+        else:
+            status, answer = http_request(
+                self._place, method, path, json.dumps(body), headers=headers, patience=_WORK
+            )
         try:
             content = json.loads(answer)
         except ValueError:

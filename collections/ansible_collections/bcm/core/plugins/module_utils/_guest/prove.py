@@ -207,11 +207,17 @@ def http_request(
     body: str = "",
     credentials: str = "",
     headers: Mapping[str, str] | None = None,
+    patience: float = _TIMEOUT,
 ) -> tuple[int, str]:
-    """Status and body of an HTTP request. ``credentials`` are ``user:password``. Raises Fault if nothing answers."""
+    """Status and body of an HTTP request. ``credentials`` are ``user:password``. ``patience`` is in seconds.
+
+    Raises Fault if nothing answers.
+    """
     basic = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
     connection = _HTTPConnection(place)
     try:
+        connection.connect()
+        connection.sock.settimeout(patience)
         connection.request(method, path, body or None, {**basic, **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")

@@ -15,7 +15,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,25 @@ def test_json_rpc_says_why_a_call_is_refused(
     with pytest.raises(Refused, match=f"{place} answers {method} with an error: {said}") as raised:
         json_rpc(place, method, credentials=credentials)
     assert raised.value.status == status
+
+
+def test_slow_answer_is_awaited_as_long_as_the_caller_has_patience(tmp_path: Path) -> None:
+    answers = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers.wait()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Slow)) as (address, port):
+        with pytest.raises(Fault, match=r"nothing answers at 127.0.0.1:\d+: TimeoutError"):
+            http_request(Endpoint(address, port), patience=0.1)
+        threading.Timer(0.3, answers.set).start()
+        assert http_request(Endpoint(address, port), patience=30) == (200, "")
 
 
 def test_nothing_that_listens_is_a_fault(tmp_path: Path) -> None:
