@@ -58,6 +58,8 @@ PLAN = {
     "onions": {"services": [], "known": [], "gateway": "one"},
     "sources": [],
     "exceptions": [],
+    "summary": [],
+    "reporters": [],
     "warnings": [],
 }
 

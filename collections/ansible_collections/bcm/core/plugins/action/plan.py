@@ -40,6 +40,7 @@ _REQUEST_FIELDS = (
     "software_ca_chains",
     "allow_below_floor",
     "exceptions",
+    "access",
     "downloads_through_tor",
 )
 
@@ -64,6 +65,7 @@ class ActionModule(BcmAction):
         "software_ca_chains": {"type": "list", "elements": "str", "default": []},
         "allow_below_floor": {"type": "list", "elements": "str", "default": []},
         "exceptions": {"type": "list", "elements": "dict", "default": []},
+        "access": {"type": "dict", "default": {}},
         "downloads_through_tor": {"type": "bool"},
         "stack_path": {"type": "list", "elements": "path", "default": []},
         "variables": {"type": "dict", "default": {}},

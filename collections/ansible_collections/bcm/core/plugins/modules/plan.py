@@ -101,6 +101,15 @@ options:
     type: list
     elements: dict
     default: []
+  access:
+    description:
+      - From where services are reached, beside the machine itself, by C(stack), or by C(stack/service) if a stack has
+        several.
+      - C(lan) has C(address) and C(port) of a host, C(from), the networks of the clients, maybe C(names) by which these
+        connect, and maybe C(public), why they need no certificate. C(onion) is V(true), V(false) or C(public) with the
+        reason.
+    type: dict
+    default: {}
   downloads_through_tor:
     description:
       - Whether all that images are made of is fetched through Tor, apart from Debian's base and tor itself.
@@ -205,6 +214,14 @@ plan:
       type: list
       elements: dict
       sample: [{stack: bitcoind, source: debian, why: "release cannot be had (bitcoincore.org: no connection)"}]
+    summary:
+      description: What people are told of each stack that is there, C(description), C(floor), C(web) and C(onions).
+      type: list
+      elements: dict
+    reporters:
+      description: Stacks that are told the report of each run, by the C(program) C(scripts/report.py) of their role.
+      type: list
+      elements: dict
     exceptions:
       description: Those of O(exceptions) that are about stacks which run.
       type: list
@@ -262,6 +279,7 @@ plan:
           description:
             - Port, protocol and C(tls) of each service, and the address where the program has to listen.
             - Of one with C(host_port), the C(address) and C(port) of the host that lead to it, or none.
+            - In C(lan), how it is reached from local networks by O(access), or none.
           type: dict
         needs:
           description:
@@ -325,7 +343,8 @@ plan:
             - Its address on the network with a way out, the C(user) whose packets may leave, and the C(rules) of what
               may be reached, each with C(protocol), the reason in C(why), and with networks in C(to) and ports in
               C(port), both separated by commas.
-            - None if it has no way out. Without C(user), it has exceptions alone.
+            - C(answers) are the local networks whose clients it answers.
+            - None if it has neither. Without C(user), it has exceptions and such clients alone.
           type: dict
         builders:
           description: The network of builders whose downloads come through it, if it is the proxy of downloads.

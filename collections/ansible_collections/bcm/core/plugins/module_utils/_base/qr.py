@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""QR codes on a terminal, for cameras."""
+"""QR codes on a terminal and on pages, for cameras."""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 try:
     import segno
@@ -36,6 +36,20 @@ def drawn(made: QRCode) -> list[str]:
     modules += [[False] * len(modules[0])] * (len(modules) % 2)
     pairs = zip(modules[::2], modules[1::2], strict=True)
     return [f"{_INK}{''.join(_HALVES[pair] for pair in zip(*rows, strict=True))}{_PLAIN}" for rows in pairs]
+
+
+def svg_path(made: QRCode) -> dict[str, Any]:
+    """Its width with the light border (``size``), and its dark modules as the path of an SVG (``path``)."""
+    path = []
+    rows = [list(map(bool, row)) for row in made.matrix_iter(border=_QUIET)]
+    for top, row in enumerate(rows):
+        begin = 0
+        for left, is_dark in enumerate([*row, False]):
+            if not is_dark:
+                if left > begin:
+                    path.append(f"M{begin} {top}h{left - begin}v1h-{left - begin}z")
+                begin = left + 1
+    return {"size": len(rows), "path": "".join(path)}
 
 
 def size(made: QRCode) -> tuple[int, int]:

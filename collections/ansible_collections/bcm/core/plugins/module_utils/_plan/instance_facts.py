@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from .._base import names, network
@@ -15,7 +15,21 @@ from .._base.fields import size_in_bytes
 from .._base.read import read_number
 from . import onions
 from .checks import Variables
-from .model import Consumer, HostPort, Instance, NeededService, OfferedService, PageFacts, Uplink, VolumeFacts
+from .model import (
+    Consumer,
+    HostPort,
+    Instance,
+    LanFacts,
+    NeededService,
+    OfferedService,
+    OnionFacts,
+    PageFacts,
+    PlaceFacts,
+    PublicOnion,
+    StackSummary,
+    Uplink,
+    VolumeFacts,
+)
 from .onions import OnionService
 from .request import Site
 from .stack import Service, Stack, WebPage
@@ -82,6 +96,36 @@ def describe(
     )
 
 
+def summarize(
+    site: Site, name: str, onion_services: Sequence[OnionService], variables: Variables | None
+) -> StackSummary:
+    """What people are told of a stack that is there."""
+    stack, own = site.catalogue[name], onions.facts(onion_services, name)
+    services = {page.service: stack.services[page.service] for page in stack.web}
+    offered = {key: _offered(site, stack, key, service, variables) for key, service in services.items()}
+    return StackSummary(
+        stack=name,
+        description=stack.description,
+        floor=stack.artifact.floor.versions if stack.artifact.floor else (),
+        web=tuple(_place(page, _page(page, str(site.addresses[name]), offered[page.service]),
+                         offered[page.service], own) for page in stack.web),
+        onions=tuple(PublicOnion(item.name, key, item.port, item.public) for key, item in own.items()),
+    )
+
+
+def _place(page: WebPage, facts: PageFacts, service: OfferedService, own: Mapping[str, OnionFacts]) -> PlaceFacts:
+    lan, onion = service.lan, own.get(page.service)
+    where = f"{lan.names[0] if lan.names else lan.address}:{lan.port}" if lan else None
+    return PlaceFacts(
+        title=page.title,
+        path=page.path,
+        url=facts.url,
+        lan=page.url(where, service.tls) if where else None,
+        onion=onion.name if onion else None,
+        onion_port=onion.port if onion else None,
+    )
+
+
 def _needed(site: Site, other: str, key: str) -> NeededService:
     service = site.catalogue[other].services[key]
     return NeededService(str(site.addresses[other]), site.port(other, key), service.protocol, service.tls)
@@ -95,6 +139,14 @@ def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Va
         tls=service.tls,
         listen="127.0.0.1" if service.is_proxied else str(addresses[stack.name]),
         host_port=_host_port(stack, key, variables) if service.host_port else None,
+        lan=next(
+            (
+                LanFacts(item.address, item.port, item.sources, item.names, item.public)
+                for item in site.lan(stack.name)
+                if item.service == key
+            ),
+            None,
+        ),
     )
 
 
@@ -143,7 +195,8 @@ def _pool(site: Site, stack: Stack, key: str, variables: Variables | None) -> st
 def _uplink(site: Site, name: str) -> Uplink | None:
     """Its second network, and what it may reach there; None if it has none."""
     rules = tuple(site.ways_out(name))
-    if not rules:
+    answers = tuple(dict.fromkeys(source for item in site.lan(name) for source in item.sources))
+    if not rules and not answers:
         return None
     return Uplink(
         user=site.catalogue[name].uplink,
@@ -151,4 +204,5 @@ def _uplink(site: Site, name: str) -> Uplink | None:
         gateway=str(network.gateway(site.subnets.uplink)),
         subnet=str(site.subnets.uplink),
         rules=rules,
+        answers=answers,
     )

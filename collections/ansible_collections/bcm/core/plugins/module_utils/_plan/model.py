@@ -45,13 +45,15 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Uplink:
-    """An instance's second network; without ``user``, it has exceptions alone."""
+    """An instance's second network; without ``user``, it has exceptions and clients in local networks alone."""
 
     user: str | None
     address: str
     gateway: str
     subnet: str
     rules: tuple[WayOut, ...]
+    #: networks whose clients it answers
+    answers: tuple[str, ...]
 
 
 # -- instances ---------------------------------------------------------------------------------------------------------
@@ -66,6 +68,17 @@ class HostPort:
 
 
 @dataclass(frozen=True)
+class LanFacts:
+    """How a service is reached from local networks; ``public`` is why a client needs no certificate, if so."""
+
+    address: str
+    port: int
+    sources: tuple[str, ...]
+    names: tuple[str, ...]
+    public: str | None
+
+
+@dataclass(frozen=True)
 class OfferedService:
     """A service of an instance; ``listen`` is the address where its program has to listen, behind the proxy if any."""
 
@@ -74,6 +87,7 @@ class OfferedService:
     tls: str | None
     listen: str
     host_port: HostPort | None
+    lan: LanFacts | None
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,47 @@ class Instance:
     image: ImageName | None = None
     artifact: ArtifactFacts | None = None
     left_behind: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaceFacts:
+    """A page for browsers, and where it is reached: its URL in the data center and in local networks, its onion."""
+
+    title: str
+    path: str
+    url: str
+    lan: str | None
+    onion: str | None
+    onion_port: int | None
+
+
+@dataclass(frozen=True)
+class PublicOnion:
+    """An onion service of a stack, as people are told of it."""
+
+    name: str
+    service: str
+    port: int
+    public: str | None
+
+
+@dataclass(frozen=True)
+class StackSummary:
+    """What people are told of a stack that is there."""
+
+    stack: str
+    description: str
+    floor: tuple[str, ...]
+    web: tuple[PlaceFacts, ...]
+    onions: tuple[PublicOnion, ...]
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """A stack that is told the report of each run, and the program that takes it."""
+
+    stack: str
+    program: str
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -304,6 +359,9 @@ class Plan:
     onions: Onions
     resources: tuple[Resource, ...]
     warnings: tuple[str, ...]
+    #: all stacks that are there afterwards, and those of them that are told the report
+    summary: tuple[StackSummary, ...]
+    reporters: tuple[Reporter, ...]
     # none of these for what is stopped or removed
     images: tuple[Image, ...] = ()
     secrets: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ class OnionService:
     stack: str
     service: str
     declared: Onion
+    public: str | None
     address: str
     port: int
     listen: int
@@ -32,7 +33,7 @@ class OnionService:
     @property
     def facts(self) -> OnionFacts:
         """What the stack's role knows of it."""
-        return OnionFacts(self.name, self.port, self.listen, self.declared.public)
+        return OnionFacts(self.name, self.port, self.listen, self.public)
 
     @property
     def published(self) -> PublishedOnion:
@@ -40,7 +41,7 @@ class OnionService:
         return PublishedOnion(
             name=self.name,
             ports=(OnionPort(self.port, (f"{self.address}:{self.listen}",)),),
-            authorization=self.declared.public is None,
+            authorization=self.public is None,
             pow=self.declared.pow,
             intro_defense=self.declared.intro_defense,
             max_streams=self.declared.max_streams,
@@ -51,13 +52,17 @@ def onion_services(site: Site, stacks: Collection[str], holds: Callable[[str], b
     """The onion services of these stacks whose conditions hold; none if their gateway is not there."""
     if site.catalogue.onion_gateway not in stacks:
         return []
-    return [
-        OnionService(name, key, onion, str(site.addresses[name]), port=onion.port or port, listen=onion.listen or port)
-        for name in site.catalogue.ordered(stacks)
-        for key, service in site.catalogue[name].services.items()
-        if (onion := service.onion) and (onion.when is None or holds(onion.when))
-        for port in [service.ports[site.request.chain]]
-    ]
+    found = []
+    for name in site.catalogue.ordered(stacks):
+        for key, service in site.catalogue[name].services.items():
+            onion, given = service.onion, site.access.onion(name, key)
+            # What the inventory says goes over what the stack says.
+            if onion and (given.enabled if given else onion.when is None or holds(onion.when)):
+                port, address = service.ports[site.request.chain], str(site.addresses[name])
+                public = given.public if given else onion.public
+                ports = {"port": onion.port or port, "listen": onion.listen or port}
+                found.append(OnionService(name, key, onion, public, address, **ports))
+    return found
 
 
 def facts(services: Collection[OnionService], stack: str) -> dict[str, OnionFacts]:

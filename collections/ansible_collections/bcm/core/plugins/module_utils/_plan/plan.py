@@ -26,7 +26,7 @@ from .checks import (
     checked_releases,
 )
 from .image_choice import ChosenImage, ImageChooser, ImageNames, OutOfReach, before_others
-from .instance_facts import describe
+from .instance_facts import describe, summarize
 from .model import (
     ArtifactFacts,
     Certificate,
@@ -35,7 +35,9 @@ from .model import (
     Instance,
     Onions,
     Plan,
+    Reporter,
     Resource,
+    StackSummary,
     Subnet,
 )
 from .onions import OnionService
@@ -121,6 +123,8 @@ class Planner:
             known_secrets=tuple(sorted(found.secrets)),
             certificates=certificates,
             onions=self._onions(onion_services, {*affected, *_running(found)}, found),
+            summary=self._summary(running, onion_services, variables),
+            reporters=self._reporters({*affected, *_running(found)}.intersection(running)),
             builder_resources=tuple(planned_resources.builder_resources(site, remembered)),
             sources=sources,
             download_proxy=self._download_proxy(instances, running, onion_services, found, remembered),
@@ -128,8 +132,13 @@ class Planner:
                 *planned_resources.absent_instances(site, disabled),
                 *planned_resources.running_resources(site, instances, running, onion_services, found, remembered),
             ),
-            warnings=(*warnings, *warned, *left, *(allowed.warning for allowed in site.exceptions(*running))),
+            warnings=(*warnings, *warned, *left, *self._standing_warnings(running)),
         )
+
+    def _standing_warnings(self, running: Collection[str]) -> list[str]:
+        """What the inventory allows that a run says each time."""
+        open_to_all = (item.warning for item in self.site.lan(*running))
+        return [*(allowed.warning for allowed in self.site.exceptions(*running)), *filter(None, open_to_all)]
 
     def _requested_closure(self) -> list[str]:
         """The stacks that are named, those that are enabled with them, and all that these need, in order."""
@@ -284,6 +293,8 @@ class Planner:
             self._frame(affected, requested, running),
             instances=instances,
             onions=self._onions(onion_services, _running(found).difference(affected), found),
+            summary=self._summary(found.stacks if self.request.state == "stopped" else running, onion_services, None),
+            reporters=self._reporters(_running(found).difference(affected)),
             resources=tuple(changes),
             warnings=tuple(warnings),
         )
@@ -349,6 +360,8 @@ class Planner:
             onions=Onions(None, (), ()),
             resources=(),
             warnings=(),
+            summary=(),
+            reporters=(),
         )
 
     def _onions(self, onion_services: Sequence[OnionService], running: Collection[str], found: ProjectState) -> Onions:
@@ -359,6 +372,17 @@ class Planner:
             known=tuple(sorted(found.onions)),
         )
 
+    def _summary(
+        self, stacks: Collection[str], onion_services: Sequence[OnionService], variables: Variables | None
+    ) -> tuple[StackSummary, ...]:
+        return tuple(
+            summarize(self.site, name, onion_services, variables) for name in self.catalogue.ordered(stacks)
+        )
+
+    def _reporters(self, running: Collection[str]) -> tuple[Reporter, ...]:
+        programs = ((name, self.catalogue[name].report_program) for name in self.catalogue.ordered(running))
+        return tuple(Reporter(name, str(program)) for name, program in programs if program)
+
     def _variables(self, stacks: Collection[str]) -> Variables:
         return self._variables_of([self.catalogue[name] for name in self.catalogue.ordered(stacks)])
 
@@ -366,7 +390,15 @@ class Planner:
         """One certificate for each stack that has one."""
         site = self.site
         return tuple(
-            Certificate(name, (f"{name}.{site.names.domain}", str(site.addresses[name])), tuple(site.usage(name)))
+            Certificate(
+                name,
+                (
+                    f"{name}.{site.names.domain}",
+                    str(site.addresses[name]),
+                    *dict.fromkeys(lan for item in site.lan(name) for lan in (*item.names, item.address)),
+                ),
+                tuple(site.usage(name)),
+            )
             for name in self.catalogue.ordered(affected)
             if site.has_certificate(name)
         )

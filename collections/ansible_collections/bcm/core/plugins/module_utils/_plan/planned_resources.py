@@ -326,7 +326,12 @@ def _uplink(site: Site, running: Collection[str]) -> list[Resource]:
 
 
 def _host_port_rules(site: Site, running: Collection[str]) -> list[dict[str, str]]:
-    return [
+    local = [
+        {**_rule(item.description, None, inside, "tcp", port), "source": ",".join(item.sources)}
+        for item in site.lan(*site.catalogue.ordered(running))
+        for inside, port in [(f"{site.uplinks[item.stack]}/32", site.port(item.stack, item.service))]
+    ]
+    return local + [
         _rule(
             f"The world to {name} {key}",
             None,
@@ -423,6 +428,14 @@ def _instance(site: Site, name: str, instance: Instance) -> Resource:
                 "nat": "true",
                 "listen": f"{service.protocol}:{outside.address}:{outside.port}",
                 "connect": f"{service.protocol}:{service.listen}:{service.port}",
+            }
+        if service.lan and instance.uplink:
+            devices[f"lan-{key}"] = {
+                "type": "proxy",
+                # or else the rules would see the address of the host, and not those of the clients
+                "nat": "true",
+                "listen": f"tcp:{service.lan.address}:{service.lan.port}",
+                "connect": f"tcp:{instance.uplink.address}:{service.port}",
             }
     restarted = site.request.state == "restarted" and name in site.request.stacks
     return {

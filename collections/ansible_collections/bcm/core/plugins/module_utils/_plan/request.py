@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from .._base import names, network
-from . import exceptions
+from . import access, exceptions
 from .catalogue import Catalogue
 from .limits import Host
 
@@ -46,6 +46,7 @@ class Request:
     move_volumes: bool = False
     identity: str | None = None  # the mark of the data center at its endpoint
     exceptions: Sequence[Any] = ()  # as `exceptions.read` takes them
+    access: Mapping[str, Any] = field(default_factory=dict)  # as `access.read` takes it
     downloads_through_tor: bool | None = None  # on all chains but regtest
 
     @property
@@ -152,6 +153,8 @@ class Site:
             network.builders(self.subnets.network), catalogue, others=self.addresses.values()
         )
         self._exceptions = exceptions.read(list(request.exceptions), catalogue)
+        own = (self.subnets.network, self.subnets.uplink, self.subnets.builders)
+        self.access = access.read(request.access, catalogue, own)
         self.uplinks: dict[str, IPv4Address] = network.addresses(self.subnets.uplink, catalogue, self._way_out)
 
     def _way_out(self, stack: str) -> str:
@@ -161,6 +164,7 @@ class Site:
         begin; but none from an address that is not the instance's any more.
         """
         ways = sorted(f"{item.protocol} {item.to} {item.port}" for item in self.exceptions(stack))
+        ways += sorted(f"{item.service} {item.place} {' '.join(item.sources)}" for item in self.lan(stack))
         return " ".join([stack, *ways])
 
     @property
@@ -175,6 +179,10 @@ class Site:
     def exceptions(self, *stacks: str) -> list[exceptions.AllowedDestination]:
         """What some stacks may reach past Tor."""
         return [allowed for allowed in self._exceptions if allowed.stack in stacks]
+
+    def lan(self, *stacks: str) -> list[access.LanAccess]:
+        """From which local networks some stacks are reached."""
+        return [item for item in self.access.lan if item.stack in stacks]
 
     @property
     def download_proxy(self) -> str | None:

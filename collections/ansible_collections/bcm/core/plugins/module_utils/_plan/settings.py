@@ -16,6 +16,7 @@ from .._base.errors import BcmError
 PREFIX = "bcm_"
 #: settings of a data center
 SETTINGS = (
+    "bcm_access",
     "bcm_artifact_keys",
     "bcm_artifact_proxy",
     "bcm_artifact_source",

@@ -197,6 +197,12 @@ class Stack:
         return self.uplink or self.name
 
     @property
+    def report_program(self) -> Path | None:
+        """The program that is told the report of each run, if it has one."""
+        path = self.role_path / "scripts/report.py"
+        return path if path.is_file() else None
+
+    @property
     def prefix(self) -> str:
         """What the names of its variables begin with."""
         return names.variable_prefix(self.name)

@@ -31,7 +31,8 @@ def rules_differ() -> bool:
 
 def routes_differ(uplink: dict[str, Any]) -> bool:
     user, gateway = uplink["user"], uplink["gateway"]
-    wanted = {("default", "100")} if user else {(_shown(rule["to"]), "main") for rule in uplink["rules"]}
+    networks = [*(rule["to"] for rule in uplink["rules"]), *uplink["answers"]]
+    wanted = {("default", "100")} if user else {(_shown(network), "main") for network in networks}
     found = {
         (route["dst"], route.get("table", "main"), route.get("gateway"))
         for route in json.loads(output("ip", "-4", "-j", "route", "show", "table", "all", "dev", "eth1") or "[]")

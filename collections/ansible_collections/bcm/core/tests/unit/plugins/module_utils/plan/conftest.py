@@ -126,7 +126,7 @@ class JinjaVariables:
 
     def names(self, stack: Stack) -> set[str]:
         """Those that tests give these stacks."""
-        known = {*VARIABLES, "bitcoind_serve", "tor_relay", "relay_or_host_port"}
+        known = {*VARIABLES, "bitcoind_serve", "tor_relay", "relay_or_host_port", "shop_onion"}
         return {name for name in known if name.startswith(f"{stack.prefix}_")}
 
     def check(self, stack: Stack) -> None:

@@ -1,0 +1,282 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs in the instance at the end of each run: write the page of what the run has found, and prove that it is served.
+
+What an earlier run has found of other stacks stays, with its time.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import plistlib
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bcm_guest.prove import TRUST, Endpoint, Fault, http_request
+from bcm_guest.volume_files import make_directory, read_file, write_file
+
+FOLDER = Path("/var/lib/portal")
+STATE, PAGE = FOLDER / "state.json", FOLDER / "page"
+#: bytes that the page may have at most
+MOST = 100_000
+_PATIENCE = 10.0  # seconds until the page is served; it takes milliseconds
+_PEM_END = "-----END CERTIFICATE-----\n"
+
+#: how a system is told to trust the root
+INSTRUCTIONS = {
+    "Debian, Ubuntu": "copy <code>root.crt</code> to <code>/usr/local/share/ca-certificates/</code> and run "
+    "<code>update-ca-certificates</code>",
+    "Fedora": "copy <code>root.crt</code> to <code>/etc/pki/ca-trust/source/anchors/</code> and run "
+    "<code>update-ca-trust</code>",
+    "Firefox, Tor Browser": "Settings, Privacy and Security, View Certificates, Authorities, Import",
+    "Windows": "open <code>root.crt</code>, Install Certificate, Local Machine, Trusted Root Certification "
+    "Authorities",
+    "macOS": "open <code>root.crt</code> in Keychain Access, and trust it for SSL",
+    "iPhone, iPad": "open <code>root.mobileconfig</code> in Safari, install the profile in Settings, then turn it on "
+    "in General, About, Certificate Trust Settings",
+    "Android": "Settings, Security, Encryption and credentials, Install a certificate, CA certificate, "
+    "<code>root.crt</code>",
+}
+
+
+def merged(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of each stack that is there, from this run or from the last one that was about it."""
+    certificates = {item["name"]: item["not_after"] for item in sent["certificates"]}
+    reported = {item["stack"]: item for item in sent["report"]["stacks"]}
+    found = {}
+    for stack in sent["stacks"]:
+        name = stack["stack"]
+        known = dict(former.get(name, {}))
+        if name in reported:
+            item = reported[name]
+            known |= {"status": item["status"], "version": item["version"], "notes": item["verified"]}
+            known["as_of"] = sent["time"]
+        if name in certificates:
+            known["certificate"] = certificates[name]
+        found[name] = known
+    return found
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def page(sent: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """The page, as HTML; all that comes from elsewhere is text in it."""
+    report = sent["report"]
+    title = f"{report['data_center']} on {report['chain']}"
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{_text(title)}</title>",
+        '<link rel="stylesheet" href="/style.css">',
+        "</head>",
+        "<body>",
+        "<header>",
+        f"<h1>Data center {_text(title)}</h1>",
+        f"<p>As of {_text(sent['time'])}, when the last run ended. Nothing here changes between runs.</p>",
+        "</header>",
+        "<main>",
+        *_warnings(report["warnings"]),
+        "<h2>Stacks</h2>",
+        '<ul class="stacks">',
+        *(line for stack in sent["stacks"] for line in _stack(stack, state.get(stack["stack"], {}), sent)),
+        "</ul>",
+        *_onions(sent),
+        *_root(sent),
+        *_exceptions(report["exceptions"]),
+        "</main>",
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _link(url: str, text: str) -> str:
+    return f'<a href="{_text(url)}">{_text(text)}</a>'
+
+
+def _warnings(warnings: Iterable[str]) -> Iterator[str]:
+    lines = [f"<li>{_text(warning)}</li>" for warning in warnings]
+    if lines:
+        yield from ["<h2>Warnings of the last run</h2>", "<ul>", *lines, "</ul>"]
+
+
+def _stack(stack: Mapping[str, Any], known: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[str]:
+    name = stack["stack"]
+    status = known.get("status")
+    health = "bad" if status not in ("running", None) else "good"
+    facts = {
+        "State": f'<span class="{health}">{_text(status)}</span>' if status else "not seen by a run yet",
+        "Version": _text(known.get("version") or ""),
+        "At least": _text(" or ".join(stack["floor"])),
+        "Verified": _text("; ".join(known.get("notes", ()))),
+        "Certificate": _text(f"until {known['certificate']}" if "certificate" in known else ""),
+        "Seen": _text(known.get("as_of") or ""),
+    }
+    yield from ["<li>", f"<h3>{_text(name)}</h3>", f"<p>{_text(stack['description'])}</p>"]
+    for place in stack["web"]:
+        yield f"<p>{_link(place['url'], place['title'])} on the machine, by <code>bcm open {_text(name)}</code></p>"
+        if place["lan"]:
+            yield f"<p>{_link(place['lan'], place['title'] + ' in the local network')}</p>"
+        address = sent["addresses"].get(place["onion"])
+        if address:
+            yield f"<p>{_link(_onion_url(address, place), place['title'] + ' through Tor')}</p>"
+    yield "<dl>"
+    yield from (f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items() if value)
+    yield from ["</dl>", "</li>"]
+
+
+def _onion_url(address: str, place: Mapping[str, Any]) -> str:
+    port = "" if place["onion_port"] == 80 else f":{place['onion_port']}"
+    return f"http://{address}{port}{place['path']}"
+
+
+def _onions(sent: Mapping[str, Any]) -> Iterator[str]:
+    found = [
+        (stack["stack"], onion, sent["addresses"][onion["name"]])
+        for stack in sent["stacks"]
+        for onion in stack["onions"]
+        if onion["name"] in sent["addresses"]
+    ]
+    if not found:
+        return
+    yield "<h2>Onion addresses</h2>"
+    yield "<p>Unless it says that it is public, a client needs a key: <code>bcm access grant NAME STACK</code>.</p>"
+    for name, onion, address in found:
+        place = f"{address}:{onion['port']}"
+        who = f"public: {onion['public']}" if onion["public"] else "with a key"
+        yield f"<details><summary>{_text(name)} {_text(onion['service'])} ({_text(who)})</summary>"
+        yield f"<p><code>{_text(place)}</code></p>"
+        yield from _code(sent["codes"].get(place), f"Onion address of {name} {onion['service']}")
+        yield "</details>"
+
+
+def _code(code: Mapping[str, Any] | None, what: str) -> Iterator[str]:
+    if code:
+        size = int(code["size"])
+        path = "".join(sign for sign in str(code["path"]) if sign in "Mhvz -0123456789")
+        yield f'<svg role="img" aria-label="QR code: {_text(what)}" viewBox="0 0 {size} {size}">'
+        yield f'<path d="{path}"/></svg>'
+
+
+def _root(sent: Mapping[str, Any]) -> Iterator[str]:
+    roots = [root for root in sent["roots"] if root["trusted"]]
+    yield "<h2>Root certificate</h2>"
+    for root in roots:
+        yield f"<p>{_text(root['subject'])}, until {_text(root['not_after'])}. Compare its SHA-256 with "
+        yield f"<code>bcm ca show</code> before you trust it: <code>{_text(root['fingerprint'])}</code></p>"
+    yield f"<p>{_link('/root.crt', 'root.crt')} for programs, {_link('/root.mobileconfig', 'root.mobileconfig')} "
+    yield "for iPhone and iPad.</p>"
+    yield "<dl>"
+    yield from (f"<dt>{system}</dt><dd>{text}</dd>" for system, text in INSTRUCTIONS.items())
+    yield "</dl>"
+
+
+def _exceptions(exceptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    lines = [
+        f"<li>{_text(item['stack'])} reaches {_text(item['to'])} {_text(item['protocol'])} {_text(item['port'] or '')} "
+        f"without Tor: {_text(item['why'])}</li>"
+        for item in exceptions
+    ]
+    yield "<h2>Exceptions</h2>"
+    yield from ["<ul>", *lines, "</ul>"] if lines else ["<p>Nothing leaves but through Tor.</p>"]
+
+
+# -- the root certificate ----------------------------------------------------------------------------------------------
+
+
+def profile(datacenter: str, roots: str) -> bytes:
+    """The profile with which phones and computers of Apple trust the roots."""
+    pems = [f"{part}{_PEM_END}" for part in roots.split(_PEM_END) if part.strip()]
+    name = f"Root certificate of {datacenter}"
+
+    def identity(text: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, text)).upper()
+
+    payloads = [
+        {
+            "PayloadType": "com.apple.security.root",
+            "PayloadVersion": 1,
+            "PayloadIdentifier": f"bcm.{datacenter}.root{number}",
+            "PayloadUUID": identity(pem),
+            "PayloadDisplayName": name,
+            "PayloadContent": ssl.PEM_cert_to_DER_cert(pem.strip()),
+        }
+        for number, pem in enumerate(pems)
+    ]
+    return plistlib.dumps(
+        {
+            "PayloadType": "Configuration",
+            "PayloadVersion": 1,
+            "PayloadIdentifier": f"bcm.{datacenter}",
+            "PayloadUUID": identity(roots),
+            "PayloadDisplayName": name,
+            "PayloadContent": payloads,
+        }
+    )
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _former() -> dict[str, Any]:
+    try:
+        found = json.loads(read_file(STATE))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _await_page(place: Endpoint, text: str) -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        fault = "another page is served than the run has written"
+        try:
+            if http_request(place) == (200, text):
+                return
+        except Fault as error:
+            fault = str(error)
+        if time.monotonic() > end:
+            sys.exit(f"portal: {fault}; see `bcm logs portal`")
+        time.sleep(0.1)
+
+
+def main() -> None:
+    sent: dict[str, Any] = json.load(sys.stdin)
+    state = merged(_former(), sent)
+    text = page(sent, state)
+    if len(text.encode()) > MOST:
+        sys.exit(f"portal: the page would have {len(text.encode())} bytes, more than {MOST}")
+    roots = Path(TRUST).read_text(encoding="ascii")
+    make_directory(PAGE, 0o755)
+    for path, content in (
+        (STATE, json.dumps(state).encode()),
+        (PAGE / "root.crt", roots.encode()),
+        (PAGE / "root.mobileconfig", profile(sent["report"]["data_center"], roots)),
+        (PAGE / "index.html", text.encode()),
+    ):
+        write_file(path, content, 0o644)
+    own = next(stack for stack in sent["stacks"] if stack["stack"] == sent["stack"])
+    place = urlsplit(own["web"][0]["url"])
+    _await_page(Endpoint(str(place.hostname), int(place.port or 0), tls=True), text)
+    print(json.dumps({"size": len(text.encode())}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prove that portal answers over TLS, changes nothing and serves no other file."""
+
+from bcm_guest.prove import Fault, Report, Stack, http_request, prove
+
+
+def look(stack: Stack) -> Report:
+    service = stack.service("http")
+    status, style = http_request(service, "GET", "/style.css")
+    if status != 200 or "color-scheme" not in style:
+        raise Fault(f"it answers {status} in place of its style sheet")
+    for method, path, expected in (("POST", "/", 403), ("GET", "/../state.json", 400), ("GET", "/state.json", 404)):
+        status, _body = http_request(service, method, path)
+        if status != expected:
+            raise Fault(f"it answers {method} {path} with {status}, not {expected}")
+    status, page = http_request(service, "GET", "/")
+    # a run writes the page when everything has been verified
+    size = len(page.encode()) if status == 200 else 0
+    note = f"page of {size / 1000:.0f} kB" if size else "the page comes at the end of this run"
+    return Report({"size": size}, [note])
+
+
+prove(look)
