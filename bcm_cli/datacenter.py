@@ -246,7 +246,8 @@ class DataCenter:
         """Return a request for the planner, with the settings of this data center."""
         from ansible_collections.bcm.core.plugins.module_utils._plan.request import Request
 
-        return Request(stacks, self.chain, self.name, subnet=self.variable("bcm_subnet"), **more)
+        access = self.variable("bcm_access") or {}
+        return Request(stacks, self.chain, self.name, subnet=self.variable("bcm_subnet"), access=access, **more)
 
     def role_variables(self, stacks: Sequence[Stack]) -> RoleVariables:
         """The variables of some stacks, as the playbook sees them."""

@@ -72,6 +72,11 @@ _PINENTRY = Package("pinentry-curses", "pinentry", "asks for the passphrase of t
 SSH_AGENT_PACKAGES = (*SSH_PACKAGES, _PINENTRY)
 GPG_PACKAGES = (Package("gnupg", "gpg", "reads and writes OpenPGP"), _PINENTRY)
 PASS_PACKAGES = (Package("pass", "pass", "keeps the passwords"), *GPG_PACKAGES)
+BROWSERS = "chromium|chromium-browser|google-chrome-stable|google-chrome|brave-browser"
+BROWSER_PACKAGES = (
+    Package("chromium", BROWSERS, "shows the pages of stacks"),
+    Package("libnss3-tools", "certutil", "has the browser trust the data center's root"),
+)
 WINDOW_PACKAGES = (Package("xauth", "xauth", "shows the container's window on your screen"),)
 
 

@@ -90,6 +90,7 @@ def add_all(bcm: Group) -> None:
     _artifact(bcm.group("artifact", "fetch, verify and copy the releases that stacks are made of", "list"))
     _secret(bcm.group("secret", "show and change secrets, such as passwords", "list"))
     _ca(bcm.group("ca", "manage the certificate authority and its certificates", "show"))
+    _access(bcm.group("access", "say from where stacks are reached, and by whom", "list"))
     _onion(bcm.group("onion", "manage onion services and their clients", "list"))
     bcm.verb("privacy", "privacy:check_privacy", "probe what can leave the data center, and report it", json=True)
     text = "print the completion script for a shell"
@@ -137,7 +138,8 @@ def _instances(bcm: Group) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="show new lines as they come, until Ctrl-C")
     logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the number of lines (100)")
     shell = bcm.verb("shell", "instance:shell", "open a shell in a stack's instance", "electrs")
-    window = bcm.verb("open", "window:show", "open a stack's window on this screen", "electrum")
+    text = "open a stack's window on this screen, or its page in a browser"
+    window = bcm.verb("open", "window:show", text, "electrum")
     for parser in (logs, shell, window):
         parser.add_argument("stack", metavar="STACK")
 
@@ -273,6 +275,20 @@ def _days(parser: Parser) -> None:
 
 def _no_qr(parser: Parser) -> None:
     parser.add_argument("--no-qr", action="store_true", help="print no QR code")
+
+
+def _access(access: Group) -> None:
+    access.verb("list", "access:list_all", "list how stacks are reached, and the clients that may", json=True)
+    text = "give a client the key of a stack's onion service, or a certificate for local networks"
+    admit = access.verb("grant", "access:grant", text, "alice portal", json=True)
+    text = "revoke what a client was given"
+    expel = access.verb("revoke", "access:revoke", text, "alice portal", json=True)
+    for parser in (admit, expel):
+        parser.add_argument("client", metavar="NAME", help="the name of the client")
+        parser.add_argument("stack", metavar="STACK")
+        parser.add_argument("--by", choices=("lan", "onion"), help="the way (the only one that there is)")
+    admit.add_argument("--out", metavar="PLACE", help="the folder for the certificate, or a new file for the key")
+    _no_qr(admit)
 
 
 def _onion(onion: Group) -> None:

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm open`: the window of a stack on this machine's screen, with one socket and one cookie while it is open."""
+"""`bcm open`: the window of a stack on this machine's screen, with one socket and one cookie while it is open.
+
+A stack with pages opens in a browser; see `browser`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.read import read_id
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 
-from . import setup
+from . import browser, setup
 from .connect import connect
 from .datacenter import UsageError
 from .stacks import checked
@@ -36,10 +39,11 @@ _ANY_HOST = 0xFFFF
 def show(args: argparse.Namespace) -> int:
     """Open the window, wait until it is closed, and remove its access."""
     known = checked(args.datacenter, [args.stack])
+    if known[args.stack].web and not known[args.stack].display:
+        return browser.show(args, known)
     if not known[args.stack].display:
-        windows = ", ".join(name for name, stack in known.items() if stack.display) or "none has"
-        remedy = f"`bcm stack status {args.stack}` has its pages for a browser" if known[args.stack].web else ""
-        raise UsageError(f"Stack {args.stack}", f"has no window; these have: {windows}", remedy, code="unsupported")
+        windows = ", ".join(name for name, stack in known.items() if stack.display or stack.web) or "none has"
+        raise UsageError(f"Stack {args.stack}", f"has no window and no page; these have: {windows}", code="unsupported")
     with connect(args.datacenter) as client, ExitStack() as stack:
         if client.endpoint.socket_path is None or "://" in client.endpoint.name.removeprefix("unix://"):
             raise BcmError(

@@ -45,6 +45,7 @@ def test_all_verbs_exist() -> None:
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "restore")]
     backup = [f"backup {verb}" for verb in ("status", "follow", "key", "identity")]
+    access = [f"access {verb}" for verb in ("list", "grant", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [
         "info",
@@ -62,7 +63,7 @@ def test_all_verbs_exist() -> None:
         "test",
     ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
-    groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup}
+    groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup, "access": access}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 
@@ -153,7 +154,7 @@ def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
         (("stack", "status", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
         (("logs", "electr"), 'Unknown stack "electr"'),
         (("shell", "tr"), 'Unknown stack "tr"'),
-        (("open", "tor"), "Stack tor has no window; these have: electrum"),
+        (("open", "tor"), "Stack tor has no window and no page; these have: electrum"),
         (("artifact", "fetch", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
         (("artifact", "import", "nowhere"), "nowhere is not a folder"),
         (("artifact", "repin", "bitcoind", "31.2", "--source", "git"), 'Unknown source of bitcoind "git"'),
@@ -216,7 +217,7 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "tor", "torrelay"]
+STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "portal", "tor", "torrelay"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -285,12 +286,6 @@ def with_examples(checkout: Checkout, tmp_path: Path) -> Checkout:
 def test_stack_path_may_be_below_the_home_folder(with_examples: Checkout, tmp_path: Path) -> None:
     done = with_examples.bcm("stack", "list", HOME=str(tmp_path))
     assert "echo " in done.stdout, done.stderr
-
-
-def test_open_says_where_the_pages_of_a_stack_without_a_window_are(with_examples: Checkout, tmp_path: Path) -> None:
-    done = with_examples.bcm("open", "hello", HOME=str(tmp_path))
-    said = "Stack hello has no window; these have: electrum: `bcm stack status hello` has its pages for a browser"
-    assert (done.returncode, done.stderr) == (2, f"bcm: {said}\n")
 
 
 def test_pages_have_a_url_at_the_address_of_the_instance() -> None:

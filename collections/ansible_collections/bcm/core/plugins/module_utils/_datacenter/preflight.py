@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,6 +90,7 @@ def check(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
             _check_owners(client, plan)
             facts["pool"] = _check_pool(client, plan, {item["name"] for item in instances}, warnings)
             _check_subnets(client, plan)
+            _check_lan(client, plan)
     vanished, facts["lost"] = losing.result()
     if vanished:
         warnings.append(
@@ -215,6 +218,67 @@ def _check_subnets(client: Client, plan: Wanted) -> None:
                         "set bcm_subnet to a free private /20",
                         code="conflict",
                     )
+
+
+def _check_lan(client: Client, plan: Wanted) -> None:
+    """Refuse addresses of bcm_access that the host does not have, and ports that are taken. Raises BcmError."""
+    wanted = {
+        device["listen"].removeprefix("tcp:"): (item["project"], item["name"])
+        for item in plan.resources
+        if item["kind"] == "instance"
+        for key, device in item.get("devices", {}).items()
+        if key.startswith("lan-")
+    }
+    if not wanted:
+        return
+    own = _host_addresses(client)
+    every = client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"})
+    taken = {
+        device["listen"].rpartition(":")[2]: (device["listen"], instance)
+        for instance in every
+        if (instance["project"], instance["name"]) not in wanted.values()
+        for device in instance["devices"].values()
+        if device["type"] == "proxy" and device["listen"].startswith("tcp:")
+    }
+    for place, (_project, name) in wanted.items():
+        address, _colon, port = place.rpartition(":")
+        where = f"Address {place} of {name} in bcm_access"
+        if address not in own:
+            raise BcmError(
+                where,
+                f"is not one of {client.endpoint.name}",
+                f"write one of {', '.join(sorted(own))}",
+                code="invalid_value",
+            )
+        listen, other = taken.get(port, ("", {}))
+        if listen in (f"tcp:{place}", f"tcp:0.0.0.0:{port}"):
+            user = f"instance {other['name']} of project {other['project']}"
+            raise BcmError(where, f"is taken by {user}", "choose another port", code="conflict")
+        if client.endpoint.is_here and _is_taken(address, int(port)):
+            raise BcmError(where, "is taken by a program of this machine", "choose another port", code="conflict")
+
+
+def _host_addresses(client: Client) -> set[str]:
+    """IPv4 addresses of the host's interfaces, except loopback."""
+    networks = client.get("/1.0/networks", recursion=1, project="default")
+    states = (
+        client.find(f"/1.0/networks/{quoted(item['name'])}/state", project="default") or {}
+        for item in networks
+        if item["type"] != "loopback"
+    )
+    found = (address for state in states for address in state.get("addresses") or ())
+    return {address["address"] for address in found if address["family"] == "inet"}
+
+
+def _is_taken(address: str, port: int) -> bool:
+    """Whether a program of this machine listens there; a port that leads into an instance has no listener."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _subnets_of(client: Client, network: Mapping[str, Any]) -> Iterator[IPv4Network]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A port of this machine that leads to one that an instance can reach, over the API alone."""
+"""Ports of this machine that lead to what instances can reach, over the API alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import json
 import select
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
@@ -21,6 +22,8 @@ from .client import Client
 from .streams import BROKEN, CHUNK, connect, pending, receive
 
 _NOBODY = 65534
+_NOT_ALLOWED = 2  # RFC 1928, section 6
+_SOCKS_PATIENCE = 30.0  # seconds for a request
 
 # Runs in the instance: copies its input to the connection, and the data of the connection to its output.
 _CARRY = """
@@ -44,9 +47,72 @@ def forwarded(client: Client, instance: str, place: str) -> Iterator[int]:
     As long as it is there, every user of this machine can connect to it. It needs nothing of the instance but python3,
     and no rule of any network: each connection is a command that runs there as nobody.
     """
-    argv = ["python3", "-c", _CARRY, *place.rsplit(":", 1)]
+
+    def carry(connection: socket.socket) -> None:
+        _carry(client, instance, place, connection)
+
+    with _listening(carry) as port:
+        yield port
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A place (ADDRESS:PORT), and the instance that reaches it."""
+
+    instance: str
+    place: str
+
+
+@contextlib.contextmanager
+def socks_proxy(client: Client, destinations: Mapping[tuple[str, int], Destination]) -> Iterator[int]:
+    """A port of 127.0.0.1 where a SOCKS proxy (RFC 1928) leads to ``destinations``, by host and port.
+
+    It refuses all others, and resolves no names. See `forwarded` for the rest.
+    """
+
+    def carry(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(_SOCKS_PATIENCE)
+            found = destinations.get(_read_target(connection) or ("", 0))
+            connection.sendall(bytes([5, 0 if found else _NOT_ALLOWED, 0, 1, 0, 0, 0, 0, 0, 0]))
+            connection.settimeout(None)
+            if found:
+                _carry(client, found.instance, found.place, connection)
+
+    with _listening(carry) as port:
+        yield port
+
+
+def _read_target(connection: socket.socket) -> tuple[str, int] | None:
+    """The host and port of a SOCKS request to connect; None for any other request."""
+    version, methods = _read(connection, 2)
+    if version != 5 or 0 not in _read(connection, methods):
+        return None
+    connection.sendall(bytes([5, 0]))
+    _version, command, _reserved, kind = _read(connection, 4)
+    if command != 1 or kind not in (1, 3):
+        return None
+    host = _read(connection, 4 if kind == 1 else _read(connection, 1)[0])
+    name = socket.inet_ntoa(host) if kind == 1 else host.decode("ascii", "replace").lower()
+    return name, int.from_bytes(_read(connection, 2), "big")
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    """So many bytes. Raises OSError if the connection ends before."""
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise ConnectionError("it ended early")
+        data += more
+    return data
+
+
+@contextlib.contextmanager
+def _listening(carry: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port of 127.0.0.1 whose connections are carried, each by a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        Thread(target=_serve, args=(client, instance, argv, listener), daemon=True).start()
+        Thread(target=_serve, args=(carry, listener), daemon=True).start()
         try:
             yield listener.getsockname()[1]
         finally:
@@ -54,17 +120,18 @@ def forwarded(client: Client, instance: str, place: str) -> Iterator[int]:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def _serve(client: Client, instance: str, argv: list[str], listener: socket.socket) -> None:
+def _serve(carry: Callable[[socket.socket], None], listener: socket.socket) -> None:
     while True:
         try:
             connection = listener.accept()[0]
         except OSError:
             return
-        Thread(target=_carry, args=(client, instance, argv, connection), daemon=True).start()
+        Thread(target=carry, args=(connection,), daemon=True).start()
 
 
-def _carry(client: Client, instance: str, argv: list[str], connection: socket.socket) -> None:
+def _carry(client: Client, instance: str, place: str, connection: socket.socket) -> None:
     """Carry one connection until either side ends it. The client sees a failure as a closed connection."""
+    argv = ["python3", "-c", _CARRY, *place.rsplit(":", 1)]
     with contextlib.suppress(BcmError, *BROKEN), connection, contextlib.ExitStack() as stack:
         operation = lxd_exec.start(client, instance, lxd_exec.Command(argv, user=_NOBODY, group=_NOBODY))
         streams = connect(client, operation, stack)
