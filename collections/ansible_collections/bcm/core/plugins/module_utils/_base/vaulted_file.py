@@ -69,7 +69,27 @@ class VaultedFile:
                 "give the vault of the data center",
                 code="wrong_key",
             )
+        if not self.path.exists():
+            self._check_password(self._vault)
         return self.path, self._vault.seal(text), 0o600
+
+    def _check_password(self, vault: Vault) -> None:
+        """Raise BcmError if files beside this one, which is new, have another password: it changed meanwhile."""
+        if vault is PLAIN:
+            return
+        for other in sorted(self.path.parent.glob("*.json")):
+            if is_encrypted(text := other.read_text(encoding="utf-8", errors="replace")):
+                try:
+                    vault.open(text, other)
+                except BcmError as error:
+                    raise BcmError(
+                        self.path,
+                        f"would get another password than {other} has",
+                        "run it again, since the password was changed meanwhile; or that file is of another device, or "
+                        "passphrase, or damaged",
+                        code="wrong_key",
+                    ) from error
+                return
 
     def write(self, text: str) -> None:
         """Replace the file. Needs the lock."""

@@ -169,6 +169,20 @@ def test_a_vault_that_does_not_open_is_left_alone(path: Path, vault: Any) -> Non
     assert path.read_text() == before
 
 
+def test_first_file_of_a_chain_has_the_password_of_the_others(path: Path) -> None:
+    """A run may have been given the password before `bcm secret rekey` changed it, and write afterwards."""
+    ensure_secrets(path, NAMES, check=False, vault=VAULT)
+    (path.parent / "regtest.pki.json").write_text("{}")
+    new = path.with_name("signet.json")
+    for read in (ensure_secrets, keep_secrets):
+        wanted: Any = NAMES if read is ensure_secrets else {"lnd/public_key": "02" * 33}
+        with pytest.raises(BcmError, match=r"signet.json would get another password than .*/regtest.json has: run it"):
+            read(new, wanted, check=False, vault=AnsibleVault("home", b"former"))
+    assert not new.exists()
+    ensure_secrets(new, NAMES, check=False, vault=VAULT)
+    ensure_secrets(path.with_name("testnet4.json"), NAMES, check=False)  # without a vault
+
+
 def test_changes_are_written_if_nothing_was_raised(path: Path) -> None:
     first = ensure_secrets(path, NAMES, check=False, vault=VAULT)
     with pytest.raises(ZeroDivisionError), change_secrets(path, VAULT) as values:
