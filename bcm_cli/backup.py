@@ -46,20 +46,25 @@ def status(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     with connect(datacenter) as client:
         check_deployed(datacenter, client)
-        shape = {"sources": dict, "targets": dict, "recipient": str}
-        found = ask(datacenter, client, {"verb": "state"}, shape=shape)
-    rows = [
-        row
-        for stack, source in sorted(found["sources"].items())
-        for row in _rows(stack, source, found["targets"], folders(datacenter))
-    ]
+        rows = describe_copies(datacenter, client)
     if args.json:
         answer({"copies": rows}, True)
     else:
         if not rows:
             say("There is nothing to copy yet: `bcm stack start lnd`, and set backups_targets")
-        answer([_for_people(row) for row in rows], False)
+        answer([describe_for_people(row) for row in rows], False)
     return 0 if all(row["state"] == "up to date" for row in rows) else 3
+
+
+def describe_copies(datacenter: DataCenter, client: Client) -> list[dict[str, Any]]:
+    """Describe the newest copy of each node at each target. Raises LxdError."""
+    shape = {"sources": dict, "targets": dict, "recipient": str}
+    found = ask(datacenter, client, {"verb": "state"}, shape=shape)
+    return [
+        row
+        for stack, source in sorted(found["sources"].items())
+        for row in _rows(stack, source, found["targets"], folders(datacenter))
+    ]
 
 
 def follow(args: argparse.Namespace) -> int:
@@ -201,7 +206,8 @@ def _age(moment: Any) -> int | None:
         return None
 
 
-def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
+def describe_for_people(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a copy in few columns."""
     state = row["state"]
     if row["since"]:
         state = f"{state} since {row['since']}"

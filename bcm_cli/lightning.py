@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, Services
 
-from . import onion, setup
+from . import backup, onion, setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, draw, say
@@ -31,7 +33,7 @@ _SHOWN = ("peer", "state", "capacity", "local", "remote")
 
 
 def status(args: argparse.Namespace) -> int:
-    """Show the Lightning nodes: who they are, their coins and their channels."""
+    """Show the Lightning nodes: who they are, their coins, their channels, and copies of their channel backups."""
     programs = _programs(args.datacenter, "summary.py")
     with connect(args.datacenter) as client:
         instances = deployed(client)
@@ -40,15 +42,23 @@ def status(args: argparse.Namespace) -> int:
             for name, program in programs.items()
             if name in instances
         ]
+        copies = _copies(args.datacenter, client, instances)
+    for node in nodes:
+        node["copies"] = [row for row in copies if row["stack"] == node["stack"]]
     if args.json:
         return answer({"nodes": nodes}, True)
     if not nodes:
         say(f"Data center {args.datacenter.name} has no Lightning node: `bcm stack start {' or '.join(programs)}`")
     for node in nodes:
-        channels = node.pop("channels")
+        channels, copied = node.pop("channels"), node.pop("copies")
         answer(node, False)
         say()
         answer([{key: channel[key] for key in _SHOWN} for channel in channels], False)
+        say()
+        say("Copies of its channel backup:" if copied else "Its channel backup is copied to no target")
+        if copied:
+            rows = map(backup.describe_for_people, copied)
+            answer([{key: row[key] for key in ("target", "type", "age", "state")} for row in rows], False)
         for address in node["addresses"]:
             draw("For other nodes", address)
     return 0
@@ -121,6 +131,17 @@ def connect_string(args: argparse.Namespace) -> int:
         draw("The key", key.text)
         draw("The link", link)
     return 0
+
+
+def _copies(datacenter: DataCenter, client: Client, instances: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Describe the copies of channel backups; none if nothing makes any, or does not answer."""
+    if backup.STACK not in instances:
+        return []
+    try:
+        return backup.describe_copies(datacenter, client)
+    except LxdError as error:
+        setup.step(str(error))
+        return []
 
 
 def _ask_connection(args: argparse.Namespace, program: Path, request: dict[str, str]) -> dict[str, Any]:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import hmac
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
-from bcm_cli import backup
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
+from bcm_cli import backup, lightning
+from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Checkout
 
 KEY, OTHER = "A" * 43, "B" * 42 + "A"
@@ -168,6 +172,42 @@ def test_follow_needs_a_folder_to_copy_to(checkout: Checkout) -> None:
     done = checkout.bcm("backup", "follow")
     assert done.returncode == 1
     assert "has no folder of this machine among its targets" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answered", "shown"),
+    [
+        ({"attic": {"type": "ssh", "fault": None, "delivered": {}}}, "attic   ssh   -    behind since 2026-11-29"),
+        ({}, "Its channel backup is copied to no target"),
+        (None, "backups does not answer"),
+    ],
+)
+def test_lightning_status_shows_where_the_copies_are(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answered: dict[str, Any] | None,
+    shown: str,
+) -> None:
+    node = {"state": "works", "addresses": [], "channels": []}
+    monkeypatch.setattr(lightning, "connect", lambda _datacenter: nullcontext())
+    monkeypatch.setattr(lightning, "deployed", lambda _client: {"lnd": {}, "clightning": {}, "backups": {}})
+    monkeypatch.setattr(lightning, "ask_program", lambda *_words, **_more: dict(node))
+
+    def ask(*_words: Any, **_more: Any) -> dict[str, Any]:
+        if answered is None:
+            raise LxdError("backups", "does not answer")
+        return {"sources": {"lnd": SOURCE}, "targets": answered, "recipient": ""}
+
+    monkeypatch.setattr(backup, "ask", ask)
+    datacenter = DataCenter("local")
+    assert lightning.status(argparse.Namespace(datacenter=datacenter, json=False)) == 0
+    output = capsys.readouterr()
+    assert shown in output.out + output.err
+    assert output.out.count("channel backup") == 2
+    lightning.status(argparse.Namespace(datacenter=datacenter, json=True))
+    nodes = {item["stack"]: item for item in json.loads(capsys.readouterr().out)["nodes"]}
+    assert [item["target"] for item in nodes["lnd"]["copies"]] == list(answered or {})
+    assert nodes["clightning"]["copies"] == []
 
 
 SOURCE = {"copy": "c2", "created": "2026-11-29T12:00:00.000+00:00", "fault": None}

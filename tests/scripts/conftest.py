@@ -7,6 +7,11 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 
-sys.modules["bcm_guest"] = importlib.import_module("ansible_collections.bcm.core.plugins.module_utils._guest")
+_PACKAGE = importlib.import_module("ansible_collections.bcm.core.plugins.module_utils._guest")
+sys.modules["bcm_guest"] = _PACKAGE
+# Each library once: otherwise, what one raises is not what another one expects.
+for _module in pkgutil.iter_modules(_PACKAGE.__path__):
+    sys.modules[f"bcm_guest.{_module.name}"] = importlib.import_module(f"{_PACKAGE.__name__}.{_module.name}")

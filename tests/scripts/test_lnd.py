@@ -12,6 +12,7 @@ import runpy
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Lnd:
 
     def __init__(self, volume: Path, state: str) -> None:
         self.opens, self.backup, self.restoring = volume / "opens", volume / "channel.backup", volume / "restore"
+        self.directory = volume / "bitcoin/regtest"
         self.now = state
         self.asked: list[tuple[str, str]] = []
         self.sent: list[Mapping[str, Any]] = []
@@ -81,7 +83,7 @@ class Wallet:
     ) -> dict[str, Any]:
         stack = self._script["Stack"]
         names = {"opens": self.lnd.opens, "backup": self.lnd.backup, "restore": self.lnd.restoring}
-        expected = {"directory": "/", **{name: str(path) for name, path in names.items()}}
+        expected = {"directory": str(self.lnd.directory), **{name: str(path) for name, path in names.items()}}
         known = stack({"stack": "lnd"}, {"lnd/wallet_password": "secret", **secrets}, expected)
         # In the past: it does not wait.
         wallet = self._script["Wallet"](known, has_words=has_words, restore=restore, copy=copy, end=0.0)
@@ -193,6 +195,21 @@ def test_wallet_that_does_not_fit_the_secrets_is_refused(
     assert wallet.lnd.asked == []
 
 
+@pytest.mark.parametrize("database", ["wallet.db", "chain.sqlite"])
+def test_volume_with_a_wallet_of_another_chain_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """There is no wallet for lnd then, and it would make one."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    for chain in ("regtest", "testnet4"):
+        (tmp_path / "bitcoin" / chain).mkdir(parents=True)
+    (tmp_path / "bitcoin/regtest" / database).touch()
+    assert wallet.run({}, has_words=False)["needs_words"]
+    (tmp_path / "bitcoin/testnet4" / database).touch()
+    with pytest.raises(wallet.fault, match="its volume has a wallet of testnet4, and this data center is on regtest"):
+        wallet.run({}, has_words=False)
+
+
 def test_words_are_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
     refused = wallet._script["Refused"]
@@ -225,6 +242,26 @@ def test_watchtowers_become_those_that_are_named(tmp_path: Path) -> None:
     path = "/v2/watchtower/client/" + base64.urlsafe_b64encode(b"\3" * 33).decode()
     assert lnd.asked == [("POST", "/v2/watchtower/client"), ("DELETE", path)]
     assert lnd.sent[0] == {"pubkey": base64.b64encode(b"\3" * 33).decode(), "address": moved.partition("@")[2]}
+
+
+def test_silence_of_bitcoind_is_told_from_catching_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The height that lnd reports is bitcoind's own: only the time of its newest block says how far it is."""
+    monkeypatch.setattr("bcm_guest.prove.prove", lambda look: None)
+    script = runpy.run_path(str(SCRIPTS / "verify.py"))
+    check, now = script["check_following"], 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    check(1_800_000_600, 1_800_000_600)
+    for newest in (1_800_000_000, 1_800_000_100, 1_800_000_200):
+        with pytest.raises(script["Waiting"], match="has not followed the chain to its tip yet"):
+            check(newest, 1_800_000_600)
+        now += 15
+    fault = (
+        r"its newest block is of 2027-01-15T08:03:20\+00:00, bitcoind's of 2027-01-15T08:10:00\+00:00, and no more come"
+        r".*ZMQ.*`bcm stack restart bitcoind lnd`"
+    )
+    now += 10
+    with pytest.raises(script["Lasting"], match=fault):
+        check(1_800_000_200, 1_800_000_600)
 
 
 class Lncli:

@@ -20,6 +20,8 @@ KEYS = {"access_key": "AKIAEXAMPLE", "secret_key": "very-secret-key", "region": 
 
 
 class Store(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

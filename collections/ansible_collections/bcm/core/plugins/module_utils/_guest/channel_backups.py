@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .prove import Endpoint, Fault, http_request
+from .prove import Endpoint, Fault, Waiting
 
 #: A node that opens no channel for so long is asked in any case.
 QUIET = 120.0  # seconds
@@ -40,25 +40,48 @@ class Node:
     def __init__(self, place: Endpoint, credential: str) -> None:
         self.place = place
         self.credential = credential
+        self._kept: http.client.HTTPConnection | None = None
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Call at each change, until the connection ends. Raises OSError, HTTPException, Fault."""
         raise NotImplementedError
 
     def read(self) -> Backup:
-        """The newest backup. Raises Fault."""
+        """The newest backup. Raises Fault; Waiting if the node is not at work yet."""
         raise NotImplementedError
 
     def channels(self) -> dict[str, dict[str, Any]]:
         """What is known of channels by their points, for people who restore them, and to compare. Raises Fault."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """End the connection on which it was asked."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _connected(self) -> http.client.HTTPConnection:
+        found = http.client.HTTPConnection(self.place.address, self.place.port)
+        found.sock = self.place.connect()
+        return found
+
     def _stream(self) -> http.client.HTTPConnection:
         """A connection on which it sends news."""
-        stream = http.client.HTTPConnection(self.place.address, self.place.port)
-        stream.sock = self.place.connect()
+        stream = self._connected()
         stream.sock.settimeout(QUIET)
         return stream
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+        """Status and body of an answer, on a connection that stays until `close`. Raises Fault."""
+        try:
+            if self._kept is None:
+                self._kept = self._connected()
+            self._kept.request(method, path, headers=dict(headers))
+            answer = self._kept.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Fault(f"nothing answers at {self.place}: {error!r}") from error
 
 
 class Lnd(Node):
@@ -82,12 +105,16 @@ class Lnd(Node):
             stream.close()
 
     def _ask(self, path: str) -> dict[str, Any]:
-        status, text = http_request(self.place, path=path, headers=self._headers)
+        status, text = self._request("GET", path, self._headers)
         if status != 200:
             raise Fault(f"lnd answers {path} with status {status}: {text[:200].strip()}")
         return dict(json.loads(text))
 
     def read(self) -> Backup:
+        state = self._ask("/v1/state")["state"]
+        if state != "SERVER_ACTIVE":
+            waits = "it waits for blocks" if state == "RPC_ACTIVE" else f"its wallet is not open yet ({state})"
+            raise Waiting(waits)
         backup = self._ask("/v1/channels/backup")["multi_chan_backup"]
         node = self._ask("/v1/getinfo")["identity_pubkey"]
         return Backup(node, sorted(map(_lnd_point, backup["chan_points"])), backup["multi_chan_backup"])
@@ -162,7 +189,7 @@ class Clightning(Node):
         return text
 
     def _ask(self, method: str) -> dict[str, Any]:
-        status, text = http_request(self.place, "POST", f"/v1/{method}", headers={"Rune": self.credential})
+        status, text = self._request("POST", f"/v1/{method}", {"Rune": self.credential})
         if status != 201:
             raise Fault(f"clightning answers {method} with status {status}: {text[:200].strip()}")
         return dict(json.loads(text))

@@ -210,7 +210,10 @@ class Sftp:
 
 
 class S3:
-    """A bucket, addressed by its path; requests are signed as AWS describes it (Signature Version 4)."""
+    """A bucket, addressed by its path, through one connection that stays.
+
+    Requests are signed as AWS describes it (Signature Version 4).
+    """
 
     def __init__(self, name: str, settings: Mapping[str, Any], proxy: Endpoint) -> None:
         self._name = name
@@ -223,6 +226,7 @@ class S3:
         default = self._port == (443 if self._tls else 80)
         self._address = self._host if default else f"{self._host}:{self._port}"
         self._base = f"{place.path.rstrip('/')}/{settings['bucket']}"
+        self._connection: _Through | None = None
 
     def put(self, path: Path) -> None:
         self._request("PUT", self._key(path.name), content=path.read_bytes())
@@ -245,7 +249,9 @@ class S3:
         self._request("GET", "", {"list-type": "2", "max-keys": "1"})
 
     def close(self) -> None:
-        """Nothing stays open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _key(self, name: str) -> str:
         return f"/{self._settings['prefix']}{name}"
@@ -255,19 +261,33 @@ class S3:
         asked = urllib.parse.urlencode(sorted((query or {}).items()), quote_via=urllib.parse.quote, safe="-_.~")
         now = datetime.now(UTC)
         headers = signed_headers(self._settings, method, self._address, path, asked, content, now)
-        connection = _Through(self._proxy, self._host, self._port, self._name, self._context() if self._tls else None)
-        try:
-            connection.request(method, f"{path}?{asked}" if asked else path, content or None, headers)
-            answer = connection.getresponse()
-            body = answer.read(_MOST)
-        except (OSError, http.client.HTTPException) as error:
-            raise Fault(f"{self._address} does not answer: {error!r}") from error
-        finally:
-            connection.close()
-        if answer.status != 200:
+        status, reason, body = self._exchange(method, f"{path}?{asked}" if asked else path, content or None, headers)
+        if status != 200:
             found = _ERROR.search(body.decode(errors="replace"))
-            raise Fault(f"{self._address} refuses with status {answer.status} ({found[1] if found else answer.reason})")
+            raise Fault(f"{self._address} refuses with status {status} ({found[1] if found else reason})")
         return body
+
+    def _exchange(
+        self, method: str, url: str, content: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
+        """Status, reason and body of an answer. Raises Fault."""
+        is_kept = self._connection is not None
+        if self._connection is None:
+            context = self._context() if self._tls else None
+            self._connection = _Through(self._proxy, self._host, self._port, self._name, context)
+        try:
+            self._connection.request(method, url, content, headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.reason, answer.read(_MOST)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not is_kept:
+                raise Fault(f"{self._address} does not answer: {error!r}") from error
+        except BaseException:
+            self.close()
+            raise
+        # The server has ended the connection meanwhile.
+        return self._exchange(method, url, content, headers)
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self._settings["ca"] or "".join(public_roots()))

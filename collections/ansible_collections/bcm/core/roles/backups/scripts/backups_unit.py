@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bcm_guest import channel_backups, copies
-from bcm_guest.prove import Endpoint, Fault
+from bcm_guest.prove import Endpoint, Fault, Waiting
 
 #: copies of a stack that the volume keeps
 _KEPT = 10
@@ -147,13 +147,22 @@ class Source(threading.Thread):
         while True:
             self.news.wait(channel_backups.QUIET)
             self.news.clear()
-            try:
-                self._look()
-                self._state.source(self._stack, fault=None, checked=moment())
-            except (Fault, OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError) as fault:
-                self._state.source(self._stack, fault=str(fault) or repr(fault))
-                time.sleep(1)
-                self.news.set()
+            self.look()
+
+    def look(self) -> None:
+        """Make a copy if the channels have changed, and write down what is wrong; then it looks again soon."""
+        try:
+            self._copy()
+            self._state.source(self._stack, fault=None, waits=None, checked=moment())
+            return
+        except Waiting as waiting:
+            self._state.source(self._stack, fault=None, waits=str(waiting))
+        except (Fault, OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError) as fault:
+            self._state.source(self._stack, fault=str(fault) or repr(fault), waits=None)
+        finally:
+            self._node.close()
+        time.sleep(1)
+        self.news.set()
 
     def _listen(self) -> None:
         while True:
@@ -161,7 +170,7 @@ class Source(threading.Thread):
                 self._node.listen(self.news.set)
             time.sleep(1)
 
-    def _look(self) -> None:
+    def _copy(self) -> None:
         """Make a copy, if the channels are not those of the last one."""
         backup = self._node.read()
         known = self._state.sources.get(self._stack, {})

@@ -29,6 +29,9 @@ def look(stack: Stack) -> Report:
         source = state["sources"].get(name, {})
         if source.get("fault"):
             raise Fault(f"{name} cannot be asked for its channel backup: {source['fault']}")
+        if source.get("waits") and not source.get("copy"):
+            warnings.append(f"{name} has nothing to copy yet: {source['waits']}; it is copied once it works")
+            continue
         if not source.get("copy"):
             raise Fault(f"it has no copy of the channel backup of {name} yet")
         facts[name] = source["copy"]

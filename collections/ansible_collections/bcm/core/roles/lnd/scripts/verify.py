@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from bcm_guest.volume_files import read_file
 
 #: The age of the newest block, in seconds, up to which lnd takes the chain for complete.
 CURRENT = 7200
+#: Seconds without a block, while bitcoind has newer ones.
+SILENCE = 20.0
+#: the time of the newest block that its wallet had -> when that was first seen
+_first_seen: dict[int, float] = {}
 #: what is reported -> its name in lnd's API
 FACTS = {"height": "block_height", "public_key": "identity_pubkey", "peers": "num_peers"}
 
@@ -33,6 +38,27 @@ def backed_up(lnd: Lnd, path: Path) -> int:
     if missing := sorted(channels - saved):
         raise Fault(f"its channel backup {path} lacks {', '.join(missing)}")
     return len(saved)
+
+
+def check_following(newest: int, newest_of_bitcoind: int) -> None:
+    """Check that its wallet has the newest block, by the times of both. Raises Fault; Lasting if nothing comes.
+
+    The height that lnd reports is what it asks bitcoind for; of new blocks, it hears by messages.
+    """
+    if newest >= newest_of_bitcoind:
+        return
+    since = _first_seen.setdefault(newest, time.monotonic())
+    if time.monotonic() - since > SILENCE:
+        raise Lasting(
+            f"its newest block is of {moment(newest)}, bitcoind's of {moment(newest_of_bitcoind)}, and no more come: "
+            "bitcoind's messages about new blocks (ZMQ) do not reach it; `bcm stack restart bitcoind lnd`, and if that "
+            "does not help, look into `bcm logs lnd`"
+        )
+    raise Waiting("it has not followed the chain to its tip yet")
+
+
+def moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def verify(stack: Stack) -> Report:
@@ -57,6 +83,7 @@ def verify(stack: Stack) -> Report:
         )
     if info["block_height"] != chain["blocks"]:
         raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
+    check_following(int(info["best_header_timestamp"]), chain["time"])
     if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
         raise Waiting("it has not followed the chain to its tip yet")
     if Path(stack.expected["restore"]).exists():

@@ -26,6 +26,8 @@ from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
+#: the databases of wallets, for each value of lnd_database
+_WALLETS = ("wallet.db", "chain.sqlite")
 # Addresses of each kind that are looked for on chain: those after a gap of so many unused ones are not found.
 _RECOVERY_WINDOW = 2500
 # From when it waits for blocks until it works, if bitcoind has them. Otherwise that may last for days.
@@ -111,7 +113,14 @@ class Wallet:
             time.sleep(_INTERVAL)
 
     def _check(self, state: str) -> None:
-        """Check that the secrets fit what is on the volumes. Raises Fault."""
+        """Check that the secrets, and the chain, fit what is on the volumes. Raises Fault."""
+        own = Path(self._stack.expected["directory"])
+        chains = {path.parent.name for name in _WALLETS for path in own.parent.glob(f"*/{name}")}
+        if others := ", ".join(sorted(chains - {own.name})):
+            raise Lasting(
+                f"its volume has a wallet of {others}, and this data center is on {own.name}: put the right volume "
+                "back; another chain is another data center"
+            )
         created = self._stack.secrets.get("lnd/wallet_created")
         has_wallet, has_run = state != NO_WALLET, self._backup.exists()
         if not self._has_words and (has_wallet or self._restore or has_run):

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,6 +48,7 @@ class Store(BaseHTTPRequestHandler):
     """A double of a store that speaks S3: it checks signatures with the same code, which the test above proves."""
 
     kept: dict[str, bytes]
+    protocol_version = "HTTP/1.1"
 
     def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
@@ -91,6 +95,7 @@ class Proxy:
         self._port = port
         self._status = status
         self.asked: list[tuple[str, str]] = []
+        self._servers: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.place = Endpoint("127.0.0.1", self._listening.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
@@ -118,8 +123,14 @@ class Proxy:
             if self._status:
                 return
             with socket.create_connection(("127.0.0.1", self._port)) as server:
+                self._servers.append(server)
                 threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
                 _pass_on(server, client)
+
+    def end_connections(self) -> None:
+        while self._servers:
+            with contextlib.suppress(OSError):  # it has ended
+                self._servers.pop().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
@@ -168,7 +179,17 @@ def test_bucket_gives_back_what_it_got(proxy: Proxy, copy: Path) -> None:
     bucket.put(copy)
     assert bucket.names("first-regtest-lnd-") == [copy.name]
     assert bucket.get(copy.name) == copy.read_bytes()
-    assert set(proxy.asked) == {("store", "store.onion:9000")}
+    # the first request takes the longest way: to a rendezvous
+    assert proxy.asked == [("store", "store.onion:9000")]
+
+
+def test_bucket_that_ended_the_connection_is_asked_again(proxy: Proxy, copy: Path) -> None:
+    bucket = s3(proxy)
+    bucket.check()
+    proxy.end_connections()
+    bucket.put(copy)
+    assert bucket.get(copy.name) == copy.read_bytes()
+    assert len(proxy.asked) == 2
 
 
 def test_bucket_that_refuses_says_why(proxy: Proxy, copy: Path) -> None:
@@ -176,6 +197,69 @@ def test_bucket_that_refuses_says_why(proxy: Proxy, copy: Path) -> None:
         s3(proxy, secret_key="another").put(copy)
     with pytest.raises(Fault, match=r"status 404 \(NoSuchKey\)"):
         s3(proxy).get("x")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A root, and a context of a server with a certificate below it."""
+
+    root: str
+    context: ssl.SSLContext
+
+    @classmethod
+    def make(cls, folder: Path, host: str) -> Authority:
+        folder.mkdir()
+        subject = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        new = ["openssl", "req", "-x509", *subject]
+        root, key, certificate = folder / "root.pem", folder / "key.pem", folder / "certificate.pem"
+        _run(*new, "-subj", "/CN=A root", "-keyout", f"{folder}/root.key", "-out", root)
+        names = ["-subj", "/CN=store", "-addext", f"subjectAltName=DNS:{host}"]
+        _run(*new, *names, "-CA", root, "-CAkey", f"{folder}/root.key", "-keyout", key, "-out", certificate)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return cls(root.read_text(), context)
+
+
+def _run(*argv: object) -> None:
+    subprocess.run([*map(str, argv)], capture_output=True, check=True)
+
+
+@pytest.fixture
+def authority(store: ThreadingHTTPServer, tmp_path: Path) -> Authority:
+    """The one of the store, which speaks TLS then."""
+    made = Authority.make(tmp_path / "authority", "s3.example.org")
+    store.socket = made.context.wrap_socket(store.socket, server_side=True)
+    return made
+
+
+def test_store_with_tls_is_verified_by_an_authority_of_its_own(
+    proxy: Proxy, authority: Authority, copy: Path, tmp_path: Path
+) -> None:
+    bucket = s3(proxy, endpoint="https://s3.example.org", ca=authority.root)
+    bucket.put(copy)
+    assert bucket.get(copy.name) == copy.read_bytes()
+    assert proxy.asked == [("store", "s3.example.org:443")]
+    other = Authority.make(tmp_path / "other", "s3.example.org")
+    with pytest.raises(Fault, match="CERTIFICATE_VERIFY_FAILED"):
+        s3(proxy, endpoint="https://s3.example.org", ca=other.root).check()
+    with pytest.raises(Fault, match="Hostname mismatch"):
+        s3(proxy, endpoint="https://elsewhere.example.org", ca=authority.root).check()
+
+
+def test_store_without_an_authority_is_verified_by_public_roots(
+    proxy: Proxy, authority: Authority, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3(proxy, endpoint="https://s3.example.org")
+    (tmp_path / "roots").mkdir()
+    other = Authority.make(tmp_path / "other", "s3.example.org")
+    (tmp_path / "roots/Other.crt").write_text(other.root)
+    monkeypatch.setattr(copies, "_PUBLIC_ROOTS", tmp_path / "roots")
+    with pytest.raises(Fault, match="CERTIFICATE_VERIFY_FAILED"):
+        bucket.put(copy)
+    (tmp_path / "roots/Root.crt").write_text(authority.root)
+    bucket = s3(proxy, endpoint="https://s3.example.org")
+    bucket.put(copy)
+    assert bucket.names("first-regtest-lnd-") == [copy.name]
 
 
 @pytest.mark.parametrize(
