@@ -217,7 +217,7 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "portal", "tor", "torrelay"]
+STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "portal", "postgresql", "tor", "torrelay"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,6 +11,7 @@ used: they lack ACLs, ETags and deadlines.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import socket
@@ -99,6 +100,12 @@ class Client:
         self._session.verify = server_cert or True
         self._session.trust_env = False
         self._server: dict[str, Any] | None = None
+
+    def seen_from(self, project: str) -> Client:
+        """Return the same endpoint seen from another project, by the same connections."""
+        other = copy.copy(self)
+        other.project = project
+        return other
 
     def close(self) -> None:
         self._session.close()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from . import exec as lxd_exec
 from . import id_maps, image_transfer
 from .client import Client, quoted
 from .handler_base import READ, Body, Handler, Step
@@ -30,6 +31,11 @@ _SIGNAL = 10
 _PAUSE = 0.2
 #: Seconds without an address after which, again and again, the server's DHCP reads again which ones it gives out.
 DHCP_PATIENCE = 10.0
+
+#: A program of an instance that is run before it is replaced, such as one that dumps a database.
+BEFORE_REPLACEMENT = "/etc/bcm/before-replacement"
+# Seconds that it has.
+_PREPARATION = 3600.0
 
 #: The fingerprint of the image that an instance is to have.
 WANTED_IMAGE = f"{READ}wanted_image"
@@ -238,6 +244,8 @@ class InstanceHandler(Handler):
             )
         former = self.read(client, resource)[0]
         running = former is not None and former["status"] != "Stopped"
+        if former is not None and former["status"] in _RUNNING:
+            self._prepare(client, resource)
         try:
             self._put_aside(client, resource, step)
             self._make(client, resource, former)
@@ -253,6 +261,24 @@ class InstanceHandler(Handler):
                 raise error.with_remedy(kept) from error
             raise error.with_remedy("the former instance is back") from error
         self.do_discard(client, resource, step)
+
+    def _prepare(self, client: Client, resource: Resource) -> None:
+        """Run what the instance itself wants to have run before it is replaced; nothing is changed if that fails."""
+        try:
+            client.download(f"{resource.path}/files?path={BEFORE_REPLACEMENT}", project=resource.project)
+        except NotFound:
+            return
+        own = client.seen_from(resource.project)
+        done = lxd_exec.run(own, resource.name, lxd_exec.Command([BEFORE_REPLACEMENT], cwd="/"), deadline=_PREPARATION)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+            raise LxdError(
+                f"Failed to replace {resource.label}:",
+                f"{BEFORE_REPLACEMENT} in it failed: {said}",
+                "nothing was changed; mend that, or remove this file in the instance to go without it",
+                code="service_failed",
+                about=resource.label,
+            )
 
     def _put_aside(self, client: Client, resource: Resource, step: Step) -> None:
         """Stop and rename an instance, without its devices, so that its addresses are free."""

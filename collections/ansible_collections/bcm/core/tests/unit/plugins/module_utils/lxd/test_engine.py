@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
+from ansible_collections.bcm.core.plugins.module_utils._lxd import instance_handler
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Work, order, reconcile
+from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
     Conflict,
     LxdError,
@@ -87,6 +89,9 @@ class Memory:
         if name not in self.given:
             raise NotFound("Not found")
         return self.given[name].encode()
+
+    def seen_from(self, _project: str) -> Memory:
+        return self
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str, **_query: Any) -> None:
         self.before_write(path)
@@ -557,6 +562,26 @@ def test_an_instance_is_back_if_the_new_one_cannot_be_made(fault: str) -> None:
     assert caught.value.outcome.changes != []
     assert {key: server.objects["/1.0/instances/i"][key] for key in before} == before
     assert list(instances(server)) == ["i"]
+
+
+@pytest.mark.parametrize(("status", "asked"), [("Running", True), ("Stopped", False)])
+def test_what_an_instance_wants_is_run_before_it_is_replaced(
+    status: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = deployed()
+    server.objects["/1.0/instances/i"]["status"] = status
+    server.given[f"/1.0/instances/i/files?path={instance_handler.BEFORE_REPLACEMENT}"] = "#!/bin/sh"
+    results = [ExecResult(1, b"", b"the volume is full"), ExecResult(0, b"", b"")]
+    monkeypatch.setattr(instance_handler.lxd_exec, "run", lambda *_words, **_more: results.pop(0))
+    if asked:
+        with pytest.raises(
+            ApplyError, match=r"before-replacement in it failed: the volume is full: nothing was changed"
+        ):
+            apply(server, REPLACED)
+        assert server.log == []
+        assert instances(server) == {"i": ("a", "Running", "old")}
+    assert apply(server, REPLACED) == ["replace instance i"]
+    assert len(results) == (0 if asked else 2)
 
 
 def test_a_replacement_that_was_killed_anywhere_is_completed() -> None:
