@@ -166,8 +166,9 @@ def variables(safe: Safe, path: Path, text: str, form: str) -> str:
     return f"@{path}"
 
 
-@pytest.mark.parametrize("form", ["file", "value"])
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "remove"])
+@pytest.mark.parametrize(
+    ("verb", "form"), [("start", "file"), ("stop", "value"), ("restart", "value"), ("remove", "file")]
+)
 def test_encrypted_variables_that_contradict_the_data_center_are_refused(
     safe: Safe, tmp_path: Path, verb: str, form: str
 ) -> None:
