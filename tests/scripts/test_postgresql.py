@@ -10,6 +10,7 @@ import importlib
 import os
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,3 +109,16 @@ def test_answer_of_psql_is_read_and_its_fault_is_told(tmp_path: Path, monkeypatc
     monkeypatch.setenv("ENDS", "2")
     with pytest.raises(Fault, match="^FATAL: no entry$"):
         postgresql.ask_as({"host": "h"}, "FATAL: \n no entry")
+
+
+def test_full_volume_and_unused_database_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = program("verify.py", monkeypatch)
+    volumes = {"data": {"path": "/var/lib/postgresql"}, "dumps": {"path": "/var/lib/postgresql-dumps"}}
+    stack = SimpleNamespace(bcm={"volumes": volumes})
+    free = {"/var/lib/postgresql": 5, "/var/lib/postgresql-dumps": 50}
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=free[path], f_blocks=100))
+    full, unused = sorted(names["warnings"](stack, ["shop"]))
+    assert full == (
+        "/var/lib/postgresql is nearly full: a database that cannot write stops; raise postgresql_data_size"
+    )
+    assert unused.startswith("no stack uses the database shop any more: its role is locked; drop it with -e")

@@ -1,0 +1,190 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A database of a stack's own: nobody else gets in, and what was committed is there whatever happens to the server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Person, client, inside, reported, until
+
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
+
+NAME = "ledgers"
+DUMPS = "/var/lib/postgresql-dumps"
+#: more than the volume of dumps has room for while it is a small one
+LARGE = "CREATE TABLE large AS SELECT gen_random_uuid() AS text FROM generate_series(1, 100000)"
+
+
+def psql(words: str, statement: str = "SELECT 1") -> str:
+    """What the server answers the consumer, who logs in with these words; or why it does not."""
+    command = f'psql -XqAt -v ON_ERROR_STOP=1 "service=ledger {words}" 2>&1 || true'
+    return inside(NAME, "ledger", "sh", "-c", f"cat <<'END' | {command}\n{statement}\nEND", deadline=120)
+
+
+def superuser(statement: str, database: str = "postgres") -> str:
+    login = ("--host=/run/postgresql", "--username=postgres", f"--dbname={database}")
+    return inside(NAME, "postgresql", "psql", *login, "-XqAtc", statement)
+
+
+def start(person: Person, stack: str, *more: str) -> dict[str, Any]:
+    return json.loads(person.succeeds("-d", NAME, "stack", "start", stack, "--json", *more))
+
+
+@pytest.fixture(scope="module")
+def ledger(person: Person) -> Iterator[dict[str, Any]]:
+    """The database server with one consumer."""
+    person.datacenter(NAME, stack_path=str(Path(__file__).parent / "stacks"))
+    yield reported(json.dumps(start(person, "ledger")))
+    person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
+
+
+@pytest.fixture
+def answers(ledger: dict[str, Any]) -> Iterator[None]:
+    """The consumer has its database afterwards."""
+    yield
+    until(lambda: psql("") == "1", "the database answers its consumer")
+
+
+def test_consumer_gets_into_its_own_database_alone(answers: None) -> None:
+    assert psql("", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+    for words in (
+        "dbname=postgres",
+        "dbname=bcm_probe",
+        "user=postgres dbname=postgres",
+        "user=bcm_probe",
+        "sslmode=disable",
+    ):
+        assert "no pg_hba.conf entry" in psql(words), words
+    assert "password authentication failed" in psql("passfile=/dev/null password=guessed")
+    assert "permission denied" in psql("", "COPY (SELECT 1) TO PROGRAM 'cat'")
+    assert "permission denied" in psql("", "CREATE ROLE other")
+    assert psql("", "SELECT count(*) FROM pg_replication_slots") == "0"
+
+
+def test_second_run_changes_nothing(person: Person, ledger: dict[str, Any]) -> None:
+    said = person.succeeds("-d", NAME, "stack", "start", "ledger")
+    assert said.rstrip().endswith("nothing changed")
+    password = inside(NAME, "ledger", "sh", "-c", "cut -d: -f5 /root/.pgpass")
+    secrets = person.settings(NAME).parent.parent / "secrets"
+    assert password and password not in "".join(path.read_text() for path in secrets.iterdir())
+
+
+def test_committed_rows_survive_a_kill_in_mid_write(answers: None) -> None:
+    psql("", "CREATE TABLE counted (n integer)")
+    writes = "seq 1 1000000 | sed 's/.*/INSERT INTO counted VALUES (&) RETURNING n;/'"
+    script = f"{writes} | psql -XqAt service=ledger >/tmp/committed 2>&1 || true"
+    writer = threading.Thread(target=inside, args=(NAME, "ledger", "sh", "-c", script), kwargs={"deadline": 300})
+    writer.start()
+    until(lambda: int(inside(NAME, "ledger", "sh", "-c", "cat /tmp/committed 2>/dev/null | wc -l")) > 500, "rows")
+    inside(NAME, "postgresql", "systemctl", "kill", "--signal=KILL", "postgresql")
+    writer.join(300)
+    said = inside(NAME, "ledger", "cat", "/tmp/committed").splitlines()
+    committed = {int(line) for line in said if line.isdigit()}
+    assert 500 < len(committed) < 1_000_000
+    until(lambda: psql("") == "1", "the database recovers")
+    there = {int(line) for line in psql("", "SELECT n FROM counted").split()}
+    assert committed <= there and len(there - committed) <= 1
+
+
+def test_rotated_password_is_refused_at_once(person: Person, answers: None) -> None:
+    waiting = threading.Thread(target=psql, args=("", "SELECT pg_sleep(300)"))
+    waiting.start()
+    until(lambda: superuser("SELECT count(*) FROM pg_stat_activity WHERE usename = 'ledger'") == "1", "a connection")
+    person.succeeds("-d", NAME, "secret", "rotate", "postgresql/sql/ledger")
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert "password authentication failed" in psql("")
+    start(person, "ledger")
+
+
+def _is_of_another_image() -> None:
+    """Let the instance seem to be of an earlier image, so that the next run replaces it."""
+    with client(NAME) as lxd:
+        path = "/1.0/instances/postgresql"
+        body, etag = lxd.read(path)
+        config = {**body["config"], "volatile.base_image": "0" * 64}
+        lxd.call("PUT", path, {**body, "config": config}, what="change the image", etag=etag)
+
+
+def test_databases_are_dumped_before_the_instance_is_replaced(person: Person, answers: None) -> None:
+    psql("", LARGE)
+    _is_of_another_image()
+    inside(NAME, "postgresql", "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", DUMPS)
+    inside(NAME, "postgresql", "chown", "postgresql:", DUMPS)
+    started = inside(NAME, "postgresql", "systemctl", "show", "-PMainPID", "postgresql")
+    refused = person.types("-d", NAME, "stack", "start", "postgresql")
+    assert refused.returncode and "No space left on device" in refused.stdout + refused.stderr
+    assert "nothing was changed; mend that" in refused.stdout + refused.stderr
+    assert inside(NAME, "postgresql", "systemctl", "show", "-PMainPID", "postgresql") == started
+    assert inside(NAME, "postgresql", "ls", DUMPS) == ""
+
+    inside(NAME, "postgresql", "umount", DUMPS)
+    rows = psql("", "SELECT md5(string_agg(text::text, ',' ORDER BY text)) FROM large")
+    start(person, "postgresql")
+    (folder,) = inside(NAME, "postgresql", "ls", DUMPS).split()
+    superuser("CREATE DATABASE restored")
+    dump = f"{DUMPS}/{folder}/ledger.dump"
+    restore = ("pg_restore", "--host=/run/postgresql", "--username=postgres", "--exit-on-error", "--dbname=restored")
+    inside(NAME, "postgresql", *restore, dump)
+    assert superuser("SELECT md5(string_agg(text::text, ',' ORDER BY text)) FROM large", "restored") == rows
+    superuser("DROP DATABASE restored")
+    assert psql("", "SELECT md5(string_agg(text::text, ',' ORDER BY text)) FROM large") == rows
+
+
+def test_full_disk_loses_nothing_that_was_committed(answers: None) -> None:
+    data, small = "/var/lib/postgresql", "/var/tmp/small"
+    inside(NAME, "postgresql", "systemctl", "stop", "postgresql", deadline=120)
+    used = int(inside(NAME, "postgresql", "du", "-sk", data).split()[0])
+    inside(
+        NAME, "postgresql", "sh", "-ec",
+        f"mkdir {small}; mount -t tmpfs -o size={used + 220_000}k tmpfs {small}; cp -a {data}/. {small};"
+        f"fallocate -l 200M {small}/ballast;"
+        f"chown postgresql: {small}; chmod 700 {small}; mount --bind {small} {data}; systemctl start postgresql",
+        deadline=120,
+    )  # fmt: skip
+    try:
+        psql("", "CREATE TABLE kept AS SELECT 42 AS n")
+        said = psql("", LARGE.replace("large", "larger").replace("100000", "1000000"))
+        assert "No space left on device" in said or "terminat" in said, said
+        until(lambda: psql("", "SELECT n FROM kept") == "42", "the server reads what was committed")
+        inside(NAME, "postgresql", "rm", f"{small}/ballast")
+        until(lambda: psql("", "INSERT INTO kept VALUES (43) RETURNING n") == "43", "the server writes again")
+    finally:
+        script = f"systemctl stop postgresql; umount {data}; umount {small}; rmdir {small}; systemctl start postgresql"
+        inside(NAME, "postgresql", "sh", "-c", script, deadline=120)
+
+
+def test_database_of_a_stack_that_is_gone_is_kept_until_somebody_says_so(person: Person, answers: None) -> None:
+    psql("", "CREATE TABLE balance AS SELECT 21 AS n")
+    person.succeeds("-d", NAME, "stack", "remove", "ledger")
+    warned = start(person, "postgresql")["warnings"]
+    assert any("no stack uses the database ledger any more" in text for text in warned), warned
+    assert superuser("SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname = 'ledger'") == "f|t"
+
+    assert not any("no stack uses" in text for text in start(person, "ledger")["warnings"])
+    assert psql("", "SELECT n FROM balance") == "21"
+    refused = person.types("-d", NAME, "stack", "start", "postgresql", "-e", '{"postgresql_drop": ["ledger"]}')
+    assert "postgresql_drop names ledger, which use their databases: leave them out" in refused.stdout + refused.stderr
+
+    person.succeeds("-d", NAME, "stack", "remove", "ledger")
+    assert not start(person, "postgresql", "-e", '{"postgresql_drop": ["ledger"]}')["warnings"]
+    assert superuser("SELECT count(*) FROM pg_database WHERE datname = 'ledger'") == "0"
+    start(person, "ledger")
+    assert "does not exist" in psql("", "SELECT n FROM balance")
+
+
+def test_dangerous_option_is_refused_before_anything_is_changed(person: Person, ledger: dict[str, Any]) -> None:
+    for option in ("fsync", "listen_addresses", "shared_preload_libraries", "log_statement", "archive_command"):
+        done: subprocess.CompletedProcess[str] = person.types(
+            "-d", NAME, "stack", "start", "postgresql", "-e", json.dumps({"postgresql_options": {option: "off"}})
+        )
+        assert done.returncode and f"An option in postgresql_options ({option}) is not one" in done.stdout + done.stderr
