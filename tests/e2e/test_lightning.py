@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import VERSION
 from tests import tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
 from tests.support import COLLECTION, ROOT
@@ -381,6 +382,23 @@ def test_secrets_of_another_wallet_are_refused(
     assert active(FIRST)
 
 
+def test_version_older_than_one_that_ran_is_refused(person: Person, channel: str) -> None:
+    """As if a newer lnd had changed the database."""
+
+    def mark(version: str) -> None:
+        with client(FIRST) as lxd:
+            path = f"/1.0/projects/{lxd.project}"
+            marks = lxd.get(path, project=None)["config"] | {f"{VERSION}lnd": version}
+            lxd.call("PATCH", path, {"config": marks}, what="mark a project", project=None)
+
+    mark("0.99.0-beta")
+    refused = person.types("-d", FIRST, "stack", "start", "lnd")
+    mark("0.21.3-beta")
+    fault = "Version 0.21.3-beta of github.com/lightningnetwork/lnd is older than 0.99.0-beta, which has run here"
+    assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True)
+    assert active(FIRST)
+
+
 def pay_many(count: int, payer: str = FIRST, payee: str = SECOND) -> None:
     """Pay invoices of 100 satoshi, eight at a time; some may fail, or not come to an end."""
     make = f"for n in $(seq {count}); do lncli addinvoice --amt 100; done"
@@ -443,11 +461,16 @@ def kill_machine(name: str) -> None:
 #: the fees of an opened and a closed channel, and of a commitment
 FEES = 30_000
 OTHER_CAPACITY = 300_000
+KILLS = int(os.environ.get("BCM_KILLS", "5"))
 # lnd writes the channel backup beside the former one.
 KILL_WHILE_SAVING = """
 cd /var/lib/lnd-backup; former=$(stat -c %i channel.backup)
 while [ "$(stat -c %i channel.backup)" = "$former" ] && [ ! -e temp-dont-use.backup ]; do :; done
 systemctl kill --signal=KILL lnd
+"""
+AWAIT_COPYING = """
+cd /var/lib/backups/copies; former=$(echo *)
+while [ "$(echo *)" = "$former" ]; do :; done
 """
 
 
@@ -461,13 +484,29 @@ def others(channel: str) -> list[str]:
     return [point for point in points if not point.startswith(channel)]
 
 
-@pytest.mark.parametrize("number", range(int(os.environ.get("BCM_KILLS", "4"))))
+def has_newest_copies(person: Person) -> bool:
+    """Whether the targets have all channels of the other. The target that was late is away once its machine died."""
+    found = inside(SECOND, "lnd", "sh", "-c", "lncli listchannels || true")
+    if not found.startswith("{"):
+        return False
+    points = sorted(item["channel_point"] for item in json.loads(found)["channels"])
+    state = json.loads(inside(SECOND, "backups", "cat", "/var/lib/backups/state.json"))
+    targets = copied(person)
+    is_current = all(targets[name]["state"] == "up to date" for name in ("attic", "store", "desk"))
+    return is_current and state["sources"]["lnd"]["points"] == points
+
+
+@pytest.mark.parametrize("number", range(KILLS))
 def test_killed_node_has_its_channel_or_its_coins(
     person: Person, pair: Pair, nodes: dict[str, str], channel: str, number: int
 ) -> None:
-    """Killed while it opens a channel, pays, closes a channel or saves the backup, alone or with all of its machine."""
-    act = ("opening", "paying", "closing", "saving")[number % 4]
-    with_machine = number % 3 == 1
+    """Killed while it opens a channel, pays, closes a channel, or saves the backup, or while its backup is copied.
+
+    Alone, or with all of its machine.
+    """
+    act = ("opening", "paying", "closing", "copying", "saving")[number % 5]
+    with_machine = number % 3 == 1 and act != "saving"
+    killed = SECOND if act == "copying" else FIRST
     key = nodes[SECOND].partition("@")[0]
     await_rest(nodes)
     if act == "closing":
@@ -486,20 +525,25 @@ def test_killed_node_has_its_channel_or_its_coins(
     if act == "saving":
         inside(FIRST, "lnd", "timeout", "60", "sh", "-c", KILL_WHILE_SAVING, deadline=90)
     else:
-        # Later in each round: what it does lasts one or two seconds.
-        time.sleep(0.1 + 0.25 * (number // 4))
-        if with_machine:
-            kill_machine(FIRST)
+        if act == "copying":
+            inside(SECOND, "backups", "timeout", "60", "sh", "-c", AWAIT_COPYING, deadline=90)
         else:
-            inside(FIRST, "lnd", "systemctl", "kill", "--signal=KILL", "lnd")
+            # Later in each round: what it does lasts one or two seconds.
+            time.sleep(0.1 + 0.25 * (number // 5))
+        if with_machine:
+            kill_machine(killed)
+        else:
+            unit = "backups" if act == "copying" else "lnd"
+            inside(killed, unit, "systemctl", "kill", "--signal=KILL", unit)
     running.join()
-    with client(FIRST) as lxd:
+    with client(killed) as lxd:
         stacks = [item["name"] for item in lxd.get("/1.0/instances", recursion=1)] if with_machine else ["lnd"]
     # Its verify proves that the backup has all channels.
-    person.succeeds("-d", FIRST, "stack", "start", *stacks)
-    if with_machine:
+    person.succeeds("-d", killed, "stack", "start", *stacks)
+    if with_machine and killed == FIRST:
         bitcoin(FIRST, "addnode", pair.onions[SECOND]["bitcoind"], "add")
     await_rest(nodes)
+    until(lambda: has_newest_copies(person), "the newest copies", PATIENCE)
     found = others(channel)
     print(f"killed while {act}{' with its machine' if with_machine else ''}: {len(found)} other channels")
     # A commitment's fee is nobody's, until the channel is closed.
@@ -508,6 +552,7 @@ def test_killed_node_has_its_channel_or_its_coins(
         inside(FIRST, "lnd", "lncli", "closechannel", "--chan_point", point, deadline=120)
     await_rest(nodes)
     assert others(channel) == []
+    until(lambda: has_newest_copies(person), "the copies without them", PATIENCE)
 
 
 def quietly(act: Any) -> None:
@@ -575,8 +620,8 @@ def test_full_volume_costs_no_channel(nodes: dict[str, str], channel: str) -> No
     assert abs(wealth() - before) < FEES
 
 
-def test_node_follows_the_chain_again_after_a_silence(nodes: dict[str, str], channel: str) -> None:
-    """bitcoind's messages about new blocks get lost for a while."""
+def test_node_follows_the_chain_again_after_a_silence(person: Person, nodes: dict[str, str], channel: str) -> None:
+    """bitcoind's messages about new blocks get lost for a while: a run says so."""
     configuration = inside(FIRST, "lnd", "grep", "^bitcoind.zmqpub", "/etc/lnd/lnd.conf")
     places = re.findall(r"tcp://([\d.]+):(\d+)", configuration)
     rules = "".join(f"ip saddr {address} tcp sport {port} drop\n" for address, port in places)
@@ -585,7 +630,8 @@ def test_node_follows_the_chain_again_after_a_silence(nodes: dict[str, str], cha
     try:
         bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
         height = int(bitcoin(FIRST, "getblockcount"))
-        time.sleep(5)  # nothing can be awaited: it hears of nothing
+        refused = person.types("-d", FIRST, "stack", "start", "lnd")
+        assert (refused.returncode, "no more come: bitcoind's messages" in refused.stdout + refused.stderr) == (2, True)
         assert not reached(FIRST, height)
     finally:
         subprocess.run(["nft", "delete", "table", "inet", "silent"], check=True)
