@@ -64,6 +64,9 @@ _NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
     ),
     ("tests/cli/", "tests/e2e/"): (
         *setup.WINDOW_PACKAGES,
+        *setup.BROWSER_PACKAGES,
+        setup.Package("chromium-driver", "chromedriver", "tells the browser what to do"),
+        setup.Package("npm", "npm", "fetches what looks for barriers in pages"),
         setup.Package("xvfb", "Xvfb", "is the screen on which the tests draw a window"),
         setup.Package("xdotool", "xdotool", "finds and closes that window"),
         setup.Package("imagemagick", "import", "takes its picture"),

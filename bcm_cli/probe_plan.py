@@ -131,6 +131,10 @@ class ProbePlan:
                       if service.host_port}  # fmt: skip
         is_public = any(ipaddress.ip_address(remote) in ipaddress.ip_network(item) for item in network.public())
         probe = Probe("outside", remote, remote, far_port)
+        sources = [source for item in self.site.lan(name) if port == self.site.port(name, item.service)
+                   for source in item.sources]  # fmt: skip
+        if any(ipaddress.ip_address(remote) in ipaddress.ip_network(source) for source in sources):
+            return True
         return port in host_ports or bool(self.uplink_user(name) and is_public) or self.is_exception(name, probe)
 
     def probes(self, name: str, listening: Mapping[str, Iterable[int]]) -> list[Probe]:
@@ -164,6 +168,8 @@ class ProbePlan:
             known = self._ports(stack, config["user.bcm.chain"]) if stack in self.catalogue else []
             what = f"{item['name']} of {item['project']}"
             probes += [Probe("apart", what, address, port) for port in sorted({_UNLISTED, *known}) if address]
+        probes += [Probe("host", f"{item.stack} at {item.place}", item.address, item.port)
+                   for item in self.site.lan(*self.running)]  # fmt: skip
         probes += [Probe("dns", OUTSIDE[2], OUTSIDE[2], 53, protocol) for protocol in ("tcp", "udp")]
         probes += [Probe("ipv6", OUTSIDE6, OUTSIDE6, 80), Probe("ipv6", OUTSIDE6, OUTSIDE6, 53, "udp")]
         probes += [Probe("outside", OUTSIDE[0], OUTSIDE[0], 443), Probe("outside", OUTSIDE[1], OUTSIDE[1], 80),
@@ -234,13 +240,17 @@ class ProbePlan:
         }
         ways |= {(None, service.protocol, str(service.ports.get(site.request.chain))) for name in self.instances
                  for service in self.catalogue[name].services.values() if service.host_port}  # fmt: skip
+        local = {(",".join(item.sources), f"{device['ipv4.address']}/32", "tcp", str(port))
+                 for item in site.lan(*self.instances) for port in [site.port(item.stack, item.service)]
+                 if (device := self.instances[item.stack]["devices"].get("eth1"))}  # fmt: skip
         for acl in (site.names.network, site.names.uplink):
             there = self.client.find(f"/1.0/network-acls/{acl}", project="default") or {}
             for rule in [*there.get("egress", ()), *there.get("ingress", ())]:
                 source, to = rule.get("source"), rule.get("destination")
                 what = (rule.get("protocol"), rule.get("destination_port"))
                 is_known = (source, to, *what) in listed if acl == site.names.network else (
-                    BY_EXCEPTION in rule.get("description", "") or (to if source else None, *what) in ways
+                    BY_EXCEPTION in rule.get("description", "") or (source, to, *what) in local
+                    or (to if source else None, *what) in ways
                 )  # fmt: skip
                 if rule["action"].startswith("allow") and not is_known:
                     how = " ".join(filter(None, what)) or "by any protocol"

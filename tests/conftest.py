@@ -16,6 +16,7 @@ from tests.support import RELAYS, ROOT, Tools, own_lxd
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pages", metavar="FOLDER", help="keep the pictures of stacks' pages there")
     parser.addoption("--picture", metavar="FILE", help="keep the photograph of the wallet's window here")
 
 
