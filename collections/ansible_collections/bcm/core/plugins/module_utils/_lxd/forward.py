@@ -23,6 +23,7 @@ from .streams import BROKEN, CHUNK, connect, pending, receive
 
 _NOBODY = 65534
 _NOT_ALLOWED = 2  # RFC 1928, section 6
+_ADDRESS_SIZES = {1: 4, 4: 16}  # IPv4 and IPv6, section 5; a name has its size before it
 _SOCKS_PATIENCE = 30.0  # seconds for a request
 
 # Runs in the instance: copies its input to the connection, and the data of the connection to its output.
@@ -84,17 +85,17 @@ def socks_proxy(client: Client, destinations: Mapping[tuple[str, int], Destinati
 
 
 def _read_target(connection: socket.socket) -> tuple[str, int] | None:
-    """The host and port of a SOCKS request to connect; None for any other request."""
+    """The host and port of a SOCKS request to connect; None for any other request. Raises OSError if it is none."""
     version, methods = _read(connection, 2)
     if version != 5 or 0 not in _read(connection, methods):
-        return None
+        raise ConnectionError("it does not speak SOCKS 5 without a password")
     connection.sendall(bytes([5, 0]))
     _version, command, _reserved, kind = _read(connection, 4)
-    if command != 1 or kind not in (1, 3):
+    host = _read(connection, _ADDRESS_SIZES[kind] if kind in _ADDRESS_SIZES else _read(connection, 1)[0])
+    port = int.from_bytes(_read(connection, 2), "big")
+    if command != 1:
         return None
-    host = _read(connection, 4 if kind == 1 else _read(connection, 1)[0])
-    name = socket.inet_ntoa(host) if kind == 1 else host.decode("ascii", "replace").lower()
-    return name, int.from_bytes(_read(connection, 2), "big")
+    return (socket.inet_ntoa(host) if kind == 1 else host.decode("ascii", "replace").lower()), port
 
 
 def _read(connection: socket.socket, size: int) -> bytes:

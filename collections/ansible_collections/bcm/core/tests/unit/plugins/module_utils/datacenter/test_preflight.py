@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -27,7 +28,7 @@ class FakeClient:
         self.answers = {**ENDPOINT, **answers}
         self.extensions = list(preflight._NEEDED) if extensions is None else extensions
         self.asked: list[str] = []
-        self.endpoint = SimpleNamespace(name="/run/x")
+        self.endpoint = SimpleNamespace(name="/run/x", is_here=True)
         self.server = {"environment": {"server": "lxd", "server_version": "5.0.2"}}
 
     def require(self, extension: str, what: str) -> None:
@@ -297,3 +298,53 @@ def test_bridges_that_are_there_are_not_looked_at_again() -> None:
     client = FakeClient({"/1.0/networks": networks})
     check(client, PLAN)
     assert "/1.0/networks/eth0/state" not in client.asked
+
+
+def _lan_plan(place: str) -> dict[str, Any]:
+    devices = {"lan-http": {"type": "proxy", "listen": f"tcp:{place}"}, "eth0": {"type": "nic"}}
+    return {**PLAN, "resources": [*PLAN["resources"], _wanted("instance", "shop", devices=devices)]}
+
+
+LAN: dict[str, Any] = {
+    "/1.0/instances": [],
+    "/1.0/networks": [{"name": "lo", "type": "loopback", "managed": False},
+                      {"name": "e0", "type": "physical", "managed": False}],
+    "/1.0/networks/e0/state": {"addresses": [{"family": "inet", "address": "127.0.0.7", "netmask": "8"},
+                                             {"family": "inet6", "address": "fe80::1", "netmask": "64"}]},
+    "/1.0/networks/lo/state": {"addresses": [{"family": "inet", "address": "127.0.0.1", "netmask": "8"}]},
+}  # fmt: skip
+
+
+def _with_instance(name: str, project: str, listen: str) -> dict[str, Any]:
+    device = {"type": "proxy", "listen": listen}
+    item = {"name": name, "project": project, "status": "Stopped", "location": "none", "devices": {"web": device},
+            "config": MARKED}  # fmt: skip
+    return {**LAN, "/1.0/instances": [item]}
+
+
+@pytest.mark.parametrize(
+    ("place", "answers", "message"),
+    [
+        ("127.0.0.1:80", LAN, "127.0.0.1:80 of shop in bcm_access is not one of /run/x: write one of 127.0.0.7"),
+        ("127.0.0.7:9", _with_instance("web", "q", "tcp:127.0.0.7:9"), "is taken by instance web of project q"),
+        ("127.0.0.7:9", _with_instance("web", "q", "tcp:0.0.0.0:9"), "is taken by instance web of project q"),
+    ],
+)
+def test_address_for_local_networks_has_to_be_free(place: str, answers: dict[str, Any], message: str) -> None:
+    with pytest.raises(BcmError, match=message):
+        check(FakeClient(answers), _lan_plan(place))
+
+
+@pytest.mark.parametrize(
+    ("name", "project", "listen"), [("shop", "p", "tcp:127.0.0.7:9"), ("web", "q", "tcp:127.0.0.8:9")]
+)
+def test_own_address_for_local_networks_is_free(name: str, project: str, listen: str) -> None:
+    check(FakeClient(_with_instance(name, project, listen)), _lan_plan("127.0.0.7:9"))
+
+
+def test_port_with_a_listener_is_not_free_for_local_networks() -> None:
+    with socket.create_server(("127.0.0.7", 0)) as listener:
+        place = f"127.0.0.7:{listener.getsockname()[1]}"
+        with pytest.raises(BcmError, match=f"^Address {place} of shop in bcm_access is taken by a program of this"):
+            check(FakeClient(LAN), _lan_plan(place))
+    check(FakeClient(LAN), _lan_plan(place))

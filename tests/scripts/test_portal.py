@@ -1,0 +1,113 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page of the portal: what it shows of a run, and that what comes from elsewhere is text in it."""
+
+from __future__ import annotations
+
+import plistlib
+import runpy
+import ssl
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._base import qr
+from tests.support import COLLECTION
+
+REPORT = runpy.run_path(str(COLLECTION / "roles/portal/scripts/report.py"))
+ONION = f"{'a' * 56}.onion"
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+@pytest.fixture
+def sent() -> dict[str, Any]:
+    """What the run of a data center with a shop and a node sends; the node was not looked at."""
+    web = {"title": "Shop", "path": "/", "url": "https://10.0.0.2:8443/", "lan": "https://192.0.2.1:443/",
+           "onion": "shop-http", "onion_port": 80}  # fmt: skip
+    onion = {"name": "shop-http", "service": "http", "port": 80, "public": None}
+    return {
+        "stack": "portal",
+        "time": "2026-11-29 16:00 UTC",
+        "report": {
+            "data_center": "home",
+            "chain": "regtest",
+            "stacks": [{"stack": "shop", "status": "running", "version": "2.0", "verified": ["height 101"]}],
+            "exceptions": [{"stack": "shop", "to": "192.0.2.0/24", "protocol": "tcp", "port": 443, "why": EVIL}],
+            "warnings": [EVIL],
+        },
+        "stacks": [
+            {"stack": "node", "description": "A node", "floor": ["1.0"], "web": [], "onions": []},
+            {"stack": "shop", "description": EVIL, "floor": [], "web": [web], "onions": [onion]},
+        ],
+        "addresses": {"shop-http": ONION},
+        "codes": {f"{ONION}:80": qr.svg_path(qr.code(f"{ONION}:80"))},
+        "certificates": [{"name": "shop", "not_after": "2026-12-29"}],
+        "roots": [{"subject": "Root g1", "not_after": "2036", "fingerprint": "AB:CD", "trusted": True},
+                  {"subject": "Root g0", "not_after": "2026", "fingerprint": "00:00", "trusted": False}],
+    }  # fmt: skip
+
+
+class Elements(HTMLParser):
+    """The elements of a page, in balance, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.links += [value or "" for key, value in attrs if key in ("href", "src")]
+        assert not [key for key, _value in attrs if key.startswith("on") or key == "style"]
+        if tag not in ("meta", "link", "path"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag != "path":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_shows_the_run_and_how_stacks_are_reached(sent: dict[str, Any]) -> None:
+    found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
+    assert found.open == []
+    for text in ("home on regtest", "As of 2026-11-29 16:00 UTC", "height 101", "2.0", "until 2026-12-29", "AB:CD",
+                 "not seen by a run yet", "bcm open shop", f"{ONION}:80", "Root g1"):  # fmt: skip
+        assert text in found.text
+    assert "Root g0" not in found.text
+    links = ["/style.css", "https://10.0.0.2:8443/", "https://192.0.2.1:443/", f"http://{ONION}/", "/root.crt",
+             "/root.mobileconfig"]  # fmt: skip
+    assert found.links == links
+    assert "svg" in found.names
+
+
+def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
+    sent["codes"][f"{ONION}:80"]["path"] += '"/><script>'
+    sent["report"]["stacks"][0] |= {"version": EVIL, "verified": [EVIL], "status": EVIL}
+    found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
+    assert found.open == [] and "script" not in found.names
+    assert found.text.count(EVIL) >= 6
+
+
+def test_former_runs_are_remembered_for_stacks_that_are_there(sent: dict[str, Any]) -> None:
+    node = {"status": "running", "version": "1.1", "notes": ["height 7"], "as_of": "2026-11-01 10:00 UTC"}
+    state = REPORT["merged"]({"node": node, "gone": node, "shop": {"certificate": "2020"}}, sent)
+    assert state["node"] == node and set(state) == {"node", "shop"}
+    assert (state["shop"]["as_of"], state["shop"]["certificate"]) == (sent["time"], "2026-12-29")
+
+
+def test_profile_has_the_roots() -> None:
+    contents = (b"\x30\x82first", b"\x30\x82second")
+    roots = "".join(ssl.DER_cert_to_PEM_cert(content) for content in contents)
+    found = plistlib.loads(REPORT["profile"]("home", roots))
+    assert [item["PayloadContent"] for item in found["PayloadContent"]] == list(contents)
+    assert {item["PayloadType"] for item in found["PayloadContent"]} == {"com.apple.security.root"}
+    identities = {found["PayloadUUID"], *(item["PayloadUUID"] for item in found["PayloadContent"])}
+    assert len(identities) == 3
