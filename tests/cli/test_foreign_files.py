@@ -17,9 +17,10 @@ from bcm_cli import status
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("units", "info"):
+    for name in ("units", "files", "info"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(foreign_files, "_STAMPS", tmp_path / "units")
+    monkeypatch.setattr(foreign_files, "_FILES", tmp_path / "files")
     monkeypatch.setattr(foreign_files, "_LISTS", tmp_path / "info")
     monkeypatch.setattr(foreign_files, "_UNITS", (str(tmp_path / "systemd/system"),))
     return tmp_path
@@ -38,6 +39,11 @@ def test_file_changed_after_a_run_is_found(root: Path) -> None:
     other.write_text("another")
     expected = [f"{path} differs from what the last run wrote" for path in (other, gone)]
     assert foreign_files.find_changed_files(foreign_files.recorded_digests()) == expected
+
+
+def test_file_that_a_run_wrote_for_no_unit_is_known(root: Path) -> None:
+    (root / "files/uplink.digest").write_text(f"uplink\n{'0' * 64}  /etc/systemd/network/05-uplink.network\n")
+    assert foreign_files.recorded_digests() == {"/etc/systemd/network/05-uplink.network": "0" * 64}
 
 
 def test_foreign_unit_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
         page.open(f"https://portal.{NAME}-regtest.bcm:8443/")
         assert page.title == TITLE, "by name, too"
         assert page.run("return document.scripts.length") == 0
-        for url in ("https://198.51.100.7/", "http://127.0.0.1:9/", f"https://{HOST}/"):
+        for url in ("https://198.51.100.7/", "http://127.0.0.1:8080/", f"https://{HOST}/"):
             with pytest.raises(browser.BrowserError, match="ERR_SOCKS_CONNECTION_FAILED"):
                 page.open(url)
         page.open(f"https://{portal.address}:8443/")
@@ -181,7 +181,7 @@ def test_browser_without_the_root_refuses_the_portal(portal: Portal, driver: str
     """It is the root of the data center that `bcm open` trusts, and no other that Chromium knows."""
     page = browser.started(driver, f"--user-data-dir={tmp_path}")
     with pytest.raises(browser.BrowserError, match="ERR_CERT_AUTHORITY_INVALID"):
-        page.open(f"https://{portal.address}:8443/")
+        page.open(f"https://{HOST}/")
     page.devtools("Browser.close")
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 _STAMPS = Path("/var/lib/bcm/units")
+#: the same for files of no unit
+_FILES = Path("/var/lib/bcm/files")
 _LISTS = Path("/var/lib/dpkg/info")
 _GENERATED = ("/run/systemd/generator",)
 # absent from an image, or private to a program
@@ -38,9 +40,9 @@ _MOST = 20  # messages of a kind; a longer list would not help
 
 
 def recorded_digests() -> dict[str, str]:
-    """Return the digests of the files that the last run wrote, by path: the stamps after their first line."""
+    """Return the digests of the files that the last run wrote, by path: the stamps and lists after their first line."""
     found = {}
-    for path in sorted(_STAMPS.glob("*.digest")):
+    for path in sorted([*_STAMPS.glob("*.digest"), *_FILES.glob("*.digest")]):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
             digest, _space, name = line.partition("  ")
             found[name] = digest

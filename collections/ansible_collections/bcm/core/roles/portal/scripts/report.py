@@ -29,6 +29,7 @@ STATE, PAGE = FOLDER / "state.json", FOLDER / "page"
 #: bytes that the page may have at most
 MOST = 100_000
 _PATIENCE = 10.0  # seconds until the page is served; it takes milliseconds
+_DAY = len("2026-11-29")
 _PEM_END = "-----END CERTIFICATE-----\n"
 
 #: how a system is told to trust the root
@@ -126,12 +127,12 @@ def _stack(stack: Mapping[str, Any], known: Mapping[str, Any], sent: Mapping[str
         "Version": _text(known.get("version") or ""),
         "At least": _text(" or ".join(stack["floor"])),
         "Verified": _text("; ".join(known.get("notes", ()))),
-        "Certificate": _text(f"until {known['certificate']}" if "certificate" in known else ""),
+        "Certificate": _text(f"until {known['certificate'][:_DAY]}" if "certificate" in known else ""),
         "Seen": _text(known.get("as_of") or ""),
     }
     yield from ["<li>", f"<h3>{_text(name)}</h3>", f"<p>{_text(stack['description'])}</p>"]
     for place in stack["web"]:
-        yield f"<p>{_link(place['url'], place['title'])} on the machine, by <code>bcm open {_text(name)}</code></p>"
+        yield f"<p>{_link(place['url'], place['title'])}, by <code>bcm open {_text(name)}</code></p>"
         if place["lan"]:
             yield f"<p>{_link(place['lan'], place['title'] + ' in the local network')}</p>"
         address = sent["addresses"].get(place["onion"])
@@ -179,7 +180,7 @@ def _root(sent: Mapping[str, Any]) -> Iterator[str]:
     roots = [root for root in sent["roots"] if root["trusted"]]
     yield "<h2>Root certificate</h2>"
     for root in roots:
-        yield f"<p>{_text(root['subject'])}, until {_text(root['not_after'])}. Compare its SHA-256 with "
+        yield f"<p>{_text(root['subject'])}, until {_text(root['not_after'][:_DAY])}. Compare its SHA-256 with "
         yield f"<code>bcm ca show</code> before you trust it: <code>{_text(root['fingerprint'])}</code></p>"
     yield f"<p>{_link('/root.crt', 'root.crt')} for programs, {_link('/root.mobileconfig', 'root.mobileconfig')} "
     yield "for iPhone and iPad.</p>"
