@@ -51,7 +51,7 @@ def status(args: argparse.Namespace) -> int:
         answer({"copies": rows}, True)
     else:
         if not rows:
-            say("There is nothing to copy yet: `bcm stack start lnd`, and set backups_targets")
+            say("There is nothing to copy yet: start a Lightning node, such as lnd, and set backups_targets")
         answer([describe_for_people(row) for row in rows], False)
     return 0 if all(row["state"] == "up to date" for row in rows) else 3
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,23 +66,32 @@ def status(args: argparse.Namespace) -> int:
 def fund(args: argparse.Namespace) -> int:
     """Mine coins for a node, on regtest."""
     datacenter: DataCenter = args.datacenter
+    programs = _programs(datacenter, "address.py")
     if datacenter.chain != "regtest":
         raise UsageError(
             f"Data center {datacenter.name}",
             f"is on {datacenter.chain}, where coins cannot be made",
-            "send some to an address of `bcm lncli newaddress p2tr`",
+            "send some to an address of `bcm lncli newaddress p2tr` or `bcm lightning-cli newaddr p2tr`",
             code="unsupported",
         )
+    if args.stack is not None:
+        checked(datacenter, [args.stack])
+        if args.stack not in programs:
+            fault = f"is no Lightning node; these are: {', '.join(programs)}"
+            raise UsageError(f"Stack {args.stack}", fault, code="unsupported")
     with connect(datacenter) as client:
-        if "lnd" not in deployed(client):
-            raise BcmError("lnd", "is not deployed", "`bcm stack start lnd`", code="not_ready")
+        wanted = [args.stack] if args.stack else list(programs)
+        found = [name for name in deployed(client) if name in wanted]
+        if not found:
+            start = " or ".join(f"`bcm stack start {name}`" for name in wanted)
+            raise BcmError(" and ".join(wanted), "is not deployed", start, code="not_ready")
+        if len(found) > 1:
+            raise UsageError(f"Say which node: {' or '.join(found)}", code="usage")
         # A chain whose newest block is old is not complete for lnd, which then makes no address.
         _run(client, "bitcoind", "bitcoin-cli", "generatetodescriptor", "1", "raw(51)")
-        await_lnd = "until lncli state | grep -q SERVER_ACTIVE; do sleep 0.2; done"
-        _run(client, "lnd", "timeout", "60", "sh", "-c", await_lnd)
-        address = json.loads(_run(client, "lnd", "lncli", "newaddress", "p2tr"))["address"]
-        _run(client, "bitcoind", "bitcoin-cli", "generatetoaddress", str(_MATURITY), address)
-    setup.step(f"Mined {_MATURITY} blocks: the coins of the first can be spent")
+        asked = ask_program(client, found[0], programs[found[0]], {}, shape={"address": str}, deadline=_DEADLINE)
+        _run(client, "bitcoind", "bitcoin-cli", "generatetoaddress", str(_MATURITY), asked["address"])
+    setup.step(f"Mined {_MATURITY} blocks for {found[0]}: the coins of the first can be spent")
     return 0
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm lightning restore`: a node that lost its volumes, from its words and the newest copy of its channels."""
+"""`bcm lightning restore`: a node that lost its volume, from its words and the newest that there is of its channels."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.names import unknow
 from ansible_collections.bcm.core.plugins.module_utils._base.read import has_shape, read_object
 from ansible_collections.bcm.core.plugins.module_utils._base.text import harmless
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import backup_keys, secrets_file
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
 from . import backup, playbook, setup, trezor_session
@@ -35,6 +36,7 @@ _SHAPE = {
     "datacenter": str, "chain": str, "stack": str, "node": str, "created": str, "backup": str, "sha256": str,
     "channels": [dict],
 }  # fmt: skip
+_CLOSED = "closed by the peer, yours less fees on chain"
 _SQLITE = b"SQLite format 3\0"
 # of bbolt: at this offset in its first page
 _BOLT, _BOLT_OFFSET = bytes.fromhex("edda0ced"), 16
@@ -48,8 +50,21 @@ class Copy:
     content: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Replica:
+    """What the second volume of a node has that keeps a replica of its database."""
+
+    exists: bool
+    #: why it cannot be used
+    fault: str | None
+    #: by their points
+    channels: Mapping[str, Mapping[str, Any]]
+    #: whether there is a channel backup beside it
+    has_backup: bool
+
+
 def restore(args: argparse.Namespace) -> int:
-    """Make a node's wallet again, and have its channels closed, after showing what happens to each."""
+    """Make a node's wallet again, with its channels if it can, after showing what happens to each."""
     datacenter: DataCenter = args.datacenter
     stack = checked(datacenter, [args.stack])[args.stack]
     check_restorable(datacenter, stack)
@@ -62,20 +77,106 @@ def restore(args: argparse.Namespace) -> int:
             f"{stack.name}/recovery_words",
             code="data_at_risk",
         )
-    found = [_checked(datacenter, stack, secrets, place, sealed) for place, sealed in _sealed(args, datacenter, stack)]
-    newest = max(found, key=lambda copy: str(copy.content["created"]))
-    setup.step(f"Channels of {stack.name} at {newest.content['created']}, from {newest.place}:")
-    answer([_fate(channel) for channel in newest.content["channels"]], False)
+    faults: list[str] = []
+    sealed = _sealed(args, datacenter, stack, faults)
+    found = [_checked(datacenter, stack, secrets, place, content) for place, content in sealed]
+    newest = max(found, key=lambda copy: str(copy.content["created"])) if found else None
+    replica = _replica(args, datacenter, stack, secrets)
+    if replica is None and newest is None:
+        raise _nothing_found(stack, faults)
+    variables: dict[str, Any] = {f"{stack.prefix}_restore": True}
+    if replica is not None and replica.exists and _is_newest(replica, newest):
+        setup.step(f"The replica of {stack.name}'s database is there. Its channels:")
+        answer([_fate({"point": point, **channel}, "stays open") for point, channel in replica.channels.items()], False)
+    elif newest is not None:
+        variables[f"{stack.prefix}_restore_backup"] = newest.content["backup"]
+        setup.step(f"Channels of {stack.name} at {newest.content['created']}, from {newest.place}:")
+        answer([_fate(channel, _CLOSED) for channel in newest.content["channels"]], False)
+        _warn()
+    elif replica is not None and replica.has_backup and not replica.exists:
+        setup.step("No copy was found, and no replica. The channels in the channel backup on the second volume:")
+        _warn()
+    elif replica is not None and replica.exists:
+        raise BcmError(
+            f"Stack {stack.name}", replica.fault or "has an old replica",
+            "name a file or a target with --from, and have the channels closed", code="data_at_risk",
+        )  # fmt: skip
+    else:
+        raise _nothing_found(stack, faults)
+    setup.confirm(f"Restore {stack.name}?", args.yes, "Nothing was restored")
+    with setup.private_folder() as folder:
+        path = folder / "restore.json"
+        path.write_text(json.dumps(variables), encoding="utf-8")
+        return _start(args, stack.name, f"@{path}")
+
+
+def _warn() -> None:
     setup.step(
         "All of them are closed. What was yours comes back on chain, less fees, once the other node is there. "
         "Coins in a channel with a node that never comes back are lost"
     )
-    setup.confirm(f"Restore {stack.name}?", args.yes, "Nothing was restored")
-    with setup.private_folder() as folder:
-        variables = {f"{stack.prefix}_restore": True, f"{stack.prefix}_restore_backup": newest.content["backup"]}
-        path = folder / "restore.json"
-        path.write_text(json.dumps(variables), encoding="utf-8")
-        return _start(args, stack.name, f"@{path}")
+
+
+def _nothing_found(stack: Stack, faults: list[str]) -> BcmError:
+    return BcmError(
+        f"No copy of the channels of {stack.name}",
+        f"was found: {'; '.join(faults) or 'there is no target'}",
+        "name a file with --from. Without one, the recovery words bring back what is on chain, and channels are "
+        f"lost: `bcm stack start {stack.name} -e {stack.prefix}_restore=true`",
+        code="not_found",
+    )
+
+
+def _replica(
+    args: argparse.Namespace, datacenter: DataCenter, stack: Stack, secrets: Mapping[str, str]
+) -> Replica | None:
+    """Return what the second volume has; None if the node keeps no replica. Raises BcmError for a node at work."""
+    program = stack.role_path / "scripts/replica.py"
+    if not program.exists():
+        return None
+    if not _is_running(datacenter, stack.name):
+        setup.step(f"{stack.name} is started, to look at its second volume; it refuses to work without its wallet")
+        _start(args, stack.name)
+    shape = {
+        "has_database": bool, "is_restoring": bool, "has_replica": bool, "has_backup": bool, "channels": {str: dict},
+    }  # fmt: skip
+    with connect(datacenter) as client:
+        request = {"node": secrets.get(f"{stack.name}/public_key", "")}
+        found = ask_program(client, stack.name, program, request, shape=shape, deadline=_DEADLINE)
+    if found["has_database"] and not found["is_restoring"]:
+        raise BcmError(
+            f"Stack {stack.name}",
+            "has its database on its volume, so there is nothing to restore",
+            f"if it does not work, see `bcm logs {stack.name}`",
+            code="data_at_risk",
+        )
+    fault = found.get("fault")
+    exists = found["has_replica"] and not found["is_restoring"]
+    return Replica(exists, harmless(fault) if isinstance(fault, str) else None, found["channels"], found["has_backup"])
+
+
+def _is_newest(replica: Replica, copy: Copy | None) -> bool:
+    """Whether a replica can be used: it is whole, and has all that a copy knows of. It says why not."""
+    fault = replica.fault
+    for channel in copy.content["channels"] if copy is not None and not fault else ():
+        point, payments = str(channel.get("point")), channel.get("payments", 0)
+        own = replica.channels.get(point)
+        if own is None:
+            fault = f"it lacks the channel {harmless(point)}"
+        elif isinstance(payments, int) and payments > int(own.get("payments") or 0):
+            fault = f"channel {harmless(point)} has had {own.get('payments')} payments in it, and {payments} in reality"
+        if fault:
+            fault = f"The replica is older than the copy of {copy.content['created']}: {fault}" if copy else fault
+            break
+    if fault:
+        setup.step(f"{fault}. With an old database, the other sides could take all coins, so it is not used")
+    return not fault
+
+
+def _is_running(datacenter: DataCenter, name: str) -> bool:
+    with connect(datacenter) as client:
+        instance = deployed(client).get(name)
+    return instance is not None and instance["status"] == "Running"
 
 
 def check_restorable(datacenter: DataCenter, stack: Stack) -> None:
@@ -96,7 +197,9 @@ def _start(args: argparse.Namespace, stack: str, *extra_vars: str) -> int:
     return playbook.change(argparse.Namespace(**common, **run))
 
 
-def _sealed(args: argparse.Namespace, datacenter: DataCenter, stack: Stack) -> list[tuple[str, bytes]]:
+def _sealed(
+    args: argparse.Namespace, datacenter: DataCenter, stack: Stack, faults: list[str]
+) -> list[tuple[str, bytes]]:
     """Return the newest copy of each place that has one, or of the one that was named. Raises BcmError."""
     declared = datacenter.variable("backups_targets") or {}
     if args.origin and args.origin not in declared:
@@ -108,18 +211,13 @@ def _sealed(args: argparse.Namespace, datacenter: DataCenter, stack: Stack) -> l
     own = backup.folders(datacenter)
     wanted = [args.origin] if args.origin else list(declared)
     found = [item for name in wanted if name in own for item in _in_folder(datacenter, stack, own[name])]
-    faults = [] if found or not own else ["the folders of this machine have no copy"]
+    if own and not found:
+        faults.append("the folders of this machine have no copy")
     remote = [name for name in wanted if name not in own]
     if remote or not args.origin:
         found += _remote(args, datacenter, stack, remote, faults)
-    if not found:
-        raise BcmError(
-            f"No copy of the channels of {stack.name}",
-            f"was found: {'; '.join(faults) or 'there is no target'}",
-            "name a file with --from. Without one, the recovery words bring back what is on chain, and channels are "
-            f"lost: `bcm stack start {stack.name} -e {stack.prefix}_restore=true`",
-            code="not_found",
-        )
+    if args.origin and not found:
+        raise _nothing_found(stack, faults)
     return found
 
 
@@ -133,9 +231,7 @@ def _remote(
     args: argparse.Namespace, datacenter: DataCenter, stack: Stack, wanted: list[str], faults: list[str]
 ) -> list[tuple[str, bytes]]:
     """Return the copies at servers, which only the instance reaches, and those of the instance itself."""
-    with connect(datacenter) as client:
-        instance = deployed(client).get(backup.STACK)
-        is_running = instance is not None and instance["status"] == "Running"
+    is_running = _is_running(datacenter, backup.STACK)
     if not is_running and not wanted:
         return []
     if not is_running and (ended := _start(args, backup.STACK)):
@@ -198,14 +294,15 @@ def _checked(
     return Copy(place, content)
 
 
-def _fate(channel: Mapping[str, Any]) -> dict[str, Any]:
+def _fate(channel: Mapping[str, Any], fate: str) -> dict[str, Any]:
     """What becomes of a channel."""
     peer = channel.get("peer") or channel.get("public_key") or "a node that is not known"
     local = channel.get("local")
+    is_empty = fate == _CLOSED and local == 0
     return {
         "peer": peer,
         "channel": channel.get("point"),
         "capacity": channel.get("capacity"),
         "yours": local,
-        "what happens": "nothing of yours was in it" if local == 0 else "closed by the peer, yours less fees on chain",
+        "what happens": "nothing of yours was in it" if is_empty else fate,
     }

@@ -146,7 +146,8 @@ def _instances(bcm: Group) -> None:
 
 def _lightning(lightning: Group) -> None:
     lightning.verb("status", "lightning:status", "show the nodes, their coins and their channels", json=True)
-    lightning.verb("fund", "lightning:fund", "mine coins for the node, on regtest")
+    fund = lightning.verb("fund", "lightning:fund", "mine coins for a node, on regtest", "lnd")
+    fund.add_argument("stack", nargs="?", metavar="STACK", help="whose coins (the only node that is deployed)")
     text = "make a link with which a program of yours reaches a node through Tor; without a name, list the links"
     link = lightning.verb("connect-string", "lightning:connect_string", text, "lnd phone --may pay", json=True)
     link.add_argument("stack", metavar="STACK")
@@ -155,7 +156,7 @@ def _lightning(lightning: Group) -> None:
                       help="what it may do: read (the default), make invoices, or pay as well")  # fmt: skip
     link.add_argument("--revoke", action="store_true", help="revoke the link")
     _no_qr(link)
-    text = "restore a node that lost its volumes, and have its channels closed"
+    text = "restore a node that lost its volume, with its channels if there is a replica of them"
     again = lightning.verb("restore", "lightning_restore:restore", text, "lnd")
     again.add_argument("stack", metavar="STACK")
     again.add_argument("--from", dest="origin", metavar="TARGET|FILE", help="where the copy of its channels is (the "

@@ -10,9 +10,15 @@ compares that with tests/recordings/clightning.json, or writes it there if BCM_R
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import yaml
+
 from tests.e2e.conftest import inside
+from tests.support import COLLECTION
+
+NEEDS = yaml.safe_load((COLLECTION / "roles/backups/meta/stack.yml").read_text())["needs"]["clightning"]
 
 #: Of BIP 39: everybody knows them.
 WORDS = "abandon " * 11 + "about"
@@ -22,8 +28,15 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("listconfigs", {"config": "proxy"}),
     ("listconfigs", {"config": "always-use-proxy"}),
     ("showrunes", {}),
+    ("emergencyrecover", {}),
 )
-COMMANDS = ("getinfo", "listfunds", "listpeerchannels")
+COMMANDS = ("getinfo", "listfunds", "listpeerchannels", "newaddr p2tr")
+#: what the stack backups needs, as credentials.py asks for it, and what it calls
+RUNE = [
+    [f"method={call}" for call in NEEDS["permissions"]["rune"]],
+    ["method#bcm backups"],
+]
+REST_CALLS = ("getinfo", "listpeerchannels", "getemergencyrecoverdata")
 DIRECTORY = "/var/lib/clightning/regtest"
 
 # Prints a raw answer of the socket.
@@ -38,14 +51,25 @@ while not answer.endswith(b"\\n\\n"):
     answer += connection.recv(65536)
 print(json.dumps(answer.decode()))
 """
-# Prints status, type and body of REST without a rune.
+# Prints status, type and body of REST for each request of method, path, rune and body, on one connection. Of answers to
+# polls, it is the sign of life.
 _REST = """
 import http.client, json, ssl, sys
 context = ssl.create_default_context(cafile="/etc/bcm/trust/ca-certificates.crt")
 connection = http.client.HTTPSConnection(sys.argv[1], 3010, context=context)
-connection.request("POST", "/v1/getinfo", "{}")
-answer = connection.getresponse()
-print(json.dumps({"status": answer.status, "type": answer.getheader("Content-Type"), "body": answer.read().decode()}))
+found, session = [], ""
+for method, path, rune, body in json.loads(sys.argv[2]):
+    headers = {"Content-Type": "text/plain"} if path.startswith("/socket.io") else {}
+    while True:
+        connection.request(method, path + session, body or None, {**headers, **({"Rune": rune} if rune else {})})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if not (method == "GET" and session) or text == "2":
+            break
+    found.append({"status": answer.status, "type": answer.getheader("Content-Type"), "body": text})
+    if text.startswith("0{"):
+        session = "&sid=" + json.loads(text[1:])["sid"]
+print(json.dumps(found))
 """
 # Prints what programs print, all of it, and their exit status.
 _RUN = """
@@ -101,7 +125,10 @@ def recorded(datacenter: str) -> dict[str, Any]:
     def run(*words: str, lines: str = "") -> dict[str, Any]:
         return dict(ask(_RUN, lines, *words))
 
-    socket, scratch = f"{DIRECTORY}/lightning-rpc", "/dev/shm/recording"
+    def call(method: str, params: dict[str, Any]) -> str:
+        return str(ask(_RPC, f"{DIRECTORY}/lightning-rpc", method, json.dumps(params)))
+
+    scratch = "/dev/shm/recording"
     table = ask(_DATABASE, f"{DIRECTORY}/lightningd.sqlite3")
     secret = f"{scratch}/hsm_secret"
     run("mkdir", "-p", scratch)
@@ -115,6 +142,17 @@ def recorded(datacenter: str) -> dict[str, Any]:
         "lightningd", "--offline", "--bitcoin-cli=/bin/false", f"--lightning-dir={scratch}", "--network=regtest"
     )
     run("rm", "-r", scratch)
+    calls = {f"{method} {json.dumps(params)}": call(method, params) for method, params in CALLS}
+    create, revoke = {"restrictions": RUNE}, {"start": 0}
+    runes = {f"createrune {json.dumps(create)}": call("createrune", create), "made": call("showrunes", {})}
+    runes |= {f"blacklistrune {json.dumps(revoke)}": call("blacklistrune", revoke), "revoked": call("showrunes", {})}
+    # Showing a rune that was used says when.
+    rune = json.loads(call("createrune", create))["result"]["rune"]
+    socket = "/socket.io/?EIO=4&transport=polling"
+    asked = [("POST", "/v1/getinfo", "", "{}"), *(("POST", f"/v1/{name}", rune, "") for name in REST_CALLS)]
+    asked += [("GET", socket, rune, ""), ("POST", socket, rune, "40"), ("GET", socket, rune, "")]
+    without, *with_rune, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
+    opened["body"] = re.sub(r'"sid":"[^"]+"', '"sid":"recorded"', opened["body"])
     return {
         "version": run("lightning-cli", "--version")["output"],
         "words": WORDS,
@@ -122,11 +160,12 @@ def recorded(datacenter: str) -> dict[str, Any]:
         "place": place,
         "hsmtool": hsmtool,
         "without_bitcoind": alone["status"],
-        "rpc": {
-            f"{method} {json.dumps(params)}": ask(_RPC, socket, method, json.dumps(params)) for method, params in CALLS
-        },
-        "cli": {command: run("lightning-cli", command)["output"] for command in COMMANDS},
-        "rest": ask(_REST, place["address"]),
+        "rpc": calls,
+        "runes": runes,
+        "cli": {command: run("lightning-cli", *command.split())["output"] for command in COMMANDS},
+        "rest": without,
+        "rest_with_rune": dict(zip(REST_CALLS, with_rune, strict=True)),
+        "notifications": {"opened": opened, "accepted": accepted, "alive": alive},
         "database": table,
         "emergency.recover": ask(_FILE, f"{DIRECTORY}/emergency.recover"),
     }

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
-from bcm_cli import backup, lightning
+from bcm_cli import backup, lightning, lightning_restore
 from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Checkout
 
@@ -161,6 +161,28 @@ def test_newest_copy_of_a_folder_is_taken(checkout: Checkout, kept: Path, tmp_pa
     done = checkout.bcm("lightning", "restore", "lnd", "--from", "desk")
     assert "local-regtest-lnd-2.age:" in done.stderr
     assert "Nothing was restored" in done.stderr
+
+
+COPY = lightning_restore.Copy("attic", {**CONTENT, "channels": [{"point": "ab:0", "payments": 3}]})
+
+
+@pytest.mark.parametrize(
+    ("channels", "fault", "copy", "is_newest"),
+    [
+        ({"ab:0": {"payments": 3}}, None, COPY, True),
+        ({"ab:0": {"payments": 4}, "cd:1": {"payments": 0}}, None, COPY, True),
+        ({"ab:0": {"payments": 2}}, None, COPY, False),
+        ({"cd:1": {"payments": 9}}, None, COPY, False),
+        ({}, None, None, True),
+        ({"ab:0": {"payments": 3}}, "it is damaged", COPY, False),
+        ({}, "it is damaged", None, False),
+    ],
+)
+def test_replica_older_than_a_copy_is_not_used(
+    channels: dict[str, Any], fault: str | None, copy: lightning_restore.Copy | None, is_newest: bool
+) -> None:
+    replica = lightning_restore.Replica(True, fault, channels, False)
+    assert lightning_restore._is_newest(replica, copy) is is_newest
 
 
 def test_keys_are_printed(checkout: Checkout, kept: Path) -> None:

@@ -155,6 +155,8 @@ def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
         (("logs", "electr"), 'Unknown stack "electr"'),
         (("shell", "tr"), 'Unknown stack "tr"'),
         (("open", "tor"), "Stack tor has no window and no page; these have: electrum"),
+        (("lightning", "fund", "lndd"), 'Unknown stack "lndd": did you mean "lnd"?'),
+        (("lightning", "fund", "tor"), "Stack tor is no Lightning node; these are: clightning, lnd"),
         (("artifact", "fetch", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
         (("artifact", "import", "nowhere"), "nowhere is not a folder"),
         (("artifact", "repin", "bitcoind", "31.2", "--source", "git"), 'Unknown source of bitcoind "git"'),

@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests import clightning
+from tests import clightning, tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, reported, until
 from tests.e2e.test_lightning import bitcoin, lncli
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
@@ -48,7 +51,13 @@ def sh(script: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the controller to which copies of its channels go."""
+    return tmp_path_factory.mktemp("desk") / "copies"
+
+
+@pytest.fixture(scope="module")
+def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory, desk: Path) -> Iterator[dict[str, Any]]:
     """What the first start reports of a node whose recovery words are known. Other tests find no trace of it."""
     former = person.settings(FIRST).read_text()
     secrets = person.home / "inventories" / FIRST / "secrets/regtest.json"
@@ -56,13 +65,14 @@ def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -
     with person.settings(FIRST).open("a") as file:
         for name, value in clightning.settings(tmp_path_factory.mktemp("releases")).items():
             file.write(f"{name}: {json.dumps(value)}\n")
+        file.write(f"backups_targets: {{desk: {{type: controller, path: {desk}}}}}\n")
     yield reported(start(person, "--json"))["clightning"]
-    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
+    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "backups", "--delete-data")
     person.settings(FIRST).write_text(former)
 
 
 def test_node_announces_its_onion_address_alone(person: Person, node: dict[str, Any]) -> None:
-    (onion,) = node["onions"]
+    (onion,) = (item for item in node["onions"] if item["service"] == "p2p")
     (shown,) = (
         item
         for item in json.loads(person.succeeds("-d", FIRST, "lightning", "status", "--json"))["nodes"]
@@ -78,8 +88,29 @@ def test_double_answers_as_the_program(node: dict[str, Any]) -> None:
     if os.environ.get("BCM_RECORD") and clightning.ARCHIVE:
         clightning.RECORDINGS.write_text(json.dumps(found, indent=1) + "\n")
     known = json.loads(clightning.RECORDINGS.read_text())
-    expected = {**moved(known, found["place"]), "emergency.recover": found["emergency.recover"]}
-    assert found == expected
+    assert without_encryption(found) == without_encryption(moved(known, found["place"]))
+
+
+def without_encryption(recordings: dict[str, Any]) -> dict[str, Any]:
+    recordings["emergency.recover"] = ""
+    answer = recordings["rest_with_rune"]["getemergencyrecoverdata"]
+    answer["body"] = json.dumps({**json.loads(answer["body"]), "filedata": ""})
+    return recordings
+
+
+def copied(person: Person) -> dict[str, Any]:
+    """What `bcm backup status` says of its copies."""
+    (found,) = json.loads(person.types("-d", FIRST, "backup", "status", "--json").stdout)["copies"]
+    return dict(found)
+
+
+def test_folder_has_the_copy_of_its_channel_backup(person: Person, node: dict[str, Any], desk: Path) -> None:
+    person.succeeds("-d", FIRST, "stack", "start", "backups")
+    found = copied(person)
+    assert (found["stack"], found["target"], found["state"]) == ("clightning", "desk", "up to date")
+    assert (desk / found["copy"]).exists()
+    (shown,) = json.loads(person.succeeds("-d", FIRST, "lightning", "status", "--json"))["nodes"]
+    assert [item["copy"] for item in shown["copies"]] == [found["copy"]]
 
 
 def test_second_run_changes_nothing(person: Person, node: dict[str, Any]) -> None:
@@ -108,6 +139,16 @@ def test_secrets_of_another_wallet_are_refused(
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
 
 
+def test_node_that_lost_all_volumes_is_made_again(person: Person, node: dict[str, Any]) -> None:
+    """Of its words and a copy. It has no channels yet."""
+    refused = person.types("-d", FIRST, "lightning", "restore", "clightning")
+    assert (refused.returncode, "there is nothing to restore" in refused.stderr) == (1, True)
+    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
+    person.succeeds("-d", FIRST, "lightning", "restore", "clightning")
+    assert cli("getinfo")["id"] == node["facts"]["public_key"]
+    assert "nothing changed" in (start(person), start(person))[1]
+
+
 def refused(person: Person, *words: str) -> str:
     done = person.types("-d", FIRST, "stack", "start", "clightning", *words)
     assert done.returncode == 2
@@ -124,8 +165,7 @@ def other(person: Person, node: dict[str, Any], pair: Pair) -> str:
     if onion not in [item["addednode"] for item in json.loads(bitcoin(FIRST, "getaddednodeinfo"))]:
         bitcoin(FIRST, "addnode", onion, "add")
     person.succeeds("-d", SECOND, "stack", "start", "lnd")
-    address = cli("newaddr", "p2tr")["p2tr"]
-    bitcoin(FIRST, "generatetoaddress", "101", address)
+    person.succeeds("-d", FIRST, "lightning", "fund", "clightning")
     until(lambda: lnd_height() == height(), "blocks in the other data center", PATIENCE)
     return str(lncli(SECOND, "getinfo")["uris"][0])
 
@@ -146,7 +186,7 @@ def mine(count: int) -> None:
 
 
 def channel() -> dict[str, Any]:
-    (found,) = cli("listpeerchannels")["channels"]
+    (found,) = (item for item in cli("listpeerchannels")["channels"] if item["state"] != "ONCHAIN")
     return dict(found)
 
 
@@ -154,7 +194,8 @@ def usable() -> bool:
     """Whether the channel is open, and the other side is there."""
     found = sh("lightning-cli listpeerchannels || true")
     channels = json.loads(found)["channels"] if found.startswith("{") else []
-    return [(item["state"], item["peer_connected"]) for item in channels] == [("CHANNELD_NORMAL", True)]
+    states = [(item["state"], item["peer_connected"]) for item in channels if item["state"] != "ONCHAIN"]
+    return states == [("CHANNELD_NORMAL", True)]
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +241,58 @@ def test_invoices_are_paid_both_ways(opened: str) -> None:
 
 
 @real
+def test_copy_of_a_new_channel_is_made_at_once(person: Person, opened: str) -> None:
+    """Counted from when lightningd has saved the channel: a second, if nothing else runs."""
+    until(lambda: json.loads(opened_copy(person))["channels"] != [], "a copy of the channel")
+    content = json.loads(opened_copy(person))
+    assert [item["point"].partition(":")[0] for item in content["channels"]] == [opened]
+    words = ("journalctl", "-u", "clightning", "-o", "short-unix", "--grep", "to CHANNELD_AWAITING_LOCKIN")
+    lines = inside(FIRST, "clightning", *words).splitlines()
+    made = datetime.fromisoformat(content["created"]).timestamp()
+    print(f"the copy was made {made - float(lines[-1].split()[0]):.3f} s after the channel")
+    assert made - float(lines[-1].split()[0]) < 10
+
+
+def opened_copy(person: Person) -> str:
+    """The newest copy, as age decrypts it."""
+    identity = person.succeeds("-d", FIRST, "backup", "identity").strip()
+    newest = "$(ls /var/lib/backups/copies/*.age | tail -n 1)"
+    return inside(FIRST, "backups", "sh", "-c", f"age --decrypt --identity - {newest} <<END\n{identity}\nEND")
+
+
+@real
+def test_program_outside_reaches_the_node_with_its_link(person: Person, opened: str, relays: tornet.TorNetwork) -> None:
+    """And may do what the link says, until it is revoked."""
+    words = ("-d", FIRST, "lightning", "connect-string", "clightning")
+    made = json.loads(person.succeeds(*words, "phone", "--may", "invoices", "--json"))
+    assert json.loads(person.succeeds(*words, "phone", "--may", "invoices", "--json"))["link"] == made["link"]
+    link = urlsplit(made["link"])
+    assert link.scheme == "clnrest"
+    (rune,) = parse_qs(link.query)["rune"]
+    phone = tornet.Client(relays, "phone-of-clightning", made["auth_private"])
+    phone.tor.bootstrapped()
+    host, _colon, port = link.netloc.partition(":")
+    spoken = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    spoken.check_hostname, spoken.verify_mode = False, ssl.CERT_NONE
+
+    def ask(method: str, body: str = "{}") -> str:
+        head = f"POST /v1/{method} HTTP/1.1\r\nHost: {host}\r\nRune: {rune}\r\nConnection: close\r\n"
+        with spoken.wrap_socket(phone.connected(host, int(port))) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    assert "bolt11" in ask("invoice", json.dumps({"amount_msat": 100_000, "label": "phone", "description": "tea"}))
+    for method in ("listfunds", "createrune", "withdraw"):
+        assert "Not permitted" in ask(method)
+    assert json.loads(person.succeeds(*words, "--json")) == {"clients": [{"name": "phone", "may": "invoices"}]}
+    start(person)
+    assert "bolt11" in ask("listinvoices")
+    person.succeeds(*words, "phone", "--revoke")
+    assert json.loads(person.succeeds(*words, "--json")) == {"clients": []}
+    assert tornet.WRONG_KEY in tornet.refusal(relays, host, int(port), made["auth_private"])
+
+
+@real
 def test_channel_survives_a_kill(opened: str) -> None:
     inside(FIRST, "clightning", "systemctl", "kill", "--signal=KILL", "clightning")
     until(usable, "the channel after a kill", PATIENCE)
@@ -220,16 +313,17 @@ def test_consumer_has_a_rune_of_its_own(person: Person, opened: str, tmp_path: P
     stack.write_text(stack.read_text().replace("[invoice]", "[invoice, listinvoices]"))
     person.succeeds("-d", FIRST, "stack", "start", "counter")
     assert inside(FIRST, "counter", "cat", "/etc/counter/rune") != rune
-    assert runes() == {rune: True, inside(FIRST, "counter", "cat", "/etc/counter/rune"): False}
+    assert runes("counter") == {rune: True, inside(FIRST, "counter", "cat", "/etc/counter/rune"): False}
     assert "nothing changed" in person.succeeds("-d", FIRST, "stack", "start", "counter")
     person.succeeds("-d", FIRST, "stack", "remove", "counter")
     start(person)
-    assert set(runes().values()) == {True}
+    assert set(runes("counter").values()) == {True}
 
 
-def runes() -> dict[str, bool]:
-    """All runes, and whether they are revoked."""
-    return {item["rune"]: bool(item.get("blacklisted")) for item in cli("showrunes")["runes"]}
+def runes(consumer: str) -> dict[str, bool]:
+    """All runes of a consumer, and whether they are revoked."""
+    found = [item for item in cli("showrunes")["runes"] if item["restrictions_as_english"].endswith(f" {consumer}")]
+    return {item["rune"]: bool(item.get("blacklisted")) for item in found}
 
 
 @real
@@ -256,14 +350,74 @@ def test_channel_stays_open_when_the_volume_is_lost(person: Person, node: dict[s
     sh("systemctl stop clightning && rm -r /var/lib/clightning/*")
     assert "its wallet, created 20" in refused(person)
     began = time.monotonic()
-    start(person, "-e", "clightning_restore=true")
+    shown = person.succeeds("-d", FIRST, "lightning", "restore", "clightning")
     print(f"restored in {time.monotonic() - began:.1f} s")
+    (line,) = (line for line in shown.splitlines() if opened in line)
+    assert line.endswith("stays open")
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
     until(usable, "the channel", PATIENCE)
     after = channel()
     assert (after["funding_txid"], after["to_us_msat"]) == (opened, before["to_us_msat"])
     pay_lnd(2000)
     pay_clightning(3000)
+
+
+def coins() -> int:
+    """What it has on chain, whether that can be spent yet or not, in satoshi."""
+    found = sh("lightning-cli listfunds || true")
+    outputs = json.loads(found)["outputs"] if found.startswith("{") else []
+    return sum(item["amount_msat"] for item in outputs if item["status"] != "spent") // 1000
+
+
+@real
+def test_coins_of_a_channel_come_back_if_all_volumes_are_lost(
+    person: Person, node: dict[str, Any], opened: str
+) -> None:
+    """The other side closes the channel. A replica that lacks it is not used."""
+    start(person)
+    in_channel, on_chain = channel()["to_us_msat"] // 1000, coins()
+    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
+    began = time.monotonic()
+    shown = person.succeeds("-d", FIRST, "lightning", "restore", "clightning")
+    print(f"restored from the copy in {time.monotonic() - began:.1f} s")
+    (line,) = (line for line in shown.splitlines() if opened in line)
+    assert line.endswith("closed by the peer, yours less fees on chain")
+    assert cli("getinfo")["id"] == node["facts"]["public_key"]
+    until(lambda: coins() == on_chain, "coins from the words", PATIENCE)
+    until(lambda: len(lncli(SECOND, "pendingchannels")["waiting_close_channels"]) > 0, "the close", PATIENCE)
+
+    def swept() -> bool:
+        bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
+        return coins() > on_chain
+
+    until(swept, "coins from the channel", PATIENCE)
+    fees = on_chain + in_channel - coins()
+    print(f"{in_channel} sat were in the channel; their way back cost {fees} sat")
+    assert 0 <= fees < 50_000
+
+
+@real
+def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], other: str, opened: str) -> None:
+    address = lncli(SECOND, "newaddress", "p2tr")["address"]
+    bitcoin(FIRST, "generatetoaddress", "1", address)
+    # Its former channel is forgotten, too.
+    mine(110)
+    (onion,) = (item for item in node["onions"] if item["service"] == "p2p")
+    key = node["facts"]["public_key"]
+
+    def connected() -> bool:
+        inside(SECOND, "lnd", "sh", "-c", f"lncli connect {key}@{onion['address']} || true", deadline=120)
+        return key in [peer["pub_key"] for peer in lncli(SECOND, "listpeers")["peers"]]
+
+    until(connected, "a connection", PATIENCE)
+    until(lambda: int(lncli(SECOND, "walletbalance")["confirmed_balance"]) > 2 * CAPACITY, "coins", PATIENCE)
+    lncli(SECOND, "openchannel", key, str(CAPACITY), str(CAPACITY // 2))
+    mine(6)
+    until(usable, "a channel", PATIENCE)
+    assert channel()["opener"] == "remote"
+    pay_lnd(5000)
+    until(lambda: [item["active"] for item in lncli(SECOND, "listchannels")["channels"]] == [True], "lnd", PATIENCE)
+    pay_clightning(7000)
 
 
 def test_nothing_left_for_anything_but_a_relay(pair: Pair, node: dict[str, Any]) -> None:

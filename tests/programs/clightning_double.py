@@ -5,7 +5,7 @@
 """A double of Core Lightning: lightningd, lightning-cli and lightning-hsmtool, in the place of its release.
 
 It answers with recordings of the real programs, byte for byte, except for what is true of one data center only: the
-height of its chain and its addresses. It has one wallet and no peers. Its journal says that it is a double.
+height of its chain and its addresses. It has one wallet, one rune and no peers. Its journal says that it is a double.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 RECORDED = json.loads((Path(__file__).resolve().parent.parent / "libexec/c-lightning/recordings.json").read_text())
 PLACE = RECORDED["place"]
 NO_PASSPHRASE = bytes(32)
+#: the rune that was recorded
+RUNE = next(json.loads(text)["result"]["rune"] for key, text in RECORDED["runes"].items() if key.startswith("create"))
 
 
 def say(text: str) -> None:
@@ -96,26 +100,46 @@ def cli(words: list[str]) -> int:
     if "--version" in words:
         return ended(0, RECORDED["version"])
     config = Config([word for word in words if word.startswith("--")])
-    method, *_arguments = (word for word in words if not word.startswith("--"))
-    if method not in RECORDED["cli"]:
-        say(f"{method} was not recorded")
+    command = " ".join(word for word in words if not word.startswith("--"))
+    if command not in RECORDED["cli"]:
+        say(f"{command} was not recorded")
         return 1
-    return ended(0, here(RECORDED["cli"][method], config))
+    return ended(0, here(RECORDED["cli"][command], config))
 
 
 # -- lightningd -------------------------------------------------------------------------------------------------------
 
 
 class Rest(http.server.BaseHTTPRequestHandler):
-    """What clnrest answers to a client without a rune."""
+    """What clnrest answers to a client without a rune, and to the one that has one; no channel ever changes."""
+
+    protocol_version = "HTTP/1.1"
+    config: Config
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"] or 0))
-        recorded = RECORDED["rest"]
+        if self.path.startswith("/socket.io/"):
+            self.reply(RECORDED["notifications"]["accepted"])
+        elif self.headers["Rune"] == RUNE and runes(self.config) == "made":
+            self.reply(RECORDED["rest_with_rune"].get(self.path.removeprefix("/v1/"), RECORDED["rest"]))
+        else:
+            self.reply(RECORDED["rest"])
+
+    def do_GET(self) -> None:
+        found = RECORDED["notifications"]
+        if "sid=" not in self.path:
+            self.reply(found["opened"])
+        else:
+            time.sleep(json.loads(found["opened"]["body"][1:])["pingInterval"] / 1000)
+            self.reply(found["alive"])
+
+    def reply(self, recorded: dict[str, Any]) -> None:
+        body = here(recorded["body"], self.config).encode()
         self.send_response(recorded["status"])
         self.send_header("Content-Type", recorded["type"])
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(recorded["body"].encode())
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing is logged."""
@@ -125,18 +149,33 @@ def serve_rest(config: Config) -> None:
     certificates = Path(config.get("clnrest-certs"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.pem", certificates / "server-key.pem")
+    Rest.config = config
     server = http.server.ThreadingHTTPServer((config.get("clnrest-host"), int(config.get("clnrest-port"))), Rest)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
+def runes(config: Config, now: str = "") -> str:
+    """Whether the one rune that it knows was made, or revoked."""
+    path = config.directory / "rune-of-the-double"
+    if now:
+        path.write_text(now)
+    return path.read_text() if path.exists() else "not made"
+
+
 def answer(request: bytes, config: Config) -> bytes:
     asked = json.loads(request)
     key = f"{asked['method']} {json.dumps(asked['params'])}"
-    if key not in RECORDED["rpc"]:
+    found = RECORDED["rpc"].get(key)
+    if key in RECORDED["runes"]:
+        runes(config, {"createrune": "made", "blacklistrune": "revoked"}[asked["method"]])
+        found = RECORDED["runes"][key]
+    elif asked["method"] == "showrunes" and (state := runes(config)) in RECORDED["runes"]:
+        found = RECORDED["runes"][state]
+    if found is None:
         say(f"{key} was not recorded")
         return b'{"jsonrpc":"2.0","id":"bcm","error":{"code":-32601,"message":"not recorded"}}\n\n'
-    return here(RECORDED["rpc"][key], config).encode()
+    return here(found, config).encode()
 
 
 def serve_rpc(config: Config) -> None:

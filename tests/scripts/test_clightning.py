@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/clightning/scripts"
@@ -163,10 +165,9 @@ def replica(path: Path, version: int, key: str = KEY) -> Path:
 
 def refusal(path: Path, target: Path, seen: int) -> str:
     """Why a replica is not restored; nothing if it is."""
-    script = runpy.run_path(str(SCRIPTS / "wallet.py"))
     try:
-        script["copy_database"](path, target, KEY, seen)
-    except script["Fault"] as fault:
+        Database(path).copy(target, KEY, seen)
+    except Fault as fault:
         return str(fault)
     return ""
 
@@ -185,6 +186,27 @@ def test_replica_older_than_what_was_seen_is_refused(tmp_path: Path) -> None:
 def test_replica_of_another_node_is_refused(tmp_path: Path) -> None:
     found = refusal(replica(tmp_path / "replica", 7, "03" * 33), tmp_path / "target", 0)
     assert f"is of another node: {'03' * 33}, not {KEY}" in found
+
+
+def test_channels_of_a_replica_are_known(tmp_path: Path) -> None:
+    """As Core Lightning keeps them: those that are closed are left out."""
+    path = replica(tmp_path / "replica", 7)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE peers (id INTEGER, node_id BLOB)")
+        connection.execute("INSERT INTO peers VALUES (1, ?)", [bytes.fromhex("03" * 33)])
+        connection.execute(
+            "CREATE TABLE channels (peer_id INTEGER, state INTEGER, funding_tx_id BLOB, funding_tx_outnum INTEGER, "
+            "funding_satoshi INTEGER, msatoshi_local INTEGER, in_payments_offered INTEGER, "
+            "out_payments_offered INTEGER)"
+        )
+        for state, first in ((3, 0xAB), (10, 0xCD)):
+            values = [1, state, bytes([first, *bytes(31)]), 1, 50000, 40000999, 2, 3]
+            connection.execute("INSERT INTO channels VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        connection.commit()
+    found = {"public_key": "03" * 33, "capacity": 50000, "local": 40000, "payments": 5}
+    assert Database(path).channels(KEY, 7) == {f"{'00' * 31}ab:1": found}
+    with pytest.raises(Fault, match="is an old copy"):
+        Database(path).channels(KEY, 8)
 
 
 def test_replica_in_use_is_refused(tmp_path: Path) -> None:
@@ -233,3 +255,106 @@ def test_runes_of_consumers_are_known_by_their_comment(monkeypatch: pytest.Monke
     monkeypatch.setitem(script["revoke"].__globals__, "lightning_cli", answer)
     assert script["revoke"](["till", "bank"]) == ["till"]
     assert asked == [("showrunes",), ("blacklistrune", "3")]
+
+
+# -- links of clients -------------------------------------------------------------------------------------------------
+
+
+class Cli:
+    """A lightning-cli that remembers runes."""
+
+    def __init__(self) -> None:
+        self.runes = [rune("0"), rune("1", ("method", "=", "invoice"), ("method", "#", "bcm till"))]
+
+    def __call__(self, *words: str) -> dict[str, Any]:
+        if words == ("showrunes",):
+            return {"runes": self.runes}
+        if words[0] == "blacklistrune":
+            next(item for item in self.runes if item["unique_id"] == words[1])["blacklisted"] = True
+            return {}
+        assert words[:2] == ("-k", "createrune")
+        calls, (comment,) = json.loads(words[2].removeprefix("restrictions="))
+        self.runes.append(rune(str(len(self.runes)), ("method", "#", comment.partition("#")[2])))
+        self.calls = [call.removeprefix("method=") for call in calls]
+        return self.runes[-1]
+
+
+@pytest.fixture
+def connection(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The program, and a lightning-cli for it."""
+    script = runpy.run_path(str(SCRIPTS / "connection.py"))
+    cli = Cli()
+    monkeypatch.setitem(script["make"].__globals__, "lightning_cli", cli)
+    return {**script, "cli": cli}
+
+
+def test_link_is_shown_again_and_revoked(connection: dict[str, Any]) -> None:
+    link = connection["make"]("phone", "read", "a.onion:3010")
+    assert link == {"link": "clnrest://a.onion:3010?rune=rune2"} == connection["make"]("phone", "read", "a.onion:3010")
+    with pytest.raises(connection["Refusal"], match="phone may read, not pay"):
+        connection["make"]("phone", "pay", "a.onion:3010")
+    connection["revoke"]("phone")
+    with pytest.raises(connection["Refusal"], match="phone has no link; those that have one: none"):
+        connection["revoke"]("phone")
+    assert connection["make"]("phone", "pay", "a.onion:3010") == {"link": "clnrest://a.onion:3010?rune=rune3"}
+
+
+@pytest.mark.parametrize("may", ["read", "invoices", "pay"])
+def test_link_gives_no_power_over_the_node(connection: dict[str, Any], may: str) -> None:
+    connection["make"]("phone", may, "a.onion:3010")
+    moving = {"withdraw", "txprepare", "txsend", "fundchannel", "multifundchannel", "close", "connect", "keysend"}
+    powerful = {"createrune", "showrunes", "commando", "plugin", "setconfig", "stop", "datastore", "signpsbt"}
+    assert not (moving | powerful).intersection(connection["cli"].calls)
+    assert ("xpay" in connection["cli"].calls, "invoice" in connection["cli"].calls) == (may == "pay", may != "read")
+    assert connection["client_of"](rune("9", ("method", "#", "bcm phone"))) is None
+
+
+# -- restores of the channel backup -----------------------------------------------------------------------------------
+
+
+def test_channels_of_all_backups_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a copy, and of the second volume; what is done stays done."""
+    script = runpy.run_path(str(SCRIPTS / "recover.py"))
+    asked: list[bytes] = []
+    target = tmp_path / "emergency.recover"
+
+    class Lightningd:
+        def __init__(self, directory: str) -> None:
+            assert directory == str(tmp_path)
+
+        def call(self, method: str) -> None:
+            assert method == "emergencyrecover"
+            asked.append(target.read_bytes())
+
+    monkeypatch.setitem(script["recover_all"].__globals__, "Lightningd", Lightningd)
+    for name, content in (("restoring-copy", b"copy"), ("restoring", b"volume")):
+        (tmp_path / name).write_bytes(content)
+    assert script["recover_all"](tmp_path, 0)
+    assert asked == [b"copy", b"volume"]
+    assert not script["recover_all"](tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["emergency.recover"]
+
+
+def blocks(monkeypatch: pytest.MonkeyPatch, height: int) -> Any:
+    """The program for wallets, with a chain whose blocks come every ten minutes from 2026 on."""
+    script = runpy.run_path(str(SCRIPTS / "wallet.py"))
+
+    def answer(place: Any, method: str, params: tuple[Any, ...], credentials: str) -> Any:
+        if method == "getblockchaininfo":
+            return {"blocks": height}
+        return params[0] if method == "getblockhash" else {"mediantime": 1767225600 + 600 * params[0]}
+
+    monkeypatch.setitem(script["birth_height"].__globals__, "json_rpc", answer)
+    used = {"address": "10.0.0.2", "port": 8332, "tls": None}
+    plan = {"stack": "clightning", "needs": {"bitcoind": {"rpc": used}}}
+    stack = script["Stack"](plan, {"bitcoind/rpc/clightning": ""}, {})
+    return lambda created: script["birth_height"](stack, created)
+
+
+def test_search_for_coins_begins_before_the_wallet_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    height_at = blocks(monkeypatch, 1000)
+    assert height_at("2026-01-02T00:00:00+00:00") == 144 - 12 - 1
+    assert height_at("2025-01-02T00:00:00+00:00") == 1
+    assert height_at("2027-01-02T00:00:00+00:00") == 1000
+    assert height_at(None) == 1
+    assert blocks(monkeypatch, 0)(None) == 0

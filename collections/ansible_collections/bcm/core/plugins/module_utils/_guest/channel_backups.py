@@ -167,13 +167,16 @@ class Clightning(Node):
             opened = self._exchange(stream, "GET", self._PATH)
             path = f"{self._PATH}&sid={json.loads(opened.removeprefix(self._OPEN))['sid']}"
             self._exchange(stream, "POST", path, self._CONNECT)
+            # As with lnd.
+            changed()
+            threading.Timer(_BEGINNING, changed).start()
             while True:
                 for packet in self._exchange(stream, "GET", path).split(self._END):
                     if packet.startswith(self._REFUSED):
                         raise Fault(f"clightning refuses its notifications: {packet[2:200]}")
                     if packet == self._PING:
                         self._exchange(stream, "POST", path, self._PONG)
-                    elif packet.startswith(self._CONNECT) or self._NEWS in packet:
+                    elif self._NEWS in packet:
                         changed()
                         threading.Timer(self._WRITING, changed).start()
         finally:

@@ -9,9 +9,14 @@ Source: https://docs.corelightning.org/reference
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pwd
 import socket
+import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .prove import Fault, Refused
@@ -19,6 +24,13 @@ from .prove import Fault, Refused
 _TIMEOUT = 60.0  # seconds for one answer
 #: What ends an answer.
 _END = b"\n\n"
+# Of the states of channels in the database: not saved yet, and over.
+_NOT_OPEN = "(1, 9, 10, 14)"
+_CHANNELS = f"""
+SELECT hex(funding_tx_id) AS txid, funding_tx_outnum, funding_satoshi, msatoshi_local, hex(peers.node_id) AS peer,
+       in_payments_offered + out_payments_offered AS payments
+FROM channels LEFT JOIN peers ON peers.id = channels.peer_id WHERE state NOT IN {_NOT_OPEN}
+"""
 
 
 class Lightningd:
@@ -54,6 +66,76 @@ class Lightningd:
                     break
                 answer += more
             return answer
+
+
+def become(user: str) -> None:
+    """Work as the user of a service from now on: in its volumes, it could lead root elsewhere by links."""
+    account = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.umask(0o077)
+
+
+class Database:
+    """A database of lightningd, or a replica of one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self, key: str, seen: int, connection: sqlite3.Connection) -> None:
+        """Check that it is whole, of the node with that key, and not older than `seen`. Raises Fault, sqlite3.Error."""
+        (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
+        if sound != "ok":
+            raise Fault(f"its replica {self._path} is damaged: {sound}")
+        (version,) = connection.execute("SELECT intval FROM vars WHERE name = 'data_version'").fetchone()
+        (node,) = connection.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
+        if node.hex() != key:
+            raise Fault(
+                f"its replica {self._path} is of another node: {node.hex()}, not {key}; put the right one there"
+            )
+        if version < seen:
+            raise Fault(
+                f"its replica {self._path} is an old copy: it has {version} changes, and the node has made {seen}. "
+                "Starting with it would lose the channels; put the newest one there, or remove it and have the "
+                "channels closed"
+            )
+
+    def copy(self, target: Path, key: str, seen: int) -> None:
+        """Copy it, if it is as `check` wants it, and nobody uses it, here or in another instance. Raises Fault."""
+        try:
+            with (
+                contextlib.closing(self._opened()) as source,
+                contextlib.closing(sqlite3.connect(target)) as copy,
+            ):
+                source.execute("BEGIN EXCLUSIVE").close()
+                source.rollback()
+                source.backup(copy)
+                self.check(key, seen, copy)
+        except (sqlite3.Error, TypeError) as error:
+            raise self._fault(error) from error
+
+    def channels(self, key: str, seen: int) -> dict[str, dict[str, Any]]:
+        """The channels that are not closed yet, by their points, if it is as `check` wants it. Raises Fault."""
+        try:
+            with contextlib.closing(self._opened()) as connection:
+                self.check(key, seen, connection)
+                rows = connection.execute(_CHANNELS).fetchall()
+        except (sqlite3.Error, TypeError) as error:
+            raise self._fault(error) from error
+        return {
+            f"{bytes.fromhex(txid)[::-1].hex()}:{output}": {
+                "public_key": peer.lower(), "capacity": capacity, "local": local // 1000, "payments": payments,
+            }
+            for txid, output, capacity, local, peer, payments in rows
+        }  # fmt: skip
+
+    def _opened(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.as_uri()}?mode=rw", uri=True, timeout=5)
+
+    def _fault(self, error: Exception) -> Fault:
+        why = "another lightningd uses it: end that one first" if "locked" in str(error) else str(error)
+        return Fault(f"its replica {self._path} cannot be restored: {why}")
 
 
 def addresses(info: Mapping[str, Any]) -> list[str]:

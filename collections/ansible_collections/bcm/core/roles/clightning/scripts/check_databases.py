@@ -34,12 +34,12 @@ def fault(directory: Path, replica: Path) -> str:
             return ""
         return (
             f"{database} is not there, but this node has had one: the volume was lost; "
-            "clightning_restore=true (-e) makes it again"
+            "`bcm lightning restore clightning` makes it again"
         )
     if replica.exists() and (own := data_version(database)) < (other := data_version(replica)):
         return (
             f"{database} is older than its replica {replica} (change {own}, not {other}): an old copy of the volume "
-            "was put back, which would lose the channels; remove it, and start with clightning_restore=true (-e)"
+            "was put back, which would lose the channels; remove it, and type `bcm lightning restore clightning`"
         )
     permission.unlink(missing_ok=True)
     return ""

@@ -71,7 +71,7 @@ def look(stack: Stack) -> Report:
         raise Lasting(f"it announces {announced} to other nodes, not {expected['onion'] or 'nothing'}")
     check_proxy(lightningd, expected["proxy"])
     if Path(expected["restoring"]).exists():
-        raise Lasting("its channels have not been restored: start it again with clightning_restore=true (-e)")
+        raise Lasting("its channels have not been restored: type `bcm lightning restore clightning` again")
     check_rest(stack)
     check_replica(Path(expected["database"]), Path(expected["replica"]))
     if "warning_bitcoind_sync" in info:

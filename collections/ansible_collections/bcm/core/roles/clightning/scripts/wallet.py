@@ -12,12 +12,8 @@ are kept come with the request only if it has said that it needs them. The secre
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import json
-import os
-import pwd
-import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,24 +21,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.prove import Fault, Stack
+from bcm_guest.clightning import Database, become
+from bcm_guest.prove import Fault, Stack, json_rpc
 
 _DEADLINE = 60.0  # seconds for one program
 #: answer while the words are not here
 _WORDS_FIRST = {"changed": False, "needs_words": True}
 
 
-def become(user: str, volumes: list[str]) -> None:
-    """Work as the user of the volumes from now on: it could lead root elsewhere by links."""
-    account = pwd.getpwnam(user)
+def own(user: str, volumes: list[str]) -> None:
+    """Give what is on the volumes to their user."""
     for path in volumes:
         foreign = ["(", "!", "-user", user, "-o", "!", "-group", user, ")"]
         give = ["-execdir", "chown", "--no-dereference", f"{user}:", "{}", "+"]
         subprocess.run(["find", path, "-xdev", *foreign, *give], check=True, timeout=_DEADLINE)
-    os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
-    os.umask(0o077)
 
 
 def run(*command: str, words: str = "") -> str:
@@ -74,8 +66,8 @@ class Wallet:
         self.database = self.directory / "lightningd.sqlite3"
         #: lets lightningd make a database
         self.permission = self.directory / "new-database"
-        #: the channel backup whose channels have yet to be closed
-        self.restoring = self.directory / "restoring"
+        #: channel backups whose channels have yet to be closed: of the second volume, and a copy
+        self.restoring, self.restoring_copy = self.directory / "restoring", self.directory / "restoring-copy"
         self.recovery = self.directory / "emergency.recover"
         self.replica, self.saved_recovery = Path(expected["replica"]), Path(expected["recovery"])
         self.shown = Path(expected["shown"])
@@ -96,47 +88,47 @@ class Wallet:
         run("lightning-hsmtool", "generatehsm", str(fresh), words=f"{words}\n\n")
         fresh.rename(self.secret)
 
-    def restore(self, seen: int) -> None:
-        """Bring back the newest that the second volume has. Raises Fault."""
-        if self.replica.exists():
+    def restore(self, seen: int, copy: bytes) -> None:
+        """Bring back the replica, or, with a copy of the channel backup, have the channels closed. Raises Fault."""
+        if self.replica.exists() and not copy:
             fresh = self.directory / "lightningd.sqlite3.new"
             fresh.unlink(missing_ok=True)
-            copy_database(self.replica, fresh, self.key(), seen)
+            Database(self.replica).copy(fresh, self.key(), seen)
             fresh.rename(self.database)
             return
-        if self.saved_recovery.exists():
-            self.restoring.touch()
+        if self.replica.exists():
+            self.replica.replace(f"{self.replica}.replaced")
+        saved = self.saved_recovery.read_bytes() if self.saved_recovery.exists() else b""
+        if saved or copy:
+            # Before lightningd makes one of no channels, which would take its place on the second volume.
             self.recovery.unlink(missing_ok=True)
-            shutil.copyfile(self.saved_recovery, self.recovery)
+            self.recovery.write_bytes(saved or copy)
+            self.restoring_copy.write_bytes(copy)
+            self.restoring.write_bytes(saved)
         self.permission.touch()
 
 
-def copy_database(replica: Path, target: Path, key: str, seen: int) -> None:
-    """Copy a replica that is whole, of the node with that key, and not older than ``seen``. Raises Fault."""
-    try:
-        with (
-            contextlib.closing(sqlite3.connect(f"{replica.as_uri()}?mode=rw", uri=True, timeout=5)) as source,
-            contextlib.closing(sqlite3.connect(target)) as copy,
-        ):
-            # Nobody else may use it, here or in another instance.
-            source.execute("BEGIN EXCLUSIVE").close()
-            source.rollback()
-            source.backup(copy)
-            (sound,) = copy.execute("PRAGMA integrity_check").fetchone()
-            (version,) = copy.execute("SELECT intval FROM vars WHERE name = 'data_version'").fetchone()
-            (node,) = copy.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
-    except (sqlite3.Error, TypeError) as error:
-        why = "another lightningd uses it: end that one first" if "locked" in str(error) else str(error)
-        raise Fault(f"its replica {replica} cannot be restored: {why}") from error
-    if sound != "ok":
-        raise Fault(f"its replica {replica} is damaged: {sound}")
-    if node.hex() != key:
-        raise Fault(f"its replica {replica} is of another node: {node.hex()}, not {key}; put the right one there")
-    if version < seen:
-        raise Fault(
-            f"its replica {replica} is an old copy: it has {version} changes, and the node has made {seen}. Starting "
-            "with it would lose the channels; put the newest one there, or remove it and have the channels closed"
-        )
+def birth_height(stack: Stack, created: str | None) -> int:
+    """The height of the chain when the wallet was made, or before; 1 if that is not known, 0 if there is no block.
+
+    Raises Fault.
+    """
+
+    def ask(method: str, *params: Any) -> Any:
+        credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
+        return json_rpc(stack.need("bitcoind", "rpc"), method, params, credentials)
+
+    # The clock of miners may be wrong by two hours.
+    moment = datetime.fromisoformat(created).timestamp() - 7200 if created else 0
+    high = int(ask("getblockchaininfo")["blocks"])
+    low = min(1, high)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if ask("getblockheader", ask("getblockhash", middle))["mediantime"] < moment:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: bool) -> None:
@@ -154,7 +146,7 @@ def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: boo
     if not is_there and (created or wallet.has_copy() or wallet.database.exists()) and not restore:
         raise Fault(
             f"its wallet, created {created or 'earlier'}, is not on its volume. If the volume was lost, "
-            "clightning_restore=true (-e) makes it again from its recovery words and the replica of its database"
+            "`bcm lightning restore clightning` makes it again from its recovery words and the replica of its database"
         )
     if not is_there and wallet.database.exists():
         raise Fault(
@@ -164,17 +156,23 @@ def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: boo
     if is_there and created and not wallet.database.exists() and not wallet.permission.exists() and not restore:
         raise Fault(
             f"its volume has a wallet, created {created}, and no database of its channels; "
-            "clightning_restore=true (-e) brings the replica back"
+            "`bcm lightning restore clightning` brings the replica back"
         )
 
 
-def look(stack: Stack, has_words: bool, restore: bool) -> dict[str, Any]:
+def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str, Any]:
     shown = Path(stack.expected["shown"])
     seen = int(shown.read_text(encoding="ascii")) if shown.exists() else 0
-    become(stack.bcm["user"], [volume["path"] for volume in stack.bcm["volumes"].values()])
+    own(stack.bcm["user"], [volume["path"] for volume in stack.bcm["volumes"].values()])
+    become(stack.bcm["user"])
     wallet = Wallet(dict(stack.expected))
     secrets = dict(stack.secrets)
     check(wallet, secrets, has_words, restore)
+    if copy and wallet.database.exists() and not wallet.restoring.exists():
+        raise Fault(
+            "its database is on its volume, so nothing was restored: a restore from a copy closes all channels. If it "
+            "does not work, remove the stack with its data first (`bcm stack remove clightning --delete-data`)"
+        )
     has_wallet, has_database = wallet.secret.exists(), wallet.database.exists() or wallet.permission.exists()
     if not has_wallet:
         if not has_words:
@@ -183,8 +181,11 @@ def look(stack: Stack, has_words: bool, restore: bool) -> dict[str, Any]:
             return {"keep": {}, **_WORDS_FIRST}
         # Before the database: if this is interrupted, the next run completes it.
         wallet.make(secrets["clightning/recovery_words"])
+    rescan = 0
     if not has_database and restore:
-        wallet.restore(seen)
+        wallet.restore(seen, copy)
+        if not wallet.database.exists():
+            rescan = birth_height(stack, secrets.get("clightning/wallet_created"))
     elif not has_database:
         wallet.permission.touch()
     keep = {}
@@ -192,14 +193,14 @@ def look(stack: Stack, has_words: bool, restore: bool) -> dict[str, Any]:
         keep["clightning/wallet_created"] = datetime.now(UTC).isoformat(timespec="seconds")
     if "clightning/public_key" not in secrets:
         keep["clightning/public_key"] = wallet.key()
-    return {"keep": keep, "changed": not (has_wallet and has_database), "needs_words": False}
+    return {"keep": keep, "changed": not (has_wallet and has_database), "needs_words": False, "rescan": rescan}
 
 
 def main() -> None:
     request = json.load(sys.stdin)
     stack = Stack(request["bcm"], request["secrets"], request["expected"])
     try:
-        answer = look(stack, request["has_words"], request["restore"])
+        answer = look(stack, request["has_words"], request["restore"], base64.b64decode(request["copy"]))
     except Fault as fault:
         raise SystemExit(f"clightning: {fault}") from fault
     json.dump(answer, sys.stdout)
