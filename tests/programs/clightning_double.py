@@ -128,10 +128,16 @@ class Rest(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         found = RECORDED["notifications"]
         if "sid=" not in self.path:
+            self.last = 0.0
             self.reply(found["opened"])
         else:
-            time.sleep(json.loads(found["opened"]["body"][1:])["pingInterval"] / 1000)
+            interval = json.loads(found["opened"]["body"][1:])["pingInterval"] / 1000
+            time.sleep(max(0.0, self.last + interval - time.monotonic()))
+            self.last = time.monotonic()
             self.reply(found["alive"])
+
+    #: when the last sign of life was given on this connection; the first is given at once
+    last = 0.0
 
     def reply(self, recorded: dict[str, Any]) -> None:
         body = here(recorded["body"], self.config).encode()
