@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -82,6 +83,11 @@ class Browser:
 
     def picture(self) -> bytes:
         return base64.b64decode(self.devtools("Page.captureScreenshot", format="png")["data"])
+
+    def close(self) -> None:
+        """Close the browser, which may take its answer along."""
+        with contextlib.suppress(BrowserError):
+            self.devtools("Browser.close")
 
     def barriers(self, axe: str) -> list[str]:
         """What keeps people with disabilities from using the page, as axe finds it."""
