@@ -656,6 +656,32 @@ def test_node_that_no_longer_serves_announces_nothing(person: Person, channel: s
     until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
 
 
+#: how far a restore is
+RESTORING = (
+    "test -e /var/lib/lnd-backup/channel.backup-restore-copy",
+    "test -e /var/lib/lnd/.lnd/data/chain/bitcoin/regtest/wallet.db",
+    "lncli --rpcserver=127.0.0.1 state | grep -q -e UNLOCKED -e ACTIVE",
+    "test -e /var/lib/lnd/.lnd/data/chain/bitcoin/regtest/opens-bolt",
+)
+
+
+def kill_restore(person: Person, condition: str) -> None:
+    """Kill all processes of a run that restores the other, at a condition, which one that is done meets as well."""
+    command = person.command("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    running = subprocess.Popen(command, cwd=person.home, env=person.environment, start_new_session=True, **quiet)
+    check = f"{condition} && echo yes || true"
+    until(
+        lambda: running.poll() is not None or inside(SECOND, "lnd", "sh", "-c", check).endswith("yes"),
+        "a restore that can be killed",
+        PATIENCE,
+    )
+    was_running = running.poll() is None
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    print(f"restore {'killed' if was_running else 'was done'} at: {condition}")
+
+
 def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, str], channel: str) -> None:
     """Coins on chain come back with the recovery words, those in channels with the channel backup."""
     key = nodes[SECOND].partition("@")[0]
@@ -679,6 +705,8 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     assert listening(SECOND) == {"127.0.0.1:8080", "127.0.0.1:10009"}
     (node,) = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"]
     assert "has no wallet" in node["state"]
+    for condition in RESTORING[: max(1, KILLS // 5)]:
+        kill_restore(person, condition)
     shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
     assert channel in shown
     assert lncli(SECOND, "getinfo")["identity_pubkey"] == key
