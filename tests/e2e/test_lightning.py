@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -677,7 +678,8 @@ def kill_restore(person: Person, condition: str) -> None:
         PATIENCE,
     )
     was_running = running.poll() is None
-    os.killpg(running.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     print(f"restore {'killed' if was_running else 'was done'} at: {condition}")
 
