@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -67,7 +68,8 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import (
     units,
 )
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._plan import exceptions, stack_file
+from ansible_collections.bcm.core.plugins.module_utils._plan import access, exceptions, stack_file
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
 from ansible_collections.bcm.core.plugins.module_utils._tor import services_file as tor_store
@@ -182,7 +184,18 @@ SIGNED = {
 LOCK = {"lockfileVersion": 3, "packages": {"": {}, "node_modules/x": {"version": "1", "integrity": "sha512-x"}}}
 STACK = {"schema": 1, "description": "x", "kind": "datacenter", "chains": ["mainnet", "regtest"], **STACKS["bitcoind"]}
 ENTRY = {"hash": "x", "alias": "x", "fingerprint": "x", "files": {"image": "a"}, "properties": {}, "sizes": {"a": 1}}
+ACCESS = {
+    "portal": {
+        "lan": {"address": "192.0.2.1", "port": 1, "from": ["192.168.1.0/24"], "names": ["a.home.arpa"], "public": "x"},
+        "onion": {"public": "y"},
+    },
+}
 EXCEPTION = [{"stack": "bitcoind", "to": "203.0.113.0/24", "protocol": "tcp", "port": 80, "why": "x"}]
+
+
+@functools.cache
+def _catalogue() -> Catalogue:
+    return Catalogue.read()
 
 
 class _Known(dict):  # type: ignore[type-arg]
@@ -406,6 +419,7 @@ PARSERS: dict[str, Parser] = {
         _in_file(lambda path: stack_file.read(path.parents[1], "x"), "bitcoind/meta/stack.yml"),
         (),
     ),
+    "access": (spoiled_value(ACCESS), lambda value: access.read(value, _catalogue(), ()), ()),
     "exceptions": (spoiled_value(EXCEPTION), lambda value: exceptions.read(value, _Known(bitcoind=1)), ()),  # type: ignore[arg-type]
     "source": (spoiled_value(SIGNED), lambda value: declaration.release(_field(value), "x", "y"), ()),
     "source of a Go module": (spoiled_value(GO), lambda value: declaration.release(_field(value), "x", "y"), ()),
