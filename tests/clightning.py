@@ -21,6 +21,7 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
+from tests import ridethelightning
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
@@ -90,5 +91,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The same for the inventory of the collection's scenarios."""
-    return {"BCM_TEST_SETTINGS": json.dumps(settings(folder))}
+    """The same for the inventory of the collection's scenarios, which have Ride The Lightning, too."""
+    found = settings(folder)
+    found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
+    return {"BCM_TEST_SETTINGS": json.dumps(found)}

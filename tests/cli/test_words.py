@@ -219,7 +219,19 @@ exec(compile(open({str(checkout.home / "bcm")!r}).read(), "bcm", "exec"), {{"__f
 # -- completion -------------------------------------------------------------------------------------------------------
 
 PARSER = main.make_parser()
-STACKS = ["backups", "bitcoind", "clightning", "electrs", "electrum", "lnd", "portal", "postgresql", "tor", "torrelay"]
+STACKS = [
+    "backups",
+    "bitcoind",
+    "clightning",
+    "electrs",
+    "electrum",
+    "lnd",
+    "portal",
+    "postgresql",
+    "ridethelightning",
+    "tor",
+    "torrelay",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
