@@ -163,6 +163,8 @@ class Bench:
                 "ANSIBLE_NOCOLOR": "1",
                 "BCM_ENDPOINT": self.socket,
                 "BENCH_TIMES": str(times),
+                # as for a person, whose Python keeps what it has compiled
+                "PYTHONDONTWRITEBYTECODE": "",
                 **({} if self.warm else {"XDG_CACHE_HOME": str(self.folder / "cache")}),
                 **(environment or {}),
             },

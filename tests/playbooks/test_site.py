@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
 """
 # Roles that do nothing, but for one call by which a stack is verified.
 ROLES = {
-    "_common": ("install_frame", "connections", "egress", "tls", "configure", "verify"),
+    "_common": ("install_frame", "egress", "tls", "configure", "verify"),
     "stack": ("install", "configure", "verify"),
 }
 CONFIGURE = [{"name": "Configure", "bcm.core.lxd_unit": {"instance": "{{ inventory_hostname }}"}}]
@@ -116,6 +116,7 @@ class Site:
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
                 "role_path": str(self.role), "user": stack, "needs_ca": False, "left_behind": [], "address": "10.0.0.2",
                 "services": {}, "onions": {}, "web": [], "credentials": [], "makes_credentials": False, "level": 0,
+                "own_steps": ["configure", "verify"],
             }
             for stack in stacks
         }  # fmt: skip
@@ -125,6 +126,7 @@ class Site:
             instances["two"] |= {"credentials": ["one/http/two"], "level": 1}
         proxy = {"stacks": proxies if proxied else [], "resources": []}
         plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
+        plan["has_own_steps"] = True
         if onion:
             instances["one"]["onions"] = {"web": {"name": onion, "port": 80, "listen": 8080, "public": None}}
             plan["onions"] = {"services": [{"name": onion}], "known": ["known"], "gateway": "one"}

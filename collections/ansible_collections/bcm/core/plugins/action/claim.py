@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import (
     claim,
+    has_project,
     identity_of,
     record_authority,
 )
@@ -41,7 +42,8 @@ class ActionModule(BcmAction):
             if changed and not self.check_mode:
                 identity.keep(params["identity"])
             changed |= record_authority(self.client, *place, check=self.check_mode)
-            return {"changed": changed, "identity": params["identity"]}
+            recorded = has_project(self.client, params["datacenter"], params["chain"])
+            return {"changed": changed, "identity": params["identity"], "recorded": recorded}
         options = {name: params[name] for name in _CONNECTION if params[name] is not None}
         run = None if self.check_mode else os.getppid()
         return {"identity": claim(self.client, options, *place, run=run, abandoned=params["abandoned_identity"])}

@@ -301,6 +301,10 @@ plan:
         makes_credentials:
           description: Whether it has a C(scripts/credentials.py), and makes those of its consumers.
           type: bool
+        own_steps:
+          description: Which of V(configure) and V(verify) the tasks of its role do.
+          type: list
+          elements: str
         level:
           description: It is configured after all stacks with a lower one, since one of these makes its credentials.
           type: int
@@ -453,6 +457,9 @@ plan:
           description: The volumes that are copied.
           type: list
           elements: dict
+    has_own_steps:
+      description: Whether an instance needs other steps than those that all have.
+      type: bool
     download_proxy:
       description:
         - What has to be there before images are made that are fetched through it, or none. C(stack) is the proxy,

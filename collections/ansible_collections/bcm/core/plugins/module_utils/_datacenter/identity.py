@@ -95,6 +95,11 @@ def record_authority(client: Client, datacenter: str, chain: str, directory: Pat
     return changed
 
 
+def has_project(client: Client, datacenter: str, chain: str) -> bool:
+    """Whether a data center has a project, which is what remembers its identity and how new its certificates are."""
+    return client.find(f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}", project=None) is not None
+
+
 class Identity:
     """The identity of the data center of a title, such as "Data center local (regtest)", on a chain."""
 

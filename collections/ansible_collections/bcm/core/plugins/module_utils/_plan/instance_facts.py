@@ -75,6 +75,7 @@ def describe(
         },
         credentials=tuple(site.catalogue.credentials(name, running)),
         makes_credentials=stack.makes_credentials,
+        own_steps=stack.own_steps,
         level=site.catalogue.levels(running)[name],
         onions=onions.facts(onion_services, name),
         web=tuple(_page(page, str(site.addresses[name]), services[page.service]) for page in stack.web),

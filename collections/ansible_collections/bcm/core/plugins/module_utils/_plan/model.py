@@ -178,6 +178,8 @@ class Instance:
     #: names of those that other stacks make for it, and whether it makes those of its consumers
     credentials: tuple[str, ...]
     makes_credentials: bool
+    #: which of configure and verify the tasks of its role do
+    own_steps: tuple[str, ...]
     #: it is configured after the stacks with a lower one, where some make credentials
     level: int
     onions: Mapping[str, OnionFacts]
@@ -371,4 +373,6 @@ class Plan:
     builder_resources: tuple[Resource, ...] = ()
     sources: tuple[TakenSource, ...] = ()
     moves: Moves = Moves()
+    #: whether an instance needs other steps than those that all have
+    has_own_steps: bool = False
     download_proxy: DownloadProxy | None = None

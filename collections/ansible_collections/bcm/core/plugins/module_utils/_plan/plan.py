@@ -118,6 +118,7 @@ class Planner:
             self._frame(affected, requested, running),
             moves=planned_resources.volume_moves(site, instances, moves, found),
             instances=instances,
+            has_own_steps=any(map(_needs_own_steps, instances.values())),
             images=tuple(item.image for item in chosen.values()),
             secrets=secrets,
             known_secrets=tuple(sorted(found.secrets)),
@@ -423,3 +424,9 @@ def _requested(found: ProjectState) -> set[str]:
 
 def _subnet(name: str, subnet: IPv4Network) -> Subnet:
     return Subnet(name, str(subnet), str(network.gateway(subnet)))
+
+
+def _needs_own_steps(instance: Instance) -> bool:
+    """Whether it takes more to configure and verify an instance than the steps that all have."""
+    has_credentials = bool(instance.credentials) or instance.makes_credentials or bool(instance.level)
+    return has_credentials or bool(instance.own_steps) or bool(instance.left_behind)

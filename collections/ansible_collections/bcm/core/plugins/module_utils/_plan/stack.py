@@ -197,6 +197,11 @@ class Stack:
         return self.uplink or self.name
 
     @property
+    def own_steps(self) -> tuple[str, ...]:
+        """Which of configure and verify its role has tasks for."""
+        return tuple(step for step in ("configure", "verify") if (self.role_path / f"tasks/{step}.yml").is_file())
+
+    @property
     def report_program(self) -> Path | None:
         """The program that is told the report of each run, if it has one."""
         path = self.role_path / "scripts/report.py"

@@ -7,8 +7,20 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._guest.connections import Connection, connections
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._guest.connections import Connection, connections, is_allowed
+
+OWN, OTHER, WORLD = "10.80.16.5", "10.80.16.9", "203.0.113.7"
+RULES = [
+    {"source": f"{OWN}/32", "destination": f"{OTHER}/32", "protocol": "tcp", "destination_port": "8332"},
+    {"source": f"{OTHER}/32", "destination": f"{OWN}/32", "protocol": "tcp", "destination_port": "50001"},
+    {"source": f"{OWN}/32", "destination": "198.51.100.0/24,203.0.113.0/24", "protocol": "tcp",
+     "destination_port": "1-52,54-65535"},
+    {"destination": f"{OWN}/32", "protocol": "tcp", "destination_port": "9001"},
+]  # fmt: skip
 
 
 def test_connections_are_read_as_the_kernel_shows_them(tmp_path: Path) -> None:
@@ -31,3 +43,25 @@ def test_connections_are_read_as_the_kernel_shows_them(tmp_path: Path) -> None:
         Connection("tcp", "10.0.0.4", 1, "10.0.0.5", 2),
     ]
     assert str(connections(tmp_path)[0]) == "tcp 10.0.0.2:50000 to 10.0.0.3:8332"
+
+
+@pytest.mark.parametrize(
+    ("connection", "allowed"),
+    [
+        (("tcp", OWN, 40000, OTHER, 8332), True),
+        (("tcp", OWN, 50001, OTHER, 40000), True),
+        (("tcp", OWN, 40000, WORLD, 443), True),
+        (("tcp", OWN, 9001, "192.0.2.1", 40000), True),
+        (("udp", OWN, 40000, "10.80.16.1", 53), True),
+        (("tcp", OWN, 40000, WORLD, 53), False),
+        (("udp", OWN, 40000, WORLD, 443), False),
+        (("tcp", OWN, 40000, OTHER, 8333), False),
+        (("tcp", OWN, 8332, OTHER, 40000), False),
+        (("tcp", OTHER, 40000, WORLD, 443), False),
+        (("tcp", OWN, 40000, "10.80.16.1", 22), False),
+        (("tcp", OWN, 40000, "192.0.2.1", 9001), False),
+        (("tcp", "fd00::1", 40000, "2001:db8::1", 443), False),
+    ],
+)
+def test_connection_is_allowed_by_a_rule_in_its_direction(connection: Any, allowed: bool) -> None:
+    assert is_allowed(Connection(*connection), RULES, ["10.80.16.1"]) is allowed

@@ -10,47 +10,16 @@ kernel ends a connection, its reset has the host forget it, too.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from bcm_guest.connections import Connection, connections
+from .connections import Connection, connections, is_allowed
 
-# the resolver of the network, and its DHCP server
-_OF_THE_NETWORK = (53, 67)
 _PATIENCE = 5.0  # seconds; it takes milliseconds
-
-
-def is_allowed(connection: Connection, rules: Iterable[Mapping[str, str]], gateways: Iterable[str]) -> bool:
-    """Whether a rule allows it, in the direction in which it was made; which of the two is not known any more."""
-    protocol, own, port, other, far_port = astuple(connection)
-    if other in gateways and far_port in _OF_THE_NETWORK:
-        return True
-    return any(
-        rule["protocol"] == protocol
-        and (
-            (_within(own, rule.get("source")) and _within(other, rule["destination"]) and _among(far_port, rule))
-            or (_within(other, rule.get("source")) and _within(own, rule["destination"]) and _among(port, rule))
-        )
-        for rule in rules
-    )
-
-
-def _within(address: str, networks: str | None) -> bool:
-    """Whether an address is in one of some networks, separated by commas; in any if there are none."""
-    there = ipaddress.ip_address(address)
-    return not networks or any(there in ipaddress.ip_network(network) for network in networks.split(","))
-
-
-def _among(port: int, rule: Mapping[str, str]) -> bool:
-    """Whether a port is among those of a rule, such as 1-52,54."""
-    ends = [part.partition("-") for part in rule["destination_port"].split(",")]
-    return any(int(first) <= port <= int(last or first) for first, _hyphen, last in ends)
 
 
 def _kill(connection: Connection) -> None:
@@ -70,7 +39,7 @@ def main() -> None:
 
     found = left()
     end = time.monotonic() + _PATIENCE
-    while not expected["check"] and (remaining := left()):
+    while remaining := left():
         if time.monotonic() > end:
             sys.exit(
                 f"connections: the kernel does not end {', '.join(map(str, remaining))}, which no rule allows any "
