@@ -10,7 +10,6 @@ import typing as t
 
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
 
-from ansible_collections.bcm.core.plugins.module_utils._base import bytecode  # noqa: F401  (before the others)
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._plan import settings
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import stack_names

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has the modules below `module_utils` loaded as Python does, which keeps what it has compiled in ``__pycache__``.
+"""Modules below `module_utils`, loaded as Python does, which keeps what it has compiled in ``__pycache__``.
 
-Ansible's loader compiles each module of a collection in each run: a fifth of a second before anything happens. Whatever
-a run imports first imports this before all others.
+Ansible's loader compiles each module of a collection in each run: a fifth of a second before anything happens.
 """
 
 from __future__ import annotations
@@ -29,4 +28,7 @@ class _Finder:
         return found if found and found.loader else None
 
 
-sys.meta_path.insert(0, _Finder)
+def use_bytecode() -> None:
+    """From now on, load them so."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)

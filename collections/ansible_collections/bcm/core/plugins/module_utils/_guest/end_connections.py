@@ -31,9 +31,7 @@ def _kill(connection: Connection) -> None:
     subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def main() -> None:
-    expected: dict[str, Any] = json.load(sys.stdin)
-
+def main(expected: dict[str, Any]) -> dict[str, Any]:
     def left() -> list[Connection]:
         return [item for item in connections() if not is_allowed(item, expected["rules"], expected["gateways"])]
 
@@ -41,15 +39,15 @@ def main() -> None:
     end = time.monotonic() + _PATIENCE
     while remaining := left():
         if time.monotonic() > end:
-            sys.exit(
+            raise SystemExit(
                 f"connections: the kernel does not end {', '.join(map(str, remaining))}, which no rule allows any "
                 "more: restart the instance (bcm stack restart)"
             )
         for connection in remaining:
             _kill(connection)
         time.sleep(0.05)
-    print(json.dumps({"ended": sorted(map(str, found))}))
+    return {"ended": sorted(map(str, found))}
 
 
 if __name__ == "__main__":
-    main()
+    json.dump(main(json.load(sys.stdin)), sys.stdout)
