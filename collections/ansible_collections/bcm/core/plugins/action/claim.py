@@ -14,6 +14,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity impo
     claim,
     has_project,
     identity_of,
+    is_saved,
     record_authority,
 )
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction, secrets_directory
@@ -46,4 +47,5 @@ class ActionModule(BcmAction):
             return {"changed": changed, "identity": params["identity"], "recorded": recorded}
         options = {name: params[name] for name in _CONNECTION if params[name] is not None}
         run = None if self.check_mode else os.getppid()
-        return {"identity": claim(self.client, options, *place, run=run, abandoned=params["abandoned_identity"])}
+        identity = claim(self.client, options, *place, run=run, abandoned=params["abandoned_identity"])
+        return {"identity": identity, "saved": is_saved(self.client, *place, identity=identity)}

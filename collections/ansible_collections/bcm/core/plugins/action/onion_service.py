@@ -18,6 +18,7 @@ class ActionModule(OnionChange):
         "exclusive": {"type": "bool", "default": False},
         "known": {"type": "list", "elements": "str", "default": []},
         "publish": {"type": "bool", "default": True},
+        "network": {"type": "bool"},
         "services": {
             "type": "list",
             "elements": "dict",

@@ -79,6 +79,10 @@ identity:
   returned: success
   type: str
   sample: 5f1c0e9a2b7d4c3e8f6a1b2c3d4e5f60
+saved:
+  description: Whether it was saved before, and the project remembers how new the certificates are.
+  returned: without O(identity)
+  type: bool
 recorded:
   description: Whether there is a project, which remembers how new the certificates are.
   returned: with O(identity)

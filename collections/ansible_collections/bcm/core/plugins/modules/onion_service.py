@@ -39,6 +39,10 @@ options:
     type: list
     elements: str
     default: []
+  network:
+    description:
+      - Whether tor uses the network, if that is known. Without it, tor is asked if something depends on that.
+    type: bool
   publish:
     description:
       - Whether to write them into the instance of tor. With V(false), keys are only created and kept, so that addresses

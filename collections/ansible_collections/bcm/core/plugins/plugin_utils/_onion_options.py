@@ -78,7 +78,15 @@ class OnionChange(OnionAction):
             host = None
             if params.get("publish", True):
                 host = stack.enter_context(Instance(self.client, params["instance"]))
-            done = apply_services(host, store, present, wanted, check=self.check_mode, deadline=params["deadline"])
+            done = apply_services(
+                host,
+                store,
+                present,
+                wanted,
+                check=self.check_mode,
+                deadline=params["deadline"],
+                network=params.get("network"),
+            )
         sides = [
             "".join(f"{service.summary()}\n" for _name, service in sorted(services.items()))
             for services in (present, wanted)

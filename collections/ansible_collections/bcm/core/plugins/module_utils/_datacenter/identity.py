@@ -100,6 +100,13 @@ def has_project(client: Client, datacenter: str, chain: str) -> bool:
     return client.find(f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}", project=None) is not None
 
 
+def is_saved(client: Client, datacenter: str, chain: str, directory: Path, *, identity: str) -> bool:
+    """Whether this controller has kept the identity, and the project remembers how new the certificates are."""
+    is_kept = identity_of(datacenter, chain, directory).read() == identity
+    is_recorded = has_project(client, datacenter, chain)
+    return is_kept and is_recorded and not record_authority(client, datacenter, chain, directory, check=True)
+
+
 class Identity:
     """The identity of the data center of a title, such as "Data center local (regtest)", on a chain."""
 

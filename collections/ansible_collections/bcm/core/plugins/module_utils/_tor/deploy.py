@@ -100,11 +100,18 @@ def ask_tor(host: Host, program: str, request: Mapping[str, Any], shape: Any, de
 
 
 def deploy(
-    host: Host, services: Iterable[Service], *, check: bool = False, deadline: float, layout: Layout = LAYOUT
+    host: Host,
+    services: Iterable[Service],
+    *,
+    check: bool = False,
+    deadline: float,
+    network: bool | None = None,
+    layout: Layout = LAYOUT,
 ) -> DeployResult:
     """Configure exactly these services, without parked ones. Raises BcmError.
 
-    ``deadline`` is in seconds until all are published.
+    ``deadline`` is in seconds until all are published. ``network`` is whether tor uses the network; it is asked if that
+    is None.
     """
     wanted = {service.name: service for service in services if not service.parked}
     work = _Deployment(host, wanted, check, layout)
@@ -117,8 +124,10 @@ def deploy(
     work.remove_foreign_files(foreign_files)
     recorded = read_published(host.files, layout)
     published = {name for name, service in wanted.items() if recorded.services.get(name) == service.digest}
-    if wanted and published == set(wanted) and not recorded.network and work.query().network:
-        published = set()  # it has a network by now
+    if wanted and published == set(wanted) and not recorded.network:
+        has_network = work.query().network if network is None else network
+        if has_network:  # by now
+            published = set()
     to_publish, to_withdraw = work.write_directories(lines_before, published)
     lines_differ = work.lines_differ()
     if (lines_differ or to_withdraw) and not check:

@@ -18,13 +18,22 @@ from .services_file import ServicesFile
 
 
 def apply_services(
-    host: Host | None, store: ServicesFile, present: Services, wanted: Services, *, check: bool = False, deadline: float
+    host: Host | None,
+    store: ServicesFile,
+    present: Services,
+    wanted: Services,
+    *,
+    check: bool = False,
+    deadline: float,
+    network: bool | None = None,
 ) -> DeployResult:
     """Keep the services that are wanted, and have tor, if given, have them; needs the store's lock but to check."""
     # the keys are kept before tor has them
     if wanted != present and not check:
         store.write(wanted.values())
-    return deploy(host, wanted.values(), check=check, deadline=deadline) if host else DeployResult()
+    if not host:
+        return DeployResult()
+    return deploy(host, wanted.values(), check=check, deadline=deadline, network=network)
 
 
 def refuse_lost_keys(present: Services, items: Sequence[Mapping[str, Any]], known: Iterable[str]) -> None:

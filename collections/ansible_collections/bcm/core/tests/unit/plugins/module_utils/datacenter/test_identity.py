@@ -19,6 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity impo
     IDENTITY_MARK,
     KEPT_MARK,
     Identity,
+    is_saved,
     record_authority,
 )
 
@@ -183,6 +184,25 @@ def test_the_endpoint_remembers_what_was_issued_last(identity: Identity, authori
     issue(authority, 1, 2)
     assert record(identity, project)
     assert project.config[AUTHORITY_MARK] == "2.2"
+
+
+def test_identity_is_saved_once_it_is_kept_and_the_endpoint_remembers_what_was_issued(
+    identity: Identity, authority: AuthorityFiles
+) -> None:
+    def saved(project: FakeProject, number: str = OWN) -> bool:
+        place = "local", "regtest", identity.path.parent
+        return is_saved(project, *place, identity=number)  # type: ignore[arg-type]
+
+    project = FakeProject({IDENTITY_MARK: OWN})
+    assert not saved(FakeProject(None))
+    assert not saved(project)
+    record(identity, project)
+    assert saved(project)
+    assert not saved(project, OTHER)
+    issue(authority)  # as `bcm ca revoke` does between two runs
+    assert not saved(project)
+    identity.path.unlink()
+    assert not saved(project)
 
 
 def test_there_is_nothing_to_remember_yet(identity: Identity, authority: AuthorityFiles) -> None:
