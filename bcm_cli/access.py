@@ -14,9 +14,11 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services
 
 from . import ca, ca_session, onion
+from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
 from .stacks import catalogue, checked
+from .status import deployed
 
 #: the ways on which a client needs a key or a certificate
 WAYS = ("lan", "onion")
@@ -28,7 +30,14 @@ def list_all(args: argparse.Namespace) -> int:
     site = Site(catalogue(datacenter), datacenter.request([]))
     services = onion.read(datacenter)
     people = _certified(datacenter, {*site.catalogue})
-    rows = [_row(site, services, name, key, people) for name, stack in site.catalogue.items() for key in stack.services]
+    with connect(datacenter) as client:
+        there = deployed(client)
+    rows = [
+        _row(site, services, name, key, people)
+        for name, stack in site.catalogue.items()
+        if name in there
+        for key in stack.services
+    ]
     rows = [row for row in rows if row["here"] or row["lan"] or row["onion"]]
     if args.json:
         return answer({"services": rows, "certificates": people}, True)
