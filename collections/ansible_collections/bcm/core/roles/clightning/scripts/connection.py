@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
+
+from bcm_guest.client_links import Refusal, answer_about_links
 
 READ = [
     "bkpr-listaccountevents", "bkpr-listbalances", "bkpr-listincome", "decode", "feerates", "getinfo", "listchannels",
@@ -29,10 +30,6 @@ CALLS = {
 }
 # Other than that of the stacks that use it, whose runes are revoked when the stack has gone.
 _COMMENT = "bcm-client"
-
-
-class Refusal(Exception):
-    """What cannot be done, for people."""
 
 
 def lightning_cli(*words: str) -> dict[str, Any]:
@@ -86,17 +83,7 @@ def revoke(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    try:
-        if request["action"] == "make":
-            answer = make(request["name"], request["may"], request["place"])
-        elif request["action"] == "revoke":
-            answer = revoke(request["name"])
-        else:
-            answer = {"clients": [{"name": name, "may": may} for name, (may, _rune) in read_clients().items()]}
-    except (Refusal, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"clightning: {error}") from error
-    json.dump(answer, sys.stdout)
+    answer_about_links("clightning", make, revoke, lambda: {name: may for name, (may, _rune) in read_clients().items()})
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
+
+from bcm_guest.prove import revoke_credentials
 
 
 def lightning_cli(*words: str) -> dict[str, Any]:
@@ -38,12 +39,7 @@ def revoke(consumers: list[str]) -> list[str]:
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    try:
-        revoked = revoke(request["consumers"])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"clightning: {error}") from error
-    json.dump({"revoked": sorted(set(revoked))}, sys.stdout)
+    revoke_credentials("clightning", revoke)
 
 
 if __name__ == "__main__":

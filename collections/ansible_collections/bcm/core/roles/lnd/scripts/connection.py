@@ -15,10 +15,10 @@ import hashlib
 import json
 import ssl
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from bcm_guest.client_links import Refusal, answer_about_links
 from bcm_guest.prove import TRUST
 from bcm_guest.volume_files import list_files, make_directory, read_file, remove_file, write_file
 
@@ -31,10 +31,6 @@ PERMISSIONS = {
     "invoices": INVOICES,
     "pay": sorted({*READ, *INVOICES, "uri:/routerrpc.Router/SendPaymentV2"}),
 }
-
-
-class Refusal(Exception):
-    """What cannot be done, for people."""
 
 
 def lncli(*words: str) -> str:
@@ -87,17 +83,10 @@ def revoke(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    try:
-        if request["action"] == "make":
-            answer = make(request["name"], request["may"], request["place"])
-        elif request["action"] == "revoke":
-            answer = revoke(request["name"])
-        else:
-            answer = {"clients": [{"name": name, "may": item["may"]} for name, (_path, item) in read_clients().items()]}
-    except (Refusal, OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"lnd: {error}") from error
-    json.dump(answer, sys.stdout)
+    def clients() -> dict[str, str]:
+        return {name: content["may"] for name, (_path, content) in read_clients().items()}
+
+    answer_about_links("lnd", make, revoke, clients)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from pathlib import Path
 
+from bcm_guest.prove import revoke_credentials
 from bcm_guest.volume_files import list_files, remove_file
 
 DIRECTORY = Path("/var/lib/lnd/consumers")
@@ -34,12 +33,7 @@ def revoke(consumers: list[str]) -> list[str]:
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    try:
-        revoked = revoke(request["consumers"])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"lnd: {error}") from error
-    json.dump({"revoked": sorted(set(revoked))}, sys.stdout)
+    revoke_credentials("lnd", revoke)
 
 
 if __name__ == "__main__":

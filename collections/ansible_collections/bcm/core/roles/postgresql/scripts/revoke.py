@@ -6,11 +6,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from bcm_guest.postgresql import PASSWORDS, ask, literal, quoted
-from bcm_guest.prove import Fault
+from bcm_guest.prove import revoke_credentials
 from bcm_guest.volume_files import list_files, remove_file
 
 
@@ -25,12 +22,7 @@ def revoke(consumers: list[str]) -> list[str]:
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    try:
-        revoked = revoke(request["consumers"])
-    except (Fault, OSError) as error:
-        raise SystemExit(f"postgresql: {error}") from error
-    json.dump({"revoked": revoked}, sys.stdout)
+    revoke_credentials("postgresql", revoke)
 
 
 if __name__ == "__main__":
