@@ -94,7 +94,7 @@ class Wallet:
 def key(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What `bcm onion authorize` hands over."""
     file = tmp_path_factory.mktemp("keys") / "alice.auth_private"
-    said = person.succeeds("-d", FIRST, "onion", "authorize", "alice", "--output", str(file))
+    said = person.succeeds("-d", FIRST, "onion", "authorize", "alice", "electrs-electrum", "--output", str(file))
     line = file.read_text()
     assert line.split(":")[3].strip() not in said
     return line
