@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ def builders(network: IPv4Network) -> IPv4Network:
     return list(network.subnets(new_prefix=24))[-1]
 
 
-def public() -> list[str]:
+@functools.cache
+def public() -> tuple[str, ...]:
     """Return all addresses that are neither private nor link-local: those of the public internet."""
     left = [IPv4Network("0.0.0.0/0")]
     for taken in _NOT_PUBLIC:
@@ -77,7 +79,7 @@ def public() -> list[str]:
             for network in left
             for part in (network.address_exclude(taken) if taken.subnet_of(network) else (network,))
         ]
-    return [str(network) for network in collapse_addresses(left)]
+    return tuple(str(network) for network in collapse_addresses(left))
 
 
 def addresses(

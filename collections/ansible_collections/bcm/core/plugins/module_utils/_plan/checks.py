@@ -50,6 +50,8 @@ class Variables(Protocol):
 VariablesOf = Callable[[Sequence[Stack]], Variables]
 #: how much a name is like another one if a letter is missing, doubled or wrong
 _SAME_BUT_FOR_A_SLIP = 0.9
+# what Ansible's own variables begin with, and the settings that `settings` checks
+_OF_OTHERS = ("ansible_", settings.PREFIX)
 #: stack -> what it may be made of, the best first
 Releases = Mapping[str, Sequence[Release]]
 
@@ -95,7 +97,8 @@ def _check_names(
     for name in sorted(set(given).difference(every)):
         prefix = max((prefix for prefix in known if name.startswith(f"{prefix}_")), key=len, default=None)
         if prefix is None:
-            meant = names.nearest(name, sorted(every), _SAME_BUT_FOR_A_SLIP)
+            looked_for = () if name.startswith(_OF_OTHERS) else sorted(every)
+            meant = names.nearest(name, looked_for, _SAME_BUT_FOR_A_SLIP)
         else:
             # what all of them begin with makes none more like another
             ends = {own.removeprefix(f"{prefix}_"): own for own in known[prefix]}
