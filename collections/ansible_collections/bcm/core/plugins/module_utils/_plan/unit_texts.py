@@ -133,7 +133,8 @@ def _addresses(bcm: Mapping[str, Any]) -> set[str]:
 def _directories(bcm: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if bcm["uplink"] is None:
         # of an exception that is no longer in the inventory
-        yield {"path": "/etc/systemd/network/05-uplink.network", "state": "absent"}
+        for path in ("/etc/systemd/network/05-uplink.network", "/var/lib/bcm/files/uplink.digest"):
+            yield {"path": path, "state": "absent"}
     for volume in bcm["volumes"].values():
         yield {"path": volume["path"], "state": "directory", "mode": "0700", **_own(bcm)}
 

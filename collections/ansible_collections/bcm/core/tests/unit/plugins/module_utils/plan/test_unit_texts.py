@@ -81,6 +81,7 @@ def test_unit_has_what_the_role_declares() -> None:
     assert files["/etc/systemd/system/echo.service"]["content"] == UNIT
     assert list(files) == [
         "/etc/systemd/network/05-uplink.network",
+        "/var/lib/bcm/files/uplink.digest",
         "/var/lib/echo",
         "/etc/systemd/system/echo.service",
         "/etc/systemd/system/echo.service.d/10-sandbox.conf",
