@@ -111,7 +111,7 @@ def _certified(datacenter: DataCenter, stacks: set[str]) -> list[str]:
 
 
 def _row(site: Site, services: Services, name: str, key: str, people: list[str]) -> dict[str, Any]:
-    lan = next((item for item in site.lan(name) if item.service == key), None)
+    lan = site.access.of(name, key)
     published = services.get(f"{name}-{key}")
     found: dict[str, Any] = {
         "stack": name,

@@ -80,13 +80,10 @@ def record_authority(client: Client, datacenter: str, chain: str, directory: Pat
 
     Nothing is written in check mode. Raises BcmError.
     """
-    issued = AuthorityFiles(directory, chain).issued()
-    path = f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}"
+    mark = _authority_mark(directory, chain)
+    path = _project_path(datacenter, chain)
     found = client.find(path, project=None)
-    if issued is None or found is None:
-        return False
-    mark = {AUTHORITY_MARK: ".".join(map(str, issued))}
-    changed = found["config"].get(AUTHORITY_MARK) != mark[AUTHORITY_MARK]
+    changed = found is not None and not mark.items() <= found["config"].items()
     if changed and not check:
         # LXD 5.0 refuses a PATCH of a project that is not empty, since it misses the features in it.
         body, etag = client.read(path, project=None)
@@ -97,14 +94,24 @@ def record_authority(client: Client, datacenter: str, chain: str, directory: Pat
 
 def has_project(client: Client, datacenter: str, chain: str) -> bool:
     """Whether a data center has a project, which is what remembers its identity and how new its certificates are."""
-    return client.find(f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}", project=None) is not None
+    return client.find(_project_path(datacenter, chain), project=None) is not None
 
 
 def is_saved(client: Client, datacenter: str, chain: str, directory: Path, *, identity: str) -> bool:
     """Whether this controller has kept the identity, and the project remembers how new the certificates are."""
-    is_kept = identity_of(datacenter, chain, directory).read() == identity
-    is_recorded = has_project(client, datacenter, chain)
-    return is_kept and is_recorded and not record_authority(client, datacenter, chain, directory, check=True)
+    found = client.find(_project_path(datacenter, chain), project=None)
+    is_recorded = found is not None and _authority_mark(directory, chain).items() <= found["config"].items()
+    return is_recorded and identity_of(datacenter, chain, directory).read() == identity
+
+
+def _project_path(datacenter: str, chain: str) -> str:
+    return f"/1.0/projects/{names.datacenter_names(datacenter, chain).project}"
+
+
+def _authority_mark(directory: Path, chain: str) -> dict[str, str]:
+    """What a project says of how new the certificates are; empty if none were issued."""
+    issued = AuthorityFiles(directory, chain).issued()
+    return {} if issued is None else {AUTHORITY_MARK: ".".join(map(str, issued))}
 
 
 class Identity:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import struct
@@ -17,6 +18,8 @@ from pathlib import Path
 TABLES = ("tcp", "tcp6", "udp", "udp6")
 # the resolver of the network, and its DHCP server
 _OF_THE_NETWORK = (53, 67)
+# Each rule is compared with each connection.
+_network = functools.cache(ipaddress.ip_network)
 # TIME_WAIT, CLOSE and LISTEN: nothing passes
 _OVER = ("06", "07", "0A")
 
@@ -72,7 +75,7 @@ def is_allowed(connection: Connection, rules: Iterable[Mapping[str, str]], gatew
 def _within(address: str, networks: str | None) -> bool:
     """Whether an address is in one of some networks, separated by commas; in any if there are none."""
     there = ipaddress.ip_address(address)
-    return not networks or any(there in ipaddress.ip_network(network) for network in networks.split(","))
+    return not networks or any(there in _network(network) for network in networks.split(","))
 
 
 def _among(port: int, rule: Mapping[str, str]) -> bool:

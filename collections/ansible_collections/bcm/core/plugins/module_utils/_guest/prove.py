@@ -14,10 +14,9 @@ import http.client
 import json
 import socket
 import ssl
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -165,19 +164,6 @@ def make_credentials(make: Callable[[Stack, Mapping[str, Consumer], bool], Crede
     except Waiting as fault:
         raise SystemExit(f"{stack.name}: {fault}") from fault
     json.dump(asdict(made), sys.stdout)
-
-
-def revoke_credentials(name: str, revoke: Callable[[list[str]], Iterable[str]]) -> None:
-    """Have what consumers of the stack ``name`` have revoked, and print as JSON which of them had anything.
-
-    The function is called with the consumers. Ends the program with the Fault or OSError that it raises.
-    """
-    request = json.load(sys.stdin)
-    try:
-        revoked = sorted(set(revoke(request["consumers"])))
-    except (Fault, OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"{name}: {error}") from error
-    json.dump({"revoked": revoked}, sys.stdout)
 
 
 _Answer = TypeVar("_Answer")

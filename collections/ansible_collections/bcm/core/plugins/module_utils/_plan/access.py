@@ -67,6 +67,10 @@ class Access:
     lan: tuple[LanAccess, ...] = ()
     onions: Mapping[tuple[str, str], OnionAccess] | None = None
 
+    def of(self, stack: str, service: str) -> LanAccess | None:
+        """From which local networks a service is reached."""
+        return next((item for item in self.lan if (item.stack, item.service) == (stack, service)), None)
+
     def onion(self, stack: str, service: str) -> OnionAccess | None:
         return (self.onions or {}).get((stack, service))
 

@@ -134,20 +134,14 @@ def _needed(site: Site, other: str, key: str) -> NeededService:
 
 def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Variables | None) -> OfferedService:
     addresses = site.uplinks if service.host_port else site.addresses
+    lan = site.access.of(stack.name, key)
     return OfferedService(
         port=site.port(stack.name, key),
         protocol=service.protocol,
         tls=service.tls,
         listen="127.0.0.1" if service.is_proxied else str(addresses[stack.name]),
         host_port=_host_port(stack, key, variables) if service.host_port else None,
-        lan=next(
-            (
-                LanFacts(item.address, item.port, item.sources, item.names, item.public)
-                for item in site.lan(stack.name)
-                if item.service == key
-            ),
-            None,
-        ),
+        lan=LanFacts(lan.address, lan.port, lan.sources, lan.names, lan.public) if lan else None,
     )
 
 

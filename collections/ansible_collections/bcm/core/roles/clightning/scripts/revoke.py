@@ -10,7 +10,7 @@ import json
 import subprocess
 from typing import Any
 
-from bcm_guest.prove import revoke_credentials
+from bcm_guest.revocation import revoke_credentials
 
 
 def lightning_cli(*words: str) -> dict[str, Any]:

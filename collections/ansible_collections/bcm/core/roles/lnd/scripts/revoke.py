@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from bcm_guest.prove import revoke_credentials
+from bcm_guest.revocation import revoke_credentials
 from bcm_guest.volume_files import list_files, remove_file
 
 DIRECTORY = Path("/var/lib/lnd/consumers")

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from bcm_guest.postgresql import PASSWORDS, ask, literal, quoted
-from bcm_guest.prove import revoke_credentials
+from bcm_guest.revocation import revoke_credentials
 from bcm_guest.volume_files import list_files, remove_file
 
 
