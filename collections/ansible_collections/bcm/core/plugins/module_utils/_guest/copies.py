@@ -10,12 +10,12 @@ copy never takes the place of another one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import io
 import re
-import secrets
 import socket
 import ssl
 import subprocess
@@ -37,6 +37,8 @@ _PROGRAM = "/usr/local/lib/backups_unit.py"
 _PUBLIC_ROOTS = Path("/usr/share/ca-certificates/mozilla")
 _PATIENCE = 90.0  # seconds for one operation; a circuit of Tor may take half of it
 _MOST = 2**24  # bytes of a copy or a list
+# bytes of a packet of SFTP; names of files in a folder
+_MOST_PACKET, _MOST_NAMES = 2**18, 100_000
 _SOCKS_FAULTS = {
     1: "no connection was made",
     2: "it refused",
@@ -55,7 +57,6 @@ _SOCKS_FAULTS = {
 _ENTRY = re.compile(r"<Key>([^<]+)</Key>")
 _MORE = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _ERROR = re.compile(r"<Code>([^<]+)</Code>")
-_READY = "Local working directory"
 
 
 class Target(Protocol):
@@ -122,11 +123,23 @@ def _received(connection: socket.socket, size: int) -> bytes:
 
 
 class Sftp:
-    """A folder of an SSH server, through one connection that stays."""
+    """A folder of an SSH server, through one connection that stays.
+
+    It speaks SFTP itself, and waits for answers as rarely as it can: through Tor, each takes a fraction of a second.
+    Source: draft-ietf-secsh-filexfer-02, which is version 3, the one that OpenSSH speaks.
+    """
+
+    _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _OPENDIR, _READDIR = 1, 2, 3, 4, 5, 6, 11, 12
+    _MKDIR, _REALPATH, _RENAME, _STATUS, _HANDLE, _DATA, _NAME, _EXTENDED = 14, 16, 18, 101, 102, 103, 104, 200
+    _TO_READ, _TO_WRITE = 0x1, 0x2 | 0x8 | 0x10  # the latter: make it, and make it empty
+    _DONE, _AT_END = 0, 1
+    _REPLACING = b"posix-rename@openssh.com"
+    _PIECE, _AT_ONCE = 2**15, 16  # bytes of a file in a packet, packets that are asked for at once
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         self._folder = settings["path"]
         options = {
+            "BatchMode": "yes",
             "ProxyCommand": f"python3 {_PROGRAM} connect {name}",
             "IdentityFile": _KEY,
             "IdentitiesOnly": "yes",
@@ -142,28 +155,75 @@ class Sftp:
             "LogLevel": "ERROR",
         }
         words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        self._command = ["sftp", "-q", "-b", "-", "-F", "none", *words, f"{settings['user']}@{settings['host']}"]
-        self._process: subprocess.Popen[str] | None = None
+        self._command = ["ssh", "-F", "none", *words, "-s", f"{settings['user']}@{settings['host']}", "sftp"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = 0
+        self._replaces = False
 
     def put(self, path: Path) -> None:
-        fresh = f"{self._folder}/{path.name}.new"
-        self._run(f'put -f "{path}" "{fresh}"', f'rename "{fresh}" "{self._folder}/{path.name}"')
+        content = path.read_bytes()
+        fresh, place = self._path(f"{path.name}.new"), self._path(path.name)
+        with self._connected():
+            handle = self._handle(self._OPEN, _text(fresh), _number(self._TO_WRITE), _number(0))
+            sent = [
+                self._send(self._WRITE, handle, at.to_bytes(8, "big"), _text(content[at : at + self._PIECE]))
+                for at in range(0, len(content), self._PIECE)
+            ]
+            sent.append(self._send(self._CLOSE, handle))
+            for number in sent:
+                self._done(number)
+            # Only now: it has its name when all of it is there.
+            if self._replaces:
+                self._done(self._send(self._EXTENDED, _text(self._REPLACING), _text(fresh), _text(place)))
+            else:
+                self._done(self._send(self._RENAME, _text(fresh), _text(place)))
 
     def names(self, beginning: str) -> list[str]:
-        found = [Path(line.strip()).name for line in self._run(f'ls -1 "{self._folder}"')]
+        found: list[str] = []
+        with self._connected():
+            handle = self._handle(self._OPENDIR, _text(self._path("")))
+            while True:
+                kind, body = self._answer(self._send(self._READDIR, handle))
+                if kind != self._NAME:
+                    self._check_status(kind, body, self._AT_END)
+                    break
+                found += names_in(body)
+                if len(found) > _MOST_NAMES:
+                    raise Fault(f"its folder has more than {_MOST_NAMES} files")
+            self._done(self._send(self._CLOSE, handle))
         return sorted(name for name in found if name.startswith(beginning) and name.endswith(".age"))
 
     def get(self, name: str) -> bytes:
-        COPIES.mkdir(mode=0o700, exist_ok=True)
-        path = COPIES / f"{secrets.token_hex(8)}.got"
-        try:
-            self._run(f'get "{self._folder}/{name}" "{path}"')
-            return path.read_bytes()
-        finally:
-            path.unlink(missing_ok=True)
+        content = b""
+        with self._connected():
+            handle = self._handle(self._OPEN, _text(self._path(name)), _number(self._TO_READ), _number(0))
+            while more := self._read(handle, len(content)):
+                content += more
+                if len(content) > _MOST:
+                    raise Fault(f"{name} is larger than {_MOST} bytes")
+            self._done(self._send(self._CLOSE, handle))
+        return content
+
+    def _read(self, handle: bytes, start: int) -> bytes:
+        """The next bytes of a file; none at its end."""
+        places = [start + number * self._PIECE for number in range(self._AT_ONCE)]
+        sent = [self._send(self._READ, handle, at.to_bytes(8, "big"), _number(self._PIECE)) for at in places]
+        content, follows = b"", True
+        for number in sent:
+            kind, body = self._answer(number)
+            if kind != self._DATA:
+                self._check_status(kind, body, self._AT_END)
+            # After a piece that is not whole, the others do not follow.
+            elif follows:
+                piece, _end = _text_at(body, 0)
+                content, follows = content + piece, len(piece) == self._PIECE
+        return content
 
     def check(self) -> None:
-        self._run("pwd")
+        with self._connected():
+            kind, body = self._answer(self._send(self._REALPATH, _text(".")))
+            if kind != self._NAME:
+                self._check_status(kind, body, self._DONE)
 
     def close(self) -> None:
         if self._process is not None:
@@ -171,42 +231,150 @@ class Sftp:
             self._process.wait()
             self._process = None
 
-    def _run(self, *commands: str) -> list[str]:
-        """What commands of sftp print. Raises Fault with what it, or ssh, says of the first that fails."""
-        if self._process is None or self._process.poll() is not None:
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        """With a connection, and for as long as one operation may take. Raises Fault."""
+        is_new = self._process is None or self._process.poll() is not None
+        if is_new:
             self.close()
             # A user of the system has no shell, and ssh starts the command of its proxy with one.
             environment = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                errors="replace", env=environment, bufsize=1,
-            )  # fmt: skip
-            # A command after a hyphen may fail: it may be there.
-            commands = (f'-mkdir "{self._folder}"', *commands)
-        process = self._process
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise ValueError("it has no pipes")
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            )
+        process = self._started()
         overdue = threading.Timer(_PATIENCE, process.kill)
         overdue.start()
-        printed: list[str] = []
         try:
-            process.stdin.write("".join(f"{line}\n" for line in (*commands, "lpwd")))
-            process.stdin.flush()
-            for line in process.stdout:
-                if line.startswith(_READY):
-                    return printed
-                if not line.startswith("sftp>"):
-                    printed.append(line.rstrip("\n"))
-        except BrokenPipeError:
-            pass
+            if is_new:
+                self._begin()
+            yield
+        except BaseException:
+            self.close()
+            raise
         finally:
             overdue.cancel()
-        # It ends with the first command that fails.
-        process.wait()
-        said = [line.strip() for line in process.stderr.read().splitlines() if line.strip()]
-        lines = [line for line in said if not line.startswith(("Connection closed", "remote mkdir"))] or said
-        self.close()
-        raise Fault("; ".join(lines[-3:])[-400:] or f"it did not answer within {_PATIENCE:.0f} s")
+
+    def _begin(self) -> None:
+        self._write(bytes([self._INIT]) + _number(3))
+        kind, body = self._packet()
+        if kind != self._VERSION:
+            raise Fault("it does not speak SFTP")
+        self._replaces = self._REPLACING in body
+        # It may be there; if it cannot be made, what follows says why.
+        self._answer(self._send(self._MKDIR, _text(self._folder), _number(0)))
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise Fault("it is not connected")
+        return self._process
+
+    def _send(self, kind: int, *fields: bytes) -> int:
+        """Send a request, and return its number."""
+        self._asked = (self._asked + 1) % 2**32
+        self._write(bytes([kind]) + _number(self._asked) + b"".join(fields))
+        return self._asked
+
+    def _write(self, packet: bytes) -> None:
+        stdin = self._started().stdin
+        try:
+            if stdin is not None:
+                stdin.write(_text(packet))
+                stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _answer(self, number: int) -> tuple[int, bytes]:
+        """Kind and fields of the answer to a request; the server answers in their order."""
+        kind, body = self._packet()
+        if body[:4] != _number(number):
+            raise Fault("it answers what it was not asked")
+        return kind, body[4:]
+
+    def _packet(self) -> tuple[int, bytes]:
+        size = int.from_bytes(self._received(4), "big")
+        if not 1 <= size <= _MOST_PACKET:
+            raise Fault("it does not speak SFTP")
+        packet = self._received(size)
+        return packet[0], packet[1:]
+
+    def _received(self, size: int) -> bytes:
+        stdout = self._started().stdout
+        found = stdout.read(size) if stdout is not None else b""
+        if len(found) < size:
+            raise self._ended()
+        return found
+
+    def _ended(self) -> Fault:
+        """Why there is no connection any more: what ssh says."""
+        process = self._started()
+        process.kill()
+        _out, errors = process.communicate()
+        lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
+        # ssh says so after each other fault
+        lines = [line for line in lines if not line.startswith("Connection closed")] or lines
+        return Fault("; ".join(lines[-3:])[-400:] or f"it hung up, or did not answer within {_PATIENCE:.0f} s")
+
+    def _handle(self, kind: int, *fields: bytes) -> bytes:
+        """Open something, and return what it is called from now on."""
+        found, body = self._answer(self._send(kind, *fields))
+        if found != self._HANDLE:
+            self._check_status(found, body, self._DONE)
+        handle, _end = _text_at(body, 0)
+        return _text(handle)
+
+    def _done(self, number: int) -> None:
+        self._check_status(*self._answer(number), self._DONE)
+
+    def _check_status(self, kind: int, body: bytes, expected: int) -> None:
+        """Raises Fault, with what the server says."""
+        if kind != self._STATUS or len(body) < 4:
+            raise Fault("it answers what SFTP does not have")
+        if (code := int.from_bytes(body[:4], "big")) != expected:
+            said = _text_at(body, 4)[0].decode(errors="replace") if len(body) > 4 else ""
+            raise Fault(f"it refuses: {''.join(filter(str.isprintable, said))[:200] or f'status {code}'}")
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def _text(content: str | bytes) -> bytes:
+    """As SSH writes text: its length and itself."""
+    raw = content.encode() if isinstance(content, str) else content
+    return _number(len(raw)) + raw
+
+
+def _text_at(packet: bytes, at: int) -> tuple[bytes, int]:
+    """The text at a place, and where it ends. Raises Fault."""
+    start = at + 4
+    end = start + int.from_bytes(packet[at:start], "big")
+    if len(packet) < max(start, end):
+        raise Fault("its answer is cut off")
+    return packet[start:end], end
+
+
+def names_in(packet: bytes) -> list[str]:
+    """The names in an answer of SFTP that lists files. Raises Fault."""
+    found, at = [], 4
+    for _number_of_it in range(int.from_bytes(packet[:4], "big")):
+        name, at = _text_at(packet, at)
+        _line, at = _text_at(packet, at)
+        flags = int.from_bytes(packet[at : at + 4], "big")
+        # size, owner and group, mode, times
+        at += 4 + sum(size for bit, size in ((1, 8), (2, 8), (4, 4), (8, 8)) if flags & bit)
+        if flags & 2**31:
+            count = int.from_bytes(packet[at : at + 4], "big")
+            at += 4
+            for _text_of_it in range(2 * count):
+                _content, at = _text_at(packet, at)
+        if len(packet) < at:
+            raise Fault("its answer is cut off")
+        found.append(name.decode(errors="replace"))
+    return found
 
 
 class S3:

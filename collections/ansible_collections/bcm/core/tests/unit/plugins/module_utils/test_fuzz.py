@@ -54,7 +54,8 @@ from ansible_collections.bcm.core.plugins.module_utils._ca import (
 )
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import backup_keys, backup_targets, secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
-from ansible_collections.bcm.core.plugins.module_utils._guest import tor_control
+from ansible_collections.bcm.core.plugins.module_utils._guest import copies, tor_control
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
 from ansible_collections.bcm.core.plugins.module_utils._image import sources as apt_sources
 from ansible_collections.bcm.core.plugins.module_utils._lxd import (
@@ -293,6 +294,9 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 DUMP = 'Acquire::http::Proxy "http://proxy.example:3128";\nAcquire::Retries "3";\n'
 RECORD = {"files": {"x": DIGEST}, "blobs": [DIGEST], "evidence": {"x": DIGEST}, "date": "2026-01-01", "until": None}
+
+# one name, what `ls -l` prints, and attributes: all that there are
+SFTP_NAMES = b"\0\0\0\1\0\0\0\5a.age\0\0\0\1-\x80\0\0\x0f" + bytes(28) + b"\0\0\0\1\0\0\0\1x\0\0\0\1y"
 
 
 class _Place:
@@ -610,6 +614,7 @@ PARSERS: dict[str, Parser] = {
         (),
     ),
     "what a person sees": (spoiled_value({"a": ["x"], "b": [{"c": 1}], "d": {"e": {"f": None}}}), _shown, ()),
+    "names in a folder of SFTP": (spoiled_bytes([SFTP_NAMES]), copies.names_in, (Fault,)),
     "copy": (spoiled_bytes([SEALED]), lambda raw: backup_keys.decrypt(SEALING_KEY, raw), ()),
     "targets of backups": (spoiled_value({"box": SSH, "store": S3}), backup_targets.faults, ()),
     "secrets": (

@@ -276,10 +276,10 @@ def test_what_tor_says_is_shown(store: ThreadingHTTPServer, status: int, fault: 
 
 @pytest.fixture
 def sftp(tmp_path: Path) -> Iterator[copies.Sftp]:
-    """The real programs, without SSH between them."""
+    """With the real server, without SSH between them."""
     folder = tmp_path / "there"
     found = copies.Sftp("box", {"path": str(folder), "user": "copies", "host": "box.onion", "type": "ssh"})
-    found._command = ["sftp", "-q", "-b", "-", "-D", SERVER]
+    found._command = [SERVER]
     yield found
     found.close()
 
@@ -288,10 +288,9 @@ needs_sftp = pytest.mark.skipif(not Path(SERVER).exists(), reason="no sftp-serve
 
 
 @needs_sftp
-def test_folder_gives_back_what_it_got(
-    sftp: copies.Sftp, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copies, "COPIES", tmp_path / "got")
+@pytest.mark.parametrize("size", [256, 3 * 2**15, 20 * 2**15 + 1])
+def test_folder_gives_back_what_it_got(sftp: copies.Sftp, copy: Path, tmp_path: Path, size: int) -> None:
+    copy.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
     sftp.check()
     process = sftp._process
     sftp.put(copy)
@@ -300,28 +299,55 @@ def test_folder_gives_back_what_it_got(
     assert sftp.names("other-") == []
     assert sftp.get(copy.name) == copy.read_bytes()
     assert sftp._process is process
-    assert list((tmp_path / "got").iterdir()) == []
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [copy.name]
+
+
+@needs_sftp
+def test_copy_that_another_attempt_left_is_replaced(sftp: copies.Sftp, copy: Path, tmp_path: Path) -> None:
+    for replaces in (True, False):
+        sftp.check()
+        sftp._replaces = replaces
+        (tmp_path / "there" / f"{copy.name}.new").write_bytes(b"of a longer one, that was cut off" * 100)
+        sftp.put(copy)
+        assert (tmp_path / "there" / copy.name).read_bytes() == copy.read_bytes()
+        (tmp_path / "there" / copy.name).unlink()
 
 
 @needs_sftp
 def test_server_that_fails_says_why_and_is_connected_to_again(sftp: copies.Sftp, copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(Fault, match="No such file"):
-        sftp.put(tmp_path / "nothing.age")
+    with pytest.raises(Fault, match="it refuses: No such file"):
+        sftp.get("nothing.age")
     sftp.put(copy)
     assert sftp._process is not None
     sftp._process.kill()
     sftp._process.wait()
     sftp.put(copy)
-    sftp._command = ["sftp", "-q", "-b", "-", "-D", "/nonexistent"]
     sftp.close()
+    sftp._command = ["sh", "-c", "exec /nonexistent"]
     with pytest.raises(Fault, match="nonexistent"):
         sftp.put(copy)
+
+
+@needs_sftp
+def test_copy_that_is_not_whole_has_not_its_name(sftp: copies.Sftp, copy: Path, tmp_path: Path) -> None:
+    sftp._command = ["sh", "-c", f"ulimit -f 0; exec {SERVER}"]
+    with pytest.raises(Fault):
+        sftp.put(copy)
+    assert copy.name not in [path.name for path in (tmp_path / "there").iterdir()]
+
+
+@pytest.mark.parametrize("said", ["Welcome to this server!", "printf '\\0\\0\\0\\1\\2'; cat", "exit 3"])
+def test_server_that_speaks_something_else_is_refused(sftp: copies.Sftp, said: str) -> None:
+    sftp._command = ["sh", "-c", f"echo {said}" if said.startswith("Welcome") else said]
+    with pytest.raises(Fault):
+        sftp.check()
+    assert sftp._process is None
 
 
 def test_password_is_never_an_argument() -> None:
     found = copies.Sftp("box", {"path": ".", "user": "copies", "host": "box.onion", "type": "ssh"})
     assert "StrictHostKeyChecking=yes" in found._command
-    assert found._command[-1] == "copies@box.onion"
+    assert found._command[-3:] == ["-s", "copies@box.onion", "sftp"]
 
 
 @pytest.mark.parametrize(
