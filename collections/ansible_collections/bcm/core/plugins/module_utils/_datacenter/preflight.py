@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +151,7 @@ def _check_pool(
     others = {item["pool"] for item in plan.resources if item["kind"] == "storage_volume"}.difference({name})
     for other in sorted(others):
         if other not in pools:
+            _check_member(client, other)
             unknown = names.unknown("storage pool", other, list(pools))
             raise unknown.with_remedy("<stack>_<volume>_pool says which to use")
     for each in sorted({name, *others}):
@@ -157,6 +159,21 @@ def _check_pool(
     for other in sorted(others):
         _check_room(client, plan, other, 0)
     return _check_room(client, plan, name, sum(instance not in instances for instance in plan.instances))
+
+
+def _check_member(client: Client, pool: str) -> None:
+    """Raises BcmError if the name of a pool has that of a member of a cluster."""
+    if not client.server["environment"].get("server_clustered"):
+        return
+    members = {item["server_name"] for item in client.get("/1.0/cluster/members", recursion=1, project=None)}
+    if members.intersection(re.split("[/:@]", pool)):
+        raise BcmError(
+            f'Storage pool "{pool}"',
+            "names a member of the cluster, and an instance uses volumes of the member that it runs on",
+            "name a pool alone, which may be a shared one (Ceph); for copies of channel backups on another member, "
+            "make that an SSH target of the stack backups",
+            code="invalid_value",
+        )
 
 
 def _warn_of_directory(pool: Mapping[str, Any], warnings: list[str]) -> None:

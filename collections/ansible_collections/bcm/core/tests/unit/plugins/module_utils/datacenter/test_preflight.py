@@ -29,7 +29,7 @@ class FakeClient:
         self.extensions = list(preflight._NEEDED) if extensions is None else extensions
         self.asked: list[str] = []
         self.endpoint = SimpleNamespace(name="/run/x", is_here=True)
-        self.server = {"environment": {"server": "lxd", "server_version": "5.0.2"}}
+        self.server: dict[str, Any] = {"environment": {"server": "lxd", "server_version": "5.0.2"}}
 
     def require(self, extension: str, what: str) -> None:
         if extension not in self.extensions:
@@ -146,6 +146,18 @@ def test_removing_needs_no_room(state: str) -> None:
     client = FakeClient({"/1.0/storage-pools": []})
     assert set(check(client, {**PLAN, "state": state})) == {"server", "lost"}
     assert client.asked == []
+
+
+@pytest.mark.parametrize("pool", ["node2", "node2/usb", "usb@node2"])
+def test_pool_of_another_member_of_a_cluster_is_refused(pool: str) -> None:
+    volume = _wanted("storage_volume", "lnd-backup", pool=pool, config={"size": "64MiB"})
+    plan = {**PLAN, "resources": [*PLAN["resources"], volume]}
+    client = FakeClient({"/1.0/cluster/members": [{"server_name": "node1"}, {"server_name": "node2"}]})
+    with pytest.raises(BcmError, match="Unknown storage pool"):
+        check(client, plan)
+    client.server["environment"]["server_clustered"] = True
+    with pytest.raises(BcmError, match="names a member of the cluster.* make that an SSH target of the stack backups"):
+        check(client, plan)
 
 
 def test_unknown_pool() -> None:
