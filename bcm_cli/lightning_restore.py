@@ -20,6 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.names import unknow
 from ansible_collections.bcm.core.plugins.module_utils._base.read import has_shape, read_object
 from ansible_collections.bcm.core.plugins.module_utils._base.text import harmless
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import backup_keys, secrets_file
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
@@ -234,11 +235,19 @@ def _remote(
     is_running = _is_running(datacenter, backup.STACK)
     if not is_running and not wanted:
         return []
-    if not is_running and (ended := _start(args, backup.STACK)):
-        raise BcmError(f"Stack {backup.STACK}", f"does not start: the run ended with {ended}", code="not_ready")
-    with connect(datacenter) as client:
-        request = {"verb": "newest", "stack": stack.name, "targets": wanted}
-        answered = backup.ask(datacenter, client, request, shape={"targets": {str: {str: str}}}, deadline=_DEADLINE)
+    # It may have failed because of another node that has no wallet either.
+    ended = 0 if is_running else _start(args, backup.STACK)
+    request = {"verb": "newest", "stack": stack.name, "targets": wanted}
+    try:
+        with connect(datacenter) as client:
+            answered = backup.ask(datacenter, client, request, shape={"targets": {str: {str: str}}}, deadline=_DEADLINE)
+    except LxdError as error:
+        reason = f"the run that starts it ended with {ended}" if ended else str(error)
+        raise BcmError(
+            f"Stack {backup.STACK}", f"cannot be asked for copies: {reason}",
+            "if it waits for a node that has no wallet, remove that first (`bcm stack remove NODE`; volumes are kept), "
+            "and restore again", code="not_ready",
+        ) from error  # fmt: skip
     copies = []
     for name, item in answered["targets"].items():
         if "content" in item and (name or not args.origin):

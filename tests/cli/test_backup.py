@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from bcm_cli import backup, lightning, lightning_restore
@@ -161,6 +162,27 @@ def test_newest_copy_of_a_folder_is_taken(checkout: Checkout, kept: Path, tmp_pa
     done = checkout.bcm("lightning", "restore", "lnd", "--from", "desk")
     assert "local-regtest-lnd-2.age:" in done.stderr
     assert "Nothing was restored" in done.stderr
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_copies_are_asked_for_even_if_another_node_kept_their_stack_from_starting(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    def ask(*_words: Any, **_more: Any) -> dict[str, Any]:
+        if not answers:
+            raise LxdError("Instance backups", "does not run")
+        return {"targets": {"attic": {"copy": "c1", "content": base64.b64encode(b"copy").decode()}}}
+
+    monkeypatch.setattr(lightning_restore, "connect", lambda _datacenter: nullcontext())
+    monkeypatch.setattr(lightning_restore, "_is_running", lambda *_words: False)
+    monkeypatch.setattr(lightning_restore, "_start", lambda *_words: 2)
+    monkeypatch.setattr(backup, "ask", ask)
+    words = (argparse.Namespace(origin=None), DataCenter("local"), argparse.Namespace(name="lnd"), ["attic"], [])
+    if answers:
+        assert lightning_restore._remote(*words) == [("target attic", b"copy")]
+    else:
+        with pytest.raises(BcmError, match="the run that starts it ended with 2: if it waits for a node that has no"):
+            lightning_restore._remote(*words)
 
 
 COPY = lightning_restore.Copy("attic", {**CONTENT, "channels": [{"point": "ab:0", "payments": 3}]})

@@ -71,5 +71,7 @@ def _encoded(content: bytes) -> str:
 
 ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"state": state, "news": news, "newest": newest}
 
+if not copies.SETTINGS.exists():
+    raise SystemExit("it was never configured; `bcm stack start backups` does that")
 asked = json.load(sys.stdin)
 json.dump(ANSWERS[asked["verb"]](asked), sys.stdout)
