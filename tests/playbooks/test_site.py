@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,7 +78,8 @@ class Site:
         for action in (collection / "plugins/action").glob("*.py"):
             action.write_text(ACTION)
         (collection / "roles/_common/tasks").mkdir(parents=True)
-        shutil.copy(COLLECTION / "roles/_common/tasks/credentials.yml", collection / "roles/_common/tasks")
+        for name in ("credentials", "kept_credentials"):
+            shutil.copy(COLLECTION / f"roles/_common/tasks/{name}.yml", collection / "roles/_common/tasks")
         shutil.copytree(COLLECTION / "roles/_common/vars", collection / "roles/_common/vars")
         for role, files in ROLES.items():
             (collection / f"roles/{role}/tasks").mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,7 @@ class Site:
         self,
         *fault: str,
         proxied: bool = False,
-        credentials: dict[str, dict[str, str | None]] | None = None,
+        credentials: dict[str, Any] | None = None,
         verbosity: int = 0,
         check: bool = False,
         onion: str = "",
@@ -139,7 +141,7 @@ class Site:
                 "preflight": {"lost": []},
                 "image": {"missing": images, "fingerprint": "f"},
                 "artifact": {"releases": []},
-                "lxd_program": {"answer": {"credentials": credentials, "changed": True}},
+                "lxd_program": {"answer": {**(credentials or {}), "credentials": credentials, "changed": True}},
                 "onion_service": {"addresses": {onion: "x.onion"}},
             },
             "ansible_python_interpreter": sys.executable,
@@ -249,9 +251,19 @@ def test_consumer_without_a_credential_is_not_configured(
     done = site.run(*fault, credentials=credentials)
     assert done.returncode == 2
     assert "Stack two has no usable credential one/http/two: one failed, as said above, or" in done.stdout
-    assert site.order == [("one", "lxd_unit"), ("one", "lxd_program")]
+    # It looks for one that was made before.
+    assert site.order == [("one", "lxd_unit"), ("one", "lxd_program"), *([("two", "lxd_program")] if fault else [])]
     # A run goes on unless all stacks have failed.
     assert site.called("onion_service") == ([] if fault else [("localhost", "")])
+
+
+def test_consumer_keeps_a_credential_while_who_made_it_fails(site: Site) -> None:
+    """Or is not configured in this run."""
+    kept = {"two": {"http": "made-for-two"}, "one/http/two": "made-before"}
+    done = site.run("one", "lxd_program", "", credentials=kept, verbosity=4)
+    assert done.returncode == 2
+    assert site.order[-1] == ("two", "lxd_unit")
+    assert "made-before" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -85,14 +85,18 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
         stack = config.get("user.bcm.stack")
-        requested, running = config.get("user.bcm.requested") == "true", instance["status"] == "Running"
+        deployed = Deployed(
+            requested=config.get("user.bcm.requested") == "true",
+            running=instance["status"] == "Running",
+            image=config.get("image.bcm.hash", ""),
+        )
         if "user.bcm.builder" in config:
             builders.append(name)
             left_builders += [name] if is_left(instance) else []
         elif stack and REPLACED in config:
-            stacks.setdefault(stack, Deployed(requested=requested, running=running))
+            stacks.setdefault(stack, deployed)
         elif stack == name:
-            stacks[name] = Deployed(requested=requested, running=running)
+            stacks[name] = deployed
         else:
             strangers.append(name)
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}

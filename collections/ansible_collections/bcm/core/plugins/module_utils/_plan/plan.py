@@ -72,14 +72,21 @@ class Planner:
 
     # -- up -----------------------------------------------------------------------------------------------------------
 
-    def _up(self, find: Callable[[Site], ProjectState], image_names: ImageNames, out_of_reach: OutOfReach) -> Plan:
+    def _up(
+        self,
+        find: Callable[[Site], ProjectState],
+        image_names: ImageNames,
+        out_of_reach: OutOfReach,
+        emptied: Collection[str] = (),
+    ) -> Plan:
+        """``emptied`` are neighbours that lose the credentials which they have, since they get another image."""
         site = self.site
         unread = check_variable_names(self.catalogue, self._variables(self.catalogue))
         named = self._requested_closure()
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)
         self._check_known(found)
-        affected = self._with_neighbours(named, found)
+        affected = self._with_neighbours(named, emptied, found)
         disabled = self._disabled(affected, found)
         running = self.catalogue.ordered({*affected, *found.stacks}.difference(disabled))
         variables = self._variables(running)
@@ -98,6 +105,8 @@ class Planner:
         }
         onion_services = onions.onion_services(site, running, variables.holds)
         chosen = ImageChooser(site, variables, found, image_names, out_of_reach).choose(releases)
+        if not emptied and (more_emptied := self._emptied(affected, named, running, found, chosen)):
+            return self._up(lambda _site: found, image_names, out_of_reach, more_emptied)
         for name, item in chosen.items():
             self.catalogue[name].artifact.check_forward(item.release, found.versions.get(name))
         versions = {
@@ -158,14 +167,35 @@ class Planner:
             named = self.catalogue.closure((*named, *more))
         return self.catalogue.ordered(named)
 
-    def _with_neighbours(self, named: Collection[str], found: ProjectState) -> list[str]:
-        """With those of the data center that have to be configured because of these."""
-        new, affected = set(named).difference(found.stacks), set(named)
+    def _emptied(
+        self,
+        affected: Sequence[str],
+        named: Collection[str],
+        running: Collection[str],
+        found: ProjectState,
+        chosen: Mapping[str, ChosenImage],
+    ) -> list[str]:
+        """The neighbours that get another image, and use credentials which only stacks outside of the run make."""
+        outside = set(running).difference(affected)
+        return [
+            name
+            for name in affected
+            if name not in named
+            and self.catalogue.credentials(name, outside)
+            and (name not in found.stacks or found.stacks[name].image != chosen[name].image.hash)
+        ]
+
+    def _with_neighbours(self, named: Collection[str], emptied: Collection[str], found: ProjectState) -> list[str]:
+        """With those of the data center that have to be configured because of these.
+
+        A neighbour keeps the credentials that it has of others, unless it is one of those ``emptied``.
+        """
+        new, affected, asking = set(named).difference(found.stacks), set(named), {*named, *emptied}
         while more := [
             name
             for name in found.stacks
             if name not in affected
-            and (self._is_user(name, affected, new, found) or self._is_used(name, affected, new))
+            and (self._is_user(name, affected, new, found) or self._is_used(name, affected & asking, new))
         ]:
             affected = self.catalogue.closure((*affected, *more))
         return self.catalogue.ordered(affected)
@@ -178,9 +208,9 @@ class Planner:
         appears = any(need.optional and other in new for other, need in needs.items())
         return appears or bool(self.catalogue.credentials(name, affected))
 
-    def _is_used(self, name: str, affected: Collection[str], new: Collection[str]) -> bool:
-        """Whether a stack has to know a new consumer, or makes credentials for one of these."""
-        users = affected if self.catalogue[name].makes_credentials else new
+    def _is_used(self, name: str, asking: Collection[str], new: Collection[str]) -> bool:
+        """Whether a stack has to know a new consumer, or makes credentials for one that asks for all that it has."""
+        users = asking if self.catalogue[name].makes_credentials else new
         return any(need.services for user in users if (need := self.catalogue[user].needs.get(name)))
 
     def _is_enabled(self, name: str, affected: Collection[str]) -> bool:

@@ -69,6 +69,8 @@ class Deployed:
 
     requested: bool
     running: bool
+    #: the hash of the image that it was made from
+    image: str = ""
 
 
 def read_versions(config: Mapping[str, str]) -> dict[str, str]:

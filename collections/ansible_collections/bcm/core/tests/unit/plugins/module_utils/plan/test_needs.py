@@ -232,6 +232,34 @@ def test_maker_of_credentials_that_are_optional_is_configured_with_its_consumer(
     assert "lnd" in planner("web-shop", variables=LND).plan(there, namer)["stacks"]
 
 
+@pytest.mark.usefixtures("maker")
+def test_neighbour_keeps_the_credentials_of_stacks_that_are_not_asked_for(
+    world: Any, planner: Any, namer: Any, tmp_path: Path
+) -> None:
+    """Unless its instance, which has them, is replaced by one of another image."""
+    program = tmp_path / "roles/clightning/scripts/credentials.py"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.touch()
+    optional = {name: {"services": ["rest"], "optional": True} for name in ("lnd", "clightning")}
+    world["courier"] = {**world["explorer"], "needs": optional, "web": []}
+    stacks = ("tor", "bitcoind", "lnd", "clightning", "courier")
+    there = _running(*stacks, requested=("lnd", "clightning", "courier"))
+    image = planner("courier", variables=LND).plan(there, namer)["instances"]["courier"]["image"]["hash"]
+    current = Deployed(requested=True, running=True, image=image)
+    there = ProjectState(stacks={**there.stacks, "courier": current})
+
+    def configured(name: str, found: ProjectState) -> set[str]:
+        return set(planner(name, variables=LND).plan(found, namer)["stacks"]).difference({"tor", "bitcoind"})
+
+    assert configured("lnd", there) == {"lnd", "courier"}
+    assert configured("clightning", there) == {"clightning", "courier"}
+    assert configured("courier", there) == {"lnd", "clightning", "courier"}
+    plan = planner("lnd", variables=LND).plan(there, namer)
+    assert plan["instances"]["courier"]["credentials"] == ["lnd/rest/courier", "clightning/rest/courier"]
+    older = ProjectState(stacks={**there.stacks, "courier": Deployed(requested=True, running=True, image="older")})
+    assert configured("lnd", older) == {"lnd", "clightning", "courier"}
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
