@@ -9,14 +9,15 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess
+from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess, client_name, granted_stack
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services
 
 from . import ca, ca_session, onion
+from .ca_requests import check_name
 from .connect import connect
 from .datacenter import DataCenter, UsageError
-from .output import answer, say
+from .output import answer
 from .stacks import catalogue, checked
 from .status import deployed
 
@@ -29,7 +30,7 @@ def list_all(args: argparse.Namespace) -> int:
     datacenter: DataCenter = args.datacenter
     site = Site(catalogue(datacenter), datacenter.request([]))
     services = onion.read(datacenter)
-    people = _certified(datacenter, {*site.catalogue})
+    people = _certified(datacenter)
     with connect(datacenter) as client:
         there = deployed(client)
     rows = [
@@ -40,11 +41,8 @@ def list_all(args: argparse.Namespace) -> int:
     ]
     rows = [row for row in rows if row["here"] or row["lan"] or row["onion"]]
     if args.json:
-        return answer({"services": rows, "certificates": people}, True)
-    answer([_cells(row) for row in rows], False)
-    say()
-    say(f"Certificates for local networks: {', '.join(people) or 'none yet'}")
-    return 0
+        return answer({"services": rows}, True)
+    return answer([_cells(row) for row in rows], False)
 
 
 def grant(args: argparse.Namespace) -> int:
@@ -55,9 +53,10 @@ def grant(args: argparse.Namespace) -> int:
         return onion.authorize(args)
     if args.out is None:
         raise UsageError("Certificates are files:", "say where they are to be written", "add --out FOLDER")
-    args.certificate, args.names, args.usage, args.csr = args.client, [], ["client"], None
+    check_name(args.client, args.datacenter)
+    args.certificate, args.names, args.usage, args.csr = client_name(args.client, args.stack), [], ["client"], None
     args.pkcs12, args.force, args.days = True, False, None
-    return ca.issue(args)
+    return ca.write_certificate(args)
 
 
 def revoke(args: argparse.Namespace) -> int:
@@ -66,7 +65,7 @@ def revoke(args: argparse.Namespace) -> int:
     if way == "onion":
         args.service = service
         return onion.revoke(args)
-    args.certificate, args.reason = args.client, "unspecified"
+    args.certificate, args.reason = client_name(args.client, args.stack), "unspecified"
     return ca.revoke(args)
 
 
@@ -103,21 +102,26 @@ def _way(args: argparse.Namespace) -> tuple[str, str]:
     return found[0], services[0] if services else ""
 
 
-def _certified(datacenter: DataCenter, stacks: set[str]) -> list[str]:
-    """The names of certificates of clients that are no stacks, and are not revoked."""
-    database = ca_session.read_only(datacenter).read_database()
-    leaves = ((name, database.leaves[name]) for name in ca_session.unrevoked_names(database))
-    return sorted(name for name, leaf in leaves if name not in stacks and "client" in leaf.certificate.usage)
+def _certified(datacenter: DataCenter) -> dict[str, list[str]]:
+    """The clients with a certificate for each stack that is not revoked."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(ca_session.unrevoked_names(ca_session.read_only(datacenter).read_database())):
+        if granted := granted_stack(name):
+            client, stack = granted
+            found.setdefault(stack, []).append(client)
+    return found
 
 
-def _row(site: Site, services: Services, name: str, key: str, people: list[str]) -> dict[str, Any]:
+def _row(
+    site: Site, services: Services, name: str, key: str, people: Mapping[str, list[str]]
+) -> dict[str, Any]:
     lan = site.access.of(name, key)
     published = services.get(f"{name}-{key}")
     found: dict[str, Any] = {
         "stack": name,
         "service": key,
         "here": any(page.service == key for page in site.catalogue[name].web),
-        "lan": _lan(lan, people) if lan else None,
+        "lan": _lan(lan, people.get(name, [])) if lan else None,
         "onion": None,
     }
     if published and not published.parked:

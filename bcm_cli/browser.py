@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
-from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority import Authority
+from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request import new_request
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
 from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import Destination, socks_proxy
 
 from . import ca_session, setup
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
     from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 
+#: The name of the certificate that its browser shows where one is asked for. `bcm ca issue` gives none of that name.
+_CERTIFICATE = "bcm:open"
 _PEM_END = "-----END CERTIFICATE-----\n"
 _OPTIONS = (
     # All goes through the proxy, names included, and what does not is not resolved.
@@ -57,6 +63,8 @@ def show(args: argparse.Namespace, known: Catalogue) -> int:
         with socks_proxy(client, destinations) as port, tempfile.TemporaryDirectory(prefix="bcm-browser-") as home:
             if url.startswith("https:"):
                 _trust(datacenter, Path(home))
+                if any(known[args.stack].services[page.service].tls == "mutual" for page in known[args.stack].web):
+                    _authenticate(datacenter, Path(home))
             setup.step(f"{args.stack} opens in a browser; this ends when the browser is closed")
             options = [f"--proxy-server=socks5://127.0.0.1:{port}", f"--user-data-dir={home}/profile", *_OPTIONS]
             ended = subprocess.run([browser, *options, url], env=_environment(home), check=False).returncode
@@ -95,16 +103,33 @@ def _trust(datacenter: DataCenter, home: Path) -> None:
     # where Chromium looks, below the home directory, for roots that its user has added
     folder = home / ".pki/nssdb"
     folder.mkdir(parents=True)
-    _certutil("-N", "-d", f"sql:{folder}", "--empty-password")
+    _nss("certutil", "-N", "-d", f"sql:{folder}", "--empty-password")
     for number, part in enumerate(filter(str.strip, roots.split(_PEM_END))):
         pem = f"{part}{_PEM_END}"
-        _certutil("-A", "-d", f"sql:{folder}", "-n", f"{datacenter.project}-{number}", "-t", "C,,", "-a", stdin=pem)
+        name = f"{datacenter.project}-{number}"
+        _nss("certutil", "-A", "-d", f"sql:{folder}", "-n", name, "-t", "C,,", "-a", stdin=pem)
 
 
-def _certutil(*words: str, stdin: str = "") -> None:
-    done = subprocess.run(["certutil", *words], input=stdin, capture_output=True, text=True, check=False)
+def _authenticate(datacenter: DataCenter, home: Path) -> None:
+    """Put a certificate of a client into the database of the profile, for pages that ask for one."""
+    request = new_request(_CERTIFICATE, [], ["client"], pkcs12=True)
+    work = partial(Authority.ensure_all, requests=[request], direct=ca_session.is_direct(datacenter))
+    result = ca_session.change_authority(datacenter, work)
+    issued = certificate_report(request, result.database, ca_session.read_only(datacenter).now, result.keys)
+    files = {"client.p12": base64.b64decode(issued["pkcs12"]), "client.password": issued["password"].encode()}
+    for name, content in files.items():
+        (home / name).touch(mode=0o600)
+        (home / name).write_bytes(content)
+    folder = f"sql:{home / '.pki/nssdb'}"
+    _nss("pk12util", "-i", f"{home}/client.p12", "-d", folder, "-w", f"{home}/client.password", "-K", "")
+    for name in files:
+        (home / name).unlink()
+
+
+def _nss(program: str, *words: str, stdin: str = "") -> None:
+    done = subprocess.run([program, *words], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BcmError("certutil", f"failed: {done.stderr.strip()}", code="command_failed")
+        raise BcmError(program, f"failed: {(done.stderr or done.stdout).strip()}", code="command_failed")
 
 
 def _environment(home: str) -> dict[str, str]:

@@ -124,8 +124,13 @@ def list_all(args: argparse.Namespace) -> int:
 
 def issue(args: argparse.Namespace) -> int:
     """Issue a certificate for something other than a stack, and write it and all that it is used with to a folder."""
+    check_name(args.certificate, args.datacenter)
+    return write_certificate(args)
+
+
+def write_certificate(args: argparse.Namespace) -> int:
+    """Issue the certificate of a name that was checked, and write it and all that it is used with to a folder."""
     datacenter: DataCenter = args.datacenter
-    check_name(args.certificate, datacenter)
     authority, direct = ca_session.read_only(datacenter), ca_session.is_direct(datacenter)
     database = authority.read_database()
     _refuse_expired_root(database, authority)

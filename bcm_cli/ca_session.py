@@ -20,9 +20,12 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request i
 )
 from ansible_collections.bcm.core.plugins.module_utils._ca.database import Database
 from ansible_collections.bcm.core.plugins.module_utils._ca.open_authority import open_authority
+from ansible_collections.bcm.core.plugins.module_utils._plan.access import Access
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 
 from . import setup, trezor_session
 from .datacenter import DataCenter
+from .stacks import catalogue
 
 # -- which authority --------------------------------------------------------------------------------------------------
 
@@ -49,15 +52,23 @@ def read_only(datacenter: DataCenter) -> Authority:
 def _options(datacenter: DataCenter) -> dict[str, Any]:
     chain = datacenter.chain
     own = subnets(datacenter.name, chain, datacenter.variable("bcm_subnet")).network
+    access = _access(datacenter)
     return {
         "chain": chain,
         "domain": datacenter_names(datacenter.name, chain).domain,
-        "domains": _read_list(datacenter, "bcm_ca_domains"),
-        "subnets": [str(own), *_read_list(datacenter, "bcm_ca_subnets")],
+        "domains": [*_read_list(datacenter, "bcm_ca_domains"), *access.domains],
+        "subnets": [str(own), *_read_list(datacenter, "bcm_ca_subnets"), *access.addresses],
         "provider": datacenter.ca_provider,
         "device": datacenter.ca_device,
         "software_ca_chains": _read_list(datacenter, "bcm_software_ca_chains"),
     }
+
+
+def _access(datacenter: DataCenter) -> Access:
+    """What `bcm_access` says, which needs all stacks to be read."""
+    if not datacenter.variable("bcm_access"):
+        return Access()
+    return Site(catalogue(datacenter), datacenter.request([])).access
 
 
 def _read_list(datacenter: DataCenter, name: str) -> list[str]:

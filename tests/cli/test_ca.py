@@ -322,10 +322,12 @@ def test_settings_of_the_inventory(bare: Home) -> None:
 def test_the_playbook_takes_the_same_settings(said: object) -> None:
     """A list of networks may be written as a text, as any list of Ansible's."""
     (plan, *_others) = DataLoader().load_from_file(str(COLLECTION / "playbooks/site.yml"), trusted_as_template=True)
-    known = {"bcm_planned": {"plan": {"network": {"subnet": "10.75.240.0/21"}}}}
+    certifiable = {"domains": [], "subnets": ["192.168.9.1/32"]}
+    known = {"bcm_planned": {"plan": {"network": {"subnet": "10.75.240.0/21"}, "certifiable": certifiable}}}
     templar = Templar(DataLoader(), {**known, **({"bcm_ca_subnets": said} if said else {})})
     found = templar.template(plan["module_defaults"]["group/bcm.core.ca"]["subnets"])
-    assert check_type_list(found) == ["10.75.240.0/21", *(["192.168.7.0/24", "fd00::/8"] if said else [])]
+    expected = ["10.75.240.0/21", *(["192.168.7.0/24", "fd00::/8"] if said else []), "192.168.9.1/32"]
+    assert check_type_list(found) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ NAMESPACE, HOST, NEAR, FAR, PORT = "bcm-lan", "192.168.77.1", "192.168.77.7", "1
 LAN = {"address": HOST, "port": PORT, "from": ["192.168.77.0/25"]}
 FETCH = Path(__file__).with_name("programs") / "fetch.py"
 TITLE = f"{NAME} on regtest"
+POLICY = Path("/etc/chromium/policies/managed/bcm-tests.json")
 SIZES = {"phone": (360, 800), "desktop": (1280, 900)}
 
 
@@ -68,12 +70,12 @@ class Portal:
 def portal(
     person: Person, network: None, relays: tornet.TorNetwork, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Portal]:
-    person.datacenter(NAME, ca_subnets=f"{HOST}/32")
+    person.datacenter(NAME, stack_path=str(Path(__file__).parent / "stacks"))
     with person.settings(NAME).open("a") as settings:
         settings.write(f"tor_network: true\ntor_lines: {json.dumps(relays.lines)}\n")
         settings.write(f"bcm_access: {json.dumps({'portal': {'lan': LAN}})}\n")
     try:
-        found = reported(person.succeeds("-d", NAME, "stack", "start", "portal", "--json"))["portal"]
+        found = reported(person.succeeds("-d", NAME, "stack", "start", "portal", "door", "--json"))["portal"]
         folder = tmp_path_factory.mktemp("root")
         person.succeeds("-d", NAME, "ca", "export", str(folder))
         (root,) = folder.glob("*.crt")
@@ -93,8 +95,8 @@ def alice(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """The certificate that she was given, and its key."""
     folder = tmp_path_factory.mktemp("alice")
     portal.bcm("access", "grant", "alice", "portal", "--by", "lan", "--out", str(folder))
-    assert (folder / "alice.p12").exists()
-    return folder / "alice.crt", folder / "alice.key"
+    assert (folder / "alice@portal.p12").exists()
+    return folder / "alice@portal.crt", folder / "alice@portal.key"
 
 
 def test_listed_networks_reach_it_with_a_certificate(portal: Portal, alice: tuple[Path, Path]) -> None:
@@ -103,10 +105,15 @@ def test_listed_networks_reach_it_with_a_certificate(portal: Portal, alice: tupl
     assert portal.fetched(FAR, *alice).startswith("unreachable"), "a network that is not listed"
 
 
+def test_certificate_that_is_not_for_this_stack_is_refused(portal: Portal, tmp_path: Path) -> None:
+    portal.bcm("ca", "issue", "bob", "--usage", "client", "--out", str(tmp_path))
+    assert portal.fetched(NEAR, tmp_path / "bob.crt", tmp_path / "bob.key") == "closed"
+
+
 def test_access_is_listed(portal: Portal, alice: tuple[Path, Path]) -> None:
     listed = json.loads(portal.bcm("access", "list", "--json"))
-    assert listed["certificates"] == ["alice"]
-    (row,) = listed["services"]
+    door, row = listed["services"]
+    assert (door["stack"], door["here"], door["lan"], door["onion"]) == ("door", True, None, None)
     assert row["here"] and row["lan"]["from"] == LAN["from"] and row["lan"]["clients"] == ["alice"]
     assert row["onion"]["address"] == portal.onion
 
@@ -127,10 +134,9 @@ def test_privacy_finds_nothing_open(portal: Portal, alice: tuple[Path, Path]) ->
 def test_wrong_access_is_refused_before_anything_changes(portal: Portal, change: dict[str, object], said: str) -> None:
     settings = portal.person.settings(NAME)
     before = settings.read_text()
-    subnets = "bcm_ca_subnets: [192.168.77.0/24]\n" if "address" in change else ""
     with socket.create_server((HOST, 8999)):
         try:
-            settings.write_text(f"{before}{subnets}bcm_access: {json.dumps({'portal': {'lan': {**LAN, **change}}})}\n")
+            settings.write_text(f"{before}bcm_access: {json.dumps({'portal': {'lan': {**LAN, **change}}})}\n")
             done = portal.person.types("-d", NAME, "stack", "start", "portal", "--json")
         finally:
             settings.write_text(before)
@@ -139,19 +145,31 @@ def test_wrong_access_is_refused_before_anything_changes(portal: Portal, change:
     assert inside(NAME, "portal", "systemctl", "is-active", "portal", "tls") == "active\nactive"
 
 
-def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
-    portal: Portal, driver: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+@contextmanager
+def opened(portal: Portal, driver: str, stack: str, folder: Path) -> Iterator[browser.Browser]:
+    """The browser of `bcm open`, without a window."""
     port = tornet.free_port()
-    wrapper = tmp_path / "chromium"
+    wrapper = folder / "chromium"
     words = " ".join(browser.HEADLESS)
     wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/chromium {words} --remote-debugging-port={port} "$@"\n')
     wrapper.chmod(0o755)
-    environment = {**portal.person.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = portal.person.command("-d", NAME, "open", "portal")
-    opened = subprocess.Popen(command, env=environment, cwd=portal.person.home)
+    environment = {**portal.person.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = portal.person.command("-d", NAME, "open", stack)
+    process = subprocess.Popen(command, env=environment, cwd=portal.person.home)
     try:
         page = browser.attached(driver, port)
+        yield page
+        page.close()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
+    portal: Portal, driver: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with opened(portal, driver, "portal", tmp_path) as page:
         until(lambda: page.title == TITLE, "the portal's page", 120)
         assert page.url == f"https://{portal.address}:8443/"
         page.open(f"https://portal.{NAME}-regtest.bcm:8443/")
@@ -170,11 +188,20 @@ def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
                 assert page.barriers(axe) == []
                 if keep:
                     (ROOT / keep / f"portal-{size}-{scheme}.png").write_bytes(page.picture())
-        page.close()
-        assert opened.wait(60) == 0
+
+
+def test_browser_of_bcm_open_has_a_certificate_for_pages_that_ask(
+    portal: Portal, driver: str, tmp_path: Path
+) -> None:
+    """Chromium asks its user whether to show it, here a policy answers."""
+    answer = {"AutoSelectCertificateForUrls": [json.dumps({"pattern": "*", "filter": {}})]}
+    POLICY.parent.mkdir(parents=True, exist_ok=True)
+    POLICY.write_text(json.dumps(answer))
+    try:
+        with opened(portal, driver, "door", tmp_path) as page:
+            until(lambda: page.title == "Behind the door", "the page behind the door", 120)
     finally:
-        opened.kill()
-        opened.wait()
+        POLICY.unlink()
 
 
 def test_browser_without_the_root_refuses_the_portal(portal: Portal, driver: str, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ PLAN = {
     "resources": [],
     "moves": {"instances": [], "volumes": []},
     "certificates": [],
+    "certifiable": {"domains": [], "subnets": []},
     "secrets": {},
     "onions": {"services": [], "known": [], "gateway": "one"},
     "sources": [],

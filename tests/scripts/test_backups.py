@@ -124,4 +124,5 @@ def test_start_does_not_fail_while_a_node_waits_for_blocks(tmp_path: Path, monke
     assert report.facts == {}
     # after a restart, a copy is still there
     known = {"waits": "it waits for blocks", "fault": None, "copy": "c1", "points": [], "created": "today"}
-    assert verify(monkeypatch, known).facts == {"newest": {"lnd": "c1"}}
+    copy = {"of": "Channels of lnd", "at": "in this data center", "made": "today"}
+    assert verify(monkeypatch, known).facts == {"newest": {"lnd": "c1"}, "backups": [copy]}

@@ -18,6 +18,8 @@ from tests.support import COLLECTION
 
 REPORT = runpy.run_path(str(COLLECTION / "roles/portal/scripts/report.py"))
 ONION = f"{'a' * 56}.onion"
+ORDERS = {"of": "Orders", "at": "at attic", "made": "2026-11-26T15:00:00+00:00"}
+ROOT_URL = "https://192.0.2.1:444/root.crt"
 EVIL = "<script>alert(1)</script>\"'&"
 
 
@@ -26,6 +28,8 @@ def sent() -> dict[str, Any]:
     """What the run of a data center with a shop and a node sends; the node was not looked at."""
     web = {"title": "Shop", "path": "/", "url": "https://10.0.0.2:8443/", "lan": "https://192.0.2.1:443/",
            "onion": "shop-http", "onion_port": 80}  # fmt: skip
+    page = {"path": "/root.crt", "title": "Root", "url": "https://10.0.0.3:8443/root.crt", "onion": None}
+    root = [{**page, "lan": ROOT_URL, "onion_port": None}]
     onion = {"name": "shop-http", "service": "http", "port": 80, "public": None}
     return {
         "stack": "portal",
@@ -33,16 +37,18 @@ def sent() -> dict[str, Any]:
         "report": {
             "data_center": "home",
             "chain": "regtest",
-            "stacks": [{"stack": "shop", "status": "running", "version": "2.0", "verified": ["height 101"]}],
+            "stacks": [{"stack": "shop", "status": "running", "version": "2.0", "verified": ["height 101"],
+                        "facts": {"backups": [ORDERS]}}],
             "exceptions": [{"stack": "shop", "to": "192.0.2.0/24", "protocol": "tcp", "port": 443, "why": EVIL}],
             "warnings": [EVIL],
         },
         "stacks": [
             {"stack": "node", "description": "A node", "floor": ["1.0"], "web": [], "onions": []},
             {"stack": "shop", "description": EVIL, "floor": [], "web": [web], "onions": [onion]},
+            {"stack": "portal", "description": "A page", "floor": [], "web": root, "onions": []},
         ],
         "addresses": {"shop-http": ONION},
-        "codes": {f"{ONION}:80": qr.svg_path(qr.code(f"{ONION}:80"))},
+        "codes": {text: qr.svg_path(qr.code(text)) for text in (f"{ONION}:80", ROOT_URL)},
         "certificates": [{"name": "shop", "not_after": "2026-12-29"}],
         "roots": [{"subject": "Root g1", "not_after": "2036", "fingerprint": "AB:CD", "trusted": True},
                   {"subject": "Root g0", "not_after": "2026", "fingerprint": "00:00", "trusted": False}],
@@ -57,11 +63,13 @@ class Elements(HTMLParser):
         self.open: list[str] = []
         self.names: set[str] = set()
         self.links: list[str] = []
+        self.codes: list[str] = []
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
+        self.codes += [value or "" for key, value in attrs if key == "aria-label"]
         self.links += [value or "" for key, value in attrs if key in ("href", "src")]
         assert not [key for key, _value in attrs if key.startswith("on") or key == "style"]
         if tag not in ("meta", "link", "path"):
@@ -79,13 +87,30 @@ def test_page_shows_the_run_and_how_stacks_are_reached(sent: dict[str, Any]) -> 
     found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
     assert found.open == []
     for text in ("home on regtest", "As of 2026-11-29 16:00 UTC", "height 101", "2.0", "until 2026-12-29", "AB:CD",
-                 "not seen by a run yet", "bcm open shop", f"{ONION}:80", "Root g1"):  # fmt: skip
+                 "not seen by a run yet", "bcm open shop", f"{ONION}:80", "Root g1", "At least1.0",
+                 "at attic, made 2026-11-26 15:00 UTC, 3 days old; seen 2026-11-29 16:00 UTC", ROOT_URL,
+                 "192.0.2.0/24 tcp 443 without Tor"):  # fmt: skip
         assert text in found.text
     assert "Root g0" not in found.text
     links = ["/style.css", "https://10.0.0.2:8443/", "https://192.0.2.1:443/", f"http://{ONION}/", "/root.crt",
              "/root.mobileconfig"]  # fmt: skip
     assert found.links == links
-    assert "svg" in found.names
+    assert found.codes == ["QR code: Onion address of shop http", "QR code: Root in the local network"]
+
+
+def test_missing_backups_are_said(sent: dict[str, Any]) -> None:
+    sent["report"]["stacks"][0]["facts"] = {}
+    text = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent))).text
+    assert "No run has seen a copy of channels or databases." in text
+
+
+@pytest.mark.parametrize(
+    ("made", "age"),
+    [("2026-11-29T15:59:30+00:00", "0 minutes"), ("2026-11-29T15:00:00+00:00", "1 hour"),
+     ("2026-11-27T17:00:00+01:00", "2 days"), ("2026-11-30T00:00:00+00:00", "0 minutes")],
+)  # fmt: skip
+def test_age_is_in_the_largest_unit(made: str, age: str) -> None:
+    assert REPORT["_age"](made, "2026-11-29 16:00 UTC") == age
 
 
 def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
@@ -99,7 +124,7 @@ def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
 def test_former_runs_are_remembered_for_stacks_that_are_there(sent: dict[str, Any]) -> None:
     node = {"status": "running", "version": "1.1", "notes": ["height 7"], "as_of": "2026-11-01 10:00 UTC"}
     state = REPORT["merged"]({"node": node, "gone": node, "shop": {"certificate": "2020"}}, sent)
-    assert state["node"] == node and set(state) == {"node", "shop"}
+    assert state["node"] == node and set(state) == {"node", "shop", "portal"}
     assert (state["shop"]["as_of"], state["shop"]["certificate"]) == (sent["time"], "2026-12-29")
 
 

@@ -122,3 +122,12 @@ def test_full_volume_and_unused_database_are_warned_of(monkeypatch: pytest.Monke
         "/var/lib/postgresql is nearly full: a database that cannot write stops; raise postgresql_data_size"
     )
     assert unused.startswith("no stack uses the database shop any more: its role is locked; drop it with -e")
+
+
+def test_newest_dump_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dumped = program("verify.py", monkeypatch)["dumped"]
+    assert dumped(tmp_path) == []
+    for name in ("20261128T160000.000000Z", "20261129T160000.000000Z", "20261130T160000.000000Z.partial", "lost+found"):
+        (tmp_path / name).mkdir()
+    (found,) = dumped(tmp_path)
+    assert (found["of"], found["made"]) == ("All databases", "2026-11-29T16:00:00+00:00")

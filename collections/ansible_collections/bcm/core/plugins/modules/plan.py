@@ -430,6 +430,11 @@ plan:
       type: list
       elements: dict
       sample: [{name: electrs, names: [electrs.local-regtest.bcm, 10.80.16.7], usage: [server]}]
+    certifiable:
+      description: Names and private addresses in local networks by which O(access) has stacks reached. The data
+        center may certify them.
+      type: dict
+      sample: {domains: [portal.home.arpa], subnets: [192.168.1.10/32]}
     onions:
       description:
         - The onion services that are to be, as M(bcm.core.onion_service) takes them, the stack that is their

@@ -317,7 +317,8 @@ class Planner:
                 raise BcmError(
                     f'"{name}" of certificate {request.name}',
                     f"is outside of what may be certified ({permitted})",
-                    "correct it, or add it to domains or subnets and run ca_intermediate again",
+                    "correct it, or allow it: add it to bcm_ca_domains or bcm_ca_subnets of the inventory, or to the "
+                    "options domains or subnets",
                     code="not_allowed",
                 )
 

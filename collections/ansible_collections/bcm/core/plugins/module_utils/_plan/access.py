@@ -21,6 +21,22 @@ from .stack import Service
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: between the service and the place in the description of its rule
 FROM_LAN = " from the local network at "
+#: Ends of names that no public authority certifies: nobody but this data center answers to them elsewhere.
+_OWN_ENDS = ("home", "home.arpa", "internal", "lan", "local")
+
+
+def client_name(client: str, stack: str) -> str:
+    """The name of the certificate with which a client reaches a stack in local networks.
+
+    No other certificate has such a name: neither that of a stack, nor one that `bcm ca issue` gives.
+    """
+    return f"{client}@{stack}"
+
+
+def granted_stack(name: str) -> tuple[str, str] | None:
+    """The client and the stack of a certificate that `client_name` names; None for any other."""
+    client, sign, stack = name.rpartition("@")
+    return (client, stack) if sign else None
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,17 @@ class Access:
     def of(self, stack: str, service: str) -> LanAccess | None:
         """From which local networks a service is reached."""
         return next((item for item in self.lan if (item.stack, item.service) == (stack, service)), None)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names in local networks that the data center may certify without being told so."""
+        return tuple(dict.fromkeys(name for item in self.lan for name in item.names if _is_own_name(name)))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses in local networks that the data center may certify without being told so, as networks."""
+        networks = [IPv4Network(item.address) for item in self.lan]
+        return tuple(dict.fromkeys(str(found) for found in networks if _is_of_local_networks(found)))
 
     def onion(self, stack: str, service: str) -> OnionAccess | None:
         return (self.onions or {}).get((stack, service))
@@ -161,7 +188,7 @@ def _network(field: Field, own: Collection[IPv4Network]) -> str:
         field.wrong(
             f"is {field.shown}, no IPv4 network ({error})", "write an address or a network, such as 192.168.1.0/24"
         )
-    if network.is_loopback or network.is_multicast or not (network.is_private or _is_shared(network)):
+    if not _is_of_local_networks(network):
         field.wrong(
             f"is {field.shown}, which is not a private network",
             "write the networks of your clients, such as 192.168.1.0/24; for everybody else there are onion addresses",
@@ -171,9 +198,16 @@ def _network(field: Field, own: Collection[IPv4Network]) -> str:
     return str(network)
 
 
-def _is_shared(network: IPv4Network) -> bool:
-    """Whether it is of the addresses that providers and private overlay networks share (RFC 6598)."""
-    return network.subnet_of(IPv4Network("100.64.0.0/10"))
+def _is_of_local_networks(network: IPv4Network) -> bool:
+    """Whether it is private (RFC 1918), or one that providers and private overlay networks share (RFC 6598)."""
+    if network.is_loopback or network.is_multicast:
+        return False
+    return network.is_private or network.subnet_of(IPv4Network("100.64.0.0/10"))
+
+
+def _is_own_name(name: str) -> bool:
+    """Whether it is a name of one label, or below one of the ends that no public authority certifies."""
+    return "." not in name or any(name.endswith(f".{end}") for end in _OWN_ENDS)
 
 
 def _name(field: Field) -> str:

@@ -288,6 +288,14 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Certifiable:
+    """What the data center may certify beside its own domain and subnet, since its inventory has it in `bcm_access`."""
+
+    domains: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class OnionPort:
     port: int
     targets: tuple[str, ...]
@@ -370,6 +378,7 @@ class Plan:
     #: those that were made before
     known_secrets: tuple[str, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    certifiable: Certifiable = Certifiable()
     builder_resources: tuple[Resource, ...] = ()
     sources: tuple[TakenSource, ...] = ()
     moves: Moves = Moves()

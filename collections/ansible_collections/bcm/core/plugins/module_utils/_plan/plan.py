@@ -29,6 +29,7 @@ from .image_choice import ChosenImage, ImageChooser, ImageNames, OutOfReach, bef
 from .instance_facts import describe, summarize
 from .model import (
     ArtifactFacts,
+    Certifiable,
     Certificate,
     DownloadProxy,
     ImageName,
@@ -132,6 +133,7 @@ class Planner:
             secrets=secrets,
             known_secrets=tuple(sorted(found.secrets)),
             certificates=certificates,
+            certifiable=Certifiable(site.access.domains, site.access.addresses),
             onions=self._onions(onion_services, {*affected, *_running(found)}, found),
             summary=self._summary(running, onion_services, variables),
             reporters=self._reporters({*affected, *_running(found)}.intersection(running)),

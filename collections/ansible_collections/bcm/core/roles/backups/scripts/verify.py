@@ -24,7 +24,7 @@ def look(stack: Stack) -> Report:
     if state["targets"].keys() != set(stack.expected["remote"]):
         raise Fault("it has not read its targets yet")
     warnings = [] if stack.expected["targets"] else ["no target is set, so there are no copies: set backups_targets"]
-    notes, facts = [], {}
+    notes, facts, made = [], {}, []
     for name in stack.expected["sources"]:
         source = state["sources"].get(name, {})
         if source.get("fault"):
@@ -35,17 +35,22 @@ def look(stack: Stack) -> Report:
         if not source.get("copy"):
             raise Fault(f"it has no copy of the channel backup of {name} yet")
         facts[name] = source["copy"]
+        made.append({"of": f"Channels of {name}", "at": "in this data center", "made": source["created"]})
         notes.append(f"{name}: {len(source['points'])} channels, copied {source['created']}")
     for name, target in state["targets"].items():
         if not target["tried"]:
             raise Fault(f"target {name} has not been tried yet")
+        made += [
+            {"of": f"Channels of {stack}", "at": f"at {name}", "made": copy["time"]}
+            for stack, copy in sorted(target["delivered"].items())
+        ]
         behind = [stack for stack, copy in facts.items() if target["delivered"].get(stack, {}).get("copy") != copy]
         if target["fault"]:
             what = f"lacks the newest copy of {', '.join(behind)}" if behind else "has the newest copies"
             warnings.append(f"target {name} {what}, and cannot be reached: {target['fault']}; it is tried again")
         elif behind:
             raise Fault(f"target {name} lacks the newest copy of {', '.join(behind)}")
-    return Report({"newest": facts} if facts else {}, notes, warnings)
+    return Report({"newest": facts, "backups": made} if facts else {}, notes, warnings)
 
 
 prove(look)

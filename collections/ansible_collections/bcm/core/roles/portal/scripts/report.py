@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ STATE, PAGE = FOLDER / "state.json", FOLDER / "page"
 MOST = 100_000
 _PATIENCE = 10.0  # seconds until the page is served; it takes milliseconds
 _DAY = len("2026-11-29")
+_TIME = "%Y-%m-%d %H:%M UTC"
+_ROOT = "/root."  # what paths of the root certificate begin with
 _PEM_END = "-----END CERTIFICATE-----\n"
 
 #: how a system is told to trust the root
@@ -60,7 +63,7 @@ def merged(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]
         if name in reported:
             item = reported[name]
             known |= {"status": item["status"], "version": item["version"], "notes": item["verified"]}
-            known["as_of"] = sent["time"]
+            known |= {"as_of": sent["time"], "backups": item["facts"].get("backups", [])}
         if name in certificates:
             known["certificate"] = certificates[name]
         found[name] = known
@@ -94,6 +97,7 @@ def page(sent: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         '<ul class="stacks">',
         *(line for stack in sent["stacks"] for line in _stack(stack, state.get(stack["stack"], {}), sent)),
         "</ul>",
+        *_backups(sent, state),
         *_onions(sent),
         *_root(sent),
         *_exceptions(report["exceptions"]),
@@ -132,20 +136,56 @@ def _stack(stack: Mapping[str, Any], known: Mapping[str, Any], sent: Mapping[str
     }
     yield from ["<li>", f"<h3>{_text(name)}</h3>", f"<p>{_text(stack['description'])}</p>"]
     for place in stack["web"]:
+        if name == sent["stack"] and place["path"].startswith(_ROOT):
+            continue
         yield f"<p>{_link(place['url'], place['title'])}, by <code>bcm open {_text(name)}</code></p>"
-        if place["lan"]:
-            yield f"<p>{_link(place['lan'], place['title'] + ' in the local network')}</p>"
-        address = sent["addresses"].get(place["onion"])
-        if address:
-            yield f"<p>{_link(_onion_url(address, place), place['title'] + ' through Tor')}</p>"
+        yield from (f"<p>{_link(url, place['title'] + ' ' + way)}</p>" for way, url in _ways(place, sent))
     yield "<dl>"
     yield from (f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items() if value)
     yield from ["</dl>", "</li>"]
 
 
+def _ways(place: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How a page is reached from elsewhere, and its URL there."""
+    if place["lan"]:
+        yield "in the local network", place["lan"]
+    address = sent["addresses"].get(place["onion"])
+    if address:
+        yield "through Tor", _onion_url(address, place)
+
+
 def _onion_url(address: str, place: Mapping[str, Any]) -> str:
     port = "" if place["onion_port"] == 80 else f":{place['onion_port']}"
     return f"http://{address}{port}{place['path']}"
+
+
+def _backups(sent: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each copy: of what it is, where, and how old it was when the page was made."""
+    yield "<h2>Backups</h2>"
+    lines = [
+        f"<dt>{_text(item['of'])}</dt>"
+        f"<dd>{_text(item['at'])}, made {_text(_moment(item['made']))}, {_text(_age(item['made'], sent['time']))} old; "
+        f"seen {_text(state[stack['stack']]['as_of'])}</dd>"
+        for stack in sent["stacks"]
+        for item in state.get(stack["stack"], {}).get("backups", ())
+    ]
+    if not lines:
+        yield "<p>No run has seen a copy of channels or databases.</p>"
+        return
+    yield from ["<dl>", *lines, "</dl>"]
+
+
+def _moment(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone(UTC).strftime(_TIME)
+
+
+def _age(text: str, now: str) -> str:
+    """How old something was, in the largest unit that fits: ``3 days``."""
+    passed = datetime.strptime(now, _TIME).replace(tzinfo=UTC) - datetime.fromisoformat(text)
+    for unit, size in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
+        if count := passed // size:
+            return f"{count} {unit}{'s' * (count != 1)}" if count > 0 else "0 minutes"
+    return "0 minutes"
 
 
 def _onions(sent: Mapping[str, Any]) -> Iterator[str]:
@@ -183,7 +223,14 @@ def _root(sent: Mapping[str, Any]) -> Iterator[str]:
         yield f"<p>{_text(root['subject'])}, until {_text(root['not_after'][:_DAY])}. Compare its SHA-256 with "
         yield f"<code>bcm ca show</code> before you trust it: <code>{_text(root['fingerprint'])}</code></p>"
     yield f"<p>{_link('/root.crt', 'root.crt')} for programs, {_link('/root.mobileconfig', 'root.mobileconfig')} "
-    yield "for iPhone and iPad.</p>"
+    yield "for iPhone and iPad. A phone that reaches this page gets them by these codes.</p>"
+    own = next((stack for stack in sent["stacks"] if stack["stack"] == sent["stack"]), {"web": []})
+    for place in own["web"]:
+        for way, url in _ways(place, sent) if place["path"].startswith(_ROOT) else ():
+            yield f"<details><summary>{_text(place['title'])} {_text(way)}</summary>"
+            yield f"<p><code>{_text(url)}</code></p>"
+            yield from _code(sent["codes"].get(url), f"{place['title']} {way}")
+            yield "</details>"
     yield "<dl>"
     yield from (f"<dt>{system}</dt><dd>{text}</dd>" for system, text in INSTRUCTIONS.items())
     yield "</dl>"

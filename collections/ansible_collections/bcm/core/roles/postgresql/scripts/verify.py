@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bcm_guest.postgresql import CONSUMERS, PROBE, ask, ask_as, literal
 from bcm_guest.prove import TRUST, Fault, Lasting, Report, Stack, prove
+from bcm_guest.volume_files import list_files
 
 #: options, and what they have to be so that what is committed is kept, and nobody copies it
 SETTINGS = {
@@ -131,6 +133,15 @@ def warnings(stack: Stack, unused: list[str]) -> list[str]:
     return found
 
 
+def dumped(folder: Path) -> list[dict[str, str]]:
+    """The newest dump, as the portal shows it; none if there is none. Raises OSError."""
+    dumps = list_files(folder, "Z")
+    if not dumps:
+        return []
+    made = datetime.strptime(dumps[-1].name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    return [{"of": "All databases", "at": "on the second volume of postgresql", "made": made.isoformat()}]
+
+
 def look(stack: Stack) -> Report:
     check_settings()
     check_roles()
@@ -151,6 +162,7 @@ def look(stack: Stack) -> Report:
     facts = {
         "version": row[0].split()[0],
         "databases": {name: size for name, (size, _locked) in sorted(databases.items())},
+        "backups": dumped(Path(stack.bcm["volumes"]["dumps"]["path"])),
     }
     unused = [name for name, (_size, locked) in sorted(databases.items()) if locked]
     return Report(facts, notes or ["no stack has a database"], warnings(stack, unused))
