@@ -35,6 +35,7 @@ from . import (
     onions,
     parsers,
     peers,
+    portal,
     roundtrip,
     verify,
 )
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "verify": verify,
     "certificates": certificates,
     "onions": onions,
+    "portal": portal,
 }
 
 

@@ -30,9 +30,9 @@ def site(bench: Bench, name: str, **variables: Any) -> Run:
 
 
 @contextmanager
-def deployed(bench: Bench, name: str) -> Iterator[Run]:
+def deployed(bench: Bench, name: str, **variables: Any) -> Iterator[Run]:
     """The run that made it; afterwards nothing of it is left."""
     try:
-        yield site(bench, name)
+        yield site(bench, name, **variables)
     finally:
-        site(bench, name, state="absent", delete_data=True)
+        site(bench, name, **{**variables, "stack": "tor"}, state="absent", delete_data=True)

@@ -83,16 +83,16 @@ def test_address_of_a_host_leads_to_the_service_for_the_networks_listed(plan: An
     assert certificate["names"] == ["shop.local-regtest.bcm", shop["address"], "shop.home.arpa", "192.0.2.10"]
     (page,) = next(item for item in made["summary"] if item["stack"] == "shop")["web"]
     assert page["lan"] == "https://shop.home.arpa:443/"
-    assert made["certifiable"] == {"domains": ("shop.home.arpa",), "subnets": ("192.0.2.10/32",)}
+    assert made["certifiable"] == {"domains": ["shop.home.arpa"], "subnets": ["192.0.2.10/32"]}
     assert made["warnings"] == []
 
 
 def test_data_center_may_certify_what_nobody_else_certifies(plan: Any) -> None:
     lan = {**LAN, "address": "192.168.1.10", "names": NAMES}
-    other = {**LAN, "address": "100.64.7.1"}
-    made = plan("tor", access={"shop/http": {"lan": lan}, "box/one": {"lan": other}, "box/two": {"lan": {**LAN, "address": "8.8.8.8"}}})
-    assert made["certifiable"]["domains"] == ("shop.home.arpa", "desk")
-    assert made["certifiable"]["subnets"] == ("192.168.1.10/32", "100.64.7.1/32")
+    shared, public = {**LAN, "address": "100.64.7.1"}, {**LAN, "address": "8.8.8.8"}
+    made = plan("tor", access={"shop/http": {"lan": lan}, "box/one": {"lan": shared}, "box/two": {"lan": public}})
+    assert made["certifiable"]["domains"] == ["shop.home.arpa", "desk"]
+    assert made["certifiable"]["subnets"] == ["192.168.1.10/32", "100.64.7.1/32"]
 
 
 def test_other_networks_get_another_address_inside(plan: Any) -> None:
