@@ -72,6 +72,26 @@ class Browser:
     def run(self, script: str) -> Any:
         return self._ask("POST", "execute/sync", {"script": script, "args": []})
 
+    def types(self, selector: str, text: str) -> None:
+        """Type a text into a field, as far as the page can tell."""
+        field = f"const field = document.querySelector({json.dumps(selector)}); field.value = {json.dumps(text)}; "
+        self.run(field + "field.dispatchEvent(new Event('input', {bubbles: true}))")
+
+    def clicks(self, text: str) -> None:
+        """Click the last button with that text, which is the one in front."""
+        found = "[...document.querySelectorAll('button')].filter(item => item.textContent.trim() == "
+        self.run(f"{found}{json.dumps(text)}).pop().click()")
+
+    @property
+    def text(self) -> str:
+        return str(self.run("return document.body.innerText"))
+
+    @property
+    def sources(self) -> set[str]:
+        """The beginnings of all URLs from which something was loaded, tried or asked."""
+        found = self.run("return performance.getEntriesByType('resource').map(item => new URL(item.name).origin)")
+        return set(found)
+
     def devtools(self, command: str, **params: Any) -> Any:
         return self._ask("POST", "goog/cdp/execute", {"cmd": command, "params": params})
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from tests import tornet
+from tests import browser, tornet
 from tests.capture import Capture, capturing
 from tests.support import LXD_DIR, RELAYS, ROOT, Tools
 
@@ -67,6 +68,32 @@ class Person:
         lines = {"datacenter": name, **settings}
         self.succeeds("-d", name, "config", "set", *(f"{key}={value}" for key, value in lines.items()))
         return name
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[str]:
+    with browser.driver() as address:
+        yield address
+
+
+@contextmanager
+def opened(person: Person, datacenter: str, driver: str, stack: str, folder: Path) -> Iterator[browser.Browser]:
+    """The browser of `bcm open`, without a window."""
+    port = tornet.free_port()
+    wrapper = folder / "chromium"
+    words = " ".join(browser.HEADLESS)
+    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/chromium {words} --remote-debugging-port={port} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**person.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
+    process = subprocess.Popen(person.command("-d", datacenter, "open", stack), env=environment, cwd=person.home)
+    try:
+        page = browser.attached(driver, port)
+        yield page
+        page.close()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def client(datacenter: str, chain: str = "regtest") -> Client:

@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import browser, tornet
-from tests.e2e.conftest import Person, inside, reported, until
+from tests.e2e.conftest import Person, inside, opened, reported, until
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -85,12 +83,6 @@ def portal(
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[str]:
-    with browser.driver() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def alice(portal: Portal, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The certificate that she was given, and its key."""
     folder = tmp_path_factory.mktemp("alice")
@@ -145,31 +137,10 @@ def test_wrong_access_is_refused_before_anything_changes(portal: Portal, change:
     assert inside(NAME, "portal", "systemctl", "is-active", "portal", "tls") == "active\nactive"
 
 
-@contextmanager
-def opened(portal: Portal, driver: str, stack: str, folder: Path) -> Iterator[browser.Browser]:
-    """The browser of `bcm open`, without a window."""
-    port = tornet.free_port()
-    wrapper = folder / "chromium"
-    words = " ".join(browser.HEADLESS)
-    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/chromium {words} --remote-debugging-port={port} "$@"\n')
-    wrapper.chmod(0o755)
-    environment = {**portal.person.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
-    command = portal.person.command("-d", NAME, "open", stack)
-    process = subprocess.Popen(command, env=environment, cwd=portal.person.home)
-    try:
-        page = browser.attached(driver, port)
-        yield page
-        page.close()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
     portal: Portal, driver: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    with opened(portal, driver, "portal", tmp_path) as page:
+    with opened(portal.person, NAME, driver, "portal", tmp_path) as page:
         until(lambda: page.title == TITLE, "the portal's page", 120)
         assert page.url == f"https://{portal.address}:8443/"
         page.open(f"https://portal.{NAME}-regtest.bcm:8443/")
@@ -198,7 +169,7 @@ def test_browser_of_bcm_open_has_a_certificate_for_pages_that_ask(
     POLICY.parent.mkdir(parents=True, exist_ok=True)
     POLICY.write_text(json.dumps(answer))
     try:
-        with opened(portal, driver, "door", tmp_path) as page:
+        with opened(portal.person, NAME, driver, "door", tmp_path) as page:
             until(lambda: page.title == "Behind the door", "the page behind the door", 120)
     finally:
         POLICY.unlink()

@@ -1,0 +1,185 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ride The Lightning in a browser: it shows Core Lightning, pays an invoice of lnd, and shows lnd.
+
+Only with the real programs, since their doubles have neither pages nor coins; CONTRIBUTING.md says how to give them. The
+double of Ride The Lightning is deployed by the scenario of its role.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import browser, clightning, ridethelightning, tornet
+from tests.e2e.conftest import Person, inside, opened, reported, until
+from tests.e2e.test_lightning import bitcoin, lncli
+from tests.support import ROOT
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.whole,
+    pytest.mark.skipif(
+        not (clightning.ARCHIVE and ridethelightning.ARCHIVE),
+        reason="the doubles have no pages and no coins: set BCM_CLIGHTNING_ARCHIVE and BCM_RIDETHELIGHTNING_ARCHIVE, "
+        "see CONTRIBUTING",
+    ),
+]
+
+NAME = "ride"
+PATIENCE = 300.0
+CAPACITY = 1_000_000  # satoshi
+HERS = 600_000  # of them, after the other side was given the rest
+UP = "Your node is up and running."
+
+
+def cli(*words: str) -> dict[str, Any]:
+    return dict(json.loads(inside(NAME, "clightning", "lightning-cli", *words, deadline=120)))
+
+
+@pytest.fixture(scope="module")
+def addresses(
+    person: Person, relays: tornet.TorNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The onion address of each stack whose pages are seen, of a data center with a channel between its two nodes."""
+    person.datacenter(NAME)
+    given = json.loads(clightning.environment(tmp_path_factory.mktemp("releases"))["BCM_TEST_SETTINGS"])
+    given |= {"tor_network": True, "tor_lines": relays.lines, "ridethelightning_node": "clightning"}
+    with person.settings(NAME).open("a") as settings:
+        settings.writelines(f"{name}: {json.dumps(value)}\n" for name, value in given.items())
+    try:
+        words = ("stack", "start", "lnd", "clightning", "ridethelightning", "--json")
+        found = reported(person.succeeds("-d", NAME, *words))
+        person.succeeds("-d", NAME, "lightning", "fund", "clightning")
+        open_channel()
+        yield {stack: item["onions"][0]["address"].partition(":")[0] for stack, item in found.items() if item["onions"]}
+    finally:
+        person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
+
+
+def open_channel() -> None:
+    until(lambda: lncli(NAME, "getinfo")["synced_to_chain"], "blocks in lnd", PATIENCE)
+    key, _at, place = lncli(NAME, "getinfo")["uris"][0].partition("@")
+    until(
+        lambda: sum(item["amount_msat"] for item in cli("listfunds")["outputs"] if item["status"] == "confirmed") > 0,
+        "coins", PATIENCE,
+    )  # fmt: skip
+    connect = f"lightning-cli connect {key} {place.replace(':', ' ')} || true"
+    until(lambda: f'"id": "{key}"' in inside(NAME, "clightning", "sh", "-c", connect, deadline=120), "peers", PATIENCE)
+    given = (CAPACITY - HERS) * 1000
+    cli("-k", "fundchannel", f"id={key}", f"amount={CAPACITY}", f"push_msat={given}", "feerate=1000perkw")
+    bitcoin(NAME, "generatetodescriptor", "6", "raw(51)")
+
+    def usable() -> bool:
+        states = [(item["state"], item["peer_connected"]) for item in cli("listpeerchannels")["channels"]]
+        return states == [("CHANNELD_NORMAL", True)] and lncli(NAME, "channelbalance")["balance"] != "0"
+
+    until(usable, "a channel", PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def password(person: Person, addresses: dict[str, str]) -> str:
+    return person.succeeds("-d", NAME, "secret", "show", "ridethelightning/password").split()[-1]
+
+
+def log_in(page: browser.Browser, password: str) -> None:
+    until(lambda: page.run("return document.querySelector('#password') !== null"), "the login page", 120)
+    page.types("#password", password)
+    page.clicks("Login")
+    until(lambda: UP in page.text, "the page of the node", 120)
+
+
+def choose(page: browser.Browser, title: str) -> None:
+    """Follow an item of the menu."""
+    found = "[...document.querySelectorAll('mat-sidenav span, mat-sidenav a, mat-tree-node')].filter(item => "
+    page.run(f"{found}item.textContent.trim() == {json.dumps(title)}).pop().click()")
+
+
+def shows(page: browser.Browser, satoshi: int) -> bool:
+    return f"{satoshi:,} Sats" in page.text
+
+
+def test_invoice_is_paid_in_the_browser_of_bcm_open(
+    person: Person, password: str, driver: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    keep = request.config.getoption("--pages")
+    with opened(person, NAME, driver, "ridethelightning", tmp_path) as page:
+        page.show_as(1280, 900, "light")
+        log_in(page, password)
+        until(lambda: shows(page, HERS), "the balance of the channel", 120)
+        if keep:
+            (ROOT / keep / "ridethelightning-desktop.png").write_bytes(page.picture())
+        own = page.url.partition("/rtl")[0]
+        assert page.sources == {own}
+        made = lncli(NAME, "addinvoice", "--amt", "5000")
+        choose(page, "Lightning")
+        until(lambda: "Transactions" in page.text, "the menu of Lightning", 60)
+        choose(page, "Transactions")
+        until(lambda: "Send Payment" in page.text, "the page of payments", 60)
+        page.clicks("Send Payment")
+        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment", 60)
+        page.types("textarea", made["payment_request"])
+        until(lambda: "5,000" in page.text, "what the invoice says", 60)
+        page.clicks("Send Payment")
+        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
+        if keep:
+            (ROOT / keep / "ridethelightning-payment.png").write_bytes(page.picture())
+        assert page.sources == {own}
+
+
+def test_balance_is_seen_through_tor_with_a_key(
+    person: Person, addresses: dict[str, str], password: str, driver: str, relays: tornet.TorNetwork, tmp_path: Path
+) -> None:
+    onion, file = addresses["ridethelightning"], tmp_path / "alice.auth_private"
+    person.succeeds("-d", NAME, "access", "grant", "alice", "ridethelightning", "--out", str(file))
+    client = tornet.Client(relays, "rider", file.read_text())
+    client.tor.bootstrapped()
+    client.connected(onion).close()
+    proxy = f"--proxy-server=socks5://127.0.0.1:{client.port}"
+    page = browser.started(driver, f"--user-data-dir={tmp_path}/profile", proxy, "--disable-features=HttpsUpgrades")
+    page.show_as(360, 800, "light")
+    page.open(f"http://{onion}/rtl/")
+    log_in(page, password)
+    until(lambda: shows(page, HERS - 5000), "the balance after the payment", 120)
+    assert page.sources == {f"http://{onion}"}
+    page.close()
+    assert tornet.NO_KEY in tornet.refusal(relays, onion)
+
+
+def test_revoked_credential_is_replaced_by_the_next_run(person: Person, addresses: dict[str, str]) -> None:
+    person.succeeds("-d", NAME, "secret", "rotate", "clightning/rest/ridethelightning")
+    found = reported(person.succeeds("-d", NAME, "stack", "start", "ridethelightning", "--json"))
+    assert found["ridethelightning"]["facts"]["node"] == "clightning"
+
+
+@pytest.mark.parametrize("change", [("stack", "restart", "clightning"), ("ca", "renew", "clightning")])
+def test_node_may_restart_and_have_another_certificate(
+    person: Person, addresses: dict[str, str], change: tuple[str, ...]
+) -> None:
+    person.succeeds("-d", NAME, *change)
+    person.succeeds("-d", NAME, "stack", "start", "clightning")
+    found = reported(person.succeeds("-d", NAME, "stack", "start", "ridethelightning", "--json"))
+    assert found["ridethelightning"]["facts"]["height"] == int(bitcoin(NAME, "getblockcount"))
+
+
+def test_other_node_is_shown_if_the_inventory_says_so(
+    person: Person, addresses: dict[str, str], password: str, driver: str, tmp_path: Path
+) -> None:
+    settings = person.settings(NAME)
+    text = re.sub("^ridethelightning_node: .*$", "ridethelightning_node: lnd", settings.read_text(), flags=re.M)
+    settings.write_text(text)
+    person.succeeds("-d", NAME, "stack", "start", "ridethelightning")
+    with opened(person, NAME, driver, "ridethelightning", tmp_path) as page:
+        log_in(page, password)
+        until(lambda: shows(page, int(lncli(NAME, "channelbalance")["balance"])), "the balance of lnd", 120)
+
+
+def test_nothing_leaves_but_through_tor(person: Person, addresses: dict[str, str]) -> None:
+    report = json.loads(person.succeeds("-d", NAME, "privacy", "--json"))
+    assert report["problems"] == []
