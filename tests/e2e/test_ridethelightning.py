@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ride The Lightning in a browser: it shows Core Lightning, pays an invoice of lnd, and shows lnd.
 
-Only with the real programs, since their doubles have neither pages nor coins; CONTRIBUTING.md says how to give them. The
-double of Ride The Lightning is deployed by the scenario of its role.
+Only with the real programs, since their doubles have neither pages nor coins; CONTRIBUTING.md says how to give them.
+The double of Ride The Lightning is deployed by the scenario of its role.
 """
 
 from __future__ import annotations
