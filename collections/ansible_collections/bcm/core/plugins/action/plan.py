@@ -19,6 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._datacenter.project_state
 from ansible_collections.bcm.core.plugins.module_utils._image.image_settings import IMAGE_NAMING_SPEC
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.model import plain
+from ansible_collections.bcm.core.plugins.module_utils._plan.outline import outline
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import STATES, Request
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
@@ -87,4 +88,5 @@ class ActionModule(BcmAction):
         plan = planner.plan(
             lambda site: read_project_state(self.client, site), image_namer(params), out_of_reach(self.client, ways)
         )
-        return {"plan": plain(plan), "warnings": list(plan.warnings)}
+        found = plain(plan)
+        return {"plan": found, "outline": outline(found), "warnings": list(plan.warnings)}

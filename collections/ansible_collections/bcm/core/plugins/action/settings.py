@@ -48,7 +48,7 @@ class ActionModule(BcmAction):
 
     @staticmethod
     def _is_setting(name: str) -> bool:
-        return name.startswith((settings.PREFIX, "lxd_")) or name in (*settings.OF_RUN, "chain", "stack", "state")
+        return name.startswith((settings.PREFIX, "lxd_")) or name in settings.OF_COMMAND
 
     def _uses_undefined(self, value: t.Any) -> bool:
         try:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - Bitcoin Cache Machine contributors
 description:
-  - Returns its input. Used in C(hosts) of the first play, it has Ansible load its own filters there, and not again in
-    the process of each task.
+  - Returns its input. Used in C(hosts) of the first play, it has Ansible load its own filters and tests there, and what
+    tasks in instances use, and not again in the process of each task.
   - What is loaded of this collection afterwards is kept compiled, as all other modules of Python are.
 options:
   _input:
@@ -35,10 +35,18 @@ _value:
 
 import typing as t
 
+from ansible.plugins.loader import connection_loader, lookup_loader, test_loader
+
 from ansible_collections.bcm.core.plugins.module_utils._base.bytecode import use_bytecode
+
+_LOOKUPS = ("ansible.builtin.template", "ansible.builtin.vars", "bcm.core.ca_key")
 
 
 def preloaded(value: t.Any) -> t.Any:
+    connection_loader.get("bcm.core.lxd", class_only=True)
+    for name in _LOOKUPS:
+        lookup_loader.get(name, class_only=True)
+    test_loader.get("ansible.builtin.search")  # with all others that are Ansible's own
     return value
 
 

@@ -24,7 +24,7 @@ attributes:
     support: none
 options:
   plan:
-    description: A plan of M(bcm.core.plan).
+    description: The C(outline) of a plan, or the C(plan) itself, as M(bcm.core.plan) returns them.
     type: dict
     required: true
   instances:
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 - name: End connections that no rule allows
   bcm.core.connections:
     project: "{{ planned.plan.project }}"
-    plan: "{{ planned.plan }}"
+    plan: "{{ planned.outline }}"
     instances: [tor, bitcoind]
 """
 

@@ -152,6 +152,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+outline:
+  description: The part of RV(plan) that M(bcm.core.preflight) and M(bcm.core.connections) read.
+  returned: success
+  type: dict
 plan:
   description: The plan.
   returned: success

@@ -24,7 +24,7 @@ extends_documentation_fragment:
   - bcm.core.lxd.endpoint
 options:
   plan:
-    description: A plan of M(bcm.core.plan).
+    description: The C(outline) of a plan, or the C(plan) itself, as M(bcm.core.plan) returns them.
     type: dict
     required: true
 seealso:
@@ -34,7 +34,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the endpoint
   bcm.core.preflight:
-    plan: "{{ planned.plan }}"
+    plan: "{{ planned.outline }}"
 """
 
 RETURN = r"""

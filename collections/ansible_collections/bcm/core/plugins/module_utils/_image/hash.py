@@ -10,6 +10,7 @@ tasks. The mirror does not count either, since the archive's keyring authenticat
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -97,10 +98,14 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def _tasks_digest(path: Path) -> str:
     try:
-        tasks = read_yaml(path.read_bytes())
-        return _digest({"tasks": _without_names(tasks)})
+        return _digest_of_tasks(path.read_bytes())
     except (OSError, TypeError, ValueError, RecursionError):  # tags of Ansible; keys that are no text
         return _file_digest(path)
+
+
+@functools.cache  # all stacks share the files of _common
+def _digest_of_tasks(text: bytes) -> str:
+    return _digest({"tasks": _without_names(read_yaml(text))})
 
 
 def _without_names(tasks: Any) -> Any:

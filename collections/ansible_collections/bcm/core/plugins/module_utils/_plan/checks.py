@@ -52,6 +52,26 @@ VariablesOf = Callable[[Sequence[Stack]], Variables]
 _SAME_BUT_FOR_A_SLIP = 0.9
 # what Ansible's own variables begin with, and the settings that `settings` checks
 _OF_OTHERS = ("ansible_", settings.PREFIX)
+# what else each task has of Ansible and of the plan
+_OF_TASKS = {
+    "bcm",
+    "environment",
+    "group_names",
+    "groups",
+    "hostvars",
+    "inventory_dir",
+    "inventory_file",
+    "inventory_hostname",
+    "inventory_hostname_short",
+    "omit",
+    "play_hosts",
+    "playbook_dir",
+    "role_name",
+    "role_names",
+    "role_path",
+    "role_uuid",
+    "vars",
+}
 #: stack -> what it may be made of, the best first
 Releases = Mapping[str, Sequence[Release]]
 
@@ -74,12 +94,14 @@ def check_request(site: Site) -> None:
         names.check_ca("ca_provider", request.provider, request.chain, request.software_ca_chains)
 
 
-def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str]:
+def check_variable_names(catalogue: Catalogue, variables_of: VariablesOf) -> list[str]:
     """Warnings about variables that are named as a stack's but that nothing reads.
 
     Raises BcmError for one whose name is like a known one, and for one that only some hosts have.
     """
-    known = {stack.prefix: {*variables.names(stack), *stack.derived_variables} for stack in catalogue.values()}
+    stacks = _stacks_meant(catalogue, variables_of([]))
+    variables = variables_of(stacks)
+    known = {stack.prefix: {*variables.names(stack), *stack.derived_variables} for stack in stacks}
     every = {*settings.OF_RUN}.union(*known.values())
     warnings = _check_names(catalogue, known, every, set(variables.given))
     for place in variables.places:
@@ -89,16 +111,32 @@ def check_variable_names(catalogue: Catalogue, variables: Variables) -> list[str
     return list(dict.fromkeys(warnings))
 
 
+def _stacks_meant(catalogue: Catalogue, variables: Variables) -> Sequence[Stack]:
+    """Those whose variables have to be read: those with the prefix of a name, or all if a name may have lost its."""
+    given = {*variables.given, *(name for place in variables.places for name in place.variables)}
+    meant = {_prefix(catalogue, name) for name in given if not _is_of_others(name)}
+    return [stack for stack in catalogue.values() if None in meant or stack.prefix in meant]
+
+
+def _prefix(catalogue: Catalogue, name: str) -> str | None:
+    return max(
+        (stack.prefix for stack in catalogue.values() if name.startswith(f"{stack.prefix}_")), key=len, default=None
+    )
+
+
+def _is_of_others(name: str) -> bool:
+    return name.startswith(_OF_OTHERS) or name in _OF_TASKS or name in settings.OF_COMMAND
+
+
 def _check_names(
     catalogue: Catalogue, known: Mapping[str, Collection[str]], every: Collection[str], given: Collection[str]
 ) -> list[str]:
     stacks = {stack.prefix: stack.name for stack in catalogue.values()}
     warnings = []
     for name in sorted(set(given).difference(every)):
-        prefix = max((prefix for prefix in known if name.startswith(f"{prefix}_")), key=len, default=None)
+        prefix = _prefix(catalogue, name)
         if prefix is None:
-            looked_for = () if name.startswith(_OF_OTHERS) else sorted(every)
-            meant = names.nearest(name, looked_for, _SAME_BUT_FOR_A_SLIP)
+            meant = None if _is_of_others(name) else names.nearest(name, sorted(every), _SAME_BUT_FOR_A_SLIP)
         else:
             # what all of them begin with makes none more like another
             ends = {own.removeprefix(f"{prefix}_"): own for own in known[prefix]}

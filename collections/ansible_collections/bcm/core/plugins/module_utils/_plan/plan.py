@@ -82,7 +82,7 @@ class Planner:
     ) -> Plan:
         """``emptied`` are neighbours that lose the credentials which they have, since they get another image."""
         site = self.site
-        unread = check_variable_names(self.catalogue, self._variables(self.catalogue))
+        unread = check_variable_names(self.catalogue, self._variables_of)
         named = self._requested_closure()
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)

@@ -71,6 +71,8 @@ OF_RUN = (
     "delete_data",
     "move_volumes",
 )
+#: all that a command may name
+OF_COMMAND = (*OF_RUN, "chain", "stack", "state")
 #: how much the rest of a name is like that of a setting if letters are swapped, missing, doubled or wrong
 _SLIP = 0.8
 

@@ -65,7 +65,7 @@ class Inventory:
         places = find_places(loader, variables["hostvars"], catalogue)
         templar = Templar(loader=loader, variables=variables)
         return check_variable_names(
-            catalogue, RoleVariables(templar, loader, [*catalogue.values()], variables, places)
+            catalogue, lambda stacks: RoleVariables(templar, loader, stacks, variables, places)
         )
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import preflight
-from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import Wanted, check
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.preflight import Wanted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound, Unsupported
 from ansible_collections.bcm.core.plugins.module_utils._plan.model import Plan, Subnet
+from ansible_collections.bcm.core.plugins.module_utils._plan.outline import outline
 
 GIB = 2**30
 MARKED = {"user.bcm.datacenter": "local"}
@@ -67,7 +68,7 @@ PLAN: dict[str, Any] = {
     "network": {"name": "local-r-net", "subnet": "10.80.16.0/21", "gateway": "10.80.16.1"},
     "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
     "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},
-    "instances": {"tor": {}, "bitcoind": {}},
+    "instances": {"tor": {"services": {}}, "bitcoind": {"services": {}}},
     "builder_resources": [_wanted("network", "local-r-bld", project="default")],
     "resources": [
         _wanted("storage_volume", "tor-data", pool="default", config={"size": "1GiB"}),
@@ -79,6 +80,11 @@ PLAN: dict[str, Any] = {
         {**_wanted("network", "local-r-bld", project="default"), "state": "absent"},
     ],
 }
+
+
+def check(client: Any, plan: dict[str, Any]) -> dict[str, Any]:
+    """Check what the outline says of a plan, as site.yml does."""
+    return preflight.check(client, outline(plan))
 
 
 class ReadFields(dict[str, Any]):

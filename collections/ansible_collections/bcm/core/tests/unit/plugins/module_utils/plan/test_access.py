@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._datacenter.forbidden_connections import rules_for
+from ansible_collections.bcm.core.plugins.module_utils._plan.outline import outline
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
 
 NAMES = ["shop.home.arpa", "shop.example.org", "desk", "home.arpa.example"]
@@ -160,3 +162,10 @@ def test_onion_service_is_as_the_inventory_says(plan: Any, access: Any, default:
 def test_wrong_access_ends_the_run_with_one_message(plan: Any, access: Any, message: str) -> None:
     with pytest.raises(BcmError, match=f"^the inventory: .*{message}"):
         plan("shop", access=access)
+
+
+def test_outline_of_a_plan_has_the_rules_that_decide_on_connections(plan: Any) -> None:
+    made = plan("shop", "box", access={"shop": {"lan": LAN}})
+    found = {name: rules_for(outline(made), name) for name in made["instances"]}
+    assert found == {name: rules_for(made, name) for name in made["instances"]}
+    assert len(found["shop"]) > len(found["box"]) > 0
