@@ -138,7 +138,7 @@ class Site:
             "fault": list(fault),
             "answers": {
                 "claim": {"identity": "x"},
-                "plan": {"plan": plan},
+                "plan": {"plan": plan, "outline": {}},
                 "preflight": {"lost": []},
                 "image": {"missing": images, "fingerprint": "f"},
                 "artifact": {"releases": []},

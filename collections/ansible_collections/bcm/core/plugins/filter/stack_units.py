@@ -37,14 +37,15 @@ options:
 EXAMPLES = r"""
 - name: Show the names of the files
   ansible.builtin.debug:
-    msg: "{{ (echo_units | bcm.core.stack_units(bcm, bcm_secrets, role_path)).files | map(attribute='path') }}"
+    msg: "{{ echo_units | bcm.core.stack_units(bcm, bcm_secrets, role_path) | map(attribute='path') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The options C(files) and C(units) of M(bcm.core.lxd_unit).
-  type: dict
-  sample: {"files": [{"path": "/etc/systemd/system/echo.service", "content": "[Unit]…"}], "units": [{"name": "echo"}]}
+  description: The option C(files) of M(bcm.core.lxd_unit).
+  type: list
+  elements: dict
+  sample: [{"path": "/etc/systemd/system/echo.service", "content": "[Unit]…"}]
 """
 
 import typing as t
@@ -58,7 +59,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import unit_texts
 from ansible_collections.bcm.core.plugins.plugin_utils._action import plain
 
 
-def stack_units(units: t.Any, bcm: t.Any, secrets: t.Any, common: str) -> dict[str, t.Any]:
+def stack_units(units: t.Any, bcm: t.Any, secrets: t.Any, common: str) -> list[dict[str, t.Any]]:
     try:
         return unit_texts.of_stack(plain(bcm), plain(units), plain(secrets), Path(common))
     except BcmError as error:

@@ -67,8 +67,8 @@ _SANDBOX = {
 
 def of_stack(
     bcm: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], common: Path
-) -> dict[str, list[dict[str, Any]]]:
-    """Return ``files`` and ``units`` as the module `lxd_unit` takes them: directories of volumes, units, programs.
+) -> list[dict[str, Any]]:
+    """Return ``files`` as the module `lxd_unit` takes them: directories of volumes, units, programs.
 
     ``secrets`` are those that the stack is given, by name; ``common`` is the folder of the role `_common`. Raises
     BcmError if a unit has an unknown key, or no command.
@@ -79,10 +79,7 @@ def of_stack(
             raise BcmError(
                 f"Unit {name} of stack {bcm['stack']}", "has no command", "add one", code="invalid_definition"
             )
-    return {
-        "files": [*_directories(bcm), *_unit_files(bcm, units), *_programs(bcm, units, secrets, common)],
-        "units": [{"name": name} for name, unit in units.items() if not unit.get("manual")],
-    }
+    return [*_directories(bcm), *_unit_files(bcm, units), *_programs(bcm, units, secrets, common)]
 
 
 def sandbox(bcm: Mapping[str, Any], needs: Mapping[str, Any]) -> str:

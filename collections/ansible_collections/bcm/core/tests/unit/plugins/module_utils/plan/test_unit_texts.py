@@ -73,7 +73,7 @@ ECHO: dict[str, Any] = {
 
 
 def _files(bcm: dict[str, Any], units: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {item["path"]: item for item in of_stack(bcm, units, SECRETS, COMMON)["files"]}
+    return {item["path"]: item for item in of_stack(bcm, units, SECRETS, COMMON)}
 
 
 def test_unit_has_what_the_role_declares() -> None:
@@ -108,10 +108,9 @@ def test_unit_has_what_the_role_declares() -> None:
     }
 
 
-def test_manual_unit_is_written_and_neither_enabled_nor_started() -> None:
-    done = of_stack(BCM, {"echo": {"command": "a"}, "window": {"command": "b", "manual": True}}, {}, COMMON)
-    assert done["units"] == [{"name": "echo"}]
-    contents = {item["path"]: item.get("content") for item in done["files"]}
+def test_manual_unit_is_written_and_not_enabled() -> None:
+    files = of_stack(BCM, {"echo": {"command": "a"}, "window": {"command": "b", "manual": True}}, {}, COMMON)
+    contents = {item["path"]: item.get("content") for item in files}
     assert "WantedBy" not in contents["/etc/systemd/system/window.service"]
     assert "/usr/local/lib/bcm_guest/prove.py" not in contents
 
