@@ -19,7 +19,7 @@ import pytest
 
 from tests import browser, clightning, ridethelightning, tornet
 from tests.e2e.conftest import Person, inside, opened, reported, until
-from tests.e2e.test_lightning import bitcoin, lncli
+from tests.e2e.test_lightning import bitcoin, lncli, reached
 from tests.support import ROOT
 
 pytestmark = [
@@ -64,7 +64,7 @@ def addresses(
 
 
 def open_channel() -> None:
-    until(lambda: lncli(NAME, "getinfo")["synced_to_chain"], "blocks in lnd", PATIENCE)
+    until(lambda: reached(NAME, int(bitcoin(NAME, "getblockcount"))), "blocks in lnd", PATIENCE)
     key, _at, place = lncli(NAME, "getinfo")["uris"][0].partition("@")
     until(
         lambda: sum(item["amount_msat"] for item in cli("listfunds")["outputs"] if item["status"] == "confirmed") > 0,
