@@ -79,10 +79,10 @@ def _check(release: Release, params: dict[str, t.Any]) -> None:
         )
     if release.kind == "archive" and not params["members"]:
         raise BcmError("members", "is not set", f"say what of {release.name} to unpack", code="invalid_value")
-    if release.kind != "archive" and params["members"]:
+    if release.kind == "apt" and params["members"]:
         raise BcmError(
             "members",
-            f"is set, but {release.name} is not an archive, it is put there as a whole",
+            f"is set, but {release.name} is a package, it is put there as a whole",
             "leave it out",
             code="invalid_value",
         )
@@ -103,7 +103,7 @@ def _files(
     (architecture,) = release.architectures
     if release.kind == "oci":
         kinds = {"folder": "directory"}
-        for member, content in oci.read(found.layers(release, architecture), release):
+        for member, content in oci.read(found.layers(release, architecture), release, members or ()):
             item = {"path": f"{directory}/{member.name}", "state": kinds.get(member.kind, member.kind), **own}
             yield {**item, "mode": member.mode, "content": content, "target": member.target}
         return

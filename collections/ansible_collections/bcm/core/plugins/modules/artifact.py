@@ -63,8 +63,9 @@ options:
     description:
       - The paths to unpack from an archive, relative to its top directory. They keep their relative paths below
         O(dest).
-      - An image is unpacked as a whole, without files that a later layer removes. All files belong to root, with mode
-        V(0755) or V(0644).
+      - Of an image, the files and folders to unpack, with what is below these; all of it if this is left out. Files
+        that a later layer removes are not there.
+      - All files belong to root, with mode V(0755) or V(0644).
     type: list
     elements: str
   artifact_source:

@@ -115,10 +115,11 @@ def read(path: Path, wanted: Sequence[str], name: str | None = None) -> Iterator
 def layer(path: Path, name: str) -> Iterator[tuple[str, Raw]]:
     """Members of a layer of an image, which is no whole release: paths may come again, and links lead anywhere.
 
-    Each as (path, member), to be read before the next one. Raises ArchiveError for what belongs in no image.
+    Each as (path, member), to be read before the next one. Programs of a distribution that it may have beside its own
+    have set-id bits, which `Raw.plain_mode` leaves out. Raises ArchiveError for what belongs in no image.
     """
     with _archive_errors(name), tarfile.open(path) as tar:
-        yield from _sane(_tar_members(tar), name, 0o6000)
+        yield from _sane(_tar_members(tar), name, 0)
 
 
 @contextlib.contextmanager

@@ -78,6 +78,8 @@ class Artifacts:
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
             if release.kind == "oci":
+                path, parts = self._image(release, architecture, partial(self._held, release, get))
+                evidence.blobs += [pin.digest for pin in parts]
                 parts = oci.parts(path, release, architecture)
                 each = list(dict.fromkeys(parts))  # a layer may come twice
                 paths = side_by_side([partial(self._held, release, get, part) for part in each])
@@ -121,8 +123,14 @@ class Artifacts:
 
     def layers(self, release: Release, architecture: str) -> list[Path]:
         """Those of an image in the store, from the lowest up, hashed again. Raises BcmError as `path` does."""
-        parts = oci.parts(self.path(release, architecture), release, architecture)
-        return [self._whole(release, part) for part in parts[1:]]
+        path, _own = self._image(release, architecture, partial(self._whole, release))
+        return [self._whole(release, part) for part in oci.parts(path, release, architecture)[1:]]
+
+    def _image(self, release: Release, architecture: str, hold: Callable[[Pin], Path]) -> tuple[Path, list[Pin]]:
+        """The manifest of an image; and its pin, if an index is pinned, which names it."""
+        path = self.path(release, architecture)
+        own = oci.manifest_of(path, release, architecture)
+        return (hold(own), [own]) if own else (path, [])
 
     def _whole(self, release: Release, pin: Pin) -> Path:
         there = self.store.get(pin.algorithm, pin.digest)
@@ -208,7 +216,9 @@ class Artifacts:
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
             if release.kind == "oci":
-                evidence.blobs += [self._whole(release, part).name for part in oci.parts(path, release, architecture)]
+                path, own = self._image(release, architecture, partial(self._whole, release))
+                parts = [*own, *oci.parts(path, release, architecture)]
+                evidence.blobs += [self._whole(release, part).name for part in parts]
         # The archive's members were checked when it was downloaded, and its digest is unchanged.
         return evidence.record()
 

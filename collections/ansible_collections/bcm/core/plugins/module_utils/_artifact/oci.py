@@ -77,17 +77,33 @@ class Registry:
         return str(given.get("token") or given.get("access_token") or "")
 
 
+def manifest_of(index: Path, release: Release, architecture: str) -> Pin | None:
+    """The manifest for an architecture that an index names by digest; None if this is a manifest itself.
+
+    Raises BcmError.
+    """
+    name = _name(release)
+    found = _object(index, f"The manifest of {name}")
+    if found.get("mediaType") not in _INDEXES and "manifests" not in found:
+        return None
+    there = {_platform(item): str(item.get("digest")) for item in _objects(found, "manifests", name)}
+    own = there.get(_ARCHITECTURES[architecture], "")
+    if not _DIGEST.fullmatch(own):
+        raise BcmError(
+            name,
+            f"is an index of images without one for {architecture}",
+            "pin another one for that architecture",
+            code="unsupported",
+        )
+    repository = release.file(architecture).url.rpartition("/manifests/")[0]
+    return Pin(f"{repository}/manifests/{own}", *own.split(":"))
+
+
 def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
     """What an image is made of: its configuration, and its layers from the lowest up. Raises BcmError."""
     name = _name(release)
     found = _object(manifest, f"The manifest of {name}")
     kind = found.get("mediaType", _OCI)  # which OCI lets a manifest leave out
-    if kind in _INDEXES or "manifests" in found:
-        there = {_platform(item): item.get("digest") for item in _objects(found, "manifests", name)}
-        own = there.get(_ARCHITECTURES[architecture], "none is in it")
-        raise BcmError(
-            name, "is an index of images", f"pin the manifest for {architecture} itself ({own})", code="invalid_value"
-        )
     if kind not in _MANIFESTS or not isinstance(found.get("config"), dict):
         raise BcmError(
             name,
@@ -139,15 +155,23 @@ def check(found: Sequence[Path], release: Release, architecture: str) -> None:
     _Tree(name).grow(layers)
 
 
-def read(layers: Sequence[Path], release: Release) -> Iterator[tuple[Member, bytes]]:
+def read(layers: Sequence[Path], release: Release, members: Sequence[str] = ()) -> Iterator[tuple[Member, bytes]]:
     """What the layers make together, each with its content: folders, then files, then links.
 
-    No path leads through a link. Raises BcmError, before anything is given.
+    With ``members``, what is at or below these paths alone, and the folders above. No path leads through a link. Raises
+    BcmError, before anything is given.
     """
     name = _name(release)
     tree = _Tree(name)
     tree.grow(layers)
     nodes = list(tree.nodes.items())
+    for member in members:
+        if member not in tree.nodes:
+            raise archive.ArchiveError(
+                name, f"holds no {member}", "correct the stack's list, or use the release it is for", code="not_found"
+            )
+    if members:
+        nodes = [(path, node) for path, node in nodes if _is_wanted(path, members)]
     yield from ((node.member(path), b"") for path, node in nodes if node.kind == "folder")
     wanted: dict[tuple[int, int], list[Member]] = {}
     for path, node in nodes:
@@ -271,6 +295,11 @@ class _Tree:
 
     def _wrong(self, why: str) -> NoReturn:
         raise archive.refusal(self._name, self._at, why)
+
+
+def _is_wanted(path: str, members: Sequence[str]) -> bool:
+    """Whether a path is one of the members, below one, or a folder above one."""
+    return any(f"{path}/".startswith(f"{member}/") or member.startswith(f"{path}/") for member in members)
 
 
 def _platform(item: Mapping[str, Any]) -> str:

@@ -165,6 +165,7 @@ OCI = declaration.Release(
     {"x86_64": declaration.Pin("https://a.invalid/v2/app/manifests/sha256:" + "a" * 64, "sha256", "a" * 64)},
 )  # fmt: skip
 DIGEST = "sha256:" + "a" * 64
+INDEX = {"manifests": [{"digest": DIGEST, "platform": {"os": "linux", "architecture": "amd64"}}]}
 MANIFEST = {
     "mediaType": oci._OCI,
     "config": {"digest": DIGEST},
@@ -470,6 +471,11 @@ PARSERS: dict[str, Parser] = {
     "manifest, as a value": (
         spoiled_value(MANIFEST),
         lambda value: _in_file(lambda path: oci.parts(path, OCI, "x86_64"))(json.dumps(value).encode()),
+        (),
+    ),
+    "index of images": (
+        spoiled_bytes([json.dumps(INDEX).encode()]),
+        _in_file(lambda path: oci.manifest_of(path, OCI, "x86_64")),
         (),
     ),
     "layer": (spoiled_bytes([_tar("w:"), _tar("w:gz")]), _in_file(_layers), ()),
