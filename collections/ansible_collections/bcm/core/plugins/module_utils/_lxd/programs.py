@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .. import _guest
-from .._base.errors import BcmError
 from .._base.read import has_shape, read_object
 from . import exec as _exec
 from .client import Client
+from .guest_libraries import libraries_of, source_of
 from .lxd_errors import LxdError
 
 _SHOWN = 2000
-_LIBRARIES = Path(_guest.__path__[0])
 # What runs first: it runs the program with the request as its standard input, and finds the libraries it imports.
 _START = """
 import importlib.util, io, json, sys
@@ -90,8 +88,8 @@ def ask_program_by(
     """
     sent = {
         "name": program.name,
-        "program": _source(program),
-        "libraries": {library.stem: _source(library) for library in _LIBRARIES.glob("[!_]*.py")},
+        "program": source_of(program),
+        "libraries": {name: source_of(path) for name, path in libraries_of([program]).items()},
         "request": json.dumps(request),
     }
     ended = run(["python3", "-I", "-c", _START], stdin=json.dumps(sent).encode(), deadline=deadline)
@@ -112,15 +110,3 @@ def ask_program_by(
         remedy = "check which processes run as root there, and whether its python3 is that of its package"
         raise LxdError(thing, f"{fault} an answer of that program", remedy, code="damaged")
     return answer
-
-
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise BcmError(
-            f"Program {path}",
-            f"cannot be read: {error}",
-            remedy="correct the path, or write the program",
-            code="io_error",
-        ) from error

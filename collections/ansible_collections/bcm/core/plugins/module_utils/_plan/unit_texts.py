@@ -13,12 +13,11 @@ from typing import Any
 
 from .._base import names
 from .._base.errors import BcmError
+from .._lxd.guest_libraries import libraries_of
 
 #: the first line of every file that Ansible writes
 _HEAD = "# Ansible managed\n"
 _UNITS = Path("/etc/systemd/system")
-# what programs of units may import
-_LIBRARIES = ("prove.py", "volume_files.py")
 _PROGRAMS = "/usr/local/lib"
 
 #: of a unit; docs/stacks.md says what each means
@@ -203,9 +202,8 @@ def _programs(
     sources += [common / "scripts/bcm_wait.py"] if waits else []
     for source in sources:
         yield {"path": f"{_PROGRAMS}/{source.name}", "src": str(source)}
-    for library in _LIBRARIES if sources else ():
-        source = common.parent.parent / "plugins/module_utils/_guest" / library
-        yield {"path": f"{_PROGRAMS}/bcm_guest/{library}", "src": str(source)}
+    for library in libraries_of(sources).values():
+        yield {"path": f"{_PROGRAMS}/bcm_guest/{library.name}", "src": str(library)}
     if waits:
         content = json.dumps(waits)
         yield {"path": "/etc/bcm/wait.json", "content": content, "mode": "0600", "sensitive": True, **_own(bcm)}

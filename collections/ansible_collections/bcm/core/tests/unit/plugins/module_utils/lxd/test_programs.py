@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd.guest_libraries import libraries_of
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 
@@ -51,6 +52,21 @@ def test_program_reads_its_request_and_its_answer_is_returned(program: Path) -> 
 def test_program_imports_libraries_that_import_each_other(program: Path, package: str) -> None:
     source = f"from {package}.tor_state import connected\nprint('{{\"of\": \"%s\"}}' % connected.__module__)"
     assert ask(program, source) == {"of": "bcm_guest.tor_control"}
+
+
+@pytest.mark.parametrize(
+    ("source", "libraries"),
+    [
+        ("import json\nprint('bcm_guest')", []),
+        ("from bcm_guest.volume_files import read_file", ["volume_files"]),
+        ("def late():\n    import bcm_guest.volume_files as files", ["volume_files"]),
+        ("from . import (\n    revocation,\n    volume_files,\n)", ["prove", "revocation", "volume_files"]),
+        ("from bcm_guest import tor_status", ["tor_control", "tor_status"]),
+    ],
+)
+def test_libraries_that_are_imported_come_along(program: Path, source: str, libraries: list[str]) -> None:
+    program.write_text(source)
+    assert list(libraries_of([program])) == libraries
 
 
 def test_answer_has_the_shape_that_is_asked_for(program: Path) -> None:

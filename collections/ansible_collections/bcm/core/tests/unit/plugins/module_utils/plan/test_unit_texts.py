@@ -13,16 +13,18 @@ from ansible.errors import AnsibleError
 
 from ansible_collections.bcm.core.plugins.filter import sandbox as sandbox_filter
 from ansible_collections.bcm.core.plugins.filter import stack_units as stack_units_filter
+from ansible_collections.bcm.core.plugins.module_utils import _guest
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES
 from ansible_collections.bcm.core.plugins.module_utils._plan.unit_texts import of_stack, sandbox
 
-COMMON = Path("/roles/_common")
+COMMON = ROLES / "_common"
 BCM: dict[str, Any] = {
     "stack": "echo",
     "description": "Echo server",
     "user": "echo",
     "address": "10.0.0.2",
-    "role_path": "/roles/echo",
+    "role_path": str(ROLES / "electrum"),
     "volumes": {"data": {"path": "/var/lib/echo"}},
     "needs": {"bitcoind": {"rpc": {"address": "10.0.0.3", "port": 8332, "tls": None}}},
     "consumers": {"shop": {"address": "10.0.0.4"}},
@@ -64,7 +66,7 @@ ECHO: dict[str, Any] = {
     "command": "echo --serve",
     "before": ["prepare"],
     "after": ["tell"],
-    "programs": ["helper.py"],
+    "programs": ["electrum_unit.py"],
     "environment": {"GREETING": '50 % of "all" \\'},
     "wait_for": {"bitcoind/rpc": "getblockchaininfo"},
     "unit": {"Conflicts": "other.service"},
@@ -85,7 +87,7 @@ def test_unit_has_what_the_role_declares() -> None:
         "/var/lib/echo",
         "/etc/systemd/system/echo.service",
         "/etc/systemd/system/echo.service.d/10-sandbox.conf",
-        "/usr/local/lib/helper.py",
+        "/usr/local/lib/electrum_unit.py",
         "/usr/local/lib/bcm_wait.py",
         "/usr/local/lib/bcm_guest/prove.py",
         "/usr/local/lib/bcm_guest/volume_files.py",
@@ -98,7 +100,8 @@ def test_unit_has_what_the_role_declares() -> None:
         "owner": "echo",
         "group": "echo",
     }
-    assert files["/usr/local/lib/helper.py"]["src"] == "/roles/echo/scripts/helper.py"
+    assert files["/usr/local/lib/electrum_unit.py"]["src"] == str(ROLES / "electrum/scripts/electrum_unit.py")
+    assert files["/usr/local/lib/bcm_guest/prove.py"]["src"] == str(Path(_guest.__path__[0]) / "prove.py")
     wait = files["/etc/bcm/wait.json"]
     assert (wait["sensitive"], wait["mode"], wait["owner"]) == (True, "0600", "echo")
     assert json.loads(wait["content"])["echo"]["bitcoind/rpc"] == {
