@@ -144,7 +144,7 @@ def test_balance_is_seen_through_tor_with_a_key(
     proxy = f"--proxy-server=socks5://127.0.0.1:{client.port}"
     page = browser.started(driver, f"--user-data-dir={tmp_path}/profile", proxy, "--disable-features=HttpsUpgrades")
     page.show_as(360, 800, "light")
-    page.open(f"http://{onion}/rtl/")
+    page.open(f"http://{onion}/rtl/login")
     log_in(page, password)
     until(lambda: shows(page, HERS - 5000), "the balance after the payment", 120)
     assert page.sources == {f"http://{onion}"}

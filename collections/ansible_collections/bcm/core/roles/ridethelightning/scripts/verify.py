@@ -77,8 +77,8 @@ def look(stack: Stack) -> Report:
     node = str(stack.expected["node"])
     folder, height, key = NODES[node]
     browser = Browser(stack.service("http"))
-    # Not of the file itself, but of a page of it come the cookies with which a form is sent.
-    status, page = browser.request("GET", "/rtl/login")
+    # It gives the cookies with which a form is sent.
+    status, page = browser.request("GET", stack.bcm["web"][0]["path"])
     if status != 200 or "<title>RTL</title>" not in page:
         raise Fault(f"its page is not there: status {status}")
     path = f"/rtl/api/{folder}/getinfo"
