@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.names import ca_provider, datacenter_names, unknown
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_json, texts_of
+from ansible_collections.bcm.core.plugins.module_utils._plan.settings import hint_of, not_set_yet
 
 from .setup import ROOT
 
@@ -48,7 +49,7 @@ def current() -> str:
 
 
 def names() -> list[str]:
-    return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir())
+    return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 class DataCenter:
@@ -172,16 +173,24 @@ class DataCenter:
         from ansible.errors import AnsibleError
 
         templar = self._readable if name in _OF_VAULT else self._templar
+        value = templar.available_variables.get(name)
+        if (hint := hint_of(value)) is not None:
+            raise not_set_yet(name, hint).within(str(self.inventory))
         try:
-            value = templar.available_variables.get(name)
             return default if value is None else templar.template(value)
         except AnsibleError as error:
             raise BcmError(f"{self.inventory}:", f"{name}: {error}", code="invalid_value") from error
 
     def settings(self, variables: dict[str, str]) -> dict[str, Any]:
         """Return those settings (key -> variable) to which the inventory gives a value."""
-        there = self._templar.available_variables
+        there = self._templar.available_variables.keys() - self.left_to_set.keys()
         return {key: self.variable(name) for key, name in variables.items() if name in there}
+
+    @property
+    def left_to_set(self) -> dict[str, str]:
+        """The variables that its inventory leaves to be set, and what each may be."""
+        there = self._templar.available_variables
+        return {name: hint for name, value in there.items() if (hint := hint_of(value)) is not None}
 
     @property
     def group_vars(self) -> Path:

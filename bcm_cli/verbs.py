@@ -81,6 +81,7 @@ def add_all(bcm: Group) -> None:
     _stack(bcm.group("stack", "start, stop, inspect and remove stacks", "status"))
     info = bcm.verb("info", "status:info", "show this data center and where its files are", json=True)
     info.add_argument("--bill-of-materials", action="store_true", help="all software that runs, in CycloneDX JSON")
+    _datacenter(bcm.group("datacenter", "list data centers, and create another one", "list"))
     _config(bcm.group("config", "read and change the settings of a data center", "get"))
     _instances(bcm)
     _lightning(bcm.group("lightning", "show Lightning nodes, and try them on regtest", "status"))
@@ -120,6 +121,14 @@ def _stack(stack: Group) -> None:
                             help="show each task (-vvv: all output of Ansible, with tracebacks)")  # fmt: skip
         if name == "remove":
             change.add_argument("--delete-data", action="store_true", help="delete the volumes, too, with all coins")
+
+
+def _datacenter(datacenter: Group) -> None:
+    datacenter.verb("list", "datacenters:list_all", "list the data centers, folders of inventories/", json=True)
+    text = "create a data center like another one"
+    create = datacenter.verb("create", "datacenters:create", text, "office --like ssh", json=True)
+    create.add_argument("name", metavar="NAME", help="its name, and that of its folder")
+    create.add_argument("--like", default="local", metavar="NAME", help="the one whose settings it gets (local)")
 
 
 def _config(config: Group) -> None:

@@ -38,6 +38,7 @@ VERBS = dict(_verbs(main.make_parser()))
 def test_all_verbs_exist() -> None:
     stack = [f"stack {verb}" for verb in ("list", "status", "start", "stop", "restart", "remove")]
     config = ["config get", "config set"]
+    datacenter = ["datacenter list", "datacenter create"]
     image = ["image list", "image prune"]
     artifact = [f"artifact {verb}" for verb in ("list", "fetch", "verify", "prune", "export", "import", "repin")]
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
@@ -64,6 +65,7 @@ def test_all_verbs_exist() -> None:
     ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
     groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup, "access": access}
+    groups |= {"datacenter": datacenter}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 

@@ -25,6 +25,9 @@ class ActionModule(BcmAction):
     ARGUMENT_SPEC = {"stack_path": {"type": "list", "elements": "path", "default": []}}
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        for name, value in task_vars.items():
+            if (hint := settings.hint_of(value)) is not None:
+                raise settings.not_set_yet(name, hint)
         # first of all, since the option may be one of them
         undefined = [name for name in task_vars if self._is_setting(name) and self._uses_undefined(task_vars[name])]
         places = find_places(self._loader, task_vars.get("hostvars"), stack_names(params["stack_path"]))

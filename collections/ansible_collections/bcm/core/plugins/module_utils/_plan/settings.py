@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,7 @@ OF_RUN = (
 OF_COMMAND = (*OF_RUN, "chain", "stack", "state")
 #: how much the rest of a name is like that of a setting if letters are swapped, missing, doubled or wrong
 _SLIP = 0.8
+_LEFT_TO_SET = re.compile(r"\{\{ *undef\(hint='([^']*)'\) *\}\}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,17 @@ def refuse_apart(place: Place, known: Iterable[str]) -> None:
             "set it in group_vars/all.yml",
             code="invalid_value",
         )
+
+
+def hint_of(value: Any) -> str | None:
+    """What a value may be that an inventory leaves to be set, as `undef(hint=…)`; None for any other value."""
+    found = _LEFT_TO_SET.fullmatch(value) if isinstance(value, str) else None
+    return found[1] if found else None
+
+
+def not_set_yet(name: str, hint: str) -> BcmError:
+    """Return the error for a variable that an inventory leaves to be set."""
+    return BcmError(name, "is not set yet", hint, code="invalid_value")
 
 
 def misspelt(name: str, meant: str, where: str = "where it is set") -> BcmError:

@@ -130,6 +130,13 @@ def test_setting_with_an_undefined_variable_is_refused_wherever_it_is_set(invent
     assert "uses a variable that is not defined" in result["msg"]
 
 
+@pytest.mark.parametrize("name", ["bcm_endpoint", "tor_source"])
+def test_variable_that_is_left_to_be_set_says_what_it_may_be(inventory: Inventory, name: str) -> None:
+    inventory.write("group_vars/all.yml", {name: "{{ undef(hint='write ssh://USER@HOST') }}"})
+    result = inventory.run()
+    assert result["failed"] and result["msg"] == f"{name} is not set yet: write ssh://USER@HOST"
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_setting_with_a_template_is_accepted(inventory: Inventory, place: str) -> None:
     PLACES[place](inventory, {"bcm_server_timeout": "{{ [slow | default(3), longest] | max }}", "longest": 9})
