@@ -21,7 +21,7 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from tests import ridethelightning
+from tests import btcpayserver, ridethelightning
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
@@ -91,7 +91,9 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The same for the inventory of the collection's scenarios, which have Ride The Lightning, too."""
+    """The same for the inventory of the collection's scenarios, which have programs of the web, too."""
     found = settings(folder)
+    found["bcm_artifacts"] |= btcpayserver.pins(folder)
+    found["allow_below_floor"].append("btcpayserver")
     found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
     return {"BCM_TEST_SETTINGS": json.dumps(found)}
