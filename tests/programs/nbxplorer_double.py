@@ -307,6 +307,7 @@ class Explorer:
         self.ready = self.folder / "btc_fully_synched"
         self.state, self.height, self.tip = "NotStarted", -1, ""
         self.scripts: set[str] = set()
+        self.chains: dict[str, tuple[bytes, bytes]] = {}
 
     def migrate(self) -> None:
         try:
@@ -453,18 +454,24 @@ class Explorer:
 
     def track(self, scheme: str) -> None:
         """Follow a wallet of P2WPKH. Raises ValueError."""
-        chain, key = derived(*read_key(scheme), 0)
+        self.receiving(scheme)
         rows = self.database.query(f"SELECT gap FROM descriptors WHERE descriptor = {literal(scheme)}")
         if not rows:
             self.database.query(f"INSERT INTO descriptors VALUES ('BTC', {literal(scheme)}, 0, 0)")
-        self.grow(scheme, chain, key)
+        self.grow(scheme)
 
-    def grow(self, scheme: str, chain: bytes, key: bytes) -> None:
+    def receiving(self, scheme: str) -> tuple[bytes, bytes]:
+        """The key of which addresses are derived. Raises ValueError."""
+        if scheme not in self.chains:
+            self.chains[scheme] = derived(*read_key(scheme), 0)
+        return self.chains[scheme]
+
+    def grow(self, scheme: str) -> None:
         """Have ready the addresses that may be used next."""
         where = f"descriptor = {literal(scheme)}"
         ((next_index, gap),) = self.database.query(f"SELECT next_idx, gap FROM descriptors WHERE {where}")
         for index in range(int(gap or 0), int(next_index or 0) + _GAP):
-            _chain, own = derived(chain, key, index)
+            _chain, own = derived(*self.receiving(scheme), index)
             program = hashlib.new("ripemd160", hashlib.sha256(own).digest()).digest()
             script, address = f"0014{program.hex()}", address_of(program, _PREFIXES[self.network])
             self.scripts.add(script)
@@ -482,7 +489,7 @@ class Explorer:
         if not rows:
             raise KeyError(scheme)
         index = int(rows[0][0] or 0)
-        self.grow(scheme, *derived(*read_key(scheme), 0))
+        self.grow(scheme)
         ((script, address),) = self.database.query(
             f"SELECT script, addr FROM descriptors_scripts WHERE {where} AND idx = {index}"
         )
