@@ -421,5 +421,17 @@ def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], ot
     pay_clightning(7000)
 
 
+def test_start_of_one_node_leaves_the_other_alone(person: Person, node: dict[str, Any]) -> None:
+    """Though one stack copies the backups of both, with a credential of each."""
+    person.succeeds("-d", FIRST, "stack", "start", "backups")
+    made = reported(person.succeeds("-d", FIRST, "stack", "start", "lnd", "--json"))
+    assert ("backups" in made, "clightning" in made) == (True, False)
+    made = reported(start(person, "--json"))
+    assert ("backups" in made, "lnd" in made) == (True, False)
+    assert "nothing changed" in start(person)
+    settings = json.loads(inside(FIRST, "backups", "cat", "/etc/backups/settings.json"))
+    assert sorted(settings["sources"]) == ["clightning", "lnd"]
+
+
 def test_nothing_left_for_anything_but_a_relay(pair: Pair, node: dict[str, Any]) -> None:
     assert pair.strange() == {}
