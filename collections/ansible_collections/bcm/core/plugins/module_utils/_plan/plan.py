@@ -42,7 +42,7 @@ from .model import (
     Subnet,
 )
 from .onions import OnionService
-from .request import ProjectState, Request, Site
+from .request import ProjectState, Request, Site, Source
 
 
 class Planner:
@@ -123,7 +123,15 @@ class Planner:
         made = {"secrets": secrets, "certificates": certificates, "keys": certificates, "onions": onion_services}
         kept = {*found.kept, *(name for name, content in made.items() if content)}
         known = {*found.onions, *(service.name for service in onion_services)}
-        remembered = planned_resources.project_marks(site, sources, kept, known, {*found.secrets, *secrets}, versions)
+        others = self._outside(chosen, found)
+        remembered = planned_resources.project_marks(
+            site,
+            found.sources_of(others) | {taken.stack: Source(taken.source, taken.why) for taken in sources},
+            kept,
+            known,
+            {*found.secrets, *secrets},
+            found.versions_of(others) | versions,
+        )
         return replace(
             self._frame(affected, requested, running),
             moves=planned_resources.volume_moves(site, instances, moves, found),
@@ -146,6 +154,16 @@ class Planner:
             ),
             warnings=(*warnings, *warned, *left, *self._standing_warnings(running)),
         )
+
+    def _outside(self, chosen: Collection[str], found: ProjectState) -> list[str]:
+        """The stacks that are not in this run, and of which there is an instance or a volume."""
+        lying = {volume.name for volume in found.volumes}
+        return [
+            name
+            for name, stack in self.catalogue.items()
+            if name not in chosen
+            and (name in found.stacks or any(names.volume_name(name, key) in lying for key in stack.volumes))
+        ]
 
     def _standing_warnings(self, running: Collection[str]) -> list[str]:
         """What the inventory allows that a run says each time."""

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
-from .model import Instance, Moves, Resource, TakenSource, VolumeFacts
+from .model import Instance, Moves, Resource, VolumeFacts
 from .onions import OnionService
 from .request import VERSION, ProjectState, Site, Source, Volume
 
@@ -222,7 +222,7 @@ def _marks(site: Site, **more: str) -> dict[str, str]:
 
 def project_marks(
     site: Site,
-    sources: Collection[TakenSource],
+    sources: Mapping[str, Source],
     kept: Collection[str],
     onions: Collection[str],
     secrets: Collection[str],
@@ -230,8 +230,8 @@ def project_marks(
 ) -> dict[str, str]:
     """What the project remembers: where stacks come from, whose it is, its secrets, its onion services, versions."""
     marks = {f"{VERSION}{stack}": version for stack, version in versions.items()}
-    for taken in sources:
-        marks |= Source(taken.source, taken.why).config(taken.stack)
+    for stack, source in sources.items():
+        marks |= source.config(stack)
     if site.request.identity:
         marks["user.bcm.identity"] = site.request.identity
         lists = {"kept": kept, "onions": onions, "secrets": secrets}

@@ -131,6 +131,12 @@ class ProjectState:
     architecture: str = "x86_64"  # the kernel's name of it
     host: Host = Host()
 
+    def sources_of(self, stacks: Collection[str]) -> dict[str, Source]:
+        return {name: source for name, source in self.sources.items() if name in stacks}
+
+    def versions_of(self, stacks: Collection[str]) -> dict[str, str]:
+        return {name: version for name, version in self.versions.items() if name in stacks}
+
 
 @dataclass(frozen=True)
 class WayOut:

@@ -491,6 +491,21 @@ def test_version_that_is_older_than_one_that_ran_is_refused(
     assert state(planner("bitcoind", **allowed).plan(ProjectState(), namer)).versions == {"bitcoind": "31.0"}
 
 
+def test_run_of_other_stacks_remembers_source_and_version(planner: Any, namer: Any) -> None:
+    """As long as there is an instance or a volume."""
+    versions, sources = {"electrs": "0.11.1"}, {"electrs": Source("crates", "it was in reach")}
+
+    def remembered(**there: Any) -> dict[str, str]:
+        found = ProjectState(versions=versions, sources=sources, **there)
+        project = planner("bitcoind").plan(found, namer)["builder_resources"][0]
+        return {key: value for key, value in project["config"].items() if key.endswith(".electrs")}
+
+    known = remembered(stacks=_running("tor", "bitcoind", "electrs"))
+    assert (read_versions(known), Source.read(known)) == (versions, sources)
+    assert remembered(volumes=[Volume("default", "electrs-data")]) == known
+    assert remembered() == {}
+
+
 def test_a_source_that_the_machine_cannot_run_is_passed_over(planner: Any, namer: Any) -> None:
     plan = planner("bitcoind", variables=BEST).plan(ProjectState(architecture="s390x"), namer)
     assert _sources(plan) == {"bitcoind": "debian"}
