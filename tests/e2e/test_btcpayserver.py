@@ -25,6 +25,7 @@ NAME = "shop"
 _ASK = (Path(__file__).parent / "programs/shop.py").read_text()
 _PATIENCE = 120.0
 STACKS = ("btcpayserver", "lnd", "portal")
+PROVED = ["an invoice can be paid by BTC-CHAIN and BTC-LN", f"log in as administrator@{NAME}-regtest.bcm"]
 #: another lnd, beside the first: what pays
 _PAYER = ("lncli", "--lnddir=/root/payer", "--rpcserver=127.0.0.1:10010", "--no-macaroons", "--network=regtest")
 _PAYER_OPTIONS = (
@@ -159,7 +160,7 @@ def channel(shop: Shop) -> None:
 def test_run_proves_both_and_the_second_changes_nothing(person: Person, report: dict[str, Any]) -> None:
     stacks = reported(json.dumps(report))
     assert stacks["nbxplorer"]["facts"]["height"] == stacks["bitcoind"]["facts"]["height"]
-    assert stacks["btcpayserver"]["verified"] == ["an invoice can be paid by BTC-CHAIN and BTC-LN"]
+    assert stacks["btcpayserver"]["verified"] == PROVED
     assert person.succeeds("-d", NAME, "stack", "start", *STACKS).rstrip().endswith("nothing changed")
     page = inside(NAME, "portal", "sh", "-c", "cat /var/lib/portal/page/*.html")
     assert "BTCPay Server" in page
@@ -255,6 +256,6 @@ def test_revoked_credential_is_replaced_by_the_next_run(person: Person, shop: Sh
     person.succeeds("-d", NAME, "secret", "rotate", "lnd/rest/btcpayserver", "btcpayserver/password")
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN"}
     stacks = reported(json.dumps(start(person)))
-    assert stacks["btcpayserver"]["verified"] == ["an invoice can be paid by BTC-CHAIN and BTC-LN"]
+    assert stacks["btcpayserver"]["verified"] == PROVED
     assert ask("GET", "/api/v1/users/me", login=shop.login)[0] == 401
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}

@@ -104,7 +104,9 @@ def look(stack: Stack) -> Report:
     server.check_login()
     info = server.ask("GET", "server/info")
     facts = {"version": info["version"]}
-    notes = ["asks for exchange rates, and calls webhooks, through Tor"] if stack.expected["outside"] else []
+    notes = [f"log in as {stack.expected['email']}"]
+    if stack.expected["outside"]:
+        notes.append("it asks for exchange rates, and calls webhooks, through Tor")
     if not is_synced or not info["fullySynched"]:
         raise Waiting("nbxplorer or bitcoind has not all blocks yet: invoices are shown when they have")
     warnings = []
