@@ -166,9 +166,14 @@ class Planner:
         ]
 
     def _standing_warnings(self, running: Collection[str]) -> list[str]:
-        """What the inventory allows that a run says each time."""
+        """What runs or is allowed that a run says each time."""
+        left = [
+            f"Stack {name} is software that nobody maintains since {since}: faults in it will not be mended"
+            for name in running
+            if (since := self.catalogue[name].unmaintained)
+        ]
         open_to_all = (item.warning for item in self.site.lan(*running))
-        return [*(allowed.warning for allowed in self.site.exceptions(*running)), *filter(None, open_to_all)]
+        return [*left, *(allowed.warning for allowed in self.site.exceptions(*running)), *filter(None, open_to_all)]
 
     def _requested_closure(self) -> list[str]:
         """The stacks that are named, those that are enabled with them, and all that these need, in order."""

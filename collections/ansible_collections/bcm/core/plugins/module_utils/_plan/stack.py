@@ -189,6 +189,7 @@ class Stack:
     artifact: Artifact
     image_variables: tuple[str, ...]
     display: bool
+    unmaintained: str  # since when nobody maintains it
     makes_credentials: bool  # whether its program makes the credentials of its consumers, and no secret is shared
 
     @property

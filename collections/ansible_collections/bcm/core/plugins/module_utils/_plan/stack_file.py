@@ -259,6 +259,7 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
                 "How the image is made.",
             ),
             "display": Key(Flag(), "`bcm open` can show a window of it."),
+            "unmaintained": Key(_TEXT, "Since when nobody maintains it; each run with it warns of that."),
         }
     )
 
@@ -432,6 +433,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         artifact=values["artifact"],
         image_variables=values.get("image", {}).get("variables", ()),
         display=values.get("display", False),
+        unmaintained=values.get("unmaintained", ""),
         makes_credentials=(role_path / _CREDENTIALS).is_file(),
     )
 

@@ -169,6 +169,16 @@ def test_explicitly_accepted_risks_are_warned_about(planner: Any, namer: Any) ->
     assert plan["images"][1]["allow_below_floor"] and not plan["images"][0]["allow_below_floor"]
 
 
+def test_software_that_nobody_maintains_is_warned_about(documents: dict[str, Any], planner: Any, namer: Any) -> None:
+    """In each run, also in one that is about another stack."""
+    documents["electrum"]["unmaintained"] = "April 2022"
+    warning = "Stack electrum is software that nobody maintains since April 2022: faults in it will not be mended"
+    assert planner("electrum").plan(ProjectState(), namer)["warnings"] == [warning]
+    found = ProjectState(stacks=_running(*ELECTRUM))
+    assert planner("tor").plan(found, namer)["warnings"] == [warning]
+    assert planner("tor").plan(ProjectState(), namer)["warnings"] == []
+
+
 # -- the first run -----------------------------------------------------------------------------------------------------
 
 
