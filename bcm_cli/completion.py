@@ -101,7 +101,7 @@ def _values(action: argparse.Action) -> list[str]:
     if action.choices is not None:
         return list(action.choices)
     if action.dest in ("stack", "stacks"):
-        return sorted(path.parent.parent.name for path in _ROLES.glob("*/meta/stack.yml"))
+        return sorted(path.parent.parent.name.replace("_", "-") for path in _ROLES.glob("*/meta/stack.yml"))
     if action.dest == "datacenter":
         return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir())
     return []

@@ -21,7 +21,7 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from tests import btcpayserver, ridethelightning
+from tests import btcpayserver, node_programs, ridethelightning
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
@@ -96,4 +96,5 @@ def environment(folder: Path) -> dict[str, str]:
     found["bcm_artifacts"] |= btcpayserver.pins(folder)
     found["allow_below_floor"].append("btcpayserver")
     found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
+    found["bcm_artifacts"] |= node_programs.pins(folder)
     return {"BCM_TEST_SETTINGS": json.dumps(found)}

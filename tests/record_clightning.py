@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -18,7 +19,13 @@ import yaml
 from tests.e2e.conftest import inside
 from tests.support import COLLECTION
 
-NEEDS = yaml.safe_load((COLLECTION / "roles/backups/meta/stack.yml").read_text())["needs"]["clightning"]
+#: the stacks that use it -> the calls that each needs
+CONSUMERS = {
+    name.replace("_", "-"): yaml.safe_load((COLLECTION / f"roles/{name}/meta/stack.yml").read_text())["needs"][
+        "clightning"
+    ]["permissions"]["rune"]
+    for name in ("backups", "lightning_charge", "spark")
+}
 
 #: Of BIP 39: everybody knows them.
 WORDS = "abandon " * 11 + "about"
@@ -27,16 +34,26 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("getinfo", {}),
     ("listconfigs", {"config": "proxy"}),
     ("listconfigs", {"config": "always-use-proxy"}),
-    ("showrunes", {}),
     ("emergencyrecover", {}),
 )
 COMMANDS = ("getinfo", "listfunds", "listpeerchannels", "newaddr p2tr")
-#: what the stack backups needs, as credentials.py asks for it, and what it calls
-RUNE = [
-    [f"method={call}" for call in NEEDS["permissions"]["rune"]],
-    ["method#bcm backups"],
-]
-REST_CALLS = ("getinfo", "listpeerchannels", "getemergencyrecoverdata")
+#: what consumers call, and that does not change: the consumer, the call
+REST_CALLS = (
+    ("backups", "getinfo"),
+    ("backups", "listpeerchannels"),
+    ("backups", "getemergencyrecoverdata"),
+    ("spark", "listfunds"),
+    ("spark", "listpays"),
+    ("spark", "listpeers"),
+)
+#: what Lightning Charge does with an invoice: the name, the call, its parameters
+LABEL = "recorded"
+INVOICES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("invoice", "invoice", {"amount_msat": "1000", "label": LABEL, "description": "tea"}),
+    ("listinvoices", "listinvoices", {"label": LABEL}),
+    ("delinvoice", "delinvoice", {"label": LABEL, "status": "unpaid"}),
+    ("none", "listinvoices", {"label": LABEL}),
+)
 DIRECTORY = "/var/lib/clightning/regtest"
 
 # Prints a raw answer of the socket.
@@ -115,6 +132,28 @@ def moved(recordings: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
     return {**json.loads(text), "place": place}
 
 
+def recorded_runes(call: Callable[[str, dict[str, Any]], str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answers about the rune of each consumer, made and revoked; and another one for each, which is valid."""
+    wanted = {
+        name: {"restrictions": [[f"method={item}" for item in sorted(calls)], [f"method#bcm {name}"]]}
+        for name, calls in CONSUMERS.items()
+    }
+
+    def shown() -> list[dict[str, Any]]:
+        return list(json.loads(call("showrunes", {}))["result"]["runes"])
+
+    runes: dict[str, dict[str, Any]] = {}
+    for name, create in wanted.items():
+        runes[name] = {"create": f"createrune {json.dumps(create)}", "created": call("createrune", create)}
+    for rune, made in zip(runes.values(), shown(), strict=True):
+        revoke = {"start": int(made["unique_id"])}
+        rune |= {"made": made, "revoke": f"blacklistrune {json.dumps(revoke)}"}
+        rune["answered"] = call("blacklistrune", revoke)
+    for rune, revoked in zip(runes.values(), shown(), strict=True):
+        rune["revoked"] = revoked
+    return runes, {name: json.loads(call("createrune", create))["result"]["rune"] for name, create in wanted.items()}
+
+
 def recorded(datacenter: str) -> dict[str, Any]:
     """All that the double answers with."""
     place = place_of(datacenter)
@@ -143,16 +182,18 @@ def recorded(datacenter: str) -> dict[str, Any]:
     )
     run("rm", "-r", scratch)
     calls = {f"{method} {json.dumps(params)}": call(method, params) for method, params in CALLS}
-    create, revoke = {"restrictions": RUNE}, {"start": 0}
-    runes = {f"createrune {json.dumps(create)}": call("createrune", create), "made": call("showrunes", {})}
-    runes |= {f"blacklistrune {json.dumps(revoke)}": call("blacklistrune", revoke), "revoked": call("showrunes", {})}
+    runes, made = recorded_runes(call)
     # Showing a rune that was used says when.
-    rune = json.loads(call("createrune", create))["result"]["rune"]
     socket = "/socket.io/?EIO=4&transport=polling"
-    asked = [("POST", "/v1/getinfo", "", "{}"), *(("POST", f"/v1/{name}", rune, "") for name in REST_CALLS)]
-    asked += [("GET", socket, rune, ""), ("POST", socket, rune, "40"), ("GET", socket, rune, "")]
-    without, *with_rune, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
+    asked = [("POST", "/v1/getinfo", "", "{}"), ("POST", "/v1/withdraw", made["backups"], "{}")]
+    asked += [("POST", f"/v1/{name}", made[consumer], "") for consumer, name in REST_CALLS]
+    charge = made["lightning-charge"]
+    asked += [("POST", f"/v1/{method}", charge, json.dumps(params)) for _name, method, params in INVOICES]
+    asked += [(method, socket, made["backups"], body) for method, body in (("GET", ""), ("POST", "40"), ("GET", ""))]
+    without, not_permitted, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
     opened["body"] = re.sub(r'"sid":"[^"]+"', '"sid":"recorded"', opened["body"])
+    with_rune = dict(zip((name for _consumer, name in REST_CALLS), answers[: len(REST_CALLS)], strict=True))
+    invoices = dict(zip((name for name, *_call in INVOICES), answers[len(REST_CALLS) :], strict=True))
     return {
         "version": run("lightning-cli", "--version")["output"],
         "words": WORDS,
@@ -164,7 +205,9 @@ def recorded(datacenter: str) -> dict[str, Any]:
         "runes": runes,
         "cli": {command: run("lightning-cli", *command.split())["output"] for command in COMMANDS},
         "rest": without,
-        "rest_with_rune": dict(zip(REST_CALLS, with_rune, strict=True)),
+        "rest_not_permitted": not_permitted,
+        "rest_with_rune": with_rune,
+        "invoices": invoices,
         "notifications": {"opened": opened, "accepted": accepted, "alive": alive},
         "database": table,
         "emergency.recover": ask(_FILE, f"{DIRECTORY}/emergency.recover"),

@@ -228,11 +228,13 @@ STACKS = [
     "clightning",
     "electrs",
     "electrum",
+    "lightning-charge",
     "lnd",
     "nbxplorer",
     "portal",
     "postgresql",
     "ridethelightning",
+    "spark",
     "tor",
     "torrelay",
 ]

@@ -109,13 +109,14 @@ def test_no_two_libraries_have_the_same_file_name() -> None:
 
 
 def test_every_role_has_a_molecule_scenario() -> None:
-    scenarios = {path.parent.name for path in SCENARIOS.glob("*/molecule.yml")} - {"default"}
+    """It has the name of the stack."""
+    scenarios = {path.parent.name.replace("-", "_") for path in SCENARIOS.glob("*/molecule.yml")} - {"default"}
     assert scenarios == set(ROLES)
 
 
 def test_readme_says_what_each_stack_is_and_what_its_verify_proves() -> None:
-    rows = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    table = {name: (description, proof) for name, description, proof in rows}
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([^|]+) \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    table = {name.replace("-", "_"): (description, proof) for name, description, proof in rows}
     assert table == {name: (stack["description"], _proof(name)) for name, stack in STACKS.items()}
 
 

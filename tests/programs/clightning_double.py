@@ -5,7 +5,8 @@
 """A double of Core Lightning: lightningd, lightning-cli and lightning-hsmtool, in the place of its release.
 
 It answers with recordings of the real programs, byte for byte, except for what is true of one data center only: the
-height of its chain and its addresses. It has one wallet, one rune and no peers. Its journal says that it is a double.
+height of its chain, its addresses, and labels of invoices. It has one wallet, a rune for each stack that was recorded,
+one invoice, which nobody pays, and no peers. Its journal says that it is a double.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 RECORDED = json.loads((Path(__file__).resolve().parent.parent / "libexec/c-lightning/recordings.json").read_text())
 PLACE = RECORDED["place"]
 NO_PASSPHRASE = bytes(32)
-#: the rune that was recorded
-RUNE = next(json.loads(text)["result"]["rune"] for key, text in RECORDED["runes"].items() if key.startswith("create"))
+#: the stacks whose runes were recorded
+RUNES = RECORDED["runes"]
+#: the label of the invoice that was recorded
+LABEL = "recorded"
 
 
 def say(text: str) -> None:
@@ -111,19 +114,28 @@ def cli(words: list[str]) -> int:
 
 
 class Rest(http.server.BaseHTTPRequestHandler):
-    """What clnrest answers to a client without a rune, and to the one that has one; no channel ever changes."""
+    """What clnrest answers to clients without a rune, and to those that have one; no channel ever changes."""
 
     protocol_version = "HTTP/1.1"
     config: Config
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        method = self.path.removeprefix("/v1/")
+        state = kept(self.config, "runes")
+        users = [name for name, rune in RUNES.items() if self.headers["Rune"] == rune["made"]["rune"]]
         if self.path.startswith("/socket.io/"):
             self.reply(RECORDED["notifications"]["accepted"])
-        elif self.headers["Rune"] == RUNE and runes(self.config) == "made":
-            self.reply(RECORDED["rest_with_rune"].get(self.path.removeprefix("/v1/"), RECORDED["rest"]))
-        else:
+        elif not users or state.get(users[0]) != "made":
             self.reply(RECORDED["rest"])
+        elif f"method={method}" not in json.loads(RUNES[users[0]]["create"].partition(" ")[2])["restrictions"][0]:
+            self.reply(RECORDED["rest_not_permitted"])
+        elif method == "waitanyinvoice":
+            self.connection.recv(1)  # nobody pays: it waits until the client has gone
+        elif method in RECORDED["invoices"]:
+            self.reply(invoices(self.config, method, json.loads(body or "{}")))
+        else:
+            self.reply(RECORDED["rest_with_rune"][method])
 
     def do_GET(self) -> None:
         found = RECORDED["notifications"]
@@ -161,23 +173,47 @@ def serve_rest(config: Config) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
-def runes(config: Config, now: str = "") -> str:
-    """Whether the one rune that it knows was made, or revoked."""
-    path = config.directory / "rune-of-the-double"
-    if now:
-        path.write_text(now)
-    return path.read_text() if path.exists() else "not made"
+def kept(config: Config, name: str, **changes: str | None) -> dict[str, str]:
+    """What it remembers of a kind, with changes; what becomes None is forgotten."""
+    path = config.directory / f"{name}-of-the-double"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if changes:
+        found = {key: value for key, value in {**found, **changes}.items() if value is not None}
+        path.write_text(json.dumps(found))
+    return dict(found)
+
+
+def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """What is answered to a call about invoices. All are the one that was recorded, by other labels."""
+    label = params.get("label")
+    if method != "listinvoices":
+        kept(config, "invoices", **{label: "unpaid" if method == "invoice" else None})
+    elif not label:
+        label = next(iter(kept(config, "invoices")), None)
+    found = RECORDED["invoices"][method if method != "listinvoices" or label in kept(config, "invoices") else "none"]
+    return {**found, "body": found["body"].replace(json.dumps(LABEL), json.dumps(label))}
+
+
+def change_rune(config: Config, key: str) -> str | None:
+    """The answer to a call that makes or revokes a rune that was recorded; None if that is another call."""
+    for name, rune in RUNES.items():
+        if key in (rune["create"], rune["revoke"]):
+            kept(config, "runes", **{name: "made" if key == rune["create"] else "revoked"})
+            return str(rune["created" if key == rune["create"] else "answered"])
+    return None
+
+
+def show_runes(config: Config) -> str:
+    """As lightningd writes it."""
+    shown = [RUNES[name][state] for name, state in kept(config, "runes").items()]
+    answer = {"jsonrpc": "2.0", "id": "bcm", "result": {"runes": shown}}
+    return json.dumps(answer, separators=(",", ":")) + "\n\n"
 
 
 def answer(request: bytes, config: Config) -> bytes:
     asked = json.loads(request)
     key = f"{asked['method']} {json.dumps(asked['params'])}"
-    found = RECORDED["rpc"].get(key)
-    if key in RECORDED["runes"]:
-        runes(config, {"createrune": "made", "blacklistrune": "revoked"}[asked["method"]])
-        found = RECORDED["runes"][key]
-    elif asked["method"] == "showrunes" and (state := runes(config)) in RECORDED["runes"]:
-        found = RECORDED["runes"][state]
+    found = show_runes(config) if key == "showrunes {}" else change_rune(config, key) or RECORDED["rpc"].get(key)
     if found is None:
         say(f"{key} was not recorded")
         return b'{"jsonrpc":"2.0","id":"bcm","error":{"code":-32601,"message":"not recorded"}}\n\n'

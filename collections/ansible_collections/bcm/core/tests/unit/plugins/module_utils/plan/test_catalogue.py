@@ -16,7 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration imp
 from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError, size_in_bytes
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES, Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES, Catalogue, stack_names
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Need
 
 _REMOVED = object()
@@ -417,9 +417,13 @@ def test_sizes() -> None:
 _OURS = sorted(path.parents[1].name for path in ROLES.glob("*/meta/stack.yml"))
 
 
+def test_name_of_a_stack_has_a_hyphen_where_its_folder_has_an_underscore() -> None:
+    assert set(stack_names([])) == set(Catalogue.read())
+
+
 @pytest.mark.parametrize("name", _OURS)
 def test_our_own_stacks_keep_the_schema(name: str) -> None:
-    stack = Catalogue.read()[name]
+    stack = Catalogue.read()[name.replace("_", "-")]
     assert stack.chains == tuple(chain for chain in names.CHAINS if chain in stack.chains), "chains in the usual order"
     assert not stack.description.endswith("."), "a description is a line of a list"
     if stack.image_variables or len(stack.artifact.sources) > 1:
