@@ -128,8 +128,6 @@ def test_invoice_is_paid_in_the_browser_of_bcm_open(
         until(lambda: "5,000" in page.text, "what the invoice says", 60)
         page.clicks("Send Payment")
         until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
-        if keep:
-            (ROOT / keep / "ridethelightning-payment.png").write_bytes(page.picture())
         assert page.sources == {own}
 
 
