@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import runpy
 import sqlite3
@@ -312,27 +313,47 @@ def test_link_gives_no_power_over_the_node(connection: dict[str, Any], may: str)
 # -- restores of the channel backup -----------------------------------------------------------------------------------
 
 
-def test_channels_of_all_backups_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a copy, and of the second volume; what is done stays done."""
+def test_channels_of_all_backups_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of a copy, and of the second volume; what is done stays done, once lightningd has been started again."""
     script = runpy.run_path(str(SCRIPTS / "recover.py"))
-    asked: list[bytes] = []
-    target = tmp_path / "emergency.recover"
+    target, asked = tmp_path / "emergency.recover", tmp_path / "asked"
+    does_start = True
 
     class Lightningd:
         def __init__(self, directory: str) -> None:
             assert directory == str(tmp_path)
 
         def call(self, method: str) -> None:
-            assert method == "emergencyrecover"
-            asked.append(target.read_bytes())
+            with asked.open("ab") as file:
+                file.write(f"{method} ".encode() + target.read_bytes() + b"\n")
 
-    monkeypatch.setitem(script["recover_all"].__globals__, "Lightningd", Lightningd)
+    def run(argv: list[str], **_more: Any) -> None:
+        assert argv == ["systemctl", "restart", "clightning"]
+        if not does_start:
+            raise subprocess.CalledProcessError(1, argv)
+
+    def main() -> dict[str, Any]:
+        request = {"bcm": {"user": "clightning"}, "expected": {"directory": str(tmp_path)}, "deadline": 0}
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+        script["main"]()
+        return dict(json.loads(capfd.readouterr().out))
+
+    own = script["main"].__globals__
+    monkeypatch.setitem(own, "Lightningd", Lightningd)
+    monkeypatch.setitem(own, "become", lambda _user: None)
+    monkeypatch.setattr(subprocess, "run", run)
     for name, content in (("restoring-copy", b"copy"), ("restoring", b"volume")):
         (tmp_path / name).write_bytes(content)
-    assert script["recover_all"](tmp_path, 0)
-    assert asked == [b"copy", b"volume"]
-    assert not script["recover_all"](tmp_path, 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["emergency.recover"]
+    does_start = False
+    with pytest.raises(subprocess.CalledProcessError):
+        main()
+    does_start = True
+    assert main() == {"changed": True}
+    assert asked.read_bytes() == b"emergencyrecover copy\nemergencyrecover volume\n" * 2
+    assert main() == {"changed": False}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["asked", "emergency.recover"]
 
 
 def blocks(monkeypatch: pytest.MonkeyPatch, height: int) -> Any:

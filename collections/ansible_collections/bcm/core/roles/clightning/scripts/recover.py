@@ -7,13 +7,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from bcm_guest.clightning import Lightningd, become
 from bcm_guest.prove import Fault
+from bcm_guest.volume_files import remove_file
 
+#: channel backups, in the directory of lightningd; the second says that something is to be restored, and goes last
+COPY, RESTORING = "restoring-copy", "restoring"
 _INTERVAL = 0.5  # seconds
 
 
@@ -29,31 +34,46 @@ def recover(lightningd: Lightningd, end: float) -> None:
         time.sleep(_INTERVAL)
 
 
-def recover_all(directory: Path, deadline: float) -> bool:
-    """Have all channels closed that are not yet, and return whether there was a restore to finish. Raises Fault."""
+def recover_all(directory: Path, deadline: float) -> None:
+    """Have all channels closed that are not yet. Raises Fault."""
     lightningd, end = Lightningd(str(directory)), time.monotonic() + deadline
-    target, changed = directory / "emergency.recover", False
-    # The second says that something is to be restored, and goes last.
-    for path in (directory / "restoring-copy", directory / "restoring"):
-        if not path.exists():
-            continue
-        changed = True
-        if content := path.read_bytes():
+    target = directory / "emergency.recover"
+    for path in (directory / COPY, directory / RESTORING):
+        if path.exists() and (content := path.read_bytes()):
             fresh = directory / "emergency.recover.new"
             fresh.write_bytes(content)
             fresh.replace(target)
             recover(lightningd, end)
-        path.unlink()
-    return changed
+
+
+def recover_as(user: str, directory: Path, deadline: float) -> None:
+    """Do that as the user of lightningd. Raises SystemExit."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            become(user)
+            recover_all(directory, deadline)
+            status = 0
+        except (Fault, OSError) as fault:
+            sys.stderr.write(f"clightning: {fault}\n")
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit(1)
 
 
 def main() -> None:
     request = json.load(sys.stdin)
-    become(request["bcm"]["user"])
-    try:
-        changed = recover_all(Path(request["expected"]["directory"]), request["deadline"])
-    except (Fault, OSError) as fault:
-        raise SystemExit(f"clightning: {fault}") from fault
+    directory = Path(request["expected"]["directory"])
+    if changed := (directory / RESTORING).exists():
+        recover_as(request["bcm"]["user"], directory, request["deadline"])
+        # Until it has read the recovered channels from its database, lightningd gives a new channel the number of one
+        # of them, and breaks down.
+        subprocess.run(["systemctl", "restart", "clightning"], check=True, stdout=subprocess.DEVNULL, timeout=300)
+        for name in (COPY, RESTORING):
+            remove_file(directory / name)
     json.dump({"changed": changed}, sys.stdout)
 
 
