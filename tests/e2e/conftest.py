@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -85,14 +87,16 @@ def opened(person: Person, datacenter: str, driver: str, stack: str, folder: Pat
     wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/chromium {words} --remote-debugging-port={port} "$@"\n')
     wrapper.chmod(0o755)
     environment = {**person.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
-    process = subprocess.Popen(person.command("-d", datacenter, "open", stack), env=environment, cwd=person.home)
+    command = person.command("-d", datacenter, "open", stack)
+    process = subprocess.Popen(command, env=environment, cwd=person.home, start_new_session=True)
     try:
         page = browser.attached(driver, port)
         yield page
         page.close()
         assert process.wait(60) == 0
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the browser of a test that failed, too
         process.wait()
 
 
