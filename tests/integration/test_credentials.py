@@ -110,7 +110,8 @@ def test_credentials_are_made_renewed_and_revoked(site: Shop) -> None:
     refused = site.attempt(stack="mint")
     message = "credentials.py in instance mint failed: mint: shop asks to steal, and users may read and write"
     assert message in refused.stdout
-    assert "Stack shop has no usable credential mint/rest/shop: mint failed, as said above" in refused.stdout
+    # The consumer goes on with what it has.
+    assert "Stack shop has no usable credential" not in refused.stdout
     assert second == site.token
 
     # A renewed certificate is shown by a program that was started with it.
