@@ -91,11 +91,12 @@ def main(args: argparse.Namespace) -> int:
 def _selection(options: argparse.Namespace) -> list[str]:
     """Return the arguments with which pytest selects the tests."""
     if options.stack:
-        stacks = [path.parts[-3] for path in _ROLES.glob("*/meta/stack.yml")]
-        if options.stack not in stacks:
-            raise UsageError.of(names.unknown("stack", options.stack, sorted(stacks)))
-        os.environ[STACK] = options.stack
-        return ["tests/gates", "-k", f"quick or ansible_lint or [{options.stack}]"]
+        folders = sorted(path.parts[-3] for path in _ROLES.glob("*/meta/stack.yml"))
+        folder = names.variable_prefix(options.stack)
+        if folder not in folders:
+            raise UsageError.of(names.unknown("stack", options.stack, [name.replace("_", "-") for name in folders]))
+        os.environ[STACK] = folder
+        return ["tests/gates", "-k", f"quick or ansible_lint or [{folder}]"]
     if options.lint:
         return ["tests/gates", "-k", "quick"]
     return ["-k", options.only] if options.only else []

@@ -68,7 +68,7 @@ def test_only_what_the_selected_tests_need_is_installed() -> None:
     assert gates._packages([]) == ()
 
 
-@pytest.mark.parametrize("options", [["--lint"], ["--stack", "electrs"]])
+@pytest.mark.parametrize("options", [["--lint"], ["--stack", "electrs"], ["--stack", "lightning-charge"]])
 def test_quick_selections_need_the_virtual_environment_alone(
     monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:

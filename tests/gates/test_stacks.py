@@ -15,4 +15,5 @@ STACKS = sorted(path.parts[-3] for path in COLLECTION.glob("roles/*/meta/stack.y
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_stack_and_all_that_it_needs_are_in_the_catalogue(stack: str) -> None:
-    assert stack in Catalogue.read().closure([stack])
+    name = stack.replace("_", "-")
+    assert name in Catalogue.read().closure([name])
