@@ -342,7 +342,7 @@ def test_missing_permission_on_the_socket_is_reported(lxd_tools: Tools) -> None:
 
 def sleeping(site: Checkout) -> Terminal:
     terminal = site.terminal("stack", "start", "tor", "-e", "slow=1")
-    terminal.reads("Plan: Sleep (0:01)", 60)
+    terminal.reads("Plan: Sleep (0:01)", 300)
     return terminal
 
 
