@@ -32,7 +32,7 @@ from tests import tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
 from tests.support import COLLECTION, ROOT
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = [pytest.mark.containers, pytest.mark.whole, pytest.mark.later]
 
 PATIENCE = 300.0
 CAPACITY = 1_000_000  # satoshi
