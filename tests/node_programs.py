@@ -46,19 +46,19 @@ def pins(folder: Path) -> dict[str, Any]:
 
 
 def _pin(path: Path, files: dict[str, bytes]) -> dict[str, Any]:
-    content = (Path(REAL) / path.name).read_bytes() if REAL else _double(files)
+    content = (Path(REAL) / path.name).read_bytes() if REAL else packed("package", files)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     file = {"url": f"https://release.invalid/{path.name}", "sha256": hashlib.sha256(content).hexdigest()}
     return {"files": {platform.machine(): file}}
 
 
-def _double(files: dict[str, bytes]) -> bytes:
-    """The same bytes each time, so that the image is made once."""
+def packed(folder: str, files: dict[str, bytes]) -> bytes:
+    """An archive with files in a folder: the same bytes each time, so that the image is made once."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
-            info = tarfile.TarInfo(f"package/{name}")
+            info = tarfile.TarInfo(f"{folder}/{name}")
             info.size, info.mode = len(content), 0o644
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()

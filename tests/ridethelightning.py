@@ -9,15 +9,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import platform
-import tarfile
 from pathlib import Path
 from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
+from tests.node_programs import packed
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/ridethelightning.json"
@@ -51,10 +50,4 @@ def _double() -> bytes:
         "backend/recordings/answers.json": RECORDINGS.read_bytes(),
         **dict.fromkeys(("backend/a/b/c", "frontend/index.html", "frontend/a/b/c", "frontend/d/e/f/g"), b""),
     }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"RTL/{name}")
-            info.size, info.mode = len(content), 0o644
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return packed("RTL", files)

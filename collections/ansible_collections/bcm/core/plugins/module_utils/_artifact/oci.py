@@ -95,8 +95,13 @@ def manifest_of(index: Path, release: Release, architecture: str) -> Pin | None:
             "pin another one for that architecture",
             code="unsupported",
         )
-    repository = release.file(architecture).url.rpartition("/manifests/")[0]
+    repository = _repository(release, architecture)
     return Pin(f"{repository}/manifests/{own}", *own.split(":"))
+
+
+def _repository(release: Release, architecture: str) -> str:
+    """The URL below which a registry has the manifests and the blobs of an image."""
+    return release.file(architecture).url.rpartition("/manifests/")[0]
 
 
 def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
@@ -127,7 +132,7 @@ def parts(manifest: Path, release: Release, architecture: str) -> list[Pin]:
                 "take an image with layers of gzip",
                 code="unsupported",
             )
-    repository = release.file(architecture).url.rpartition("/manifests/")[0]
+    repository = _repository(release, architecture)
     digests = [str(item.get("digest")) for item in (found["config"], *layers)]
     for digest in digests:
         if not _DIGEST.fullmatch(digest):
