@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from . import setup
+from ansible_collections.bcm.core.plugins.module_utils._base import names
+
+from . import datacenter, setup
 
 _ROLES = setup.ROOT / "collections/ansible_collections/bcm/core/roles"
-_INVENTORIES = setup.ROOT / "inventories"
 
 # The shell asks the very command that is typed, such as ~/bcm or ./bcm. Where bcm knows no words, there are file names.
 _SCRIPTS = {
@@ -101,7 +102,7 @@ def _values(action: argparse.Action) -> list[str]:
     if action.choices is not None:
         return list(action.choices)
     if action.dest in ("stack", "stacks"):
-        return sorted(path.parent.parent.name.replace("_", "-") for path in _ROLES.glob("*/meta/stack.yml"))
+        return sorted(names.stack_of(path.parent.parent.name) for path in _ROLES.glob("*/meta/stack.yml"))
     if action.dest == "datacenter":
-        return sorted(path.name for path in _INVENTORIES.iterdir() if path.is_dir())
+        return datacenter.names()
     return []

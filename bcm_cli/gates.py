@@ -94,7 +94,7 @@ def _selection(options: argparse.Namespace) -> list[str]:
         folders = sorted(path.parts[-3] for path in _ROLES.glob("*/meta/stack.yml"))
         folder = names.variable_prefix(options.stack)
         if folder not in folders:
-            raise UsageError.of(names.unknown("stack", options.stack, [name.replace("_", "-") for name in folders]))
+            raise UsageError.of(names.unknown("stack", options.stack, [*map(names.stack_of, folders)]))
         os.environ[STACK] = folder
         return ["tests/gates", "-k", f"quick or ansible_lint or [{folder}]"]
     if options.lint:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import stack_of
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests.support import COLLECTION
 
@@ -15,5 +16,5 @@ STACKS = sorted(path.parts[-3] for path in COLLECTION.glob("roles/*/meta/stack.y
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_stack_and_all_that_it_needs_are_in_the_catalogue(stack: str) -> None:
-    name = stack.replace("_", "-")
+    name = stack_of(stack)
     assert name in Catalogue.read().closure([name])

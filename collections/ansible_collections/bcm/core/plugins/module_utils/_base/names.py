@@ -107,6 +107,11 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)), None)
 
 
+def stack_of(folder: str) -> str:
+    """Return the name of the stack of a role's folder, in whose name Ansible allows no hyphen."""
+    return folder.replace("_", "-")
+
+
 def variable_prefix(stack: str) -> str:
     """Return the prefix of a stack's variables."""
     return stack.replace("-", "_")

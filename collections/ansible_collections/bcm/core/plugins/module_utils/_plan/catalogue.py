@@ -230,7 +230,7 @@ def _transitive(start: Iterable[str], step: Any) -> set[str]:
 
 def stack_names(stack_path: Sequence[str | Path]) -> list[str]:
     """The names of the collection's stacks and of those in the folders of ``stack_path``. Raises CatalogueError."""
-    return [folder.name.replace("_", "-") for folder in (*_folders(ROLES), *_own_folders(stack_path))]
+    return [names.stack_of(folder.name) for folder in (*_folders(ROLES), *_own_folders(stack_path))]
 
 
 def _own_folders(stack_path: Sequence[str | Path]) -> Iterator[Path]:

@@ -397,7 +397,7 @@ def read(folder: Path, role: str) -> Stack:
             f"the folder's name \"{folder.name}\" cannot be a role's",
             f"rename it to {folder.name.replace('-', '_')}; the stack is called {folder.name} then",
         )
-    return parse(document, folder.name.replace("_", "-"), source, role, folder)
+    return parse(document, names.stack_of(folder.name), source, role, folder)
 
 
 def parse(document: Any, name: str, source: Path, role: str, role_path: Path) -> Stack:

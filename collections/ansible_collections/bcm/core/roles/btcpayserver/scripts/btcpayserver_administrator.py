@@ -11,13 +11,13 @@ with which the stack is verified is made beside it, since logins are limited to 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from bcm_guest.prove import Endpoint, Fault, http_request
+from bcm_guest.volume_files import write_file
 
 _PATIENCE = 600.0  # seconds: the database of an earlier version is changed first
 _WANTED = Path("/etc/btcpayserver/password")
@@ -89,21 +89,11 @@ class Server:
         body = {"label": "verification by the data center", "permissions": _PERMISSIONS}
         status, text = self.ask("POST", "api-keys", body, password=password)
         if status == 200:
-            keep(_KEY, json.loads(text)["apiKey"])
+            write_file(_KEY, json.loads(text)["apiKey"].encode())
 
 
 def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def keep(path: Path, text: str) -> None:
-    """Write a file that nobody else reads, or replace it."""
-    fresh = path.with_name(f"{path.name}.new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
 
 
 def main(place: str, email: str) -> None:
@@ -118,7 +108,7 @@ def main(place: str, email: str) -> None:
             raise
         return
     if read(_KEPT) != wanted:
-        keep(_KEPT, wanted)
+        write_file(_KEPT, wanted.encode())
     server.make_key(wanted)
 
 
