@@ -213,7 +213,8 @@ def virtual_environment(
             return
         shutil.rmtree(venv, ignore_errors=True)
         run_quietly("Create the virtual environment", [sys.executable, "-m", "venv", str(venv)])
-        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+        # Python compiles what it loads; to compile all of it first takes as long as the rest
+        pip = [*(str(venv / "bin" / "python"), "-m", "pip", "install"), "--disable-pip-version-check", "--no-compile"]
         for file in files:
             options = ["--no-build-isolation"] * (build is not None) + ["--require-hashes", "-r", str(file)]
             run_quietly(f"Install {file.name} in it", [*pip, *options])
