@@ -33,6 +33,7 @@ class Api(ThreadingHTTPServer):
         self.passwords: dict[str, str] = {}
         self.keys: list[str] = []
         self.asked: list[str] = []
+        self.health = 200
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -54,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         what = f"{self.command} {self.path.removeprefix('/api/v1/')}"
         api.asked.append(what)
         if what == "GET health":
-            return 200, {"synchronized": False}
+            return api.health, {"synchronized": False}
         if what == "POST users":
             if api.passwords:
                 return 401, {"message": "New user creation isn't authorized to users who are not admin"}
@@ -95,9 +96,10 @@ def start(api: Api, tmp_path: Path) -> Any:
     names = runpy.run_path(str(PROGRAM))
     main = names["main"]
     wanted = tmp_path / "password"
-    main.__globals__.update(_WANTED=wanted, _KEPT=tmp_path / "kept", _KEY=tmp_path / "key", _PATIENCE=5.0)
+    main.__globals__.update(_WANTED=wanted, _KEPT=tmp_path / "kept", _KEY=tmp_path / "key")
 
-    def run(password: str) -> None:
+    def run(password: str, patience: float = 5.0) -> None:
+        main.__globals__["_PATIENCE"] = patience
         wanted.write_text(password)
         main(f"127.0.0.1:{api.server_port}", EMAIL)
 
@@ -119,6 +121,16 @@ def test_rotated_password_takes_the_place_of_the_former(api: Api, start: Any) ->
     assert api.passwords == {EMAIL: "second"}
     start("third")
     assert api.passwords == {EMAIL: "third"}
+
+
+def test_server_that_is_not_at_work_is_given_up_with_what_it_says(api: Api, start: Any) -> None:
+    api.health = 500
+    with pytest.raises(SystemExit, match=r"not at work after 0 s: it answers with status 500: .*synchronized"):
+        start("first", patience=0.2)
+    api.server_close()
+    with pytest.raises(SystemExit, match="not at work after 0 s: nothing answers at 127.0.0.1"):
+        start("first", patience=0.2)
+    assert api.passwords == {}
 
 
 def test_lost_key_is_made_again(api: Api, start: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.prove import Endpoint, Fault, http_request
-from bcm_guest.volume_files import write_file
+from bcm_guest.volume_files import read_file, write_file
 
 _PATIENCE = 600.0  # seconds: the database of an earlier version is changed first
 _WANTED = Path("/etc/btcpayserver/password")
@@ -54,16 +54,21 @@ class Server:
     def knows(self, password: str) -> bool:
         return bool(password) and self.ask("GET", "users/me", password=password)[0] == 200
 
+    def check_health(self) -> None:
+        """Raises Fault unless it is at work."""
+        status, text = self.ask("GET", "health")
+        if status != 200:
+            raise Fault(f"it answers with status {status}: {text[:300]}")
+
     def await_answer(self) -> None:
-        """Wait until it answers. Raises Fault if that takes too long."""
+        """Wait until it is at work. Raises SystemExit if that takes too long."""
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                if self.ask("GET", "health")[0] == 200:
-                    return
-            except Fault:
+                return self.check_health()
+            except Fault as fault:
                 if time.monotonic() > end:
-                    raise
+                    raise SystemExit(f"BTCPay Server is not at work after {_PATIENCE:.0f} s: {fault}") from fault
             time.sleep(0.5)
 
     def provide(self, wanted: str) -> None:
@@ -71,7 +76,7 @@ class Server:
         if self.knows(wanted):
             return
         body: dict[str, Any]
-        before = read(_KEPT)
+        before = read_kept(_KEPT)
         if before and before != wanted and self.knows(before):
             body = {"currentPassword": before, "newPassword": wanted}
             status, text = self.ask("PUT", "users/me", body, password=before)
@@ -83,7 +88,7 @@ class Server:
             raise SystemExit(f"{self._email} cannot be given the password of the secrets: {text[:300]}")
 
     def make_key(self, password: str) -> None:
-        key = read(_KEY)
+        key = read_kept(_KEY)
         if key and self.ask("GET", "api-keys/current", key=key)[0] == 200:
             return
         body = {"label": "verification by the data center", "permissions": _PERMISSIONS}
@@ -92,8 +97,12 @@ class Server:
             write_file(_KEY, json.loads(text)["apiKey"].encode())
 
 
-def read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def read_kept(path: Path) -> str:
+    """What an earlier start has written there; empty if none has."""
+    try:
+        return read_file(path).decode()
+    except FileNotFoundError:
+        return ""
 
 
 def main(place: str, email: str) -> None:
@@ -104,10 +113,10 @@ def main(place: str, email: str) -> None:
         server.provide(wanted)
     except SystemExit as why:
         sys.stderr.write(f"{why}\n")
-        if not read(_KEPT):
+        if not read_kept(_KEPT):
             raise
         return
-    if read(_KEPT) != wanted:
+    if read_kept(_KEPT) != wanted:
         write_file(_KEPT, wanted.encode())
     server.make_key(wanted)
 
