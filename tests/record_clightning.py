@@ -96,12 +96,13 @@ print(json.dumps({"status": done.returncode, "output": done.stdout}))
 """
 # Prints the bytes of a file, in hexadecimal digits.
 _FILE = "import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_bytes().hex()))"
-# Prints the table that the role's programs read, as SQL.
+# Prints the tables that the role's programs read, as SQL.
 _DATABASE = """
 import json, sqlite3, sys
 database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
 copy = sqlite3.connect(":memory:")
-copy.execute(database.execute("SELECT sql FROM sqlite_master WHERE name = 'vars'").fetchone()[0])
+for (table,) in database.execute("SELECT sql FROM sqlite_master WHERE name IN ('blocks', 'vars')"):
+    copy.execute(table)
 (node,) = database.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
 copy.execute("INSERT INTO vars (name, blobval) VALUES ('node_id', ?)", [node])
 copy.execute("INSERT INTO vars (name, intval) VALUES ('data_version', 1)")

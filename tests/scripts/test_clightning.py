@@ -189,6 +189,28 @@ def test_replica_of_another_node_is_refused(tmp_path: Path) -> None:
     assert f"is of another node: {'03' * 33}, not {KEY}" in found
 
 
+def test_replica_with_blocks_that_bitcoind_lacks_is_refused(
+    tmp_path: Path, bitcoind: http.server.HTTPServer
+) -> None:
+    """lightningd would wait for them, or end again and again."""
+    script, path = runpy.run_path(str(SCRIPTS / "wallet.py")), replica(tmp_path / "replica", 7)
+    rpc = {"address": "127.0.0.1", "port": bitcoind.server_port, "tls": None}
+    bcm = {"stack": "clightning", "needs": {"bitcoind": {"rpc": rpc}}}
+    stack = script["Stack"](bcm, {"bitcoind/rpc/clightning": "secret"}, {})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE blocks (height INT, hash BLOB, prev_hash BLOB, UNIQUE(height))")
+        connection.commit()
+        Bitcoind.answer = b'{"result":{"blocks":0},"error":null,"id":0}'
+        script["check_blocks"](stack, path)
+        connection.executemany("INSERT INTO blocks (height) VALUES (?)", [(8,), (9,)])
+        connection.commit()
+    fault = "nothing was restored: bitcoind lacks blocks, it has 0, and the replica knows 9"
+    with pytest.raises(script["Fault"], match=fault):
+        script["check_blocks"](stack, path)
+    Bitcoind.answer = b'{"result":{"blocks":9},"error":null,"id":0}'
+    script["check_blocks"](stack, path)
+
+
 def test_channels_of_a_replica_are_known(tmp_path: Path) -> None:
     """As Core Lightning keeps them: those that are closed are left out."""
     path = replica(tmp_path / "replica", 7)

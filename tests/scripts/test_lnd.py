@@ -67,12 +67,18 @@ class Wallet:
     def __init__(self, volume: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lnd = Lnd(volume, state)
         self.restarts = 0
+        #: the time of bitcoind's newest block
+        self.newest = time.time()
         self._script = runpy.run_path(str(SCRIPTS / "wallet.py"))
         own = self._script["Wallet"]
         monkeypatch.setitem(own.make_ready.__globals__, "Lnd", self.lnd)
         monkeypatch.setitem(own.make_ready.__globals__, "_GRACE", 0.0)
+        monkeypatch.setitem(own.make_ready.__globals__, "json_rpc", self._chain)
         monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
         monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
+
+    def _chain(self, *_words: Any, **_more: Any) -> dict[str, Any]:
+        return {"time": self.newest, "blocks": 7}
 
     def _restart(self) -> None:
         assert self.lnd.opens.exists()
@@ -84,7 +90,10 @@ class Wallet:
         stack = self._script["Stack"]
         names = {"opens": self.lnd.opens, "backup": self.lnd.backup, "restore": self.lnd.restoring}
         expected = {"directory": str(self.lnd.directory), **{name: str(path) for name, path in names.items()}}
-        known = stack({"stack": "lnd"}, {"lnd/wallet_password": "secret", **secrets}, expected)
+        bitcoind = {"rpc": {"address": "10.0.0.2", "port": 8332, "tls": None}}
+        bcm = {"stack": "lnd", "chain": "regtest", "needs": {"bitcoind": bitcoind}}
+        own = {"lnd/wallet_password": "secret", "bitcoind/rpc/lnd": "secret"}
+        known = stack(bcm, {**own, **secrets}, expected)
         # In the past: it does not wait.
         wallet = self._script["Wallet"](known, has_words=has_words, restore=restore, copy=copy, end=0.0)
         return dict(wallet.make_ready())
@@ -158,6 +167,21 @@ def test_restore_without_channels_is_finished_as_well(tmp_path: Path, monkeypatc
     wallet.run(secrets, has_words=True)
     assert [path for _method, path in wallet.lnd.asked] == ["/v1/initwallet"]
     assert (wallet.lnd.restoring.exists(), wallet.lnd.opens.exists()) == (False, True)
+
+
+def test_restore_is_refused_as_long_as_bitcoind_lacks_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lnd would wait for them; a restore that began before goes on once they are there."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.newest = 1_300_000_000
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01"}
+    fault = r"nothing was restored: bitcoind lacks blocks .* block 7 of 2011-03-13T07:06:40\+00:00"
+    for wallet.lnd.now in ("NON_EXISTING", "LOCKED"):
+        with pytest.raises(wallet.fault, match=fault):
+            wallet.run(secrets, has_words=True, restore=True)
+        assert (wallet.lnd.asked, wallet.lnd.restoring.exists()) == ([], False)
+    wallet.lnd.opens.touch()
+    wallet.lnd.now = "SERVER_ACTIVE"
+    wallet.run(secrets, has_words=True, restore=True)
 
 
 def test_unfinished_restore_keeps_the_channels_that_it_began_with(

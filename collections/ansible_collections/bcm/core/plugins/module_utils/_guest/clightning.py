@@ -130,6 +130,15 @@ class Database:
             for txid, output, capacity, local, peer, payments in rows
         }  # fmt: skip
 
+    def height(self) -> int:
+        """The height of the newest block that it knows; 0 if there is none. Raises Fault."""
+        try:
+            with contextlib.closing(self._opened()) as connection:
+                (height,) = connection.execute("SELECT MAX(height) FROM blocks").fetchone()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        return int(height or 0)
+
     def _opened(self) -> sqlite3.Connection:
         return sqlite3.connect(f"{self._path.as_uri()}?mode=rw", uri=True, timeout=5)
 

@@ -22,6 +22,8 @@ from .volume_files import read_file
 #: come in between.
 NO_WALLET, LOCKED, WAITING, ACTIVE = "NON_EXISTING", "LOCKED", "RPC_ACTIVE", "SERVER_ACTIVE"
 
+#: The age of the newest block, in seconds, up to which lnd takes the chain for complete.
+CURRENT = 7200
 #: seconds until it has made or opened a wallet: each derives keys by scrypt, on a small computer beside other work
 _WORK = 150.0
 

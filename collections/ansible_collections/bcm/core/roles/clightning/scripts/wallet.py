@@ -108,23 +108,34 @@ class Wallet:
         self.permission.touch()
 
 
+def ask(stack: Stack, method: str, *params: Any) -> Any:
+    """What bitcoind answers. Raises Fault."""
+    credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
+    return json_rpc(stack.need("bitcoind", "rpc"), method, params, credentials)
+
+
+def check_blocks(stack: Stack, replica: Path) -> None:
+    """Check that bitcoind has the blocks that the replica knows: lightningd would wait for them. Raises Fault."""
+    known, blocks = Database(replica).height(), int(ask(stack, "getblockchaininfo")["blocks"])
+    if blocks < known:
+        raise Fault(
+            f"nothing was restored: bitcoind lacks blocks, it has {blocks}, and the replica knows {known}; restore "
+            "again once it has them (`bcm status` shows them)"
+        )
+
+
 def birth_height(stack: Stack, created: str | None) -> int:
     """The height of the chain when the wallet was made, or before; 1 if that is not known, 0 if there is no block.
 
     Raises Fault.
     """
-
-    def ask(method: str, *params: Any) -> Any:
-        credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
-        return json_rpc(stack.need("bitcoind", "rpc"), method, params, credentials)
-
     # The clock of miners may be wrong by two hours.
     moment = datetime.fromisoformat(created).timestamp() - 7200 if created else 0
-    high = int(ask("getblockchaininfo")["blocks"])
+    high = int(ask(stack, "getblockchaininfo")["blocks"])
     low = min(1, high)
     while low < high:
         middle = (low + high + 1) // 2
-        if ask("getblockheader", ask("getblockhash", middle))["mediantime"] < moment:
+        if ask(stack, "getblockheader", ask(stack, "getblockhash", middle))["mediantime"] < moment:
             low = middle
         else:
             high = middle - 1
@@ -174,6 +185,8 @@ def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str,
             "does not work, remove the stack with its data first (`bcm stack remove clightning --delete-data`)"
         )
     has_wallet, has_database = wallet.secret.exists(), wallet.database.exists() or wallet.permission.exists()
+    if not has_database and restore and not copy and wallet.replica.exists():
+        check_blocks(stack, wallet.replica)
     if not has_wallet:
         if not has_words:
             return {"keep": {"clightning/recovery_words": new_words(wallet.network)}, **_WORDS_FIRST}

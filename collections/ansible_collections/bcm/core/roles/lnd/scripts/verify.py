@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.lnd import ACTIVE, WAITING, Lnd
+from bcm_guest.lnd import ACTIVE, CURRENT, WAITING, Lnd
 from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
 from bcm_guest.volume_files import read_file
 
-#: The age of the newest block, in seconds, up to which lnd takes the chain for complete.
-CURRENT = 7200
 #: Seconds without a block, while bitcoind has newer ones.
 SILENCE = 20.0
 #: the time of the newest block that its wallet had -> when that was first seen

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.lnd import ACTIVE, LOCKED, NO_WALLET, WAITING, Lnd
-from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request
+from bcm_guest.lnd import ACTIVE, CURRENT, LOCKED, NO_WALLET, WAITING, Lnd
+from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request, json_rpc
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
@@ -140,6 +140,22 @@ class Wallet:
                 "its wallet is on its volume, so nothing was restored: a restore closes all channels. If the wallet "
                 "does not work, remove the stack with its data first (`bcm stack remove lnd --delete-data`)"
             )
+        if self._restore and not self._opens.exists():
+            self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        """Check that bitcoind has the blocks that a restore searches: lnd would wait for them. Raises Fault."""
+        credentials = f"lnd:{self._stack.secret('bitcoind', 'rpc')}"
+        chain = json_rpc(self._stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
+        if time.time() - chain["time"] <= CURRENT:
+            return
+        is_test = self._stack.bcm["chain"] == "regtest"
+        newest = datetime.fromtimestamp(chain["time"], UTC).isoformat(timespec="seconds")
+        how = "`bcm bitcoin-cli generatetodescriptor 1 'raw(51)'` mines one" if is_test else "`bcm status` shows them"
+        raise Lasting(
+            f"nothing was restored: bitcoind lacks blocks to search for coins, its newest is block {chain['blocks']} "
+            f"of {newest}; restore again once it has those of today ({how})"
+        )
 
     def _put_backup_aside(self) -> None:
         """Keep what is to be restored until all of it is, even if there is no channel.
