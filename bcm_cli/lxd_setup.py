@@ -26,7 +26,8 @@ from .datacenter import DataCenter
 
 _OS_RELEASE = Path("/etc/os-release")
 _START_SECONDS = 60
-_SMALLEST_POOL_GIB = 5
+#: has the volumes of the stack electrum on regtest; a pool does not grow when space is freed later
+_SMALLEST_POOL_GIB = 8
 #: At start and every day, the daemon downloads the names of clouds' machine types from the servers below, and every
 #: six hours it asks the servers of images that it downloaded for newer ones. With a proxy where nothing listens, it
 #: connects to no host and resolves no name.
@@ -184,20 +185,27 @@ def _initialise(client: Client, pool: str) -> None:
     drivers = {driver["Name"] for driver in client.server["environment"].get("storage_supported_drivers", ())}
     driver, config = "dir", {}
     if "btrfs" in drivers and client.endpoint.socket_path:
-        directory = os.path.dirname(client.endpoint.socket_path)
-        # The file is sparse, so it takes only the space that is used; a fifth of the disk is left to the machine.
-        size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
-        if size < _SMALLEST_POOL_GIB:
-            raise BcmError(
-                "LXD",
-                f"can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB",
-                "free some space",
-                code="no_space",
-            )
+        size = pool_gib(os.path.dirname(client.endpoint.socket_path))
         driver, config = "btrfs", {"size": f"{size}GiB"}
     setup.step(f'Create the storage pool "{pool}" ({driver}{", at most " + config["size"] if config else ""})')
     body = {"name": pool, "driver": driver, "config": config}
     client.call("POST", "/1.0/storage-pools", body, what=f"create the storage pool {pool}", project=None)
+
+
+def pool_gib(directory: str) -> int:
+    """Return the size of a new pool in this directory: a fifth of the disk's free space is left to the machine.
+
+    The pool is a sparse file, so it takes only the space that is used. Raises BcmError if it would be too small.
+    """
+    size = shutil.disk_usage(directory).free * 4 // 5 // 2**30
+    if size < _SMALLEST_POOL_GIB:
+        raise BcmError(
+            "LXD",
+            f"can have {size} GiB in {directory} and needs {_SMALLEST_POOL_GIB} GiB",
+            "free some space",
+            code="no_space",
+        )
+    return size
 
 
 def calls_out(client: Client) -> list[str]:

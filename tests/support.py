@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
 # short: the path of a unix socket has at most 107 bytes; each part of `./bcm test` has its own
 LXD_DIR = Path(f"/tmp/bcm-test-lxd{os.environ.get('BCM_TEST_PART', '')}")
+#: of the pool, a sparse file: instances and volumes of tests may become larger than the disk, and stay almost empty
+_POOL_GIB = 64
 #: where the tests' relays are: a documentation address, which is nobody's, and public as far as a data center knows
 RELAYS = "198.51.100.77"
 
@@ -76,6 +78,7 @@ def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LXD_DIR", str(directory))
         patch.delenv("BCM_ENDPOINT", raising=False)
+        patch.setattr(lxd_setup, "pool_gib", lambda _directory: _POOL_GIB)
         try:
             lxd_setup.ready(DataCenter("local"), yes=True)
             yield Tools()

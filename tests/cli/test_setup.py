@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from bcm_cli import lxd_setup, setup
 from bcm_cli.setup import Package
 from tests.cli.conftest import Terminal
@@ -153,6 +156,15 @@ def test_transitional_package_of_ubuntu_is_not_taken_for_lxd(tmp_path: Path, mon
         (tmp_path / "os-release").write_text(text)
         monkeypatch.setattr(lxd_setup, "_OS_RELEASE", tmp_path / "os-release")
         assert lxd_setup._program() == program
+
+
+def test_pool_that_would_be_too_small_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * 2**30
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    assert lxd_setup.pool_gib(str(tmp_path)) == 8
+    free -= 1
+    with pytest.raises(BcmError, match=rf"can have 7 GiB in {tmp_path} and needs 8 GiB: free some space"):
+        lxd_setup.pool_gib(str(tmp_path))
 
 
 # -- the virtual environment ------------------------------------------------------------------------------------------
