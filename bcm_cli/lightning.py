@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Lx
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Service, Services
 
-from . import backup, onion, setup
+from . import backup, config, onion, setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, draw, say
@@ -139,6 +139,46 @@ def connect_string(args: argparse.Namespace) -> int:
         draw("The key", key.text)
         draw("The link", link)
     return 0
+
+
+def guard(args: argparse.Namespace) -> int:
+    """Add the watchtower of another data center to those that guard the channels of this one."""
+    datacenter: DataCenter = args.datacenter
+    other = DataCenter(args.tower)
+    if other.name == datacenter.name:
+        raise UsageError(
+            f"Data center {other.name}",
+            "cannot guard its own channels: its watchtower is off when it is",
+            "name another data center",
+        )
+    if other.chain != datacenter.chain:
+        fault = f"is on {other.chain}, and data center {datacenter.name} on {datacenter.chain}"
+        raise UsageError(f"Data center {other.name}", fault, "name one on the same chain", code="unsupported")
+    stack, tower = _find_watchtower(other)
+    variable = f"{catalogue(datacenter)[stack].prefix}_watchtowers"
+    used = list(datacenter.variable(variable) or [])
+    if tower not in used:
+        config.write(datacenter.group_vars, {variable: [*used, tower]})
+    setup.step(f"`bcm -d {datacenter.name} stack start {stack}` has it guard the channels")
+    return answer({"stack": stack, "watchtower": tower}, args.json)
+
+
+def _find_watchtower(datacenter: DataCenter) -> tuple[str, str]:
+    """Return the stack that is a watchtower, and its address, as key@host:port. Raises BcmError if none is."""
+    programs = _programs(datacenter, "summary.py")
+    with connect(datacenter) as client:
+        for name in deployed(client):
+            if name in programs and "watchtower" in (
+                node := ask_program(client, name, programs[name], {}, deadline=_DEADLINE)
+            ):
+                return name, str(node["watchtower"])
+    raise BcmError(
+        f"Data center {datacenter.name}",
+        "has no watchtower at work",
+        f"`bcm -d {datacenter.name} config set lnd_watchtower=true`, and "
+        f"`bcm -d {datacenter.name} stack start lnd`",
+        code="not_ready",
+    )
 
 
 def _copies(datacenter: DataCenter, client: Client, instances: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -165,6 +165,9 @@ def _lightning(lightning: Group) -> None:
                       help="what it may do: read (the default), make invoices, or pay as well")  # fmt: skip
     link.add_argument("--revoke", action="store_true", help="revoke the link")
     _no_qr(link)
+    text = "have the watchtower of another data center guard the channels of this one"
+    guard = lightning.verb("guard", "lightning:guard", text, "office", json=True)
+    guard.add_argument("tower", metavar="DATACENTER", help="whose watchtower it is")
     text = "restore a node that lost its volume, with its channels if there is a replica of them"
     again = lightning.verb("restore", "lightning_restore:restore", text, "lnd")
     again.add_argument("stack", metavar="STACK")

@@ -44,7 +44,7 @@ def test_all_verbs_exist() -> None:
     ca = [f"ca {verb}" for verb in ("init", "show", "list", "issue", "renew", "revoke", "rotate", "export")]
     secret = [f"secret {verb}" for verb in ("list", "show", "rotate", "rekey", "edit")]
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
-    lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "restore")]
+    lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "guard", "restore")]
     backup = [f"backup {verb}" for verb in ("status", "follow", "key", "identity")]
     access = [f"access {verb}" for verb in ("list", "grant", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]

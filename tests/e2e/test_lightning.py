@@ -90,8 +90,8 @@ def nodes(person: Person, pair: Pair) -> dict[str, str]:
     bitcoin(FIRST, "generatetodescriptor", "100", "raw(51)")
     await_height(int(bitcoin(FIRST, "getblockcount")))
     (tower,) = lncli(SECOND, "tower", "info")["uris"]
-    with person.settings(FIRST).open("a") as settings:
-        settings.write(f"lnd_watchtowers: [{tower}]\n")
+    guarded = json.loads(person.succeeds("-d", FIRST, "lightning", "guard", SECOND, "--json"))
+    assert guarded == {"stack": "lnd", "watchtower": tower}
     found = reported(person.succeeds("-d", FIRST, "stack", "start", "lnd", "--json"))
     assert found["lnd"]["facts"]["watchtowers"] == [tower]
     return {name: lncli(name, "getinfo")["uris"][0] for name in (FIRST, SECOND)}
