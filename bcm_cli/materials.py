@@ -37,7 +37,10 @@ _MADE_OF = {
 _GO_SUM = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
 _ALGORITHMS = {64: HashAlgorithm.SHA_256, 128: HashAlgorithm.SHA_512}
 #: kind of artifact -> type of a package URL
-_PURLS = {"crate": "cargo", "go": "golang", "npm": "npm", "wheels": "pypi", "oci": "oci", "archive": "generic"}
+_PURLS = {
+    "crate": "cargo", "go": "golang", "maven": "maven", "npm": "npm", "wheels": "pypi", "oci": "oci",
+    "archive": "generic",
+}  # fmt: skip
 
 
 def bill(
@@ -133,7 +136,7 @@ def _artifact(
     purl = next((_debian(*words) for words in installed if kind in ("deb", "apt") and words[0] == name), None)
     if kind in _PURLS:
         exact = {"oci": f"sha256:{made_of['digest']}", "go": f"v{version}"}.get(kind, version)
-        namespace, _slash, last = name.rpartition("/") if kind == "go" else ("", "", name)
+        namespace, _separator, last = name.rpartition({"go": "/", "maven": ":"}.get(kind, "\0"))
         purl = PackageURL(_PURLS[kind], namespace or None, last, exact, {"download_url": url} if url else None)
     entries = [("bcm:stack", stack), ("bcm:source", made_of["source"]), ("bcm:kind", kind)]
     if source and source.name == made_of["source"]:

@@ -109,6 +109,8 @@ def test_artifacts_of_other_kinds_are_listed(monkeypatch: pytest.MonkeyPatch) ->
     assert lnd["purl"] == "pkg:golang/github.com/lightningnetwork/lnd@v0.21.3-beta"
     assert "hashes" not in lnd, "the sum of a module is the digest of no file"
     assert {"name": "bcm:go-sum", "value": go_sum} in lnd["properties"]
+    found = bill(monkeypatch, instance("kafka", made("maven", "org.apache.kafka:kafka_2.13", "4.4.0")))
+    assert components(found)["kafka/artifact"]["purl"] == "pkg:maven/org.apache.kafka/kafka_2.13@4.4.0"
     # no such package there, so no name of one
     knots = components(bill(monkeypatch, instance("bitcoind", made("deb", "bitcoin-knots", "29"))))["bitcoind/artifact"]
     assert "purl" not in knots

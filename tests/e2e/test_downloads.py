@@ -36,7 +36,7 @@ TABLE = "bcm-test-downloads"
 # What a builder tries past tor.
 PORTS = (80, 443, 53, 9001)
 
-# It is made of one of each: a release that the controller fetches, packages of Debian, a wheel, and a Go module.
+# It is made of one of each: a release that the controller fetches, packages of Debian, a wheel, a Go module, and a jar.
 STACK: Mapping[str, str] = {
     "meta/stack.yml": """
 schema: 1
@@ -56,6 +56,9 @@ artifact:
           url: ARCHIVE/pool/main/h/hello/hello_{version}.orig.tar.gz
           sha256: 31e066137a962676e89f69d1b65382de95a7ef7d914b8cb956f41ea72e0f516b
         aarch64: *file
+""",
+    "files/jars.txt": """\
+org.slf4j:slf4j-api:1.7.36 sha256:d3ef575e3e4979678dc01bf1dcce51021493b4d11fb7f1be8ad982877c16a1c0
 """,
     "files/requirements.txt": """
 six==1.16.0 --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254
@@ -92,7 +95,7 @@ finally:
     name: bcm.core._common
     tasks_from: install
   vars:
-    _common_packages: [python3-venv, golang-1.26-go/trixie-backports]
+    _common_packages: [python3-venv, golang-1.26-go/trixie-backports, default-jre-headless, ivy]
 - name: Fetch a wheel
   ansible.builtin.include_role:
     name: bcm.core._common
@@ -115,6 +118,14 @@ finally:
         packages: [./cmd/age-keygen]
         tags: []
         variables: []
+- name: Fetch a jar
+  ansible.builtin.include_role:
+    name: bcm.core._common
+    tasks_from: maven
+  vars:
+    _common_lock: "{{ bcm_image.role_path }}/files/jars.txt"
+    _common_dest: /opt/jars
+    _common_build: /var/tmp/jars
 - name: Bring the release
   bcm.core.artifact:
     instance: "{{ inventory_hostname }}"

@@ -88,7 +88,7 @@ class Release:
     files: Mapping[str, Pin] = field(default_factory=dict)  # architecture -> file
     signed: Signing | None = None
     sha256: str | None = None  # of a crate
-    lock: str | None = None  # of npm and wheels: a path in the role; `locks` looks what is in it
+    lock: str | None = None  # of maven, npm and wheels: a path in the role; `lockfiles` looks what is in it
     repository: Repository | None = None  # of apt
     suite: str | None = None  # of deb: that of the base image if None; of go: that of the compiler
     go: GoModule | None = None
@@ -362,6 +362,11 @@ _GO_VARIABLE = Text(
     "write IMPORTPATH.NAME=VALUE, without spaces and quotes",
 )
 
+_JAR = Text(
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*"),
+    "write GROUP:ARTIFACT, such as org.apache.kafka:kafka-clients",
+)
+
 #: the sources of artifacts in a stack.yml, by kind
 SOURCE = Kinds(
     {
@@ -395,6 +400,13 @@ SOURCE = Kinds(
                 ListOf(_GO_VARIABLE),
                 "Variables that the linker sets, as IMPORTPATH.NAME=VALUE; `{version}` stands for the version.",
             ),
+        ),
+        # jars.txt with the digest of each jar
+        "maven": _source(
+            "maven",
+            name=Key(_JAR, "GROUP:ARTIFACT of the jar that gives the version.", required=True),
+            version=_VERSION,
+            lock=_LOCK_FILE,
         ),
         "npm": _source("npm", version=_VERSION, lock=_LOCK_FILE),  # package-lock.json with integrity
         "wheels": _source("wheels", version=_VERSION, lock=_LOCK_FILE),  # requirements.txt with hashes

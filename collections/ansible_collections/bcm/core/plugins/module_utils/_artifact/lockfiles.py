@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lock files of roles: check that they pin all that npm or pip will download. Both verify downloads against them."""
+"""Lock files of roles: check that they pin all that npm, pip or Ivy will download, against which it is verified."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ _INTEGRITY = re.compile(r"(^|\s)sha512-[A-Za-z0-9+/]{86}==(\s|$)")  # the strong
 _COMMENT = re.compile(r"(^|\s)#.*")
 _REQUIREMENT = re.compile(
     r"(?P<name>\w[\w.-]*)(\[[\w., -]+\])? ?== ?(?P<version>[\w.!+]+) ?(;((?!--).)+)?( --hash=sha256:[0-9a-f]{64})+"
+)
+
+#: the coordinates of a jar in a Maven repository, and its digest; `maven.yml` of the role _common reads the same
+_JAR = re.compile(
+    r"(?P<name>\w[\w.-]*:(?P<artifact>\w[\w.-]*)):(?P<version>\w[\w.-]*) sha256:[0-9a-f]{64}", re.ASCII
 )
 
 
@@ -80,6 +85,26 @@ def _wheels(path: Path, name: str) -> set[str]:
     return found
 
 
+def _jars(path: Path, name: str) -> set[str]:
+    found, files = set(), set()
+    for line in _text(path).splitlines():
+        match = _JAR.fullmatch(line)
+        if match is None:
+            raise BcmError(
+                f"{path}:",
+                f'"{line[:80]}" is no GROUP:ARTIFACT:VERSION with sha256:…',
+                "correct it",
+                code="invalid_value",
+            )
+        file = f"{match['artifact']}-{match['version']}.jar"
+        if file in files:
+            raise BcmError(f"{path}:", f"{file} is there twice", "leave one of them out", code="invalid_value")
+        files.add(file)
+        if match["name"] == name:
+            found.add(match["version"])
+    return found
+
+
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -99,4 +124,8 @@ def _text(path: Path) -> str:
 
 
 #: kind -> versions that a lock file has of the package with this name
-_LOCKED: dict[str, Callable[[Path, str], set[str]]] = {"npm": _npm, "wheels": _wheels}
+_LOCKED: dict[str, Callable[[Path, str], set[str]]] = {
+    "maven": _jars,
+    "npm": _npm,
+    "wheels": _wheels,
+}

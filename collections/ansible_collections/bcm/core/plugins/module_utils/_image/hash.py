@@ -55,15 +55,17 @@ def image_hash(
     """Hash (64 hex digits) of a stack's image.
 
     ``role_path`` is the stack's role, ``common_path`` the role with the shared install tasks, ``variables`` the values
-    of ``image.variables`` of its ``meta/stack.yml``. Raises BcmError if a file cannot be read.
+    of ``image.variables`` of its ``meta/stack.yml``, and the pins of its ``artifact``. Tasks of ``common_path`` that
+    are named after a kind of artifact count for images of that kind. Raises BcmError if a file cannot be read.
     """
+    kind = variables.get("artifact", {}).get("kind")
     return _digest(
         {
             "format": _FORMAT,
             "base": base_hash,
             "architecture": architecture,
             "role": _files(Path(role_path), ("tasks/install.yml", "tasks/install/**/*", "files/**/*")),
-            "common": _files(Path(common_path), ("tasks/install*.yml",)),
+            "common": _files(Path(common_path), ("tasks/install*.yml", f"tasks/{kind}.yml")),
             "variables": variables,
         }
     )

@@ -463,6 +463,11 @@ PARSERS: dict[str, Parser] = {
         _in_file(lambda path: lockfiles._wheels(path, "x")),
         (),
     ),
+    "lock of jars": (
+        spoiled_bytes([b"x:y:1.0 sha256:" + b"a" * 64]),
+        _in_file(lambda path: lockfiles._jars(path, "x:y")),
+        (),
+    ),
     "manifest": (
         spoiled_bytes([json.dumps(MANIFEST).encode()]),
         _in_file(lambda path: oci.parts(path, OCI, "x86_64")),

@@ -37,6 +37,9 @@ jam_Client[full]==0.9.9 {HASH}  # itself
 
 """
 
+SHA256 = f"sha256:{'a' * 64}"
+JARS = f"org.apache.kafka:kafka_2.13:4.4.0 {SHA256}\norg.slf4j:slf4j-api:1.7.36 {SHA256}\n"
+
 
 def npm(role: Path, lock: Any = None, package: str = "{}", version: str = "0.15.4") -> None:
     (role / "files").mkdir(exist_ok=True)
@@ -52,7 +55,14 @@ def wheels(role: Path, text: str = REQUIREMENTS, version: str = "0.9.9") -> None
     lockfiles.check(release, role)
 
 
+def jars(role: Path, text: str = JARS, version: str = "4.4.0") -> None:
+    (role / "jars.txt").write_text(text)
+    name = "org.apache.kafka:kafka_2.13"
+    lockfiles.check(Release("kafka", "maven", "maven", name, "Apache-2.0", version=version, lock="jars.txt"), role)
+
+
 def test_complete_lock_files_are_accepted(tmp_path: Path) -> None:
+    jars(tmp_path)
     npm(tmp_path)
     npm(tmp_path, {**LOCK, "lockfileVersion": 2})
     wheels(tmp_path)
@@ -145,3 +155,33 @@ def test_unpinned_requirements_are_refused(tmp_path: Path, line: str) -> None:
 def test_wheels_of_another_version(tmp_path: Path, text: str, locked: str) -> None:
     with pytest.raises(BcmError, match=rf"requirements\.txt locks jam-client {locked}, pinned is 0\.9\.9"):
         wheels(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "org.slf4j:slf4j-simple:1.7.36",
+        f"org.slf4j:slf4j-simple {SHA256}",
+        f"org.slf4j:slf4j-simple:1.7.36 {SHA256[:-1]}",
+        f"org.slf4j:slf4j-simple:1.7.36  {SHA256}",
+        f"org.slf4j:slf4j-simple:1.7.36:sources {SHA256}",
+        f"org.slf4j:../simple:1.7.36 {SHA256}",
+        f'org.slf4j:"simple:1.7.36 {SHA256}',
+        f"org.slf4j:slf4j-simple:[1.7,) {SHA256}",
+        "",
+    ],
+)
+def test_unpinned_jars_are_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(BcmError, match=r"jars.txt: .* is no GROUP:ARTIFACT:VERSION with sha256") as caught:
+        jars(tmp_path, f"{JARS}{line}\n")
+    assert line[:80] in str(caught.value)
+
+
+def test_jars_that_would_be_one_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BcmError, match=r"jars.txt: slf4j-api-1.7.36.jar is there twice"):
+        jars(tmp_path, f"{JARS}com.example:slf4j-api:1.7.36 {SHA256}\n")
+
+
+def test_jars_of_another_version(tmp_path: Path) -> None:
+    with pytest.raises(BcmError, match=r"jars.txt locks org.apache.kafka:kafka_2.13 4.4.0, pinned is 4.4.1"):
+        jars(tmp_path, version="4.4.1")

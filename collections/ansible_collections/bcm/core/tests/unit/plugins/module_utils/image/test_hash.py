@@ -106,6 +106,14 @@ def test_image_hash_has_only_the_shared_install_tasks(roles: Path) -> None:
     assert hashed(roles) == before
 
 
+def test_tasks_of_a_kind_of_artifact_count_for_images_of_that_kind(roles: Path) -> None:
+    images = [{"artifact": {"kind": kind}} for kind in ("maven", "crate")]
+    before = [hashed(roles, image) for image in images]
+    (roles / "_common/tasks/maven.yml").write_text("- fetch: jars")
+    after = [hashed(roles, image) for image in images]
+    assert (after[0] == before[0], after[1] == before[1]) == (False, True)
+
+
 def test_image_hash_names_a_file_that_cannot_be_read(roles: Path) -> None:
     (roles / "electrs/files/gone").symlink_to("nowhere")
     with pytest.raises(BcmError, match=r"files/gone.*No such file"):

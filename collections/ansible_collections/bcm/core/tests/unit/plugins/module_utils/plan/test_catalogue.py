@@ -282,7 +282,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "artifact.sources.debian.kind",
         "rpm",
-        'debian.kind is "rpm": write one of archive, deb, apt, crate, go, npm, wheels, oci',
+        'debian.kind is "rpm": write one of archive, deb, apt, crate, go, maven, npm, wheels, oci',
     ),
     ("artifact.sources.debian.licence", _REMOVED, "artifact.sources.debian.licence is missing: add it"),
     ("artifact.sources.debian.version", 1.0, "artifact.sources.debian.version is 1.0: put it in quotes"),
@@ -322,6 +322,11 @@ WRONG: list[tuple[str, Any, str]] = [
         "artifact.sources.x",
         {"kind": "npm", "name": "x", "licence": "MIT", "version": "1", "lock": "../x"},
         'x.lock is "../x": write a path in the role',
+    ),
+    (
+        "artifact.sources.x",
+        {"kind": "maven", "name": "kafka-clients", "licence": "MIT", "version": "1", "lock": "files/jars.txt"},
+        'x.name is "kafka-clients": write GROUP:ARTIFACT, such as org.apache.kafka:kafka-clients',
     ),
     ("artifact.sources.x", _go(sum="h1:abc="), 'x.sum is "h1:abc=": write h1: and 32 bytes in Base64, as go.sum'),
     ("artifact.sources.x", _go(sum=f"h1:{'A' * 42}B="), "write h1: and 32 bytes in Base64, as go.sum has it"),
