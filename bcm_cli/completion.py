@@ -103,6 +103,6 @@ def _values(action: argparse.Action) -> list[str]:
         return list(action.choices)
     if action.dest in ("stack", "stacks"):
         return sorted(names.stack_of(path.parent.parent.name) for path in _ROLES.glob("*/meta/stack.yml"))
-    if action.dest == "datacenter":
+    if action.dest in ("datacenter", "like"):
         return datacenter.names()
     return []

@@ -260,6 +260,7 @@ def test_every_verb_and_option_is_completed(verb: str) -> None:
         (["logs", "tor", ""], []),
         (["-d", "lo"], ["local"]),
         (["stack", "status", "--datacenter", "lo"], ["local"]),
+        (["datacenter", "create", "office", "--like", "lo"], ["local"]),
         (["ca", "issue", "x", "--usage", ""], ["server", "client"]),
         (["completion", ""], ["bash", "zsh"]),
         (["stck", ""], []),
