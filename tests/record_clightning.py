@@ -14,17 +14,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests.e2e.conftest import inside
-from tests.support import COLLECTION
 
-#: the stacks that use it -> the calls that each needs
+_CATALOGUE = Catalogue.read()
+#: The stacks that use it -> the calls that each needs. What is recorded of the rune of btcpayserver was computed from
+#: the words below, as lightningd does: so computed, the others are as they were recorded, byte for byte.
 CONSUMERS = {
-    name.replace("_", "-"): yaml.safe_load((COLLECTION / f"roles/{name}/meta/stack.yml").read_text())["needs"][
-        "clightning"
-    ]["permissions"]["rune"]
-    for name in ("backups", "lightning_charge", "spark")
+    name: need.permissions["rune"]
+    for name in ("backups", "lightning-charge", "spark", "btcpayserver")
+    for _path, stack, need in _CATALOGUE[name].declared_needs()
+    if stack == "clightning"
 }
 
 #: Of BIP 39: everybody knows them.

@@ -4,19 +4,22 @@
 """A double of BTCPay Server, written from the documentation of its API (Greenfield) and its source (2.4.1).
 
 It reads the configuration that the real one reads, keeps users, stores and invoices in PostgreSQL, has its addresses
-made and watched by NBXplorer and its invoices by lnd, and answers a part of the API, and pages. What the real one would
-refuse, it refuses: users who are not the administrator's, keys without the permission, too many logins.
+made and watched by NBXplorer and its invoices by lnd or Core Lightning, and answers a part of the API, and pages. What
+the real one would refuse, it refuses: users who are not the administrator's, keys without the permission, too many
+logins.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import html
 import json
 import os
 import secrets
+import socket
 import ssl
 import sys
 import threading
@@ -27,7 +30,7 @@ from decimal import Decimal
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -49,6 +52,8 @@ _MIGRATIONS = {
     " created BIGINT, bolt11 TEXT, hash TEXT, address TEXT);"
     "CREATE INDEX ON invoices (hash); CREATE INDEX ON invoices (address);"
     "CREATE TABLE settings (id TEXT PRIMARY KEY, value TEXT)",
+    "20201108_Webhooks": "CREATE TABLE webhooks (id TEXT PRIMARY KEY, store TEXT, url TEXT, secret TEXT);"
+    "CREATE TABLE deliveries (id TEXT PRIMARY KEY, webhook TEXT, status TEXT, error TEXT)",
 }
 
 
@@ -105,15 +110,127 @@ class Client:
             connection.close()
 
 
-def read_node(text: str) -> Client:
-    """lnd, as a connection string says. Raises ConfigException."""
+def way_to(url: str, onions: str) -> socket.socket:
+    """A connection to a web server by the proxy that .NET takes, to an onion address by ``onions``. Raises OSError."""
+    place = urlsplit(url)
+    host, port = place.hostname or "", place.port or 80
+    if host in os.environ.get("NO_PROXY", "").split(","):
+        return socket.create_connection((host, port), 30)
+    proxy = urlsplit(f"socks5://{onions}" if host.endswith(".onion") else os.environ["ALL_PROXY"])
+    connection = socket.create_connection((proxy.hostname, proxy.port), 60)
+    if proxy.scheme == "socks5":
+        name = bytes([len(host)]) + host.encode()
+        connection.sendall(b"\x05\x01\x00\x05\x01\x00\x03" + name + port.to_bytes(2, "big"))
+        with connection.makefile("rb") as stream:
+            if stream.read(2) != b"\x05\x00" or stream.read(10)[1:2] != b"\x00":
+                raise OSError(f"SOCKS server failed to connect to {host}")
+    return connection
+
+
+class Lnd:
+    """lnd, by its REST API."""
+
+    #: what is shown to who may use the node
+    shown: ClassVar = {
+        "info": "/v1/getinfo", "balance": "/v1/balance/channels", "channels": "/v1/channels",
+        "payments": "/v1/payments",
+    }  # fmt: skip
+
+    def __init__(self, words: dict[str, str]) -> None:
+        bytes.fromhex(words["macaroon"])
+        self._client = Client(words["server"], {"Grpc-Metadata-macaroon": words["macaroon"]})
+
+    def look(self, what: str) -> Any:
+        return self._client.ask("GET", self.shown[what])
+
+    def pay(self, bolt11: str) -> Any:
+        return self._client.ask("POST", "/v1/channels/transactions", {"payment_request": bolt11})
+
+    def make(self, amount: str) -> tuple[str, str]:
+        """An invoice and its hash, for so many thousandths of a satoshi. Raises OSError."""
+        made = self._client.ask("POST", "/v1/invoices", {"value_msat": amount, "expiry": "900"}, 5)
+        return made["payment_request"], base64.b64decode(made["r_hash"]).hex()
+
+    def settled(self, last: int) -> Iterator[tuple[str, int]]:
+        """The hashes of invoices that are paid, each with its number; those after the last one that is known."""
+        for item in self._client.lines(f"/v1/invoices/subscribe?settle_index={last}"):
+            invoice = item.get("result") or {}
+            if invoice.get("state") == "SETTLED":
+                yield base64.b64decode(invoice["r_hash"]).hex(), int(invoice["settle_index"])
+
+
+class Clightning:
+    """Core Lightning, by its unix socket, as the library BTCPayServer.Lightning uses it."""
+
+    shown: ClassVar = {
+        "info": "getinfo", "balance": "listfunds", "channels": "listpeerchannels", "payments": "listpays"
+    }  # fmt: skip
+    #: in the place of the number of the last payment: only those that come from now on
+    _NONE = 99999999999
+
+    def __init__(self, words: dict[str, str]) -> None:
+        self._path = urlsplit(words["server"]).path
+        if not words["server"].startswith("unix:///"):
+            raise ConfigException("The key 'server' should be a path to the 'lightning-rpc' unix socket")
+
+    def _call(self, method: str, *params: Any, timeout: float | None = 30) -> Any:
+        """The result of a call, for which there is a connection. Raises OSError."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(self._path)
+            connection.sendall(json.dumps({"id": 0, "jsonrpc": "2.0", "method": method, "params": params}).encode())
+            text = b""
+            while more := connection.recv(1 << 16):
+                text += more
+                with contextlib.suppress(ValueError):
+                    answer = json.loads(text)
+                    break
+            else:
+                raise OSError(f"{method}: the socket was closed")
+        if "error" in answer:
+            raise OSError(answer["error"]["message"])
+        return answer["result"]
+
+    def look(self, what: str) -> Any:
+        return self._call(self.shown[what])
+
+    def pay(self, bolt11: str) -> Any:
+        return self._call("pay", bolt11, None, None, None, None, None, None, None, None, None, None)
+
+    def make(self, amount: str) -> tuple[str, str]:
+        label = secrets.token_hex(20)
+        made = self._call("invoice", amount, label, "", 900, None, None, False, timeout=5)
+        (there,) = self._call("listinvoices", label)["invoices"]
+        if there["label"] != label or there["status"] != "unpaid":
+            raise OSError(f"the node has another invoice: {there}")
+        return made["bolt11"], made["payment_hash"]
+
+    def settled(self, last: int) -> Iterator[tuple[str, int]]:
+        for invoice in self._call("listinvoices")["invoices"]:
+            if invoice["status"] == "paid" and invoice["pay_index"] > last:
+                yield invoice["payment_hash"], invoice["pay_index"]
+        index = self._NONE
+        while True:
+            invoice = self._call("waitanyinvoice", index, timeout=None)
+            index = invoice["pay_index"]
+            yield invoice["payment_hash"], index
+
+
+_NODES: dict[str, tuple[type[Lnd | Clightning], set[str]]] = {
+    "lnd-rest": (Lnd, {"type", "server", "macaroon"}),
+    "clightning": (Clightning, {"type", "server"}),
+}
+
+
+def read_node(text: str) -> Lnd | Clightning:
+    """The node that a connection string says. Raises ConfigException."""
     words = dict(part.split("=", 1) for part in text.split(";"))
-    if words.get("type") != "lnd-rest":
-        raise ConfigException("The double speaks with lnd alone")
-    if unknown := set(words) - {"type", "server", "macaroon"}:
-        raise ConfigException(f"Unknown keys in the connection string: {unknown}")
-    bytes.fromhex(words["macaroon"])
-    return Client(words["server"], {"Grpc-Metadata-macaroon": words["macaroon"]})
+    if words.get("type") not in _NODES:
+        raise ConfigException(f"The double knows no node of this kind: {text.partition(';')[0]}")
+    kind, known = _NODES[words["type"]]
+    if set(words) != known:
+        raise ConfigException(f"Other keys than {known} in the connection string")
+    return kind(words)
 
 
 class Shop:
@@ -131,6 +248,7 @@ class Shop:
         self.node = read_node(node) if node else None
         self.database = Database(configuration["postgres"])
         self.onion = configuration.get("torservices", "")
+        self.onions = configuration.get("socksendpoint", "")
         self.logins: deque[float] = deque()
 
     def migrate(self) -> None:
@@ -262,9 +380,7 @@ class Shop:
         bolt11 = payment = address = None
         if "BTC-LN" in methods and self.node is not None:
             try:
-                value = str(int(amount * 10**11))
-                made = self.node.ask("POST", "/v1/invoices", {"value_msat": value, "expiry": "900"}, 5)
-                bolt11, payment = made["payment_request"], base64.b64decode(made["r_hash"]).hex()
+                bolt11, payment = self.node.make(str(int(amount * 10**11)))
             except OSError as error:
                 log(f"Impossible to create lightning invoice ({error})")
         if "BTC-CHAIN" in methods:
@@ -279,7 +395,39 @@ class Shop:
         name = secrets.token_hex(11)
         values = (name, store, f"{amount:f}", "New", "FALSE", int(time.time()), bolt11, payment, address)
         self.database.query(f"INSERT INTO invoices VALUES ({', '.join(map(literal, values))})")
+        for hook, url, key in self.database.query(
+            f"SELECT id, url, secret FROM webhooks WHERE store = {literal(store)}"
+        ):
+            event = json.dumps({"type": "InvoiceCreated", "invoiceId": name, "storeId": store, "webhookId": hook})
+            threading.Thread(target=self.deliver, args=(str(hook), str(url), str(key), event), daemon=True).start()
         return self.invoice(name)
+
+    # -- webhooks -----------------------------------------------------------------------------------------------------
+
+    def add_webhook(self, store: str, body: dict[str, Any]) -> dict[str, Any]:
+        name, key = secrets.token_hex(11), secrets.token_hex(20)
+        values = (name, store, body["url"], key)
+        self.database.query(f"INSERT INTO webhooks VALUES ({', '.join(map(literal, values))})")
+        return {"id": name, "url": body["url"], "secret": key, "enabled": True}
+
+    def deliver(self, hook: str, url: str, key: str, event: str) -> None:
+        signature = hmac.new(key.encode(), event.encode(), hashlib.sha256).hexdigest()
+        headers = {"Content-Type": "application/json", "BTCPay-Sig": f"sha256={signature}"}
+        connection, status, why = HTTPConnection(urlsplit(url).netloc, timeout=60), "Failed", ""
+        try:
+            connection.sock = way_to(url, self.onions)
+            connection.request("POST", urlsplit(url).path, event, headers)
+            status = "HttpSuccess" if connection.getresponse().status == 200 else "HttpError"
+        except (OSError, HTTPException, ValueError) as error:
+            why = str(error)
+        finally:
+            connection.close()
+        values = (secrets.token_hex(11), hook, status, why)
+        self.database.query(f"INSERT INTO deliveries VALUES ({', '.join(map(literal, values))})")
+
+    def deliveries(self, hook: str) -> list[dict[str, Any]]:
+        rows = self.database.query(f"SELECT id, status, error FROM deliveries WHERE webhook = {literal(hook)}")
+        return [{"id": row[0], "status": row[1], "errorMessage": row[2]} for row in rows]
 
     def invoice(self, name: str) -> dict[str, Any]:
         rows = self.database.query(
@@ -305,16 +453,16 @@ class Shop:
         last = int(str(rows[0][0])) if rows else 0
         if self.node is None:
             return
-        for item in self.node.lines(f"/v1/invoices/subscribe?settle_index={last}"):
-            invoice = item.get("result") or {}
-            if invoice.get("state") == "SETTLED":
-                payment = base64.b64decode(invoice["r_hash"]).hex()
-                self.settle(f"hash = {literal(payment)}", "Settled")
-                index = int(invoice["settle_index"])
-                self.database.query(
-                    f"INSERT INTO settings VALUES ('settled', '{index}') ON CONFLICT (id)"
-                    f" DO UPDATE SET value = '{index}'"
-                )
+        for payment, index in self.node.settled(last):
+            self.settle(f"hash = {literal(payment)}", "Settled")
+            self.database.query(
+                f"INSERT INTO settings VALUES ('settled', '{index}') ON CONFLICT (id) DO UPDATE SET value = '{index}'"
+            )
+
+    def internal_node(self) -> Lnd | Clightning:
+        if self.node is None:
+            raise Refusal(404, "lightning-node-not-found", "There is no internal node")
+        return self.node
 
     def await_chain(self) -> None:
         """See which addresses have got what was asked for."""
@@ -438,6 +586,15 @@ class Handler(BaseHTTPRequestHandler):
             case ("GET", "api-keys", "current"):
                 self.allow()
                 return {"permissions": shop.permissions(str(self.headers["Authorization"]).split()[1])}
+            case ("GET", "server", "lightning", "BTC", ("info" | "balance" | "channels" | "payments") as what):
+                self.allow("server.canuseinternallightningnode")
+                return shop.internal_node().look(what)
+            case ("POST", "server", "lightning", "BTC", "invoices", "pay"):
+                self.allow("server.canuseinternallightningnode")
+                try:
+                    return shop.internal_node().pay(body["BOLT11"])
+                except OSError as error:
+                    raise Refusal(400, "generic-error", str(error)) from error
             case ("GET", "stores"):
                 self.allow("store.canviewstoresettings")
                 return shop.stores()
@@ -458,6 +615,12 @@ class Handler(BaseHTTPRequestHandler):
             case ("GET", "stores", _store, "invoices", name, "payment-methods"):
                 self.allow("store.canviewinvoices")
                 return shop.ways(name)
+            case ("POST", "stores", store, "webhooks"):
+                self.allow("store.webhooks.canmodifywebhooks")
+                return shop.add_webhook(store, body)
+            case ("GET", "stores", _store, "webhooks", hook, "deliveries"):
+                self.allow("store.webhooks.canmodifywebhooks")
+                return shop.deliveries(hook)
             case ("DELETE", "stores", _store, "invoices", name):
                 self.allow("store.canmodifyinvoices")
                 shop.database.query(f"UPDATE invoices SET archived = TRUE WHERE id = {literal(name)}")

@@ -35,6 +35,7 @@ from tests.support import COLLECTION
 
 GUEST = COLLECTION / "plugins/module_utils/_guest"
 PROGRAMS = {
+    "btcpayserver": COLLECTION / "roles/btcpayserver/scripts/btcpayserver_socket.py",
     "lightning_charge": COLLECTION / "roles/lightning_charge/scripts/lightning_charge_socket.py",
     "spark": COLLECTION / "roles/spark/scripts/spark_socket.py",
 }
@@ -210,10 +211,11 @@ def until(condition: Callable[[], bool]) -> None:
 def test_rune_allows_what_the_socket_takes_and_nothing_else(role: str) -> None:
     found = runpy.run_path(str(PROGRAMS[role]))
     needs = yaml.safe_load((COLLECTION / "roles" / role / "meta/stack.yml").read_text())["needs"]
+    node = needs.get("clightning") or needs["lightning"]["one_of"]["clightning"]
     own = {"lightning_charge": ({"listconfigs"}, set()), "spark": ({"listconfigs", "decodepay"}, {"listpeerchannels"})}
-    here, behind = own[role]
-    assert set(needs["clightning"]["permissions"]["rune"]) == (set(found["METHODS"]) - here) | behind
-    assert set(found["ANSWERS"]) <= set(found["METHODS"])
+    here, behind = own.get(role, (set(), set()))
+    assert set(node["permissions"]["rune"]) == (set(found["METHODS"]) - here) | behind
+    assert set(found.get("ANSWERS", ())) <= set(found["METHODS"])
 
 
 def test_parameters_get_their_names(charge: Lightningd, clnrest: tuple[int, type[Clnrest]]) -> None:
@@ -318,6 +320,39 @@ def test_requests_may_come_in_pieces(split: int) -> None:
     found, rest = split_requests(content[:split])
     more, rest = split_requests(rest + content[split:])
     assert ([item["id"] for item in found + more], rest) == (["1", "2"], b"")
+
+
+# -- BTCPay Server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def btcpayserver(clnrest: tuple[int, Any], certificate: Path, tmp_path: Path) -> Iterator[Lightningd]:
+    with program("btcpayserver", tmp_path, clnrest[0], certificate) as path:
+        client = Lightningd(path)
+        yield client
+        client.close()
+
+
+def test_invoices_of_btcpayserver_keep_all_that_it_says(
+    btcpayserver: Lightningd, clnrest: tuple[int, type[Clnrest]]
+) -> None:
+    """As its library sends it: all by place, with null for what it leaves out."""
+    made = btcpayserver.call("invoice", ["any", "aLabel", "tea", 900, None, None, False, None, True])
+    assert made == {"bolt11": "lnbcrt1"}
+    assert clnrest[1].asked == [
+        ("invoice", {"amount_msat": "any", "label": "aLabel", "description": "tea", "expiry": 900,
+                     "exposeprivatechannels": False, "deschashonly": True}),
+    ]  # fmt: skip
+
+
+def test_btcpayserver_sees_the_node_and_cannot_pay(
+    btcpayserver: Lightningd, clnrest: tuple[int, type[Clnrest]]
+) -> None:
+    assert btcpayserver.call("listpays", [None, "ab"])["pays"][0]["amount_sent_msat"] == 5001
+    assert btcpayserver.call("listpeerchannels")["channels"] == [CHANNEL]
+    assert clnrest[1].asked == [("listpays", {"payment_hash": "ab"}), ("listpeerchannels", {})]
+    for method in ("pay", "keysend", "fundchannel", "connect", "newaddr", "withdraw", "createrune"):
+        assert btcpayserver.call(method) == {"code": -32601, "message": f"Unknown command '{method}'"}
 
 
 # -- the database of Lightning Charge ---------------------------------------------------------------------------------

@@ -88,11 +88,16 @@ class Server:
         return " and ".join(sorted(ways))
 
 
-def node_is_ready(stack: Stack) -> bool:
-    """Whether lnd makes invoices, for which it needs all blocks. Raises Fault."""
-    headers = {"Grpc-Metadata-macaroon": stack.secret("lnd", "rest")}
-    status, text = http_request(stack.need("lnd", "rest"), path="/v1/state", headers=headers)
-    return status == 200 and json.loads(text).get("state") == "SERVER_ACTIVE"
+def node_is_ready(stack: Stack, node: str) -> bool:
+    """Whether the Lightning node makes invoices that can be paid, for which it needs all blocks. Raises Fault."""
+    place, credential = stack.need(node, "rest"), stack.secret(node, "rest")
+    if node == "lnd":
+        status, text = http_request(place, path="/v1/state", headers={"Grpc-Metadata-macaroon": credential})
+        return status == 200 and json.loads(text).get("state") == "SERVER_ACTIVE"
+    headers = {"Rune": credential, "Content-Type": "application/json"}
+    status, text = http_request(place, "POST", "/v1/getinfo", "{}", headers=headers)
+    # One that lacks blocks warns of it.
+    return status in (200, 201) and not any(name.startswith("warning_") for name in json.loads(text))
 
 
 def look(stack: Stack) -> Report:
@@ -110,10 +115,10 @@ def look(stack: Stack) -> Report:
     if not is_synced or not info["fullySynched"]:
         raise Waiting("nbxplorer or bitcoind has not all blocks yet: invoices are shown when they have")
     warnings = []
-    has_node = bool(stack.expected["node"])
-    if has_node and not node_is_ready(stack):
-        has_node = False
-        warnings = ["lnd waits for blocks: until it has them, invoices are paid on chain alone"]
+    node = stack.expected["node"]
+    has_node = bool(node) and node_is_ready(stack, node)
+    if node and not has_node:
+        warnings = [f"{node} waits for blocks: until it has them, invoices are paid on chain alone"]
     if stack.bcm["chain"] == "regtest":
         notes.insert(0, f"an invoice can be paid by {server.prove_invoice(has_node)}")
     return Report(facts, notes, warnings)

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of a shop: what it needs, which Lightning node it has, who reaches it, and what it reaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._plan import checks
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import ProjectState, Request
+from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
+
+from .conftest import Planning, image_names
+
+BEHIND = {"tor", "bitcoind", "nbxplorer", "postgresql"}
+_CATALOGUE = Catalogue.read([])
+
+
+@pytest.fixture(autouse=True)
+def without_assertions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other stacks use filters of the collection, which are not loaded here."""
+    monkeypatch.setattr(checks, "check_assertions", lambda *_stacks: None)
+
+
+def plan(*stacks: str, **variables: Any) -> dict[str, Any]:
+    loader = DataLoader()
+    request = Request(stacks=("btcpayserver", *stacks), chain="regtest", datacenter="local")
+    known = {"bcm": {"chain": "regtest"}, "allow_below_floor": ["clightning"], **variables}
+    planner = Planner(_CATALOGUE, request, lambda asked: RoleVariables(Templar(loader), loader, asked, known))
+    return Planning(planner).plan(ProjectState(), image_names)
+
+
+def reached(planned: dict[str, Any]) -> set[str]:
+    """What the network lets it reach."""
+    acl = next(item for item in planned["resources"] if item["kind"] == "network_acl")
+    rules = {rule["description"] for rule in acl["egress"]}
+    return {rule.removeprefix("btcpayserver to ") for rule in rules if rule.startswith("btcpayserver to ")}
+
+
+def test_shop_needs_a_tracker_and_a_database_and_no_lightning_node() -> None:
+    planned = plan()
+    assert set(planned["stacks"]) == {*BEHIND, "btcpayserver"}
+    assert reached(planned) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert "btcpayserver/password" in planned["secrets"] and "nbxplorer/http/btcpayserver" in planned["secrets"]
+    assert planned["instances"]["btcpayserver"]["credentials"] == ["postgresql/sql/btcpayserver"]
+
+
+@pytest.mark.parametrize(("chosen", "other"), [("lnd", "clightning"), ("clightning", "lnd")])
+def test_shop_has_the_chosen_node_if_that_is_there(chosen: str, other: str) -> None:
+    both = plan("lnd", "clightning", btcpayserver_lightning=chosen)
+    assert f"{chosen} rest" in reached(both) and f"{other} rest" not in reached(both)
+    assert f"{chosen}/rest/btcpayserver" in both["instances"]["btcpayserver"]["credentials"]
+    assert f"{other}/rest/btcpayserver" not in both["instances"]["btcpayserver"]["credentials"]
+    alone = plan(other, btcpayserver_lightning=chosen)
+    assert reached(alone) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert set(alone["stacks"]) == {*BEHIND, "btcpayserver", other}
+
+
+@pytest.mark.parametrize(
+    ("node", "payments"),
+    [
+        ("lnd", {"offchain:write", "onchain:write", "address:write", "macaroon:generate", "peers:write"}),
+        ("clightning", {"pay", "xpay", "keysend", "withdraw", "fundchannel", "createrune", "newaddr"}),
+    ],
+)
+def test_shop_can_neither_pay_nor_send(node: str, payments: set[str]) -> None:
+    planned = plan(node, btcpayserver_lightning=node)
+    (given,) = planned["instances"][node]["consumers"]["btcpayserver"]["permissions"].values()
+    assert given and not payments & set(given)
+
+
+def test_unknown_node_is_refused() -> None:
+    with pytest.raises(BcmError, match='Variable btcpayserver_lightning: Unknown choice "none"'):
+        plan(btcpayserver_lightning="none")
+
+
+def test_customers_have_an_address_of_their_own_if_the_inventory_says_so() -> None:
+    def public(**variables: Any) -> dict[str, str | None]:
+        onions = plan(**variables)["instances"]["btcpayserver"]["onions"]
+        return {key: item["public"] for key, item in onions.items()}
+
+    assert public() == {"http": None}
+    assert public(btcpayserver_shop=True) == {"http": None, "shop": "customers pay there"}
+    assert public(btcpayserver_shop=True, btcpayserver_onion=False) == {"shop": "customers pay there"}
+
+
+def test_way_outside_opens_no_network() -> None:
+    """It is tor's proxy, which is reached anyway."""
+    outside = plan(btcpayserver_outside=True)
+    assert reached(outside) == reached(plan())
+    assert not outside["instances"]["btcpayserver"]["uplink"] and not outside["exceptions"]
