@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A shop: invoices are paid on chain and by Lightning, whatever happens to the database and nodes behind it.
 
-BTCPay Server and NBXplorer are doubles; bitcoind, PostgreSQL and both lnd are real.
+BTCPay Server and NBXplorer are doubles; bitcoind, PostgreSQL and both lnd are real. Core Lightning is a double unless
+BCM_CLIGHTNING_ARCHIVE names the real one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests import btcpayserver
+from tests import clightning, tornet
 from tests.e2e.conftest import Person, inside, reported, until
+from tests.record_clightning import WORDS
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -65,7 +67,7 @@ def mine(count: int, address: str = "") -> None:
 
 
 def start(person: Person, *more: str) -> dict[str, Any]:
-    return dict(json.loads(person.succeeds("-d", NAME, "stack", "start", *STACKS, "--json", *more)))
+    return dict(json.loads(person.succeeds("-d", NAME, "stack", "start", *STACKS, *more, "--json")))
 
 
 def payer(*words: str) -> dict[str, Any]:
@@ -103,16 +105,14 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def report(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def report(
+    person: Person, relays: tornet.TorNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """A shop with a Lightning node, and the page that lists it."""
     folder = tmp_path_factory.mktemp("images")
     person.datacenter(NAME)
-    settings = {
-        "bcm_artifact_source": str(folder),
-        "bcm_artifacts": btcpayserver.pins(folder),
-        "allow_below_floor": ["btcpayserver"],
-        "btcpayserver_shop": True,
-    }
+    settings = json.loads(clightning.environment(folder)["BCM_TEST_SETTINGS"])
+    settings |= {"btcpayserver_shop": True, "tor_network": True, "tor_lines": relays.lines}
     with person.settings(NAME).open("a") as file:
         file.write("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
     warnings = start(person)["warnings"]
@@ -259,3 +259,47 @@ def test_revoked_credential_is_replaced_by_the_next_run(person: Person, shop: Sh
     assert stacks["btcpayserver"]["verified"] == PROVED
     assert ask("GET", "/api/v1/users/me", login=shop.login)[0] == 401
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}
+
+
+def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
+    person: Person, shop: Shop, report: dict[str, Any], relays: tornet.TorNetwork, tmp_path: Path
+) -> None:
+    onions = {item["service"]: item for item in reported(json.dumps(report))["btcpayserver"]["onions"]}
+    assert onions["shop"]["public"] == "customers pay there" and not onions["http"]["public"]
+    places = {name: item["address"].partition(":")[0] for name, item in onions.items()}
+    file = tmp_path / "alice.auth_private"
+    person.succeeds("-d", NAME, "access", "grant", "alice", "btcpayserver", "--out", str(file))
+    client = tornet.Client(relays, "alice", file.read_text())
+    client.tor.bootstrapped()
+    own = f"/i/{shop.invoice('0.0001')['id']}"
+
+    def status(service: str, path: str) -> bytes:
+        host = places[service]
+        return client.get(host, say=f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()).split()[1]
+
+    assert status("shop", own) == b"200" and status("shop", "/login") == b"404"
+    assert status("http", "/login") == b"200"
+    assert tornet.NO_KEY in tornet.refusal(relays, places["http"])
+    assert tornet.refusal(relays, places["shop"]) == "was let in"
+
+
+def test_core_lightning_is_the_node_if_the_inventory_says_so(person: Person, shop: Shop) -> None:
+    secrets = person.home / "inventories" / NAME / "secrets/regtest.json"
+    secrets.write_text(json.dumps({**json.loads(secrets.read_text()), "clightning/recovery_words": WORDS}))
+    person.succeeds("-d", NAME, "config", "set", "btcpayserver_lightning=clightning")
+    stacks = reported(json.dumps(start(person, "clightning")))
+    assert stacks["btcpayserver"]["verified"] == PROVED
+    assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}
+    node = "/api/v1/server/lightning/BTC"
+    assert ask("GET", f"{node}/info", login=shop.key)[1]["id"] == stacks["clightning"]["facts"]["public_key"]
+    for what in ("balance", "channels", "payments"):
+        assert ask("GET", f"{node}/{what}", login=shop.key)[0] == 200
+    status, refused = ask("POST", f"{node}/invoices/pay", {"BOLT11": "lnbcrt1"}, shop.key)
+    assert (status, refused["message"]) == (400, "Unknown command 'pay'")
+    assert person.succeeds("-d", NAME, "stack", "start", *STACKS).rstrip().endswith("nothing changed")
+
+
+def test_node_is_the_former_one_again(person: Person, shop: Shop) -> None:
+    person.succeeds("-d", NAME, "config", "set", "btcpayserver_lightning=lnd")
+    assert reported(json.dumps(start(person)))["btcpayserver"]["verified"] == PROVED
+    assert "btcpayserver-node" not in inside(NAME, "btcpayserver", "systemctl", "list-units", "--no-legend")
