@@ -90,6 +90,8 @@ finally:
       - -c
       - systemctl stop tor;
         systemd-run --quiet --on-active=4s --timer-property=AccuracySec=100ms systemctl start tor
+- name: Create the folder that Java needs
+  ansible.builtin.file: {path: /usr/share/man/man1, state: directory, mode: "0755"}
 - name: Fetch packages of Debian
   ansible.builtin.include_role:
     name: bcm.core._common
