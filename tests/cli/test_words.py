@@ -228,6 +228,7 @@ STACKS = [
     "clightning",
     "electrs",
     "electrum",
+    "kafka",
     "lightning-charge",
     "lnd",
     "nbxplorer",

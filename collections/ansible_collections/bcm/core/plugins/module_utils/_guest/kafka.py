@@ -1,0 +1,185 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Kafka as its administrator, in its instance: ``bcm_guest.kafka``; and what the stacks that use it may do there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .prove import Fault, Lasting
+
+#: the administrator; and who writes and reads for verify, and its topic and group. No stack can have these names.
+ADMIN, PROBE = "bcm_admin", "bcm_probe"
+#: for topics that do not say how long their events are kept
+DAYS, SIZE = 7, "64MiB"
+_JAVA = ("java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp", "/opt/kafka/*")
+_LOG = "-Dlog4j2.configurationFile=/etc/kafka/log4j2.properties"
+_ACL = "org.apache.kafka.tools.AclCommand"
+_TIMEOUT = 120
+_DAY = 24 * 3600 * 1000
+_UNITS = {"MiB": 1024**2, "GiB": 1024**3}
+_SIZE = re.compile(r"([1-9][0-9]*)(MiB|GiB)")
+#: Kafka refuses shorter files
+_SMALLEST_FILE = 1024**2
+_RESOURCE = re.compile(r"ResourcePattern\(resourceType=(\w+), name=(.*), patternType=(\w+)\)")
+_RIGHT = re.compile(r"\(principal=User:(.*), host=\*, operation=(\w+), permissionType=ALLOW\)")
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """What a user may do with one topic or group: READ or WRITE."""
+
+    user: str
+    operation: str
+    kind: str  # TOPIC or GROUP
+    name: str
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How long the events of a topic are kept: whichever comes first."""
+
+    days: int
+    size: int  # bytes
+
+    @property
+    def config(self) -> dict[str, str]:
+        """As Kafka's options. Files are deleted as a whole, so several of them make up the size."""
+        return {
+            "retention.ms": str(self.days * _DAY),
+            "retention.bytes": str(self.size),
+            "segment.bytes": str(max(_SMALLEST_FILE, self.size // 4)),
+        }
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The topics that stacks write, and who may do what; among them those of verify.
+
+    What is wrong about a stack, or a setting, is one of the ``faults``, and left out, so that all others go on.
+    """
+
+    topics: Mapping[str, Topic]
+    rights: frozenset[Right]
+    faults: tuple[str, ...] = ()
+
+
+def read_declared(declared: Mapping[str, Any]) -> Declared:
+    """What ``consumers`` say of their topics, with the ``retention`` of the inventory over it.
+
+    ``drop`` names topics to delete.
+    """
+    topics = {PROBE: Topic(1, 4 * _SMALLEST_FILE)}
+    rights = set(_rights(PROBE, [PROBE], [PROBE]))
+    faults = []
+    for stack, permissions in sorted(declared["consumers"].items()):
+        try:
+            own, reads = _of_stack(stack, permissions)
+            kept = {name: _topic(name, {**of, **declared["retention"].get(name, {})}) for name, of in own.items()}
+        except ValueError as error:
+            faults.append(f"stack {stack} {error}")
+            continue
+        topics.update(kept)
+        rights.update(_rights(stack, own, reads))
+    if unknown := sorted(set(declared["retention"]) - set(topics)):
+        faults.append(f"kafka_retention names {', '.join(unknown)}, which no stack writes: correct it")
+    if wrong := sorted(set(declared["drop"]) & set(topics)):
+        faults.append(f"kafka_drop names {', '.join(wrong)}, which a stack writes: leave it out")
+    return Declared(topics, frozenset(rights), tuple(faults))
+
+
+def _of_stack(stack: str, permissions: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The topics that a stack writes, with what it says of each, and those that it reads. Raises ValueError."""
+    permissions = permissions or {}
+    if not isinstance(permissions, dict) or set(permissions) - {"topics", "reads"}:
+        raise ValueError("asks for something else than topics and reads")
+    own, reads = permissions.get("topics", {}), permissions.get("reads", [])
+    if not isinstance(own, dict) or not isinstance(reads, list) or not all(isinstance(name, str) for name in reads):
+        raise ValueError("has topics that are no mapping, or reads that are no list of names")
+    for name in [*own, *reads]:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9_.-]{1,100}", name):
+            raise ValueError(f'names "{name}", which is no topic as {stack}.event')
+    if foreign := [name for name in own if name.partition(".")[0] != stack]:
+        raise ValueError(f"writes {', '.join(foreign)}: its topics begin with {stack}.")
+    for name, kept in own.items():
+        if not isinstance(kept or {}, dict) or set(kept or {}) - {"days", "size"}:
+            raise ValueError(f"says something else of {name} than days and size")
+    return {name: kept or {} for name, kept in own.items()}, reads
+
+
+def _topic(name: str, kept: Mapping[str, Any]) -> Topic:
+    """Raises ValueError."""
+    days, size = kept.get("days", DAYS), _SIZE.fullmatch(str(kept.get("size", SIZE)))
+    if not isinstance(days, int) or isinstance(days, bool) or days < 1 or size is None:
+        raise ValueError(f"keeps {name} for no whole number of days, or no size as {SIZE}")
+    return Topic(days, int(size[1]) * _UNITS[size[2]])
+
+
+def _rights(user: str, writes: Iterable[str], reads: Iterable[str]) -> Iterable[Right]:
+    yield from (Right(user, "WRITE", "TOPIC", name) for name in writes)
+    if topics := sorted(reads):
+        yield from (Right(user, "READ", "TOPIC", name) for name in topics)
+        # its place in what it reads
+        yield Right(user, "READ", "GROUP", user)
+
+
+def read_rights(listed: str) -> frozenset[Right]:
+    """The rights in what Kafka's own program lists. Raises Lasting if it has one of another form."""
+    found, resource = set(), None
+    for line in filter(None, map(str.strip, listed.splitlines())):
+        if match := _RESOURCE.search(line):
+            resource = match
+        elif (right := _RIGHT.fullmatch(line)) and resource and resource[3] == "LITERAL":
+            found.add(Right(right[1], right[2], resource[1], resource[2]))
+        else:
+            raise Lasting(f"there is a right that no run has made: {line}")
+    return frozenset(found)
+
+
+def ask_rights(place: str) -> frozenset[Right]:
+    """The rights that Kafka at ADDRESS:PORT enforces. Raises Fault."""
+    return read_rights(_administer(place, "--list"))
+
+
+def change_rights(place: str, rights: Iterable[Right], how: str) -> None:
+    """Add (--add) or remove (--remove) rights. Raises Fault."""
+    # Java takes seconds for each call.
+    calls: dict[tuple[str, str], list[str]] = {}
+    for right in sorted(rights):
+        calls.setdefault((right.user, right.operation), []).extend((f"--{right.kind.lower()}", right.name))
+    for (user, operation), names in calls.items():
+        _administer(place, how, "--force", "--allow-principal", f"User:{user}", "--operation", operation, *names)
+
+
+def _administer(place: str, *arguments: str) -> str:
+    return run_java(_ACL, "--bootstrap-server", place, "--command-config", "/etc/kafka/admin.properties", *arguments)
+
+
+def run_java(program: str, *arguments: str) -> str:
+    """What a program of Kafka prints. Raises Fault with what it says if it fails."""
+    command = [*_JAVA, _LOG, program, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Fault(f"{program} has not ended within {_TIMEOUT} s") from error
+    if done.returncode:
+        raise Fault(" ".join((done.stderr or done.stdout).split())[-300:] or f"{program} ended with {done.returncode}")
+    return done.stdout
+
+
+def login(place: str, user: str, password: str) -> dict[str, object]:
+    """Options of Debian's client for a user in this instance. The password is not among what it logs."""
+    return {
+        "bootstrap.servers": place,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": user,
+        "sasl.password": password,
+        "log_level": 2,
+    }

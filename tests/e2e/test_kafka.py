@@ -1,0 +1,107 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Events of stacks: nobody else writes or reads them, and what the broker acknowledged is there whatever happens."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Person, inside, reported, until
+
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
+
+NAME = "gazettes"
+TOPIC = "gazette.issue"
+
+
+def events(instance: str, *words: str, **options: str) -> list[str]:
+    """What the client in an instance prints; ``options`` are its own, with underscores in place of dots."""
+    told = {name.replace("_", "."): value for name, value in options.items()}
+    return inside(NAME, instance, "python3", "/root/events.py", *words, json.dumps(told), deadline=180).splitlines()
+
+
+def start(person: Person, *words: str) -> dict[str, Any]:
+    return json.loads(person.succeeds("-d", NAME, "stack", "start", *words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def gazette(person: Person) -> Iterator[dict[str, Any]]:
+    """The broker with a stack that writes and one that reads."""
+    person.datacenter(NAME, stack_path=str(Path(__file__).parent / "stacks"))
+    yield reported(json.dumps(start(person, "gazette", "reader")))
+    person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
+
+
+@pytest.fixture
+def answers(gazette: dict[str, Any]) -> Iterator[None]:
+    """The broker acknowledges events afterwards."""
+    yield
+    until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
+
+
+def test_stack_does_what_the_plan_says_and_nothing_else(answers: None) -> None:
+    assert events("gazette", "write", TOPIC, "3") == ["0", "1", "2"]
+    assert events("reader", "read", TOPIC)[-3:] == ["0", "1", "2"]
+    assert events("reader", "write", TOPIC, "1") == ["TOPIC_AUTHORIZATION_FAILED"]
+    refused = (["TOPIC_AUTHORIZATION_FAILED"], ["GROUP_AUTHORIZATION_FAILED"])
+    assert events("gazette", "read", TOPIC) in refused
+    assert events("gazette", "write", "gazette.other", "1")[0] in ("_UNKNOWN_TOPIC", "TOPIC_AUTHORIZATION_FAILED")
+    assert events("reader", "read", "bcm_probe") in (*refused, ["nothing answers"])
+
+
+def test_client_without_certificate_or_password_is_refused(answers: None) -> None:
+    refused = events("gazette", "write", TOPIC, "1", ssl_certificate_location="", ssl_key_location="")
+    assert refused == ["_MSG_TIMED_OUT"]
+    other = json.loads(inside(NAME, "reader", "cat", "/root/client.json"))["sasl.password"]
+    for password in ("guessed", other):
+        assert events("gazette", "write", TOPIC, "1", sasl_password=password) == ["_MSG_TIMED_OUT"]
+
+
+def test_second_run_changes_nothing(person: Person, gazette: dict[str, Any]) -> None:
+    assert person.succeeds("-d", NAME, "stack", "start", "gazette", "reader").rstrip().endswith("nothing changed")
+
+
+def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:
+    before = len(events("reader", "read", TOPIC))
+    script = f"python3 /root/events.py write {TOPIC} 100000 > /tmp/acknowledged"
+    writer = threading.Thread(target=inside, args=(NAME, "gazette", "sh", "-c", script), kwargs={"deadline": 300})
+    writer.start()
+    count = ("sh", "-c", "cat /tmp/acknowledged 2>/dev/null | wc -l")
+    until(lambda: int(inside(NAME, "gazette", *count)) > 500, "events are acknowledged")
+    inside(NAME, "kafka", "systemctl", "kill", "--signal=KILL", "kafka")
+    writer.join(300)
+    acknowledged = [line for line in inside(NAME, "gazette", "cat", "/tmp/acknowledged").splitlines() if line.isdigit()]
+    assert len(acknowledged) > 500
+    until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
+    assert set(acknowledged) <= set(events("reader", "read", TOPIC)[before:])
+
+
+def test_revoked_certificate_is_refused(person: Person, answers: None) -> None:
+    inside(NAME, "gazette", "cp", "-rL", "/etc/bcm/tls", "/root/old")
+    person.succeeds("-d", NAME, "ca", "revoke", "gazette")
+    start(person, "gazette")
+    old = {"ssl_certificate_location": "/root/old/certificate.pem", "ssl_key_location": "/root/old/key.pem"}
+    assert events("gazette", "write", TOPIC, "1", **old) == ["_MSG_TIMED_OUT"]
+
+
+def test_stack_that_is_gone_has_no_rights_and_its_topic_is_kept_until_somebody_says_so(
+    person: Person, answers: None
+) -> None:
+    kept = events("reader", "read", TOPIC)
+    person.succeeds("-d", NAME, "stack", "remove", "gazette")
+    warned = start(person, "kafka")["warnings"]
+    assert any(f"no stack writes the topic {TOPIC} any more" in text for text in warned), warned
+    start(person, "gazette")
+    assert events("reader", "read", TOPIC)[: len(kept)] == kept
+    refused = person.types("-d", NAME, "stack", "start", "kafka", "-e", json.dumps({"kafka_drop": [TOPIC]}))
+    assert refused.returncode
+    assert f"kafka_drop names {TOPIC}, which a stack writes: leave it out" in refused.stdout + refused.stderr
+    start(person, "kafka")

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stacks say of their topics, and what Kafka's own program says of rights. tests/e2e has a real broker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._guest import kafka
+from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import PROBE, Declared, Right
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Lasting
+
+LISTED = """\
+Current ACLs for resource `ResourcePattern(resourceType=GROUP, name=reader, patternType=LITERAL)`:
+\t(principal=User:reader, host=*, operation=READ, permissionType=ALLOW)
+
+Current ACLs for resource `ResourcePattern(resourceType=TOPIC, name=gazette.issue, patternType=LITERAL)`:
+\t(principal=User:gazette, host=*, operation=WRITE, permissionType=ALLOW)
+\t(principal=User:reader, host=*, operation=READ, permissionType=ALLOW)
+
+"""
+WRITES = Right("gazette", "WRITE", "TOPIC", "gazette.issue")
+READS = {Right("reader", "READ", "TOPIC", "gazette.issue"), Right("reader", "READ", "GROUP", "reader")}
+
+
+def declared(retention: dict[str, Any] | None = None, drop: tuple[str, ...] = (), **consumers: Any) -> Declared:
+    return kafka.read_declared({"consumers": consumers, "retention": retention or {}, "drop": list(drop)})
+
+
+def own(found: Declared) -> set[Right]:
+    return {right for right in found.rights if right.user != PROBE}
+
+
+def test_stack_writes_its_own_topics_and_reads_what_it_names() -> None:
+    found = declared(gazette={"topics": {"gazette.issue": None}}, reader={"reads": ["gazette.issue"]}, idle={})
+    assert own(found) == {WRITES, *READS}
+    assert set(found.topics) == {"gazette.issue", PROBE}
+    assert not found.faults
+    assert kafka.read_rights(LISTED) == own(found)
+
+
+def test_events_are_kept_as_the_stack_says_unless_the_inventory_says_otherwise() -> None:
+    topics = {"gazette.issue": {"days": 3, "size": "1GiB"}, "gazette.other": None}
+    found = declared({"gazette.issue": {"days": 1}}, gazette={"topics": topics})
+    assert found.topics["gazette.issue"].config == {
+        "retention.ms": "86400000", "retention.bytes": "1073741824", "segment.bytes": "268435456"
+    }  # fmt: skip
+    assert found.topics["gazette.other"].config["retention.ms"] == str(7 * 86_400_000)
+    assert declared(gazette={"topics": {"gazette.x": {"size": "1MiB"}}}).topics["gazette.x"].config[
+        "segment.bytes"
+    ] == str(1024**2)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "fault"),
+    [
+        ([], ""),
+        (["x"], "asks for something else than topics and reads"),
+        ({"writes": []}, "asks for something else than topics and reads"),
+        ({"topics": ["gazette.x"]}, "has topics that are no mapping"),
+        ({"reads": [1]}, "or reads that are no list of names"),
+        ({"topics": {"gazette": None}}, 'names "gazette", which is no topic as gazette.event'),
+        ({"reads": ["*"]}, 'names "*", which is no topic'),
+        ({"reads": ["__consumer_offsets"]}, 'names "__consumer_offsets", which is no topic'),
+        ({"topics": {"reader.x": None}}, "writes reader.x: its topics begin with gazette."),
+        ({"topics": {"gazette.x": {"hours": 1}}}, "says something else of gazette.x than days and size"),
+        ({"topics": {"gazette.x": {"days": 0}}}, "keeps gazette.x for no whole number of days"),
+        ({"topics": {"gazette.x": {"days": True}}}, "keeps gazette.x for no whole number of days"),
+        ({"topics": {"gazette.x": {"size": 5}}}, "or no size as 64MiB"),
+    ],
+)
+def test_stack_that_says_it_wrongly_has_no_rights_and_others_have_theirs(permissions: Any, fault: str) -> None:
+    found = declared(gazette=permissions, reader={"reads": ["gazette.issue"]})
+    assert own(found) == READS
+    assert [text.startswith("stack gazette ") and fault in text for text in found.faults] == [True] * bool(fault)
+
+
+def test_settings_that_fit_no_topic_are_faults() -> None:
+    gazette = {"topics": {"gazette.issue": None}}
+    found = declared({"gazette.isue": {"days": 1}}, ("gazette.issue", "gone.x"), gazette=gazette)
+    assert found.faults == (
+        "kafka_retention names gazette.isue, which no stack writes: correct it",
+        "kafka_drop names gazette.issue, which a stack writes: leave it out",
+    )
+    assert "gazette.issue" in found.topics
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("permissionType=ALLOW", "permissionType=DENY"),
+        ("host=*", "host=10.0.0.1"),
+        ("LITERAL", "PREFIXED"),
+        ("principal=User:", "principal=Group:"),
+    ],
+)
+def test_right_of_another_form_is_refused(changed: tuple[str, str]) -> None:
+    with pytest.raises(Lasting, match="there is a right that no run has made"):
+        kafka.read_rights(LISTED.replace(*changed))
+
+
+def test_rights_are_changed_with_one_call_for_each_user_and_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(kafka, "run_java", lambda _program, *words: calls.append(words[4:]))
+    kafka.change_rights("127.0.0.1:9094", {WRITES, *READS}, "--add")
+    assert calls == [
+        ("--add", "--force", "--allow-principal", "User:gazette", "--operation", "WRITE", "--topic", "gazette.issue"),
+        ("--add", "--force", "--allow-principal", "User:reader", "--operation", "READ", "--group", "reader")
+        + ("--topic", "gazette.issue"),
+    ]
