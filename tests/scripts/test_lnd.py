@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._guest import lnd as client
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/lnd/scripts"
@@ -60,6 +61,9 @@ class Lnd:
     def watchtowers(self) -> list[str]:
         return self.used
 
+    forget_addresses = client.Lnd.forget_addresses
+    use_watchtowers = client.Lnd.use_watchtowers
+
 
 class Wallet:
     """The program, its lnd, and how often it started that again."""
@@ -69,6 +73,7 @@ class Wallet:
         self.restarts = 0
         #: the time of bitcoind's newest block
         self.newest = time.time()
+        self.wanted_watchtowers: list[str] = []
         self._script = runpy.run_path(str(SCRIPTS / "wallet.py"))
         own = self._script["Wallet"]
         monkeypatch.setitem(own.make_ready.__globals__, "Lnd", self.lnd)
@@ -88,8 +93,10 @@ class Wallet:
         self, secrets: Mapping[str, str], *, has_words: bool, restore: bool = False, copy: str = ""
     ) -> dict[str, Any]:
         stack = self._script["Stack"]
+        settings: dict[str, Any] = {"onion": None, "watchtowers": self.wanted_watchtowers}
         names = {"opens": self.lnd.opens, "backup": self.lnd.backup, "restore": self.lnd.restoring}
-        expected = {"directory": str(self.lnd.directory), **{name: str(path) for name, path in names.items()}}
+        paths = {"directory": self.lnd.directory, **names}
+        expected = settings | {name: str(path) for name, path in paths.items()}
         bitcoind = {"rpc": {"address": "10.0.0.2", "port": 8332, "tls": None}}
         bcm = {"stack": "lnd", "chain": "regtest", "needs": {"bitcoind": bitcoind}}
         own = {"lnd/wallet_password": "secret", "bitcoind/rpc/lnd": "secret"}
@@ -117,6 +124,16 @@ def test_wallet_is_made_of_words_that_are_kept_first(tmp_path: Path, monkeypatch
     again = wallet.run(secrets, has_words=True)
     assert again == {"needs_words": False, "keep": {}, "changed": False}
     assert wallet.restarts == 1
+
+
+def test_run_applies_what_lnd_keeps_in_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Wallet(tmp_path, "SERVER_ACTIVE", monkeypatch)
+    wallet.run({}, has_words=True)
+    known = {"lnd/wallet_created": "2026-01-01", "lnd/public_key": KEY}
+    assert wallet.run(known, has_words=True)["changed"] is False
+    wallet.lnd.uris, wallet.wanted_watchtowers = [f"{KEY}@a.onion:9735"], [TOWER]
+    assert wallet.run(known, has_words=True)["changed"] is True
+    assert wallet.lnd.asked == [("POST", "/v2/peers/nodeannouncement"), ("POST", "/v2/watchtower/client")]
 
 
 def test_words_are_asked_for_only_to_make_a_wallet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,21 +265,19 @@ def test_words_are_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_addresses_that_are_no_longer_wanted_are_forgotten(tmp_path: Path) -> None:
-    forget = runpy.run_path(str(SCRIPTS / "settings.py"))["forget_addresses"]
     lnd = Lnd(tmp_path, "SERVER_ACTIVE")
-    assert forget(lnd, None) is False
+    assert lnd.forget_addresses(None) is False
     lnd.uris = [f"{KEY}@a.onion:9735", f"{KEY}@b.onion:9735"]
-    assert forget(lnd, "b.onion:9735") is True
+    assert lnd.forget_addresses("b.onion:9735") is True
     assert lnd.sent == [{"address_updates": [{"action": "REMOVE", "address": "a.onion:9735"}]}]
 
 
 def test_watchtowers_become_those_that_are_named(tmp_path: Path) -> None:
-    use = runpy.run_path(str(SCRIPTS / "settings.py"))["use_watchtowers"]
     lnd = Lnd(tmp_path, "SERVER_ACTIVE")
     lnd.used = [TOWER]
-    assert use(lnd, [TOWER]) is False
+    assert lnd.use_watchtowers([TOWER]) is False
     moved = TOWER.replace(":9911", ":9912")
-    assert use(lnd, [moved]) is True
+    assert lnd.use_watchtowers([moved]) is True
     path = "/v2/watchtower/client/" + base64.urlsafe_b64encode(b"\3" * 33).decode()
     assert lnd.asked == [("POST", "/v2/watchtower/client"), ("DELETE", path)]
     assert lnd.sent[0] == {"pubkey": base64.b64encode(b"\3" * 33).decode(), "address": moved.partition("@")[2]}

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .prove import Endpoint, Fault, Refused, Stack, http_request
 from .volume_files import read_file
@@ -80,3 +81,32 @@ class Lnd:
     def tower(self) -> str:
         """Its own watchtower, as ``key@host:port``. Raises Fault, also if that is off."""
         return str(self.call("GET", "/v2/watchtower/server", macaroon="readonly")["uris"][0])
+
+    def forget_addresses(self, wanted: str | None) -> bool:
+        """Have it announce no address but that one; whether it announced another. Raises Fault.
+
+        Without an address in its configuration, it announces those that it announced before.
+        """
+        announced = [uri.partition("@")[2] for uri in self.info()["uris"]]
+        updates = [{"action": "REMOVE", "address": address} for address in announced if address != wanted]
+        if updates:
+            self.call("POST", "/v2/peers/nodeannouncement", {"address_updates": updates}, macaroon="admin")
+        return bool(updates)
+
+    def use_watchtowers(self, wanted: Sequence[str]) -> bool:
+        """Have it use these watchtowers, as ``key@host:port``, and no others; whether it used others. Raises Fault.
+
+        It keeps them in its database.
+        """
+        used = self.watchtowers()
+        for uri in sorted(set(wanted).difference(used)):
+            key, _at, address = uri.partition("@")
+            body = {"pubkey": base64.b64encode(bytes.fromhex(key)).decode(), "address": address}
+            self.call("POST", "/v2/watchtower/client", body, macaroon="admin")
+        for uri in sorted(set(used).difference(wanted)):
+            key, _at, address = uri.partition("@")
+            path = f"/v2/watchtower/client/{quote(base64.urlsafe_b64encode(bytes.fromhex(key)).decode())}"
+            # without an address, the whole tower
+            is_kept = any(other.partition("@")[0] == key for other in wanted)
+            self.call("DELETE", f"{path}?address={quote(address)}" if is_kept else path, macaroon="admin")
+        return set(used) != set(wanted)

@@ -16,6 +16,8 @@ from .._base.fields import CatalogueError
 from .stack import Stack
 from .stack_file import FILE, read
 
+# start.yml has a play for each level.
+_HIGHEST_LEVEL = 3
 #: the collection's own roles
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 
@@ -42,6 +44,7 @@ class Catalogue(Mapping[str, Stack]):
             self._check_needs(stack)
             self._check_onions(stack)
         self._order = self._sorted()
+        self._check_levels()
 
     @classmethod
     def read(cls, stack_path: Sequence[str | Path] = (), roles: Path | None = None) -> Catalogue:
@@ -161,6 +164,15 @@ class Catalogue(Mapping[str, Stack]):
         if not stack.uplink and any(service.host_port for service in stack.services.values()):
             raise CatalogueError(
                 f"{stack.source}:", "host_port of a service needs uplink", "add it, or leave out host_port"
+            )
+
+    def _check_levels(self) -> None:
+        """Refuse stacks whose credentials are made by others that get theirs in the same way, too often."""
+        if too_high := [name for name, level in self.levels(self).items() if level > _HIGHEST_LEVEL]:
+            raise CatalogueError(
+                f"{self._stacks[too_high[0]].source}:",
+                f"what makes its credentials gets its own ones in the same way, more than {_HIGHEST_LEVEL} times over",
+                "have one of these stacks share a secret with its consumers instead",
             )
 
     def _find_only(self, field: str, what: str) -> str | None:

@@ -4,6 +4,8 @@
 
 """Make lnd's wallet, if there is none, let lnd open it by itself from then on, and check whose wallet it is.
 
+Then, apply what lnd keeps in its database and not in its configuration: its addresses, and its watchtowers.
+
 The recovery words come only if they were asked for: the answer ``needs_words`` does that. If there are none yet, it has
 new ones, which are kept before a wallet is made of them. The secrets are ``lnd/recovery_words``, 24 words (aezeed),
 ``lnd/wallet_created``, the time, and ``lnd/public_key``, the key of the node. What the answer has under ``keep`` is
@@ -87,6 +89,11 @@ class Wallet:
         if self._restoring.exists():
             changed = True
             self._restore_channels()
+        # While it waits for blocks, it keeps what it has; the next run finds it at work.
+        changed |= self._lnd.forget_addresses(self._stack.expected["onion"])
+        # Without any, its watchtower client is off.
+        if watchtowers := self._stack.expected["watchtowers"]:
+            changed |= self._lnd.use_watchtowers(watchtowers)
         return {"needs_words": False, "keep": keep, "changed": changed}
 
     def _wait_for_state(self, grace: float) -> str:

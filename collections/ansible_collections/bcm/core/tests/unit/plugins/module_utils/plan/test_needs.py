@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,20 @@ def test_neighbour_keeps_the_credentials_of_stacks_that_are_not_asked_for(
     assert plan["instances"]["courier"]["credentials"] == ["lnd/rest/courier", "clightning/rest/courier"]
     older = ProjectState(stacks={**there.stacks, "courier": Deployed(requested=True, running=True, image="older")})
     assert configured("lnd", older) == {"lnd", "clightning", "courier"}
+
+
+def test_more_levels_than_there_are_plays_are_rejected(world: Any, write: Any, tmp_path: Path) -> None:
+    names = ("bitcoind", "a", "b", "c", "d")
+    for former, name in itertools.pairwise(names):
+        program = tmp_path / f"roles/{former}/scripts/credentials.py"
+        program.parent.mkdir(parents=True)
+        program.touch()
+        service = "rpc" if former == "bitcoind" else "http"
+        world[name] = {**world["explorer"], "needs": {former: [service]}, "web": []}
+    with pytest.raises(CatalogueError, match=r"roles/d/meta/stack.yml: what makes its credentials gets its own ones"):
+        Catalogue.read(roles=write(world))
+    (tmp_path / "roles/c/scripts/credentials.py").unlink()
+    assert Catalogue.read(roles=tmp_path / "roles").levels(names)["d"] == 3
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
