@@ -84,6 +84,29 @@ def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:
     assert set(acknowledged) <= set(events("reader", "read", TOPIC)[before:])
 
 
+def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
+    data, small = "/var/lib/kafka", "/var/tmp/small"
+    inside(NAME, "kafka", "systemctl", "stop", "kafka", deadline=150)
+    used = int(inside(NAME, "kafka", "du", "-sk", data).split()[0])
+    inside(
+        NAME, "kafka", "sh", "-ec",
+        f"mkdir {small}; mount -t tmpfs -o size={used + 52_000}k tmpfs {small}; cp -a {data}/. {small};"
+        f"fallocate -l 50M {small}/ballast; chown kafka: {small}; chmod 700 {small}; mount --bind {small} {data};"
+        "systemctl start kafka",
+        deadline=300,
+    )  # fmt: skip
+    try:
+        said = events("gazette", "write", TOPIC, "200000")
+        acknowledged = {line for line in said if line.isdigit()}
+        assert said[-1] == "_MSG_TIMED_OUT" and 0 < len(acknowledged) < 200_000
+        inside(NAME, "kafka", "rm", f"{small}/ballast")
+        until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker writes again", 240)
+        assert acknowledged <= set(events("reader", "read", TOPIC))
+    finally:
+        script = f"systemctl stop kafka; umount {data}; umount {small}; rmdir {small}; systemctl start kafka"
+        inside(NAME, "kafka", "sh", "-c", script, deadline=300)
+
+
 def test_revoked_certificate_is_refused(person: Person, answers: None) -> None:
     inside(NAME, "gazette", "cp", "-rL", "/etc/bcm/tls", "/root/old")
     person.succeeds("-d", NAME, "ca", "revoke", "gazette")
