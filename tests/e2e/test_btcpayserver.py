@@ -9,17 +9,22 @@ BCM_CLIGHTNING_ARCHIVE names the real one.
 
 from __future__ import annotations
 
+import http.server
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import clightning, tornet
-from tests.e2e.conftest import Person, inside, reported, until
+from tests.capture import capturing
+from tests.e2e.conftest import Person, inside, opened, reported, until
 from tests.record_clightning import WORDS
+from tests.support import RELAYS
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -28,6 +33,7 @@ _ASK = (Path(__file__).parent / "programs/shop.py").read_text()
 _PATIENCE = 120.0
 STACKS = ("btcpayserver", "lnd", "portal")
 PROVED = ["an invoice can be paid by BTC-CHAIN and BTC-LN", f"log in as administrator@{NAME}-regtest.bcm"]
+ELSEWHERE = "198.51.100.78"
 #: another lnd, beside the first: what pays
 _PAYER = ("lncli", "--lnddir=/root/payer", "--rpcserver=127.0.0.1:10010", "--no-macaroons", "--network=regtest")
 _PAYER_OPTIONS = (
@@ -82,6 +88,7 @@ class Shop:
         password = person.succeeds("-d", NAME, "secret", "show", "btcpayserver/password").strip()
         self.login = f"administrator@{NAME}-regtest.bcm:{password}"
         permissions = ["cancreateinvoice", "canmodifystoresettings", "canviewinvoices", "canviewstoresettings"]
+        permissions.append("webhooks.canmodifywebhooks")
         wanted = [f"btcpay.store.{word}" for word in permissions]
         body = {"label": "shop", "permissions": [*wanted, "btcpay.server.canuseinternallightningnode"]}
         status, found = ask("POST", "/api/v1/api-keys", body, self.login)
@@ -196,6 +203,23 @@ def test_customers_get_invoices_and_nothing_else(shop: Shop, report: dict[str, A
     assert ask("GET", "/api/v1/users/me", login=shop.login, place=place)[0] == 404
 
 
+def test_pages_load_nothing_from_elsewhere(person: Person, shop: Shop, driver: str, tmp_path: Path) -> None:
+    """What somebody adds to a page, such as a logo, is not asked for: the policy of nginx forbids it."""
+    invoice = shop.invoice("0.0001")
+    with opened(person, NAME, driver, "btcpayserver", tmp_path) as page:
+        until(lambda: page.title == "Sign in", "the page that asks for the password", _PATIENCE)
+        own = page.url.removesuffix("/login")
+        page.open(f"{own}/i/{invoice['id']}")
+        assert "0.0001" in page.text and invoice["BTC-LN"] in page.text
+        assert page.sources <= {own}
+        page.run(
+            "window.refused = []; document.addEventListener('securitypolicyviolation', "
+            "event => window.refused.push(event.blockedURI)); "
+            f"document.body.append(Object.assign(new Image(), {{src: 'https://{ELSEWHERE}/logo.png'}}))"
+        )
+        until(lambda: page.run("return window.refused") == [f"https://{ELSEWHERE}/logo.png"], "the policy", 30)
+
+
 def test_only_the_administrator_makes_users(shop: Shop) -> None:
     body = {"email": "second@example.org", "password": "a long password", "isAdministrator": True}
     assert ask("POST", "/api/v1/users", body)[0] == 401
@@ -299,7 +323,68 @@ def test_core_lightning_is_the_node_if_the_inventory_says_so(person: Person, sho
     assert person.succeeds("-d", NAME, "stack", "start", *STACKS).rstrip().endswith("nothing changed")
 
 
+@pytest.mark.parametrize("change", [("stack", "restart", "clightning"), ("ca", "renew", "clightning")])
+def test_node_may_restart_and_have_another_certificate(person: Person, shop: Shop, change: tuple[str, ...]) -> None:
+    person.succeeds("-d", NAME, *change)
+    stacks = reported(json.dumps(start(person)))
+    assert stacks["btcpayserver"]["verified"] == PROVED
+    assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}
+
+
 def test_node_is_the_former_one_again(person: Person, shop: Shop) -> None:
     person.succeeds("-d", NAME, "config", "set", "btcpayserver_lightning=lnd")
     assert reported(json.dumps(start(person)))["btcpayserver"]["verified"] == PROVED
     assert "btcpayserver-node" not in inside(NAME, "btcpayserver", "systemctl", "list-units", "--no-legend")
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """What a shop of somebody else does with the events that it is sent."""
+
+    heard: list[tuple[str, dict[str, Any]]]
+
+    def do_POST(self) -> None:
+        event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.heard.append((self.client_address[0], event))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    """The URL of somebody in the world who wants to hear of invoices, and what was heard: from where, and the event."""
+    handler = type("Handler", (Hook,), {"heard": []})
+    subprocess.run(["ip", "address", "replace", f"{ELSEWHERE}/32", "dev", "lo"], check=True)
+    try:
+        with http.server.ThreadingHTTPServer((ELSEWHERE, 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                yield f"http://{ELSEWHERE}:{server.server_address[1]}/hook", handler.heard
+            finally:
+                server.shutdown()
+                thread.join()
+    finally:
+        subprocess.run(["ip", "address", "delete", f"{ELSEWHERE}/32", "dev", "lo"], check=True)
+
+
+def test_webhooks_leave_through_tor_if_the_inventory_says_so(person: Person, shop: Shop) -> None:
+    def said() -> list[tuple[str, str]]:
+        found = ask("GET", f"{shop.store}/webhooks/{hook}/deliveries", login=shop.key)[1]
+        return [(item["status"], item["errorMessage"]) for item in found]
+
+    with listening() as (url, heard), capturing(f"{NAME}-r", f"{NAME}-r-up") as capture:
+        hook = ask("POST", f"{shop.store}/webhooks", {"url": url}, shop.key)[1]["id"]
+        shop.invoice("0.0001")
+        until(lambda: len(said()) == 1, "a delivery", _PATIENCE)
+        assert said() == [("Failed", "[Errno 111] Connection refused")], "nothing is sent by itself"
+        person.succeeds("-d", NAME, "config", "set", "btcpayserver_outside=true")
+        found = reported(json.dumps(start(person)))["btcpayserver"]
+        assert "it asks for exchange rates, and calls webhooks, through Tor" in found["verified"]
+        invoice = shop.invoice("0.0001")
+        until(lambda: any(event["invoiceId"] == invoice["id"] for _source, event in heard), "a webhook", _PATIENCE)
+        assert {source for source, _event in heard} == {RELAYS}
+        assert not [packet for packet in capture.seen() if f" {ELSEWHERE}:" in packet]
+        assert [packet for packet in capture.seen() if f" {RELAYS}:" in packet]

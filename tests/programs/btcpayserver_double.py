@@ -119,11 +119,13 @@ def way_to(url: str, onions: str) -> socket.socket:
     proxy = urlsplit(f"socks5://{onions}" if host.endswith(".onion") else os.environ["ALL_PROXY"])
     connection = socket.create_connection((proxy.hostname, proxy.port), 60)
     if proxy.scheme == "socks5":
-        name = bytes([len(host)]) + host.encode()
-        connection.sendall(b"\x05\x01\x00\x05\x01\x00\x03" + name + port.to_bytes(2, "big"))
-        with connection.makefile("rb") as stream:
-            if stream.read(2) != b"\x05\x00" or stream.read(10)[1:2] != b"\x00":
-                raise OSError(f"SOCKS server failed to connect to {host}")
+        named = b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + port.to_bytes(2, "big")
+        with connection.makefile("rwb") as stream:
+            for message, length in ((b"\x05\x01\x00", 2), (named, 10)):
+                stream.write(message)
+                stream.flush()
+                if (answer := stream.read(length))[1:2] != b"\x00":
+                    raise OSError(f"SOCKS server failed to connect to {host}: {answer.hex()}")
     return connection
 
 
