@@ -27,7 +27,7 @@ def catalogue(datacenter: DataCenter) -> Catalogue:
     # As in site.yml, which runs in that directory and takes lists in this form, too.
     entries = path.split(",") if isinstance(path, str) else path
     known = Catalogue.read([setup.ROOT / Path(entry).expanduser() for entry in entries])
-    return known.resolved(lambda stack, variable: datacenter.role_variables([stack]).value(variable))
+    return known.resolved(datacenter.role_variables)
 
 
 def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:

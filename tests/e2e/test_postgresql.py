@@ -19,6 +19,8 @@ from tests.e2e.conftest import Person, client, inside, reported, until
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NAME = "ledgers"
+#: coins of a block that lnd mines for itself, in satoshi
+REWARD = 50 * 10**8
 DUMPS = "/var/lib/postgresql-dumps"
 #: more than the volume of dumps has room for while it is a small one
 LARGE = "CREATE TABLE large AS SELECT gen_random_uuid() AS text FROM generate_series(1, 100000)"
@@ -188,3 +190,33 @@ def test_dangerous_option_is_refused_before_anything_is_changed(person: Person, 
             "-d", NAME, "stack", "start", "postgresql", "-e", json.dumps({"postgresql_options": {option: "off"}})
         )
         assert done.returncode and f"An option in postgresql_options ({option}) is not one" in done.stdout + done.stderr
+
+
+def coins() -> int:
+    """What lnd has on chain, in satoshi; 0 while it does not answer."""
+    found = inside(NAME, "lnd", "sh", "-c", "lncli walletbalance || true")
+    return int(json.loads(found)["confirmed_balance"]) if found.startswith("{") else 0
+
+
+def test_lnd_has_its_wallet_there(person: Person, answers: None) -> None:
+    """And nowhere else, whatever happens to the server."""
+    person.succeeds("-d", NAME, "config", "set", "lnd_database=postgres")
+    start(person, "lnd")
+    person.succeeds("-d", NAME, "lightning", "fund", "lnd")
+    until(lambda: coins() >= REWARD, "coins", 120)
+    had = coins()
+    assert {"walletdb_kv", "channeldb_kv"} <= set(superuser("SELECT relname FROM pg_class", "lnd").split())
+    files = inside(NAME, "lnd", "find", "/var/lib/lnd", "-name", "*.db", "-o", "-name", "*.sqlite")
+    assert files == ""
+    inside(NAME, "postgresql", "systemctl", "kill", "--signal=KILL", "postgresql")
+    until(lambda: coins() == had, "lnd has its wallet again", 120)
+    start(person, "lnd")
+    assert "nothing changed" in person.succeeds("-d", NAME, "stack", "start", "lnd")
+
+
+def test_lnd_with_another_database_than_before_is_refused(person: Person, answers: None) -> None:
+    refused = person.types("-d", NAME, "stack", "start", "lnd", "-e", "lnd_database=bolt")
+    output = refused.stdout + refused.stderr
+    assert (refused.returncode, "if lnd_database was changed, change it back" in output) == (2, True)
+    start(person, "lnd")
+    until(lambda: coins() >= REWARD, "lnd has its wallet again", 120)

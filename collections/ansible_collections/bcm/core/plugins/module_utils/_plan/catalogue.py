@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .._base import names
 from .._base.fields import CatalogueError
@@ -20,6 +20,16 @@ from .stack_file import FILE, read
 _HIGHEST_LEVEL = 3
 #: the collection's own roles
 ROLES = Path(__file__).resolve().parents[3] / "roles"
+
+
+class Choices(Protocol):
+    """What decides about the needs of a stack: `Variables` of it."""
+
+    def value(self, name: str) -> Any:
+        """The value of a variable; None if it is not set. Raises BcmError if it cannot be templated."""
+
+    def holds(self, condition: str) -> bool:
+        """Whether a Jinja condition is true. Raises BcmError if it cannot be evaluated."""
 
 
 class Catalogue(Mapping[str, Stack]):
@@ -62,14 +72,14 @@ class Catalogue(Mapping[str, Stack]):
     def __len__(self) -> int:
         return len(self._stacks)
 
-    def resolved(self, choice: Callable[[Stack, str], Any]) -> Catalogue:
-        """The catalogue in which of all alternatives one is needed: the one that the variable ``choice`` reads names.
+    def resolved(self, variables_of: Callable[[Sequence[Stack]], Choices]) -> Catalogue:
+        """The catalogue in which nothing is needed whose condition does not hold, and one of all alternatives.
 
-        Raises BcmError for a value that is none of them.
+        That is the one that the variable ``<stack>_<name>`` names. Raises BcmError for a value that is none of them.
         """
-        if not any(stack.alternatives for stack in self.values()):
-            return self
-        return Catalogue(_resolved(stack, choice) for stack in self.values())
+        undecided = [stack for stack in self.values() if stack.is_undecided]
+        decided = {stack.name: _resolved(stack, variables_of([stack])) for stack in undecided}
+        return Catalogue({**self._stacks, **decided}.values()) if decided else self
 
     def named(self, name: str) -> Stack:
         """The stack of that name. Raises BcmError, with the nearest name, if there is none."""
@@ -217,14 +227,18 @@ class Catalogue(Mapping[str, Stack]):
         return order
 
 
-def _resolved(stack: Stack, choice: Callable[[Stack, str], Any]) -> Stack:
+def _resolved(stack: Stack, variables: Choices) -> Stack:
     choices = {}
     for name, group in stack.alternatives.items():
-        chosen = choice(stack, f"{stack.prefix}_{name}")
+        chosen = variables.value(f"{stack.prefix}_{name}")
         choices[name] = next(iter(group)) if chosen in (None, "") else str(chosen)
         if choices[name] not in group:
             raise names.unknown("choice", choices[name], group).within(f"Variable {stack.prefix}_{name}")
-    fixed = {other: need for other, need in stack.needs.items() if other not in stack.choices.values()}
+    fixed = {
+        other: need
+        for other, need in stack.needs.items()
+        if other not in stack.choices.values() and (need.when is None or variables.holds(need.when))
+    }
     chosen_needs = {chosen: stack.alternatives[name][chosen] for name, chosen in choices.items()}
     return replace(stack, needs={**fixed, **chosen_needs}, choices=choices)
 

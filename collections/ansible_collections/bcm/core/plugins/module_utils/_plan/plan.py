@@ -50,7 +50,7 @@ class Planner:
 
     def __init__(self, catalogue: Catalogue, request: Request, variables_of: VariablesOf) -> None:
         self._variables_of = variables_of
-        self.catalogue = catalogue.resolved(lambda stack, variable: variables_of([stack]).value(variable))
+        self.catalogue = catalogue.resolved(variables_of)
         self.request = request
         self.site = Site(self.catalogue, request)
 

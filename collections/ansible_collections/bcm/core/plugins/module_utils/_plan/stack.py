@@ -56,6 +56,7 @@ class Need:
     services: tuple[str, ...]
     permissions: Mapping[str, Any]  # as the role of the other stack takes them
     optional: bool = False  # whether it can do without, if the other stack is not there
+    when: str | None = None  # a Jinja condition; needed always if there is none
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,11 @@ class Stack:
             *self.alternatives,
         }
         return {*(f"{self.prefix}_{end}" for end in ends), *self.image_variables}
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether variables decide about what it needs."""
+        return bool(self.alternatives) or any(need.when for need in self.needs.values())
 
     def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
         """All that it needs with one choice or another: the field that says so, the stack, and what of it."""

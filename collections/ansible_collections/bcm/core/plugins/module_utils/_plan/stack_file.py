@@ -109,23 +109,22 @@ def _for_chains(value: Type, chains: tuple[str, ...]) -> JsonSchema:
 @lru_cache
 def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
     """The fields of a stack that can run on these chains."""
-    need = Record(
-        {
-            "services": Key(
-                ListOf(_TEXT), "The services of it that are used. The network lets the stack reach no others."
-            ),
-            "permissions": Key(Anything(), "What the stack may do there, as the README of the other role says."),
-            "optional": Key(Flag(), "Use it if it is there, and do without it if not."),
-        },
-        lambda _field, values: Need(
-            values.get("services", ()), values.get("permissions", {}), values.get("optional", False)
-        ),
-    )
-    one_need = Either(ListOf(_TEXT, build=lambda _field, services: Need(services, {})), need)
+    of_need = {
+        "services": Key(ListOf(_TEXT), "The services of it that are used. The network lets the stack reach no others."),
+        "permissions": Key(Anything(), "What the stack may do there, as the README of the other role says."),
+        "optional": Key(Flag(), "Use it if it is there, and do without it if not."),
+    }
+    services_alone = ListOf(_TEXT, build=lambda _field, services: Need(services, {}))
+    when = Key(_TEXT, "A condition without which the stack does not use it.")
+    one_need = Either(services_alone, Record({**of_need, "when": when}, _need))
     alternatives = Record(
         {
             "one_of": Key(
-                MapOf(one_need, least=2, empty=("names no alternative", "name at least two stacks")),
+                MapOf(
+                    Either(services_alone, Record(of_need, _need)),
+                    least=2,
+                    empty=("names no alternative", "name at least two stacks"),
+                ),
                 "Stacks of which one is needed: the first, unless the variable `<stack>_<name>` names another one.",
                 required=True,
             ),
@@ -306,6 +305,12 @@ def json_schema() -> JsonSchema:
 
 
 # -- what no type can see ----------------------------------------------------------------------------------------------
+
+
+def _need(_field: Field, values: dict[str, Any]) -> Need:
+    return Need(
+        values.get("services", ()), values.get("permissions", {}), values.get("optional", False), values.get("when")
+    )
 
 
 def _alternatives(field: Field, values: dict[str, Any]) -> dict[str, Need]:

@@ -28,7 +28,7 @@ from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request, json_r
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
-#: the databases of wallets, for each value of lnd_database
+#: the databases of wallets that are files
 _WALLETS = ("wallet.db", "chain.sqlite")
 # Addresses of each kind that are looked for on chain: those after a gap of so many unused ones are not found.
 _RECOVERY_WINDOW = 2500

@@ -19,6 +19,8 @@ from ansible_collections.bcm.core.plugins.module_utils._base.fields import Catal
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import ROLES, Catalogue, stack_names
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Need
 
+from .conftest import JinjaVariables
+
 _REMOVED = object()
 
 _FILE = {"url": "https://example.org/x-{version}.tar.gz", "sha256": "a" * 64}
@@ -477,7 +479,8 @@ def test_a_stack_is_made_of_the_artifact_of_another(documents: dict[str, Any], w
     assert (release.stack, release.name) == ("lnd", "tor")
     # choosing among alternatives makes the catalogue again
     documents["lnd"]["needs"] = {"node": {"one_of": {"bitcoind": [], "electrs": []}}}
-    chosen = Catalogue.read(roles=write(documents, "more")).resolved(lambda _stack, _name: "electrs")
+    variables = JinjaVariables({"lnd_node": "electrs"})
+    chosen = Catalogue.read(roles=write(documents, "more")).resolved(lambda _stacks: variables)
     assert "electrs" in chosen["lnd"].needs
     assert chosen["lnd"].artifact == replace(chosen["tor"].artifact, of="tor")
 

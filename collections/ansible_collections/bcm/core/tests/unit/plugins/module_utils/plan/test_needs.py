@@ -178,6 +178,30 @@ def test_circle_through_an_optional_need_is_rejected(world: Any, write: Any) -> 
         Catalogue.read(roles=write(world))
 
 
+# -- needs with a condition --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shows", "needs"), [(True, ["lnd", "explorer"]), (False, ["lnd"])])
+def test_need_counts_if_its_condition_holds(
+    world: Any, planner: Any, namer: Any, shows: bool, needs: list[str]
+) -> None:
+    world["web_shop"]["needs"]["explorer"] = {"services": ["http"], "when": "web_shop_explorer"}
+    variables = {"web_shop_lightning": "lnd", "web_shop_explorer": shows}
+    plan = planner("web-shop", variables=variables).plan(ProjectState(), namer)
+    assert sorted(plan["instances"]["web-shop"]["needs"]) == sorted(needs)
+    assert ("explorer" in plan["stacks"]) == shows == ("web-shop to explorer http" in _rules(plan))
+    # what it does not need now may be removed
+    there = _running("tor", "bitcoind", "lnd", "web-shop", "explorer", requested=("web-shop", "explorer"))
+    gone = planner("explorer", state="absent", variables=variables).plan(there, namer)["stacks"]
+    assert ("web-shop" in gone) == shows
+
+
+def test_circle_through_a_need_with_a_condition_is_rejected(world: Any, write: Any) -> None:
+    world["explorer"]["needs"] = {"web-shop": {"services": ["http"], "when": "false"}}
+    with pytest.raises(CatalogueError, match="in a circle: explorer -> web-shop -> explorer; take one"):
+        Catalogue.read(roles=write(world))
+
+
 # -- credentials that a provider makes --------------------------------------------------------------------------------
 
 
