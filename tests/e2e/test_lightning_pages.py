@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ride The Lightning in a browser: it shows Core Lightning, pays an invoice of lnd, and shows lnd.
+"""Ride The Lightning and Spark in a browser, on a Core Lightning that has a channel with lnd.
 
 Only with the real programs, since their doubles have neither pages nor coins; CONTRIBUTING.md says how to give them.
-The double of Ride The Lightning is deployed by the scenario of its role.
+The doubles are deployed by the scenarios of the roles.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from tests import browser, clightning, ridethelightning, tornet
+from tests import browser, clightning, node_programs, ridethelightning, tornet
 from tests.e2e.conftest import Person, inside, opened, reported, until
 from tests.e2e.test_lightning import bitcoin, lncli, reached
 from tests.support import ROOT
@@ -31,6 +33,10 @@ pytestmark = [
         "see CONTRIBUTING",
     ),
 ]
+
+programs = pytest.mark.skipif(
+    not node_programs.REAL, reason="the doubles have no pages: set BCM_NODE_PROGRAMS, see CONTRIBUTING"
+)
 
 NAME = "ride"
 PATIENCE = 300.0
@@ -54,8 +60,8 @@ def addresses(
     with person.settings(NAME).open("a") as settings:
         settings.writelines(f"{name}: {json.dumps(value)}\n" for name, value in given.items())
     try:
-        words = ("stack", "start", "lnd", "clightning", "ridethelightning", "--json")
-        found = reported(person.succeeds("-d", NAME, *words))
+        stacks = ["lnd", "clightning", "ridethelightning", *(["spark"] if node_programs.REAL else [])]
+        found = reported(person.succeeds("-d", NAME, "stack", "start", *stacks, "--json"))
         person.succeeds("-d", NAME, "lightning", "fund", "clightning")
         open_channel()
         yield {stack: item["onions"][0]["address"].partition(":")[0] for stack, item in found.items() if item["onions"]}
@@ -131,23 +137,86 @@ def test_invoice_is_paid_in_the_browser_of_bcm_open(
         assert page.sources == {own}
 
 
+@contextmanager
+def through_tor(
+    person: Person, addresses: dict[str, str], driver: str, relays: tornet.TorNetwork, stack: str, folder: Path
+) -> Iterator[browser.Browser]:
+    """A browser whose Tor has a key for the onion address of a stack, which nobody reaches without one."""
+    onion, file = addresses[stack], folder / "alice.auth_private"
+    person.succeeds("-d", NAME, "access", "grant", "alice", stack, "--out", str(file))
+    visitor = tornet.Client(relays, f"visitor-of-{stack}", file.read_text())
+    visitor.tor.bootstrapped()
+    visitor.connected(onion).close()
+    proxy = f"--proxy-server=socks5://127.0.0.1:{visitor.port}"
+    page = browser.started(driver, f"--user-data-dir={folder}/profile", proxy, "--disable-features=HttpsUpgrades")
+    try:
+        page.show_as(360, 800, "light")
+        yield page
+        assert page.sources <= {f"http://{onion}"}
+    finally:
+        page.close()
+    assert tornet.NO_KEY in tornet.refusal(relays, onion)
+
+
 def test_balance_is_seen_through_tor_with_a_key(
     person: Person, addresses: dict[str, str], password: str, driver: str, relays: tornet.TorNetwork, tmp_path: Path
 ) -> None:
-    onion, file = addresses["ridethelightning"], tmp_path / "alice.auth_private"
-    person.succeeds("-d", NAME, "access", "grant", "alice", "ridethelightning", "--out", str(file))
-    client = tornet.Client(relays, "rider", file.read_text())
-    client.tor.bootstrapped()
-    client.connected(onion).close()
-    proxy = f"--proxy-server=socks5://127.0.0.1:{client.port}"
-    page = browser.started(driver, f"--user-data-dir={tmp_path}/profile", proxy, "--disable-features=HttpsUpgrades")
-    page.show_as(360, 800, "light")
-    page.open(f"http://{onion}/rtl/login")
-    log_in(page, password)
-    until(lambda: shows(page, HERS - 5000), "the balance after the payment", 120)
-    assert page.sources == {f"http://{onion}"}
-    page.close()
-    assert tornet.NO_KEY in tornet.refusal(relays, onion)
+    with through_tor(person, addresses, driver, relays, "ridethelightning", tmp_path) as page:
+        page.open(f"http://{addresses['ridethelightning']}/rtl/login")
+        log_in(page, password)
+        until(lambda: shows(page, HERS - 5000), "the balance after the payment", 120)
+
+
+# -- Spark ------------------------------------------------------------------------------------------------------------
+
+
+def in_channel() -> str:
+    """What Spark's first page says of the channel: what is Core Lightning's, in bits of 100 satoshi."""
+    (channel,) = cli("listpeerchannels")["channels"]
+    return f"{channel['to_us_msat'] / 100_000:,.2f}".rstrip("0").rstrip(".") + " bits in 1 channel"
+
+
+def log_in_to_spark(person: Person, page: browser.Browser, url: str) -> None:
+    """As a person who types name and password where the browser asks for them."""
+    password = quote(person.succeeds("-d", NAME, "secret", "show", "spark/password").strip(), safe="")
+    page.open(url.replace("://", f"://bcm:{password}@"))
+    page.open(url)
+    until(lambda: in_channel() in page.text, "Spark's balance", 120)
+
+
+@programs
+def test_invoice_is_paid_in_the_browser_with_spark(
+    person: Person, addresses: dict[str, str], driver: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with opened(person, NAME, driver, "spark", tmp_path) as page:
+        page.show_as(1280, 900, "light")
+        own = page.url.removesuffix("/")
+        log_in_to_spark(person, page, f"{own}/")
+        made = lncli(NAME, "addinvoice", "--amt", "2000", "--memo", "Tea")
+        page.run("location.hash = '#/payreq'")
+        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment", 60)
+        page.types("textarea", made["payment_request"])
+        page.clicks("Decode request")
+        until(lambda: "Tea" in page.text and "Pay 20\xa0bits" in page.text, "what the invoice says", 60)
+        page.clicks("Pay 20\xa0bits")
+        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
+        page.open(f"{own}/")
+        until(lambda: in_channel() in page.text, "the balance after the payment", 120)
+        until(lambda: "-20\xa0bits" in page.text, "the payment in the list", 60)
+        if keep := request.config.getoption("--pages"):
+            (ROOT / keep / "spark-desktop.png").write_bytes(page.picture())
+        assert page.sources == {own}
+
+
+@programs
+def test_spark_shows_the_balance_through_tor(
+    person: Person, addresses: dict[str, str], driver: str, relays: tornet.TorNetwork, tmp_path: Path
+) -> None:
+    with through_tor(person, addresses, driver, relays, "spark", tmp_path) as page:
+        log_in_to_spark(person, page, f"http://{addresses['spark']}/")
+
+
+# -- Ride The Lightning, after changes --------------------------------------------------------------------------------
 
 
 def test_revoked_credential_is_replaced_by_the_next_run(person: Person, addresses: dict[str, str]) -> None:
