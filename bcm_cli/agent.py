@@ -6,7 +6,7 @@
 libagent's own transport writes secrets to its log, changes the passphrase that was typed ("%", non-ASCII letters),
 opens the wallet without a passphrase when none is typed, waits for ever, and fails after the device was unplugged.
 
-Runs in the virtual environment that has libagent, started by identity.py. It prints one line of JSON, an answer or a
+Runs in the virtual environment that has libagent, started by device_keys.py. It prints one line of JSON, an answer or a
 fault, and ends with its standard input.
 """
 

@@ -291,11 +291,11 @@ def _no_qr(parser: Parser) -> None:
 
 
 def _access(access: Group) -> None:
-    access.verb("list", "access:list_all", "list how stacks are reached, and the clients that may", json=True)
+    access.verb("list", "client_access:list_all", "list how stacks are reached, and the clients that may", json=True)
     text = "give a client the key of a stack's onion service, or a certificate for local networks"
-    admit = access.verb("grant", "access:grant", text, "alice portal", json=True)
+    admit = access.verb("grant", "client_access:grant", text, "alice portal", json=True)
     text = "revoke what a client was given"
-    expel = access.verb("revoke", "access:revoke", text, "alice portal", json=True)
+    expel = access.verb("revoke", "client_access:revoke", text, "alice portal", json=True)
     for parser in (admit, expel):
         parser.add_argument("client", metavar="NAME", help="the name of the client")
         parser.add_argument("stack", metavar="STACK")

@@ -68,9 +68,16 @@ def test_only_what_the_selected_tests_need_is_installed() -> None:
     assert gates._packages([]) == ()
 
 
-@pytest.mark.parametrize("options", [["--lint"], ["--stack", "electrs"], ["--stack", "lightning-charge"]])
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [
+        (["--lint"], set()),
+        (["--stack", "electrs"], set()),
+        (["--stack", "lightning-charge"], {"tests/scripts/test_lightning_charge.py"}),
+    ],
+)
 def test_quick_selections_need_the_virtual_environment_alone(
-    monkeypatch: pytest.MonkeyPatch, options: list[str]
+    monkeypatch: pytest.MonkeyPatch, options: list[str], others: set[str]
 ) -> None:
     monkeypatch.setenv(gates.STACK, "")  # put back after the test
     parsed, _rest = gates._parser().parse_known_args(options)
@@ -79,6 +86,7 @@ def test_quick_selections_need_the_virtual_environment_alone(
     assert {line.partition(":")[0] for line in selected if line.startswith("tests/")} >= {
         "tests/gates/test_repository.py",
         "tests/gates/test_tools.py",
+        *others,
     }
     assert [package.name for package in gates._packages(selected)] == ["git"]
 

@@ -103,7 +103,7 @@ def test_every_stack_has_a_floor_or_says_why_none_is_known() -> None:
 def test_no_two_libraries_have_the_same_file_name() -> None:
     plugins = COLLECTION / "plugins"
     folders = ("module_utils", "plugin_utils", "callback")
-    paths = [path for folder in folders for path in plugins.joinpath(folder).rglob("*.py")]
+    paths = [path for folder in (*map(plugins.joinpath, folders), ROOT / "bcm_cli") for path in folder.rglob("*.py")]
     names = Counter(path.name for path in paths if path.name != "__init__.py")
     assert [name for name, count in names.items() if count > 1] == []
 

@@ -34,7 +34,7 @@ def ask(statement: str, database: str = "postgres") -> list[list[str]]:
 
 
 def ask_as(login: Mapping[str, str], statement: str, password: str = "") -> list[list[str]]:
-    """Rows of the answer to SQL, for who logs in like that. Raises Fault with what the server says."""
+    """Rows of the answer to SQL, for a role that logs in like that. Raises Fault with what the server says."""
     text = " ".join(f"{name}='{value}'" for name, value in login.items())
     command = ["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", "-d", text]
     environment = {**os.environ, "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "10"}

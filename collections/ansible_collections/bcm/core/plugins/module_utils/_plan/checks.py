@@ -246,7 +246,8 @@ def _below_floor(site: Site, stack: Stack, release: Release) -> list[str]:
         return []
     if stack.name not in site.request.allow_below_floor:
         raise BcmError(
-            f"{fault}; choose a newer version, or name {stack.name} in allow_below_floor to accept this",
+            f"{fault};",
+            remedy=f"choose a newer version, or name {stack.name} in allow_below_floor to accept this",
             code="below_floor",
         )
     return [f"{fault}; accepted because allow_below_floor names {stack.name}"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that BTCPay Server is synced, lets in who has the password, nobody else, and shows an invoice on regtest."""
+"""Prove that BTCPay Server is synced, accepts its password and no other, and shows an invoice on regtest."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Server:
             raise Lasting("its administrator is none any more: make it one again in its pages")
         status, text = self.page("/api/v1/users")
         if status != 401:
-            raise Lasting(f"it answers who has not logged in with status {status}: {text[:200]}")
+            raise Lasting(f"it answers a request without a login with status {status}: {text[:200]}")
         status, _text = self.page("/register")
         if status == 200:
             raise Lasting("anybody can register: disable that in its settings, below Policies")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that Kafka keeps what it acknowledges, and lets each stack do what the plan says, and nobody else anything."""
+"""Prove that Kafka keeps what it acknowledges, and allows each stack only what the plan says."""
 
 from __future__ import annotations
 

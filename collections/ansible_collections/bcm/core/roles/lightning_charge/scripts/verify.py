@@ -77,7 +77,7 @@ def look(stack: Stack) -> Report:
     for token in ("", "another"):
         status, text = Charge(place, token).request("GET", "/info")
         if status != 401:
-            raise Lasting(f"it answers who has no token with status {status}: {text[:200]}")
+            raise Lasting(f"it answers a request without a token with status {status}: {text[:200]}")
     charge = Charge(place, stack.secrets["lightning-charge/token"])
     node, shown = ask_node(stack, "getinfo"), charge.get("/info")
     if shown["id"] != node["id"]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that NBXplorer has read every block that bitcoind has, and answers the stacks that use it, and nobody else."""
+"""Prove that NBXplorer has read every block that bitcoind has, and answers only the stacks that use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_access(stack: Stack) -> None:
     for cookie in ("", "__cookie__:", f"__cookie__:{'0' * 64}"):
         status, _text = http_request(place, path=_STATUS, credentials=cookie)
         if status != 401:
-            raise Lasting(f"it answers who has not the cookie of a stack with status {status}")
+            raise Lasting(f"it answers a request without a stack's cookie with status {status}")
     for name, consumer in stack.bcm["consumers"].items():
         if "http" in consumer["services"]:
             read_status(place, f"__cookie__:{stack.secrets[f'{stack.name}/http/{name}']}")

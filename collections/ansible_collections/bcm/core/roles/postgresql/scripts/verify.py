@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that PostgreSQL keeps what is committed, and lets each stack into its own database, by TLS, and nobody else."""
+"""Prove that PostgreSQL keeps what is committed, and lets each stack into its own database only, by TLS only."""
 
 from __future__ import annotations
 

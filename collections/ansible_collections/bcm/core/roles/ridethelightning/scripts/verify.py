@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that Ride The Lightning lets in who has the password, nobody else, and shows the height of its node."""
+"""Prove that Ride The Lightning accepts its password and no other, and shows the height of its node."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Browser:
         body = {"authenticateWith": "PASSWORD", "authenticationValue": proof, "twoFAToken": ""}
         status, text = self.request("POST", "/rtl/api/authenticate", body)
         if status != 200:
-            raise Fault(f"it does not let in who has the password: status {status}, {text[:200]}")
+            raise Fault(f"it refuses its own password: status {status}, {text[:200]}")
         self._token = json.loads(text)["token"]
 
 
@@ -84,7 +84,7 @@ def look(stack: Stack) -> Report:
     path = f"/rtl/api/{folder}/getinfo"
     status, text = browser.request("GET", path)
     if status != 401:
-        raise Lasting(f"it answers who has not logged in with status {status}: {text[:200]}")
+        raise Lasting(f"it answers a request without a login with status {status}: {text[:200]}")
     browser.log_in(stack.secrets["ridethelightning/password"])
     said = ask_node(stack, node)
     status, text = browser.request("GET", path)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that Spark lets in who has the password, nobody else, and shows coins, channels and payments of its node."""
+"""Prove that Spark accepts its password and no other, and shows coins, channels and payments of its node."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def check_login(place: Endpoint, password: str) -> None:
     for credentials in ("", f"{USER}:another"):
         status, text = http_request(place, credentials=credentials)
         if status != 401:
-            raise Lasting(f"it answers who has not logged in with status {status}: {text[:200]}")
+            raise Lasting(f"it answers a request without a login with status {status}: {text[:200]}")
     status, text = Spark(place, "another").request("getinfo")
     if status != 401:
-        raise Lasting(f"it answers a call of who has not logged in with status {status}: {text[:200]}")
+        raise Lasting(f"it answers a call without a login with status {status}: {text[:200]}")
     status, text = http_request(place, credentials=f"{USER}:{password}")
     if status != 200 or "<title>Spark</title>" not in text:
         raise Fault(f"its page is not there: status {status}, {text[:200]}")

@@ -152,6 +152,15 @@ def test_taking_down_is_never_refused(planner: Any) -> None:
         planner("electrum", chain="mainnet", state=state, variables=pruned).check()
 
 
+def test_version_below_its_floor_is_an_error_in_parts(planner: Any) -> None:
+    with pytest.raises(BcmError) as caught:
+        planner("bitcoind", chain="mainnet", software_ca_chains=["mainnet"], variables=OLD).check()
+    assert (caught.value.code, caught.value.remedy) == (
+        "below_floor",
+        "choose a newer version, or name bitcoind in allow_below_floor to accept this",
+    )
+
+
 def test_explicitly_accepted_risks_are_warned_about(planner: Any, namer: Any) -> None:
     bold = planner(
         "bitcoind",
