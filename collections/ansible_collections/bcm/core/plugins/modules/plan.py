@@ -170,9 +170,6 @@ plan:
     state:
       description: O(state).
       type: str
-    delete_data:
-      description: O(delete_data).
-      type: bool
     storage_pool:
       description: O(storage_pool).
       type: str

@@ -13,32 +13,22 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from .._base.errors import BcmError
+from .._guest import carry as program
 from . import exec as lxd_exec
 from .client import Client
+from .guest_libraries import source_of
 from .streams import BROKEN, CHUNK, connect, pending, receive
 
 _NOBODY = 65534
 _NOT_ALLOWED = 2  # RFC 1928, section 6
 _ADDRESS_SIZES = {1: 4, 4: 16}  # IPv4 and IPv6, section 5; a name has its size before it
 _SOCKS_PATIENCE = 30.0  # seconds for a request
-
-# Runs in the instance: copies its input to the connection, and the data of the connection to its output.
-_CARRY = """
-import os, socket, sys, threading
-there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-def send():
-    while data := os.read(0, 65536):
-        there.sendall(data)
-    there.shutdown(socket.SHUT_WR)
-threading.Thread(target=send, daemon=True).start()
-while data := there.recv(65536):
-    while data:
-        data = data[os.write(1, data):]
-"""
+_PROGRAM = Path(program.__file__)  # runs in the instance
 
 
 @contextlib.contextmanager
@@ -132,7 +122,7 @@ def _serve(carry: Callable[[socket.socket], None], listener: socket.socket) -> N
 
 def _carry(client: Client, instance: str, place: str, connection: socket.socket) -> None:
     """Carry one connection until either side ends it. The client sees a failure as a closed connection."""
-    argv = ["python3", "-c", _CARRY, *place.rsplit(":", 1)]
+    argv = ["python3", "-c", source_of(_PROGRAM), *place.rsplit(":", 1)]
     with contextlib.suppress(BcmError, *BROKEN), connection, contextlib.ExitStack() as stack:
         operation = lxd_exec.start(client, instance, lxd_exec.Command(argv, user=_NOBODY, group=_NOBODY))
         streams = connect(client, operation, stack)

@@ -353,7 +353,6 @@ class Plan:
     datacenter: str
     chain: str
     state: str
-    delete_data: bool
     project: str
     domain: str
     ca_provider: str

@@ -399,7 +399,6 @@ class Planner:
             datacenter=request.datacenter,
             chain=request.chain,
             state=request.state,
-            delete_data=request.delete_data,
             project=site.names.project,
             domain=site.names.domain,
             ca_provider=request.provider,
