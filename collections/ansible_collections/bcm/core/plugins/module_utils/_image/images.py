@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from .._base.errors import BcmError
 from .._base.locks import Busy, raise_busy
@@ -23,18 +23,32 @@ from .endpoint_images import EndpointImage
 from .hash import base_hash
 from .sources import check_in_reach_of_tor
 
-Image = Mapping[str, Any]
 _WORKERS = 4
 _DAY = 86400.0
+
+
+class Image(TypedDict):
+    """What is read here of an image of a plan."""
+
+    stack: str
+    alias: str
+    hash: str
+    base_hash: str
+    artifact: Mapping[str, Any]
+    version_command: list[str]
+    floor: Mapping[str, Any] | None
+    allow_below_floor: bool
+    downloads: NotRequired[Mapping[str, Any] | None]
+    #: of one that is published: the names of those who signed it, and the digests of what was fetched for it
+    signers: NotRequired[Sequence[str] | None]
+    digests: NotRequired[Sequence[str]]
 
 
 @dataclass
 class Images:
     """The images of one endpoint and of the controller's disk.
 
-    ``images`` of the methods are those of a plan: stack, alias, hash, base_hash, artifact, version_command, floor,
-    allow_below_floor; one that is published may have ``signers``, the names of those who signed it, and ``digests`` of
-    what was fetched for it. ``notify`` gets a line for a person when something takes time.
+    ``notify`` gets a line for a person when something takes time.
     """
 
     client: Client

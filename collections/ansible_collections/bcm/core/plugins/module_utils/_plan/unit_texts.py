@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from .._base import names
 from .._base.errors import BcmError
@@ -64,8 +64,25 @@ _SANDBOX = {
 }
 
 
+class Facts(TypedDict):
+    """What is read here of `bcm`."""
+
+    stack: str
+    description: str
+    user: str
+    role_path: str
+    address: str
+    volumes: Mapping[str, Mapping[str, str]]
+    needs: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    consumers: Mapping[str, Mapping[str, Any]]
+    exceptions: Sequence[Mapping[str, str]]
+    uplink: Mapping[str, Any] | None
+    needs_ca: bool
+    has_certificate: bool
+
+
 def of_stack(
-    bcm: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], common: Path
+    bcm: Facts, units: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], common: Path
 ) -> list[dict[str, Any]]:
     """Return ``files`` as the module `lxd_unit` takes them: directories of volumes, units, programs.
 
@@ -81,7 +98,7 @@ def of_stack(
     return [*_directories(bcm), *_unit_files(bcm, units), *_programs(bcm, units, secrets, common)]
 
 
-def sandbox(bcm: Mapping[str, Any], needs: Mapping[str, Any]) -> str:
+def sandbox(bcm: Facts, needs: Mapping[str, Any]) -> str:
     """The drop-in with the sandbox of a unit; ``needs`` is what its program needs beyond it.
 
     ``write``: paths it writes to; nothing else but its own /tmp is writable. ``calls``: system calls beyond those of
@@ -119,14 +136,14 @@ def sandbox(bcm: Mapping[str, Any], needs: Mapping[str, Any]) -> str:
     return _text("[Service]", *lines)
 
 
-def _addresses(bcm: Mapping[str, Any]) -> set[str]:
+def _addresses(bcm: Facts) -> set[str]:
     needed = (service["address"] for services in (bcm.get("needs") or {}).values() for service in services.values())
     consumers = (consumer["address"] for consumer in (bcm.get("consumers") or {}).values())
     exceptions = (exception["to"] for exception in bcm.get("exceptions") or ())
     return {bcm["address"], *needed, *consumers, *exceptions}
 
 
-def _directories(bcm: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _directories(bcm: Facts) -> Iterator[dict[str, Any]]:
     if bcm["uplink"] is None:
         # of an exception that is no longer in the inventory
         for path in ("/etc/systemd/network/05-uplink.network", "/var/lib/bcm/files/uplink.digest"):
@@ -135,7 +152,7 @@ def _directories(bcm: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"path": volume["path"], "state": "directory", "mode": "0700", **_own(bcm)}
 
 
-def _unit_files(bcm: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _unit_files(bcm: Facts, units: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     paths = [volume["path"] for volume in bcm["volumes"].values()]
     for name, unit in units.items():
         path = _UNITS / f"{name}.service"
@@ -144,7 +161,7 @@ def _unit_files(bcm: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]]) 
         yield {"path": f"{path}.d/10-sandbox.conf", "content": sandbox(bcm, needs)}
 
 
-def _unit(bcm: Mapping[str, Any], name: str, unit: Mapping[str, Any]) -> str:
+def _unit(bcm: Facts, name: str, unit: Mapping[str, Any]) -> str:
     uplink = bcm["uplink"]
     after, binds = "network-online.target", []
     if uplink is not None and uplink["user"] is not None:
@@ -190,7 +207,7 @@ def _owned(user: str, path: str) -> str:
 
 
 def _programs(
-    bcm: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], common: Path
+    bcm: Facts, units: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], common: Path
 ) -> Iterator[dict[str, Any]]:
     waits = {
         name: {key: _waited_for(bcm, key, call, secrets) for key, call in unit["wait_for"].items()}
@@ -209,13 +226,13 @@ def _programs(
         yield {"path": "/etc/bcm/wait.json", "content": content, "mode": "0600", "sensitive": True, **_own(bcm)}
 
 
-def _waited_for(bcm: Mapping[str, Any], key: str, call: str | None, secrets: Mapping[str, str]) -> dict[str, Any]:
+def _waited_for(bcm: Facts, key: str, call: str | None, secrets: Mapping[str, str]) -> dict[str, Any]:
     stack, service = key.split("/")
     secret = secrets.get(f"{key}/{bcm['stack']}") or ""
     return {**bcm["needs"][stack][service], "call": call, "credentials": f"{bcm['stack']}:{secret}"}
 
 
-def _own(bcm: Mapping[str, Any]) -> dict[str, str]:
+def _own(bcm: Facts) -> dict[str, str]:
     return {"owner": bcm["user"], "group": bcm["user"]}
 
 

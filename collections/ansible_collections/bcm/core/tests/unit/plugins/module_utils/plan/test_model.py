@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.bcm.core.plugins.module_utils._plan import model
+from ansible_collections.bcm.core.plugins.module_utils._image import images
+from ansible_collections.bcm.core.plugins.module_utils._plan import model, unit_texts
 from ansible_collections.bcm.core.plugins.module_utils._plan.model import Image, Instance, Plan, plain
 from ansible_collections.bcm.core.plugins.modules import plan as documentation
 
@@ -45,6 +46,17 @@ def test_module_documents_every_field(kind: type, documented: dict[str, Any]) ->
     hints = typing.get_type_hints(kind, vars(model))
     assert {name: _type(hint) for name, hint in hints.items()} == {
         name: found["type"] for name, found in documented.items()
+    }
+
+
+@pytest.mark.parametrize(("read", "kind"), [(images.Image, Image), (unit_texts.Facts, Instance)])
+def test_what_is_read_on_the_other_side_of_ansible_is_in_the_plan(read: type, kind: type) -> None:
+    """In both, the same keys may be None."""
+    hints, planned = typing.get_type_hints(read), typing.get_type_hints(kind, vars(model))
+    assert {"signers", "digests"} >= hints.keys() - planned.keys()
+    common = hints.keys() & planned.keys()
+    assert {name for name in common if type(None) in typing.get_args(hints[name])} == {
+        name for name in common if type(None) in typing.get_args(planned[name])
     }
 
 
