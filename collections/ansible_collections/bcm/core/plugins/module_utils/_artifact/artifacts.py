@@ -71,18 +71,18 @@ class Artifacts:
             evidence.check_sums(release.files.values())
         for package in evidence.offered():
             get_package = partial(self.downloader.large, limit=package.size)
-            self._held(release, get_package, package.pin)
+            self._stored(release, get_package, package.pin)
         get = oci.Registry(self.downloader).large if release.kind == "oci" else self.downloader.large
         for architecture, pin in release.files.items():
-            path = self._held(release, get, pin)
+            path = self._stored(release, get, pin)
             if release.signed and not release.signed.sums:
                 evidence.check_file(pin, path)
             if release.kind == "oci":
-                path, parts = self._image(release, architecture, partial(self._held, release, get))
+                path, parts = self._image(release, architecture, partial(self._stored, release, get))
                 evidence.blobs += [pin.digest for pin in parts]
                 parts = oci.parts(path, release, architecture)
                 each = list(dict.fromkeys(parts))  # a layer may come twice
-                paths = side_by_side([partial(self._held, release, get, part) for part in each])
+                paths = side_by_side([partial(self._stored, release, get, part) for part in each])
                 oci.check([paths[each.index(part)] for part in parts], release, architecture)
                 evidence.blobs += [part.digest for part in parts]
             else:
@@ -144,7 +144,7 @@ class Artifacts:
             )
         return path
 
-    def _held(self, release: Release, get: _Get, pin: Pin) -> Path:
+    def _stored(self, release: Release, get: _Get, pin: Pin) -> Path:
         with self.store.lock(pin.digest, partial(self.notify, f"{pin.name}: another run fetches it")):
             return self.store.check(pin.algorithm, pin.digest) or self._fetch(release, get, pin)
 
@@ -381,7 +381,7 @@ class _Evidence:
         keys = self.artifacts.finder(self.release, self.folder)
 
         def find(fingerprint: str) -> bytes | None:
-            kept = self._kept(f"{fingerprint}.asc")
+            kept = self._stored_evidence(f"{fingerprint}.asc")
             key = keys.find(fingerprint) or kept
             if key is not None:
                 self.found[f"{fingerprint}.asc"] = self.artifacts.store.put(key)
@@ -411,13 +411,13 @@ class _Evidence:
 
     def _get(self, url: str) -> bytes:
         name = _local(self.release, url)
-        data = self._kept(name)
+        data = self._stored_evidence(name)
         if data is None:
             data = self.artifacts.small(self.release, url)
         self.found[name] = self.artifacts.store.put(data)
         return data
 
-    def _kept(self, name: str) -> bytes | None:
+    def _stored_evidence(self, name: str) -> bytes | None:
         digest = self.kept.get("evidence", {}).get(name)
         path = self.artifacts.store.check("sha256", digest) if digest else None
         return path.read_bytes() if path else None
@@ -447,8 +447,8 @@ def _local(release: Release, url: str) -> str:
         return url.removeprefix(f"{release.repository.url}/")
     signatures = release.signed.signatures if release.signed else ()
     each = {other.replace("{file}", pin.name) for other in signatures for pin in release.files.values()}
-    twins = [other for other in each if basename(other) == basename(url)]
-    return "-".join(url.split("/")[-2:]) if len(twins) > 1 else basename(url)
+    same = [other for other in each if basename(other) == basename(url)]
+    return "-".join(url.split("/")[-2:]) if len(same) > 1 else basename(url)
 
 
 def _counts(until: str | None) -> bool:

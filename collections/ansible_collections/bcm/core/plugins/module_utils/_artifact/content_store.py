@@ -60,7 +60,7 @@ class ContentStore:
         path = self.get(algorithm, digest)
         if path is None:
             return None
-        with self._told():
+        with self._io_errors():
             found = _digest(path, algorithm)
             if found == digest:
                 return path
@@ -77,7 +77,7 @@ class ContentStore:
         """Hold the one lock of a digest on this machine; ``waiting`` is called once if another run has it."""
         path = self._folder("partial") / f"{digest}.lock"
         with contextlib.ExitStack() as stack:
-            with self._told():
+            with self._io_errors():
                 stack.enter_context(hold_lock(path, waiting))
             try:
                 yield
@@ -93,7 +93,7 @@ class ContentStore:
 
         Raises BcmError if it has another, and keeps it aside.
         """
-        with self._told():
+        with self._io_errors():
             found = found or _digest(partial, algorithm)
             _state(partial).unlink(missing_ok=True)
             if found != digest:
@@ -110,7 +110,7 @@ class ContentStore:
     def copy(self, source: Path, algorithm: str, digest: str, name: str) -> Path:
         """Commit a copy of a file. Needs the lock. Raises BcmError as ``commit`` does."""
         partial = self.partial(digest)
-        with self._told():
+        with self._io_errors():
             try:
                 shutil.copyfile(source, partial)
             except BaseException:  # unlike a download, it is not gone on with
@@ -145,7 +145,8 @@ class ContentStore:
             for path in sorted((self.root / folder).glob("*")):
                 if (folder, path.name) in keep:
                     continue
-                with contextlib.suppress(Busy), self._idle(path), self._told(), contextlib.suppress(FileNotFoundError):
+                if_there = contextlib.suppress(FileNotFoundError)
+                with contextlib.suppress(Busy), self._idle(path), self._io_errors(), if_there:
                     stat = path.stat()
                     if path.suffix != ".lock" and time.time() - stat.st_mtime >= older_than * _DAY:
                         path.unlink()
@@ -161,13 +162,13 @@ class ContentStore:
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
-        with self._told():
+        with self._io_errors():
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         return folder
 
     def _write(self, path: Path, data: bytes) -> None:
         folder = self._folder("partial")
-        with self._told(), tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        with self._io_errors(), tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
@@ -189,7 +190,7 @@ class ContentStore:
         return path.rename(self._folder("refused") / f"{found}-{name[:100]}")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _io_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -81,7 +81,7 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
             code="conflict",
         )
     stacks: dict[str, Deployed] = {}
-    builders, left_builders, strangers = [], [], []
+    builders, left_builders, foreign_instances = [], [], []
     for instance in client.get("/1.0/instances", recursion=1, project=project):
         name, config = instance["name"], instance["config"]
         stack = config.get("user.bcm.stack")
@@ -98,14 +98,14 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
         elif stack == name:
             stacks[name] = deployed
         else:
-            strangers.append(name)
+            foreign_instances.append(name)
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}
     return ProjectState(
         host=host,
         stacks=stacks,
         builders=builders,
         left_builders=left_builders,
-        strangers=strangers,
+        foreign_instances=foreign_instances,
         volumes=_volumes(client, site),
         sources=Source.read(there["config"]),
         versions=read_versions(there["config"]),

@@ -109,19 +109,19 @@ def _state(item: Mapping[str, Any], without: int | None, given: int | None) -> t
     if not item["authorization"]:
         if without == _CONNECTED:
             return "answers all clients", None
-        return "does not answer", f"does not answer: {_said(without)}"
+        return "does not answer", f"does not answer: {_described(without)}"
     if without == _CONNECTED:
         return "OPEN to all clients", "answers without a key"
     if without != _NO_KEY:
-        return "does not answer", f"does not refuse those without a key, as it should: {_said(without)}"
+        return "does not answer", f"does not refuse those without a key, as it should: {_described(without)}"
     if item["key"] is None:
         return "refuses without a key; no client has one", None
     if given == _CONNECTED:
         return "refuses without a key, answers with one", None
-    return "refuses without a key", f"does not answer to a client with a key: {_said(given)}"
+    return "refuses without a key", f"does not answer to a client with a key: {_described(given)}"
 
 
-def _said(code: int | None) -> str:
+def _described(code: int | None) -> str:
     return _ANSWERS.get(code or 0, f"tor says {code}")
 
 

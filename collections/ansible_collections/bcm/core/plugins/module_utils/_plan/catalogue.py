@@ -38,11 +38,11 @@ class Catalogue(Mapping[str, Stack]):
     def __init__(self, stacks: Iterable[Stack]) -> None:
         self._stacks: dict[str, Stack] = {}
         for stack in sorted(stacks, key=lambda stack: stack.name):
-            twin = self._stacks.get(stack.name)
-            if twin is not None:
+            other = self._stacks.get(stack.name)
+            if other is not None:
                 raise CatalogueError(
                     f'Two folders define the stack "{stack.name}":',
-                    f"{twin.role_path} and {stack.role_path};",
+                    f"{other.role_path} and {stack.role_path};",
                     "rename one",
                 )
             self._stacks[stack.name] = stack

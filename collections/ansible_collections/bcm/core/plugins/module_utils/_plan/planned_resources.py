@@ -131,11 +131,11 @@ def removal(
         return [*gone, *volumes, *_network(site, running, onion_services), *_uplink(site, running)], warnings
     gone += _absent_builders(site, found.builders)
     gone += volumes
-    if found.strangers:
+    if found.foreign_instances:
         return gone, [
             *warnings,
             f"Project {project} and its networks stay, because of instances that are none of ours: "
-            f"{', '.join(found.strangers)}",
+            f"{', '.join(found.foreign_instances)}",
         ]
     gone += _absent(site, "network", _SHARED, site.names.network, site.names.uplink, site.names.builders)
     gone += _absent(site, "network_acl", _SHARED, site.names.network, site.names.uplink)

@@ -121,7 +121,7 @@ class ProjectState:
     stacks: Mapping[str, Deployed] = field(default_factory=dict)
     builders: Sequence[str] = ()
     left_builders: Sequence[str] = ()  # of them, those that no run uses any more
-    strangers: Sequence[str] = ()
+    foreign_instances: Sequence[str] = ()
     volumes: Sequence[Volume] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)  # stack -> where what it is made of came from
     versions: Mapping[str, str] = field(default_factory=dict)  # stack -> the newest that ran, if no older one may

@@ -308,7 +308,7 @@ def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
         },
         builders=["build-web-01234567"],
         left_builders=["build-web-01234567"],
-        strangers=["guest"],
+        foreign_instances=["guest"],
         volumes=[
             Volume("default", "tor-data"),
             Volume("default", "guest", ("user.bcm.chain=regtest",)),
@@ -320,7 +320,7 @@ def test_deployed_stacks_builders_and_volumes_are_read(roles: Path) -> None:
 def test_a_stack_whose_replacement_was_killed_is_there(roles: Path) -> None:
     aside = _instance("tor-replaced", "Stopped", stack="tor", replaced="{}")
     found = read_project_state(FakeClient({**ENDPOINT, "/1.0/instances": [aside]}), _site(roles))
-    assert (found.stacks, found.strangers) == ({"tor": Deployed(requested=False, running=False)}, [])
+    assert (found.stacks, found.foreign_instances) == ({"tor": Deployed(requested=False, running=False)}, [])
 
 
 def test_project_of_another_owner_is_refused(roles: Path) -> None:

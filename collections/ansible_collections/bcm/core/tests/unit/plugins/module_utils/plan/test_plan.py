@@ -1192,7 +1192,7 @@ def test_data_that_cannot_be_moved(planner: Any, namer: Any, volumes: list[Volum
 
 
 def test_project_with_foreign_instances_is_kept(planner: Any, namer: Any, by_kind: Any) -> None:
-    found = ProjectState(stacks=_running("tor", requested=("tor",)), strangers=["webserver"])
+    found = ProjectState(stacks=_running("tor", requested=("tor",)), foreign_instances=["webserver"])
     plan = planner("tor", state="absent").plan(found, namer)
     assert by_kind(plan["resources"]) == [("instance", "tor", "absent")]
     assert plan["warnings"] == [
