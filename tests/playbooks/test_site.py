@@ -96,13 +96,14 @@ class Site:
         verbosity: int = 0,
         check: bool = False,
         onion: str = "",
+        others: int = 0,
     ) -> subprocess.CompletedProcess[str]:
         """What the playbook says if an action fails: host, action, state. All images are missing.
 
         With ``credentials``, ``two`` gets one for service ``http`` of ``one``, whose program makes these.
 
         If ``proxied``, the downloads of ``three`` come through ``one`` and ``two``, which are baked before it.
-        ``onion`` is an onion service of ``one``.
+        ``onion`` is an onion service of ``one``. There are ``others``, every second one without a configure of its own.
         """
         proxies = ["one", "two"]
         stacks = [*proxies, "three"] if proxied else proxies
@@ -121,8 +122,10 @@ class Site:
                 "services": {}, "onions": {}, "web": [], "credentials": [], "makes_credentials": False, "level": 0,
                 "own_steps": ["configure", "verify"],
             }
-            for stack in stacks
+            for stack in (*stacks, *(f"other{number}" for number in range(others)))
         }  # fmt: skip
+        for number in range(0, others, 2):
+            instances[f"other{number}"]["own_steps"] = ["verify"]
         if credentials is not None:
             consumers = {"two": {"services": ["http"], "permissions": {}}}
             instances["one"] |= {"makes_credentials": True, "consumers": consumers}
@@ -229,6 +232,18 @@ def test_consumer_is_configured_once_its_credential_is_made_and_nothing_shows_it
     assert done.returncode == 0, done.stdout
     assert site.order == [("one", "lxd_unit"), ("one", "lxd_program"), ("two", "lxd_unit")]
     assert "made-for-two" not in done.stdout + done.stderr
+
+
+def test_each_stack_is_configured_before_it_is_verified(site: Site) -> None:
+    """Whatever steps others take at the same time."""
+    done = site.run(others=16)
+    assert done.returncode == 0, done.stdout
+    calls = [json.loads(line)[:2] for line in site.calls.read_text().splitlines()]
+    for host in ("one", "two", *(f"other{number}" for number in range(1, 16, 2))):
+        assert [name for who, name in calls if who == host and name in ("lxd_unit", "lxd_exec")] == [
+            "lxd_unit",
+            "lxd_exec",
+        ]
 
 
 def test_consumer_of_a_service_that_needs_no_credential_is_configured(site: Site) -> None:

@@ -31,6 +31,7 @@ _OF_UNIT = (
     "programs",
     "sandbox",
     "service",
+    "stopped",
     "type",
     "unit",
     "wait_for",
@@ -212,7 +213,7 @@ def _programs(
     waits = {
         name: {key: _waited_for(bcm, key, call, secrets) for key, call in unit["wait_for"].items()}
         for name, unit in units.items()
-        if unit.get("wait_for")
+        if unit.get("wait_for") and not unit.get("stopped")
     }
     programs = dict.fromkeys(program for unit in units.values() for program in unit.get("programs") or ())
     sources = [Path(bcm["role_path"]) / "scripts" / program for program in programs]

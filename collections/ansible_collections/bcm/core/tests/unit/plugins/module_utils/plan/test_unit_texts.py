@@ -118,6 +118,13 @@ def test_manual_unit_is_written_and_not_enabled() -> None:
     assert "/usr/local/lib/bcm_guest/prove.py" not in contents
 
 
+def test_stopped_unit_waits_for_nothing() -> None:
+    stopped = {"command": "a", "stopped": True, "wait_for": {"not-there/rpc": None}}
+    files = {item["path"]: item for item in of_stack(BCM, {"echo": stopped}, {}, COMMON)}
+    assert "/etc/bcm/wait.json" not in files
+    assert "WantedBy" in files["/etc/systemd/system/echo.service"]["content"]
+
+
 def test_unit_that_leaves_is_bound_to_the_egress_rules() -> None:
     files = _files({**BCM, "uplink": {"user": "echo"}}, {"echo": {"command": "a"}})
     assert "BindsTo=egress.service\n" in files["/etc/systemd/system/echo.service"]["content"]
