@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._image import endpoint_images
+from ansible_collections.bcm.core.plugins.module_utils._image.images import unused
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import browser, tornet
@@ -126,6 +128,15 @@ def ours(datacenter: str) -> dict[str, list[str]]:
             items = lxd.get(f"/1.0/{kind}s", project="default", recursion=1)
             found[kind] = [item["name"] for item in items if item["config"].get("user.bcm.datacenter") == datacenter]
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images_that_nobody_uses(lxd_tools: Tools) -> Iterator[None]:
+    """Delete them afterwards, as a small disk has no room for those of all stacks. The disk cache keeps them."""
+    yield
+    with client("local") as lxd:
+        for image in unused(endpoint_images.list_images(lxd).values(), endpoint_images.image_users(lxd), ()):
+            endpoint_images.delete_image(lxd, image.fingerprint)
 
 
 @pytest.fixture(scope="session")
