@@ -97,8 +97,9 @@ def _selection(options: argparse.Namespace) -> list[str]:
             raise UsageError.of(names.unknown("stack", options.stack, [*map(names.stack_of, folders)]))
         os.environ[STACK] = folder
         # those of its programs, if it has some that others have not
-        own = [path for path in [f"tests/scripts/test_{folder}.py"] if (setup.ROOT / path).exists()]
-        return ["tests/gates", *own, "-k", f"quick or ansible_lint or [{folder}] or test_{folder}.py"]
+        own = f"tests/scripts/test_{folder}.py"
+        files = ["tests/gates", *([own] if (setup.ROOT / own).exists() else [])]
+        return [*files, "-k", f"quick or ansible_lint or [{folder}] or test_{folder}.py"]
     if options.lint:
         return ["tests/gates", "-k", "quick"]
     return ["-k", options.only] if options.only else []

@@ -371,15 +371,15 @@ def listening() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
 
 
 def test_webhooks_leave_through_tor_if_the_inventory_says_so(person: Person, shop: Shop) -> None:
-    def said() -> list[tuple[str, str]]:
+    def deliveries() -> list[tuple[str, str]]:
         found = ask("GET", f"{shop.store}/webhooks/{hook}/deliveries", login=shop.key)[1]
         return [(item["status"], item["errorMessage"]) for item in found]
 
     with listening() as (url, heard), capturing(f"{NAME}-r", f"{NAME}-r-up") as capture:
         hook = ask("POST", f"{shop.store}/webhooks", {"url": url}, shop.key)[1]["id"]
         shop.invoice("0.0001")
-        until(lambda: len(said()) == 1, "a delivery", _PATIENCE)
-        assert said() == [("Failed", "[Errno 111] Connection refused")], "nothing is sent by itself"
+        until(lambda: len(deliveries()) == 1, "a delivery", _PATIENCE)
+        assert deliveries() == [("Failed", "[Errno 111] Connection refused")], "nothing is sent by itself"
         person.succeeds("-d", NAME, "config", "set", "btcpayserver_outside=true")
         found = reported(json.dumps(start(person)))["btcpayserver"]
         assert "it asks for exchange rates, and calls webhooks, through Tor" in found["verified"]
