@@ -10,6 +10,7 @@ import json
 import runpy
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import copies
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/backups/scripts"
@@ -103,6 +105,47 @@ def test_node_that_is_not_at_work_yet_is_waited_for(source: Any, now: str, waits
     Api.state = "SERVER_ACTIVE"
     source.look()
     assert (state()["waits"], bool(state()["copy"])) == (None, True)
+
+
+class Server:
+    """A target that is away until ``back``, in seconds of a clock that stands still."""
+
+    now, back, puts = 0.0, 0.0, 0
+
+    def put(self, _path: Path) -> None:
+        if Server.now < Server.back:
+            raise Fault("tor cannot reach it")
+        Server.puts += 1
+
+    def check(self) -> None:
+        """Be there."""
+
+    def close(self) -> None:
+        """Have no connection."""
+
+
+@pytest.mark.parametrize("away", [2.0, 9.0, 100.0, 600.0])
+def test_target_that_is_back_gets_the_copy_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: float) -> None:
+    """Within a quarter of the time that it was away; nothing else happens meanwhile."""
+    monkeypatch.setattr(copies, "STATE", tmp_path / "state.json")
+    monkeypatch.setattr(copies, "target", lambda *_words: Server())
+    monkeypatch.setattr(time, "monotonic", lambda: Server.now)
+    script = runpy.run_path(str(SCRIPTS / "backups_unit.py"))
+    place = {"address": "127.0.0.1", "port": 9050, "tls": False}
+    settings = {"socks": place, "recipient": "age1", "targets": {"attic": {"type": "ssh"}}}
+    known = script["State"](settings)
+    known.source("lnd", copy="c1")
+    courier = script["Courier"]("attic", settings, known)
+    # The clock of a machine does not begin with 0.
+    Server.now, Server.back, Server.puts, attempts = 50.0, 50.0 + away, 0, 0
+    while not Server.puts:
+        pause, attempts = courier.attempt(), attempts + 1
+        Server.now += 0.0 if Server.puts else pause
+    late = Server.now - Server.back
+    assert late <= max(away / 4, 1.0)
+    assert attempts < 40
+    assert known.targets["attic"]["delivered"]["lnd"]["copy"] == "c1"
+    assert courier.attempt() == 30
 
 
 def verify(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> Any:

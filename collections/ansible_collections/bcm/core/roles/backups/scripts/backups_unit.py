@@ -29,7 +29,9 @@ from bcm_guest.prove import Endpoint, Fault, Waiting
 #: copies of a stack that the volume keeps
 _KEPT = 10
 _INTERVAL = 30.0  # seconds between two looks at a target that works
-_LONGEST = 60.0  # seconds between two attempts at one that does not
+# Seconds between two attempts at one that does not: a part of how long it has failed, so that one that is back is
+# noticed soon after a short time, and one that is away for days is left alone.
+_SHORTEST, _LONGEST, _PART = 1.0, 60.0, 0.25
 
 
 def moment() -> str:
@@ -107,26 +109,31 @@ class Courier(threading.Thread):
         self._name = name
         self._state = state
         self._target = copies.target(name, settings["targets"][name], Endpoint.of(settings["socks"]))
+        self._fails_since: float | None = None
 
     def run(self) -> None:
-        pause = 1.0
         while True:
-            try:
-                missing = self._state.missing(self._name)
-                for stack, name in missing:
-                    self._target.put(copies.COPIES / name)
-                    self._state.delivered(self._name, stack, name)
-                if not missing:
-                    self._target.check()
-                self._state.reached(self._name)
-                pause = 1.0
-                self.news.wait(_INTERVAL)
-            except (Fault, OSError) as fault:
-                self._target.close()
-                self._state.failed(self._name, str(fault))
-                self.news.wait(pause)
-                pause = min(2 * pause, _LONGEST)
+            self.news.wait(self.attempt())
             self.news.clear()
+
+    def attempt(self) -> float:
+        """Bring what the target lacks. Returns the seconds until the next attempt, unless there is news before."""
+        try:
+            missing = self._state.missing(self._name)
+            for stack, name in missing:
+                self._target.put(copies.COPIES / name)
+                self._state.delivered(self._name, stack, name)
+            if not missing:
+                self._target.check()
+        except (Fault, OSError) as fault:
+            self._target.close()
+            self._state.failed(self._name, str(fault))
+            now = time.monotonic()
+            self._fails_since = self._fails_since or now
+            return min(max(_PART * (now - self._fails_since), _SHORTEST), _LONGEST)
+        self._state.reached(self._name)
+        self._fails_since = None
+        return _INTERVAL
 
 
 class Source(threading.Thread):
