@@ -52,7 +52,7 @@ def test_the_example_is_planned_with_our_own_stacks() -> None:
     assert hello["role"] == hello["role_path"] == str(EXAMPLES / "hello")
     assert hello["needs"]["electrs"]["electrum"]["address"] == plan["instances"]["electrs"]["address"]
     assert plan["instances"]["electrs"]["consumers"] == {
-        "hello": {"address": hello["address"], "services": ["electrum"], "permissions": {}}
+        "hello": {"address": hello["address"], "services": ["electrum"], "permissions": {}, "events": []}
     }
 
 

@@ -26,8 +26,14 @@ WRITES = Right("gazette", "WRITE", "TOPIC", "gazette.issue")
 READS = {Right("reader", "READ", "TOPIC", "gazette.issue"), Right("reader", "READ", "GROUP", "reader")}
 
 
-def declared(retention: dict[str, Any] | None = None, drop: tuple[str, ...] = (), **consumers: Any) -> Declared:
-    return kafka.read_declared({"consumers": consumers, "retention": retention or {}, "drop": list(drop)})
+def declared(
+    retention: dict[str, Any] | None = None,
+    drop: tuple[str, ...] = (),
+    events: dict[str, list[str]] | None = None,
+    **consumers: Any,
+) -> Declared:
+    told = {"events": events or {}, "retention": retention or {}, "drop": list(drop)}
+    return kafka.read_declared({"consumers": consumers, **told})
 
 
 def own(found: Declared) -> set[Right]:
@@ -52,6 +58,17 @@ def test_events_are_kept_as_the_stack_says_unless_the_inventory_says_otherwise()
     assert declared(gazette={"topics": {"gazette.x": {"size": "1MiB"}}}).topics["gazette.x"].config[
         "segment.bytes"
     ] == str(1024**2)
+
+
+def test_stack_writes_the_topics_that_have_schemas_and_finds_its_place_in_them() -> None:
+    events = {"collector": ["bitcoind.block"], "gazette": ["gazette.issue"]}
+    found = declared(events=events, collector={}, gazette={"topics": {"gazette.issue": {"days": 2}}})
+    assert {right for right in own(found) if right.user == "collector"} == {
+        Right("collector", "WRITE", "TOPIC", "bitcoind.block"),
+        Right("collector", "READ", "TOPIC", "bitcoind.block"),
+        Right("collector", "READ", "GROUP", "collector"),
+    }
+    assert (found.topics["bitcoind.block"].days, found.topics["gazette.issue"].days) == (7, 2)
 
 
 @pytest.mark.parametrize(

@@ -291,9 +291,14 @@ plan:
           description: Of alternatives in C(needs), the stack that was chosen, by their names.
           type: dict
         consumers:
-          description: For each stack that uses it, C(address), C(services) and C(permissions).
+          description:
+            - For each stack that uses it, C(address), C(services) and C(permissions).
+            - In C(events), the topics that it writes.
           type: dict
-          sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}}}
+          sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}, events: []}}
+        events:
+          description: The topics that it writes, each with the Avro schema of its events.
+          type: dict
         credentials:
           description: The names of the secrets that other stacks make for it, by their C(scripts/credentials.py).
           type: list

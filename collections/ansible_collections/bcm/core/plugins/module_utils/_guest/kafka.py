@@ -73,7 +73,7 @@ class Declared:
 def read_declared(declared: Mapping[str, Any]) -> Declared:
     """What ``consumers`` say of their topics, with the ``retention`` of the inventory over it.
 
-    ``drop`` names topics to delete.
+    ``events`` has the topics of each for which there are schemas. ``drop`` names topics to delete.
     """
     topics = {PROBE: Topic(1, 4 * _SMALLEST_FILE)}
     rights = set(_rights(PROBE, [PROBE], [PROBE]))
@@ -81,6 +81,9 @@ def read_declared(declared: Mapping[str, Any]) -> Declared:
     for stack, permissions in sorted(declared["consumers"].items()):
         try:
             own, reads = _of_stack(stack, permissions)
+            # From the newest of its events, a stack knows where it has to go on.
+            events = declared["events"].get(stack, [])
+            own, reads = {**dict.fromkeys(events, {}), **own}, [*reads, *events]
             kept = {name: _topic(name, {**of, **declared["retention"].get(name, {})}) for name, of in own.items()}
         except ValueError as error:
             faults.append(f"stack {stack} {error}")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from .._base import names
 from .._base.fields import CatalogueError
+from .events import Schema
 from .stack import Stack
 from .stack_file import FILE, read
 
@@ -109,6 +110,16 @@ class Catalogue(Mapping[str, Stack]):
             for service in need.services
         ]
 
+    def events(self, name: str, chosen: Collection[str]) -> dict[str, Schema]:
+        """What a stack writes if the given ones are there: the topics, and the newest schema of each.
+
+        Those are the events of stacks that it collects; and its own ones, if no other stack collects these.
+        """
+        stack = self._stacks[name]
+        is_collected = any(name in other.collects for other in self._stacks.values())
+        sources = [other for other in stack.collects if other in chosen] + [name] * (not is_collected)
+        return {topic: schemas[-1] for other in sources for topic, schemas in self._stacks[other].events.items()}
+
     def closure(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that they cannot do without, directly or not."""
         return _transitive(chosen, lambda name: self._stacks[name].required)
@@ -171,6 +182,9 @@ class Catalogue(Mapping[str, Stack]):
         for other in stack.enabled_with:
             if other not in stack.required:
                 raise CatalogueError(f"{stack.source}:", f"enabled_with.{other} is not needed", f"add {other} to needs")
+        for other in stack.collects:
+            if other not in seen:
+                raise CatalogueError(f"{stack.source}:", f"collects {other}, which is not needed", "add it to needs")
         if not stack.uplink and any(service.host_port for service in stack.services.values()):
             raise CatalogueError(
                 f"{stack.source}:", "host_port of a service needs uplink", "add it, or leave out host_port"

@@ -69,10 +69,16 @@ def describe(
         },
         choices=stack.choices,
         consumers={
-            other: Consumer(str(site.addresses[other]), need.services, need.permissions)
+            other: Consumer(
+                address=str(site.addresses[other]),
+                services=need.services,
+                permissions=need.permissions,
+                events=tuple(site.catalogue.events(other, running)),
+            )
             for other in site.catalogue.ordered(running)
             if (need := site.catalogue[other].needs.get(name))
         },
+        events=site.catalogue.events(name, running),
         credentials=tuple(site.catalogue.credentials(name, running)),
         makes_credentials=stack.makes_credentials,
         own_steps=stack.own_steps,

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .events import Schema
 from .exceptions import AllowedDestination
 from .limits import Limits
 from .request import WayOut
@@ -107,6 +108,8 @@ class Consumer:
     address: str
     services: tuple[str, ...]
     permissions: Mapping[str, Any]
+    #: topics that it writes
+    events: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ class Instance:
     needs: Mapping[str, Mapping[str, NeededService]]
     choices: Mapping[str, str]
     consumers: Mapping[str, Consumer]
+    #: topics that it writes, each with the Avro schema of its events
+    events: Mapping[str, Schema]
     #: names of those that other stacks make for it, and whether it makes those of its consumers
     credentials: tuple[str, ...]
     makes_credentials: bool

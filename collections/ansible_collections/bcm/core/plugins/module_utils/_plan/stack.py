@@ -15,6 +15,7 @@ from .._artifact.declaration import Release, release
 from .._base import names, versions
 from .._base.errors import BcmError
 from .._base.fields import Field
+from .events import Schema
 from .limits import KINDS
 
 
@@ -191,6 +192,8 @@ class Stack:
     image_variables: tuple[str, ...]
     display: bool
     unmaintained: str  # since when nobody maintains it
+    events: Mapping[str, tuple[Schema, ...]]  # topic -> versions of the schema of its events, the newest last
+    collects: tuple[str, ...]  # stacks whose events it writes in their place
     makes_credentials: bool  # whether its program makes the credentials of its consumers, and no secret is shared
 
     @property

@@ -40,7 +40,7 @@ from .._base.schema import (
     Type,
     With,
 )
-from . import limits
+from . import events, limits
 from .stack import PROXIED, Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
 
 SCHEMA = 1
@@ -257,6 +257,9 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
                 Record({"variables": Key(ListOf(VARIABLE_NAME), "Variables of the role that decide what is in it.")}),
                 "How the image is made.",
             ),
+            "collects": Key(
+                ListOf(_TEXT), "Stacks of `needs` whose events it writes in their place; see [Events](#events)."
+            ),
             "display": Key(Flag(), "`bcm open` can show a window of it."),
             "unmaintained": Key(_TEXT, "Since when nobody maintains it; each run with it warns of that."),
         }
@@ -439,6 +442,8 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         image_variables=values.get("image", {}).get("variables", ()),
         display=values.get("display", False),
         unmaintained=values.get("unmaintained", ""),
+        events=events.read(role_path, name),
+        collects=values.get("collects", ()),
         makes_credentials=(role_path / _CREDENTIALS).is_file(),
     )
 

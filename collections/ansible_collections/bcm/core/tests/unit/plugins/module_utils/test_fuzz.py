@@ -69,7 +69,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import (
     units,
 )
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._plan import access, exceptions, stack_file
+from ansible_collections.bcm.core.plugins.module_utils._plan import access, events, exceptions, stack_file
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
@@ -422,6 +422,11 @@ PARSERS: dict[str, Parser] = {
     "stack.yml, as a file": (
         spoiled_bytes([yaml.safe_dump(STACK).encode(), json.dumps(STACK).encode()]),
         _in_file(lambda path: stack_file.read(path.parents[1], "x"), "bitcoind/meta/stack.yml"),
+        (),
+    ),
+    "schema of events": (
+        spoiled_bytes([b'{"type": "record", "namespace": "bcm.x", "name": "y", "fields": [{"name": "event"}]}']),
+        _in_file(lambda path: events.read(path.parents[1], "x"), "x/events/y.1.avsc"),
         (),
     ),
     "access": (spoiled_value(ACCESS), lambda value: access.read(value, _catalogue(), ()), ()),

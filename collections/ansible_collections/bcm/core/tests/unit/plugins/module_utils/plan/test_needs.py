@@ -75,7 +75,7 @@ def test_variable_chooses_one_of_the_alternatives(
     assert shop["choices"] == {"lightning": stack}
     permissions = {"macaroon": ["read"]} if stack == "lnd" else {}
     assert node["consumers"] == {
-        "web-shop": {"address": shop["address"], "services": ["rest"], "permissions": permissions}
+        "web-shop": {"address": shop["address"], "services": ["rest"], "permissions": permissions, "events": []}
     }
     assert f"web-shop to {stack} rest" in _rules(plan)
     assert f"{stack}/rest/web-shop" in plan["secrets"]

@@ -230,13 +230,14 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
         }
     }
     assert electrs["consumers"] == {
-        "electrum": {"address": electrum["address"], "services": ["electrum"], "permissions": {}}
+        "electrum": {"address": electrum["address"], "services": ["electrum"], "permissions": {}, "events": []}
     }
     assert bitcoind["consumers"] == {
         "electrs": {
             "address": electrs["address"],
             "services": ["rpc", "p2p"],
             "permissions": {"rpc_calls": ["getblock"]},
+            "events": [],
         }
     }
     rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"], "host_port": None, "lan": None}

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which topics a stack writes, and the schemas of their events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError
+from ansible_collections.bcm.core.plugins.module_utils._plan import events
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
+
+ORDER: dict[str, Any] = {
+    "type": "record",
+    "namespace": "bcm.web_shop",
+    "name": "order",
+    "fields": [{"name": "event", "type": "bcm.Envelope"}, {"name": "amount", "type": "long"}],
+}
+
+
+def write_schema(folder: Path, name: str, schema: Any) -> Path:
+    path = folder / "events" / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(schema if isinstance(schema, str) else json.dumps(schema))
+    return path
+
+
+def test_topic_has_all_versions_of_its_schema_each_with_the_envelope(tmp_path: Path) -> None:
+    second = {**ORDER, "fields": [*ORDER["fields"], {"name": "note", "type": "string", "default": ""}]}
+    for number in (10, 9):
+        write_schema(tmp_path, f"order.{number}.avsc", second if number == 10 else ORDER)
+    found = events.read(tmp_path, "web-shop")
+    assert list(found) == ["web-shop.order"]
+    assert [[field["name"] for field in schema["fields"]] for schema in found["web-shop.order"]] == [
+        ["event", "amount"],
+        ["event", "amount", "note"],
+    ]
+    envelope = found["web-shop.order"][0]["fields"][0]["type"]
+    assert (envelope["namespace"], envelope["name"]) == ("bcm", "Envelope")
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "fault"),
+    [
+        ("order.avsc", ORDER, "is not called as a schema: rename it, such as order.1.avsc"),
+        ("order.0.avsc", ORDER, "is not called as a schema"),
+        ("order.1.avsc", "{", "is not valid JSON"),
+        ("order.1.avsc", "[" * 100_000, "is not valid JSON"),
+        ("order.1.avsc", [], "is not a schema of a record"),
+        ("order.1.avsc", {**ORDER, "type": "enum"}, "type is enum: write record"),
+        ("order.1.avsc", {**ORDER, "namespace": "bcm.shop"}, "namespace is bcm.shop: write bcm.web_shop"),
+        ("order.1.avsc", {**ORDER, "name": "orders"}, "name is orders: write order"),
+        ("order.1.avsc", {**ORDER, "fields": ORDER["fields"][1:]}, "the first field is not the envelope"),
+        ("order.1.avsc", {**ORDER, "fields": {}}, "the first field is not the envelope"),
+    ],
+)
+def test_schema_of_another_form_is_refused(tmp_path: Path, name: str, schema: Any, fault: str) -> None:
+    path = write_schema(tmp_path, name, schema)
+    with pytest.raises(CatalogueError) as caught:
+        events.read(tmp_path, "web-shop")
+    assert str(path) in str(caught.value) and fault in str(caught.value)
+
+
+@pytest.fixture
+def world(documents: dict[str, Any]) -> dict[str, Any]:
+    """A broker, a shop that writes its own events, and a collector that writes those of bitcoind."""
+    base = {**documents["lnd"], "needs": {}}
+    documents["broker"] = {**base, "services": {"events": {"protocol": "tcp", "port": 9092}}}
+    documents["web_shop"] = {**base, "needs": {"broker": {"services": ["events"], "optional": True}}}
+    documents["collector"] = {
+        **base,
+        "needs": {"broker": ["events"], "bitcoind": {"services": ["rpc"], "optional": True}},
+        "collects": ["bitcoind"],
+    }
+    return documents
+
+
+@pytest.fixture
+def schemas(tmp_path: Path, world: dict[str, Any]) -> None:
+    write_schema(tmp_path / "roles/web_shop", "order.1.avsc", ORDER)
+    write_schema(tmp_path / "roles/bitcoind", "block.1.avsc", {**ORDER, "namespace": "bcm.bitcoind", "name": "block"})
+
+
+def test_stack_writes_its_own_events_and_those_that_it_collects(schemas: None, planner: Any, namer: Any) -> None:
+    plan = planner("broker", "web-shop", "collector", "bitcoind").plan(ProjectState(), namer)
+    consumers = plan["instances"]["broker"]["consumers"]
+    assert consumers["web-shop"]["events"] == ["web-shop.order"]
+    assert consumers["collector"]["events"] == ["bitcoind.block"]
+    assert plan["instances"]["web-shop"]["events"]["web-shop.order"]["fields"][1] == ORDER["fields"][1]
+    assert list(plan["instances"]["collector"]["events"]) == ["bitcoind.block"]
+    assert plan["instances"]["bitcoind"]["events"] == {}
+
+
+def test_nothing_is_collected_of_a_stack_that_is_not_there(schemas: None, planner: Any, namer: Any) -> None:
+    found = ProjectState(stacks={"tor": Deployed(requested=False, running=True)})
+    plan = planner("collector").plan(found, namer)
+    assert plan["instances"]["broker"]["consumers"]["collector"]["events"] == []
+
+
+def test_stack_collects_only_from_stacks_that_it_needs(world: dict[str, Any], planner: Any) -> None:
+    world["collector"]["collects"] = ["lnd"]
+    with pytest.raises(CatalogueError, match=r"collects lnd, which is not needed: add it to needs"):
+        planner("collector")
