@@ -10,6 +10,7 @@ import base64
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,6 +23,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.database import Datab
 from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report, certificate_report
 from ansible_collections.bcm.core.plugins.module_utils._ca.signer import Identity
+from ansible_collections.bcm.core.plugins.module_utils._guest.apple_profile import client_profile
 
 from . import ca_files, ca_session, ca_tables, setup
 from .ca_requests import ROOT_FILE, check_days_option, check_name, issue_requests, leaf_of, serials_of
@@ -146,24 +148,28 @@ def write_certificate(args: argparse.Namespace) -> int:
     result = ca_session.change_authority(datacenter, work)
     (request,) = requests(result.database, result.keys)
     issued = certificate_report(request, result.database, authority.now, result.keys)
+    trust = authority_report(result.database, authority.now)["trust"]
     private: dict[str, str | bytes] = {}
+    certificates: dict[Path, tuple[str | bytes, int]] = {
+        folder / f"{request.name}.crt": (issued["chain"], 0o644),
+        folder / f"{ROOT_FILE}.crt": (trust, 0o644),
+    }
     if issued.get("key"):
         private[".key"] = issued["key"]
     else:
         setup.step(f"The key of {request.name} is where its CSR comes from: no {request.name}.key is written")
     if request.pkcs12:
-        private |= {".p12": base64.b64decode(issued["pkcs12"]), ".p12.password": f"{issued['password']}\n"}
+        archive, password = base64.b64decode(issued["pkcs12"]), issued["password"]
+        private |= {".p12": archive, ".p12.password": f"{password}\n"}
+        profile = client_profile(datacenter.name, trust, request.name, archive, password)
+        # It has the roots, too, which may be others although the key is the same.
+        certificates[folder / f"{request.name}.mobileconfig"] = profile, 0o600
     # Keys first: if this is killed in between, there is a key without its certificate, and not the other way round.
     files: ca_files.Files = {folder / f"{request.name}{suffix}": (text, 0o600) for suffix, text in private.items()}
     if not args.force:
         others = [path for path, (text, _mode) in files.items() if ca_files.has_other_content(path, text)]
         ca_files.refuse_to_replace(others)
-    trust = authority_report(result.database, authority.now)["trust"]
-    files = {
-        **files,
-        folder / f"{request.name}.crt": (issued["chain"], 0o644),
-        folder / f"{ROOT_FILE}.crt": (trust, 0o644),
-    }
+    files = {**files, **certificates}
     ca_files.write(files)
     facts = {key: issued[key] for key in ("name", "serial", "fingerprint", "not_after")}
     return answer({**facts, **_written(files, args)}, args.json)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import plistlib
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -49,7 +51,11 @@ def test_certificate_is_for_one_stack_and_lasts_until_it_is_revoked(authority: C
         done = grant(authority, "alice", stack, "--by", "lan", "--out", str(out))
         assert done.returncode == 0, done.stderr
         assert pki.common_name(certificate(out / f"alice@{stack}.crt")) == f"alice@{stack}"
-        assert (out / f"alice@{stack}.p12").exists()
+        archive, profile = (out / f"alice@{stack}.p12", out / f"alice@{stack}.mobileconfig")
+        root, own = plistlib.loads(profile.read_bytes())["PayloadContent"]
+        assert own["PayloadContent"] == archive.read_bytes() and profile.stat().st_mode & 0o777 == 0o600
+        assert own["Password"] == archive.with_suffix(".p12.password").read_text().strip()
+        assert ssl.DER_cert_to_PEM_cert(root["PayloadContent"]) == (out / "root.crt").read_text()
     first = certificate(out / "alice@portal.crt").serial_number
     assert grant(authority, "alice", "portal", "--by", "lan", "--out", str(out)).returncode == 0
     assert certificate(out / "alice@portal.crt").serial_number == first, "the same one again"

@@ -152,7 +152,8 @@ def test_authority_from_its_first_root_to_the_second(home: Home) -> None:
     old = (home.out / "root.crt").read_text()
     assert home.verify("laptop", old) == "OK"
     modes = {path.name: path.stat().st_mode & 0o777 for path in home.out.iterdir() if path.stem.startswith("laptop")}
-    assert modes == {"laptop.crt": 0o644, "laptop.key": 0o600, "laptop.p12": 0o600, "laptop.p12.password": 0o600}
+    assert modes == {"laptop.crt": 0o644, "laptop.key": 0o600, "laptop.p12": 0o600, "laptop.p12.password": 0o600,
+                     "laptop.mobileconfig": 0o600}  # fmt: skip
     word = f"file:{home.out}/laptop.p12.password"
     opened = ["openssl", "pkcs12", "-in", str(home.out / "laptop.p12"), "-passin", word, "-nocerts", "-nodes"]
     key = subprocess.run(opened, capture_output=True, check=True).stdout

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import plistlib
 import runpy
-import ssl
 from html.parser import HTMLParser
 from typing import Any
 
@@ -126,13 +124,3 @@ def test_former_runs_are_remembered_for_stacks_that_are_there(sent: dict[str, An
     state = REPORT["merged"]({"node": node, "gone": node, "shop": {"certificate": "2020"}}, sent)
     assert state["node"] == node and set(state) == {"node", "shop", "portal"}
     assert (state["shop"]["as_of"], state["shop"]["certificate"]) == (sent["time"], "2026-12-29")
-
-
-def test_profile_has_the_roots() -> None:
-    contents = (b"\x30\x82first", b"\x30\x82second")
-    roots = "".join(ssl.DER_cert_to_PEM_cert(content) for content in contents)
-    found = plistlib.loads(REPORT["profile"]("home", roots))
-    assert [item["PayloadContent"] for item in found["PayloadContent"]] == list(contents)
-    assert {item["PayloadType"] for item in found["PayloadContent"]} == {"com.apple.security.root"}
-    identities = {found["PayloadUUID"], *(item["PayloadUUID"] for item in found["PayloadContent"])}
-    assert len(identities) == 3

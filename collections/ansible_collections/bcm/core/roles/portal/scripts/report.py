@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import html
 import json
-import plistlib
-import ssl
 import sys
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bcm_guest.apple_profile import root_profile
 from bcm_guest.prove import TRUST, Endpoint, Fault, http_request
 from bcm_guest.volume_files import make_directory, read_file, write_file
 
@@ -33,7 +31,6 @@ _PATIENCE = 10.0  # seconds until the page is served; it takes milliseconds
 _DAY = len("2026-11-29")
 _TIME = "%Y-%m-%d %H:%M UTC"
 _ROOT = "/root."  # what paths of the root certificate begin with
-_PEM_END = "-----END CERTIFICATE-----\n"
 
 #: how a system is told to trust the root
 INSTRUCTIONS = {
@@ -246,40 +243,6 @@ def _exceptions(exceptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield from ["<ul>", *lines, "</ul>"] if lines else ["<p>Nothing leaves but through Tor.</p>"]
 
 
-# -- the root certificate ----------------------------------------------------------------------------------------------
-
-
-def profile(datacenter: str, roots: str) -> bytes:
-    """The profile with which phones and computers of Apple trust the roots."""
-    pems = [f"{part}{_PEM_END}" for part in roots.split(_PEM_END) if part.strip()]
-    name = f"Root certificate of {datacenter}"
-
-    def identity(text: str) -> str:
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, text)).upper()
-
-    payloads = [
-        {
-            "PayloadType": "com.apple.security.root",
-            "PayloadVersion": 1,
-            "PayloadIdentifier": f"bcm.{datacenter}.root{number}",
-            "PayloadUUID": identity(pem),
-            "PayloadDisplayName": name,
-            "PayloadContent": ssl.PEM_cert_to_DER_cert(pem.strip()),
-        }
-        for number, pem in enumerate(pems)
-    ]
-    return plistlib.dumps(
-        {
-            "PayloadType": "Configuration",
-            "PayloadVersion": 1,
-            "PayloadIdentifier": f"bcm.{datacenter}",
-            "PayloadUUID": identity(roots),
-            "PayloadDisplayName": name,
-            "PayloadContent": payloads,
-        }
-    )
-
-
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +279,7 @@ def main() -> None:
     for path, content in (
         (STATE, json.dumps(state).encode()),
         (PAGE / "root.crt", roots.encode()),
-        (PAGE / "root.mobileconfig", profile(sent["report"]["data_center"], roots)),
+        (PAGE / "root.mobileconfig", root_profile(sent["report"]["data_center"], roots)),
         (PAGE / "index.html", text.encode()),
     ):
         write_file(path, content, 0o644)
