@@ -120,6 +120,13 @@ def test_readme_says_what_each_stack_is_and_what_its_verify_proves() -> None:
     assert table == {name: (stack["description"], _proof(name)) for name, stack in STACKS.items()}
 
 
+def test_readme_says_which_stacks_the_tests_deploy_with_a_double() -> None:
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|.* \| ([^|]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    doubles = {path.stem.removesuffix("_double") for path in (ROOT / "tests/programs").glob("*_double.*")}
+    assert {name.replace("-", "_") for name, said in rows if "a double" in said} == doubles
+    assert {said for _name, said in rows if "a double" not in said} == {"the real program"}
+
+
 def _proof(stack: str) -> str:
     """What the program says that it proves: the first line of its docstring."""
     program = (COLLECTION / "roles" / stack / "scripts/verify.py").read_text()
