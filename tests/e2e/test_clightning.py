@@ -373,16 +373,18 @@ def test_channel_survives_a_kill(opened: str) -> None:
 
 
 @real
-def test_consumer_has_a_rune_of_its_own(person: Person, opened: str, tmp_path: Path) -> None:
+def test_consumer_has_a_rune_of_its_own(person: Person, opened: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Its verify program makes an invoice, and is refused all else."""
-    shutil.copytree(Path(__file__).parent / "stacks/counter", tmp_path / "counter")
-    person.succeeds("-d", FIRST, "config", "set", f"stack_path={tmp_path}")
+    # The folder of a test is deleted with it, and these settings stay.
+    stacks = tmp_path_factory.mktemp("stacks")
+    shutil.copytree(Path(__file__).parent / "stacks/counter", stacks / "counter")
+    person.succeeds("-d", FIRST, "config", "set", f"stack_path={stacks}")
     made = reported(person.succeeds("-d", FIRST, "stack", "start", "counter", "--json"))
     assert (
         lncli(SECOND, "payinvoice", "--force", "--json", made["counter"]["facts"]["invoice"])["status"] == "SUCCEEDED"
     )
     rune = inside(FIRST, "counter", "cat", "/etc/counter/rune")
-    stack = tmp_path / "counter/meta/stack.yml"
+    stack = stacks / "counter/meta/stack.yml"
     stack.write_text(stack.read_text().replace("[invoice]", "[invoice, listinvoices]"))
     person.succeeds("-d", FIRST, "stack", "start", "counter")
     assert inside(FIRST, "counter", "cat", "/etc/counter/rune") != rune

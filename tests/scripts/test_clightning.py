@@ -211,6 +211,20 @@ def test_replica_with_blocks_that_bitcoind_lacks_is_refused(
     script["check_blocks"](stack, path)
 
 
+def test_volume_with_a_wallet_of_another_chain_is_refused(tmp_path: Path) -> None:
+    """There is no wallet for lightningd then, and it would get one."""
+    script, names = runpy.run_path(str(SCRIPTS / "wallet.py")), ("replica", "recovery", "shown")
+    expected = {name: str(tmp_path / name) for name in names}
+    wallet = script["Wallet"]({**expected, "network": "bitcoin", "directory": str(tmp_path / "volume/bitcoin")})
+    for network in ("bitcoin", "regtest"):
+        (tmp_path / "volume" / network).mkdir(parents=True)
+    script["check"](wallet, {}, False, False)
+    (tmp_path / "volume/regtest/hsm_secret").touch()
+    fault = "its volume has a wallet of regtest, and this data center is on bitcoin"
+    with pytest.raises(script["Fault"], match=fault):
+        script["check"](wallet, {}, False, False)
+
+
 def test_channels_of_a_replica_are_known(tmp_path: Path) -> None:
     """As Core Lightning keeps them: those that are closed are left out."""
     path = replica(tmp_path / "replica", 7)
@@ -278,6 +292,26 @@ def test_runes_of_consumers_are_known_by_their_comment(monkeypatch: pytest.Monke
     monkeypatch.setitem(script["revoke"].__globals__, "lightning_cli", answer)
     assert script["revoke"](["till", "bank"]) == ["till"]
     assert asked == [("showrunes",), ("blacklistrune", "3")]
+
+
+@pytest.mark.parametrize(
+    ("needed", "fault"),
+    [
+        ({}, "does not say what it may do there"),
+        ({"rune": []}, "does not say what it may do there"),
+        ({"rune": ["invoice|method^list"]}, "does not say what it may do there"),
+        ({"rune": ["invoice", "createrune"]}, "asks for createrune: it could give itself any other permission"),
+        ({"rune": ["commando-rune", "exposesecret"]}, "asks for commando-rune, exposesecret: it could give itself"),
+    ],
+)
+def test_consumer_that_asks_for_too_much_gets_no_rune(
+    monkeypatch: pytest.MonkeyPatch, needed: dict[str, Any], fault: str
+) -> None:
+    monkeypatch.setattr("bcm_guest.prove.make_credentials", lambda make: None)
+    script = runpy.run_path(str(SCRIPTS / "credentials.py"))
+    with pytest.raises(script["Lasting"], match=f"stack till .*{fault}"):
+        script["calls_of"]("till", needed)
+    assert script["calls_of"]("till", {"rune": ["invoice", "getinfo"]}) == ["getinfo", "invoice"]
 
 
 # -- links of clients -------------------------------------------------------------------------------------------------

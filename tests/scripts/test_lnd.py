@@ -428,3 +428,24 @@ def test_macaroon_of_a_consumer_is_revoked_and_those_of_others_stay(
     with pytest.raises(SystemExit, match="lncli deletemacaroonid 2000: unavailable"):
         run_program("revoke.py", monkeypatch, capsys, folder, consumers=["tillage"])
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("needed", "fault"),
+    [
+        ({}, "does not say what it may do there"),
+        ({"macaroon": []}, "does not say what it may do there"),
+        ({"macaroon": "info:read"}, "does not say what it may do there"),
+        ({"macaroon": ["info"]}, "does not say what it may do there"),
+        ({"macaroon": ["info:read", "macaroon:generate"]}, "asks for macaroon:generate: it could give itself"),
+        ({"macaroon": ["uri:/lnrpc.Lightning/BakeMacaroon"]}, "it could give itself any other permission"),
+    ],
+)
+def test_consumer_that_asks_for_too_much_gets_no_macaroon(
+    monkeypatch: pytest.MonkeyPatch, needed: dict[str, Any], fault: str
+) -> None:
+    monkeypatch.setattr("bcm_guest.prove.make_credentials", lambda make: None)
+    script = runpy.run_path(str(SCRIPTS / "credentials.py"))
+    with pytest.raises(script["Lasting"], match=f"stack till .*{fault}"):
+        script["permissions_of"]("till", needed)
+    assert script["permissions_of"]("till", {"macaroon": ["info:read"]}) == ["info:read"]

@@ -143,7 +143,13 @@ def birth_height(stack: Stack, created: str | None) -> int:
 
 
 def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: bool) -> None:
-    """Check that the secrets fit what is on the volumes. Raises Fault."""
+    """Check that the secrets, and the chain, fit what is on the volumes. Raises Fault."""
+    chains = {path.parent.name for path in wallet.directory.parent.glob(f"*/{wallet.secret.name}")}
+    if others := ", ".join(sorted(chains - {wallet.network})):
+        raise Fault(
+            f"its volume has a wallet of {others}, and this data center is on {wallet.network}: put the right volume "
+            "back; another chain is another data center"
+        )
     created, known = secrets.get("clightning/wallet_created"), secrets.get("clightning/public_key")
     is_there = wallet.secret.exists()
     if not has_words and (is_there or restore or wallet.has_copy()):
