@@ -55,7 +55,7 @@ def grant(args: argparse.Namespace) -> int:
         raise UsageError("Certificates are files:", "say where they are to be written", "add --out FOLDER")
     check_name(args.client, args.datacenter)
     args.certificate, args.names, args.usage, args.csr = client_name(args.client, args.stack), [], ["client"], None
-    args.pkcs12, args.force, args.days = True, False, None
+    args.pkcs12, args.days = True, None
     return ca.write_certificate(args)
 
 

@@ -278,12 +278,16 @@ def _ca_issue(ca: Group) -> None:
     issue.add_argument("--csr", metavar="FILE", help="certify the key of this request, which stays where it is")
     issue.add_argument("--pkcs12", action="store_true", help="write a PKCS#12 file, too, with its password beside it")
     issue.add_argument("--out", metavar="FOLDER", required=True, help="where to write the files")
-    issue.add_argument("--force", action="store_true", help="replace the key of an existing file")
+    _force(issue)
     _days(issue)
 
 
 def _days(parser: Parser) -> None:
     parser.add_argument("--days", type=int, metavar="N", help="how long certificates are valid, at most (30)")
+
+
+def _force(parser: Parser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace the key of an existing file")
 
 
 def _no_qr(parser: Parser) -> None:
@@ -301,6 +305,7 @@ def _access(access: Group) -> None:
         parser.add_argument("stack", metavar="STACK")
         parser.add_argument("--by", choices=("lan", "onion"), help="the way (the only one that there is)")
     admit.add_argument("--out", metavar="PLACE", help="the folder for the certificate, or a new file for the key")
+    _force(admit)
     _no_qr(admit)
 
 

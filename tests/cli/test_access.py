@@ -72,6 +72,20 @@ def test_certificate_is_for_one_stack_and_lasts_until_it_is_revoked(authority: C
     assert [item["name"] for item in database["serials"].values() if item["revoked"]] == ["alice@portal"]
 
 
+def test_renewed_certificate_replaces_its_files_with_force(authority: Checkout) -> None:
+    allow(authority, portal={"lan": LAN})
+    words = ("alice", "portal", "--by", "lan", "--out", str(authority.home / "out"))
+    path = authority.home / "out/alice@portal.crt"
+    assert grant(authority, *words).returncode == 0
+    first = certificate(path).serial_number
+    assert authority.bcm("ca", "renew", "alice@portal").returncode == 0
+    done = grant(authority, *words)
+    assert "alice@portal.key, " in done.stderr and "name another folder, or add --force" in done.stderr
+    assert certificate(path).serial_number == first
+    assert grant(authority, *words, "--force").returncode == 0
+    assert certificate(path).serial_number != first
+
+
 def test_names_and_addresses_of_local_networks_may_be_certified(authority: Checkout) -> None:
     allow(authority, portal={"lan": {**LAN, "names": ["portal.home.arpa", "shop.example.org", "desk"]}})
     permitted = json.loads(authority.bcm("ca", "show", "--json").stdout)["permitted"]
