@@ -31,6 +31,11 @@ const done = arguments[arguments.length - 1];
 const told = item => item.id + ": " + item.nodes.map(node => node.html).join(" ");
 axe.run().then(found => done(found.violations.map(told)));
 """
+_ASK_ELSEWHERE = """
+const [url, done] = arguments;
+document.addEventListener("securitypolicyviolation", event => done(event.blockedURI), {once: true});
+url.startsWith("ws") ? new WebSocket(url) : Object.assign(new Image(), {src: url});
+"""
 
 
 class BrowserError(Exception):
@@ -91,6 +96,10 @@ class Browser:
         """The beginnings of all URLs from which something was loaded, tried or asked."""
         found = self.run("return performance.getEntriesByType('resource').map(item => new URL(item.name).origin)")
         return set(found)
+
+    def forbids(self, url: str) -> bool:
+        """Whether the policy of the page forbids it an image or a socket with that URL. Raises BrowserError if not."""
+        return bool(self._ask("POST", "execute/async", {"script": _ASK_ELSEWHERE, "args": [url]}) == url)
 
     def devtools(self, command: str, **params: Any) -> Any:
         return self._ask("POST", "goog/cdp/execute", {"cmd": command, "params": params})

@@ -171,6 +171,8 @@ def test_browser_of_bcm_open_has_a_certificate_for_pages_that_ask(
     try:
         with opened(portal.person, NAME, driver, "door", tmp_path) as page:
             until(lambda: page.title == "Behind the door", "the page behind the door", 120)
+            for url in ("https://198.51.100.7/logo.png", "wss://198.51.100.7/"):
+                assert page.forbids(url), "its program sends no policy, the TLS proxy does"
     finally:
         POLICY.unlink()
 

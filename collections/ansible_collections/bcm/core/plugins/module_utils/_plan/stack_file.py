@@ -223,7 +223,7 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
                 MapOf(_TEXT), "Stacks of `needs`, and a condition under which a run with that one has this one, too."
             ),
             "services": Key(MapOf(service, PART), "What it offers."),
-            "web": Key(ListOf(page), "Its pages for browsers."),
+            "web": Key(ListOf(page), "Its pages for browsers. With `tls`, they load nothing from elsewhere."),
             "volumes": Key(
                 MapOf(volume, PART), "Where its data lives. Everything else is lost when the image changes."
             ),
