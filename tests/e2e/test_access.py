@@ -102,6 +102,14 @@ def test_certificate_that_is_not_for_this_stack_is_refused(portal: Portal, tmp_p
     assert portal.fetched(NEAR, tmp_path / "bob.crt", tmp_path / "bob.key") == "closed"
 
 
+def test_page_is_small_and_fast(portal: Portal) -> None:
+    def facts() -> dict[str, int]:
+        return dict(reported(portal.bcm("stack", "start", "portal", "--json"))["portal"]["facts"])
+
+    assert 0 < facts()["size"] <= 100_000
+    until(lambda: facts()["milliseconds"] <= 200, "the page in 200 ms, whatever else this machine does", 120)
+
+
 def test_access_is_listed(portal: Portal, alice: tuple[Path, Path]) -> None:
     listed = json.loads(portal.bcm("access", "list", "--json"))
     door, row = listed["services"]

@@ -4,6 +4,8 @@
 
 """Prove that portal answers over TLS, changes nothing and serves no other file."""
 
+import time
+
 from bcm_guest.prove import Fault, Report, Stack, http_request, prove
 
 
@@ -16,11 +18,14 @@ def look(stack: Stack) -> Report:
         status, _body = http_request(service, method, path)
         if status != expected:
             raise Fault(f"it answers {method} {path} with {status}, not {expected}")
+    begun = time.monotonic()
     status, page = http_request(service, "GET", "/")
+    milliseconds = round((time.monotonic() - begun) * 1000)
     # a run writes the page when everything has been verified
-    size = len(page.encode()) if status == 200 else 0
-    note = f"page of {size / 1000:.0f} kB" if size else "the page comes at the end of this run"
-    return Report({"size": size}, [note])
+    if status != 200:
+        return Report({"size": 0}, ["the page comes at the end of this run"])
+    size = len(page.encode())
+    return Report({"size": size, "milliseconds": milliseconds}, [f"page of {size / 1000:.0f} kB in {milliseconds} ms"])
 
 
 prove(look)
