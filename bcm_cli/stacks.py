@@ -35,7 +35,7 @@ def checked(datacenter: DataCenter, stacks: Iterable[str]) -> Catalogue:
     known = catalogue(datacenter)
     for name in stacks:
         if name not in known:
-            raise UsageError.of(names.unknown("stack", name, known))
+            raise UsageError.of(names.unknown_stack(name, known))
     return known
 
 

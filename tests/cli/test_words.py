@@ -155,6 +155,8 @@ def test_options_of_all_verbs_stand_before_or_behind(words: str) -> None:
         (("stack", "start", "electrun"), 'Unknown stack "electrun": did you mean "electrum"?'),
         (("stack", "status", "bitcoin"), 'Unknown stack "bitcoin": did you mean "bitcoind"?'),
         (("logs", "electr"), 'Unknown stack "electr"'),
+        (("stack", "start", "zap"), "Stack zap is not offered: nobody maintains Zap since November 2023"),
+        (("open", "zap"), "take ridethelightning, which shows and pays with lnd in a window"),
         (("shell", "tr"), 'Unknown stack "tr"'),
         (("open", "tor"), "Stack tor has no window and no page; these have: btcpayserver, electrum"),
         (("lightning", "fund", "lndd"), 'Unknown stack "lndd": did you mean "lnd"?'),

@@ -102,6 +102,24 @@ def unknown(what: str, name: str, known: Iterable[str]) -> BcmError:
     return BcmError(f'Unknown {what} "{name}"', remedy=remedy, code="unknown_name")
 
 
+#: programs that a person may ask for, and that are no stack: what is wrong with each, and what takes its place
+NOT_OFFERED = {
+    "zap": (
+        "is not offered: nobody maintains Zap since November 2023, and its browser (Electron 9) has known faults "
+        "and could not run here with a sandbox of its own",
+        "take ridethelightning, which shows and pays with lnd in a window (`bcm open ridethelightning`), or connect a "
+        "wallet of yours with `bcm lightning connect-string lnd NAME`",
+    )
+}
+
+
+def unknown_stack(name: str, known: Iterable[str]) -> BcmError:
+    """Return the error for a name that no stack has: for a program that is not offered, what takes its place."""
+    if name in NOT_OFFERED:
+        return BcmError(f"Stack {name}", *NOT_OFFERED[name], code="unsupported")
+    return unknown("stack", name, known)
+
+
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the known name that is most like another one; None if none is, on difflib's scale from 0 to 1."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)), None)

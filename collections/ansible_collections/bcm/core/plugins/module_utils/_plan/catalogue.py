@@ -85,7 +85,7 @@ class Catalogue(Mapping[str, Stack]):
     def named(self, name: str) -> Stack:
         """The stack of that name. Raises BcmError, with the nearest name, if there is none."""
         if name not in self._stacks:
-            raise names.unknown("stack", name, self._stacks)
+            raise names.unknown_stack(name, self._stacks)
         return self._stacks[name]
 
     def ordered(self, chosen: Iterable[str]) -> list[str]:

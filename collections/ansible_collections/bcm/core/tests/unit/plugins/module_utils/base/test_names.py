@@ -52,6 +52,14 @@ def test_nothing_is_near() -> None:
     assert str(names.unknown("stack", "xyz", ["tor"])) == 'Unknown stack "xyz": Known stacks: tor'
 
 
+def test_program_that_is_not_offered_names_what_takes_its_place() -> None:
+    error = names.unknown_stack("zap", ["ridethelightning"])
+    assert error.code == "unsupported"
+    assert str(error).startswith("Stack zap is not offered: nobody maintains Zap since November 2023")
+    assert "`bcm open ridethelightning`" in str(error)
+    assert str(names.unknown_stack("zab", ["tor"])) == 'Unknown stack "zab": Known stacks: tor'
+
+
 @pytest.mark.parametrize("name", ["electrs", "a", "x" * 32, "c3po"])
 def test_names_of_stacks(name: str) -> None:
     assert names.stack_fault(name) is None
