@@ -21,7 +21,7 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from tests import btcpayserver, node_programs, ridethelightning
+from tests import btcpayserver, joinmarket, node_programs, ridethelightning
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
@@ -97,4 +97,5 @@ def environment(folder: Path) -> dict[str, str]:
     found["allow_below_floor"].append("btcpayserver")
     found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
     found["bcm_artifacts"] |= node_programs.pins(folder)
+    found["bcm_artifacts"] |= joinmarket.pins(folder, _signer())
     return {"BCM_TEST_SETTINGS": json.dumps(found)}

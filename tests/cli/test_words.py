@@ -230,6 +230,7 @@ STACKS = [
     "clightning",
     "electrs",
     "electrum",
+    "joinmarket",
     "kafka",
     "lightning-charge",
     "lnd",

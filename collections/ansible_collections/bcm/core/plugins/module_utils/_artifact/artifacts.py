@@ -241,6 +241,14 @@ class Artifacts:
                 f"to have another version, set bcm_artifacts.{release.stack}.version",
                 code="invalid_value",
             )
+        if signed.commit:
+            raise BcmError(
+                f"{release.name} ({release.source})",
+                f"is signed as commit {signed.commit} of git, from which no digest of a file follows",
+                f"compare its sha256 with that of `git archive --prefix={release.name}-{signed.commit}/ {signed.commit}"
+                " | gzip -cn`",
+                code="not_verified",
+            )
         evidence = _Evidence(self, release, folder)
         pins = dict(release.files)
         if signed.sums:
@@ -323,14 +331,20 @@ class _Evidence:
             )
         return self.release.signed
 
+    def _listing(self) -> bytes:
+        listing = self._get(self._signed.sums or "")
+        self._verify(listing, self._signatures(""))
+        return listing
+
     def listed(self) -> dict[str, str]:
         """Name -> digest, as enough of the signers signed it."""
-        where = self._signed.sums or ""
-        listing = self._get(where)
-        self._verify(listing, self._signatures(""))
-        return sums.parse(listing, where)
+        return sums.parse(self._listing(), self._signed.sums or "")
 
     def check_sums(self, pins: Iterable[Pin]) -> None:
+        """Check that enough of the signers signed the digests of files, or the commit that they are the sources of."""
+        if self._signed.commit:
+            sums.check_commit(self._listing(), self._signed.commit, self._signed.sums or "")
+            return
         listed = self.listed()
         for pin in pins:
             sums.lookup(listed, pin, self._signed.sums or "")

@@ -40,7 +40,7 @@ class Pin:
 class Signing:
     """The signers of a release: OpenPGP fingerprints in upper-case hex, of which ``threshold`` must have signed.
 
-    Signatures are over the file at ``sums`` which lists digests; without it, over each file itself.
+    Signatures are over the file at ``sums``, which lists digests, or names ``commit``; without it, over each file.
     """
 
     sums: str | None
@@ -48,6 +48,7 @@ class Signing:
     signers: Mapping[str, str]
     threshold: int
     wkd: Mapping[str, str] = field(default_factory=dict)  # signer -> mail address whose domain publishes the key
+    commit: str | None = None  # of git, in lower-case hex: what the files are the sources of
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,12 @@ class Release:
     def plain(self) -> dict[str, Any]:
         """Of plain types; `from_plain` reads it."""
         values = asdict(self)
-        return {**values, "signed": self.signed and {**values["signed"], "signatures": list(self.signed.signatures)}}
+        if self.signed:
+            values["signed"]["signatures"] = list(self.signed.signatures)
+            if self.signed.commit is None:
+                # as before there were any: what was verified then stays valid
+                del values["signed"]["commit"]
+        return values
 
 
 def from_plain(values: Mapping[str, Any]) -> Release:
@@ -193,6 +199,7 @@ _LOCK = Text(ROLE_FILE, "write a path in the role, such as files/package-lock.js
 _FINGERPRINT = Text(
     re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}"), "write a whole OpenPGP fingerprint, in capitals without spaces"
 )
+_COMMIT = Text(re.compile(r"[0-9a-f]{40}"), "write the whole id of a commit, in lower-case hex digits")
 _DIGEST_TEXTS = {
     algorithm: Text(pattern, f"write {algorithm.upper()} in lower-case hex digits")
     for algorithm, pattern in _DIGESTS.items()
@@ -230,8 +237,11 @@ def _signing(field: Field, values: dict[str, Any]) -> Signing:
         field.sub("threshold", values["threshold"]).wrong(
             f"is {values['threshold']}", f"write how many of the {len(signers)} signers must have signed"
         )
+    if "commit" in values and "sums" not in values:
+        field.sub("commit", values["commit"]).wrong("is named by nothing that is signed", "add sums, the file with it")
     each = [values["signatures"].replace("{signer}", name) for name in signers]
-    return Signing(values.get("sums"), tuple(dict.fromkeys(each)), signers, values["threshold"], wkd)
+    signatures = tuple(dict.fromkeys(each))
+    return Signing(values.get("sums"), signatures, signers, values["threshold"], wkd, values.get("commit"))
 
 
 _SIGNED = Record(
@@ -244,6 +254,7 @@ _SIGNED = Record(
             Number(1, 1000, "how many of the signers must have signed,"), "How many must have signed.", required=True
         ),
         "sums": Key(_URL, "A file with the digests, which is what is signed; without it, each file is (`{file}`)."),
+        "commit": Key(_COMMIT, "The commit of git that `sums` names in the place of digests, for sources of a tag."),
     },
     _signing,
 )
@@ -313,8 +324,10 @@ def _release(_field: Field, values: dict[str, Any]) -> Release:
         signers, wkd = values.pop("signers")
         signed = Signing(None, (), signers, 1, wkd)
 
+    commit = signed.commit if signed else None
+
     def complete(url: str) -> str:
-        return url.replace("{version}", version)
+        return url.replace("{version}", version).replace("{commit}", commit or "{commit}")
 
     if signed:
         signatures = tuple(map(complete, signed.signatures))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that list digests, as sha256sum and sha512sum write them."""
+"""Files that list digests, as sha256sum and sha512sum write them, and manifests that name a commit of git."""
 
 from __future__ import annotations
 
@@ -50,3 +50,11 @@ def lookup(sums: dict[str, str], pin: Pin, where: str) -> None:
         raise BcmError(
             where, f"lists {pin.name} with another digest: pinned {pin.digest}, listed {listed}", code="not_verified"
         )
+
+
+def check_commit(text: bytes, commit: str, where: str) -> None:
+    """Check that a manifest names that commit, on its one line ``commit: ID``. Raises BcmError."""
+    named = {line.removeprefix(b"commit:").strip() for line in text.splitlines() if line.startswith(b"commit:")}
+    if named != {commit.encode()}:
+        listed = ", ".join(sorted(ascii(line.decode("utf-8", "surrogateescape"))[1:-1] for line in named)) or "none"
+        raise BcmError(where, f"names another commit: pinned {commit}, named {listed}", code="not_verified")

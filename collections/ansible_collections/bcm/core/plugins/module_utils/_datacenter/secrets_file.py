@@ -24,7 +24,7 @@ from . import backup_keys
 # 256 bits
 _BYTES = 32
 # What a wallet, or a copy of a backup, is encrypted with or made of: another value would lock it.
-_LASTING = ("wallet_password", "wallet_created", "recovery_words", "public_key", "sealing_key")
+_LASTING = ("wallet_password", "wallet_created", "recovery_words", "public_key", "wallet_name", "sealing_key")
 #: the end of a name -> what of the secret everybody may know
 _PUBLIC = {"sealing_key": backup_keys.recipient, "ssh_key": backup_keys.ssh_public_key}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9_-]*)+")

@@ -455,6 +455,11 @@ PARSERS: dict[str, Parser] = {
         lambda data: sums.parse(data, "x"),
         (),
     ),
+    "manifest with a commit": (
+        spoiled_bytes([b"# Manifest\ncommit: " + b"a" * 40 + b"\n"]),
+        lambda data: sums.check_commit(data, "a" * 40, "x"),
+        (),
+    ),
     "lock of npm": (
         spoiled_bytes([json.dumps(LOCK).encode()]),
         _in_file(

@@ -26,7 +26,7 @@ from pysequoia import Cert, SignatureMode, Tsk, sign
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.artifacts import Artifacts, identity
 from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store import ContentStore
-from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing
+from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin, Release, Signing, from_plain
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import release as declared
 from ansible_collections.bcm.core.plugins.module_utils._artifact.download import Downloader
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -289,6 +289,50 @@ def test_a_manifest_with_a_signature_file_of_each_signer(project: Project, serve
     first.write_bytes(second.read_bytes())
     with pytest.raises(BcmError, match="too few of its signers signed it: signed by bob, cid; 2 of 3 needed"):
         having(tmp_path / "other").present([(release, project.keys)])
+
+
+def test_sources_of_a_commit_that_a_signed_manifest_names(project: Project, server: Server, tmp_path: Path) -> None:
+    """As JoinMarket NG publishes it: the manifest lists no digest of the archive of sources."""
+    commit, other = "0123456789" * 4, "f" * 40
+    manifest = project.folder() / "manifest.txt"
+    content = archive(b"source", f"thing-{commit}/thing.py")
+    (project.folder() / f"{commit}.tar.gz").write_bytes(content)
+    place = f"{server.url}/up/{{version}}"
+
+    def release_of(named: str) -> Release:
+        manifest.write_text(f"# Version: 1.0\ncommit: {named}\n")
+        signatures = b"".join(project.signed(name, manifest.read_bytes()) for name in THREE)
+        manifest.with_suffix(".sig").write_bytes(signatures)
+        signed = {
+            "sums": f"{place}/manifest.txt",
+            "signatures": f"{place}/manifest.sig",
+            "signers": project.release().signed.signers,  # type: ignore[union-attr]
+            "threshold": 3,
+            "commit": commit,
+        }
+        file = {"url": f"{place}/{{commit}}.tar.gz", "sha256": hashlib.sha256(content).hexdigest()}
+        source = {"kind": "archive", "name": "thing", "licence": "MIT", "version": "1.0", "files": {"x86_64": file}}
+        return declared(Field(Path("stack.yml"), "source", {**source, "signed": signed}), "thing", "release")
+
+    release = release_of(commit)
+    found = having(tmp_path / "store")
+    (told,) = found.present([(release, project.keys)])
+    assert told["signers"] == list(THREE)
+    assert found.verify(release, project.keys)["signers"] == list(THREE)
+    assert from_plain(release.plain()) == release
+    with pytest.raises(BcmError, match=f"is signed as commit {commit} of git, from which no digest of a file follows"):
+        found.published(release, project.keys)
+    release_of(other)
+    with pytest.raises(BcmError, match=f"names another commit: pinned {commit}, named {other}"):
+        having(tmp_path / "other").present([(release, project.keys)])
+
+
+def test_commit_that_nothing_signed_names_is_refused(project: Project) -> None:
+    signed = {"signatures": "https://x/{file}.asc", "signers": {"ann": "A" * 40}, "threshold": 1, "commit": "a" * 40}
+    file = {"url": "https://x/{commit}.tar.gz", "sha256": "a" * 64}
+    source = {"kind": "archive", "name": "thing", "licence": "MIT", "version": "1", "files": {"x86_64": file}}
+    with pytest.raises(BcmError, match="signed.commit is named by nothing that is signed: add sums"):
+        declared(Field(Path("stack.yml"), "source", {**source, "signed": signed}), "thing", "release")
 
 
 def test_an_unsigned_release_needs_only_its_digest(project: Project, server: Server, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._artifact.declaration import Pin
-from ansible_collections.bcm.core.plugins.module_utils._artifact.sums import lookup, parse
+from ansible_collections.bcm.core.plugins.module_utils._artifact.sums import check_commit, lookup, parse
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 
 PUBLISHED = Path(__file__).parent / "data/bitcoin-31.1/SHA256SUMS"
@@ -87,3 +87,11 @@ def test_a_digest_other_than_the_pinned_one_is_refused() -> None:
         lookup({"b": A}, pin, "sums")
     with pytest.raises(BcmError, match=re.escape(f"sums lists a with another digest: pinned {A}, listed {B}")):
         lookup({"a": B}, pin, "sums")
+
+
+@pytest.mark.parametrize("text", ["", "commit: {B}", "commit: {A}\ncommit: {B}", " commit: {A}", "commit: {A}0", "x"])
+def test_manifest_that_names_another_commit_or_two_is_refused(text: str) -> None:
+    ours, other = A[:40], B[:40]
+    check_commit(f"# Manifest\n\ncommit: {ours}\nlayers: {other}\n".encode(), ours, "manifest")
+    with pytest.raises(BcmError, match=f"^manifest names another commit: pinned {ours}, named "):
+        check_commit(text.format(A=ours, B=other).encode(), ours, "manifest")
