@@ -4,7 +4,7 @@
 """A shop: invoices are paid on chain and by Lightning, whatever happens to the database and nodes behind it.
 
 BTCPay Server and NBXplorer are doubles; bitcoind, PostgreSQL and both lnd are real. Core Lightning is a double unless
-BCM_CLIGHTNING_ARCHIVE names the real one.
+BCM_CLIGHTNING_ARCHIVE names the real one, and Ride The Lightning unless BCM_RIDETHELIGHTNING_ARCHIVE does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.whole]
 NAME = "shop"
 _ASK = (Path(__file__).parent / "programs/shop.py").read_text()
 _PATIENCE = 120.0
-STACKS = ("btcpayserver", "lnd", "portal")
+STACKS = ("btcpayserver", "lnd", "ridethelightning", "portal")
 PROVED = ["an invoice can be paid by BTC-CHAIN and BTC-LN", f"log in as administrator@{NAME}-regtest.bcm"]
 ELSEWHERE = "198.51.100.78"
 #: another lnd, beside the first: what pays
@@ -168,9 +168,10 @@ def test_run_proves_both_and_the_second_changes_nothing(person: Person, report: 
     stacks = reported(json.dumps(report))
     assert stacks["nbxplorer"]["facts"]["height"] == stacks["bitcoind"]["facts"]["height"]
     assert stacks["btcpayserver"]["verified"] == PROVED
+    assert stacks["ridethelightning"]["facts"] == {"node": "lnd", "height": stacks["bitcoind"]["facts"]["height"]}
     assert person.succeeds("-d", NAME, "stack", "start", *STACKS).rstrip().endswith("nothing changed")
     page = inside(NAME, "portal", "sh", "-c", "cat /var/lib/portal/page/*.html")
-    assert "BTCPay Server" in page
+    assert "BTCPay Server" in page and "Ride The Lightning" in page
 
 
 def test_invoice_is_paid_on_chain(shop: Shop, channel: None) -> None:
@@ -272,12 +273,16 @@ def test_payments_that_came_while_a_node_restarted_are_seen(shop: Shop, channel:
 
 
 def test_revoked_credential_is_replaced_by_the_next_run(person: Person, shop: Shop) -> None:
-    person.succeeds("-d", NAME, "secret", "rotate", "lnd/rest/btcpayserver", "btcpayserver/password")
+    rotated = ("lnd/rest/btcpayserver", "btcpayserver/password", "lnd/rest/ridethelightning")
+    former = inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credential")
+    person.succeeds("-d", NAME, "secret", "rotate", *rotated)
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN"}
     stacks = reported(json.dumps(start(person)))
     assert stacks["btcpayserver"]["verified"] == PROVED
     assert ask("GET", "/api/v1/users/me", login=shop.login)[0] == 401
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}
+    assert stacks["ridethelightning"]["facts"]["node"] == "lnd"
+    assert inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credential") != former
 
 
 def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
@@ -300,6 +305,15 @@ def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
     assert status("http", "/login") == b"200"
     assert tornet.NO_KEY in tornet.refusal(relays, places["http"])
     assert tornet.refusal(relays, places["shop"]) == "was let in"
+
+
+def test_lnd_may_restart_with_another_certificate(person: Person, shop: Shop) -> None:
+    person.succeeds("-d", NAME, "ca", "renew", "lnd")
+    person.succeeds("-d", NAME, "stack", "restart", "lnd")
+    until(lambda: set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}, "invoices by Lightning", _PATIENCE)
+    stacks = reported(json.dumps(start(person)))
+    assert stacks["btcpayserver"]["verified"] == PROVED
+    assert stacks["ridethelightning"]["facts"]["node"] == "lnd"
 
 
 def test_core_lightning_is_the_node_if_the_inventory_says_so(person: Person, shop: Shop) -> None:
