@@ -10,23 +10,18 @@ import typing as t
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import NotFound
+from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import KINDS
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 
 _COLLECTIONS = {
+    **{kind.name: kind.collection for kind in KINDS.values()},
+    "image": "/1.0/images",
     "certificate": "/1.0/certificates",
     "cluster_member": "/1.0/cluster/members",
-    "image": "/1.0/images",
-    "instance": "/1.0/instances",
-    "network": "/1.0/networks",
-    "network_acl": "/1.0/network-acls",
     "operation": "/1.0/operations",
-    "profile": "/1.0/profiles",
-    "project": "/1.0/projects",
     "server": "/1.0",
-    "snapshot": "/1.0/instances/{instance}/snapshots",
-    "storage_pool": "/1.0/storage-pools",
-    "storage_volume": "/1.0/storage-pools/{pool}/volumes/custom",
 }
+_PARENTS = {kind.name: tuple(kind.parents) for kind in KINDS.values() if kind.parents}
 
 
 class ActionModule(BcmAction):
@@ -34,13 +29,12 @@ class ActionModule(BcmAction):
     ARGUMENT_SPEC = {
         "kind": {"type": "str", "required": True, "choices": sorted(_COLLECTIONS)},
         "name": {"type": "str"},
-        "pool": {"type": "str"},
-        "instance": {"type": "str"},
+        **{parent: {"type": "str"} for parents in _PARENTS.values() for parent in parents},
     }
-    CONSTRAINTS = {"required_if": [("kind", "storage_volume", ("pool",)), ("kind", "snapshot", ("instance",))]}
+    CONSTRAINTS = {"required_if": [("kind", kind, parents) for kind, parents in _PARENTS.items()]}
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        parents = {key: quoted(params[key]) for key in ("pool", "instance") if params[key]}
+        parents = {key: quoted(params[key]) for key in _PARENTS.get(params["kind"], ())}
         path = _COLLECTIONS[params["kind"]].format(**parents)
         if params["kind"] == "server":
             return {"resources": [self.client.server]}
@@ -48,7 +42,9 @@ class ActionModule(BcmAction):
             found = self.client.find(f"{path}/{quoted(params['name'])}")
             return {"resources": [] if found is None else [found]}
         try:
-            found = self.client.get(path, recursion=1)
+            # Of a project, the server lists only the warnings that name it, and many name none.
+            project = {"project": None} if params["kind"] == "warning" else {}
+            found = self.client.get(path, recursion=1, **project)
         except NotFound:
             found = []
         if params["kind"] == "operation":  # the one collection that is sorted by status

@@ -26,9 +26,9 @@ extends_documentation_fragment:
 options:
   resources:
     description:
-      - The resources, in any order. Each is a mapping with C(kind) (V(project), V(storage_pool), V(storage_volume),
-        V(network), V(network_acl), V(profile), V(image), V(instance) or V(snapshot)) and the options of the module of
-        that name, for example those of M(bcm.core.lxd_instance). C(project) and C(target) may be given for each; the
+      - The resources, in any order. Each is a mapping with C(kind), which is the name of a module without C(lxd_), such
+        as V(instance), V(network_acl) or V(storage_volume), and the options of that module, for example those of
+        M(bcm.core.lxd_instance). C(project) and C(target) may be given for each; the
         defaults are O(project) and O(target).
       - C(owner) is a mapping of configuration keys and values that mark our resources. An existing
         resource without them is foreign. Changing it fails before anything is done, and it is not

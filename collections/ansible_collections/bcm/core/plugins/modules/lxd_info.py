@@ -26,26 +26,41 @@ options:
     required: true
     choices:
       - certificate
+      - cluster_group
       - cluster_member
       - image
       - instance
+      - instance_backup
       - network
       - network_acl
+      - network_forward
+      - network_load_balancer
+      - network_peer
+      - network_zone
+      - network_zone_record
       - operation
       - profile
       - project
       - server
       - snapshot
+      - storage_bucket
       - storage_pool
       - storage_volume
+      - warning
   name:
-    description: Only the object of this name, or of this fingerprint.
+    description: Only the object of this name, fingerprint, address or UUID.
     type: str
   pool:
-    description: The storage pool whose custom volumes are read. Required for O(kind=storage_volume).
+    description: The storage pool whose custom volumes or buckets are read. Required for these kinds.
     type: str
   instance:
-    description: The instance whose snapshots are read. Required for O(kind=snapshot).
+    description: The instance whose snapshots or backups are read. Required for these kinds.
+    type: str
+  network:
+    description: The network whose forwards, load balancers or peers are read. Required for these kinds.
+    type: str
+  zone:
+    description: The network zone whose records are read. Required for O(kind=network_zone_record).
     type: str
 """
 

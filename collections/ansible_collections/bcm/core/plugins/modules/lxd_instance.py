@@ -42,8 +42,25 @@ options:
     choices: [present, started, stopped, restarted, absent]
     default: present
   image:
-    description: Alias or fingerprint of the image for a new instance.
+    description: Alias or fingerprint of the image for a new instance. Excludes O(source).
     type: str
+  source:
+    description: What a new instance is made of instead of an image. What is given of its other options then replaces
+      what it has from there.
+    type: dict
+    suboptions:
+      instance:
+        description: The instance to copy, without its snapshots.
+        type: str
+      snapshot:
+        description: The snapshot of O(source.instance) to copy.
+        type: str
+      project:
+        description: The project of O(source.instance), if it is another one.
+        type: str
+      backup:
+        description: A file of the controller, as M(bcm.core.lxd_instance_backup) writes it.
+        type: path
   type:
     description: The type of a new instance. The default is the server's.
     type: str
@@ -94,6 +111,11 @@ EXAMPLES = r"""
       eth0:
         type: nic
         network: home-r-net
+
+- name: Try something with a copy of an instance
+  bcm.core.lxd_instance:
+    name: web-try
+    source: {instance: web, snapshot: before}
 """
 
 RETURN = r"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import change_count
@@ -17,13 +17,14 @@ from .errors import BcmError
 
 
 @contextlib.contextmanager
-def draft(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[str]:
+def draft(path: Path, content: str | bytes | Iterable[bytes], mode: int = 0o600) -> Iterator[str]:
     """Yield a temporary file to be renamed to ``path``; it is removed if it was not. Raises OSError."""
+    chunks = [content.encode()] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
     # mkstemp gives mode 0600, so a secret is private before its mode is set
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.writelines(chunks)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from typing import Any
 
 from .._base.errors import BcmError
 from .._lxd import image_transfer
-from .._lxd.client import Client
+from .._lxd.client import Client, own_headers
 from .._lxd.lxd_errors import LxdError, NotFound
 from .cache import Cache, Entry
 
@@ -69,7 +69,7 @@ def import_image(client: Client, cache: Cache, entry: Entry) -> None:
         body, kind = image_transfer.upload(files)
         headers = {"Content-Type": kind}
         if "image" in files:
-            headers["X-LXD-filename"] = entry.files["image"]
+            headers.update(own_headers(filename=entry.files["image"]))
         try:
             answer = client.decode(client.stream("POST", "/1.0/images", data=body, headers=headers, project=_PROJECT))
             fingerprint = client.wait(answer, what=what, deadline=_DEADLINE)["fingerprint"]

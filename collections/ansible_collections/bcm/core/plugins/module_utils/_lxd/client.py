@@ -256,7 +256,8 @@ class Client:
         """Wait for what the server still does to the objects at ``paths``: a run that was killed does not stop it."""
         for states in self.get("/1.0/operations", recursion=1, project=project).values():
             for state in states:
-                touched = {path.partition("?")[0] for found in (state["resources"] or {}).values() for path in found}
+                paths_of_kinds = filter(None, (state["resources"] or {}).values())
+                touched = {path.partition("?")[0] for found in paths_of_kinds for path in found}
                 if state["class"] == "task" and state["status_code"] < 200 and not touched.isdisjoint(paths):
                     # How it ended shows in the object.
                     with contextlib.suppress(LxdError):
@@ -411,6 +412,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield below
         inner = next((argument for argument in below.args if isinstance(argument, BaseException)), None)
         below = inner or getattr(below, "reason", None) or below.__cause__ or below.__context__
+
+
+def own_headers(**values: str) -> dict[str, str]:
+    """Return headers of the API beside its body, as LXD and as Incus call them; those without a value are left out."""
+    return {f"X-{server}-{key}": value for server in ("LXD", "Incus") for key, value in values.items() if value}
 
 
 def quoted(name: str) -> str:

@@ -37,6 +37,11 @@ def api_fields(body: Body | None) -> Body | None:
     return body and {key: value for key, value in body.items() if not key.startswith(READ)}
 
 
+def deleted_meanwhile(verb: str, resource: Resource) -> NotFound:
+    what = f"Failed to {verb} {resource.label}:"
+    return NotFound(what, "it was deleted meanwhile;", "run again", about=resource.label)
+
+
 class Handler:
     """Handler of most kinds: objects in a collection, replaced by PUT."""
 
@@ -49,7 +54,7 @@ class Handler:
             bodies = client.get(resources[0].collection, project=resources[0].project, recursion=1)
         except NotFound:
             return {}
-        return {body["name"]: body for body in bodies}
+        return {body[resources[0].kind.key]: body for body in bodies}
 
     def read(self, client: Client, resource: Resource) -> tuple[Body | None, str | None]:
         try:
@@ -133,23 +138,24 @@ class Handler:
                 time.sleep(0.2)
 
     def do_create(self, client: Client, resource: Resource, step: Step) -> None:
-        body = {"name": resource.name, **resource.given}
+        body = {resource.kind.key: resource.name, **resource.given}
         self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
 
     def do_update(self, client: Client, resource: Resource, step: Step) -> None:
         # A list of objects has no ETags, so this reads the object again: the plan must still hold for that ETag.
         body, etag = self.read(client, resource)
         if body is None:
-            raise NotFound(
-                f"Failed to update {resource.label}:",
-                "it was deleted meanwhile;",
-                "run again",
-                about=resource.label,
-            )
+            raise deleted_meanwhile("update", resource)
         if self.difference(resource, body) != (step.before, step.after):
             raise PreconditionFailed(f"Failed to update {resource.label}:", CHANGED_MEANWHILE, about=resource.label)
         path, wanted = self.write_path(resource, body), self.merged(resource, body)
         self.call(client, resource, "update", "PUT", path, wanted, etag=etag)
+
+    def complete(self, client: Client, resource: Resource) -> None:
+        """Give a resource that was made of something else what it did not get from that."""
+        before, after = self.difference(resource, self.read(client, resource)[0] or {})
+        if before != after:
+            self.do_update(client, resource, Step("update", before, after))
 
     def do_delete(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]

@@ -2,18 +2,23 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The handler of each kind; how networks, projects, volumes, images and snapshots are read, compared and changed."""
+"""The handler of each kind, and how those that are not like most are read, compared and changed."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .._base import change_count
+from .._base.disk import draft
+from .._base.read import read_moment
 from . import image_transfer
 from .client import Client, Operation, quoted
-from .handler_base import READ, Body, Handler, Step
+from .handler_base import READ, Body, Handler, Step, deleted_meanwhile
 from .instance_handler import InstanceHandler, writable_fields
 from .lxd_errors import Conflict, LxdError, NotFound
 from .resources import COPY_SUFFIX, MOVED_TO, Resource
@@ -21,6 +26,9 @@ from .resources import COPY_SUFFIX, MOVED_TO, Resource
 #: Keys of a network and their defaults.
 _USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
 _FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering")
+_CHUNK = 1024 * 1024
+#: When the file to which a backup is exported was written; None if there is none.
+EXPORTED = f"{READ}exported"
 #: True for a network whose interface does not exist on its host.
 VANISHED = f"{READ}vanished"
 
@@ -48,12 +56,7 @@ class NetworkHandler(Handler):
     def do_reload(self, client: Client, resource: Resource, step: Step) -> None:
         body = self.read(client, resource)[0]
         if body is None:
-            raise NotFound(
-                f"Failed to reload {resource.label}:",
-                "it was deleted meanwhile;",
-                "run again",
-                about=resource.label,
-            )
+            raise deleted_meanwhile("reload", resource)
         key = next((key for key, usual in _USUAL.items() if body["config"].get(key, usual) == usual), None)
         if key is None:
             raise LxdError(
@@ -169,10 +172,7 @@ class VolumeHandler(Handler):
             marked = {"description": body["description"], "config": {**body["config"], MOVED_TO: pool}}
             self.call(client, resource, "mark the former", "PUT", former, marked)
         self.call(client, resource, "rename the copy of", "POST", copy, {"name": resource.name})
-        made = self.read(client, resource)[0] or {}
-        before, after = self.difference(resource, made)
-        if before != after:
-            self.do_update(client, resource, Step("update", before, after))
+        self.complete(client, resource)
 
     def _settle_copies(self, client: Client, resource: Resource) -> None:
         """Wait for copies of volumes that a run which was killed began; such an operation names no resource."""
@@ -216,10 +216,7 @@ class ImageHandler(Handler):
     def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         image_transfer.create(client, resource)
         # An image that was there already has what it had.
-        body = self.read(client, resource)[0] or {}
-        before, after = self.difference(resource, body)
-        if before != after:
-            self.do_update(client, resource, Step("update", before, after))
+        self.complete(client, resource)
 
 
 class SnapshotHandler(Handler):
@@ -241,6 +238,74 @@ class SnapshotHandler(Handler):
         self.call(client, resource, "restore", "PUT", path, {"restore": resource.name})
 
 
+class BackupHandler(Handler):
+    """Handler of backups of instances, which can be written to a file of the controller.
+
+    The file gets the time of the backup. So it is seen whether it is of that one, and whole.
+    """
+
+    def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
+        bodies = super().read_all(client, resources)
+        for resource in resources:
+            if resource.options["path"] and resource.name in bodies:
+                bodies[resource.name][EXPORTED] = _time_of(Path(resource.options["path"]))
+        return bodies
+
+    def steps(self, resource: Resource, body: Body | None) -> list[Step]:
+        result = super().steps(resource, body)
+        path = resource.options["path"]
+        if path and resource.state == "present" and (body is None or body[EXPORTED] != _time_of_backup(body)):
+            result.append(Step("export", {}, {"path": path}))
+        return result
+
+    def do_export(self, client: Client, resource: Resource, step: Step) -> None:
+        body = self.read(client, resource)[0]
+        if body is None:
+            raise deleted_meanwhile("export", resource)
+        path, seconds = Path(resource.options["path"]), _time_of_backup(body)
+        try:
+            with (
+                client.stream("GET", f"{resource.path}/export", project=resource.project) as response,
+                draft(path, response.iter_content(_CHUNK)) as name,
+            ):
+                os.utime(name, (seconds, seconds))
+                os.replace(name, path)
+        except OSError as error:
+            fault, remedy = f"{path}: {error.strerror}", "make its folder writable with room on its disk, and run again"
+            raise LxdError(
+                f"Failed to export {resource.label}:", fault, remedy, code="io_error", about=resource.label
+            ) from error
+        change_count.note()
+
+
+def _time_of_backup(body: Body) -> float:
+    return read_moment(body["created_at"]).timestamp()
+
+
+def _time_of(path: Path) -> float | None:
+    """When a file was written; None if there is none."""
+    return path.stat().st_mtime if path.is_file() else None
+
+
+class WarningHandler(Handler):
+    """Handler of warnings, which the server makes, and a person acknowledges or deletes."""
+
+    def steps(self, resource: Resource, body: Body | None) -> list[Step]:
+        if resource.state == "absent":
+            return super().steps(resource, body)
+        if body is None:
+            raise NotFound(f"Failed to update {resource.label}:", "it does not exist", about=resource.label)
+        found = {"status": body["status"]}
+        wanted = {"status": resource.state}
+        return [] if found == wanted else [Step("update", found, wanted)]
+
+    def describe(self, resource: Resource, body: Body) -> dict[str, Any]:
+        return {"type": body["type"], "status": body["status"]}
+
+    def do_update(self, client: Client, resource: Resource, step: Step) -> None:
+        self.call(client, resource, "update", "PUT", resource.path, dict(step.after))
+
+
 _DEFAULT = Handler()
 HANDLERS: dict[str, Handler] = {
     "project": ProjectHandler(),
@@ -249,6 +314,8 @@ HANDLERS: dict[str, Handler] = {
     "network": NetworkHandler(),
     "image": ImageHandler(),
     "snapshot": SnapshotHandler(),
+    "instance_backup": BackupHandler(),
+    "warning": WarningHandler(),
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
-from .client import OWN, Client, Operation, quoted
+from .client import OWN, Client, Operation, own_headers, quoted
 from .lxd_errors import LxdError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def import_files(
     fingerprint = digest.hexdigest()
     if client.find(f"/1.0/images/{fingerprint}", project=project) is not None:
         return fingerprint
-    headers = {"X-LXD-properties": urlencode(dict(properties or {})), "X-LXD-public": "1" if public else "0"}
+    headers = own_headers(properties=urlencode(dict(properties or {})), public="1" if public else "0")
     handles: list[BinaryIO] = [path.open("rb") for path in files]
     try:
         data, headers["Content-Type"] = upload(dict(zip(("metadata", "rootfs"), handles, strict=False)))

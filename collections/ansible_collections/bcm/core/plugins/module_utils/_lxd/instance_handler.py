@@ -12,11 +12,12 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from . import exec as lxd_exec
 from . import id_maps, image_transfer
-from .client import Client, quoted
+from .client import Client, own_headers, quoted
 from .handler_base import READ, Body, Handler, Step
 from .lxd_errors import Conflict, DeadlineExceeded, LxdError, NotFound, Unreachable
 from .resources import ID_MAP, REPLACED, STARTED_WITH, Resource
@@ -132,10 +133,15 @@ class InstanceHandler(Handler):
     def steps(self, resource: Resource, body: Body | None) -> list[Step]:
         if resource.state == "absent":
             return super().steps(resource, body)
-        if body is None and "image" not in resource.given:
+        origins = {"image", "source"} & resource.given.keys()
+        if len(origins) == 2:
+            raise LxdError(
+                f"{resource.label}:", "image and source exclude each other", code="invalid_value", about=resource.label
+            )
+        if body is None and not origins:
             raise LxdError(
                 f"Failed to create {resource.label}:",
-                "it does not exist yet, so an image has to be given",
+                "it does not exist yet, so an image or a source has to be given",
                 code="invalid_value",
                 about=resource.label,
             )
@@ -172,7 +178,7 @@ class InstanceHandler(Handler):
 
     def _replacement(self, resource: Resource, body: Body) -> tuple[dict[str, str], dict[str, str]] | None:
         """Return the current and the desired image, or pool of the root disk, if the instance has to be replaced."""
-        if not resource.options["replace"]:
+        if not resource.options["replace"] or "image" not in resource.given:
             return None
         if not _is_of_image(body):
             return {"image": _base(body)[:12]}, {"image": body[WANTED_IMAGE][:12]}
@@ -208,11 +214,37 @@ class InstanceHandler(Handler):
             del config[id_maps.ISOLATED]
         if config or "config" in body:
             body["config"] = config
-        fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
-        body["source"] = {"type": "image", "fingerprint": fingerprint}
-        self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
+        source = body.pop("source", None)
+        if source is None:
+            fingerprint = image_transfer.fingerprint_of(client, body.pop("image"), resource.project)
+            body["source"] = {"type": "image", "fingerprint": fingerprint}
+        elif source.get("instance"):
+            body["source"] = _copy_of(source)
+        if source is not None and source.get("backup"):
+            self._import(client, resource, Path(source["backup"]))
+        else:
+            self.call(client, resource, "create", "POST", resource.collection, body, target=resource.target)
         if separate:
             self._separate(client, resource)
+        if source is not None:
+            self.complete(client, resource)
+
+    def _import(self, client: Client, resource: Resource, backup: Path) -> None:
+        """Create an instance from an exported backup."""
+        pool = _root_pool(resource.given.get("devices"))
+        headers = {"Content-Type": "application/octet-stream", **own_headers(name=resource.name, pool=pool)}
+        what, where = f"create {resource.label}", {"target": resource.target} if resource.target else {}
+        try:
+            with backup.open("rb") as file:
+                answer = client.stream(
+                    "POST", resource.collection, data=file, headers=headers, project=resource.project, **where
+                )
+                client.wait(client.decode(answer), what=what, deadline=float(resource.options["deadline"]))
+        except OSError as error:
+            fault = f"{error.filename}: {error.strerror}"
+            raise LxdError(f"Failed to {what}:", fault, code="io_error", about=resource.label) from error
+        except LxdError as error:
+            raise error.within(f"Failed to {what}") from error
 
     def _separate(self, client: Client, resource: Resource) -> None:
         """Give an instance an id map of its own, if it is to have one and none is given."""
@@ -509,6 +541,13 @@ def _is_of_image(body: Body) -> bool:
 
 def _is_root(device: Mapping[str, str]) -> bool:
     return device.get("type") == "disk" and device.get("path") == "/"
+
+
+def _copy_of(source: Mapping[str, str]) -> dict[str, Any]:
+    """Return the source of a new instance that is a copy of another one, or of its snapshot."""
+    name = "/".join(filter(None, (source["instance"], source.get("snapshot"))))
+    project = {"project": source["project"]} if source.get("project") else {}
+    return {"type": "copy", "source": name, "instance_only": True, **project}
 
 
 def _root_pool(devices: Mapping[str, Mapping[str, str]] | None) -> str:

@@ -9,7 +9,7 @@ Fields and configuration keys carry the names of LXD's API. Everything here is d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,23 +57,53 @@ def _devices(value: Any) -> dict[str, dict[str, str]]:
     return {str(name): _config(device) for name, device in _mapping(value).items()}
 
 
-_RULE_KEYS = (
-    *("action", "state", "description", "source", "destination", "protocol"),
-    *("source_port", "destination_port", "icmp_type", "icmp_code"),
-)
+#: Texts in an entry of a list, whose spaces and commas stay as they are.
+_FREE_TEXT = ("description", "value")
 
 
-def _rules(value: list[Any] | None) -> list[dict[str, str]]:
-    """Rules of an ACL in a canonical order: their order has no meaning to LXD, nor have spaces in their lists."""
+def _entries(
+    *keys: str, lists: Collection[str] = (), numbers: Collection[str] = (), **usual: str
+) -> Callable[[Any], list[dict[str, Any]]]:
+    """Return what gives a list of rules, ports, … its canonical form: their order has no meaning to LXD.
+
+    Nor have spaces in values with commas. Of the ``keys`` of an entry, ``lists`` are lists of names, ``numbers`` whole
+    numbers, and the others texts. ``usual`` are values of keys that are not given.
+    """
+
+    def canonical(value: Any) -> list[dict[str, Any]]:
+        if value is not None and not isinstance(value, list):
+            raise LxdError(f"{value!r}", "is not a list", code="invalid_value")
+        return sorted(map(entry, value or []), key=lambda found: sorted(found.items()))
+
+    def entry(value: Any) -> dict[str, Any]:
+        given = {str(key): item for key, item in _mapping(value).items() if item not in (None, "", [])}
+        for key in sorted(given.keys() - set(keys)):  # LXD would pass over it in silence
+            raise LxdError("an entry", f'knows no "{key}", only {", ".join(keys)}', code="invalid_value")
+        return {**usual, **{key: part(key, item) for key, item in given.items()}}
+
+    def part(key: str, value: Any) -> Any:
+        if key in lists:
+            return _names(value)
+        if key in numbers:
+            return _number(value)
+        text = _string(value)
+        return text if key in _FREE_TEXT else ",".join(word.strip() for word in text.split(","))
+
+    return canonical
+
+
+def _number(value: Any) -> int:
+    text = _string(value)
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise LxdError(f"{value!r}", "is not a whole number", code="invalid_value")
+    return int(text)
+
+
+def _names(value: Any) -> list[str]:
+    """Names whose order has no meaning."""
     if value is not None and not isinstance(value, list):
-        raise LxdError(f"{value!r}", "is not a list of rules", code="invalid_value")
-    rules = [{"state": "enabled", **_config(rule)} for rule in value or []]
-    for rule in rules:
-        for key in sorted(rule.keys() - set(_RULE_KEYS)):  # LXD would pass over it in silence
-            raise LxdError("a rule", f'knows no "{key}", only {", ".join(_RULE_KEYS)}', code="invalid_value")
-        for key in rule.keys() - {"description"}:
-            rule[key] = ",".join(part.strip() for part in rule[key].split(","))
-    return sorted(rules, key=lambda rule: sorted(rule.items()))
+        raise LxdError(f"{value!r}", "is not a list of names", code="invalid_value")
+    return sorted(_string(name) for name in value or ())
 
 
 def _text(value: Any) -> str:
@@ -97,6 +127,11 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _given_only(value: Any) -> Any:
+    """What was given of a mapping of options, to which Ansible adds the others as null."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+
+
 @dataclass(frozen=True)
 class Field:
     """A field of a resource's body: how it is asked for in Ansible, and its canonical form for comparison."""
@@ -112,7 +147,27 @@ class Field:
 _DESCRIPTION = Field({"type": "str"}, _text)
 _CONFIG = Field({"type": "dict"}, _config)
 _DEVICES = Field({"type": "dict"}, _devices)
-_RULES = Field({"type": "list", "elements": "dict"}, _rules)
+_RULES = Field(
+    {"type": "list", "elements": "dict"},
+    _entries(
+        *("action", "state", "description", "source", "destination", "protocol"),
+        *("source_port", "destination_port", "icmp_type", "icmp_code"),
+        state="enabled",
+    ),
+)
+_FORWARDED = ("description", "protocol", "listen_port")
+_FORWARD_PORTS = Field(
+    {"type": "list", "elements": "dict"}, _entries(*_FORWARDED, "target_port", "target_address", protocol="tcp")
+)
+_BALANCED_PORTS = Field(
+    {"type": "list", "elements": "dict"},
+    _entries(*_FORWARDED, "target_backend", lists=("target_backend",), protocol="tcp"),
+)
+_BACKENDS = Field(
+    {"type": "list", "elements": "dict"}, _entries("name", "description", "target_address", "target_port")
+)
+_ZONE_ENTRIES = Field({"type": "list", "elements": "dict"}, _entries("type", "ttl", "value", numbers=("ttl",)))
+_MEMBERS = Field({"type": "list", "elements": "str"}, _names)
 _STATES = ("present", "absent")
 
 
@@ -121,7 +176,7 @@ def _fixed(**spec: Any) -> Field:
 
 
 def _origin(**spec: Any) -> Field:
-    return Field(spec, mutable=False, is_readable=False)
+    return Field(spec, _given_only, mutable=False, is_readable=False)
 
 
 @dataclass(frozen=True)
@@ -133,6 +188,8 @@ class Kind:
     fields: Mapping[str, Field]
     states: tuple[str, ...] = _STATES
     default_state: str = "present"
+    #: The field whose value tells the resources of a collection apart.
+    key: str = "name"
     parents: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     #: Options that steer the work and are no fields of the resource.
     options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -153,7 +210,7 @@ class Kind:
 
     def argument_spec(self) -> dict[str, dict[str, Any]]:
         return {
-            "name": {"type": "str", "required": True},
+            self.key: {"type": "str", "required": True},
             "state": {"type": "str", "choices": list(self.states), "default": self.default_state},
             **{name: dict(spec) for name, spec in self.parents.items()},
             **{name: dict(item.spec) for name, item in self.fields.items()},
@@ -235,6 +292,12 @@ _COMMANDS = {
     "storage_volume": ("lxc", "storage", "volume", "set"),
     "network_acl": ("lxc", "network", "acl", "set"),
     "network": ("lxc", "network", "set"),
+    "network_forward": ("lxc", "network", "forward", "set"),
+    "network_load_balancer": ("lxc", "network", "load-balancer", "set"),
+    "network_peer": ("lxc", "network", "peer", "set"),
+    "network_zone": ("lxc", "network", "zone", "set"),
+    "network_zone_record": ("lxc", "network", "zone", "record", "set"),
+    "storage_bucket": ("lxc", "storage", "bucket", "set"),
     "profile": ("lxc", "profile", "set"),
     "instance": ("lxc", "config", "set"),
 }
@@ -259,6 +322,9 @@ def _instance_references(body: Mapping[str, Any]) -> Iterator[Reference]:
         yield "profile", profile
     if body.get("image"):
         yield "image", body["image"]
+    source = body.get("source") or {}
+    if source.get("instance"):
+        yield "instance", source["instance"]
 
 
 def _network_references(body: Mapping[str, Any]) -> Iterator[Reference]:
@@ -269,8 +335,14 @@ def _network_references(body: Mapping[str, Any]) -> Iterator[Reference]:
         yield "network", config["network"]
 
 
-def _snapshot_references(body: Mapping[str, Any]) -> Iterator[Reference]:
+def _parent_instance(body: Mapping[str, Any]) -> Iterator[Reference]:
     yield "instance", body["instance"]
+
+
+def _parent_network(body: Mapping[str, Any]) -> Iterator[Reference]:
+    yield "network", body["network"]
+    if body.get("target_network"):
+        yield "network", body["target_network"]
 
 
 def _image_references(body: Mapping[str, Any]) -> Iterator[Reference]:
@@ -325,7 +397,12 @@ KINDS: dict[str, Kind] = {
              {"description": _DESCRIPTION, "config": _CONFIG, "devices": _DEVICES,
               "profiles": Field({"type": "list", "elements": "str"}, lambda value: list(value or ())),
               "ephemeral": Field({"type": "bool"}),
-              "image": _origin(type="str"), "type": _fixed(type="str", choices=["container", "virtual-machine"])},
+              "image": _origin(type="str"),
+              "source": _origin(type="dict", options={
+                  "instance": {"type": "str"}, "snapshot": {"type": "str"}, "project": {"type": "str"},
+                  "backup": {"type": "path"}},
+                  required_one_of=[["instance", "backup"]], mutually_exclusive=[["instance", "backup"]]),
+              "type": _fixed(type="str", choices=["container", "virtual-machine"])},
              states=("present", "started", "stopped", "restarted", "absent"),
              options={"replace": {"type": "bool", "default": False}, "force_stop": {"type": "bool", "default": False},
                       "wait_for": {"type": "str", "choices": ["none", "address"], "default": "none"}, **_DEADLINE},
@@ -335,7 +412,39 @@ KINDS: dict[str, Kind] = {
              {"stateful": _fixed(type="bool"), "expires_at": Field({"type": "str"}, _moment)},
              states=("present", "restored", "absent"),
              parents={"instance": {"type": "str", "required": True}}, options=_DEADLINE,
-             refers=_snapshot_references),
+             refers=_parent_instance),
+        Kind("instance_backup", "/1.0/instances/{instance}/backups",
+             {"expires_at": Field({"type": "str"}, _moment, mutable=False), "instance_only": _fixed(type="bool"),
+              "optimized_storage": _fixed(type="bool"), "compression_algorithm": _origin(type="str")},
+             parents={"instance": {"type": "str", "required": True}},
+             options={"path": {"type": "path"}, "deadline": {"type": "float", "default": 900.0}},
+             refers=_parent_instance, extension="container_backup"),
+        Kind("network_forward", "/1.0/networks/{network}/forwards",
+             {"description": _DESCRIPTION, "config": _CONFIG, "ports": _FORWARD_PORTS}, key="listen_address",
+             parents={"network": {"type": "str", "required": True}}, refers=_parent_network,
+             extension="network_forward"),
+        Kind("network_load_balancer", "/1.0/networks/{network}/load-balancers",
+             {"description": _DESCRIPTION, "config": _CONFIG, "backends": _BACKENDS, "ports": _BALANCED_PORTS},
+             key="listen_address", parents={"network": {"type": "str", "required": True}}, refers=_parent_network,
+             extension="network_load_balancer"),
+        Kind("network_peer", "/1.0/networks/{network}/peers",
+             {"description": _DESCRIPTION, "config": _CONFIG, "target_network": _fixed(type="str"),
+              "target_project": _fixed(type="str")},
+             parents={"network": {"type": "str", "required": True}}, refers=_parent_network,
+             extension="network_peer"),
+        Kind("network_zone", "/1.0/network-zones", {"description": _DESCRIPTION, "config": _CONFIG},
+             extension="network_dns"),
+        Kind("network_zone_record", "/1.0/network-zones/{zone}/records",
+             {"description": _DESCRIPTION, "config": _CONFIG, "entries": _ZONE_ENTRIES},
+             parents={"zone": {"type": "str", "required": True}},
+             refers=lambda body: iter([("network_zone", body["zone"])]), extension="network_dns_records"),
+        Kind("storage_bucket", "/1.0/storage-pools/{pool}/buckets", {"description": _DESCRIPTION, "config": _CONFIG},
+             parents={"pool": {"type": "str", "required": True}}, filled=("size",),
+             refers=lambda body: iter([("storage_pool", body["pool"])]), extension="storage_buckets"),
+        Kind("cluster_group", "/1.0/cluster/groups", {"description": _DESCRIPTION, "members": _MEMBERS},
+             extension="clustering_groups"),
+        Kind("warning", "/1.0/warnings", {}, states=("new", "acknowledged", "absent"), default_state="acknowledged",
+             key="uuid", extension="warnings"),
     )
 }
 
@@ -348,13 +457,16 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
             f'Unknown kind of resource "{name}"', remedy=f"one of {', '.join(sorted(KINDS))}", code="unknown_name"
         )
     kind = KINDS[name]
-    if not item.get("name") or not str(item["name"]).isprintable():
-        raise LxdError(f"A resource of kind {kind.noun}", "has no name, or one that is not text", code="invalid_value")
+    name = item.get(kind.key)
+    if not name or not str(name).isprintable():
+        raise LxdError(
+            f"A resource of kind {kind.noun}", f"has no {kind.key}, or one that is not text", code="invalid_value"
+        )
     known = {"kind", "project", "target", "owner", *kind.argument_spec()}
     for key in item:
         if key not in known:
             raise LxdError(
-                f"{kind.noun} {item['name']}:",
+                f"{kind.noun} {name}:",
                 f'unknown option "{key}"; known: {", ".join(sorted(known))}',
                 code="unknown_name",
             )
@@ -364,27 +476,32 @@ def kind_of(item: Mapping[str, Any]) -> Kind:
 def parse(item: Mapping[str, Any], *, project: str = "default", target: str | None = None) -> Resource:
     """A Resource from a mapping of options (``kind``, ``name``, ``state``, …). LxdError names what is wrong with it."""
     kind = kind_of(item)
+    name = str(item[kind.key])
     state = item.get("state") or kind.default_state
     if state not in kind.states:
         raise LxdError(
-            f"{kind.noun} {item['name']}:",
+            f"{kind.noun} {name}:",
             f'unknown state "{state}"; one of {", ".join(kind.states)}',
             code="invalid_value",
         )
+    if item.get("owner") and "config" not in kind.fields:
+        raise LxdError(
+            f"{kind.noun} {name}:", "has no configuration keys that could say whose it is", code="invalid_value"
+        )
     for parent in kind.parents:
         if not item.get(parent):
-            raise LxdError(f"{kind.noun} {item['name']}:", f"{parent} is required", code="invalid_value")
+            raise LxdError(f"{kind.noun} {name}:", f"{parent} is required", code="invalid_value")
     given = {}
     for key, known in kind.fields.items():
         if item.get(key) is not None:
             try:
                 given[key] = known.canonical(item[key])
             except LxdError as error:
-                raise error.within(f"{kind.noun} {item['name']}: {key}") from error
+                raise error.within(f"{kind.noun} {name}: {key}") from error
     defaults = {key: spec.get("default") for key, spec in kind.options.items()}
     return Resource(
         kind=kind,
-        name=str(item["name"]),
+        name=name,
         # A project lies in no other.
         project="default" if kind.name == "project" else item.get("project") or project,
         state=state,

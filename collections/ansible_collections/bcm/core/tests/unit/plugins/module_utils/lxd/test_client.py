@@ -194,6 +194,7 @@ def test_a_busy_object_is_waited_for(unix_server: Any) -> None:
             {**task, "id": "others", "resources": other},
             {**task, "id": "exec", "class": "websocket", "resources": one},
             {**task, "id": "nobody", "resources": None},
+            {**task, "id": "cluster", "resources": {"instances": None}},
         ],
         "success": [{**task, "id": "done", "status_code": 200, "resources": one}],
     }

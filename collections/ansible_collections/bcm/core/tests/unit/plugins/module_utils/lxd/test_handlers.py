@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.handler_base import Step
-from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import VANISHED, handler_of
+from ansible_collections.bcm.core.plugins.module_utils._lxd.handlers import EXPORTED, VANISHED, handler_of
 from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import (
     NO_ADDRESS,
     UNPLUGGED,
@@ -208,9 +208,27 @@ def test_an_instance_is_changed_before_it_is_started() -> None:
 
 
 def test_a_new_instance_needs_an_image() -> None:
-    message = "Failed to create instance i: it does not exist yet, so an image has to be given"
+    message = "Failed to create instance i: it does not exist yet, so an image or a source has to be given"
     with pytest.raises(LxdError, match=message):
         steps({"kind": "instance", "name": "i", "state": "started"}, None)
+
+
+def test_an_instance_is_made_of_an_image_or_of_a_source() -> None:
+    copy = {"kind": "instance", "name": "i", "source": {"instance": "j", "snapshot": None}, "state": "started"}
+    assert steps(copy, None) == [
+        Step("create", {}, {"source": {"instance": "j"}}),
+        Step("start", {"status": "Stopped"}, {"status": "Running"}),
+    ]
+    assert actions(copy, instance("Running")) == []
+    with pytest.raises(LxdError, match="instance i: image and source exclude each other"):
+        steps({**copy, "image": "base"}, None)
+
+
+def test_only_an_instance_that_has_an_image_is_replaced() -> None:
+    root = {"root": {"type": "disk", "path": "/", "pool": "new"}}
+    item = {"kind": "instance", "name": "i", "source": {"instance": "j"}, "replace": True, "devices": root}
+    body = instance("Running", devices={"root": {**root["root"], "pool": "old"}})
+    assert actions(item, body) == ["update"]
 
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -309,3 +327,28 @@ def test_the_end_of_a_snapshot_is_the_same_in_any_time_zone() -> None:
     item = {"kind": "snapshot", "instance": "i", "name": "s", "expires_at": "2027-01-01T02:00:00+02:00"}
     assert actions(item, {"name": "s", "expires_at": "2027-01-01T00:00:00Z"}) == []
     assert actions(item, {"name": "s", "expires_at": "0001-01-01T00:00:00Z"}) == ["update"]
+
+
+# -- backups and warnings ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "planned"), [(None, ["export"]), (0.0, ["export"]), (1_798_761_600.0, [])]
+)  # fmt: skip
+def test_backup_is_exported_if_the_file_is_not_of_its_time(written: float | None, planned: list[str]) -> None:
+    item = {"kind": "instance_backup", "instance": "i", "name": "b", "path": "/b.tar"}
+    body = {"name": "b", "created_at": "2027-01-01T00:00:00Z", "expires_at": "0001-01-01T00:00:00Z", EXPORTED: written}
+    assert actions(item, body) == planned
+    assert actions({**item, "path": None}, body) == []
+    assert actions(item, None) == ["create", "export"]
+    assert actions({**item, "state": "absent"}, body) == ["delete"]
+
+
+def test_warning_has_a_status_and_is_made_by_the_server_alone() -> None:
+    item = {"kind": "warning", "uuid": "u"}
+    body = {"uuid": "u", "type": "t", "status": "new"}
+    assert steps(item, body) == [Step("update", {"status": "new"}, {"status": "acknowledged"})]
+    assert actions({**item, "state": "new"}, body) == []
+    assert actions({**item, "state": "absent"}, None) == []
+    with pytest.raises(NotFound, match="Failed to update warning u: it does not exist"):
+        steps(item, None)

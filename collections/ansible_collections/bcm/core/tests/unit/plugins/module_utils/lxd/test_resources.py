@@ -56,7 +56,7 @@ def test_a_project_lies_in_no_project() -> None:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"kind": "router", "name": "a"}, 'Unknown kind of resource "router": one of image, instance, network, '),
+        ({"kind": "router", "name": "a"}, 'Unknown kind of resource "router": one of cluster_group, image, instance, '),
         ({"name": "a"}, 'Unknown kind of resource "None"'),
         ({"kind": "network"}, "A resource of kind network has no name"),
         ({"kind": "network", "name": "a", "colour": 1}, 'network a: unknown option "colour"; known: config, desc'),
@@ -75,11 +75,24 @@ def test_a_project_lies_in_no_project() -> None:
         ({"kind": "network_acl", "name": "a", "egress": ["all"]}, "network acl a: egress: 'all' is not a mapping"),
         (
             {"kind": "network_acl", "name": "a", "egress": [{"action": "allow", "port": 1}]},
-            'network acl a: egress: a rule knows no "port", only action, state, description, source, destination, ',
+            'network acl a: egress: an entry knows no "port", only action, state, description, source, destination, ',
         ),
         (
             {"kind": "snapshot", "instance": "i", "name": "s", "expires_at": "soon"},
             "snapshot s: expires_at: soon is not a point in time: write it as 2026-12-31T00:00:00Z",
+        ),
+        ({"kind": "network_forward", "name": "192.0.2.1"}, "A resource of kind network forward has no listen_address"),
+        (
+            {"kind": "network_load_balancer", "network": "n", "listen_address": "a", "ports": [{"target_backend": 1}]},
+            "network load balancer a: ports: 1 is not a list of names",
+        ),
+        (
+            {"kind": "network_zone_record", "zone": "z", "name": "r", "entries": [{"ttl": "9" * 5000}]},
+            "network zone record r: entries: '9999",
+        ),
+        (
+            {"kind": "cluster_group", "name": "g", "owner": {"user.a": "b"}},
+            "cluster group g: has no configuration keys that could say whose it is",
         ),
     ],
 )
@@ -127,6 +140,31 @@ def test_rules_mean_the_same_in_any_order_and_spacing(rules: list[dict[str, Any]
     assert canonical(spaced) == canonical(rules)
     assert canonical(canonical(rules)) == canonical(rules)
     assert all(rule["state"] for rule in canonical(rules))
+
+
+def test_parts_of_entries_keep_their_types() -> None:
+    records = KINDS["network_zone_record"].fields["entries"].canonical
+    assert records([{"type": "TXT", "value": "a, b", "ttl": "60"}]) == [{"type": "TXT", "value": "a, b", "ttl": 60}]
+    ports = KINDS["network_load_balancer"].fields["ports"].canonical
+    assert ports([{"listen_port": 80, "target_backend": ["two", "one"], "description": ""}]) == [
+        {"listen_port": "80", "target_backend": ["one", "two"], "protocol": "tcp"}
+    ]
+
+
+def test_resources_come_after_what_they_are_part_of() -> None:
+    peer = {"kind": "network_peer", "network": "a", "name": "p", "target_network": "b"}
+    assert references(peer) == {("network", "a"), ("network", "b")}
+    assert references({"kind": "network_forward", "network": "a", "listen_address": "192.0.2.1"}) == {("network", "a")}
+    assert references({"kind": "network_zone_record", "zone": "z", "name": "r"}) == {("network_zone", "z")}
+    assert references({"kind": "storage_bucket", "pool": "p", "name": "b"}) == {("storage_pool", "p")}
+    assert references({"kind": "instance_backup", "instance": "i", "name": "b"}) == {("instance", "i")}
+    copy = {"kind": "instance", "name": "j", "source": {"instance": "i", "snapshot": None}}
+    assert references(copy) == {("instance", "i")}
+
+
+def references(item: dict[str, Any]) -> set[tuple[str, str]]:
+    resource = parse(item)
+    return resource.references(resource.given)
 
 
 def test_references_are_found_where_they_hide() -> None:
