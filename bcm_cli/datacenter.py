@@ -176,6 +176,9 @@ class DataCenter:
         value = templar.available_variables.get(name)
         if (hint := hint_of(value)) is not None:
             raise not_set_yet(name, hint).within(str(self.inventory))
+        for left, hint in self._left(templar).items():
+            if isinstance(value, str) and re.search(rf"\b{left}\b", value):
+                raise not_set_yet(left, hint).within(str(self.inventory))
         try:
             return default if value is None else templar.template(value)
         except AnsibleError as error:
@@ -189,7 +192,11 @@ class DataCenter:
     @property
     def left_to_set(self) -> dict[str, str]:
         """The variables that its inventory leaves to be set, and what each may be."""
-        there = self._templar.available_variables
+        return self._left(self._templar)
+
+    @staticmethod
+    def _left(templar: Any) -> dict[str, str]:
+        there = templar.available_variables
         return {name: hint for name, value in there.items() if (hint := hint_of(value)) is not None}
 
     @property

@@ -64,7 +64,7 @@ def _row(name: str) -> dict[str, Any]:
     try:
         found = DataCenter(name)
         row |= {"chain": found.chain, "ca_provider": found.ca_provider, "to_set": [*found.left_to_set]}
-        if "bcm_endpoint" not in found.left_to_set:
+        if not found.left_to_set:
             row["endpoint"] = found.endpoint
     except BcmError as error:
         row["fault"] = str(error)

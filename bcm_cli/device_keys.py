@@ -123,12 +123,17 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
 
     ``environment`` is what `device.session` gave, if there is one: the passphrase is asked for once then.
     """
-    wanted = datacenter.variable("bcm_ssh_identity")
-    if wanted not in (None, "", "trezor"):
-        raise BcmError("bcm_ssh_identity", f'is "{wanted}"', "set it to trezor, or leave it out", code="invalid_value")
-    if not wanted or not datacenter.endpoint.startswith("ssh://") or "BCM_SSH_AGENT" in os.environ:
+    for_target(datacenter, datacenter.endpoint, yes, environment)
+
+
+def for_target(
+    datacenter: DataCenter, url: str, yes: bool = False, environment: Mapping[str, str] | None = None
+) -> None:
+    """Start that agent for a machine, by its ssh:// URL, which may be about to become an endpoint."""
+    wanted = _has_identity(datacenter)
+    if not wanted or not url.startswith("ssh://") or "BCM_SSH_AGENT" in os.environ:
         return
-    parts = urlsplit(datacenter.endpoint)
+    parts = urlsplit(url)
     _ready(setup.SSH_AGENT_PACKAGES, yes)
     user = parts.username or _user([parts.hostname or ""])
     line = _ssh_key(datacenter, user)
@@ -139,6 +144,19 @@ def for_endpoint(datacenter: DataCenter, yes: bool = False, environment: Mapping
     stack.enter_context(_agent(datacenter, "ssh-agent", identity, line, agent, **(environment or {})))
     atexit.register(stack.close)
     os.environ |= {"BCM_SSH_AGENT": agent, "SSH_AUTH_SOCK": agent}
+
+
+def public_key(datacenter: DataCenter, user: str) -> str | None:
+    """Return the line for authorized_keys of a user, if the data center is configured so."""
+    return _ssh_key(datacenter, user) if _has_identity(datacenter) else None
+
+
+def _has_identity(datacenter: DataCenter) -> bool:
+    """Whether the key on the device logs in to machines. Raises BcmError."""
+    wanted = datacenter.variable("bcm_ssh_identity")
+    if wanted not in (None, "", "trezor"):
+        raise BcmError("bcm_ssh_identity", f'is "{wanted}"', "set it to trezor, or leave it out", code="invalid_value")
+    return bool(wanted)
 
 
 def _user(words: list[str]) -> str:

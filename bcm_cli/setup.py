@@ -69,6 +69,11 @@ LXD_SNAPS = (
 )
 SSH_PACKAGES = (Package("openssh-client", "ssh", "reaches the endpoint"),)
 _PINENTRY = Package("pinentry-curses", "pinentry", "asks for the passphrase of the Trezor")
+MULTIPASS_PACKAGES = (
+    Package("snapd", "snap", "installs multipass"),
+    Package("multipass", "multipass", "runs virtual machines", snap=True),
+    *SSH_PACKAGES,
+)
 SSH_AGENT_PACKAGES = (*SSH_PACKAGES, _PINENTRY)
 GPG_PACKAGES = (Package("gnupg", "gpg", "reads and writes OpenPGP"), _PINENTRY)
 PASS_PACKAGES = (Package("pass", "pass", "keeps the passwords"), *GPG_PACKAGES)

@@ -82,6 +82,7 @@ def add_all(bcm: Group) -> None:
     info = bcm.verb("info", "status:info", "show this data center and where its files are", json=True)
     info.add_argument("--bill-of-materials", action="store_true", help="all software that runs, in CycloneDX JSON")
     _datacenter(bcm.group("datacenter", "list data centers, and create another one", "list"))
+    _host(bcm.group("host", "prepare machines for data centers", "prepare debian@192.0.2.10"))
     _config(bcm.group("config", "read and change the settings of a data center", "get"))
     _instances(bcm)
     _lightning(bcm.group("lightning", "show Lightning nodes, and try them on regtest", "status"))
@@ -129,6 +130,28 @@ def _datacenter(datacenter: Group) -> None:
     create = datacenter.verb("create", "datacenters:create", text, "office --like ssh", json=True)
     create.add_argument("name", metavar="NAME", help="its name, and that of its folder")
     create.add_argument("--like", default="local", metavar="NAME", help="the one whose settings it gets (local)")
+
+
+def _host(host: Group) -> None:
+    text = "prepare a bare machine with Debian or Ubuntu over SSH: shows what would change, and asks"
+    prepare = host.verb("prepare", "hosts:prepare", text, "debian@192.0.2.10")
+    prepare.add_argument("host", metavar="[USER@]ADDRESS[:PORT]", help="who logs in there, and becomes root")
+    prepare.add_argument("--daemon", choices=("lxd", "incus"), help="what to install (LXD; on Ubuntu Incus)")
+    prepare.add_argument("--device", metavar="PATH", help="a block device without data, for the storage pool (a file)")
+    prepare.add_argument("--shared", action="store_true", help="use a daemon that others use, too")
+    prepare.add_argument("--check", action="store_true", help="show what would be done, and change nothing")
+    prepare.add_argument("--diff", action="store_true", help="show each difference")
+    prepare.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
+                         help="a variable of the machine, such as host_open_ports=[9735]")  # fmt: skip
+    text = "make a virtual machine with multipass, and prepare it"
+    launch = host.verb("launch", "hosts:launch", text, "box --cpus 4 --memory 8G --disk 100G")
+    launch.add_argument("--cpus", type=int, default=2, metavar="N", help="the number of its processors (2)")
+    launch.add_argument("--memory", default="4G", metavar="SIZE", help="its memory (4G)")
+    launch.add_argument("--disk", default="40G", metavar="SIZE", help="its disk (40G)")
+    stop = host.verb("stop", "hosts:stop", "stop a virtual machine of multipass", "box")
+    delete = host.verb("delete", "hosts:delete", "delete a virtual machine of multipass with all that is on it", "box")
+    for parser in (launch, stop, delete):
+        parser.add_argument("name", metavar="NAME", help="the name of the machine")
 
 
 def _config(config: Group) -> None:

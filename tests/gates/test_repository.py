@@ -41,7 +41,8 @@ def _names(folder: Path, pattern: str = "*.py") -> set[str]:
 
 GROUPS = ("ca", "lxd", "onion")
 MODULES = _names(COLLECTION / "plugins/modules")
-ROLES = sorted(path.name for path in (COLLECTION / "roles").glob("*") if not path.name.startswith("_"))
+# that of machines is no stack
+ROLES = sorted({path.name for path in (COLLECTION / "roles").glob("[!_]*")} - {"host"})
 STACK_FOLDERS = [
     *(COLLECTION / "roles" / role for role in ROLES),
     *sorted(path for path in (ROOT / "docs/examples/stacks").iterdir() if path.is_dir()),

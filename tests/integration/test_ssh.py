@@ -11,7 +11,6 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,112 +18,42 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.files import FileSession
-from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import addresses
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 from tests.cli.conftest import changing, checkout_at
 from tests.integration.conftest import apply
+from tests.integration.machines import Machine, other_machine
 from tests.support import LXD_DIR, Tools
 
 pytestmark = pytest.mark.containers
 
-NAME = "bcm-test-ssh"
-NETWORK = "bcmtestssh"
-SSHD = """\
-set -e
-apt-get -o Acquire::Check-Valid-Until=false update
-DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends openssh-server
-install -d -m 700 /root/.ssh
-cat > /root/.ssh/authorized_keys
-mkdir -p /var/lib/lxd
-useradd --create-home alice
-install -d -o alice -g alice -m 700 /home/alice/.ssh
-install -o alice -g alice -m 600 /root/.ssh/authorized_keys /home/alice/.ssh
-# packages start nothing in an instance of the base
-systemctl start ssh
-"""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The address of the other machine, and the folder with our key, our known hosts and our tunnels."""
-
-    address: str
-    folder: Path
-
-    @property
-    def url(self) -> str:
-        return f"ssh://root@{self.address}"
-
-    def masters(self) -> list[int]:
-        """Processes of ssh that hold a tunnel of ours open."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(self.folder).encode() in words and (b"\0-M\0" in words or b"[mux]" in words):
-                found.append(int(process.name))
-        return found
-
-
-def _commanded(client: Client, script: str, stdin: bytes = b"") -> bytes:
-    done = run(client, NAME, Command(["sh", "-c", script], stdin=stdin), deadline=300)
-    if done.returncode:
-        pytest.fail(f"{done.stdout.decode()}{done.stderr.decode()}", pytrace=False)
-    return done.stdout
-
 
 @pytest.fixture(scope="module")
-def machine(
-    client: Client, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
-    folder = tmp_path_factory.mktemp("ssh")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
-    network = {"kind": "network", "name": NETWORK}
-    devices = {
-        "root": {"type": "disk", "pool": variables["bcm_test_pool"], "path": "/"},
-        "eth0": {"type": "nic", "network": NETWORK},
+def machine(client: Client, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    # The machine has LXD where the package puts it, for root alone.
+    socket = {
+        "type": "proxy",
+        "bind": "instance",
+        "mode": "0600",
+        "listen": "unix:/var/lib/lxd/unix.socket",
+        "connect": f"unix:{LXD_DIR}/unix.socket",
     }
-    item = {"kind": "instance", "name": NAME, "image": variables["bcm_test_image"], "state": "started"}
-    try:
-        config = {"ipv4.address": "10.211.5.1/24", "ipv4.nat": True, "ipv6.address": "none"}
-        apply(client, {**network, "config": config}, {**item, "devices": devices, "wait_for": "address"})
-        _commanded(client, SSHD, (folder / "key.pub").read_bytes())
-        # The machine has LXD where the package puts it, for root alone.
-        socket = {
-            "type": "proxy",
-            "bind": "instance",
-            "mode": "0600",
-            "listen": "unix:/var/lib/lxd/unix.socket",
-            "connect": f"unix:{LXD_DIR}/unix.socket",
-        }
-        apply(client, {**item, "devices": {**devices, "socket": socket}})
-        address = addresses(client.get(f"/1.0/instances/{NAME}/state"), ["inet"])[0]
-        host_key = _commanded(client, "cat /etc/ssh/ssh_host_ed25519_key.pub").decode()
-        (folder / "known_hosts").write_text(f"{address} {host_key}")
-        yield Machine(address, folder)
-    finally:
-        apply(client, {**network, "state": "absent"}, {**item, "state": "absent", "force_stop": True})
+    folder = tmp_path_factory.mktemp("ssh")
+    with other_machine(client, variables, folder, "bcm-test-ssh", "10.211.5.1/24") as machine:
+        machine.run("mkdir -p /var/lib/lxd")
+        instance = client.get(f"/1.0/instances/{machine.name}")
+        devices = {**instance["devices"], "socket": socket}
+        item = {"kind": "instance", "name": machine.name, "image": variables["bcm_test_image"], "state": "started"}
+        apply(client, {**item, "devices": devices})
+        (folder / "known_hosts").write_text(f"{machine.address} {machine.host_key()}")
+        yield machine
 
 
 @pytest.fixture(autouse=True)
 def own_ssh(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """ssh with a person's settings of its own, as ~/.ssh/config has them, and no tunnel left over."""
-    config = machine.folder / "config"
-    config.write_text(
-        f"IdentityFile {machine.folder}/key\nIdentitiesOnly yes\nIdentityAgent none\n"
-        f"UserKnownHostsFile {machine.folder}/known_hosts\nGlobalKnownHostsFile /dev/null\n"
-    )
-    program = machine.folder / "bin/ssh"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(machine.folder))
+    """ssh with settings of its own, and no tunnel left over."""
+    machine.own_ssh(monkeypatch, os.environ["PATH"])
     yield
-    for control in machine.folder.glob("bcm-*/*.ctl"):
-        subprocess.run(["ssh", "-S", control, "-O", "exit", machine.address], capture_output=True, check=False)
+    machine.close_tunnels()
 
 
 def test_the_socket_is_found_where_packages_put_it(machine: Machine, client: Client) -> None:
@@ -245,27 +174,27 @@ def test_missing_permission_on_the_socket_is_reported(machine: Machine) -> None:
         over_ssh.get("/1.0")
 
 
-def test_a_machine_without_lxd(machine: Machine, client: Client) -> None:
-    _commanded(client, "mv /var/lib/lxd/unix.socket /root/elsewhere")
+def test_a_machine_without_lxd(machine: Machine) -> None:
+    machine.run("mv /var/lib/lxd/unix.socket /root/elsewhere")
     try:
         message = f"^{machine.url}: no LXD or Incus socket on that machine; install LXD there$"
         with pytest.raises(Unreachable, match=message):
             Client(machine.url)
     finally:
-        _commanded(client, "mv /root/elsewhere /var/lib/lxd/unix.socket")
+        machine.run("mv /root/elsewhere /var/lib/lxd/unix.socket")
     with Client(machine.url) as over_ssh:
         assert over_ssh.get("/1.0")
 
 
-def test_a_machine_that_does_not_answer(machine: Machine, client: Client) -> None:
+def test_a_machine_that_does_not_answer(machine: Machine) -> None:
     listen = "import socket, time; s = socket.create_server(('', 22)); time.sleep(60)"
     mute = f'systemd-run --quiet --unit=mute python3 -c "{listen}"'
     listens = "until grep -q ':0016 .* 0A ' /proc/net/tcp; do sleep 0.1; done"
-    _commanded(client, f"systemctl stop ssh.socket ssh.service && {mute} && {listens}")
+    machine.run(f"systemctl stop ssh.socket ssh.service && {mute} && {listens}")
     begun = time.monotonic()
     try:
         with pytest.raises(Unreachable, match=f"Failed to reach {machine.url} by SSH: "):
             Client(machine.url, timeout=2)
     finally:
-        _commanded(client, "systemctl stop mute; systemctl start ssh.socket")
+        machine.run("systemctl stop mute; systemctl start ssh.socket")
     assert time.monotonic() - begun < 15

@@ -41,6 +41,7 @@ SETTINGS = (
     "bcm_image_security_mirror",
     "bcm_image_snapshot",
     "bcm_image_sources",
+    "bcm_multipass_name",
     "bcm_server_cert",
     "bcm_software_ca_chains",
     "bcm_ssh_identity",

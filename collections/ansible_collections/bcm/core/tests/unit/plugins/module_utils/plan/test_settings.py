@@ -23,8 +23,9 @@ COLLECTION = Path(__file__).resolve().parents[5]
 
 
 def test_settings_of_playbooks_are_known() -> None:
+    of_command = {"bcm_ssh_identity", "bcm_multipass_name"}
     text = "".join(path.read_text(encoding="utf-8") for path in COLLECTION.glob("playbooks/*.yml"))
-    assert {*re.findall(r"(?<![.\w])(bcm_\w+) \| default\(", text)} == {*SETTINGS} - {"bcm_ssh_identity"}
+    assert {*re.findall(r"(?<![.\w])(bcm_\w+) \| default\(", text)} == {*SETTINGS} - of_command
     run = {*re.findall(r"(?<![.\w])((?:allow|abandoned|confirmed|move|delete)_\w+) \| default\(", text)}
     assert run == {*OF_RUN}
 
