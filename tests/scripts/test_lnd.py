@@ -211,6 +211,20 @@ def test_unfinished_restore_keeps_the_channels_that_it_began_with(
     assert wallet.lnd.restoring.read_bytes() == b"channels"
 
 
+def test_restore_that_was_done_is_done_again_by_the_same_copy_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that began it was killed, and its program in the instance went on."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01"}
+    copy, other = (base64.b64encode(content).decode() for content in (b"channels", b"other channels"))
+    for _again in range(2):
+        wallet.run(secrets, has_words=True, restore=True, copy=copy)
+        assert [path for _method, path in wallet.lnd.asked] == ["/v1/initwallet", "/v1/channels/backup/restore"]
+    with pytest.raises(wallet.fault, match="its wallet is on its volume, so nothing was restored"):
+        wallet.run(secrets, has_words=True, restore=True, copy=other)
+
+
 @pytest.mark.parametrize(
     ("state", "secrets", "has_words", "restore", "fault"),
     [

@@ -15,6 +15,7 @@ kept as secrets.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -50,6 +51,8 @@ class Wallet:
             Path(stack.expected[name]) for name in ("opens", "backup", "restore")
         )
         self._restoring_copy = Path(f"{self._restoring}-copy")
+        #: the digest of the copy that was restored last
+        self._restored = Path(f"{self._restoring}-done")
 
     def make_ready(self) -> dict[str, Any]:
         """Make it if it is missing, open it, and finish what an interrupted run began. Raises Fault."""
@@ -142,7 +145,7 @@ class Wallet:
                 "lnd_restore=true (-e) makes it again from its recovery words, and has its channels closed; if "
                 "lnd_database was changed, change it back"
             )
-        if has_wallet and self._copy and not self._restoring.exists():
+        if has_wallet and self._copy and not self._restoring.exists() and not self._is_restored():
             raise Fault(
                 "its wallet is on its volume, so nothing was restored: a restore closes all channels. If the wallet "
                 "does not work, remove the stack with its data first (`bcm stack remove lnd --delete-data`)"
@@ -174,6 +177,10 @@ class Wallet:
         content = read_file(self._backup) if self._backup.exists() else b""
         if content or not self._restoring.exists():
             write_file(self._restoring, content)
+
+    def _is_restored(self) -> bool:
+        """Whether the copy has been restored already: the run that began it was interrupted after that."""
+        return self._restored.exists() and read_file(self._restored) == _digest(self._copy)
 
     def _password(self) -> str:
         return base64.b64encode(self._stack.secrets["lnd/wallet_password"].encode()).decode()
@@ -221,7 +228,13 @@ class Wallet:
                 if content := read_file(path):
                     body = {"multi_chan_backup": base64.b64encode(content).decode()}
                     self._lnd.call("POST", "/v1/channels/backup/restore", body, macaroon="admin")
+                if path == self._restoring_copy:
+                    write_file(self._restored, _digest(content))
                 remove_file(path)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def main() -> None:
