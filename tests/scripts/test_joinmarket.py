@@ -1,21 +1,25 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that makes the wallet of JoinMarket, with a daemon that says what a test wants."""
+"""The programs of the role joinmarket, with a daemon, a bitcoind and a tor that say what a test wants."""
 
 from __future__ import annotations
 
 import io
 import json
 import runpy
+import socket
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import joinmarket as client
+from ansible_collections.bcm.core.plugins.module_utils._guest import prove
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Endpoint
 from tests.support import COLLECTION
 
@@ -153,3 +157,103 @@ def test_maker_is_started_once_and_shows_its_bond(run: Any, tmp_path: Path) -> N
         "until": "2027-06",
         "address": "bcrt1bond2027-06",
     }
+
+
+ONION = "a" * 56 + ".onion"
+
+
+@contextmanager
+def tor(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a SOCKS proxy that answers a request to connect so, and what it was sent."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _address = server.accept()
+        with connection:
+            for reply in (b"\5\2", b"\1\0", answer):
+                asked.append(connection.recv(200))
+                connection.sendall(reply)
+            with suppress(ConnectionError):  # it closes with a part of the answer unread
+                connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], asked
+        thread.join(10)
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Runs the verify program; returns its report."""
+    monkeypatch.setattr(client, "_STATE", tmp_path / "bcm.json")
+    client.write_state({"wallet": NAME, "bond": None})
+
+    def ran(port: int = 1, session: Mapping[str, Any] | None = None, *, keys: bool = False, **expected: Any) -> Any:
+        state = {"session": True, "wallet_name": "wallet.jmdat", "maker_running": False, **(session or {})}
+
+        def answer(
+            place: Endpoint, method: str = "GET", path: str = "/", *_more: Any, **_named: Any
+        ) -> tuple[int, str]:
+            if path.endswith("/display"):
+                return 401, "{}"
+            if place.port == 8332:
+                found = [NAME] if path == "/" else {"private_keys_enabled": keys}
+                return 200, json.dumps({"result": found})
+            return 200, json.dumps({"version": "0.37.0", **state})
+
+        monkeypatch.setattr(prove, "http_request", answer)
+        monkeypatch.setattr(client, "http_request", answer)
+        request = {
+            "bcm": {
+                "stack": "joinmarket",
+                "address": "10.0.0.9",
+                "services": {"http": {"listen": "127.0.0.1", "port": 28183, "tls": "server"}},
+                "needs": {
+                    "bitcoind": {"rpc": {"address": "10.0.0.2", "port": 8332, "tls": None}},
+                    "tor": {"socks": {"address": "127.0.0.1", "port": port, "tls": None}},
+                },
+            },
+            "secrets": {"bitcoind/rpc/joinmarket": "secret"},
+            "expected": {"offer": None, "bond": "", "directories": [], **expected},
+            "deadline": 0,
+        }
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
+        runpy.run_path(str(SCRIPT.with_name("verify.py")), run_name="__main__")
+        return json.loads(sys.stdout.getvalue())  # type: ignore[attr-defined]
+
+    return ran
+
+
+def test_directory_server_is_asked_for_by_name_on_a_circuit_of_its_own(verified: Any) -> None:
+    with tor(b"\5\0\0\1") as (port, asked):
+        report = verified(port, directories=[f"{ONION}:5222"])
+    assert report["notes"] == [f"wallet {NAME}", f"directory server {ONION}:5222"] and not report["warnings"]
+    assert asked[0] == b"\5\1\2" and asked[2] == b"\5\1\0\3\x3e" + ONION.encode() + (5222).to_bytes(2, "big")
+
+
+def test_directory_server_out_of_reach_is_a_warning(verified: Any) -> None:
+    with tor(b"\5\4\0\1") as (port, _asked):
+        (warning,) = verified(port, directories=[f"{ONION}:5222"])["warnings"]
+    assert warning.startswith("joinmarket reaches none of its directory servers")
+    assert verified()["notes"] == [f"wallet {NAME}", "no directory server is set"]
+
+
+def test_maker_that_offers_nothing_is_a_warning(verified: Any) -> None:
+    (warning,) = verified(offer=OFFER)["warnings"]
+    assert warning.startswith("joinmarket is a maker, and offers nothing")
+    assert "maker is on" in verified(session={"maker_running": True}, offer=OFFER)["notes"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"session": {"session": False}}, "its wallet is locked"),
+        ({"session": {"wallet_name": "other.jmdat"}}, "its wallet is locked"),
+        ({"keys": True}, f"its wallet {NAME} has private keys at bitcoind"),
+    ],
+)
+def test_faults_of_the_wallet(verified: Any, more: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        verified(**more)
