@@ -66,5 +66,12 @@ def test_request_without_a_host_is_passed_on_with_one() -> None:
     assert "proxy_set_header Host $named_host;" in text and '"" localhost;' in text
 
 
+def test_program_that_is_not_there_is_not_answered_for() -> None:
+    """What a program refuses is final for verification, that nothing answers is not."""
+    text = render("http")
+    assert "error_page 502 504 @unanswered;" in text
+    assert re.search(r"location @unanswered \{\s+return 444;\s+\}", text)
+
+
 def test_stack_without_pages_has_no_server_of_http() -> None:
     assert "http {" not in render()
