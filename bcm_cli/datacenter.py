@@ -269,7 +269,8 @@ class DataCenter:
         """The variables of some stacks, as the playbook sees them."""
         from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
-        return RoleVariables(self._templar, self.loader, stacks, self._templar.available_variables)
+        given = {**self._templar.available_variables, "bcm": {"chain": self.chain, "datacenter": self.name}}
+        return RoleVariables(self._templar, self.loader, stacks, given)
 
     def claim(self, client: Client) -> None:
         """Lock it until this process ends. Raises BcmError if it is locked, or its secrets are not ours."""

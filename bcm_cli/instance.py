@@ -27,7 +27,7 @@ exec journalctl "$@"
 
 
 def program(args: argparse.Namespace) -> int:
-    """Run bitcoin-cli, electrum-cli, lightning-cli or lncli with all arguments; returns its exit status."""
+    """Run the command of a stack, such as bitcoin-cli, with all arguments; returns its exit status."""
     # The programs read standard input only with these options; otherwise it stays that of the caller.
     reads_input = any(word.startswith("-stdin") or word == "-" for word in args.arguments)
     with connect(args.datacenter) as client:

@@ -22,7 +22,7 @@ from . import setup, verbs
 from .datacenter import DataCenter, UsageError
 
 # All arguments after these are passed to the program unchanged.
-_HANDED_ON = ("bitcoin-cli", "electrum-cli", "lightning-cli", "lncli", "pass", "ssh", "test")
+_HANDED_ON = ("bitcoin-cli", "electrum-cli", "elements-cli", "lightning-cli", "lncli", "pass", "ssh", "test")
 # These work although the selected data center does not exist.
 _WITHOUT_DATACENTER = ("config:put", "datacenters:list_all", "datacenters:create", "gates:main", "completion:main")
 # These need only Python, and no installed packages.

@@ -162,7 +162,8 @@ def _config(config: Group) -> None:
 
 
 def _instances(bcm: Group) -> None:
-    programs = {"bitcoin-cli": "bitcoind", "electrum-cli": "electrum", "lightning-cli": "clightning", "lncli": "lnd"}
+    programs = {"bitcoin-cli": "bitcoind", "electrum-cli": "electrum", "elements-cli": "liquid"}
+    programs |= {"lightning-cli": "clightning", "lncli": "lnd"}
     for name, stack in programs.items():
         text = f"send a command to {stack}; all that follows is passed on unchanged"
         bcm.verb(name, "instance:program", text, "help").set_defaults(program=name, stack=stack)

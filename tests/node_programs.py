@@ -53,12 +53,12 @@ def _pin(path: Path, files: dict[str, bytes]) -> dict[str, Any]:
     return {"files": {platform.machine(): file}}
 
 
-def packed(folder: str, files: dict[str, bytes]) -> bytes:
+def packed(folder: str, files: dict[str, bytes], mode: int = 0o644) -> bytes:
     """An archive with files in a folder: the same bytes each time, so that the image is made once."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(f"{folder}/{name}")
-            info.size, info.mode = len(content), 0o644
+            info.size, info.mode = len(content), mode
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()

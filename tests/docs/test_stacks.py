@@ -33,12 +33,13 @@ PAGE = (ROOT / "docs/stacks.md").read_text()
 
 def planner(**variables: Any) -> Planner:
     loader = DataLoader()
+    request = Request(["hello"], chain="regtest", datacenter="local")
+    given = {"bcm": {"chain": request.chain, "datacenter": request.datacenter}, **variables}
 
     def variables_of(stacks: Sequence[Stack]) -> RoleVariables:
-        return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, variables)
+        return RoleVariables(Templar(loader=loader, variables={}), loader, stacks, given)
 
     known = Catalogue.read([EXAMPLES])
-    request = Request(["hello"], chain="regtest", datacenter="local")
     # What ours assert may use filters of the collection, which only Ansible itself finds.
     stacks = [replace(stack, assertions=stack.assertions * stack.role.startswith("/")) for stack in known.values()]
     return Planner(Catalogue(stacks), request, variables_of)
