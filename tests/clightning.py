@@ -21,7 +21,7 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from tests import btcpayserver, joinmarket, liquid, node_programs, ridethelightning
+from tests import btcpayserver, esplora, joinmarket, liquid, node_programs, ridethelightning
 from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
@@ -94,7 +94,7 @@ def environment(folder: Path) -> dict[str, str]:
     """The same for the inventory of the collection's scenarios, which have programs of the web, too."""
     found = settings(folder)
     found["bcm_artifacts"] |= btcpayserver.pins(folder)
-    found["bcm_artifacts"]["liquid"] = liquid.pin(folder)
+    found["bcm_artifacts"] |= {"esplora": esplora.pin(folder), "liquid": liquid.pin(folder)}
     found["allow_below_floor"] += ["btcpayserver", "liquid"]
     found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
     found["bcm_artifacts"] |= node_programs.pins(folder)

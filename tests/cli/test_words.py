@@ -231,6 +231,7 @@ STACKS = [
     "clightning",
     "electrs",
     "electrum",
+    "esplora",
     "joinmarket",
     "kafka",
     "lightning-charge",
