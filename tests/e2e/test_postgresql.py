@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import neighbour
 from tests.e2e.conftest import Person, client, inside, reported, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -212,6 +213,47 @@ def test_lnd_has_its_wallet_there(person: Person, answers: None) -> None:
     until(lambda: coins() == had, "lnd has its wallet again", 120)
     start(person, "lnd")
     assert "nothing changed" in person.succeeds("-d", NAME, "stack", "start", "lnd")
+
+
+def lncli(*words: str) -> dict[str, Any]:
+    return dict(json.loads(inside(NAME, "lnd", "lncli", *words, deadline=120)))
+
+
+def shares() -> list[int]:
+    """What belongs to lnd in each of its channels, in satoshi; nothing while one cannot be used."""
+    found = inside(NAME, "lnd", "sh", "-c", "lncli listchannels || true")
+    channels = json.loads(found)["channels"] if found.startswith("{") else []
+    return [int(channel["local_balance"]) for channel in channels if channel["active"]]
+
+
+def pay(command: str, invoice: str) -> None:
+    """A route that failed, since a node had yet to follow a block, is tried again."""
+    script = f"{command} payinvoice --force --json {invoice} || true"
+    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment")
+
+
+def test_lnd_pays_and_is_paid_with_its_channels_there(person: Person, answers: None) -> None:
+    """A state that the server has lost would cost the channel."""
+    with neighbour.running(NAME, "bob") as (bob,):
+        place = inside(NAME, "lnd", "sed", "-n", "s/^listen=//p", "/etc/lnd/lnd.conf")
+        bob.ask("connect", f"{lncli('getinfo')['identity_pubkey']}@{place}")
+        other = bob.ask("getinfo")["identity_pubkey"]
+        lncli("openchannel", "--node_key", other, "--local_amt", "1000000", "--push_amt", "400000")
+        inside(NAME, "bitcoind", "bitcoin-cli", "generatetodescriptor", "6", "raw(51)")
+        neighbour.await_blocks(bob)
+        until(lambda: len(shares()) == 1, "a channel", 120)
+        for killed in (False, True):
+            (before,) = shares()
+            if killed:
+                inside(NAME, "postgresql", "systemctl", "kill", "--signal=KILL", "postgresql")
+                # lnd ends without its database, and starts again.
+                until(lambda before=before: shares() == [before], "the channel with its last state", 120)  # type: ignore[misc]
+            pay("lncli", bob.ask("addinvoice", "--amt", "5000")["payment_request"])
+            pay(bob.command, lncli("addinvoice", "--amt", "3000")["payment_request"])
+            until(lambda due=before - 2000: shares() == [due], "both amounts", 60)  # type: ignore[misc]
+        lncli("closechannel", "--chan_point", lncli("listchannels")["channels"][0]["channel_point"])
+        until(lambda: shares() == [], "the close", 60)
+    start(person, "lnd")
 
 
 def test_lnd_with_another_database_than_before_is_refused(person: Person, answers: None) -> None:
