@@ -143,6 +143,8 @@ def _host(host: Group) -> None:
     prepare.add_argument("--diff", action="store_true", help="show each difference")
     prepare.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
                          help="a variable of the machine, such as host_open_ports=[9735]")  # fmt: skip
+    text = "list the machines of the endpoint, what is used of them, and which stacks run where"
+    host.verb("list", "members:list_all", text, json=True)
     text = "make a virtual machine with multipass, and prepare it"
     launch = host.verb("launch", "hosts:launch", text, "box --cpus 4 --memory 8G --disk 100G")
     launch.add_argument("--cpus", type=int, default=2, metavar="N", help="the number of its processors (2)")

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jinja2
 import pytest
 import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import endpoint
-from bcm_cli import lxd_setup
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
+from bcm_cli import lxd_setup, members
 from tests.cli.conftest import Checkout
 from tests.support import COLLECTION, ROOT
 
@@ -109,3 +114,49 @@ def test_swap_counts_as_encrypted_only_on_an_encrypted_device(tmp_path: Path) ->
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["/dev/sda2", "/dev/dm-2", str(file)]
+
+
+class _Cluster:
+    """A server as LXD 5.0 answers; of its members, "two" is off."""
+
+    def __init__(self, *members: str) -> None:
+        self.server = {"environment": {"server_clustered": bool(members), "server_name": "one"}}
+        self._members = members
+
+    def get(self, path: str, **params: Any) -> Any:
+        if path == "/1.0/cluster/members":
+            states = {"two": "Offline"}
+            return [{"server_name": name, "status": states.get(name, "Online")} for name in self._members]
+        if params.get("target", "one") == "two":
+            raise Unreachable("two", "does not answer")
+        if path == "/1.0/resources":
+            return {"cpu": {"total": 4}, "memory": {"total": 8_000_000_000, "used": 2_000_000_000}}
+        assert path == "/1.0/storage-pools/default/resources"
+        return {"space": {"total": 50_000_000_000, "used": 0}}
+
+    def find(self, path: str, **_params: Any) -> Any:
+        assert path == "/1.0/instances"
+        places = {"tor": "one", "bitcoind": "two"} if self._members else {"tor": "none", "bitcoind": "none"}
+        return [{"name": name, "location": place} for name, place in places.items()]
+
+
+def test_members_are_listed_with_what_runs_where() -> None:
+    client: Any = _Cluster("one", "two")
+    rows = members.list_members(client, "default")
+    assert [(row["host"], row["state"], row["stacks"]) for row in rows] == [
+        ("one", "Online", ["tor"]),
+        ("two", "Offline", ["bitcoind"]),
+    ]
+    assert [(row["cpus"], row["pool"]) for row in rows] == [(4, 50_000_000_000), (None, None)]
+
+
+def test_machine_without_a_cluster_is_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(members, "connect", lambda _datacenter: contextlib.nullcontext(_Cluster()))
+    args = SimpleNamespace(datacenter=SimpleNamespace(storage_pool="default"), json=False)
+    assert members.list_all(args) == 0  # type: ignore[arg-type]
+    (row,) = capsys.readouterr().out.splitlines()[1:]
+    assert re.split(r" {2,}", row.rstrip()) == [
+        "one", "Online", "4", "2.0 GB of 8.0 GB", "0 of 50.0 GB", "bitcoind, tor",
+    ]  # fmt: skip

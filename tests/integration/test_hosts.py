@@ -8,12 +8,14 @@ one before it, as days do.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,11 +107,12 @@ def test_machine_that_is_not_what_is_needed_is_refused(checkout: Checkout, machi
     assert "add memory, free some space, or name" in _refused(checkout, target, "-e", "host_memory_mib=99000000")
     assert f"{disk} is not empty (btrfs): name another one" in _refused(checkout, target, "--device", disk)
     assert "/etc/fstab is not a block device" in _refused(checkout, target, "--device", "/etc/fstab")
-    machine.run("cp /etc/os-release /root && sed -i 's/^ID=.*/ID=fedora/; s/^NAME=.*/NAME=Fedora/' /etc/os-release")
+    machine.run("rm /etc/os-release; printf 'ID=debian\\nVERSION_ID=11\\n' > /etc/os-release")
     try:
-        assert "prepare a machine with Debian 12 or Ubuntu 24.04, or newer" in _refused(checkout, target)
+        said = _refused(checkout, target)
     finally:
-        machine.run("cat /root/os-release > /etc/os-release")
+        machine.run("ln -sf ../usr/lib/os-release /etc/os-release")
+    assert "This is debian 11: prepare a machine with Debian 12 or Ubuntu 24.04, or newer" in said
 
 
 def test_bare_machine_becomes_an_endpoint(checkout: Checkout, machine: Machine, disk: str) -> None:
@@ -199,3 +202,19 @@ def test_machine_of_multipass_is_launched_and_prepared(checkout: Checkout, machi
     endpoint = checkout.bcm("-d", "vm", "config", "get", "endpoint").stdout.strip()
     with Client(endpoint) as lxd:
         assert lxd.get("/1.0/storage-pools")
+
+
+def test_machine_and_member_of_a_cluster_are_listed(checkout: Checkout, machine: Machine) -> None:
+    assert checkout.bcm("datacenter", "create", "far", "--like", "ssh").returncode == 0
+    assert checkout.bcm("-d", "far", "config", "set", f"endpoint=ssh://alice@{machine.address}").returncode == 0
+
+    def listed() -> dict[str, Any]:
+        (row,) = json.loads(checkout.bcm("-d", "far", "host", "list", "--json").stdout)["hosts"]
+        return row
+
+    alone = listed()
+    assert (alone["host"], alone["state"], alone["stacks"]) == (machine.name, "Online", [])
+    machine.run("lxc config set core.https_address 127.0.0.1:8443 && lxc cluster enable one")
+    member = listed()
+    assert (member["host"], member["state"], member["pool"]) == ("one", "Online", alone["pool"])
+    assert member["memory_used"] > 0
