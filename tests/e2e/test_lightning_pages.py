@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ride The Lightning and Spark in a browser, on a Core Lightning that has a channel with lnd.
+"""Ride The Lightning, Spark and Lightning Charge in a browser, on a Core Lightning that has a channel with lnd.
 
 Only with the real programs, since their doubles have neither pages nor coins; CONTRIBUTING.md says how to give them.
 The doubles are deployed by the scenarios of the roles.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from urllib.parse import quote
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import Destination, socks_proxy
 from tests import browser, clightning, node_programs, ridethelightning, tornet
-from tests.e2e.conftest import Person, inside, opened, reported, until
+from tests.e2e.conftest import Person, client, inside, opened, reported, until
 from tests.e2e.test_lightning import bitcoin, lncli, reached
 from tests.support import ROOT
 
@@ -39,9 +41,14 @@ programs = pytest.mark.skipif(
 )
 
 NAME = "ride"
+_ASK = (Path(__file__).parent / "programs/shop.py").read_text()
 PATIENCE = 300.0
+PROGRAMS = ("lightning-charge", "spark")
 CAPACITY = 1_000_000  # satoshi
 HERS = 600_000  # of them, after the other side was given the rest
+ELSEWHERE = "https://198.51.100.7/logo.png"
+#: what the style of Lightning Charge asks for; Chromium lists what a policy has refused, too
+FONTS = "https://fonts.googleapis.com"
 UP = "Your node is up and running."
 
 
@@ -60,7 +67,7 @@ def addresses(
     with person.settings(NAME).open("a") as settings:
         settings.writelines(f"{name}: {json.dumps(value)}\n" for name, value in given.items())
     try:
-        stacks = ["lnd", "clightning", "ridethelightning", *(["spark"] if node_programs.REAL else [])]
+        stacks = ["lnd", "clightning", "ridethelightning", *(PROGRAMS if node_programs.REAL else ())]
         found = reported(person.succeeds("-d", NAME, "stack", "start", *stacks, "--json"))
         person.succeeds("-d", NAME, "lightning", "fund", "clightning")
         open_channel()
@@ -135,6 +142,7 @@ def test_invoice_is_paid_in_the_browser_of_bcm_open(
         page.clicks("Send Payment")
         until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
         assert page.sources == {own}
+        assert page.forbids(ELSEWHERE)
 
 
 @contextmanager
@@ -152,7 +160,8 @@ def through_tor(
     try:
         page.show_as(360, 800, "light")
         yield page
-        assert page.sources <= {f"http://{onion}"}
+        assert page.sources <= {f"http://{onion}", *([FONTS] if stack == "lightning-charge" else [])}
+        assert page.forbids(ELSEWHERE)
     finally:
         page.close()
     assert tornet.NO_KEY in tornet.refusal(relays, onion)
@@ -206,6 +215,7 @@ def test_invoice_is_paid_in_the_browser_with_spark(
         if keep := request.config.getoption("--pages"):
             (ROOT / keep / "spark-desktop.png").write_bytes(page.picture())
         assert page.sources == {own}
+        assert page.forbids(ELSEWHERE)
 
 
 @programs
@@ -214,6 +224,76 @@ def test_spark_shows_the_balance_through_tor(
 ) -> None:
     with through_tor(person, addresses, driver, relays, "spark", tmp_path) as page:
         log_in_to_spark(person, page, f"http://{addresses['spark']}/")
+
+
+# -- Lightning Charge -------------------------------------------------------------------------------------------------
+
+
+def charge(person: Person, satoshi: int) -> dict[str, Any]:
+    """An invoice of a shop, whose customer gets its page."""
+    token = person.succeeds("-d", NAME, "secret", "show", "lightning-charge/token").strip()
+    wanted = {"msatoshi": f"{satoshi}000", "description": "Tea", "metadata": {"checkout": {"title": "A cup of tea"}}}
+    words = ("127.0.0.1:9112", "POST", "/invoice", json.dumps(wanted), f"api-token:{token}")
+    found = json.loads(inside(NAME, "lightning-charge", "python3", "-c", _ASK, *words, deadline=120))
+    ((status, text),) = found["answers"]
+    assert status == 201, text
+    return dict(json.loads(text))
+
+
+def pay_on_page(page: browser.Browser, url: str, invoice: dict[str, Any], picture: Path | None = None) -> None:
+    """Pay an invoice with lnd while its page is open, which says so by itself."""
+    page.open(f"{url}/checkout/{invoice['id']}")
+    until(lambda: "A cup of tea" in page.text and invoice["payreq"] in page.text, "the page of the invoice", 120)
+    assert page.run("return document.querySelector('.qr img').naturalWidth") > 0
+    if picture:
+        picture.write_bytes(page.picture())
+    assert lncli(NAME, "payinvoice", "--force", "--json", invoice["payreq"])["status"] == "SUCCEEDED"
+    until(lambda: "Your payment has been received" in page.text, "what the page says of the payment", PATIENCE)
+
+
+@pytest.fixture
+def trusting(person: Person, addresses: dict[str, str], tmp_path: Path) -> Path:
+    """A browser of somebody who has installed the root of the data center."""
+    person.succeeds("-d", NAME, "ca", "export", str(tmp_path / "root"))
+    (root,) = (tmp_path / "root").glob("*.crt")
+    database = tmp_path / ".pki/nssdb"
+    database.mkdir(parents=True)
+    certutil = ("certutil", "-d", f"sql:{database}")
+    subprocess.run([*certutil, "-N", "--empty-password"], check=True)
+    subprocess.run([*certutil, "-A", "-n", "root", "-t", "C,,", "-i", str(root)], check=True)
+    wrapper = tmp_path / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nHOME={tmp_path} exec /usr/bin/chromium --user-data-dir={tmp_path}/profile "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+@programs
+def test_customer_sees_the_payment_on_the_page_of_lightning_charge(
+    person: Person, trusting: Path, driver: str, request: pytest.FixtureRequest
+) -> None:
+    keep = request.config.getoption("--pages")
+    picture = ROOT / keep / "lightning-charge-desktop.png" if keep else None
+    with client(NAME) as lxd:
+        address = lxd.get("/1.0/instances/lightning-charge")["devices"]["eth0"]["ipv4.address"]
+        there = {(address, 9112): Destination("lightning-charge", f"{address}:9112")}
+        with socks_proxy(lxd, there) as port:
+            args = [*browser.HEADLESS, f"--proxy-server=socks5://127.0.0.1:{port}"]
+            page = browser.Browser(driver, {"args": args, "binary": str(trusting)})
+            try:
+                page.show_as(1280, 900, "light")
+                pay_on_page(page, f"https://{address}:9112", charge(person, 3000), picture)
+                assert page.sources <= {f"https://{address}:9112", FONTS}
+                assert page.forbids(f"{FONTS}/logo.png")
+            finally:
+                page.close()
+
+
+@programs
+def test_customer_pays_through_tor(
+    person: Person, addresses: dict[str, str], driver: str, relays: tornet.TorNetwork, tmp_path: Path
+) -> None:
+    with through_tor(person, addresses, driver, relays, "lightning-charge", tmp_path) as page:
+        pay_on_page(page, f"http://{addresses['lightning-charge']}", charge(person, 4000))
 
 
 # -- Ride The Lightning, after changes --------------------------------------------------------------------------------
