@@ -87,6 +87,7 @@ def add_all(bcm: Group) -> None:
     _instances(bcm)
     _lightning(bcm.group("lightning", "show Lightning nodes, and try them on regtest", "status"))
     _backup(bcm.group("backup", "show the copies of channel backups, and the keys that they need", "status"))
+    _events(bcm.group("events", "show what happens in the stacks, as events of the stack kafka", "list"))
     _device_keys(bcm)
     _image(bcm.group("image", "list and prune images", "list"))
     _artifact(bcm.group("artifact", "fetch, verify and copy the releases that stacks are made of", "list"))
@@ -206,6 +207,17 @@ def _backup(backup: Group) -> None:
     backup.verb("follow", "backup:follow", "copy each new backup to folders of this machine, until Ctrl-C")
     backup.verb("key", "backup:key", "print the line for authorized_keys of SSH servers that get copies")
     backup.verb("identity", "backup:identity", "print the key with which age decrypts copies")
+
+
+def _events(events: Group) -> None:
+    events.verb("list", "events:list_topics", "list the topics, and how many events they have", json=True)
+    show = events.verb("show", "events:show", "show what an event of a topic has", "bitcoind.block", json=True)
+    show.add_argument("topic", metavar="TOPIC")
+    text = "print the newest events of a topic, and those that come, until Ctrl-C"
+    tail = events.verb("tail", "events:tail", text, "bitcoind.block", json=True)
+    tail.add_argument("topic", metavar="TOPIC")
+    tail.add_argument("--newest", type=int, default=10, metavar="COUNT", help="how many of those that are there (10)")
+    tail.add_argument("--stop", action="store_true", help="end after these")
 
 
 def _device_keys(bcm: Group) -> None:

@@ -46,6 +46,7 @@ def test_all_verbs_exist() -> None:
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "guard", "restore")]
     backup = [f"backup {verb}" for verb in ("status", "follow", "key", "identity")]
+    events = [f"events {verb}" for verb in ("list", "show", "tail")]
     access = [f"access {verb}" for verb in ("list", "grant", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [
@@ -68,6 +69,7 @@ def test_all_verbs_exist() -> None:
     groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup, "access": access}
     host = [f"host {verb}" for verb in ("prepare", "list", "launch", "stop", "delete")]
     groups |= {"datacenter": datacenter, "host": host}
+    groups |= {"events": events}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}
 
 
@@ -230,6 +232,7 @@ STACKS = [
     "bitcoind",
     "btcpayserver",
     "clightning",
+    "collector",
     "electrs",
     "electrum",
     "esplora",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,62 @@ def test_client_without_certificate_or_password_is_refused(answers: None) -> Non
 
 def test_second_run_changes_nothing(person: Person, gazette: dict[str, Any]) -> None:
     assert person.succeeds("-d", NAME, "stack", "start", "gazette", "reader").rstrip().endswith("nothing changed")
+
+
+def bitcoin(*words: str) -> Any:
+    answer = inside(NAME, "bitcoind", "bitcoin-cli", *words)
+    return json.loads(answer) if answer.startswith(("{", "[")) else answer
+
+
+def mine(count: int, script: str = "51") -> list[str]:
+    return list(bitcoin("generatetodescriptor", str(count), f"raw({script})"))
+
+
+def read_blocks(person: Person) -> list[dict[str, Any]]:
+    """All events of blocks, each once, in their order."""
+    lines = person.succeeds("-d", NAME, "events", "tail", "bitcoind.block", "--json", "--newest=9999", "--stop")
+    once = {event["event"]["id"]: event for event in map(json.loads, lines.splitlines())}
+    assert [event["event"]["sequence"] for event in once.values()] == list(range(1, len(once) + 1))
+    return list(once.values())
+
+
+def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers: None) -> None:
+    def changes() -> list[tuple[str, str]]:
+        return [(event["change"], event["block"]) for event in read_blocks(person)]
+
+    def kill(instance: str, unit: str, signal: str = "KILL") -> None:
+        inside(NAME, instance, "systemctl", "kill", f"--signal={signal}", unit)
+
+    began = reported(json.dumps(start(person, "bitcoind", "collector")))
+    assert began["collector"]["verified"] == ["events up to block 0"]
+    topics = json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))
+    assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.warning", TOPIC} <= {row["topic"] for row in topics}
+    told = [("connected", bitcoin("getblockhash", "0"))]
+    assert changes() == told
+    told += [("connected", block) for block in mine(20)]
+    until(lambda: changes() == told, "all blocks are events")
+    assert read_blocks(person)[-1]["event"]["time_source"] == "observed"
+    process = inside(NAME, "collector", "systemctl", "show", "--property=MainPID", "--value", "collector-bitcoind")
+    (memory,) = re.findall(r"VmRSS:\s*(\d+) kB", inside(NAME, "collector", "cat", f"/proc/{process}/status"))
+    assert int(memory) < 40 * 1024
+
+    # A reorganisation of six blocks that the collector does not see, and then it is killed.
+    kill("collector", "collector-bitcoind", "STOP")
+    bitcoin("invalidateblock", told[-6][1])
+    told += [("disconnected", block) for _change, block in reversed(told[-6:])]
+    told += [("connected", block) for block in mine(7, "52")]  # others than before
+    kill("collector", "collector-bitcoind")
+    until(lambda: changes() == told, "the reorganisation is in the events")
+    assert [event["depth"] for event in read_blocks(person)[-13:]] == [1, 2, 3, 4, 5, 6, 6, 0, 0, 0, 0, 0, 0]
+
+    # The broker is killed while blocks come, and the collector, too, while it is away.
+    miner = threading.Thread(target=lambda: told.extend(("connected", block) for block in mine(300)))
+    miner.start()
+    kill("kafka", "kafka")
+    miner.join(60)
+    kill("collector", "collector-bitcoind")
+    until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
+    until(lambda: changes() == told, "all blocks are events")
 
 
 def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:

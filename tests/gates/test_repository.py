@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd.guest_libraries import libraries_of
 from tests.support import COLLECTION, ROOT
 
 pytestmark = pytest.mark.quick
@@ -161,28 +162,32 @@ def test_python_files_carry_the_licence() -> None:
 
 
 def test_programs_of_instances_import_the_standard_library_alone() -> None:
-    """An instance has no other but what its role installs; ``bcm_guest`` is what they are sent with."""
-    installed = {
-        (path.parts[-3], package.replace("-", "_"))
-        for path in COLLECTION.glob("roles/*/tasks/install.yml")
-        for package in re.findall(r"\bpython3-([a-z0-9-]+)", path.read_text())
-    }
-    programs = [*COLLECTION.glob("plugins/module_utils/_guest/*.py"), *COLLECTION.glob("roles/*/scripts/*.py")]
-    imported = {
-        (path.relative_to(COLLECTION).as_posix(), name.partition(".")[0])
-        for path in programs
-        for node in ast.walk(ast.parse(path.read_text()))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom) and node.level == 0
-            else []
-        )
-    }
-    assert programs
-    foreign = {item for item in imported if item[1] not in {*sys.stdlib_module_names, "bcm_guest"}}
-    assert sorted(item for item in foreign if (item[0].split("/")[1], item[1]) not in installed) == []
+    """An instance has no other but what its role installs, and ``bcm_guest``, with which they are sent."""
+    of_roles = {path: set(path.glob("scripts/*.py")) for path in COLLECTION.glob("roles/*")}
+    libraries = {path.name: path for path in COLLECTION.glob("plugins/module_utils/_guest/*.py")}
+    unused, found = dict(libraries), []
+    for role, programs in of_roles.items():
+        sent = {path.name for path in libraries_of(programs).values()}
+        unused = {name: path for name, path in unused.items() if name not in sent}
+        files = [path for name in ("tasks/install.yml", "meta/stack.yml") if (path := role / name).is_file()]
+        packages = re.findall(r"\bpython3-([a-z0-9-]+)", "".join(map(Path.read_text, files)))
+        known = {name.replace("-", "_") for name in packages} | {program.stem for program in programs}
+        every = [*programs, *map(libraries.__getitem__, sent)]
+        found += [(path.name, name) for path in every for name in _foreign(path) - known]
+    found += [(path.name, name) for path in unused.values() for name in _foreign(path)]
+    assert libraries and of_roles
+    assert found == []
+
+
+def _foreign(program: Path) -> set[str]:
+    """The packages that a program imports, but the standard library and ``bcm_guest``."""
+    imported = set()
+    for node in ast.walk(ast.parse(program.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add(str(node.module).partition(".")[0])
+    return imported - {*sys.stdlib_module_names, "bcm_guest"}
 
 
 @pytest.mark.parametrize("words", [HOSTS, MACHINE], ids=["registry-hosts", "machine-paths"])

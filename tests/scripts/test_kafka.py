@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import kafka
-from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import PROBE, Declared, Right
+from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import PROBE, READER, Declared, Right
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Lasting
 
 LISTED = """\
@@ -37,7 +37,7 @@ def declared(
 
 
 def own(found: Declared) -> set[Right]:
-    return {right for right in found.rights if right.user != PROBE}
+    return {right for right in found.rights if right.user not in (PROBE, READER)}
 
 
 def test_stack_writes_its_own_topics_and_reads_what_it_names() -> None:
@@ -128,3 +128,9 @@ def test_rights_are_changed_with_one_call_for_each_user_and_operation(monkeypatc
         ("--add", "--force", "--allow-principal", "User:reader", "--operation", "READ", "--group", "reader")
         + ("--topic", "gazette.issue"),
     ]
+
+
+def test_everything_that_stacks_write_can_be_looked_at() -> None:
+    rights = declared(events={"collector": ["bitcoind.block"]}, collector={}).rights
+    assert {right.name for right in rights if right.user == READER and right.kind == "TOPIC"} == {"bitcoind.block"}
+    assert {right.operation for right in rights if right.user == READER} == {"READ"}

@@ -297,7 +297,7 @@ plan:
           type: dict
           sample: {electrs: {address: 10.80.16.7, services: [rpc], permissions: {rpc_calls: [getblock]}, events: []}}
         events:
-          description: The topics that it writes, each with the Avro schema of its events.
+          description: The topics that it writes, each with the Avro schemas of its events, the newest last.
           type: dict
         credentials:
           description: The names of the secrets that other stacks make for it, by their C(scripts/credentials.py).

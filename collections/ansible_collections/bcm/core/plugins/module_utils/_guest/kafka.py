@@ -6,16 +6,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .prove import Fault, Lasting
 
 #: the administrator; and who writes and reads for verify, and its topic and group. No stack can have these names.
 ADMIN, PROBE = "bcm_admin", "bcm_probe"
+#: who reads all topics for `bcm events`
+READER = "bcm_reader"
+#: where the instance itself reaches the broker
+PLACE = "127.0.0.1:9094"
 #: for topics that do not say how long their events are kept
 DAYS, SIZE = 7, "64MiB"
 _JAVA = ("java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp", "/opt/kafka/*")
@@ -90,6 +96,7 @@ def read_declared(declared: Mapping[str, Any]) -> Declared:
             continue
         topics.update(kept)
         rights.update(_rights(stack, own, reads))
+    rights.update(_rights(READER, [], sorted(set(topics) - {PROBE})))
     if unknown := sorted(set(declared["retention"]) - set(topics)):
         faults.append(f"kafka_retention names {', '.join(unknown)}, which no stack writes: correct it")
     if wrong := sorted(set(declared["drop"]) & set(topics)):
@@ -174,6 +181,15 @@ def run_java(program: str, *arguments: str) -> str:
     if done.returncode:
         raise Fault(" ".join((done.stderr or done.stdout).split())[-300:] or f"{program} ended with {done.returncode}")
     return done.stdout
+
+
+def read_password(user: str) -> str:
+    """The password of one of the users that the instance itself has. Raises Fault."""
+    try:
+        passwords: dict[str, str] = json.loads(Path("/etc/kafka/passwords.json").read_text(encoding="utf-8"))
+        return passwords[user]
+    except (OSError, ValueError, KeyError) as error:
+        raise Fault(f"the password of {user} cannot be read: {error!r}") from error
 
 
 def login(place: str, user: str, password: str) -> dict[str, object]:

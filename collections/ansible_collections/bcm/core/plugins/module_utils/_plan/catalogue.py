@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .._base import names
 from .._base.fields import CatalogueError
-from .events import Schema
+from .event_schemas import Schema
 from .stack import Stack
 from .stack_file import FILE, read
 
@@ -110,15 +110,15 @@ class Catalogue(Mapping[str, Stack]):
             for service in need.services
         ]
 
-    def events(self, name: str, chosen: Collection[str]) -> dict[str, Schema]:
-        """What a stack writes if the given ones are there: the topics, and the newest schema of each.
+    def events(self, name: str, chosen: Collection[str]) -> dict[str, tuple[Schema, ...]]:
+        """What a stack writes if the given ones are there: the topics, and the schemas of each, the newest last.
 
         Those are the events of stacks that it collects; and its own ones, if no other stack collects these.
         """
         stack = self._stacks[name]
         is_collected = any(name in other.collects for other in self._stacks.values())
         sources = [other for other in stack.collects if other in chosen] + [name] * (not is_collected)
-        return {topic: schemas[-1] for other in sources for topic, schemas in self._stacks[other].events.items()}
+        return {topic: schemas for other in sources for topic, schemas in self._stacks[other].events.items()}
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that they cannot do without, directly or not."""

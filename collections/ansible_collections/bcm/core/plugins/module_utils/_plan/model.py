@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .events import Schema
+from .event_schemas import Schema
 from .exceptions import AllowedDestination
 from .limits import Limits
 from .request import WayOut
@@ -178,8 +178,8 @@ class Instance:
     needs: Mapping[str, Mapping[str, NeededService]]
     choices: Mapping[str, str]
     consumers: Mapping[str, Consumer]
-    #: topics that it writes, each with the Avro schema of its events
-    events: Mapping[str, Schema]
+    #: topics that it writes, each with the Avro schemas of its events, the newest last
+    events: Mapping[str, tuple[Schema, ...]]
     #: names of those that other stacks make for it, and whether it makes those of its consumers
     credentials: tuple[str, ...]
     makes_credentials: bool

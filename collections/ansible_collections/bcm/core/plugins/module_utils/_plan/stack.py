@@ -15,7 +15,7 @@ from .._artifact.declaration import Release, release
 from .._base import names, versions
 from .._base.errors import BcmError
 from .._base.fields import Field
-from .events import Schema
+from .event_schemas import Schema
 from .limits import KINDS
 
 

@@ -40,7 +40,7 @@ from .._base.schema import (
     Type,
     With,
 )
-from . import events, limits
+from . import event_schemas, limits
 from .stack import PROXIED, Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
 
 SCHEMA = 1
@@ -442,7 +442,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         image_variables=values.get("image", {}).get("variables", ()),
         display=values.get("display", False),
         unmaintained=values.get("unmaintained", ""),
-        events=events.read(role_path, name),
+        events=event_schemas.read(role_path, name),
         collects=values.get("collects", ()),
         makes_credentials=(role_path / _CREDENTIALS).is_file(),
     )

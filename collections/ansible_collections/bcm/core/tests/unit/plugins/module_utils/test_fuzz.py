@@ -69,7 +69,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import (
     units,
 )
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
-from ansible_collections.bcm.core.plugins.module_utils._plan import access, events, exceptions, stack_file
+from ansible_collections.bcm.core.plugins.module_utils._plan import access, event_schemas, exceptions, stack_file
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._tor import bridges, deploy, observe, relay, services
 from ansible_collections.bcm.core.plugins.module_utils._tor import onion_keys as tor_keys
@@ -426,7 +426,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "schema of events": (
         spoiled_bytes([b'{"type": "record", "namespace": "bcm.x", "name": "y", "fields": [{"name": "event"}]}']),
-        _in_file(lambda path: events.read(path.parents[1], "x"), "x/events/y.1.avsc"),
+        _in_file(lambda path: event_schemas.read(path.parents[1], "x"), "x/events/y.1.avsc"),
         (),
     ),
     "access": (spoiled_value(ACCESS), lambda value: access.read(value, _catalogue(), ()), ()),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.fields import CatalogueError
-from ansible_collections.bcm.core.plugins.module_utils._plan import events
+from ansible_collections.bcm.core.plugins.module_utils._plan import event_schemas
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
 
 ORDER: dict[str, Any] = {
@@ -35,7 +35,7 @@ def test_topic_has_all_versions_of_its_schema_each_with_the_envelope(tmp_path: P
     second = {**ORDER, "fields": [*ORDER["fields"], {"name": "note", "type": "string", "default": ""}]}
     for number in (10, 9):
         write_schema(tmp_path, f"order.{number}.avsc", second if number == 10 else ORDER)
-    found = events.read(tmp_path, "web-shop")
+    found = event_schemas.read(tmp_path, "web-shop")
     assert list(found) == ["web-shop.order"]
     assert [[field["name"] for field in schema["fields"]] for schema in found["web-shop.order"]] == [
         ["event", "amount"],
@@ -63,7 +63,7 @@ def test_topic_has_all_versions_of_its_schema_each_with_the_envelope(tmp_path: P
 def test_schema_of_another_form_is_refused(tmp_path: Path, name: str, schema: Any, fault: str) -> None:
     path = write_schema(tmp_path, name, schema)
     with pytest.raises(CatalogueError) as caught:
-        events.read(tmp_path, "web-shop")
+        event_schemas.read(tmp_path, "web-shop")
     assert str(path) in str(caught.value) and fault in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_stack_writes_its_own_events_and_those_that_it_collects(schemas: None, p
     consumers = plan["instances"]["broker"]["consumers"]
     assert consumers["web-shop"]["events"] == ["web-shop.order"]
     assert consumers["collector"]["events"] == ["bitcoind.block"]
-    assert plan["instances"]["web-shop"]["events"]["web-shop.order"]["fields"][1] == ORDER["fields"][1]
+    assert plan["instances"]["web-shop"]["events"]["web-shop.order"][-1]["fields"][1] == ORDER["fields"][1]
     assert list(plan["instances"]["collector"]["events"]) == ["bitcoind.block"]
     assert plan["instances"]["bitcoind"]["events"] == {}
 

@@ -1,0 +1,130 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A topic of the broker, to which a source writes events, and in which it finds where it has to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bcm_guest.event_codec import Codec
+from bcm_guest.prove import Fault
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+_PATIENCE = 20  # seconds for one answer
+#: events that wait for the broker; then the source waits
+_QUEUE = 5000
+
+
+class Lost(Exception):
+    """The broker has refused an event, so what comes after it must not be written."""
+
+
+class Broker:
+    """The connection to the broker, which the topics of a source share."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self._producer: Producer | None = None
+        self._lost = ""
+
+    def reader(self) -> Consumer:
+        client = self.settings["client"]
+        return Consumer({**client, "group.id": client["sasl.username"]})
+
+    def write(self, topic: str, key: str, value: bytes) -> None:
+        """Write an event; wait as long as the broker is away and too much waits for it. Raises Lost."""
+        while True:
+            self.check()
+            try:
+                self._connected().produce(topic, value, key, callback=self._hear)
+                return
+            except BufferError:
+                self._connected().poll(1)
+
+    def check(self) -> None:
+        """Hear what the broker has acknowledged. Raises Lost."""
+        self._connected().poll(0)
+        if self._lost:
+            raise Lost(self._lost)
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            # With idempotence, nothing is written twice, or in another order, as long as this program runs.
+            more = {"enable.idempotence": True, "message.timeout.ms": 0, "queue.buffering.max.messages": _QUEUE}
+            self._producer = Producer({**self.settings["client"], **more})
+        return self._producer
+
+    def _hear(self, error: Any, record: Any) -> None:
+        if error:
+            self._lost = self._lost or f"{record.topic()}: {error.str()}"
+
+
+class Topic:
+    """The events that a source has written, and writes, in their order.
+
+    Where the source has to go on is what the newest one says: nothing else is kept, so nothing else can differ.
+    """
+
+    def __init__(self, name: str, broker: Broker, stack: str) -> None:
+        self._name = name
+        self._broker = broker
+        self._stack = stack
+        self._codec = Codec(broker.settings["schemas"][name])
+        self._last: Mapping[str, Any] | None = None
+
+    def newest(self) -> dict[str, Any] | None:
+        """The newest event; None if there is none. Raises Fault."""
+        reader = self._broker.reader()
+        try:
+            low, high = reader.get_watermark_offsets(TopicPartition(self._name, 0), timeout=_PATIENCE)
+            event = self._read(reader, high - 1) if low < high else None
+        except KafkaException as error:
+            raise Fault(f"the broker does not say what {self._name} has: {error}") from error
+        finally:
+            reader.close()
+        self._last = event["event"] if event else None
+        return event
+
+    def _read(self, reader: Consumer, offset: int) -> dict[str, Any]:
+        reader.assign([TopicPartition(self._name, 0, offset)])
+        record = reader.poll(_PATIENCE)
+        if record is None or record.error():
+            raise Fault(f"the newest event of {self._name} cannot be read: {record and record.error()}")
+        return self._codec.decode(record.value())
+
+    def write(
+        self,
+        key: str,
+        body: Mapping[str, Any],
+        version: str,
+        time: datetime,
+        precision: timedelta,
+        reported: bool = False,
+    ) -> None:
+        """Write what happened after the newest event. Raises Lost."""
+        before = self._last or {"id": "", "sequence": 0}
+        # The same after the same, so whoever reads it twice recognises that.
+        told = json.dumps([before["id"], self._name, body], sort_keys=True, default=str)
+        self._last = {
+            "id": hashlib.sha256(told.encode()).hexdigest()[:32],
+            "sequence": before["sequence"] + 1,
+            "time": time,
+            "time_source": "reported" if reported else "observed",
+            "time_precision": precision // timedelta(microseconds=1),
+            "datacenter": self._broker.settings["datacenter"],
+            "chain": self._broker.settings["chain"],
+            "stack": self._stack,
+            "instance": self._stack,
+            "version": version,
+        }
+        self._broker.write(self._name, key, self._codec.encode({"event": self._last, **body}))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
