@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 from bcm_cli import lxd_setup
 from bcm_cli.datacenter import DataCenter
 from tests import isolation
@@ -27,6 +29,10 @@ COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
 LXD_DIR = Path(f"/tmp/bcm-test-lxd{os.environ.get('BCM_TEST_PART', '')}")
 #: of the pool, a sparse file: instances and volumes of tests may become larger than the disk, and stay almost empty
 _POOL_GIB = 64
+#: the program of Incus, if it is to take the place of LXD
+_INCUS = os.environ.get("BCM_TEST_INCUS")
+#: how long it may take to start
+_START_SECONDS = 60
 #: where the tests' relays are: a documentation address, which is nobody's, and public as far as a data center knows
 RELAYS = "198.51.100.77"
 
@@ -80,10 +86,33 @@ def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
         patch.delenv("BCM_ENDPOINT", raising=False)
         patch.setattr(lxd_setup, "pool_gib", lambda _directory: _POOL_GIB)
         try:
+            if _INCUS:
+                _start_incus(_INCUS, directory)
             lxd_setup.ready(DataCenter("local"), yes=True)
             yield Tools()
         finally:
             _stop_lxd(directory)
+
+
+def _start_incus(program: str, directory: Path) -> None:
+    """Start Incus where LXD would be, and wait until it answers."""
+    directory.mkdir(mode=0o711)
+    proxies = {"HTTP_PROXY": lxd_setup.PROXY, "HTTPS_PROXY": lxd_setup.PROXY}
+    subprocess.Popen(
+        [program, "--group", "root", "--logfile", str(directory / "bcm.log")],
+        env={**os.environ, **proxies, "INCUS_DIR": str(directory)}, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with Client(str(directory / "unix.socket")) as client:
+                client.check_trust()
+            return
+        except Unreachable:
+            if time.monotonic() > end:
+                pytest.fail(f"Incus does not answer: see {directory / 'bcm.log'}", pytrace=False)
+            time.sleep(0.2)
 
 
 def _stop_lxd(directory: Path) -> None:

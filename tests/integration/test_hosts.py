@@ -154,8 +154,8 @@ def test_firewall_lets_in_ssh_and_what_is_opened(checkout: Checkout, machine: Ma
 
 def test_daemon_of_others_is_left_alone(checkout: Checkout, machine: Machine) -> None:
     target = f"alice@{machine.address}"
-    machine.run("lxc init --empty web")
-    assert "lxd has instances that are not those of a data center (default/web: STOPPED)" in _refused(checkout, target)
+    machine.run("lxc init --empty --storage default web")
+    assert "lxd has instances that are not those of a data center (default/web: Stopped)" in _refused(checkout, target)
     shared = _prepare(checkout, "--check", target, "--shared", "-e", "host_open_ports=[8080]")
     assert "nothing would change" in shared.stdout
     machine.run("lxc delete web")

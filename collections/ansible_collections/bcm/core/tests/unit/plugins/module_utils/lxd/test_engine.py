@@ -908,3 +908,14 @@ def test_a_project_with_volumes_is_not_deleted() -> None:
     server.objects["/1.0/projects/p"]["used_by"].pop()
     apply(server, absent(VOLUME), {"kind": "project", "name": "p", "state": "absent"})
     assert "/1.0/projects/p" not in server.objects
+
+
+@pytest.mark.parametrize("refusal", ["Not found", 'Log file name "lxc.conf" not valid'])
+def test_server_that_does_not_give_out_the_configuration_of_liblxc(refusal: str) -> None:
+    """LXD has none before the first start, and Incus refuses it."""
+
+    def download(_path: str, **_query: Any) -> bytes:
+        raise NotFound(refusal) if refusal == "Not found" else LxdError(refusal)
+
+    client: Any = SimpleNamespace(download=download)
+    assert instance_handler.InstanceHandler()._liblxc(client, parse({"kind": "instance", "name": "one"})) == ""
