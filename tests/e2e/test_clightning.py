@@ -29,7 +29,7 @@ import pytest
 
 from tests import clightning, node_programs, tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, reported, until
-from tests.e2e.test_lightning import bitcoin, lncli
+from tests.e2e.test_lightning import bitcoin, lncli, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -82,6 +82,7 @@ def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory, d
 
 
 def test_node_announces_its_onion_address_alone(person: Person, node: dict[str, Any]) -> None:
+    print(f"memory of clightning without channels: {memory(FIRST, 'clightning')}")
     (onion,) = (item for item in node["onions"] if item["service"] == "p2p")
     (shown,) = (
         item

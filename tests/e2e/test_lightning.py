@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +30,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import VERSION
 from tests import tornet
+from tests.e2e import neighbour
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
 from tests.support import COLLECTION, ROOT
 
@@ -186,6 +188,7 @@ def balance(name: str) -> int:
 
 def test_nodes_announce_their_onion_addresses_alone(nodes: dict[str, str]) -> None:
     for name, uri in nodes.items():
+        print(f"memory of lnd without channels: {memory(name, 'lnd')}")
         key, _at, address = uri.partition("@")
         assert lncli(name, "getinfo")["uris"] == [uri]
         assert (len(key), address.endswith(".onion:9735")) == (66, True)
@@ -243,6 +246,54 @@ def test_invoices_are_paid_both_ways(channel: str) -> None:
         assert paid["status"] == "SUCCEEDED"
         print(f"{amount} sat from {payer} to {payee}: {time.monotonic() - began:.2f} s")
         until(lambda payee=payee, due=before + amount: balance(payee) == due, "the amount")  # type: ignore[misc]
+
+
+# Pays invoices one after another, and says how many milliseconds each took.
+_PAY = """
+set -e
+pay=$1; shift
+for invoice in "$@"; do
+  began=$(date +%s%N)
+  $pay payinvoice --force --json "$invoice" >/dev/null
+  echo $((($(date +%s%N) - began) / 1000000))
+done
+"""
+
+
+def milliseconds(command: str, invoices: list[str]) -> list[int]:
+    found = inside(FIRST, "lnd", "sh", "-c", _PAY, "sh", command, *invoices, deadline=300)
+    return [int(line) for line in found.split()]
+
+
+def memory(name: str, stack: str, unit: str = "") -> str:
+    """What the processes of a unit have in memory, without what the kernel keeps of files."""
+    script = f"""
+    for process in /proc/[0-9]*; do
+      ! grep -qs '/{unit or stack}[.]service$' $process/cgroup || cat $process/status
+    done | awk '/^RssAnon/ {{ sum += $2 }} END {{ print sum / 1024 }}'
+    """
+    return f"{float(inside(name, stack, 'sh', '-c', script)):.0f} MiB"
+
+
+def test_payments_through_tor_arrive_beside_those_on_loopback(channel: str) -> None:
+    """Ten of each, by the same program with the same bitcoind: docs/performance.md has the figures."""
+    with neighbour.running(FIRST, "ann", "bob") as (ann, bob):
+        bitcoin(FIRST, "generatetoaddress", "1", ann.ask("newaddress", "p2tr")["address"])
+        mine(FIRST, 100)
+        neighbour.await_blocks(ann, bob)
+        place, key = f"127.0.0.1:{bob.port}", bob.ask("getinfo")["identity_pubkey"]
+        ann.ask("openchannel", "--node_key", key, "--connect", place, "--local_amt", str(CAPACITY))
+        mine(FIRST, 6)
+        neighbour.await_blocks(ann, bob)
+        until(lambda: [item["active"] for item in ann.ask("listchannels")["channels"]] == [True], "a channel", PATIENCE)
+        invoices = [bob.ask("addinvoice", "--amt", "100")["payment_request"] for _number in range(10)]
+        near = milliseconds(ann.command, invoices)
+        print(f"memory: {memory(FIRST, 'lnd')}, on loopback {memory(FIRST, 'lnd', 'ann')}")
+    invoices = [lncli(SECOND, "addinvoice", "--amt", "100")["payment_request"] for _number in range(10)]
+    far = milliseconds("lncli", invoices)
+    for name, found in (("through Tor", far), ("on loopback", near)):
+        print(f"payments {name}: {median(found):.0f} ms, {min(found)} to {max(found)} ms")
+        assert len(found) == 10
 
 
 def test_many_payments_arrive(channel: str) -> None:
