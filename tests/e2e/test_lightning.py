@@ -749,7 +749,9 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
     assert (refused.returncode, "its wallet is on its volume" in refused.stdout + refused.stderr) == (2, True)
     assert balance(SECOND) == in_channel
-    person.succeeds("-d", SECOND, "stack", "remove", "lnd", "--delete-data")
+    # As on another machine, bitcoind has no blocks, and gets none at first.
+    bitcoin(FIRST, "setnetworkactive", "false")
+    person.succeeds("-d", SECOND, "stack", "remove", "bitcoind", "--delete-data")
     refused = person.types("-d", SECOND, "stack", "start", "lnd")
     assert refused.returncode == 2
     assert "its wallet, created 20" in refused.stdout + refused.stderr
@@ -757,6 +759,10 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     assert listening(SECOND) == {"127.0.0.1:8080", "127.0.0.1:10009"}
     (node,) = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"]
     assert "has no wallet" in node["state"]
+    refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
+    assert "nothing was restored: bitcoind lacks blocks" in refused.stdout + refused.stderr
+    bitcoin(FIRST, "setnetworkactive", "true")
+    until(lambda: bitcoin(SECOND, "getbestblockhash") == bitcoin(FIRST, "getbestblockhash"), "blocks", PATIENCE)
     for condition in RESTORING[: max(1, KILLS // 5)]:
         kill_restore(person, condition)
     shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
