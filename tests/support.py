@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._image import endpoint_images
+from ansible_collections.bcm.core.plugins.module_utils._image.images import unused
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Unreachable
 from bcm_cli import lxd_setup
@@ -113,6 +115,13 @@ def _start_incus(program: str, directory: Path) -> None:
             if time.monotonic() > end:
                 pytest.fail(f"Incus does not answer: see {directory / 'bcm.log'}", pytrace=False)
             time.sleep(0.2)
+
+
+def delete_unused_images() -> None:
+    """Delete the images that no instance uses from the tests' LXD. The disk cache keeps them."""
+    with Client(str(LXD_DIR / "unix.socket")) as lxd:
+        for image in unused(endpoint_images.list_images(lxd).values(), endpoint_images.image_users(lxd), ()):
+            endpoint_images.delete_image(lxd, image.fingerprint)
 
 
 def _stop_lxd(directory: Path) -> None:

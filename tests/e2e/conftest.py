@@ -21,13 +21,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._image import endpoint_images
-from ansible_collections.bcm.core.plugins.module_utils._image.images import unused
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import browser, tornet
 from tests.capture import Capture, capturing
-from tests.support import LXD_DIR, RELAYS, ROOT, Tools
+from tests.support import LXD_DIR, RELAYS, ROOT, Tools, delete_unused_images
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
 
@@ -134,9 +132,7 @@ def ours(datacenter: str) -> dict[str, list[str]]:
 def images_that_nobody_uses(lxd_tools: Tools) -> Iterator[None]:
     """Delete them afterwards, as a small disk has no room for those of all stacks. The disk cache keeps them."""
     yield
-    with client("local") as lxd:
-        for image in unused(endpoint_images.list_images(lxd).values(), endpoint_images.image_users(lxd), ()):
-            endpoint_images.delete_image(lxd, image.fingerprint)
+    delete_unused_images()
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning
-from tests.support import COLLECTION, ROOT, Tools
+from tests.support import COLLECTION, ROOT, Tools, delete_unused_images
 
 #: what all other stacks need: without it nothing is left
 FOUNDATION = "tor"
@@ -24,6 +26,8 @@ ROLES, WHOLE = (
 @pytest.fixture(scope="module")
 def datacenter(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
     """What deploys a role in the data center of all roles, which is removed at the end.
+
+    A stack that no later scenario needs is removed by its own one, as a small disk has no room for all of them.
 
     The folder that Molecule would have for each scenario is one for all: its secrets are the data center's.
     """
@@ -38,6 +42,21 @@ def datacenter(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_role(datacenter: Tools, scenario: str) -> None:
     command = ("molecule", "test", "--destroy=never", "--scenario-name", scenario)
     datacenter.run(*command, cwd=COLLECTION, timeout=1800)
+    if not _is_needed_later(scenario):
+        # Molecule itself would remove the folder with the secrets of all of them.
+        folder, own = Path(datacenter.environment["MOLECULE_EPHEMERAL_DIRECTORY"]), COLLECTION / "extensions/molecule"
+        inventories = (f"--inventory={path}/inventory" for path in (folder, own))
+        datacenter.run("ansible-playbook", *inventories, f"--extra-vars=stack={scenario}", own / "destroy.yml")
+        delete_unused_images()
+
+
+def _is_needed_later(stack: str) -> bool:
+    """Whether a stack is one that stacks of later scenarios need, or use if it is there."""
+    catalogue = Catalogue.read()
+    return any(
+        stack in {*catalogue.closure([other]), *catalogue[other].needs, *chain(*catalogue[other].alternatives.values())}
+        for other in ROLES[ROLES.index(stack) + 1 :]
+    )
 
 
 @pytest.mark.containers
