@@ -102,6 +102,8 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     assert changes() == told
     told += [("connected", block) for block in mine(20)]
     until(lambda: changes() == told, "all blocks are events")
+    told += [("connected", block) for block in mine(1)]
+    until(lambda: changes() == told, "the next block is an event")
     assert read_blocks(person)[-1]["event"]["time_source"] == "observed"
     process = inside(NAME, "collector", "systemctl", "show", "--property=MainPID", "--value", "collector-bitcoind")
     (memory,) = re.findall(r"VmRSS:\s*(\d+) kB", inside(NAME, "collector", "cat", f"/proc/{process}/status"))
