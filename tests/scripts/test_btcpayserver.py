@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import runpy
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -125,12 +126,21 @@ def test_rotated_password_takes_the_place_of_the_former(api: Api, start: Any) ->
 
 def test_server_that_is_not_at_work_is_given_up_with_what_it_says(api: Api, start: Any) -> None:
     api.health = 500
-    with pytest.raises(SystemExit, match=r"not at work after 0 s: it answers with status 500: .*synchronized"):
+    with pytest.raises(SystemExit, match=r"not at work: it answers with status 500: .*synchronized"):
         start("first", patience=0.2)
     api.server_close()
-    with pytest.raises(SystemExit, match="not at work after 0 s: nothing answers at 127.0.0.1"):
+    with pytest.raises(SystemExit, match="not at work: nothing answers at 127.0.0.1"):
         start("first", patience=0.2)
     assert api.passwords == {}
+
+
+def test_server_that_has_ended_is_not_waited_for(api: Api, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd starts it again only once the program that waits for it has ended, too."""
+    api.health = 500
+    with subprocess.Popen(["true"]) as ended:
+        monkeypatch.setenv("MAINPID", str(ended.pid))
+    with pytest.raises(SystemExit, match="not at work"):
+        start("first", patience=3600)
 
 
 def test_lost_key_is_made_again(api: Api, start: Any, tmp_path: Path) -> None:

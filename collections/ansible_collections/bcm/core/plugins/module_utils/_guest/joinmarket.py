@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .prove import Endpoint, Fault, Refused, http_request
+from .prove import Endpoint, Fault, Refused, has_main_process_ended, http_request
 from .volume_files import read_file, write_file
 
 #: the file of the wallet
@@ -57,7 +57,7 @@ class Joinmarket:
                 self.call("GET", "getinfo")
                 return
             except Fault:
-                if time.monotonic() > end:
+                if time.monotonic() > end or has_main_process_ended():
                     raise
             time.sleep(_INTERVAL)
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 #: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
@@ -182,6 +184,15 @@ def _until_faultless(name: str, seconds: float, ask: Callable[[], _Answer]) -> _
             if is_over or isinstance(fault, Lasting):
                 raise SystemExit(f"{name}: {fault}") from fault
         time.sleep(_INTERVAL)
+
+
+def has_main_process_ended() -> bool:
+    """Whether the main process of a unit has ended, for programs of its ExecStartPost that wait for an answer.
+
+    systemd waits for these programs, too, before it restarts the unit.
+    """
+    process = os.environ.get("MAINPID")
+    return process is not None and not Path("/proc", process).exists()
 
 
 class _HTTPConnection(http.client.HTTPConnection):

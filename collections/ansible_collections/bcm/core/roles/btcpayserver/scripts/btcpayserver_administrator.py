@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.prove import Endpoint, Fault, http_request
+from bcm_guest.prove import Endpoint, Fault, has_main_process_ended, http_request
 from bcm_guest.volume_files import read_file, write_file
 
 _PATIENCE = 600.0  # seconds: the database of an earlier version is changed first
@@ -61,14 +61,14 @@ class Server:
             raise Fault(f"it answers with status {status}: {text[:300]}")
 
     def await_answer(self) -> None:
-        """Wait until it is at work. Raises SystemExit if that takes too long."""
+        """Wait until it is at work. Raises SystemExit if that takes too long, or if it has ended."""
         end = time.monotonic() + _PATIENCE
         while True:
             try:
                 return self.check_health()
             except Fault as fault:
-                if time.monotonic() > end:
-                    raise SystemExit(f"BTCPay Server is not at work after {_PATIENCE:.0f} s: {fault}") from fault
+                if time.monotonic() > end or has_main_process_ended():
+                    raise SystemExit(f"BTCPay Server is not at work: {fault}") from fault
             time.sleep(0.5)
 
     def provide(self, wanted: str) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.prove import Fault, json_rpc
+from bcm_guest.prove import Fault, has_main_process_ended, json_rpc
 from bcm_guest.volume_files import write_file
 
 # Without these, the program would ask its user, or fetch something from the internet.
@@ -68,7 +68,7 @@ def load() -> None:
             call("ping")
             break
         except (Fault, OSError, KeyError, ValueError):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or has_main_process_ended():
                 sys.exit("electrum does not answer on its socket")
             time.sleep(0.1)
     if wallet().exists():

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bcm_guest.kafka import ADMIN, Declared, ask_rights, change_rights, login, read_declared
-from bcm_guest.prove import Fault
+from bcm_guest.prove import Fault, has_main_process_ended
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
@@ -30,7 +30,7 @@ def connect(place: str) -> tuple[AdminClient, dict[str, object]]:
         try:
             return client, client.list_topics(timeout=5).topics
         except KafkaException as error:
-            if time.monotonic() > end:
+            if time.monotonic() > end or has_main_process_ended():
                 raise Fault(f"Kafka does not answer: {error}") from error
 
 

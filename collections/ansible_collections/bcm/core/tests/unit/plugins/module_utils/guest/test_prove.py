@@ -10,6 +10,7 @@ import io
 import json
 import socket
 import socketserver
+import subprocess
 import sys
 import threading
 from base64 import b64encode
@@ -298,3 +299,12 @@ def test_electrum_agrees_on_a_version_first_and_returns_results() -> None:
         for method, said in (("no", "unknown method"), ("hang up", "it hung up")):
             with pytest.raises(Fault, match=f"{server} answers {method} with {said}"):
                 electrum(server, (method, []))
+
+
+def test_main_process_is_one_that_systemd_names_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAINPID", raising=False)
+    assert not guest.has_main_process_ended()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        monkeypatch.setenv("MAINPID", str(process.pid))
+        assert not guest.has_main_process_ended()
+    assert guest.has_main_process_ended()
