@@ -24,7 +24,7 @@ def write(options, topic, count):
 
     told = []
     more = {"acks": "all", "message.timeout.ms": PATIENCE * 1000, "queue.buffering.max.messages": 2 * count}
-    producer = Producer({**options, **more, "error_cb": told.append})
+    producer = Producer({**more, **options, "error_cb": told.append})
     for number in range(count):
         producer.produce(topic, str(number), callback=hear)
         producer.poll(0 if number % 100 else 0.01)
