@@ -170,7 +170,7 @@ def test_client_without_or_with_a_revoked_certificate_is_refused(
     person.succeeds("-d", NAME, "ca", "issue", "phone", "--usage", "client", "--out", str(tmp_path))
     own = (tmp_path / "phone.crt").read_text() + (tmp_path / "phone.key").read_text()
     assert speaks(*server, trust=trust(person), page=True)[0].startswith("refused")
-    assert speaks(*server, trust=trust(person), page=True, own=own)[0] == "HTTP/1.0 200 OK"
+    assert speaks(*server, trust=trust(person), page=True, own=own)[0].endswith("200 OK")
     confirmed(device)
     person.succeeds("-d", NAME, "ca", "revoke", "phone")
     assert confirmed(device) == [f"bcm vault {NAME}"], "the intermediate lists what it has issued"

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 #: The roots of the data center. Outside of the sandbox, the system's own place for roots has others.
@@ -192,7 +191,16 @@ def has_main_process_ended() -> bool:
     systemd waits for these programs, too, before it restarts the unit.
     """
     process = os.environ.get("MAINPID")
-    return process is not None and not Path("/proc", process).exists()
+    if process is None:
+        return False
+    try:
+        # The sandbox hides it in /proc, as each program of a unit has a user namespace of its own.
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 class _HTTPConnection(http.client.HTTPConnection):
