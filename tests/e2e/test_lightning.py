@@ -298,6 +298,7 @@ def test_payments_through_tor_arrive_beside_those_on_loopback(channel: str) -> N
 
 def test_many_payments_arrive(channel: str) -> None:
     """Eight at a time."""
+    until(lambda: at_rest(FIRST), "channels at rest", PATIENCE)
     before = balance(SECOND)
     make = f"for n in $(seq {PAYMENTS}); do lncli addinvoice --amt 100 | jq -r .payment_request; done"
     make = make.replace("jq -r .payment_request", 'sed -n \'s/.*"payment_request": *"\\(.*\\)".*/\\1/p\'')
@@ -310,7 +311,7 @@ def test_many_payments_arrive(channel: str) -> None:
     pay = f"printf '%s\\n' {' '.join(invoices)} | xargs -P 8 -n 1 sh -c '{pay}'"
     inside(FIRST, "lnd", "sh", "-c", pay, deadline=900)
     print(f"{PAYMENTS} payments: {time.monotonic() - began:.1f} s")
-    until(lambda: balance(SECOND) == before + 100 * PAYMENTS, "all amounts")
+    until(lambda: balance(SECOND) == before + 100 * PAYMENTS, "all amounts", PATIENCE)
 
 
 def test_watchtower_of_the_other_data_center_has_the_states(person: Person, channel: str) -> None:
