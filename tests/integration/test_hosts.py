@@ -119,8 +119,8 @@ def test_bare_machine_becomes_an_endpoint(checkout: Checkout, machine: Machine, 
     target = f"alice@{machine.address}"
     subprocess.run(["wipefs", "--quiet", "--all", disk], check=True)
     before = machine.run("dpkg-query --show; ls -A /etc /run/systemd/system; getent group")
-    foretold = _prepare(checkout, target, "--check", "--diff", "--device", disk)
-    assert foretold.returncode == 0, foretold.stdout + foretold.stderr
+    planned = _prepare(checkout, target, "--check", "--diff", "--device", disk)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
     assert machine.run("dpkg-query --show; ls -A /etc /run/systemd/system; getent group") == before
 
     done = _prepare(checkout, "--yes", target, "--device", disk)

@@ -25,7 +25,7 @@ options:
     type: str
     required: true
   state:
-    description: The status of the warning, or V(absent) to delete it. The server warns anew if the cause returns.
+    description: The status of the warning, or V(absent) to delete it. The server warns again if the cause returns.
     type: str
     choices: [new, acknowledged, absent]
     default: acknowledged
