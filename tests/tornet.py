@@ -51,10 +51,9 @@ V3AuthoritativeDirectory 1
 TestingV3AuthInitialVotingInterval 5
 TestingV3AuthInitialVoteDelay 2
 TestingV3AuthInitialDistDelay 2
-V3AuthVotingInterval 10
+V3AuthVotingInterval 20
 V3AuthVoteDelay 2
 V3AuthDistDelay 2
-V3AuthNIntervalsValid 30
 TestingDirAuthVoteExit *
 TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
@@ -201,6 +200,16 @@ class TorNetwork:
                 time.sleep(0.2)
         raise TorNetworkError(f"the consensus does not have of {fingerprint} what it should: {said}")
 
+    def complete(self, within: float = _PATIENCE) -> None:
+        """Wait until each authority has a consensus that lists all of them. A client keeps an earlier one for long."""
+        end = time.monotonic() + within
+        for tor in self.tors[:_AUTHORITIES]:
+            with tor.control() as control:
+                while (listed := _running(control)) < _AUTHORITIES:
+                    if time.monotonic() > end:
+                        raise TorNetworkError(f"the consensus has {listed} of {_AUTHORITIES} relays\n{tor.said()}")
+                    time.sleep(0.1)
+
     def stop(self) -> None:
         for tor in reversed(self.tors):
             if tor.process is not None:
@@ -294,6 +303,14 @@ class Bridge:
         self.line = f"obfs4 {address}:{self.port} {self.fingerprint} {arguments[0]}"
 
 
+def _running(control: Control) -> int:
+    """The number of relays that run, as a tor's consensus says."""
+    try:
+        return len(re.findall(r"^s .*\bRunning\b", control.getinfo("ns/all")["ns/all"], re.MULTILINE))
+    except ControlError:
+        return 0
+
+
 def _far_away(address: str, port: int, to: int, delay: float) -> None:
     """Carry what comes to a port to another one, as if there were a long way between; until the process ends."""
 
@@ -327,6 +344,7 @@ def running(addresses: Sequence[str] = ("127.0.0.1",), delay: float = 0.0) -> It
     network = None
     try:
         network = TorNetwork(directory, addresses, delay)
+        network.complete()
         client = network.tor("first", "SocksPort 0")
         client.start()
         client.bootstrapped()

@@ -19,6 +19,13 @@ Body = dict[str, Any]
 
 #: Prefix of the names of what is read beside the fields of the API.
 READ = "bcm."
+#: Faults of the server that pass by themselves, by a part of what it says, and after how many seconds at most.
+_PASSES = {
+    # It cleans up after a failed start, and refuses other requests meanwhile.
+    "is busy running a": float("inf"),
+    # It sets a network up again 0.1 s after it killed its dnsmasq, which a busy machine has not ended by then.
+    "dnsmasq: failed to create listening socket": 5.0,
+}
 
 
 @dataclass(frozen=True)
@@ -127,13 +134,13 @@ class Handler:
     ) -> Any:
         deadline = float(resource.options.get("deadline") or 120.0)
         what = f"{verb} {resource.label}"
-        end = time.monotonic() + deadline
+        began = time.monotonic()
         while True:
             try:
                 return client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest)
             except LxdError as error:
-                # The server cleans up after a failed start, and refuses other requests meanwhile.
-                if "is busy running a" not in str(error) or time.monotonic() > end:
+                lasts = next((min(lasts, deadline) for said, lasts in _PASSES.items() if said in str(error)), 0.0)
+                if time.monotonic() >= began + lasts:
                     raise
                 time.sleep(0.2)
 

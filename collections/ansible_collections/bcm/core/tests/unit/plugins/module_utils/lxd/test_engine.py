@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.bcm.core.plugins.module_utils._base import change_count
-from ansible_collections.bcm.core.plugins.module_utils._lxd import instance_handler
+from ansible_collections.bcm.core.plugins.module_utils._lxd import handler_base, instance_handler
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import ApplyError, Work, order, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import (
@@ -381,8 +381,17 @@ def test_failed_resource_reports_what_was_done() -> None:
     assert [change["action"] for change in caught.value.outcome.changes] == ["create"]
 
 
-def test_an_instance_that_is_busy_is_waited_for() -> None:
-    server, answers = Memory(), ['Instance is busy running a "stop" operation'] * 2
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Instance is busy running a "stop" operation',
+        # Recorded of LXD 5.0.2 on a machine that had more to do than it could.
+        "The DNS and DHCP service exited prematurely: Process exited with non-zero value 2 "
+        '("dnsmasq: failed to create listening socket for 10.211.1.1: Address already in use")',
+    ],
+)
+def test_a_fault_that_passes_is_waited_for(said: str) -> None:
+    server, answers = Memory(), [said] * 2
     apply(server, {"kind": "instance", "name": "i", "image": "base"})
 
     def busy(_path: str) -> None:
@@ -391,6 +400,21 @@ def test_an_instance_that_is_busy_is_waited_for() -> None:
 
     server.before_write = busy
     assert apply(server, {"kind": "instance", "name": "i", "state": "absent"}) == ["delete instance i"]
+    assert answers == []
+
+
+def test_a_fault_that_does_not_pass_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, clock = Memory(), itertools.count()
+    monkeypatch.setattr(handler_base.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(handler_base.time, "sleep", lambda _seconds: None)
+    apply(server, {"kind": "profile", "name": "p"})
+
+    def taken(_path: str) -> None:
+        raise LxdError("dnsmasq: failed to create listening socket for 10.211.1.1: Address already in use")
+
+    server.before_write = taken
+    with pytest.raises(ApplyError, match="failed to create listening socket"):
+        apply(server, {"kind": "profile", "name": "p", "state": "absent"})
 
 
 def test_a_step_that_fails_half_way_counts_as_a_change() -> None:
