@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -19,6 +18,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_json
 
 from . import device_keys, setup
+from .ansible_run import run_playbook
 from .datacenter import UsageError
 from .output import say
 
@@ -161,14 +161,8 @@ def _value(text: str) -> object:
 
 
 def _play(told: dict[str, object], *options: str) -> int:
-    environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress", "ANSIBLE_LOCALHOST_WARNING": "0"}
-    path = f"{setup.VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    program = str(setup.VENV / "bin" / "ansible-playbook")
-    return subprocess.run(
-        # without an inventory: the playbook adds the machine
-        [program, "-i", ",", *options, "-e", json.dumps(told), _PLAYBOOK],
-        cwd=setup.ROOT, env={**environment, "PATH": path}, stdin=subprocess.DEVNULL, check=False,
-    ).returncode  # fmt: skip
+    # without an inventory: the playbook adds the machine
+    return run_playbook(_PLAYBOOK, ",", [*options, "-e", json.dumps(told)], {"ANSIBLE_LOCALHOST_WARNING": "0"})
 
 
 def pin_host_key(target: str, yes: bool) -> None:

@@ -8,14 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import re
-import signal
-import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -24,6 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 from . import device_keys, lxd_setup, setup, trezor_session
+from .ansible_run import run_playbook
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .stacks import catalogue, checked
@@ -36,9 +32,6 @@ _SAID_BY_VERBS = {
     "delete_data": "--delete-data says",
     "confirmed_volumes": "the answer to --delete-data says",
 }
-#: the colours of Ansible's own words
-_COLOUR = re.compile(r"(\x1b\[(?:[01];3[0-7]|0)m)")
-_AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 
 
 def change(args: argparse.Namespace) -> int:
@@ -87,7 +80,8 @@ def _change(
         extra["confirmed_volumes"] = _confirm(datacenter, args)
     # Ours come last, so that nothing given with -e overrides them.
     options += ["-e", json.dumps(extra)]
-    return _run(datacenter, options, args.json, environment)
+    environment = {**environment, "BCM_JSON": str(int(args.json))}
+    return run_playbook("site.yml", f"{datacenter.inventory}/", options, environment)
 
 
 def _absolute_path(text: str) -> str:
@@ -201,47 +195,3 @@ def _described(client: Client, volume: dict[str, Any], backup: str | None) -> st
     facts = [f"of {size}" if size else "without a limit", f"{used or 'an unknown part'} used"]
     facts += [f"to be backed up: {backup}"] if backup else []
     return f"{volume['name']} in storage pool {volume['pool']}: {', '.join(facts)}"
-
-
-def _run(datacenter: DataCenter, options: list[str], as_json: bool, more: dict[str, str]) -> int:
-    program = str(setup.VENV / "bin" / "ansible-playbook")
-    environment = {
-        **os.environ,
-        **more,
-        "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress",
-        "PATH": f"{setup.VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
-        "BCM_JSON": str(int(as_json)),
-    }
-    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-    child = subprocess.Popen(
-        [program, "site.yml", "-i", f"{datacenter.inventory}/", *options],
-        cwd=setup.ROOT, env=environment, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED),
-    )  # fmt: skip
-    assert child.stderr is not None
-    words = threading.Thread(target=_pass_on, args=(child.stderr,))
-    words.start()
-    interrupted = 0
-    while child.poll() is None:
-        received = signal.sigwaitinfo(_AWAITED)
-        if received.si_signo != signal.SIGCHLD:
-            interrupted = received.si_signo
-            # The terminal sends Ctrl-C to the whole group; pass on what a process sent to us alone (si_code <= 0).
-            if received.si_code <= 0:
-                child.send_signal(signal.SIGINT)
-    words.join()
-    if interrupted:
-        clear = "\r\033[K" if sys.stderr.isatty() else ""
-        print(f"{clear}bcm: interrupted; the same command continues from there", file=sys.stderr)
-        return 128 + interrupted
-    return child.returncode
-
-
-def _pass_on(stream: IO[bytes]) -> None:
-    """Pass on Ansible's standard error, except its message on Ctrl-C, which ours replaces."""
-    for line in stream:
-        if b"User interrupted execution" not in line:
-            # Ansible's own messages have gone through progress; only its colours are not harmless text
-            parts = _COLOUR.split(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-            sys.stderr.write("".join(text if index % 2 else harmless(text) for index, text in enumerate(parts)) + "\n")
-            sys.stderr.flush()

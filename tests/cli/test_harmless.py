@@ -19,7 +19,7 @@ import yaml
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import cell, harmless, json_text, report, shown, table
-from bcm_cli import main, output, playbook, setup
+from bcm_cli import ansible_run, main, output, setup
 from tests.cli.conftest import Terminal
 from tests.support import ROOT
 
@@ -70,7 +70,7 @@ def test_answers_errors_and_steps_are_escaped(capfd: pytest.CaptureFixture[str])
 
     for error in (BcmError(HOSTILE), main.UsageError(HOSTILE), ValueError(HOSTILE)):
         assert main.report_errors(lambda error=error: fails(error))  # type: ignore[misc]
-    playbook._pass_on(io.BytesIO(f"{HOSTILE}\n".encode().replace(b"   0:01", b"0:01") + b"\x1b[0;35mwarning\x1b[0m\n"))
+    ansible_run._pass_on(io.BytesIO(f"{HOSTILE}\n".encode().replace(b"   0:01", b"0:01") + b"\x1b[0;35mwarning\x1b[0m\n"))
     said, told = capfd.readouterr()
     assert is_harmless(said)
     assert "\x1b[0;35mwarning\x1b[0m\n" in told

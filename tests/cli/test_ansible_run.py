@@ -1,0 +1,57 @@
+# Copyright (c) 2026, Bitcoin Cache Machine contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a playbook gets from the command beside its words: signals, and its exit status back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+_CALL = """
+import signal, sys
+from pathlib import Path
+from bcm_cli import ansible_run, setup
+setup.VENV = Path(sys.argv[1])
+status = ansible_run.run_playbook("site.yml", ",", [], {})
+print(status, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The program that plays ansible-playbook."""
+    path = tmp_path / "bin/ansible-playbook"
+    path.parent.mkdir()
+    path.write_text('#!/bin/sh\necho "$@"\nexit 3\n')
+    path.chmod(0o755)
+    return path
+
+
+def _start(program: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", _CALL, str(program.parent.parent)]
+    return subprocess.Popen(
+        words, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_exit_status_is_passed_on_and_later_signals_count_again(program: Path) -> None:
+    output, _errors = _start(program).communicate(timeout=20)
+    assert output == "site.yml -i ,\n3 False\n"
+
+
+def test_signal_to_the_command_alone_ends_the_playbook(program: Path) -> None:
+    program.write_text("#!/bin/sh\ntrap 'echo ends; exit 99' INT\necho runs\nwhile :; do sleep 0.1; done\n")
+    called = _start(program)
+    assert called.stdout is not None
+    assert called.stdout.readline() == "runs\n"
+    called.send_signal(signal.SIGTERM)
+    output, errors = called.communicate(timeout=20)
+    assert output == f"ends\n{128 + signal.SIGTERM} False\n"
+    assert errors == "bcm: interrupted; the same command continues from there\n"
