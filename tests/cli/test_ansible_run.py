@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,8 +38,9 @@ def program(tmp_path: Path) -> Path:
 def _start(program: Path) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", _CALL, str(program.parent.parent)]
     return subprocess.Popen(
-        words, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "collections")}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_exit_status_is_passed_on_and_later_signals_count_again(program: Path) -> None:

@@ -70,7 +70,8 @@ def test_answers_errors_and_steps_are_escaped(capfd: pytest.CaptureFixture[str])
 
     for error in (BcmError(HOSTILE), main.UsageError(HOSTILE), ValueError(HOSTILE)):
         assert main.report_errors(lambda error=error: fails(error))  # type: ignore[misc]
-    ansible_run._pass_on(io.BytesIO(f"{HOSTILE}\n".encode().replace(b"   0:01", b"0:01") + b"\x1b[0;35mwarning\x1b[0m\n"))
+    words = f"{HOSTILE}\n".encode().replace(b"   0:01", b"0:01")
+    ansible_run._pass_on(io.BytesIO(words + b"\x1b[0;35mwarning\x1b[0m\n"))
     said, told = capfd.readouterr()
     assert is_harmless(said)
     assert "\x1b[0;35mwarning\x1b[0m\n" in told
