@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import runpy
 import subprocess
@@ -167,5 +168,8 @@ def test_start_does_not_fail_while_a_node_waits_for_blocks(tmp_path: Path, monke
     assert report.facts == {}
     # after a restart, a copy is still there
     known = {"waits": "it waits for blocks", "fault": None, "copy": "c1", "points": [], "created": "today"}
+    monkeypatch.setattr(copies, "COPIES", tmp_path)
+    (tmp_path / "c1").write_bytes(b"a copy")
     copy = {"of": "Channels of lnd", "at": "in this data center", "made": "today"}
-    assert verify(monkeypatch, known).facts == {"newest": {"lnd": "c1"}, "backups": [copy]}
+    digest = hashlib.sha256(b"a copy").hexdigest()
+    assert verify(monkeypatch, known).facts == {"newest": {"c1": digest}, "backups": [copy]}

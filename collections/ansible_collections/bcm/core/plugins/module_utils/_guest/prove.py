@@ -68,6 +68,8 @@ class Endpoint:
     def connect(self) -> socket.socket:
         """A connection, with TLS if the service has it. Raises OSError."""
         plain = socket.create_connection((self.address, self.port), _TIMEOUT)
+        # Otherwise a request would wait until the server has acknowledged the end of the handshake of TLS: 40 ms.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self.tls:
             return plain
         try:

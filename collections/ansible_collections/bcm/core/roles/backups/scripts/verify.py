@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 
@@ -50,7 +51,8 @@ def look(stack: Stack) -> Report:
             warnings.append(f"target {name} {what}, and cannot be reached: {target['fault']}; it is tried again")
         elif behind:
             raise Fault(f"target {name} lacks the newest copy of {', '.join(behind)}")
-    return Report({"newest": facts, "backups": made} if facts else {}, notes, warnings)
+    newest = {name: hashlib.sha256((copies.COPIES / name).read_bytes()).hexdigest() for name in facts.values()}
+    return Report({"newest": newest, "backups": made} if facts else {}, notes, warnings)
 
 
 prove(look)

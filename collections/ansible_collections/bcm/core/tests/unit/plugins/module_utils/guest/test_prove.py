@@ -165,6 +165,13 @@ def test_fault_ends_the_making_of_credentials(proved: Any, fault: type[Fault], l
     assert len(seen) == looks
 
 
+def test_requests_are_sent_without_delay() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address, port = server.getsockname()
+        with Endpoint(address, port).connect() as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_mistake_in_a_program_is_not_repeated_until_the_deadline(proved: Any) -> None:
     with pytest.raises(KeyError):
         proved(lambda stack: Report(notes=[stack.expected["b"]]))
