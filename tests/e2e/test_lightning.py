@@ -429,7 +429,7 @@ def test_secrets_of_another_wallet_are_refused(
     try:
         file.write_text(json.dumps(values if value is None else {**values, name: value}))
         refused = person.types("-d", FIRST, "stack", "start", "lnd")
-        assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True)
+        assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True), refused
     finally:
         file.write_text(right)
     assert active(FIRST)
@@ -448,7 +448,7 @@ def test_version_older_than_one_that_ran_is_refused(person: Person, channel: str
     refused = person.types("-d", FIRST, "stack", "start", "lnd")
     mark("0.21.3-beta")
     fault = "Version 0.21.3-beta of github.com/lightningnetwork/lnd is older than 0.99.0-beta, which has run here"
-    assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True)
+    assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True), refused
     assert active(FIRST)
 
 
@@ -684,7 +684,8 @@ def test_node_follows_the_chain_again_after_a_silence(person: Person, nodes: dic
         bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
         height = int(bitcoin(FIRST, "getblockcount"))
         refused = person.types("-d", FIRST, "stack", "start", "lnd")
-        assert (refused.returncode, "no more come: bitcoind's messages" in refused.stdout + refused.stderr) == (2, True)
+        text = refused.stdout + refused.stderr
+        assert (refused.returncode, "no more come: bitcoind's messages" in text) == (2, True), refused
         assert not reached(FIRST, height)
     finally:
         subprocess.run(["nft", "delete", "table", "inet", "silent"], check=True)
@@ -748,7 +749,7 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     in_channel = balance(SECOND)
     # A node at work is not restored.
     refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
-    assert (refused.returncode, "its wallet is on its volume" in refused.stdout + refused.stderr) == (2, True)
+    assert (refused.returncode, "its wallet is on its volume" in refused.stdout + refused.stderr) == (2, True), refused
     assert balance(SECOND) == in_channel
     # As on another machine, bitcoind has no blocks, and gets none at first.
     bitcoin(FIRST, "setnetworkactive", "false")

@@ -298,15 +298,16 @@ def test_watchtowers_become_those_that_are_named(tmp_path: Path) -> None:
 
 
 def test_silence_of_bitcoind_is_told_from_catching_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The height that lnd reports is bitcoind's own: only the time of its newest block says how far it is."""
+    """The height that lnd reports is bitcoind's own: the time of its newest block says how far it is."""
     monkeypatch.setattr("bcm_guest.prove.prove", lambda look: None)
     script = runpy.run_path(str(SCRIPTS / "verify.py"))
     check, now = script["check_following"], 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    check(1_800_000_600, 1_800_000_600)
+    monkeypatch.setattr(time, "time", lambda: 1_800_001_000.0)
+    check(1_800_000_600, 1_800_000_600, is_synced=True)
     for newest in (1_800_000_000, 1_800_000_100, 1_800_000_200):
         with pytest.raises(script["Waiting"], match="has not followed the chain to its tip yet"):
-            check(newest, 1_800_000_600)
+            check(newest, 1_800_000_600, is_synced=False)
         now += 15
     fault = (
         r"its newest block is of 2027-01-15T08:03:20\+00:00, bitcoind's of 2027-01-15T08:10:00\+00:00, and no more come"
@@ -314,7 +315,19 @@ def test_silence_of_bitcoind_is_told_from_catching_up(monkeypatch: pytest.Monkey
     )
     now += 10
     with pytest.raises(script["Lasting"], match=fault):
-        check(1_800_000_200, 1_800_000_600)
+        check(1_800_000_200, 1_800_000_600, is_synced=False)
+
+
+def test_a_block_as_old_as_the_one_before_it_does_not_hide_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcm_guest.prove.prove", lambda look: None)
+    script = runpy.run_path(str(SCRIPTS / "verify.py"))
+    for newest_of_bitcoind in (1_800_000_600, 1_800_000_400):
+        monkeypatch.setattr(time, "time", lambda: 1_800_001_000.0)
+        with pytest.raises(script["Waiting"]):
+            script["check_following"](1_800_000_600, newest_of_bitcoind, is_synced=False)
+        # lnd calls a chain without a block for two hours not synced
+        monkeypatch.setattr(time, "time", lambda: 1_800_009_000.0)
+        script["check_following"](1_800_000_600, newest_of_bitcoind, is_synced=False)
 
 
 class Lncli:

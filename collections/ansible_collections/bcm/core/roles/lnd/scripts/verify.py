@@ -38,12 +38,14 @@ def backed_up(lnd: Lnd, path: Path) -> int:
     return len(saved)
 
 
-def check_following(newest: int, newest_of_bitcoind: int) -> None:
-    """Check that its wallet has the newest block, by the times of both. Raises Fault; Lasting if nothing comes.
+def check_following(newest: int, newest_of_bitcoind: int, *, is_synced: bool) -> None:
+    """Check that its wallet has the newest block. Raises Fault; Lasting if nothing comes.
 
-    The height that lnd reports is what it asks bitcoind for; of new blocks, it hears by messages.
+    The height that lnd reports is what it asks bitcoind for; of new blocks, it hears by messages. Their times alone do
+    not say it, for a block may be as old as the one before it or older (BIP 113); `synced_to_chain` is false, too, if
+    the newest block is older than two hours.
     """
-    if newest >= newest_of_bitcoind:
+    if newest >= newest_of_bitcoind and (is_synced or time.time() - newest_of_bitcoind > CURRENT):
         return
     since = _first_seen.setdefault(newest, time.monotonic())
     if time.monotonic() - since > SILENCE:
@@ -81,7 +83,7 @@ def verify(stack: Stack) -> Report:
         )
     if info["block_height"] != chain["blocks"]:
         raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
-    check_following(int(info["best_header_timestamp"]), chain["time"])
+    check_following(int(info["best_header_timestamp"]), chain["time"], is_synced=info["synced_to_chain"])
     if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
         raise Waiting("it has not followed the chain to its tip yet")
     if Path(stack.expected["restore"]).exists():
