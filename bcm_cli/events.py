@@ -109,7 +109,7 @@ def ask(datacenter: DataCenter, client: Client, request: Mapping[str, Any], shap
         raise BcmError(
             f"Data center {datacenter.name}",
             "has no events",
-            "type `bcm stack start collector`, which writes what happens in its stacks",
+            "type `bcm stack start kafka`, which brings them",
             code="not_ready",
         )
     program = catalogue(datacenter)[STACK].role_path / _PROGRAM

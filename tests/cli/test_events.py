@@ -96,5 +96,5 @@ def test_unknown_topic_is_refused_with_the_nearest_one(asked: Any) -> None:
 
 def test_data_center_without_broker_is_told_how_to_have_one(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "deployed", lambda _client: {})
-    with pytest.raises(BcmError, match="`bcm stack start collector`"):
+    with pytest.raises(BcmError, match="`bcm stack start kafka`"):
         events.list_topics(arguments())

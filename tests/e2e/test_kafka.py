@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,8 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     def kill(instance: str, unit: str, signal: str = "KILL") -> None:
         inside(NAME, instance, "systemctl", "kill", f"--signal={signal}", unit)
 
-    began = reported(json.dumps(start(person, "bitcoind", "collector")))
+    # The collector came with the broker.
+    began = reported(json.dumps(start(person, "bitcoind")))
     assert began["collector"]["verified"] == ["events up to block 0"]
     topics = json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))
     assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.warning", TOPIC} <= {row["topic"] for row in topics}
@@ -108,7 +110,8 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     until(lambda: changes() == told, "all blocks are events")
     told += [("connected", block) for block in mine(1)]
     until(lambda: changes() == told, "the next block is an event")
-    assert read_blocks(person)[-1]["event"]["time_source"] == "observed"
+    newest = read_blocks(person)[-1]["event"]
+    assert (newest["time_source"], newest["host"]) == ("observed", socket.gethostname())
     process = inside(NAME, "collector", "systemctl", "show", "--property=MainPID", "--value", "collector-bitcoind")
     (memory,) = re.findall(r"VmRSS:\s*(\d+) kB", inside(NAME, "collector", "cat", f"/proc/{process}/status"))
     assert int(memory) < 40 * 1024

@@ -160,7 +160,8 @@ def chain() -> Chain:
 
 
 def topics(*names: str) -> list[Any]:
-    settings = {"client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest"}
+    settings = {"client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest",
+                "hosts": {"bitcoind": "box"}}  # fmt: skip
     module = importlib.import_module("collector_topic")
     broker = module.Broker(settings)
     return [module.Topic(name, broker, "bitcoind") for name in names]
@@ -191,7 +192,7 @@ def test_empty_topic_begins_with_the_newest_blocks(broker: Broker, chain: Chain)
     assert told == {
         "id": "", "time": "", "sequence": 1, "time_source": "reported", "time_precision": 7_200_000_000,
         "datacenter": "a", "chain": "regtest", "stack": "bitcoind", "instance": "bitcoind",
-        "version": "/Satoshi:31.1.0/",
+        "version": "/Satoshi:31.1.0/", "host": "box",
     }  # fmt: skip
     assert broker.records[0][0] == first["block"]
 
@@ -340,6 +341,7 @@ def test_events_of_an_earlier_schema_are_read() -> None:
     envelope = {
         "id": "0", "sequence": 1, "time": datetime(2026, 1, 1, tzinfo=UTC), "time_source": "observed",
         "time_precision": 1, "datacenter": "a", "chain": "regtest", "stack": "x", "instance": "x", "version": "1",
+        "host": "box",
     }  # fmt: skip
     event = {
         "event": envelope, "change": "connected", "block": "a", "previous": "b", "height": 1,

@@ -122,6 +122,7 @@ class Topic:
             "stack": self._stack,
             "instance": self._stack,
             "version": version,
+            "host": self._broker.settings["hosts"][self._stack],
         }
         self._broker.write(self._name, key, self._codec.encode({"event": self._last, **body}))
 
