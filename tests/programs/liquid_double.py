@@ -12,12 +12,15 @@ that it is a double.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import http.client
 import json
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,7 +40,7 @@ class Config:
     """The options of a file: those of no section, and those of the section of the chain."""
 
     def __init__(self, path: Path) -> None:
-        self._values: dict[str, str] = {}
+        self._values: dict[str, list[str]] = {}
         section = ""
         for number, text in enumerate(path.read_text().splitlines(), 1):
             line = text.partition("#")[0].strip()
@@ -47,10 +50,13 @@ class Config:
                 raise Ended(f"Error: Error reading configuration file: parse error on line {number}: {line}")
             elif line and section in ("", self.get("chain")):
                 name, _equal, value = line.partition("=")
-                self._values.setdefault(name.strip(), value.strip())
+                self._values.setdefault(name.strip(), []).append(value.strip())
+
+    def all(self, name: str) -> list[str]:
+        return self._values.get(name, [])
 
     def get(self, name: str) -> str:
-        return self._values.get(name, "")
+        return (self.all(name) or [""])[0]
 
     @property
     def folder(self) -> Path:
@@ -61,9 +67,26 @@ class Config:
         return self.folder / ".cookie"
 
     @property
-    def place(self) -> tuple[str, int]:
-        host, _colon, port = self.get("rpcbind").rpartition(":")
-        return host, int(port)
+    def places(self) -> list[tuple[str, int]]:
+        found = [place.rpartition(":") for place in self.all("rpcbind")]
+        return [(host, int(port)) for host, _colon, port in found]
+
+    @property
+    def whitelists(self) -> dict[str, set[str]]:
+        """The calls that a user may make; all if there is no list of the user."""
+        found = [line.partition(":") for line in self.all("rpcwhitelist")]
+        return {user: set(calls.split(",")) for user, _colon, calls in found}
+
+    def has_user(self, user: str, password: str) -> bool:
+        """Whether the user's line of rpcauth fits the password (share/rpcauth of its sources)."""
+        for line in self.all("rpcauth"):
+            name, _colon, rest = line.partition(":")
+            salt, _dollar, digest = rest.partition("$")
+            if name == user:
+                return hmac.compare_digest(
+                    hmac.new(salt.encode(), password.encode(), hashlib.sha256).hexdigest(), digest
+                )
+        return False
 
 
 def say(text: str) -> None:
@@ -110,9 +133,12 @@ class Rpc(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         text = self.rfile.read(int(self.headers["Content-Length"]))
         given = (self.headers["Authorization"] or "").removeprefix("Basic ")
-        if base64.b64decode(given).decode() != self.login:
+        user, _colon, password = base64.b64decode(given).decode().partition(":")
+        if f"{user}:{password}" != self.login and not self.config.has_user(user, password):
             return self.respond(http.client.UNAUTHORIZED, "")
         asked = json.loads(text)
+        if user in self.config.whitelists and asked["method"] not in self.config.whitelists[user]:
+            return self.respond(http.client.FORBIDDEN, "")
         found = RECORDED["rpc"].get(asked["method"], RECORDED["unknown"])
         body = found["body"].replace(RECORDED["proxy"], self.config.get("proxy"))
         # It gives back the number of a question.
@@ -136,14 +162,16 @@ def elementsd(config: Config) -> None:
         raise Ended(RECORDED["without_bitcoind"])
     config.folder.mkdir(parents=True, exist_ok=True)
     Rpc.config, Rpc.login = config, f"__cookie__:{secrets.token_hex(32)}"
-    server = ThreadingHTTPServer(config.place, Rpc)
+    first, *others = [ThreadingHTTPServer(place, Rpc) for place in config.places]
+    for server in others:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     config.cookie.touch(0o600)
     config.cookie.write_text(Rpc.login)
     if command := config.get("startupnotify"):
         subprocess.run(command, shell=True, check=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        server.serve_forever()
+        first.serve_forever()
     finally:
         config.cookie.unlink()
 
@@ -154,9 +182,9 @@ def elementsd(config: Config) -> None:
 def elements_cli(config: Config, words: list[str]) -> int:
     method, *params = words
     try:
-        _status, answer = call(config.place, config.cookie.read_text(), method, params)
+        _status, answer = call(config.places[0], config.cookie.read_text(), method, params)
     except OSError as error:
-        raise Ended(f"error: Could not connect to the server {':'.join(map(str, config.place))}") from error
+        raise Ended(f"error: Could not connect to the server {':'.join(map(str, config.places[0]))}") from error
     if answer["error"]:
         say(f"error code: {answer['error']['code']}\nerror message:\n{answer['error']['message']}")
         return abs(int(answer["error"]["code"])) % 256

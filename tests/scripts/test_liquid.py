@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from bcm_guest.prove import Fault, Lasting, Report, Stack
 
+from ansible_collections.bcm.core.plugins.filter.rpcauth import rpcauth
 from tests import liquid, tornet
 from tests.e2e.conftest import until
 from tests.support import COLLECTION
@@ -27,6 +28,9 @@ from tests.support import COLLECTION
 VERIFY = COLLECTION / "roles/liquid/scripts/verify.py"
 RECORDED = json.loads(liquid.RECORDINGS.read_text())
 PARENT = json.loads(RECORDED["rpc"]["getsidechaininfo"]["body"])["result"]["parent_blockhash"]
+SHOP = {"services": ["rpc"], "permissions": {"rpc_calls": ["getblockcount"]}}
+#: the user of a stack, as the role writes it
+USER = (f"rpcauth={rpcauth('own', 'shop')}", "rpcwhitelist=shop:getblockcount")
 
 
 class Bitcoind(BaseHTTPRequestHandler):
@@ -84,7 +88,7 @@ def start(tmp_path: Path, bitcoind: int) -> Start:
     """What starts it with the options of the role, and others in their place."""
 
     @contextlib.contextmanager
-    def running(**other: str) -> Iterator[Node]:
+    def running(given: tuple[str, ...] = (), **other: str) -> Iterator[Node]:
         liquid.pin(tmp_path)
         (archive,) = tmp_path.glob("liquid/*/elements.tar")
         subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
@@ -96,7 +100,7 @@ def start(tmp_path: Path, bitcoind: int) -> Start:
             "mainchainrpcuser": "liquid", "mainchainrpcpassword": "password", **other,
         }  # fmt: skip
         config = tmp_path / "elements.conf"
-        lines = [f"{name}={value}" for name, value in options.items()]
+        lines = [*(f"{name}={value}" for name, value in options.items()), *given]
         chain = RECORDED["chain"]
         config.write_text("\n".join([f"chain={chain}", f"datadir={tmp_path}", f"[{chain}]", *lines, ""]))
         said = tmp_path / "said"
@@ -111,14 +115,16 @@ def start(tmp_path: Path, bitcoind: int) -> Start:
                 name: {"address": address, "port": number, "tls": None, "protocol": "tcp"}
                 for name, (address, number) in places.items()
             }
+            own = {"listen": "127.0.0.1", "port": port, "tls": None, "protocol": "tcp"}
             bcm = {
                 "stack": "liquid",
+                "services": {"rpc": own},
+                "consumers": {"shop": SHOP},
                 "volumes": {"data": {"path": str(tmp_path)}},
                 "needs": {"tor": {"socks": services["socks"]}, "bitcoind": {"rpc": services["rpc"]}},
             }
-            yield Node(
-                programs, config, Stack(bcm, {"bitcoind/rpc/liquid": "password"}, {"chain": chain, "port": port})
-            )
+            secrets = {"bitcoind/rpc/liquid": "password", "liquid/rpc/shop": "own"}
+            yield Node(programs, config, Stack(bcm, secrets, {"chain": chain}))
         finally:
             process.terminate()
             process.wait()
@@ -127,7 +133,7 @@ def start(tmp_path: Path, bitcoind: int) -> Start:
 
 
 def test_node_on_its_chain_is_as_it_should_be(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    with start() as node:
+    with start(USER) as node:
         report = node.look(monkeypatch)
     assert report.facts == {"height": 0}
     assert report.notes == ["elementsregtest at height 0"]
@@ -135,9 +141,14 @@ def test_node_on_its_chain_is_as_it_should_be(start: Start, monkeypatch: pytest.
 
 def test_node_past_the_proxy_is_a_fault(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        start(proxy="10.0.0.9:9050") as node,
+        start(USER, proxy="10.0.0.9:9050") as node,
         pytest.raises(Lasting, match=r"ipv4 is reachable past the proxy, through \"10.0.0.9:9050\""),
     ):
+        node.look(monkeypatch)
+
+
+def test_user_that_cannot_log_in_is_a_fault(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start() as node, pytest.raises(Lasting, match=r"user shop cannot log in \(status 401\)"):
         node.look(monkeypatch)
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.prove import Endpoint, Fault, Lasting, Refused, Report, Stack, json_rpc, prove
+from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, json_rpc, prove
+from bcm_guest.rpc_users import faults_of_users
 
 
 def cookie() -> str:
@@ -36,27 +37,11 @@ def faults_of_network(stack: Stack, network: dict[str, Any]) -> Iterator[str]:
         yield f"it does not announce its onion address {expected['onion']} to its peers"
 
 
-def faults_of_users(stack: Stack, rpc: Endpoint) -> Iterator[str]:
-    for user, consumer in stack.bcm["consumers"].items():
-        if "rpc" not in consumer["services"]:
-            continue
-        calls = consumer["permissions"]["rpc_calls"]
-        # It does no harm if it is allowed by mistake.
-        forbidden = [name for name in ("uptime", "getrpcinfo", "help") if name not in calls][0]
-        try:
-            json_rpc(rpc, forbidden, credentials=f"{user}:{stack.secrets[f'bitcoind/rpc/{user}']}")
-            yield f"user {user} may call {forbidden}, which it did not ask for"
-        except Refused as refused:
-            # 403 means that the password was right and the call was not; 401, that the password was wrong.
-            if refused.status != 403:
-                yield f"user {user} cannot log in (status {refused.status})"
-
-
 def look(stack: Stack) -> Report:
     rpc, operator = Endpoint("127.0.0.1", stack.service("rpc").port), cookie()
     chain = json_rpc(rpc, "getblockchaininfo", credentials=operator)
     network = json_rpc(rpc, "getnetworkinfo", credentials=operator)
-    faults = [*faults_of_network(stack, network), *faults_of_users(stack, rpc)]
+    faults = [*faults_of_network(stack, network), *faults_of_users(stack)]
     if chain["chain"] != stack.expected["chain"]:
         faults.append(f"it is on chain {chain['chain']}, not {stack.expected['chain']}")
     if chain["pruned"] != stack.expected["pruned"]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that elementsd is on its chain, behind Tor, and takes coins from the chain of our own bitcoind alone."""
+"""Prove that elementsd is on its chain, behind Tor, takes coins of our own bitcoind alone, and limits its users."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, json_rpc, prove
+from bcm_guest.rpc_users import faults_of_users
 
 
 def cookie(stack: Stack) -> str:
@@ -40,11 +41,11 @@ def faults_of_peg(stack: Stack, sidechain: dict[str, Any]) -> Iterator[str]:
 
 
 def look(stack: Stack) -> Report:
-    rpc, operator = Endpoint("127.0.0.1", int(stack.expected["port"])), cookie(stack)
+    rpc, operator = Endpoint("127.0.0.1", stack.service("rpc").port), cookie(stack)
     chain = json_rpc(rpc, "getblockchaininfo", credentials=operator)
     network = json_rpc(rpc, "getnetworkinfo", credentials=operator)
     sidechain = json_rpc(rpc, "getsidechaininfo", credentials=operator)
-    faults = [*faults_of_network(stack, network), *faults_of_peg(stack, sidechain)]
+    faults = [*faults_of_network(stack, network), *faults_of_peg(stack, sidechain), *faults_of_users(stack)]
     if chain["chain"] != stack.expected["chain"]:
         faults.append(f"it is on chain {chain['chain']}, not {stack.expected['chain']}")
     if faults:

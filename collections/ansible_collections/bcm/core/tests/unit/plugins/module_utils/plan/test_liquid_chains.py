@@ -46,7 +46,7 @@ def rendered(chain: str, name: str) -> Any:
 )
 def test_each_chain_has_one_of_elements(chain: str, name: str, port: int) -> None:
     assert rendered(chain, "liquid_chain") == name
-    assert int(rendered(chain, "liquid_rpc_port")) == port
+    assert liquid(chain).services["rpc"].ports[chain] == port
 
 
 @pytest.mark.parametrize(
