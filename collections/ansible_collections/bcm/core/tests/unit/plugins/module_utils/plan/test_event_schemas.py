@@ -16,6 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.fields import Catal
 from ansible_collections.bcm.core.plugins.module_utils._plan import event_schemas
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Deployed, ProjectState
 
+ROLES = Path(event_schemas.__file__).parents[3] / "roles"
 ORDER: dict[str, Any] = {
     "type": "record",
     "namespace": "bcm.web_shop",
@@ -37,12 +38,14 @@ def test_topic_has_all_versions_of_its_schema_each_with_the_envelope(tmp_path: P
         write_schema(tmp_path, f"order.{number}.avsc", second if number == 10 else ORDER)
     found = event_schemas.read(tmp_path, "web-shop")
     assert list(found) == ["web-shop.order"]
+    versions = len(list((ROLES / "_common/events").glob("envelope.*.avsc")))
     assert [[field["name"] for field in schema["fields"]] for schema in found["web-shop.order"]] == [
-        ["event", "amount"],
-        ["event", "amount", "note"],
+        *[["event", "amount"]] * versions,
+        *[["event", "amount", "note"]] * versions,
     ]
-    envelope = found["web-shop.order"][0]["fields"][0]["type"]
-    assert (envelope["namespace"], envelope["name"]) == ("bcm", "Envelope")
+    envelopes = [schema["fields"][0]["type"] for schema in found["web-shop.order"]]
+    assert {(envelope["namespace"], envelope["name"]) for envelope in envelopes} == {("bcm", "Envelope")}
+    assert ["host" in str(envelope["fields"]) for envelope in envelopes] == [False, True] * 2
 
 
 @pytest.mark.parametrize(
