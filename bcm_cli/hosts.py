@@ -35,8 +35,7 @@ _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?")
 def prepare(args: argparse.Namespace) -> int:
     """Pin the machine's key, show what would change there, ask, and change it."""
     target = args.host
-    if not _TARGET.fullmatch(target):
-        raise UsageError(f'"{target}"', "names no machine", "write [USER@]ADDRESS[:PORT]")
+    check_target(target)
     told: dict[str, object] = {"host": target, "host_shared": args.shared}
     told |= {"host_daemon": args.daemon or "", "host_pool_device": args.device or ""}
     for text in args.extra_vars:
@@ -110,6 +109,12 @@ def _change_machine(args: argparse.Namespace, what: str, *words: str) -> int:
         raise UsageError.of(names.unknown("machine", args.name, known))
     setup.run_quietly(what, ["multipass", *words, args.name])
     return 0
+
+
+def check_target(text: str) -> None:
+    """Raise UsageError unless a text names a machine, as [USER@]ADDRESS[:PORT]."""
+    if not _TARGET.fullmatch(text):
+        raise UsageError(f'"{text}"', "names no machine", "write [USER@]ADDRESS[:PORT]")
 
 
 def _check_name(name: str) -> None:
@@ -208,6 +213,11 @@ def _add_line(file: Path, line: str) -> None:
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_files((file, before + "\n" * bool(before and not before.endswith("\n")) + line, 0o600))
+
+
+def ssh_address(target: str) -> str:
+    """Return the host that ssh connects to for [USER@]ADDRESS[:PORT]. Raises BcmError."""
+    return _ssh_settings(target)["hostname"]
 
 
 def _ssh_settings(target: str) -> dict[str, str]:

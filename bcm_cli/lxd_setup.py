@@ -35,9 +35,11 @@ PROXY = "http://127.0.0.1:9"
 QUIET = {"core.proxy_http": PROXY, "core.proxy_https": PROXY, "images.auto_update_interval": "0"}
 _LXD_ASKS = "images.lxd.canonical.com (earlier versions, such as 5.0.2: images.linuxcontainers.org)"
 _INCUS_ASKS = "images.linuxcontainers.org"
-# Until it has these settings, its environment has the proxy, by a drop-in that does not survive a reboot.
-_DROP_IN = """[Service]
-Environment=HTTP_PROXY={proxy} HTTPS_PROXY={proxy}
+#: Until it has these settings, its environment has the proxy, by a drop-in that does not survive a reboot. Servers of
+#: the outside have names; addresses, which are those of members of its cluster, are reached directly.
+QUIET_ENVIRONMENT = {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "NO_PROXY": "0.0.0.0/0,::/0"}
+_DROP_IN = f"""[Service]
+Environment={' '.join(f'{name}={value}' for name, value in QUIET_ENVIRONMENT.items())}
 """
 # From LXD's package: without it, systemd starts in only about ten instances of a host.
 _KERNEL_SETTINGS = "/etc/sysctl.d/10-lxd-inotify.conf"
@@ -85,7 +87,7 @@ def _without_network(unit: str, is_new: bool) -> Iterator[None]:
         subprocess.run([*root, "systemctl", "daemon-reload"], check=True)
 
     subprocess.run([*root, "mkdir", "-p", directory], check=True)
-    reload("tee", f"{directory}/bcm.conf", stdin=_DROP_IN.format(proxy=PROXY))
+    reload("tee", f"{directory}/bcm.conf", stdin=_DROP_IN)
     try:
         yield
     finally:
@@ -145,7 +147,7 @@ def _start() -> None:
             subprocess.run([*root, sysctl, "--quiet", f"--load={_KERNEL_SETTINGS}"], capture_output=True, check=False)
         subprocess.run([*root, "mkdir", "-p", "-m", "711", directory], check=True)
         command = [program, "--group", _group(), "--logfile", log]
-        environment = ["env", f"HTTP_PROXY={PROXY}", f"HTTPS_PROXY={PROXY}"]
+        environment = ["env", *(f"{name}={value}" for name, value in QUIET_ENVIRONMENT.items())]
         environment += [f"LXD_DIR={directory}"] if name == "lxd" else []
         setup.step(f"Start {name} (log: {log})")
         subprocess.run(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm host list`: the machines of an endpoint, one or the members of its cluster, and what runs where."""
+"""`bcm host status`: the machines of an endpoint, one or the members of its cluster, and what runs where."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .output import answer
 _ALONE = "none"
 
 
-def list_all(args: argparse.Namespace) -> int:
-    """Show each machine: its state, what is used of it, and the data center's instances there."""
+def status(args: argparse.Namespace) -> int:
+    """Show each machine: its state, its part in the cluster, what is free, and the instances there."""
     datacenter: DataCenter = args.datacenter
     with connect(datacenter) as client:
         rows = list_members(client, datacenter.storage_pool)
@@ -35,46 +35,57 @@ def list_members(client: Client, pool: str) -> list[dict[str, Any]]:
     environment = client.server["environment"]
     if environment.get("server_clustered"):
         found = client.get("/1.0/cluster/members", project=None, recursion=1)
-        members = [(member["server_name"], member["status"], {"target": member["server_name"]}) for member in found]
+        members = [
+            (member["server_name"], member["status"], member["roles"], {"target": member["server_name"]})
+            for member in found
+        ]
     else:
-        members = [(environment["server_name"], "Online", {})]
+        members = [(environment["server_name"], "Online", [], {})]
     places: dict[str, list[str]] = {}
-    # in a project that does not exist yet there are none
-    for instance in client.find("/1.0/instances", recursion=1) or ():
-        places.setdefault(instance["location"], []).append(instance["name"])
+    others: dict[str, list[str]] = {}
+    for instance in client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"}):
+        is_ours = instance["project"] == client.project
+        label = instance["name"] if is_ours else f"{instance['project']}/{instance['name']}"
+        (places if is_ours else others).setdefault(instance["location"], []).append(label)
     return [
         {
             "host": name,
             "state": state,
+            "roles": sorted(roles),
             "stacks": sorted(places.get(name if target else _ALONE, [])),
+            "others": sorted(others.get(name if target else _ALONE, [])),
             **_figures(client, pool, target),
         }
-        for name, state, target in members
+        for name, state, roles, target in members
     ]
 
 
 def _figures(client: Client, pool: str, target: dict[str, str]) -> dict[str, Any]:
-    figures: dict[str, Any] = {"cpus": None, "memory": None, "memory_used": None, "pool": None, "pool_used": None}
+    names = ("cpus", "memory", "memory_used", "memory_free", "pool", "pool_used", "pool_free")
+    figures: dict[str, Any] = dict.fromkeys(names)
     try:
         machine = client.get("/1.0/resources", project=None, **target)
         figures |= {"cpus": machine["cpu"]["total"], "memory": machine["memory"]["total"]}
-        figures["memory_used"] = machine["memory"]["used"]
+        used = machine["memory"]["used"]
+        figures |= {"memory_used": used, "memory_free": machine["memory"]["total"] - used}
         space = client.get(f"/1.0/storage-pools/{quoted(pool)}/resources", project=None, **target)["space"]
-        figures |= {"pool": space["total"], "pool_used": space["used"]}
+        figures |= {"pool": space["total"], "pool_used": space["used"], "pool_free": space["total"] - space["used"]}
     except LxdError:  # it is off, or has no such pool
         pass
     return figures
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
-    def share(used: int | None, total: int | None) -> str:
-        return "" if used is None or total is None else f"{amount(used) or '0'} of {amount(total)}"
+    def share(free: int | None, total: int | None) -> str:
+        return "" if free is None or total is None else f"{amount(free) or '0'} of {amount(total)}"
 
     return {
         "host": row["host"],
         "state": row["state"],
+        "roles": row["roles"],
         "processors": row["cpus"],
-        "memory": share(row["memory_used"], row["memory"]),
-        "storage": share(row["pool_used"], row["pool"]),
+        "memory free": share(row["memory_free"], row["memory"]),
+        "storage free": share(row["pool_free"], row["pool"]),
         "stacks": row["stacks"],
+        "others": row["others"],
     }

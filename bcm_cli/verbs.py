@@ -144,8 +144,18 @@ def _host(host: Group) -> None:
     prepare.add_argument("--diff", action="store_true", help="show each difference")
     prepare.add_argument("-e", "--extra-vars", action="append", default=[], metavar="VAR=VALUE",
                          help="a variable of the machine, such as host_open_ports=[9735]")  # fmt: skip
-    text = "list the machines of the endpoint, what is used of them, and which stacks run where"
-    host.verb("list", "members:list_all", text, json=True)
+    text = "show the machines of the endpoint, what is free on them, and which instances are where"
+    host.verb("status", "members:status", text, json=True)
+    text = "have a prepared machine join the cluster of the endpoint, which is formed if need be: shows it, and asks"
+    add = host.verb("add", "cluster:add", text, "debian@192.0.2.11")
+    add.add_argument("host", metavar="[USER@]ADDRESS[:PORT]|ENDPOINT", help="who logs in there; or its unix:// socket")
+    add.add_argument("--name", metavar="NAME", help="its name in the cluster (its host name)")
+    text = "move the instances of a member to others: shows what moves and what stops, and asks"
+    drain = host.verb("drain", "cluster:drain", text, "two")
+    text = "have a member leave the cluster, if no instance and no volume is on it"
+    remove = host.verb("remove", "cluster:remove", text, "two")
+    for parser in (drain, remove):
+        parser.add_argument("name", metavar="NAME", help="the name of the member")
     text = "make a virtual machine with multipass, and prepare it"
     launch = host.verb("launch", "hosts:launch", text, "box --cpus 4 --memory 8G --disk 100G")
     launch.add_argument("--cpus", type=int, default=2, metavar="N", help="the number of its processors (2)")

@@ -82,7 +82,7 @@ class Tools:
 def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
     """An LXD daemon and a network of the tests' own, and tools that find it; a contributor's stay untouched."""
     isolation.enter()
-    _stop_lxd(directory)
+    stop_lxd(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LXD_DIR", str(directory))
         patch.delenv("BCM_ENDPOINT", raising=False)
@@ -93,16 +93,15 @@ def own_lxd(directory: Path = LXD_DIR) -> Iterator[Tools]:
             lxd_setup.ready(DataCenter("local"), yes=True)
             yield Tools()
         finally:
-            _stop_lxd(directory)
+            stop_lxd(directory)
 
 
 def _start_incus(program: str, directory: Path) -> None:
     """Start Incus where LXD would be, and wait until it answers."""
     directory.mkdir(mode=0o711)
-    proxies = {"HTTP_PROXY": lxd_setup.PROXY, "HTTPS_PROXY": lxd_setup.PROXY}
     subprocess.Popen(
         [program, "--group", "root", "--logfile", str(directory / "bcm.log")],
-        env={**os.environ, **proxies, "INCUS_DIR": str(directory)}, start_new_session=True,
+        env={**os.environ, **lxd_setup.QUIET_ENVIRONMENT, "INCUS_DIR": str(directory)}, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     end = time.monotonic() + _START_SECONDS
@@ -124,7 +123,7 @@ def delete_unused_images() -> None:
             endpoint_images.delete_image(lxd, image.fingerprint)
 
 
-def _stop_lxd(directory: Path) -> None:
+def stop_lxd(directory: Path) -> None:
     """End the tests' daemon, also one that a killed run left, and take everything it made."""
     environment = {**os.environ, "LXD_DIR": str(directory)}
     if (directory / "unix.socket").exists():

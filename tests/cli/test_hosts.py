@@ -122,11 +122,19 @@ class _Cluster:
     def __init__(self, *members: str) -> None:
         self.server = {"environment": {"server_clustered": bool(members), "server_name": "one"}}
         self._members = members
+        self.project = "bcm-office-regtest"
 
     def get(self, path: str, **params: Any) -> Any:
         if path == "/1.0/cluster/members":
             states = {"two": "Offline"}
-            return [{"server_name": name, "status": states.get(name, "Online")} for name in self._members]
+            return [
+                {"server_name": name, "status": states.get(name, "Online"), "roles": ["database"]}
+                for name in self._members
+            ]
+        if path == "/1.0/instances":
+            places = {"tor": "one", "bitcoind": "two"} if self._members else {"tor": "none", "bitcoind": "none"}
+            ours = [{"name": name, "location": place, "project": self.project} for name, place in places.items()]
+            return [*ours, {"name": "web", "location": places["tor"], "project": "default"}]
         if params.get("target", "one") == "two":
             raise Unreachable("two", "does not answer")
         if path == "/1.0/resources":
@@ -134,20 +142,15 @@ class _Cluster:
         assert path == "/1.0/storage-pools/default/resources"
         return {"space": {"total": 50_000_000_000, "used": 0}}
 
-    def find(self, path: str, **_params: Any) -> Any:
-        assert path == "/1.0/instances"
-        places = {"tor": "one", "bitcoind": "two"} if self._members else {"tor": "none", "bitcoind": "none"}
-        return [{"name": name, "location": place} for name, place in places.items()]
-
 
 def test_members_are_listed_with_what_runs_where() -> None:
     client: Any = _Cluster("one", "two")
     rows = members.list_members(client, "default")
-    assert [(row["host"], row["state"], row["stacks"]) for row in rows] == [
-        ("one", "Online", ["tor"]),
-        ("two", "Offline", ["bitcoind"]),
+    assert [(row["host"], row["state"], row["roles"], row["stacks"], row["others"]) for row in rows] == [
+        ("one", "Online", ["database"], ["tor"], ["default/web"]),
+        ("two", "Offline", ["database"], ["bitcoind"], []),
     ]
-    assert [(row["cpus"], row["pool"]) for row in rows] == [(4, 50_000_000_000), (None, None)]
+    assert [(row["cpus"], row["pool_free"]) for row in rows] == [(4, 50_000_000_000), (None, None)]
 
 
 def test_machine_without_a_cluster_is_listed(
@@ -155,8 +158,8 @@ def test_machine_without_a_cluster_is_listed(
 ) -> None:
     monkeypatch.setattr(members, "connect", lambda _datacenter: contextlib.nullcontext(_Cluster()))
     args = SimpleNamespace(datacenter=SimpleNamespace(storage_pool="default"), json=False)
-    assert members.list_all(args) == 0  # type: ignore[arg-type]
+    assert members.status(args) == 0  # type: ignore[arg-type]
     (row,) = capsys.readouterr().out.splitlines()[1:]
     assert re.split(r" {2,}", row.rstrip()) == [
-        "one", "Online", "4", "2.0 GB of 8.0 GB", "0 of 50.0 GB", "bitcoind, tor",
+        "one", "Online", "-", "4", "6.0 GB of 8.0 GB", "50.0 GB of 50.0 GB", "bitcoind, tor", "default/web",
     ]  # fmt: skip

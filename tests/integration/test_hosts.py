@@ -209,7 +209,7 @@ def test_machine_and_member_of_a_cluster_are_listed(checkout: Checkout, machine:
     assert checkout.bcm("-d", "far", "config", "set", f"endpoint=ssh://alice@{machine.address}").returncode == 0
 
     def listed() -> dict[str, Any]:
-        (row,) = json.loads(checkout.bcm("-d", "far", "host", "list", "--json").stdout)["hosts"]
+        (row,) = json.loads(checkout.bcm("-d", "far", "host", "status", "--json").stdout)["hosts"]
         return row
 
     alone = listed()
