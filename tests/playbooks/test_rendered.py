@@ -79,3 +79,51 @@ def test_stack_that_makes_calls_alone_leaves_the_headers_trimmed(tmp_path: Path)
 def test_stack_that_names_no_calls_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"Stack shop uses the RPC of liquid.*needs\.liquid\.permissions"):
         liquid(tmp_path, shop=user("rpc"))
+
+
+_LIQUID = {"rpc": {"address": "10.0.0.3", "port": 7041}, "p2p": {"address": "10.0.0.3", "port": 7042}}
+_SQL = {"sql": {"address": "10.0.0.4", "port": 5432}}
+
+
+def nbxplorer(folder: Path, **more: Any) -> list[str]:
+    needs = {"tor": {}, "bitcoind": {"rpc": _RPC, "p2p": {"address": "10.0.0.2", "port": 8333}}, "postgresql": _SQL}
+    bcm = {"chain": "mainnet", "needs": {**needs, **more}}
+    names = ("bitcoind/rpc", "liquid/rpc", "postgresql/sql")
+    return rendered(folder, "nbxplorer", "nbxplorer.conf.j2", bcm, {f"{name}/nbxplorer": "own" for name in names})
+
+
+def test_tracker_follows_liquid_if_it_is_there(tmp_path: Path) -> None:
+    assert {
+        "chains=btc,lbtc",
+        "lbtc.rpc.url=http://10.0.0.3:7041/",
+        "lbtc.rpc.user=nbxplorer",
+        "lbtc.rpc.password=own",
+        "lbtc.rpc.defaultwallet=nbxplorer",
+        "lbtc.node.endpoint=10.0.0.3:7042",
+    } <= set(nbxplorer(tmp_path, liquid=_LIQUID))
+
+
+def test_tracker_alone_follows_bitcoin(tmp_path: Path) -> None:
+    lines = nbxplorer(tmp_path)
+    assert "chains=btc" in lines and not [line for line in lines if line.startswith("lbtc")]
+
+
+def btcpayserver(folder: Path, **more: Any) -> list[str]:
+    needs = {"tor": _TOR, "nbxplorer": {"http": {"address": "10.0.0.5", "port": 24444}}, "postgresql": _SQL}
+    bcm = {"chain": "mainnet", "domain": "local.bcm", "choices": {"lightning": "lnd"}, "onions": {}}
+    secrets = {"postgresql/sql/btcpayserver": "own"}
+    return rendered(folder, "btcpayserver", "btcpayserver.conf.j2", {**bcm, "needs": {**needs, **more}}, secrets)
+
+
+def test_shop_takes_coins_of_liquid_if_it_is_there(tmp_path: Path) -> None:
+    assert {
+        "chains=btc,lbtc",
+        "btc.explorer.url=https://10.0.0.5:24444/",
+        "lbtc.explorer.url=https://10.0.0.5:24444/",
+        "lbtc.explorer.cookiefile=/etc/btcpayserver/nbxplorer.cookie",
+    } <= set(btcpayserver(tmp_path, liquid={}))
+
+
+def test_shop_alone_takes_bitcoins(tmp_path: Path) -> None:
+    lines = btcpayserver(tmp_path)
+    assert "chains=btc" in lines and not [line for line in lines if line.startswith("lbtc")]

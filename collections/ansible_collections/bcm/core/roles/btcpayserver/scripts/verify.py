@@ -113,7 +113,7 @@ def look(stack: Stack) -> Report:
     if stack.expected["outside"]:
         notes.append("it asks for exchange rates, and calls webhooks, through Tor")
     if not is_synced or not info["fullySynched"]:
-        raise Waiting("nbxplorer or bitcoind has not all blocks yet: invoices are shown when they have")
+        raise Waiting("nbxplorer or a node behind it has not all blocks yet: invoices are shown when they have")
     warnings = []
     node = stack.expected["node"]
     has_node = bool(node) and node_is_ready(stack, node)

@@ -12,11 +12,12 @@ from typing import Any
 from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
 
 _STATUS = "/v1/cryptos/btc/status"
+_STATUS_OF_LIQUID = "/v1/cryptos/lbtc/status"
 
 
-def read_status(place: Endpoint, credentials: str = "") -> dict[str, Any]:
-    """What it says of itself and of bitcoind. Raises Fault."""
-    status, text = http_request(place, path=_STATUS, credentials=credentials)
+def read_status(place: Endpoint, credentials: str = "", path: str = _STATUS) -> dict[str, Any]:
+    """What it says of itself and of bitcoind, or of Elements. Raises Fault."""
+    status, text = http_request(place, path=path, credentials=credentials)
     if status != 200:
         raise Fault(f"it answers with status {status}: {text[:200]}")
     return dict(json.loads(text))
@@ -45,8 +46,19 @@ def check_peer(stack: Stack) -> None:
         raise Lasting("bitcoind may ban it: its address is not in bitcoind's whitelist")
 
 
+def look_at_liquid(stack: Stack, place: Endpoint) -> tuple[list[str], list[str]]:
+    """Notes and warnings of the chain of Elements, if that is there. Raises Fault."""
+    if "liquid" not in stack.bcm["needs"]:
+        return [], []
+    said = read_status(place, path=_STATUS_OF_LIQUID)
+    if not said["isFullySynched"]:
+        return [], ["liquid has not all blocks yet, or nbxplorer has not read them: its payments are seen later"]
+    return [f"height {said['syncHeight']} of Liquid"], []
+
+
 def look(stack: Stack) -> Report:
-    said = read_status(Endpoint("127.0.0.1", int(stack.expected["port"])))
+    place = Endpoint("127.0.0.1", int(stack.expected["port"]))
+    said = read_status(place)
     credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
     chain = json_rpc(stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
     check_access(stack)
@@ -59,7 +71,8 @@ def look(stack: Stack) -> Report:
     # bitcoind may have got a block since.
     if height < chain["blocks"]:
         raise Fault(f"its height is {height}, bitcoind's is {chain['blocks']}")
-    return Report({"height": height, "version": said["version"]}, [f"height {height}"])
+    notes, warnings = look_at_liquid(stack, place)
+    return Report({"height": height, "version": said["version"]}, [f"height {height}", *notes], warnings)
 
 
 prove(look)

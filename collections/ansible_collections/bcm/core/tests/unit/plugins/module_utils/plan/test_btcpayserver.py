@@ -31,19 +31,19 @@ def without_assertions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "check_assertions", lambda *_stacks: None)
 
 
-def plan(*stacks: str, **variables: Any) -> dict[str, Any]:
+def plan(*stacks: str, chain: str = "regtest", **variables: Any) -> dict[str, Any]:
     loader = DataLoader()
-    request = Request(stacks=("btcpayserver", *stacks), chain="regtest", datacenter="local")
-    known = {"bcm": {"chain": "regtest"}, "allow_below_floor": ["clightning"], **variables}
+    request = Request(stacks=("btcpayserver", *stacks), chain=chain, datacenter="local")
+    known = {"bcm": {"chain": chain}, "allow_below_floor": ["clightning"], **variables}
     planner = Planner(_CATALOGUE, request, lambda asked: RoleVariables(Templar(loader), loader, asked, known))
     return Planning(planner).plan(ProjectState(), image_names)
 
 
-def reached(planned: dict[str, Any]) -> set[str]:
+def reached(planned: dict[str, Any], stack: str = "btcpayserver") -> set[str]:
     """What the network lets it reach."""
     acl = next(item for item in planned["resources"] if item["kind"] == "network_acl")
     rules = {rule["description"] for rule in acl["egress"]}
-    return {rule.removeprefix("btcpayserver to ") for rule in rules if rule.startswith("btcpayserver to ")}
+    return {rule.removeprefix(f"{stack} to ") for rule in rules if rule.startswith(f"{stack} to ")}
 
 
 def test_shop_needs_a_tracker_and_a_database_and_no_lightning_node() -> None:
@@ -98,3 +98,22 @@ def test_way_outside_opens_no_network() -> None:
     outside = plan(btcpayserver_outside=True)
     assert reached(outside) == reached(plan())
     assert not outside["instances"]["btcpayserver"]["uplink"] and not outside["exceptions"]
+
+
+def test_liquid_is_followed_on_mainnet_if_it_is_there() -> None:
+    planned = plan("liquid", chain="mainnet")
+    assert {"liquid rpc", "liquid p2p"} <= reached(planned, "nbxplorer")
+    # The shop reaches it by the tracker alone.
+    assert reached(planned) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert planned["instances"]["btcpayserver"]["needs"]["liquid"] == {}
+    assert "liquid/rpc/nbxplorer" in planned["secrets"]
+    allowed = planned["instances"]["liquid"]["consumers"]["nbxplorer"]["permissions"]["rpc_calls"]
+    assert "unblindrawtransaction" in allowed
+    assert not {"sendtoaddress", "dumpprivkey", "sethdseed", "walletpassphrase", "listwallets"} & set(allowed)
+
+
+@pytest.mark.parametrize(("stacks", "chain"), [((), "mainnet"), (("liquid",), "signet"), (("liquid",), "regtest")])
+def test_liquid_is_left_out_elsewhere(stacks: tuple[str, ...], chain: str) -> None:
+    planned = plan(*stacks, chain=chain)
+    assert not [rule for rule in reached(planned, "nbxplorer") if rule.startswith("liquid")]
+    assert "liquid" not in planned["instances"]["btcpayserver"]["needs"]
