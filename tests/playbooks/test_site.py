@@ -33,12 +33,13 @@ class ActionModule(ActionBase):
             return {"failed": True, "msg": "it is broken"}
         return {**task_vars["answers"].get(name, {}), "_ansible_no_log": bool(self._task.args.get("sensitive"))}
 """
-# Roles that do nothing, but for one call by which a stack is verified.
+# Roles that do nothing, but for calls by which a stack is certified and verified.
 ROLES = {
     "_common": ("install_frame", "egress", "tls", "configure", "verify"),
     "stack": ("install", "configure", "verify"),
 }
 CONFIGURE = [{"name": "Configure", "bcm.core.lxd_unit": {"instance": "{{ inventory_hostname }}"}}]
+CERTIFY = [{"name": "Certify", "bcm.core.lxd_file": {"instance": "{{ inventory_hostname }}"}}]
 VERIFY = [{"name": "Verify", "bcm.core.lxd_exec": {"instance": "{{ inventory_hostname }}"}}]
 PLAN = {
     "datacenter": "local",
@@ -85,7 +86,8 @@ class Site:
         for role, files in ROLES.items():
             (collection / f"roles/{role}/tasks").mkdir(parents=True, exist_ok=True)
             for name in files:
-                tasks = {"verify": VERIFY, "configure": CONFIGURE}.get(name, []) if role == "stack" else []
+                own = {"verify": VERIFY, "configure": CONFIGURE}.get(name, []) if role == "stack" else []
+                tasks = CERTIFY if name == "tls" else own
                 (collection / f"roles/{role}/tasks/{name}.yml").write_text(yaml.safe_dump(tasks))
 
     def run(
@@ -129,7 +131,7 @@ class Site:
         if credentials is not None:
             consumers = {"two": {"services": ["http"], "permissions": {}}}
             instances["one"] |= {"makes_credentials": True, "consumers": consumers}
-            instances["two"] |= {"credentials": ["one/http/two"], "level": 1}
+            instances["two"] |= {"credentials": ["one/http/two"], "level": 1, "needs_ca": True}
         proxy = {"stacks": proxies if proxied else [], "resources": []}
         plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
         plan["has_own_steps"] = True
@@ -232,6 +234,14 @@ def test_consumer_is_configured_once_its_credential_is_made_and_nothing_shows_it
     assert done.returncode == 0, done.stdout
     assert site.order == [("one", "lxd_unit"), ("one", "lxd_program"), ("two", "lxd_unit")]
     assert "made-for-two" not in done.stdout + done.stderr
+
+
+def test_consumer_is_prepared_while_its_credential_is_made(site: Site) -> None:
+    done = site.run(credentials={"two": {"http": "made-for-two"}})
+    assert done.returncode == 0, done.stdout
+    assert site.called("lxd_file") == [("two", "")]
+    (first,) = (play for play in done.stdout.split("\nPLAY [") if "Certify" in play)
+    assert "TASK [bcm.core._common : Make missing credentials" in first
 
 
 def test_each_stack_is_configured_before_it_is_verified(site: Site) -> None:
