@@ -86,8 +86,9 @@ def hsmtool(words: list[str]) -> int:
     if method == "generatehsm":
         mnemonic = sys.stdin.readline().rstrip("\n")
         if mnemonic != RECORDED["words"]:
-            say("it knows the words of one wallet alone, which are not these")
-            return 1
+            # It knows the words of one wallet alone.
+            say("Could not read mnemonic: Invalid mnemonic")
+            return 24
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
             file.write(NO_PASSPHRASE + mnemonic.encode())
     elif path.read_bytes() != NO_PASSPHRASE + RECORDED["words"].encode():

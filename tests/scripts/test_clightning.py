@@ -225,6 +225,53 @@ def test_volume_with_a_wallet_of_another_chain_is_refused(tmp_path: Path) -> Non
         script["check"](wallet, {}, False, False)
 
 
+class HsmTool:
+    """lightning-hsmtool, which makes a wallet of the node ``key``, or finds the words invalid."""
+
+    def __init__(self, fault: type[Exception], key: str | None) -> None:
+        self.fault, self.key = fault, key
+
+    def __call__(self, *command: str, words: str = "") -> str:
+        if command[1] == "generatehsm":
+            if self.key is None:
+                raise self.fault("lightning-hsmtool: Could not read mnemonic: Invalid mnemonic")
+            Path(command[2]).write_text(words)
+        return str(self.key)
+
+
+@pytest.mark.parametrize(
+    ("made", "known", "fault"),
+    [
+        (None, None, "its recovery words are not valid: correct them with `bcm secret edit`"),
+        ("03" * 33, KEY, f"its recovery words are of another node: {'03' * 33}, not {KEY}; correct them"),
+        (KEY, KEY, ""),
+        (KEY, None, ""),
+    ],
+)
+def test_no_wallet_is_made_of_wrong_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str | None, known: str | None, fault: str
+) -> None:
+    """It would take the place of the right one: the next run refuses to use it, and does not replace it."""
+    script, names = runpy.run_path(str(SCRIPTS / "wallet.py")), ("replica", "recovery", "shown")
+    expected = {name: str(tmp_path / name) for name in names}
+    wallet = script["Wallet"]({**expected, "network": "regtest", "directory": str(tmp_path / "volume/regtest")})
+    monkeypatch.setitem(script["Wallet"].make.__globals__, "run", HsmTool(script["Fault"], made))
+    if fault:
+        with pytest.raises(script["Fault"], match=fault):
+            wallet.make("some  words\n", known)
+        assert list(wallet.directory.iterdir()) == []
+    else:
+        wallet.make("some  words\n", known)
+        assert wallet.secret.read_text() == "some words\n\n"
+
+
+def test_node_of_a_replica_is_known(tmp_path: Path) -> None:
+    assert Database(replica(tmp_path / "replica", 7)).node() == KEY
+    (tmp_path / "replica").write_bytes(b"not a database, but long enough to be one" * 99)
+    with pytest.raises(Fault, match="cannot be restored"):
+        Database(tmp_path / "replica").node()
+
+
 def test_channels_of_a_replica_are_known(tmp_path: Path) -> None:
     """As Core Lightning keeps them: those that are closed are left out."""
     path = replica(tmp_path / "replica", 7)

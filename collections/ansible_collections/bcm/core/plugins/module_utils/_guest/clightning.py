@@ -130,6 +130,15 @@ class Database:
             for txid, output, capacity, local, peer, payments in rows
         }  # fmt: skip
 
+    def node(self) -> str:
+        """The public key of its node. Raises Fault."""
+        try:
+            with contextlib.closing(self._opened()) as connection:
+                (node,) = connection.execute("SELECT blobval FROM vars WHERE name = 'node_id'").fetchone()
+        except (sqlite3.Error, TypeError) as error:
+            raise self._fault(error) from error
+        return str(node.hex())
+
     def height(self) -> int:
         """The height of the newest block that it knows; 0 if there is none. Raises Fault."""
         try:

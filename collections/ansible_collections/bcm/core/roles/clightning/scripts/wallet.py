@@ -79,13 +79,24 @@ class Wallet:
     def has_copy(self) -> bool:
         return self.replica.exists() or self.saved_recovery.exists()
 
-    def make(self, words: str) -> None:
-        """Make the wallet of the words, whole or not at all. Raises Fault."""
+    def make(self, words: str, known: str | None) -> None:
+        """Make the wallet of the words, whole or not at all, unless the node is known as another one. Raises Fault."""
         self.directory.mkdir(parents=True, exist_ok=True)
         fresh = self.directory / "hsm_secret.new"
         fresh.unlink(missing_ok=True)
-        # The second line is the passphrase: none.
-        run("lightning-hsmtool", "generatehsm", str(fresh), words=f"{words}\n\n")
+        try:
+            # The second line is the passphrase: none.
+            run("lightning-hsmtool", "generatehsm", str(fresh), words=f"{' '.join(words.split())}\n\n")
+        except Fault as fault:
+            if "Invalid mnemonic" in str(fault):
+                raise Fault("its recovery words are not valid: correct them with `bcm secret edit`") from fault
+            raise
+        key = run("lightning-hsmtool", "getnodeid", str(fresh))
+        if known and key != known:
+            fresh.unlink()
+            raise Fault(
+                f"its recovery words are of another node: {key}, not {known}; correct them with `bcm secret edit`"
+            )
         fresh.rename(self.secret)
 
     def restore(self, seen: int, copy: bytes) -> None:
@@ -198,8 +209,11 @@ def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str,
             return {"keep": {"clightning/recovery_words": new_words(wallet.network)}, **_WORDS_FIRST}
         if "clightning/recovery_words" not in secrets:
             return {"keep": {}, **_WORDS_FIRST}
+        known = secrets.get("clightning/public_key")
+        if not known and not copy and wallet.replica.exists():
+            known = Database(wallet.replica).node()
         # Before the database: if this is interrupted, the next run completes it.
-        wallet.make(secrets["clightning/recovery_words"])
+        wallet.make(secrets["clightning/recovery_words"], known)
     rescan = 0
     if not has_database and restore:
         wallet.restore(seen, copy)
