@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,43 +18,65 @@ _TOR = {"socks": {"address": "10.0.0.1", "port": 9050}}
 _RPC = {"address": "10.0.0.2", "port": 8332}
 
 
-def rendered(folder: Path, role: str, template: str, bcm: dict[str, Any], secrets: dict[str, str]) -> list[str]:
-    """The lines of a file that a role makes of its defaults and these variables."""
-    path, target = COLLECTION / "roles" / role, folder / "rendered"
-    tasks = [{"ansible.builtin.include_vars": str(path / name)} for name in ("defaults/main.yml", "vars/main.yml")]
-    content = f"{{{{ lookup('ansible.builtin.template', '{path}/templates/{template}') }}}}"
-    tasks.append({"ansible.builtin.copy": {"content": content, "dest": str(target), "mode": "0600"}})
-    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
-    (folder / "play.yml").write_text(json.dumps([play]))
-    given = {"bcm": {"stack": role, "role_path": str(path), "user": role, **bcm}, "bcm_secrets": secrets}
-    (folder / "given.json").write_text(json.dumps(given))
-    words = [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", "-e", "@given.json"]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_HOME": str(folder)}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return target.read_text().splitlines()
+# In a process of its own: Ansible's loader would load the collection again for all tests of this one.
+_EVALUATE = """
+import json, sys
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+given = json.load(sys.stdin)
+init_plugin_loader([given["collections"]])
+loader, known = DataLoader(), given["known"]
+for name in ("defaults/main.yml", "vars/main.yml"):
+    known |= loader.load_from_file(f"{known['bcm']['role_path']}/{name}", trusted_as_template=True)
+templar = Templar(loader, variables={**known, **given["variables"]})
+print(templar.template(trust_as_template(given["expression"])), end="")
+"""
+
+
+def evaluated(role: str, expression: str, bcm: dict[str, Any], secrets: dict[str, str], **variables: Any) -> str:
+    """What an expression of a role comes to, with its defaults and these variables. Raises ValueError."""
+    own = {"stack": role, "role_path": str(COLLECTION / "roles" / role), "user": role, **bcm}
+    given = {
+        "collections": str(ROOT / "collections"),
+        "known": {"bcm": own, "bcm_secrets": secrets},
+        "variables": variables,
+        "expression": f"{{{{ {expression} }}}}",
+    }
+    words = [sys.executable, "-c", _EVALUATE]
+    done = subprocess.run(words, input=json.dumps(given), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr)
+    return done.stdout
+
+
+def rendered(role: str, template: str, bcm: dict[str, Any], secrets: dict[str, str]) -> list[str]:
+    """The lines of a file that a role makes."""
+    lookup = f"lookup('ansible.builtin.template', bcm.role_path ~ '/templates/{template}')"
+    return evaluated(role, lookup, bcm, secrets).splitlines()
 
 
 def user(*services: str, **permissions: Any) -> dict[str, Any]:
     return {"address": "10.0.0.9", "services": services, "permissions": permissions}
 
 
-def liquid(folder: Path, **consumers: Any) -> list[str]:
+def liquid(**consumers: Any) -> list[str]:
     services = {"rpc": {"port": 7041}, "p2p": {"port": 7042}}
     bcm = {"chain": "mainnet", "address": "10.0.0.3", "services": services, "consumers": consumers}
     secrets = {"bitcoind/rpc/liquid": "parent", "liquid/rpc/shop": "of-shop"}
     needs = {"tor": _TOR, "bitcoind": {"rpc": _RPC}}
-    return rendered(folder, "liquid", "elements.conf.j2", {**bcm, "needs": needs}, secrets)
+    return rendered("liquid", "elements.conf.j2", {**bcm, "needs": needs}, secrets)
 
 
-def test_elements_alone_listens_to_no_peer_and_knows_no_user(tmp_path: Path) -> None:
-    lines = liquid(tmp_path)
+def test_elements_alone_listens_to_no_peer_and_knows_no_user() -> None:
+    lines = liquid()
     assert {"listen=0", "trim_headers=1", "rpcallowip=127.0.0.1", "rpcwhitelistdefault=0"} <= set(lines)
     assert not [line for line in lines if line.startswith(("rpcauth", "rpcwhitelist=", "bind=", "whitelist="))]
 
 
-def test_stack_that_uses_elements_makes_its_calls_and_reads_blocks(tmp_path: Path) -> None:
-    lines = liquid(tmp_path, shop=user("rpc", "p2p", rpc_calls=["getblockcount", "getblockhash"]))
+def test_stack_that_uses_elements_makes_its_calls_and_reads_blocks() -> None:
+    lines = liquid(shop=user("rpc", "p2p", rpc_calls=["getblockcount", "getblockhash"]))
     assert {
         "listen=1",
         "bind=10.0.0.3:7042",
@@ -71,28 +91,28 @@ def test_stack_that_uses_elements_makes_its_calls_and_reads_blocks(tmp_path: Pat
     assert [line for line in lines if line.startswith("rpcauth=shop:")] and "of-shop" not in " ".join(lines)
 
 
-def test_stack_that_makes_calls_alone_leaves_the_headers_trimmed(tmp_path: Path) -> None:
-    lines = liquid(tmp_path, shop=user("rpc", rpc_calls=["getblockcount"]))
+def test_stack_that_makes_calls_alone_leaves_the_headers_trimmed() -> None:
+    lines = liquid(shop=user("rpc", rpc_calls=["getblockcount"]))
     assert {"listen=0", "trim_headers=1", "rpcwhitelist=shop:getblockcount"} <= set(lines)
 
 
-def test_stack_that_names_no_calls_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=r"Stack shop uses the RPC of liquid.*needs\.liquid\.permissions"):
-        liquid(tmp_path, shop=user("rpc"))
+def test_stack_that_names_no_calls_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Stack shop uses the RPC of liquid.*needs\.liquid\.permissions"):
+        liquid(shop=user("rpc"))
 
 
 _LIQUID = {"rpc": {"address": "10.0.0.3", "port": 7041}, "p2p": {"address": "10.0.0.3", "port": 7042}}
 _SQL = {"sql": {"address": "10.0.0.4", "port": 5432}}
 
 
-def nbxplorer(folder: Path, **more: Any) -> list[str]:
+def nbxplorer(**more: Any) -> list[str]:
     needs = {"tor": {}, "bitcoind": {"rpc": _RPC, "p2p": {"address": "10.0.0.2", "port": 8333}}, "postgresql": _SQL}
     bcm = {"chain": "mainnet", "needs": {**needs, **more}}
     names = ("bitcoind/rpc", "liquid/rpc", "postgresql/sql")
-    return rendered(folder, "nbxplorer", "nbxplorer.conf.j2", bcm, {f"{name}/nbxplorer": "own" for name in names})
+    return rendered("nbxplorer", "nbxplorer.conf.j2", bcm, {f"{name}/nbxplorer": "own" for name in names})
 
 
-def test_tracker_follows_liquid_if_it_is_there(tmp_path: Path) -> None:
+def test_tracker_follows_liquid_if_it_is_there() -> None:
     assert {
         "chains=btc,lbtc",
         "lbtc.rpc.url=http://10.0.0.3:7041/",
@@ -100,30 +120,76 @@ def test_tracker_follows_liquid_if_it_is_there(tmp_path: Path) -> None:
         "lbtc.rpc.password=own",
         "lbtc.rpc.defaultwallet=nbxplorer",
         "lbtc.node.endpoint=10.0.0.3:7042",
-    } <= set(nbxplorer(tmp_path, liquid=_LIQUID))
+    } <= set(nbxplorer(liquid=_LIQUID))
 
 
-def test_tracker_alone_follows_bitcoin(tmp_path: Path) -> None:
-    lines = nbxplorer(tmp_path)
+def test_tracker_alone_follows_bitcoin() -> None:
+    lines = nbxplorer()
     assert "chains=btc" in lines and not [line for line in lines if line.startswith("lbtc")]
 
 
-def btcpayserver(folder: Path, **more: Any) -> list[str]:
+def btcpayserver(**more: Any) -> list[str]:
     needs = {"tor": _TOR, "nbxplorer": {"http": {"address": "10.0.0.5", "port": 24444}}, "postgresql": _SQL}
     bcm = {"chain": "mainnet", "domain": "local.bcm", "choices": {"lightning": "lnd"}, "onions": {}}
     secrets = {"postgresql/sql/btcpayserver": "own"}
-    return rendered(folder, "btcpayserver", "btcpayserver.conf.j2", {**bcm, "needs": {**needs, **more}}, secrets)
+    return rendered("btcpayserver", "btcpayserver.conf.j2", {**bcm, "needs": {**needs, **more}}, secrets)
 
 
-def test_shop_takes_coins_of_liquid_if_it_is_there(tmp_path: Path) -> None:
+def test_shop_takes_coins_of_liquid_if_it_is_there() -> None:
     assert {
         "chains=btc,lbtc",
         "btc.explorer.url=https://10.0.0.5:24444/",
         "lbtc.explorer.url=https://10.0.0.5:24444/",
         "lbtc.explorer.cookiefile=/etc/btcpayserver/nbxplorer.cookie",
-    } <= set(btcpayserver(tmp_path, liquid={}))
+    } <= set(btcpayserver(liquid={}))
 
 
-def test_shop_alone_takes_bitcoins(tmp_path: Path) -> None:
-    lines = btcpayserver(tmp_path)
+def test_shop_alone_takes_bitcoins() -> None:
+    lines = btcpayserver()
     assert "chains=btc" in lines and not [line for line in lines if line.startswith("lbtc")]
+
+
+def explorer_of_ride_the_lightning(needs: dict[str, Any], **variables: Any) -> str:
+    bcm = {
+        "choices": {"node": "lnd"},
+        "datacenter": "local",
+        "services": {"http": {"port": 3000, "listen": "127.0.0.1"}},
+    }
+    lnd = {"lnd": {"rest": {"address": "10.0.0.6", "port": 8080}}}
+    expression = "ridethelightning_config.nodes[0].settings.blockExplorerUrl"
+    return evaluated("ridethelightning", expression, {**bcm, "needs": {**lnd, **needs}}, {}, **variables)
+
+
+def test_ride_the_lightning_links_to_the_own_explorer() -> None:
+    own = {"esplora": {"http": {"address": "10.0.0.7", "port": 3000}}}
+    assert explorer_of_ride_the_lightning(own) == "https://10.0.0.7:3000"
+    named = {"ridethelightning_explorer": "https://esplora.home.arpa"}
+    assert explorer_of_ride_the_lightning(own, **named) == "https://esplora.home.arpa"
+    # With none, it would link to one of its authors' choice.
+    assert explorer_of_ride_the_lightning({}) == "https://explorer.invalid"
+
+
+def esplora(chain: str, expression: str, **variables: Any) -> str:
+    bcm = {"chain": chain, "services": {"http": {"port": 3000, "listen": "127.0.0.1"}}}
+    needs = {"bitcoind": {"rpc": _RPC}}
+    return evaluated("esplora", expression, {**bcm, "needs": needs}, {"bitcoind/rpc/esplora": "own"}, **variables)
+
+
+def test_pages_of_the_explorer_are_found_without_the_name_of_the_chain() -> None:
+    template = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
+    text = esplora("testnet3", template)
+    assert "return 302 /testnet$request_uri;" in text and "location /testnet/api/" in text
+    # Otherwise, browsers were led from TLS to a port where nothing speaks HTTP without it.
+    assert "absolute_redirect off;" in text
+    assert "return 302" not in esplora("mainnet", template)
+
+
+@pytest.mark.parametrize(
+    ("lightmode", "search", "index"),
+    [(False, False, "full"), (True, False, "light"), (False, True, "full-search"), (True, True, "light-search")],
+)
+def test_index_that_was_made_in_another_way_is_deleted(lightmode: bool, search: bool, index: str) -> None:
+    variables = {"esplora_lightmode": lightmode, "esplora_address_search": search}
+    found = esplora("regtest", "esplora_index ~ ' ' ~ esplora_units.esplora.before[0]", **variables)
+    own, _rm, _options, *others = found.split()
+    assert own == f"/var/lib/esplora/{index}" and own not in others and len(others) == 3
