@@ -58,7 +58,7 @@ options:
         description: Address of the remote. The default is this server itself.
         type: str
       protocol:
-        description: Protocol of the remote.
+        description: Protocol of the remote. V(lxd) is the API of LXD and of Incus; each copies only from its like.
         type: str
         choices: [lxd, simplestreams]
       alias:

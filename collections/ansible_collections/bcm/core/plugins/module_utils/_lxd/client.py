@@ -130,6 +130,11 @@ class Client:
             self._server = server
         return self._server
 
+    @property
+    def tool(self) -> str:
+        """The name of the server's command-line client."""
+        return "incus" if self.server["environment"]["server"] == "incus" else "lxc"
+
     def check_trust(self) -> None:
         """Raise LxdError unless the server answers and trusts this client."""
         self.has("")

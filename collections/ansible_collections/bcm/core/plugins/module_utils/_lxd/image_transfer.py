@@ -64,6 +64,9 @@ def create(client: Client, resource: Resource) -> str:
         else:
             named = ("alias", "fingerprint", "server", "protocol", "certificate")
             body["source"] = {"type": "image", "mode": "pull", **{key: source[key] for key in named if source.get(key)}}
+            if source.get("protocol") == "lxd":
+                # A server of Incus copies from its like only, and calls the same protocol by its own name.
+                body["source"]["protocol"] = client.server["environment"]["server"]
             body["auto_update"] = bool(resource.given.get("auto_update"))
         done = client.call("POST", "/1.0/images", body, what=what, deadline=deadline, project=resource.project)
         fingerprint = done["fingerprint"]

@@ -124,7 +124,10 @@ class InstanceHandler(Handler):
             body[NO_ADDRESS] = state is not None and not addresses(state)
 
     def _liblxc(self, client: Client, resource: Resource) -> str:
-        """Return the digest of a container's liblxc configuration; empty if the server does not provide it."""
+        """Return the digest of a container's liblxc configuration; empty if the server does not provide it.
+
+        Then what an instance was started with is known only of those starts that were ours.
+        """
         try:
             path = f"{resource.path}/logs/lxc.conf"
             text = client.download(path, project=resource.project).decode(errors="replace")
@@ -197,7 +200,7 @@ class InstanceHandler(Handler):
             cut = dict.fromkeys(body[UNPLUGGED], "not connected to its network")
             return cut, dict.fromkeys(cut, "connected")
         given = {"config", "devices", "profiles"} & resource.given.keys()
-        if given and body.get(LIBLXC):
+        if given and LIBLXC in body:
             config = resource.kind.fields["config"].canonical(body.get("config"))
             profiles = {k: v for k, v in (body.get("expanded_config") or {}).items() if k not in config}
             wanted = _started_with({**profiles, **self.desired_value(resource, body, "config")}, body[LIBLXC])
@@ -417,7 +420,7 @@ class InstanceHandler(Handler):
         with contextlib.suppress(LxdError):
             body, etag = self.read(client, resource)
             liblxc = self._liblxc(client, resource)
-            if body is None or not liblxc:
+            if body is None:
                 return
             stamp = _started_with(body.get("expanded_config") or body["config"], liblxc)
             if body["config"].get(STARTED_WITH) != stamp:
@@ -458,7 +461,7 @@ class InstanceHandler(Handler):
         next_offer = time.monotonic() + DHCP_PATIENCE
         while not addresses(state := client.get(f"{resource.path}/state", project=resource.project)):
             if state["status"] not in _RUNNING:
-                command = f"lxc console {resource.name} --project {resource.project} --show-log"
+                command = f"{client.tool} console {resource.name} --project {resource.project} --show-log"
                 raise LxdError(
                     f"Failed to start {resource.label}:",
                     "it stopped again by itself;",
@@ -562,7 +565,8 @@ def _root_pool(devices: Mapping[str, Mapping[str, str]] | None) -> str:
 
 def _started_with(config: Mapping[str, Any], liblxc: str) -> str:
     """Return the fingerprint that shows whether a running instance was started with this configuration."""
-    return f"{_digest(f'{key}={config[key]}' for key in sorted(config) if _AT_START.match(key))} {liblxc}"
+    own = _digest(f"{key}={config[key]}" for key in sorted(config) if _AT_START.match(key))
+    return f"{own} {liblxc}".strip()
 
 
 def _digest(lines: Iterable[str]) -> str:
