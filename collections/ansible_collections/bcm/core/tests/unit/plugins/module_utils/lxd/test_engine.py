@@ -963,3 +963,19 @@ def test_a_change_is_not_lost_if_a_run_ends_before_the_restart() -> None:
     server.before_write = lambda path: None
     assert apply(server, {**STARTED, "config": {"limits.kernel.nofile": "2"}}) == ["restart instance i"]
     assert apply(server, {**STARTED, "config": {"limits.kernel.nofile": "2"}}) == []
+
+
+def test_instance_that_stops_while_it_is_asked_is_said_to_have_stopped() -> None:
+    answers: list[Any] = [LxdError("Invalid PID '\ufffd'"), {"status": "Stopped", "network": None}]
+
+    def get(_path: str, **_query: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, LxdError):
+            raise answer
+        return answer
+
+    client: Any = SimpleNamespace(get=get, tool="incus")
+    resource = parse({"kind": "instance", "name": "i", "state": "started", "wait_for": "address"})
+    step = handler_base.Step("start", {}, {})
+    with pytest.raises(LxdError, match="it stopped again by itself; `incus console i "):
+        instance_handler.InstanceHandler().do_wait(client, resource, step)
