@@ -110,10 +110,12 @@ class Checkout:
     home: Path
     environment: dict[str, str]
 
-    def bcm(self, *words: str, stdin: bytes | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    def bcm(
+        self, *words: str, stdin: bytes | None = None, seconds: float = 120, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [self.home / "bcm", *words], cwd=self.home, env={**self.environment, **more},
-            input=stdin if stdin is not None else b"", capture_output=True, timeout=120, check=False,
+            input=stdin if stdin is not None else b"", capture_output=True, timeout=seconds, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
@@ -167,7 +169,9 @@ class Safe:
     def secrets(self) -> Path:
         return self.checkout.home / "inventories/home/secrets"
 
-    def bcm(self, *words: str, stdin: bytes | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    def bcm(
+        self, *words: str, stdin: bytes | None = None, seconds: float = 120, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         return self.checkout.bcm("-d", "home", *words, stdin=stdin, **more)
 
     def runs(self, *argv: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:

@@ -91,7 +91,7 @@ def test_interrupted_copy_is_no_data_center(checkout: Checkout) -> None:
     half = checkout.home / "inventories/.office.new"
     half.mkdir()
     (half / "left").write_text("")
-    assert set(_listed(checkout)) == {"local", "multipass", "ssh"}
+    assert set(_listed(checkout)) == {"cluster", "local", "multipass", "ssh"}
     assert checkout.bcm("datacenter", "create", "office").returncode == 0
     assert not half.exists()
     assert not (checkout.home / "inventories/office/left").exists()

@@ -96,7 +96,11 @@ def test_without_a_root_the_passphrase_is_typed_twice_alike(safe: Safe) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hom", 'bcm: Unknown data center "hom": did you mean "home"? Known data centers: home, local, multipass, ssh'),
+        (
+            "hom",
+            'bcm: Unknown data center "hom": did you mean "home"? '
+            "Known data centers: cluster, home, local, multipass, ssh",
+        ),
         ("local", "bcm: Data center local has no vault, because bcm_ca_provider is not trezor: leave out --vault-id"),
     ],
 )

@@ -120,7 +120,7 @@ def daemons(folder: Path, *names: str) -> Iterator[list[Daemon]]:
             with daemon.client() as client:
                 config = {**lxd_setup.QUIET, "core.https_address": f"{daemon.address}:8443"}
                 client.call("PATCH", "/1.0", {"config": config}, what="configure it", project=None)
-                pool = {"name": "default", "driver": "btrfs", "config": {"size": "1GiB"}}
+                pool = {"name": "default", "driver": "btrfs", "config": {"size": "16GiB"}}
                 client.call("POST", "/1.0/storage-pools", pool, what="create its pool", project=None)
         yield made
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from tests.cli.conftest import Checkout, checkout_at
+from tests.cli.conftest import PROJECT, Checkout, checkout_at
 from tests.integration.clusters import Daemon, daemons, tiny_image
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR
@@ -86,6 +86,20 @@ def test_machines_join(checkout: Checkout, machines: list[Daemon], first: Client
     assert {"two", "three"} < hosts.keys()
     assert "database-leader" in next(row for name, row in hosts.items() if name not in ("two", "three"))["roles"]
     assert hosts["two"]["pool_free"] > 0
+
+
+def test_data_center_is_on_one_member(checkout: Checkout, first: Client) -> None:
+    assert checkout.bcm("config", "set", "host=tow").returncode == 0
+    start = ("stack", "start", "tor")
+    assert 'Unknown member "tow": did you mean "two"?' in checkout.bcm(*start, seconds=300).stdout
+    assert checkout.bcm("config", "set", "host=two").returncode == 0
+    _done(checkout.bcm(*start, seconds=300))
+    assert _hosts(checkout)["two"]["stacks"] == ["tor"]
+    volumes = first.get("/1.0/storage-pools/default/volumes/custom", project=PROJECT, recursion=1)
+    assert {item["location"] for item in volumes} == {"two"}
+    again = _done(checkout.bcm(*start, seconds=300))
+    assert "nothing changed" in again, again
+    _done(checkout.bcm("stack", "remove", "tor", "--delete-data", "--yes", seconds=300))
 
 
 @pytest.fixture

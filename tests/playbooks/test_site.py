@@ -50,6 +50,7 @@ PLAN = {
     "network": {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"},
     "builders": {"name": "local-r-bld"},
     "storage_pool": "default",
+    "host": None,
     "ca_provider": "software",
     "vault_id": None,
     "builder_resources": [],

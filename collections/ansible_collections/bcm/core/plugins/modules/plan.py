@@ -66,6 +66,12 @@ options:
       - What would start with an empty volume because its data lies in another pool is refused.
     type: str
     default: default
+  host:
+    description:
+      - The member of the endpoint's cluster that has all instances and volumes of the data center.
+      - If unset, it is the one that has some of them, or else the one with the most free memory.
+    type: str
+    version_added: 0.1.0
   move_volumes:
     description:
       - Moves the volumes of O(stacks) and of what they need to O(storage_pool), when they lie in another one.
@@ -172,6 +178,9 @@ plan:
       type: str
     storage_pool:
       description: O(storage_pool).
+      type: str
+    host:
+      description: The member of the endpoint's cluster that has the instances and volumes; none without a cluster.
       type: str
     project:
       description: The LXD project.

@@ -50,6 +50,8 @@ class Wanted:
     uplink: Subnet
     builders: Subnet
     instances: Collection[str]
+    #: the member of a cluster that has them
+    host: str | None
     #: those of builders, and all others
     resources: Sequence[Resource]
 
@@ -63,6 +65,7 @@ class Wanted:
             uplink=Subnet(**plan["uplink"]),
             builders=Subnet(**plan["builders"]),
             instances=list(plan["instances"]),
+            host=plan["host"],
             resources=[*plan["builder_resources"], *plan["resources"]],
         )
 
@@ -135,7 +138,7 @@ def _lost(
         return [], []
     there = {item["name"] for item in client.get("/1.0/networks", recursion=1, project="default")}
     ours = [subnet.name for subnet in (plan.uplink, plan.builders, plan.network) if subnet.name in there]
-    vanished = [name for name in ours if client.find(f"/1.0/networks/{quoted(name)}/state", project="default") is None]
+    vanished = [name for name in ours if _state(client, plan, name) is None]
     if not vanished and not any(host_rules.lost(client, name, network.gateway) for name in tried.values()):
         return [], []
     return vanished, ours
@@ -195,7 +198,7 @@ def _check_room(client: Client, plan: Wanted, name: str, roots: int) -> dict[str
         if item["kind"] == "storage_volume" and item["pool"] == name and item["name"] not in volumes
     }
     needed = sum(sizes.values()) + _ROOT_BYTES * roots
-    space = client.get(f"{pool}/resources", project=None)["space"]
+    space = client.get(f"{pool}/resources", project=None, target=plan.host)["space"]
     free = space["total"] - space["used"]
     # a pool that cannot tell its size says 0
     if space["total"] and needed > free:
@@ -226,7 +229,7 @@ def _check_subnets(client: Client, plan: Wanted) -> None:
     for other in networks.values() if new else ():
         if other["name"] in ours or other["type"] == "loopback":
             continue
-        for taken in _subnets_of(client, other):
+        for taken in _subnets_of(client, plan, other):
             for subnet in new:
                 if taken.overlaps(subnet):
                     raise BcmError(
@@ -248,7 +251,7 @@ def _check_lan(client: Client, plan: Wanted) -> None:
     }
     if not wanted:
         return
-    own = _host_addresses(client)
+    own = _host_addresses(client, plan)
     every = client.get("/1.0/instances", project=None, recursion=1, **{"all-projects": "true"})
     taken = {
         device["listen"].rpartition(":")[2]: (device["listen"], instance)
@@ -275,11 +278,17 @@ def _check_lan(client: Client, plan: Wanted) -> None:
             raise BcmError(where, "is taken by a program of this machine", "choose another port", code="conflict")
 
 
-def _host_addresses(client: Client) -> set[str]:
+def _state(client: Client, plan: Wanted, network: str) -> dict[str, Any] | None:
+    """The state of an interface of the plan's host; None if there is none."""
+    path = f"/1.0/networks/{quoted(network)}/state"
+    return client.find(path, project="default", target=plan.host)
+
+
+def _host_addresses(client: Client, plan: Wanted) -> set[str]:
     """IPv4 addresses of the host's interfaces, except loopback."""
     networks = client.get("/1.0/networks", recursion=1, project="default")
     states = (
-        client.find(f"/1.0/networks/{quoted(item['name'])}/state", project="default") or {}
+        _state(client, plan, item["name"]) or {}
         for item in networks
         if item["type"] != "loopback"
     )
@@ -298,13 +307,13 @@ def _is_taken(address: str, port: int) -> bool:
     return False
 
 
-def _subnets_of(client: Client, network: Mapping[str, Any]) -> Iterator[IPv4Network]:
+def _subnets_of(client: Client, plan: Wanted, network: Mapping[str, Any]) -> Iterator[IPv4Network]:
     if network["managed"]:
         address = network["config"].get("ipv4.address", "none")
         if "/" in address:
             yield IPv4Network(address, strict=False)
         return
-    state = client.find(f"/1.0/networks/{quoted(network['name'])}/state", project="default") or {}
+    state = _state(client, plan, network["name"]) or {}
     for address in state.get("addresses") or ():
         if address["family"] == "inet":
             yield IPv4Network(f"{address['address']}/{address['netmask']}", strict=False)

@@ -22,7 +22,7 @@ from .._lxd.resources import MOVED_TO, REPLACED
 from .._plan.catalogue import ROLES
 from .._plan.image_choice import ImageNames, OutOfReach
 from .._plan.limits import Host
-from .._plan.request import Deployed, ProjectState, Site, Source, Volume, read_versions
+from .._plan.request import Deployed, Member, ProjectState, Site, Source, Volume, read_versions
 from .._plan.stack import Stack
 from .identity import IDENTITY_MARK, KEPT_MARK, ONIONS_MARK, SECRETS_MARK
 
@@ -59,10 +59,29 @@ def out_of_reach(client: Client, artifacts: Artifacts) -> OutOfReach:
     return fault
 
 
-def _host(client: Client) -> Host:
-    found = client.find("/1.0/resources", project=None) or {}
-    memory, processors = (found.get(key, {}).get("total", 0) for key in ("memory", "cpu"))
+def _host(resources: Mapping[str, Any]) -> Host:
+    memory, processors = (resources.get(key, {}).get("total", 0) for key in ("memory", "cpu"))
     return Host(memory=memory, processors=processors)
+
+
+def _members(client: Client) -> tuple[Member, ...]:
+    """Return the members of the endpoint's cluster; none without a cluster."""
+    if not client.server["environment"].get("server_clustered"):
+        return ()
+    members = []
+    for item in client.get("/1.0/cluster/members", recursion=1, project=None):
+        name = item["server_name"]
+        found: Mapping[str, Any] = {}
+        if item["status"] == "Online":
+            found = client.find("/1.0/resources", project=None, target=name) or {}
+        memory = found.get("memory", {})
+        members.append(Member(name, memory["total"] - memory["used"] if memory else None, _host(found)))
+    return tuple(members)
+
+
+def _location(item: Mapping[str, Any]) -> str | None:
+    """Return the member of a cluster that has an instance or a volume."""
+    return item.get("location") if item.get("location") not in ("", "none") else None
 
 
 def read_project_state(client: Client, site: Site) -> ProjectState:
@@ -70,9 +89,10 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
     project, request = site.names.project, site.request
     architecture: str = client.server["environment"]["kernel_architecture"]
     there = client.find(f"/1.0/projects/{project}", project=None)
-    host = _host(client) if request.brings_up else Host()
+    members = _members(client) if request.brings_up else ()
+    host = _host(client.find("/1.0/resources", project=None) or {}) if request.brings_up else Host()
     if there is None:
-        return ProjectState(architecture=architecture, host=host)
+        return ProjectState(architecture=architecture, host=host, members=members)
     if there["config"].get("user.bcm.datacenter") != request.datacenter:
         raise BcmError(
             f"Project {project}",
@@ -89,6 +109,7 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
             requested=config.get("user.bcm.requested") == "true",
             running=instance["status"] == "Running",
             image=config.get("image.bcm.hash", ""),
+            location=_location(instance),
         )
         if "user.bcm.builder" in config:
             builders.append(name)
@@ -102,6 +123,7 @@ def read_project_state(client: Client, site: Site) -> ProjectState:
     own = there["config"] if there["config"].get(IDENTITY_MARK) == request.identity else {}
     return ProjectState(
         host=host,
+        members=members,
         stacks=stacks,
         builders=builders,
         left_builders=left_builders,
@@ -125,6 +147,7 @@ def _volumes(client: Client, site: Site) -> list[Volume]:
             volume["name"],
             tuple(f"{key}={value}" for key, value in site.owner.items() if volume["config"].get(key) != value),
             volume["config"].get(MOVED_TO),
+            _location(volume),
         )
         for pool in pools
         for volume in client.get(

@@ -27,17 +27,76 @@ from .resources import COPY_SUFFIX, MOVED_TO, Resource
 _USUAL = {"ipv4.firewall": "true", "ipv6.firewall": "true", "dns.mode": "managed"}
 _FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering")
 _CHUNK = 1024 * 1024
+#: of what members of a cluster know of, and is not on all of them
+_UNFINISHED = ("Pending", "Errored")
+#: types of networks that are not made on each member
+_OF_ALL = ("ovn",)
 #: When the file to which a backup is exported was written; None if there is none.
 EXPORTED = f"{READ}exported"
 #: True for a network whose interface does not exist on its host.
 VANISHED = f"{READ}vanished"
 
 
-class NetworkHandler(Handler):
+class ClusteredHandler(Handler):
+    """Handler of what is on each member of a cluster: it is announced for each one, and then made on all.
+
+    What only some members know of is unfinished, and is made again.
+    """
+
+    #: keys of the configuration that each member has its own of
+    own_keys: frozenset[str] = frozenset()
+
+    def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
+        states = {resource.name: resource.state for resource in resources}
+        bodies = super().read_all(client, resources)
+        return {
+            name: body
+            for name, body in bodies.items()
+            if states.get(name) == "absent" or body.get("status") not in _UNFINISHED
+        }
+
+    def desired_value(self, resource: Resource, body: Body, name: str) -> Any:
+        value = super().desired_value(resource, body, name)
+        if name == "config" and body.get("locations") and not resource.target:
+            # the server neither tells nor takes here what each member has of its own
+            return {key: wanted for key, wanted in value.items() if key not in self.own_keys}
+        return value
+
+    def do_create(self, client: Client, resource: Resource, step: Step) -> None:
+        if resource.target or not client.server["environment"].get("server_clustered"):
+            super().do_create(client, resource, step)
+            return
+        body = {resource.kind.key: resource.name, **resource.given}
+        config = body.pop("config", None) or {}
+        own = {key: value for key, value in config.items() if key in self.own_keys}
+        common = {key: value for key, value in config.items() if key not in own}
+        found = self.read(client, resource)[0] or {}
+        if body.get("type") not in _OF_ALL:
+            for member in client.get("/1.0/cluster/members", project=None, recursion=1):
+                name = member["server_name"]
+                if name not in (found.get("locations") or ()):
+                    announced = {**body, "config": own}
+                    self.call(client, resource, "announce", "POST", resource.collection, announced, target=name)
+        self.call(client, resource, "create", "POST", resource.collection, {**body, "config": common})
+        # LXD 5.0 forgets the description in a cluster
+        self.complete(client, resource)
+
+
+class StoragePoolHandler(ClusteredHandler):
+    """Handler of storage pools."""
+
+    own_keys = frozenset(
+        {"size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"}
+    )
+
+
+class NetworkHandler(ClusteredHandler):
     """Handler of networks, which can be set up again on their host, with the filters of the devices on them.
 
     The API has no request for it. The server does it when a key changes, so a key is set to its default, and back.
     """
+
+    own_keys = frozenset({"bridge.external_interfaces", "parent", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"})
 
     def read_all(self, client: Client, resources: list[Resource]) -> dict[str, Body]:
         bodies = super().read_all(client, resources)
@@ -312,6 +371,7 @@ HANDLERS: dict[str, Handler] = {
     "storage_volume": VolumeHandler(),
     "instance": InstanceHandler(),
     "network": NetworkHandler(),
+    "storage_pool": StoragePoolHandler(),
     "image": ImageHandler(),
     "snapshot": SnapshotHandler(),
     "instance_backup": BackupHandler(),

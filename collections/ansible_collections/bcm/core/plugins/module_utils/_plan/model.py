@@ -389,3 +389,5 @@ class Plan:
     #: whether an instance needs other steps than those that all have
     has_own_steps: bool = False
     download_proxy: DownloadProxy | None = None
+    #: the member of a cluster that has the instances and volumes
+    host: str | None = None

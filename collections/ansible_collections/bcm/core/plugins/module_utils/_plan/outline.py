@@ -14,7 +14,7 @@ from typing import Any
 
 from .model import Resource
 
-_FIELDS = ("datacenter", "state", "project", "storage_pool", "network", "uplink", "builders")
+_FIELDS = ("datacenter", "state", "project", "storage_pool", "host", "network", "uplink", "builders")
 #: what says whose a resource is
 _OF_ALL = ("kind", "name", "state", "project", "pool", "owner")
 #: what decides on connections

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network
 
 from .._base import names, network
 from .._base.errors import BcmError
-from . import limits, onions, planned_resources, volumes
+from . import limits, onions, placement, planned_resources, volumes
 from .catalogue import Catalogue
 from .checks import (
     Variables,
@@ -42,7 +42,7 @@ from .model import (
     Subnet,
 )
 from .onions import OnionService
-from .request import ProjectState, Request, Site, Source
+from .request import Member, ProjectState, Request, Site, Source
 
 
 class Planner:
@@ -87,6 +87,9 @@ class Planner:
         releases, warnings = checked_releases(site, named, self._variables(named))
         found = find(site)
         self._check_known(found)
+        member = placement.choose_member(self.request, found)
+        if member:
+            found = replace(found, host=member.host)
         affected = self._with_neighbours(named, emptied, found)
         disabled = self._disabled(affected, found)
         running = self.catalogue.ordered({*affected, *found.stacks}.difference(disabled))
@@ -134,6 +137,7 @@ class Planner:
         )
         return replace(
             self._frame(affected, requested, running),
+            host=member.name if member else None,
             moves=planned_resources.volume_moves(site, instances, moves, found),
             instances=instances,
             has_own_steps=any(map(_needs_own_steps, instances.values())),
@@ -147,10 +151,13 @@ class Planner:
             reporters=self._reporters({*affected, *_running(found)}.intersection(running)),
             builder_resources=tuple(planned_resources.builder_resources(site, remembered)),
             sources=sources,
-            download_proxy=self._download_proxy(instances, running, onion_services, found, remembered),
+            download_proxy=self._download_proxy(instances, running, onion_services, found, remembered, member),
             resources=(
                 *planned_resources.absent_instances(site, disabled),
-                *planned_resources.running_resources(site, instances, running, onion_services, found, remembered),
+                *placement.placed(
+                    planned_resources.running_resources(site, instances, running, onion_services, found, remembered),
+                    member,
+                ),
             ),
             warnings=(*warnings, *warned, *left, *self._standing_warnings(running)),
         )
@@ -305,20 +312,24 @@ class Planner:
         onion_services: Sequence[OnionService],
         found: ProjectState,
         remembered: Mapping[str, str],
+        member: Member | None,
     ) -> DownloadProxy | None:
         """What is to be there before images are baked that are fetched through it; None if they come directly."""
         proxy = self.site.download_proxy
         if proxy is None:
             return None
         first = before_others(self.site)
-        resources_of_first = planned_resources.running_resources(
-            self.site,
-            {name: instance for name, instance in instances.items() if name in first},
-            running,
-            onion_services,
-            found,
-            remembered,
-            builders_of=[name for name in instances if name not in first],
+        resources_of_first = placement.placed(
+            planned_resources.running_resources(
+                self.site,
+                {name: instance for name, instance in instances.items() if name in first},
+                running,
+                onion_services,
+                found,
+                remembered,
+                builders_of=[name for name in instances if name not in first],
+            ),
+            member,
         )
         return DownloadProxy(
             stack=proxy,

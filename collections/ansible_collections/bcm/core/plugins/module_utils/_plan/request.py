@@ -35,6 +35,7 @@ class Request:
     datacenter: str
     state: str = "present"
     storage_pool: str = "default"
+    host: str | None = None  # the member of the endpoint's cluster that has everything
     endpoint: str | None = None
     subnet: str | None = None
     ca_provider: str | None = None  # that of the chain
@@ -71,6 +72,8 @@ class Deployed:
     running: bool
     #: the hash of the image that it was made from
     image: str = ""
+    #: the member of a cluster that it is on
+    location: str | None = None
 
 
 def read_versions(config: Mapping[str, str]) -> dict[str, str]:
@@ -105,6 +108,8 @@ class Volume:
     missing_marks: Sequence[str] = ()
     #: the pool in which a whole copy of it lies
     moved_to: str | None = None
+    #: the member of a cluster that has it, if only that one has
+    location: str | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -112,6 +117,15 @@ class Volume:
 
     def __str__(self) -> str:
         return f"{self.pool}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of a cluster: bytes of its memory that are free, None if it takes no instances now; and its size."""
+
+    name: str
+    free: int | None
+    host: Host = Host()
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,13 @@ class ProjectState:
     secrets: Collection[str] = ()  # names of secrets that were made for it
     architecture: str = "x86_64"  # the kernel's name of it
     host: Host = Host()
+    members: Sequence[Member] = ()  # none without a cluster
+
+    @property
+    def locations(self) -> set[str]:
+        """The members of a cluster that have instances or volumes of the data center."""
+        places = (*(volume.location for volume in self.volumes), *(item.location for item in self.stacks.values()))
+        return set(filter(None, places))
 
     def sources_of(self, stacks: Collection[str]) -> dict[str, Source]:
         return {name: source for name, source in self.sources.items() if name in stacks}

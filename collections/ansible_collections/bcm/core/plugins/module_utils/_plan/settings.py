@@ -34,6 +34,7 @@ SETTINGS = (
     "bcm_downloads_through_tor",
     "bcm_endpoint",
     "bcm_exceptions",
+    "bcm_host",
     "bcm_image_apt_options",
     "bcm_image_ca_certificates",
     "bcm_image_keyring",

@@ -65,6 +65,7 @@ PLAN: dict[str, Any] = {
     "state": "present",
     "project": "bcm-local-regtest",
     "storage_pool": "default",
+    "host": None,
     "network": {"name": "local-r-net", "subnet": "10.80.16.0/21", "gateway": "10.80.16.1"},
     "uplink": {"name": "local-r-up", "subnet": "10.80.24.0/24", "gateway": "10.80.24.1"},
     "builders": {"name": "local-r-bld", "subnet": "10.80.25.0/24", "gateway": "10.80.25.1"},

@@ -54,6 +54,7 @@ class Memory:
         self.after_failures: list[str] = []
         self.ids = range(100000, 100000 + 10 * 65536)
         self.endpoint = SimpleNamespace(name="memory")
+        self.server: dict[str, Any] = {"environment": {}}
 
     def require(self, extension: str, what: str) -> None:
         if extension not in self.extensions:
