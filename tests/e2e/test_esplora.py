@@ -29,6 +29,8 @@ pytestmark = [
 ]
 
 NAME = "local"
+# That of the first test vector of BIP 173, on regtest.
+ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 _ASK = """
 import json, sys, time, urllib.request
 begun = time.monotonic()
@@ -45,6 +47,11 @@ def ask(path: str) -> tuple[str, float]:
 
 def height() -> int:
     return int(inside(NAME, "bitcoind", "bitcoin-cli", "getblockcount"))
+
+
+def history() -> list[dict[str, Any]]:
+    """Transactions of the address, the newest first."""
+    return list(json.loads(ask(f"/address/{ADDRESS}/txs")[0]))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,22 @@ def test_block_is_answered_at_once(explorer: dict[str, Any]) -> None:
         assert min(ask(path)[1] for _time in range(5)) < 0.1, path
 
 
+def test_history_of_an_address(explorer: dict[str, Any]) -> None:
+    inside(NAME, "bitcoind", "bitcoin-cli", "generatetoaddress", "2", ADDRESS)
+    until(lambda: len(history()) == 2, "its two payments")
+    assert [item["status"]["block_height"] for item in history()] == [height(), height() - 1]
+
+
+def test_other_index_is_made_again_with_all_blocks(person: Person, explorer: dict[str, Any]) -> None:
+    """Without transactions, which bitcoind has without an index of them, and with addresses to search."""
+    before = history()
+    person.succeeds("config", "set", "esplora_lightmode=true", "esplora_address_search=true")
+    assert reported(person.succeeds("stack", "start", "esplora", "--json"))["esplora"]["facts"]["height"] == height()
+    assert inside(NAME, "esplora", "ls", "/var/lib/esplora") == "light-search"
+    assert history() == before
+    assert json.loads(ask(f"/address-prefix/{ADDRESS[:10]}")[0]) == [ADDRESS]
+
+
 def test_browser_shows_blocks_and_asks_nobody_else(
     person: Person, explorer: dict[str, Any], driver: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -96,6 +119,8 @@ def test_browser_shows_blocks_and_asks_nobody_else(
         if keep:
             (ROOT / keep / "esplora-desktop.png").write_bytes(page.picture())
         block, _seconds = ask("/block-height/100")
-        page.open(f"{own}/regtest/block/{block}")
-        until(lambda: block in page.text, "the block", 60)
+        # As other stacks link to it, which do not know what the chain is called there.
+        page.open(f"{own}/block/{block}")
+        until(lambda: page.title.startswith(f"Block #100: {block}"), "the block", 60)
+        assert page.url == f"{own}/regtest/block/{block}"
         assert page.forbids("https://api.coingecko.com/x.png")
