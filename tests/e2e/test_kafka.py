@@ -11,11 +11,13 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e import neighbour
 from tests.e2e.conftest import Person, inside, reported, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -65,10 +67,15 @@ def test_stack_does_what_the_plan_says_and_nothing_else(answers: None) -> None:
 
 
 def test_client_without_certificate_or_password_is_refused(answers: None) -> None:
-    assert is_refused("gazette", ssl_certificate_location="", ssl_key_location="")
     other = json.loads(inside(NAME, "reader", "cat", "/root/client.json"))["sasl.password"]
-    for password in ("guessed", other):
-        assert is_refused("gazette", sasl_password=password)
+    clients = (
+        {"ssl_certificate_location": "", "ssl_key_location": ""},
+        {"sasl_password": "guessed"},
+        {"sasl_password": other},
+    )
+    # Nobody tells a client that it is refused, so each takes the time that it waits.
+    with ThreadPoolExecutor() as pool:
+        assert all(pool.map(lambda options: is_refused("gazette", **options), clients))
 
 
 def test_second_run_changes_nothing(person: Person, gazette: dict[str, Any]) -> None:
@@ -84,33 +91,34 @@ def mine(count: int, script: str = "51") -> list[str]:
     return list(bitcoin("generatetodescriptor", str(count), f"raw({script})"))
 
 
-def read_blocks(person: Person) -> list[dict[str, Any]]:
-    """All events of blocks, each once, in their order."""
-    lines = person.succeeds("-d", NAME, "events", "tail", "bitcoind.block", "--json", "--newest=9999", "--stop")
+def read_events(person: Person, topic: str = "bitcoind.block") -> list[dict[str, Any]]:
+    """All events of a topic, each once, in their order."""
+    lines = person.succeeds("-d", NAME, "events", "tail", topic, "--json", "--newest=9999", "--stop")
     once = {event["event"]["id"]: event for event in map(json.loads, lines.splitlines())}
     assert [event["event"]["sequence"] for event in once.values()] == list(range(1, len(once) + 1))
     return list(once.values())
 
 
+def kill(instance: str, unit: str, signal: str = "KILL") -> None:
+    inside(NAME, instance, "systemctl", "kill", f"--signal={signal}", unit)
+
+
 def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers: None) -> None:
     def changes() -> list[tuple[str, str]]:
-        return [(event["change"], event["block"]) for event in read_blocks(person)]
-
-    def kill(instance: str, unit: str, signal: str = "KILL") -> None:
-        inside(NAME, instance, "systemctl", "kill", f"--signal={signal}", unit)
+        return [(event["change"], event["block"]) for event in read_events(person)]
 
     # The collector came with the broker.
-    began = reported(json.dumps(start(person, "bitcoind")))
-    assert began["collector"]["verified"] == ["events up to block 0"]
-    topics = json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))
-    assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.warning", TOPIC} <= {row["topic"] for row in topics}
+    began = reported(json.dumps(start(person, "lnd")))
+    assert began["collector"]["verified"][0] == "events up to block 0"
+    topics = {row["topic"] for row in json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))}
+    assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.peers", "bitcoind.warning", "lnd.invoice", TOPIC} <= topics
     told = [("connected", bitcoin("getblockhash", "0"))]
     assert changes() == told
     told += [("connected", block) for block in mine(20)]
     until(lambda: changes() == told, "all blocks are events")
     told += [("connected", block) for block in mine(1)]
     until(lambda: changes() == told, "the next block is an event")
-    newest = read_blocks(person)[-1]["event"]
+    newest = read_events(person)[-1]["event"]
     assert (newest["time_source"], newest["host"]) == ("observed", socket.gethostname())
     process = inside(NAME, "collector", "systemctl", "show", "--property=MainPID", "--value", "collector-bitcoind")
     (memory,) = re.findall(r"VmRSS:\s*(\d+) kB", inside(NAME, "collector", "cat", f"/proc/{process}/status"))
@@ -123,7 +131,7 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     told += [("connected", block) for block in mine(7, "52")]  # others than before
     kill("collector", "collector-bitcoind")
     until(lambda: changes() == told, "the reorganisation is in the events")
-    assert [event["depth"] for event in read_blocks(person)[-13:]] == [1, 2, 3, 4, 5, 6, 6, 0, 0, 0, 0, 0, 0]
+    assert [event["depth"] for event in read_events(person)[-13:]] == [1, 2, 3, 4, 5, 6, 6, 0, 0, 0, 0, 0, 0]
 
     # The broker is killed while blocks come, and the collector, too, while it is away.
     miner = threading.Thread(target=lambda: told.extend(("connected", block) for block in mine(300)))
@@ -133,6 +141,80 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     kill("collector", "collector-bitcoind")
     until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
     until(lambda: changes() == told, "all blocks are events")
+
+
+def lncli(*words: str) -> dict[str, Any]:
+    return dict(json.loads(inside(NAME, "lnd", "lncli", *words, deadline=120)))
+
+
+def has_followed() -> bool:
+    """Whether lnd is at work, and has the newest block, without which it takes neither channels nor payments."""
+    found = inside(NAME, "lnd", "sh", "-c", "lncli getinfo || true")
+    info = json.loads(found) if found.startswith("{") else {}
+    return info.get("block_height") == int(bitcoin("getblockcount")) and bool(info["synced_to_chain"])
+
+
+def is_usable(ann: neighbour.Neighbour) -> bool:
+    """Whether the channel is active for both nodes, and lnd is at work and has the newest block."""
+    both = ("lncli", f"{ann.command}")
+    found = [inside(NAME, "lnd", "sh", "-c", f"{command} listchannels --active_only || true") for command in both]
+    return all(text.startswith("{") and json.loads(text)["channels"] for text in found) and has_followed()
+
+
+def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, answers: None) -> None:
+    def told(topic: str, *fields: str) -> list[tuple[Any, ...]]:
+        return [tuple(event[field] for field in fields) for event in read_events(person, topic)]
+
+    def receive(amount: int) -> tuple[str, int]:
+        invoice = lncli("addinvoice", "--amt", str(amount), "--memo", "for nobody else")
+        ann.ask("payinvoice", "--force", "--json", invoice["payment_request"])
+        return invoice["r_hash"], amount * 1000
+
+    def send(amount: int, outcome: str = "succeeded") -> tuple[str, str, int]:
+        invoice = ann.ask("addinvoice", "--amt", str(amount))
+        pay = f"lncli payinvoice --force --json {invoice['payment_request']} || true"
+        inside(NAME, "lnd", "sh", "-c", pay, deadline=120)
+        return invoice["r_hash"], outcome, amount * 1000
+
+    with neighbour.running(NAME, "ann") as (ann,):
+        bitcoin("generatetoaddress", "1", ann.ask("newaddress", "p2tr")["address"])
+        mine(100)
+        neighbour.await_blocks(ann)
+        until(has_followed, "lnd has all blocks", 120)
+        key = lncli("getinfo")["identity_pubkey"]
+        place = inside(NAME, "lnd", "sed", "-n", "s/^listen=//p", "/etc/lnd/lnd.conf")
+        amounts = ("--local_amt", "1000000", "--push_amt", "400000")
+        opened = ann.ask("openchannel", "--node_key", key, "--connect", place, *amounts)["funding_txid"]
+        until(lambda: told("lnd.channel", "change", "balance") == [("pending", 400_000)], "a pending channel")
+        mine(6)
+        neighbour.await_blocks(ann)
+        until(lambda: is_usable(ann), "a channel", 120)
+        received, sent = [receive(5000)], [send(7000), send(900_000, "failed")]
+        until(lambda: told("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
+        assert told("lnd.invoice", "payment_hash", "amount") == received
+
+        # Meanwhile the collector and the broker are away, and then lnd.
+        inside(NAME, "collector", "systemctl", "stop", "collector-lnd")
+        kill("kafka", "kafka")
+        received += [receive(1000), receive(2000)]
+        sent += [send(1500), send(800_000, "failed")]
+        inside(NAME, "collector", "systemctl", "start", "collector-lnd")
+        inside(NAME, "lnd", "systemctl", "restart", "lnd", deadline=120)
+        until(lambda: is_usable(ann), "a channel", 120)
+        received.append(receive(3000))
+        sent.append(send(2500))
+        (channel,) = lncli("listchannels")["channels"]
+        lncli("closechannel", "--chan_point", channel["channel_point"])
+        mine(6)
+        until(lambda: len(told("lnd.channel")) == 3, "the channel is closed", 120)
+    assert told("lnd.payment", "payment_hash", "outcome", "amount") == sent
+    assert told("lnd.invoice", "payment_hash", "amount") == received
+    assert told("lnd.channel", "change", "how") == [("pending", ""), ("opened", ""), ("closed", "cooperative_close")]
+    assert {point.partition(":")[0] for (point,) in told("lnd.channel", "channel")} == {opened}
+    (number,) = (path for path in inside(NAME, "lnd", "ls", "/var/lib/lnd/consumers").split() if "collector" in path)
+    macaroon = json.loads(inside(NAME, "lnd", "cat", f"/var/lib/lnd/consumers/{number}"))
+    allowed = bytes.fromhex(macaroon)
+    assert len(set(re.findall(rb"/lnrpc[.]Lightning/\w+", allowed))) == 8 and b"offchain" not in allowed
 
 
 def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:
@@ -190,7 +272,3 @@ def test_stack_that_is_gone_has_no_rights_and_its_topic_is_kept_until_somebody_s
     assert any(f"no stack writes the topic {TOPIC} any more" in text for text in warned), warned
     start(person, "gazette")
     assert events("reader", "read", TOPIC)[: len(kept)] == kept
-    refused = person.types("-d", NAME, "stack", "start", "kafka", "-e", json.dumps({"kafka_drop": [TOPIC]}))
-    assert refused.returncode
-    assert f"kafka_drop names {TOPIC}, which a stack writes: leave it out" in refused.stdout + refused.stderr
-    start(person, "kafka")

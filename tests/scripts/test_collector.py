@@ -21,7 +21,11 @@ from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/collector/scripts"
 TOPIC = "bitcoind.block"
-KNOWN = event_schemas.read(COLLECTION / "roles/bitcoind", "bitcoind")
+KNOWN = {
+    topic: schemas
+    for stack in ("bitcoind", "lnd")
+    for topic, schemas in event_schemas.read(COLLECTION / "roles" / stack, stack).items()
+}
 SCHEMAS = KNOWN[TOPIC]
 NOTHING = "0" * 64
 
@@ -124,7 +128,9 @@ class Chain:
     def ask_each(self, method: str, each: Iterable[tuple[Any, ...]]) -> list[Any]:
         self.asked.append(method)
         answers: dict[str, Any] = {
-            "getnetworkinfo": lambda: {"subversion": "/Satoshi:31.1.0/", "warnings": self.warnings},
+            "getnetworkinfo": lambda: {
+                "subversion": "/Satoshi:31.1.0/", "warnings": self.warnings, "connections_in": 3, "connections_out": 10
+            },
             "getmempoolinfo": lambda: {
                 "size": 2, "bytes": 300, "usage": 5000, "total_fee": 0.00000579, "mempoolminfee": 0.00001
             },
@@ -150,7 +156,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("collector_topic", "collector_bitcoind"):
+    for name in ("collector_topic", "collector_bitcoind", "collector_lnd"):
         sys.modules.pop(name, None)
 
 
@@ -161,10 +167,10 @@ def chain() -> Chain:
 
 def topics(*names: str) -> list[Any]:
     settings = {"client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest",
-                "hosts": {"bitcoind": "box"}}  # fmt: skip
+                "hosts": {"bitcoind": "box", "lnd": "box"}}  # fmt: skip
     module = importlib.import_module("collector_topic")
     broker = module.Broker(settings)
-    return [module.Topic(name, broker, "bitcoind") for name in names]
+    return [module.Topic(name, broker, name.partition(".")[0]) for name in names]
 
 
 def collector(chain: Chain, most: int = 100) -> Any:
@@ -295,10 +301,11 @@ def clock(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def figures(chain: Chain) -> Any:
-    return importlib.import_module("collector_bitcoind").Figures(chain, *topics("bitcoind.mempool", "bitcoind.warning"))
+    names = ("bitcoind.mempool", "bitcoind.peers", "bitcoind.warning")
+    return importlib.import_module("collector_bitcoind").Figures(chain, *topics(*names))
 
 
-def test_mempool_is_written_each_minute(broker: Broker, chain: Chain, clock: Clock) -> None:
+def test_mempool_and_peers_are_written_each_minute(broker: Broker, chain: Chain, clock: Clock) -> None:
     look = figures(chain)
     for _second in range(121):
         look.look()
@@ -307,8 +314,11 @@ def test_mempool_is_written_each_minute(broker: Broker, chain: Chain, clock: Clo
     told = {"transactions": 2, "size": 300, "fees": 579, "memory": 5000, "minimum_fee": 1000}
     assert [{key: value for key, value in event.items() if key != "event"} for event in written] == [told] * 3
     assert len({event["event"]["id"] for event in written}) == 3
+    counts = [(event["inbound"], event["outbound"]) for event in broker.events("bitcoind.peers")]
+    assert counts == [(3, 10)] * 3
     figures(chain).look()
-    assert broker.events("bitcoind.mempool")[-1]["event"]["sequence"] == 4
+    for topic in ("bitcoind.mempool", "bitcoind.peers"):
+        assert broker.events(topic)[-1]["event"]["sequence"] == 4
 
 
 @pytest.mark.parametrize("form", [list, lambda texts: "".join(texts)])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
-PATIENCE = 30
+PATIENCE = 12  # seconds
 
 
 def write(options, topic, count):

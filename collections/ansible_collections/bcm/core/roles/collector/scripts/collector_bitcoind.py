@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 
 import zmq
 from bcm_guest.prove import Endpoint, Fault, http_request
-from collector_topic import Broker, Lost, Topic, now
+from collector_topic import Broker, Lost, Topic, keep_on, now
 
 _SETTINGS = Path("/etc/collector/bitcoind.json")
-_BLOCKS, _MEMPOOL, _WARNINGS = "bitcoind.block", "bitcoind.mempool", "bitcoind.warning"
+_BLOCKS, _MEMPOOL, _PEERS, _WARNINGS = "bitcoind.block", "bitcoind.mempool", "bitcoind.peers", "bitcoind.warning"
 #: how long bitcoind is believed when it says nothing
 _SILENCE = 10_000  # milliseconds
 _BATCH = 200
@@ -158,11 +157,12 @@ class Blocks:
 
 
 class Figures:
-    """What bitcoind is asked each minute: of its mempool always, of its warnings if they are others than before."""
+    """What bitcoind is asked each minute: of mempool and peers always, of its warnings if they are other ones."""
 
-    def __init__(self, node: Node, mempool: Topic, warnings: Topic) -> None:
-        self._node, self._mempool, self._warnings = node, mempool, warnings
+    def __init__(self, node: Node, mempool: Topic, peers: Topic, warnings: Topic) -> None:
+        self._node, self._mempool, self._peers, self._warnings = node, mempool, peers, warnings
         mempool.newest()
+        peers.newest()
         newest = warnings.newest()
         self._known = newest["warnings"] if newest else []
         self._next = now()
@@ -174,6 +174,8 @@ class Figures:
         self._next = now() + _MINUTE
         network, mempool = self._node.ask("getnetworkinfo"), self._node.ask("getmempoolinfo")
         self._mempool.write("mempool", _mempool(mempool), network["subversion"], now(), _SECOND)
+        peers = {"inbound": network["connections_in"], "outbound": network["connections_out"]}
+        self._peers.write("peers", peers, network["subversion"], now(), _SECOND)
         # A text before version 28
         told = network["warnings"] if isinstance(network["warnings"], list) else [network["warnings"]]
         warnings = [text for text in told if text]
@@ -197,44 +199,45 @@ def _satoshi(bitcoins: float) -> int:
     return round(bitcoins * 100_000_000)
 
 
-def follow(settings: Mapping[str, Any]) -> None:
-    """Write events until the broker refuses one. Raises Lost."""
-    broker, node = Broker(settings), Node(settings)
-    topics = [Topic(name, broker, "bitcoind") for name in (_BLOCKS, _MEMPOOL, _WARNINGS)]
-    socket = zmq.Context(io_threads=1).socket(zmq.SUB)
-    socket.connect(settings["zmq"])
-    socket.subscribe(b"sequence")
-    blocks, figures, expected, waits_for = None, None, None, ""
-    while True:
-        try:
-            if blocks is None or figures is None:
-                blocks, figures = Blocks(node, topics[0], settings["blocks"]), Figures(node, topics[1], topics[2])
-                blocks.catch_up()
-            elif not socket.poll(_SILENCE):
-                blocks.catch_up()
+class Source:
+    """What is written of bitcoind."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.broker = Broker(settings)
+        self._node, self._most = Node(settings), settings["blocks"]
+        self._topics = [Topic(name, self.broker, "bitcoind") for name in (_BLOCKS, _MEMPOOL, _PEERS, _WARNINGS)]
+        self._socket = zmq.Context(io_threads=1).socket(zmq.SUB)
+        self._socket.connect(settings["zmq"])
+        self._socket.subscribe(b"sequence")
+        self._blocks: Blocks | None = None
+        self._figures: Figures | None = None
+        self._expected: int | None = None
+
+    def step(self) -> None:
+        """Wait for what bitcoind says, and write it. Raises Fault."""
+        if self._blocks is None or self._figures is None:
+            blocks, mempool, peers, warnings = self._topics
+            self._blocks = Blocks(self._node, blocks, self._most)
+            self._figures = Figures(self._node, mempool, peers, warnings)
+            self._blocks.catch_up()
+        elif not self._socket.poll(_SILENCE):
+            self._blocks.catch_up()
+        else:
+            _topic, text, counter = self._socket.recv_multipart()
+            number = int.from_bytes(counter, "little")
+            if self._expected in (None, number):
+                self._blocks.hear(text[:32].hex(), text[32:33])
             else:
-                _topic, text, counter = socket.recv_multipart()
-                number = int.from_bytes(counter, "little")
-                if expected in (None, number):
-                    blocks.hear(text[:32].hex(), text[32:33])
-                else:
-                    blocks.catch_up()
-                expected = (number + 1) % 2**32
-            figures.look()
-            broker.check()
-            waits_for = ""
-        except Fault as fault:
-            # The newest event, or bitcoind, cannot be read at the moment.
-            if str(fault) != waits_for:
-                waits_for = str(fault)
-                print(f"waiting: {fault}", file=sys.stderr, flush=True)
-            time.sleep(1)
+                self._blocks.catch_up()
+            self._expected = (number + 1) % 2**32
+        self._figures.look()
 
 
 def main(verb: str) -> None:
     settings = json.loads(_SETTINGS.read_text())
     if verb == "follow":
-        follow(settings)
+        source = Source(settings)
+        keep_on(source.broker, source.step)
     else:
         newest = Topic(_BLOCKS, Broker(settings), "bitcoind").newest()
         print(json.dumps(newest, default=datetime.isoformat))

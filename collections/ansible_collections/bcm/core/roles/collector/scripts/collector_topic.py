@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -103,7 +105,7 @@ class Topic:
         key: str,
         body: Mapping[str, Any],
         version: str,
-        time: datetime,
+        when: datetime,
         precision: timedelta,
         reported: bool = False,
     ) -> None:
@@ -114,7 +116,7 @@ class Topic:
         self._last = {
             "id": hashlib.sha256(told.encode()).hexdigest()[:32],
             "sequence": before["sequence"] + 1,
-            "time": time,
+            "time": when,
             "time_source": "reported" if reported else "observed",
             "time_precision": precision // timedelta(microseconds=1),
             "datacenter": self._broker.settings["datacenter"],
@@ -125,6 +127,22 @@ class Topic:
             "host": self._broker.settings["hosts"][self._stack],
         }
         self._broker.write(self._name, key, self._codec.encode({"event": self._last, **body}))
+
+
+def keep_on(broker: Broker, step: Callable[[], None]) -> None:
+    """Take a step again and again, which waits for what is new; wait if it raises Fault. Raises Lost."""
+    waits_for = ""
+    while True:
+        try:
+            step()
+            broker.check()
+            waits_for = ""
+        except Fault as fault:
+            # The newest event, or the source, cannot be read at the moment.
+            if str(fault) != waits_for:
+                waits_for = str(fault)
+                print(f"waiting: {fault}", file=sys.stderr, flush=True)
+            time.sleep(1)
 
 
 def now() -> datetime:

@@ -2,40 +2,38 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that the newest event is about the newest block of bitcoind."""
+"""Prove that the newest events are about the newest block of bitcoind, and the channels of lnd."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
-from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, json_rpc, prove
+from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, http_request, json_rpc, prove
 
 #: blocks that may come while it is looked at
 _MOST = 10
 
 
-def read_newest() -> dict[str, object]:
-    """The newest event of the broker. Raises Fault."""
-    command = ["python3", "/usr/local/lib/collector_bitcoind.py", "newest"]
+def ask(program: str, verb: str) -> Any:
+    """What a program says of the newest event of its source. Raises Fault."""
+    command = ["python3", f"/usr/local/lib/collector_{program}.py", verb]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if done.returncode:
         raise Fault(done.stderr.strip()[-300:])
-    newest = json.loads(done.stdout)
-    if newest is None:
-        raise Fault("no event of bitcoind.block has been acknowledged")
-    return newest
+    return json.loads(done.stdout)
 
 
-def look(stack: Stack) -> Report:
-    if "bitcoind" not in stack.bcm["needs"]:
-        return Report(notes=["there is no stack whose events it collects"])
+def look_at_bitcoind(stack: Stack) -> Report:
     rpc, credentials = stack.need("bitcoind", "rpc"), f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
     try:
         best = json_rpc(rpc, "getblockchaininfo", credentials=credentials)["blocks"]
     except Fault as fault:
         raise Waiting(f"bitcoind does not answer: {fault}") from fault
-    newest = read_newest()
+    newest = ask("bitcoind", "newest")
+    if newest is None:
+        raise Fault("no event of bitcoind.block has been acknowledged")
     try:
         header = json_rpc(rpc, "getblockheader", [newest["block"]], credentials=credentials)
     except Refused as fault:
@@ -43,6 +41,27 @@ def look(stack: Stack) -> Report:
     if newest["change"] != "connected" or header["confirmations"] < 0 or best - header["height"] > _MOST:
         raise Fault(f"the newest event has height {newest['height']} ({newest['change']}), and bitcoind {best}")
     return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"])
+
+
+def look_at_lnd(stack: Stack) -> Report:
+    _status, state = http_request(stack.need("lnd", "rest"), path="/v1/state")
+    if "SERVER_ACTIVE" not in state:
+        return Report(notes=["lnd is not at work yet"])
+    channels = ask("lnd", "channels")
+    if channels["written"] != channels["there"]:
+        raise Fault(f"by the events, lnd has {len(channels['written'])} channels, and by lnd {len(channels['there'])}")
+    return Report({"channels": len(channels["there"])}, [f"channels: {len(channels['there'])}"])
+
+
+SOURCES = {"bitcoind": look_at_bitcoind, "lnd": look_at_lnd}
+
+
+def look(stack: Stack) -> Report:
+    reports = [look_at(stack) for source, look_at in SOURCES.items() if source in stack.bcm["needs"]]
+    if not reports:
+        return Report(notes=["there is no stack whose events it collects"])
+    facts = {name: fact for report in reports for name, fact in report.facts.items()}
+    return Report(facts, [note for report in reports for note in report.notes])
 
 
 prove(look)
