@@ -85,7 +85,7 @@ def _best_sources(datacenter: DataCenter, given: Container[str]) -> dict[str, st
     return lines
 
 
-def write(path: Path, settings: Mapping[str, str | list[str]]) -> None:
+def write(path: Path, settings: Mapping[str, str | list[str] | dict[str, list[str]]]) -> None:
     """Change lines of a YAML file; keep all others, with their comments."""
     text = path.read_text(encoding="utf-8") if path.exists() else "---\n"
     for key, value in settings.items():
@@ -105,6 +105,6 @@ def write(path: Path, settings: Mapping[str, str | list[str]]) -> None:
     os.replace(temporary, path)
 
 
-def _yaml(value: str | list[str]) -> str:
+def _yaml(value: str | list[str] | dict[str, list[str]]) -> str:
     is_plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _BOOLEANS
     return str(value) if is_plain else json.dumps(value)

@@ -228,6 +228,15 @@ def _events(events: Group) -> None:
     tail.add_argument("topic", metavar="TOPIC")
     tail.add_argument("--newest", type=int, default=10, metavar="COUNT", help="how many of those that are there (10)")
     tail.add_argument("--stop", action="store_true", help="end after these")
+    text = "let a program in a local network read topics"
+    admit = events.verb("grant", "event_clients:grant", text, "alice --read 'bitcoind.*' --out alice", json=True)
+    text = "take a program its rights, and revoke its certificate"
+    expel = events.verb("revoke", "event_clients:revoke", text, "alice", json=True)
+    for parser in (admit, expel):
+        parser.add_argument("client", metavar="NAME", help="the name of the program")
+    admit.add_argument("--read", action="append", required=True, metavar="TOPIC", help="a topic, or STACK.* for all")
+    admit.add_argument("--out", required=True, metavar="FOLDER", help="for its certificate and its options")
+    _force(admit)
 
 
 def _device_keys(bcm: Group) -> None:

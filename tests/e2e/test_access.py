@@ -17,35 +17,25 @@ import pytest
 
 from tests import browser, tornet
 from tests.e2e.conftest import Person, inside, opened, reported, until
+from tests.e2e.lan import FAR, HOST, LISTED, NEAR, local_network
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NAME = "web"
-NAMESPACE, HOST, NEAR, FAR, PORT = "bcm-lan", "192.168.77.1", "192.168.77.7", "192.168.77.130", 443
-LAN = {"address": HOST, "port": PORT, "from": ["192.168.77.0/25"]}
+NAMESPACE, PORT = "bcm-lan", 443
+LAN = {"address": HOST, "port": PORT, "from": LISTED}
 FETCH = Path(__file__).with_name("programs") / "fetch.py"
 TITLE = f"{NAME} on regtest"
 POLICY = Path("/etc/chromium/policies/managed/bcm-tests.json")
 SIZES = {"phone": (360, 800), "desktop": (1280, 900)}
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def network() -> Iterator[None]:
     """A local network of the host with two other addresses, one of which the inventory lists."""
-    _ip("netns", "add", NAMESPACE)
-    _ip("link", "add", "bcm-lan0", "type", "veth", "peer", "name", "bcm-lan1", "netns", NAMESPACE)
-    _ip("addr", "add", f"{HOST}/24", "dev", "bcm-lan0")
-    _ip("link", "set", "bcm-lan0", "up")
-    for words in (("addr", "add", f"{NEAR}/24", "dev", "bcm-lan1"), ("addr", "add", f"{FAR}/24", "dev", "bcm-lan1"),
-                  ("link", "set", "bcm-lan1", "up"), ("link", "set", "lo", "up")):  # fmt: skip
-        _ip("-n", NAMESPACE, *words)
-    yield
-    _ip("netns", "del", NAMESPACE)
+    with local_network(NAMESPACE):
+        yield
 
 
 @dataclass(frozen=True)

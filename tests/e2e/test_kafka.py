@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +20,14 @@ from typing import Any
 import pytest
 
 from tests.e2e import neighbour
-from tests.e2e.conftest import Person, inside, reported, until
+from tests.e2e.conftest import Person, client, inside, reported, until
+from tests.e2e.lan import HOST, LISTED, local_network
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NAME = "gazettes"
 TOPIC = "gazette.issue"
+PORT = 9095
 
 
 def events(instance: str, *words: str, **options: str) -> list[str]:
@@ -43,10 +47,14 @@ def start(person: Person, *words: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def gazette(person: Person) -> Iterator[dict[str, Any]]:
-    """The broker with a stack that writes and one that reads."""
+    """The broker with a stack that writes and one that reads; programs in a local network may be let in."""
     person.datacenter(NAME, stack_path=str(Path(__file__).parent / "stacks"))
-    yield reported(json.dumps(start(person, "gazette", "reader")))
-    person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
+    lan = {"address": HOST, "port": PORT, "from": LISTED}
+    with person.settings(NAME).open("a") as settings:
+        settings.write(f"bcm_access: {json.dumps({'kafka/clients': {'lan': lan}})}\n")
+    with local_network(NAME):
+        yield reported(json.dumps(start(person, "gazette", "reader")))
+        person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
 
 
 @pytest.fixture
@@ -255,12 +263,35 @@ def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
         inside(NAME, "kafka", "sh", "-c", script, deadline=300)
 
 
-def test_revoked_certificate_is_refused(person: Person, answers: None) -> None:
+def elsewhere(folder: Path, *words: str) -> list[str]:
+    """What a client prints that runs in the local network, with the files of the instance `reader`, and those given."""
+    with client(NAME) as lxd:
+        root = Path(f"/proc/{lxd.get('/1.0/instances/reader/state')['pid']}/root")
+    shutil.copytree(folder, root / "root/alice", dirs_exist_ok=True)
+    options = dict(line.split("=", 1) for line in (folder / "alice@kafka.properties").read_text().splitlines())
+    own = {key: f"/root/alice/{value}" if key.endswith(".location") else value for key, value in options.items()}
+    command = ["ip", "netns", "exec", NAME, "chroot", root, "python3", "/root/events.py", *words, json.dumps(own)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout.splitlines()
+
+
+def test_program_elsewhere_reads_what_was_granted_until_certificates_are_revoked(
+    person: Person, answers: None, tmp_path: Path
+) -> None:
     inside(NAME, "gazette", "cp", "-rL", "/etc/bcm/tls", "/root/old")
     person.succeeds("-d", NAME, "ca", "revoke", "gazette")
+    person.succeeds("-d", NAME, "events", "grant", "alice", "--read", "gazette.*", "--out", str(tmp_path))
     start(person, "gazette")
     old = {"ssl_certificate_location": "/root/old/certificate.pem", "ssl_key_location": "/root/old/key.pem"}
     assert is_refused("gazette", **old)
+
+    assert events("gazette", "write", TOPIC, "1") == ["0"]
+    assert elsewhere(tmp_path, "read", TOPIC)[-1] == "0"
+    assert elsewhere(tmp_path, "write", TOPIC, "1") == ["TOPIC_AUTHORIZATION_FAILED"]
+    refused = (["TOPIC_AUTHORIZATION_FAILED"], ["nothing answers"])
+    assert elsewhere(tmp_path, "read", "bcm_probe") in refused
+    person.succeeds("-d", NAME, "events", "revoke", "alice")
+    start(person, "kafka")
+    assert elsewhere(tmp_path, "read", TOPIC) == ["nothing answers"]
 
 
 def test_stack_that_is_gone_has_no_rights_and_its_topic_is_kept_until_somebody_says_so(

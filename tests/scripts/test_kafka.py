@@ -30,9 +30,10 @@ def declared(
     retention: dict[str, Any] | None = None,
     drop: tuple[str, ...] = (),
     events: dict[str, list[str]] | None = None,
+    clients: dict[str, list[str]] | None = None,
     **consumers: Any,
 ) -> Declared:
-    told = {"events": events or {}, "retention": retention or {}, "drop": list(drop)}
+    told = {"events": events or {}, "clients": clients or {}, "retention": retention or {}, "drop": list(drop)}
     return kafka.read_declared({"consumers": consumers, **told})
 
 
@@ -110,7 +111,7 @@ def test_settings_that_fit_no_topic_are_faults() -> None:
     [
         ("permissionType=ALLOW", "permissionType=DENY"),
         ("host=*", "host=10.0.0.1"),
-        ("LITERAL", "PREFIXED"),
+        ("LITERAL", "MATCH"),
         ("principal=User:", "principal=Group:"),
     ],
 )
@@ -124,10 +125,30 @@ def test_rights_are_changed_with_one_call_for_each_user_and_operation(monkeypatc
     monkeypatch.setattr(kafka, "run_java", lambda _program, *words: calls.append(words[4:]))
     kafka.change_rights("127.0.0.1:9094", {WRITES, *READS}, "--add")
     assert calls == [
-        ("--add", "--force", "--allow-principal", "User:gazette", "--operation", "WRITE", "--topic", "gazette.issue"),
-        ("--add", "--force", "--allow-principal", "User:reader", "--operation", "READ", "--group", "reader")
-        + ("--topic", "gazette.issue"),
+        ("--add", "--force", "--allow-principal", "User:gazette", "--operation", "WRITE")
+        + ("--resource-pattern-type", "literal", "--topic", "gazette.issue"),
+        ("--add", "--force", "--allow-principal", "User:reader", "--operation", "READ")
+        + ("--resource-pattern-type", "literal", "--group", "reader", "--topic", "gazette.issue"),
     ]
+
+
+def test_program_elsewhere_reads_topics_or_all_of_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = own(declared(clients={"alice": ["gazette.*", "shop.order"]}, gazette={"topics": {"gazette.issue": None}}))
+    granted = found - {WRITES}
+    assert granted == {
+        Right("client_alice", "READ", "TOPIC", "gazette.*"),
+        Right("client_alice", "READ", "TOPIC", "shop.order"),
+        Right("client_alice", "READ", "GROUP", "client_alice"),
+    }
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(kafka, "run_java", lambda _program, *words: calls.append(words[10:]))
+    kafka.change_rights("127.0.0.1:9094", granted, "--remove")
+    assert calls == [
+        ("--resource-pattern-type", "literal", "--group", "client_alice", "--topic", "shop.order"),
+        ("--resource-pattern-type", "prefixed", "--topic", "gazette."),
+    ]
+    listed = LISTED.replace("name=gazette.issue, patternType=LITERAL", "name=gazette., patternType=PREFIXED")
+    assert Right("reader", "READ", "TOPIC", "gazette.*") in kafka.read_rights(listed)
 
 
 def test_everything_that_stacks_write_can_be_looked_at() -> None:

@@ -20,6 +20,8 @@ from .prove import Fault, Lasting
 ADMIN, PROBE = "bcm_admin", "bcm_probe"
 #: who reads all topics for `bcm events`
 READER = "bcm_reader"
+#: what the names of programs elsewhere begin with; no stack can have such a name
+CLIENT = "client_"
 #: where the instance itself reaches the broker
 PLACE = "127.0.0.1:9094"
 #: for topics that do not say how long their events are kept
@@ -37,9 +39,13 @@ _RESOURCE = re.compile(r"ResourcePattern\(resourceType=(\w+), name=(.*), pattern
 _RIGHT = re.compile(r"\(principal=User:(.*), host=\*, operation=(\w+), permissionType=ALLOW\)")
 
 
+#: Kafka's word -> what a name ends with here
+_PATTERNS = {"LITERAL": "", "PREFIXED": "*"}
+
+
 @dataclass(frozen=True, order=True)
 class Right:
-    """What a user may do with one topic or group: READ or WRITE."""
+    """What a user may do with one topic or group: READ or WRITE. A name may end with * for all that begin so."""
 
     user: str
     operation: str
@@ -79,7 +85,8 @@ class Declared:
 def read_declared(declared: Mapping[str, Any]) -> Declared:
     """What ``consumers`` say of their topics, with the ``retention`` of the inventory over it.
 
-    ``events`` has the topics of each for which there are schemas. ``drop`` names topics to delete.
+    ``events`` has the topics of each for which there are schemas, ``clients`` what programs elsewhere read. ``drop``
+    names topics to delete.
     """
     topics = {PROBE: Topic(1, 4 * _SMALLEST_FILE)}
     rights = set(_rights(PROBE, [PROBE], [PROBE]))
@@ -97,6 +104,8 @@ def read_declared(declared: Mapping[str, Any]) -> Declared:
         topics.update(kept)
         rights.update(_rights(stack, own, reads))
     rights.update(_rights(READER, [], sorted(set(topics) - {PROBE})))
+    for client, reads in declared["clients"].items():
+        rights.update(_rights(f"{CLIENT}{client}", [], reads))
     if unknown := sorted(set(declared["retention"]) - set(topics)):
         faults.append(f"kafka_retention names {', '.join(unknown)}, which no stack writes: correct it")
     if wrong := sorted(set(declared["drop"]) & set(topics)):
@@ -145,8 +154,8 @@ def read_rights(listed: str) -> frozenset[Right]:
     for line in filter(None, map(str.strip, listed.splitlines())):
         if match := _RESOURCE.search(line):
             resource = match
-        elif (right := _RIGHT.fullmatch(line)) and resource and resource[3] == "LITERAL":
-            found.add(Right(right[1], right[2], resource[1], resource[2]))
+        elif (right := _RIGHT.fullmatch(line)) and resource and resource[3] in _PATTERNS:
+            found.add(Right(right[1], right[2], resource[1], resource[2] + _PATTERNS[resource[3]]))
         else:
             raise Lasting(f"there is a right that no run has made: {line}")
     return frozenset(found)
@@ -160,11 +169,14 @@ def ask_rights(place: str) -> frozenset[Right]:
 def change_rights(place: str, rights: Iterable[Right], how: str) -> None:
     """Add (--add) or remove (--remove) rights. Raises Fault."""
     # Java takes seconds for each call.
-    calls: dict[tuple[str, str], list[str]] = {}
+    calls: dict[tuple[str, str, str], list[str]] = {}
     for right in sorted(rights):
-        calls.setdefault((right.user, right.operation), []).extend((f"--{right.kind.lower()}", right.name))
-    for (user, operation), names in calls.items():
-        _administer(place, how, "--force", "--allow-principal", f"User:{user}", "--operation", operation, *names)
+        pattern = "prefixed" if right.name.endswith("*") else "literal"
+        names = calls.setdefault((right.user, right.operation, pattern), [])
+        names.extend((f"--{right.kind.lower()}", right.name.removesuffix("*")))
+    for (user, operation, pattern), names in calls.items():
+        who = ("--allow-principal", f"User:{user}", "--operation", operation, "--resource-pattern-type", pattern)
+        _administer(place, how, "--force", *who, *names)
 
 
 def _administer(place: str, *arguments: str) -> str:
