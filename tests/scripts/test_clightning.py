@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import io
 import json
+import os
 import runpy
 import sqlite3
 import subprocess
@@ -135,6 +137,7 @@ def test_lightningd_starts_with_its_newest_database_alone(
 ) -> None:
     directory, replica = tmp_path / "regtest", tmp_path / "backup/lightningd.sqlite3"
     directory.mkdir()
+    replica.parent.mkdir()
     (directory / "hsm_secret").touch()
     for path, version in ((directory / "lightningd.sqlite3", own), (replica, other)):
         if version is not None:
@@ -144,6 +147,31 @@ def test_lightningd_starts_with_its_newest_database_alone(
     found = fault(directory, replica)
     assert expected in found if expected else found == ""
     assert (directory / "new-database").exists() == (allowed and own is None)
+
+
+@pytest.mark.parametrize(
+    ("full", "setting"), [("regtest", "clightning_data_size"), ("backup", "clightning_backup_size")]
+)
+def test_lightningd_does_not_start_on_a_full_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str, setting: str
+) -> None:
+    """It would end with the first change, again and again, and not say why."""
+    directory, replica = tmp_path / "regtest", tmp_path / "backup/lightningd.sqlite3"
+    for path in (directory / "lightningd.sqlite3", replica):
+        database(path, 5)
+    (directory / "hsm_secret").touch()
+
+    def allocate(descriptor: int, _offset: int, _length: int) -> None:
+        if f"/{full}/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    found = fault(directory, replica)
+    assert found.startswith(f"{tmp_path / full} is full")
+    assert setting in found
+    monkeypatch.undo()
+    assert fault(directory, replica) == ""
+    assert {path.name for path in tmp_path.glob("*/*")} == {"hsm_secret", "lightningd.sqlite3"}
 
 
 def test_lightningd_does_not_start_without_its_wallet(tmp_path: Path) -> None:
