@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from ansible_collections.bcm.core.plugins.module_utils._base import names
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount
-from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
+from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, Operation, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 from . import device_keys, hosts, setup
@@ -37,6 +37,8 @@ _JOIN_SECONDS = 300
 #: a member that does not answer for 20 seconds counts as offline
 _ONLINE_SECONDS = 60
 _DRAIN_SECONDS = 3600
+#: what servers call the operation
+_EVACUATING = "Evacuating cluster member"
 #: storage that every member of a cluster can use
 _SHARED_DRIVERS = {"ceph", "cephfs", "cephobject"}
 #: devices that are there on every member
@@ -262,6 +264,7 @@ def drain(args: argparse.Namespace) -> int:
     with connect(datacenter) as client:
         plan = plan_drain(client, args.name, datacenter.storage_pool)
         if plan is None:
+            await_drain(client, args.name)
             say(f"{args.name} is drained already")
             return 0
         for instance in plan.moving:
@@ -274,6 +277,17 @@ def drain(args: argparse.Namespace) -> int:
         client.call("POST", path, body, what=f"drain {args.name}", deadline=_DRAIN_SECONDS, project=None)
     say(f"{args.name} is drained; `lxc cluster restore {args.name}` brings its instances back")
     return 0
+
+
+def await_drain(client: Client, name: str) -> None:
+    """Wait for what the server still moves: a member counts as drained from the start, and the command may be killed.
+
+    Raises BcmError if that fails.
+    """
+    for states in client.get("/1.0/operations", project=None, recursion=1).values():
+        for state in states:
+            if state["description"] == _EVACUATING and state["status_code"] < 200:
+                client.wait(Operation(state["id"], state), what=f"drain {name}", deadline=_DRAIN_SECONDS)
 
 
 def plan_drain(client: Client, name: str, pool: str) -> Drain | None:

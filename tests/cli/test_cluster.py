@@ -155,3 +155,16 @@ def test_unknown_member_and_server_without_a_cluster_are_named() -> None:
         cluster.refuse_removal(_Server("one", 10), "two")  # type: ignore[arg-type]
     with pytest.raises(BcmError, match="one is the machine of the endpoint"):
         cluster.refuse_removal(_Server("one", 10, ("one", "two")), "one")  # type: ignore[arg-type]
+
+
+def test_drain_that_goes_on_without_the_command_is_awaited() -> None:
+    states = [
+        {"id": "1", "description": "Evacuating cluster member", "status_code": 103},
+        {"id": "2", "description": "Evacuating cluster member", "status_code": 200},
+        {"id": "3", "description": "Starting instance", "status_code": 103},
+    ]
+    server = _Server("one", 10, ("one", "two"), operations={"running": states})
+    awaited: list[str] = []
+    server.wait = lambda operation, **_more: awaited.append(operation.id)  # type: ignore[attr-defined]
+    cluster.await_drain(server, "two")  # type: ignore[arg-type]
+    assert awaited == ["1"]
