@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
@@ -18,10 +20,10 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.request import (
     Volume,
 )
 
-MEMBERS = [Member("one", 1000), Member("two", 3000), Member("off", None), Member("three", 2000)]
+MEMBERS = (Member("one", 1000), Member("two", 3000), Member("off", None), Member("three", 2000))
 
 
-def _state(*volumes: str, stacks: dict[str, str] | None = None, members: list[Member] = MEMBERS) -> ProjectState:
+def _state(*volumes: str, stacks: dict[str, str] | None = None, members: Sequence[Member] = MEMBERS) -> ProjectState:
     return ProjectState(
         members=members,
         volumes=[Volume("default", f"v{number}", location=place) for number, place in enumerate(volumes)],
@@ -37,7 +39,7 @@ def _choose(found: ProjectState, host: str | None = None) -> str | None:
 def test_new_data_center_goes_where_it_is_told_or_where_most_memory_is_free() -> None:
     assert _choose(_state()) == "two"
     assert _choose(_state(), "one") == "one"
-    assert _choose(_state(members=[])) is None
+    assert _choose(_state(members=())) is None
 
 
 def test_data_center_stays_where_its_volumes_and_instances_are() -> None:
@@ -48,11 +50,11 @@ def test_data_center_stays_where_its_volumes_and_instances_are() -> None:
 @pytest.mark.parametrize(
     ("found", "host", "message"),
     [
-        (_state(members=[]), "one", "bcm_host says one, but the endpoint is in no cluster: leave it out"),
+        (_state(members=()), "one", "bcm_host says one, but the endpoint is in no cluster: leave it out"),
         (_state(), "tow", 'Unknown member "tow": did you mean "two"'),
         (_state(), "off", "Member off takes no instances now"),
         (_state("off"), None, "Member off takes no instances now"),
-        (_state(members=[Member("off", None)]), None, "The cluster takes no instances now"),
+        (_state(members=(Member("off", None),)), None, "The cluster takes no instances now"),
         (_state("one"), "two", "bcm_host says two, but instances or volumes of the data center are on one"),
         (_state("one", stacks={"tor": "two"}), None, "Data center office is on several members, one, two"),
     ],
