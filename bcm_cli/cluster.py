@@ -215,7 +215,7 @@ def _address(client: Client) -> str:
         raise BcmError(
             client.endpoint.name,
             "has no address that other machines can reach",
-            "set one there: `lxc config set core.https_address=ADDRESS:8443`",
+            f"set one there: `{client.tool} config set core.https_address=ADDRESS:8443`",
             code="not_ready",
         )
     return listens
@@ -275,7 +275,8 @@ def drain(args: argparse.Namespace) -> int:
         path = f"/1.0/cluster/members/{quoted(args.name)}/state"
         body = {"action": "evacuate"}
         client.call("POST", path, body, what=f"drain {args.name}", deadline=_DRAIN_SECONDS, project=None)
-    say(f"{args.name} is drained; `lxc cluster restore {args.name}` brings its instances back")
+        tool = client.tool
+    say(f"{args.name} is drained; `{tool} cluster restore {args.name}` brings its instances back")
     return 0
 
 
@@ -382,7 +383,7 @@ def refuse_removal(client: Client, name: str) -> None:
         raise BcmError(
             f"Member {name}",
             "does not answer",
-            f"start it; if it is lost with all that was on it, `lxc cluster remove --force {name}`",
+            f"start it; if it is lost with all that was on it, `{client.tool} cluster remove --force {name}`",
             code="unreachable",
         )
     found = [f"instance {item['project']}/{item['name']}" for item in _instances_on(client, name)]

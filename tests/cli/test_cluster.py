@@ -31,6 +31,7 @@ class _Server:
             "config": {"core.https_address": answers.pop("listens", address)},
             "environment": {**environment, "server_clustered": bool(members), **answers.pop("environment", {})},
         }
+        self.tool = "lxc"
         self.endpoint = SimpleNamespace(name=f"unix:///{name}")
         self.project = "bcm-office-regtest"
         self._answers = {
