@@ -50,8 +50,9 @@ def height() -> int:
 
 
 def history() -> list[dict[str, Any]]:
-    """Transactions of the address, the newest first."""
-    return list(json.loads(ask(f"/address/{ADDRESS}/txs")[0]))
+    """Transactions of the address, the newest first: the fork looks them up side by side, and keeps no order."""
+    found = json.loads(ask(f"/address/{ADDRESS}/txs")[0])
+    return sorted(found, key=lambda item: int(item["status"]["block_height"]), reverse=True)
 
 
 @pytest.fixture(scope="module")
