@@ -170,6 +170,26 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None
         time.sleep(0.3)
 
 
+def kill_when(person: Person, datacenter: str, instance: str, condition: str, *words: str) -> None:
+    """Kill all processes of a command at a condition in an instance, which a command that is done meets as well."""
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    command = person.command("-d", datacenter, *words)
+    running = subprocess.Popen(command, cwd=person.home, env=person.environment, start_new_session=True, **quiet)
+
+    def is_met() -> bool:
+        with client(datacenter) as lxd:
+            instances = {item["name"]: item["status"] for item in lxd.get("/1.0/instances", recursion=1)}
+        check = f"{condition} && echo yes || true"
+        return instances.get(instance) == "Running" and inside(datacenter, instance, "sh", "-c", check).endswith("yes")
+
+    until(lambda: running.poll() is not None or is_met(), condition, 300)
+    was_running = running.poll() is None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    print(f"{' '.join(words)} {'killed' if was_running else 'was done'} at: {condition}")
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two data centers that know each other by onion addresses alone, and what has left them since they began."""

@@ -28,8 +28,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests import clightning, node_programs, tornet
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, reported, until
-from tests.e2e.test_lightning import bitcoin, lncli, memory
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, kill_when, reported, until
+from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -153,13 +153,51 @@ def test_secrets_of_another_wallet_are_refused(
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
 
 
-def test_node_that_lost_all_volumes_is_made_again(person: Person, node: dict[str, Any]) -> None:
-    """Of its words and a copy. It has no channels yet."""
-    refused = person.types("-d", FIRST, "lightning", "restore", "clightning")
-    assert (refused.returncode, "there is nothing to restore" in refused.stderr) == (1, True)
-    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
-    person.succeeds("-d", FIRST, "lightning", "restore", "clightning")
+def test_full_volume_is_named(person: Person, node: dict[str, Any]) -> None:
+    """lightningd would end with the first change, again and again."""
+    replicas = str(Path(REPLICA).parent)
+    inside(FIRST, "clightning", "sh", "-c", FILL, "sh", replicas, deadline=120)
+    sh("systemctl kill --signal=KILL clightning")
+    try:
+        assert f"{replicas} is full: make its volume larger, with clightning_backup_size" in refused(person)
+    finally:
+        sh(f"rm {replicas}/filler.*")
+    start(person)
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
+
+
+WRONG_WORDS = {"abandon " * 11 + "abandon": "its recovery words are not valid"}
+if clightning.ARCHIVE:
+    # The double knows one wallet alone.
+    WRONG_WORDS["legal winner thank year wave sausage worth useful legal winner thank yellow"] = "are of another node"
+#: how far a restore is; all but the first behind a number, as KILLS
+RESTORING = (f"test -e {DIRECTORY}/hsm_secret", f"test -e {DIRECTORY}/restoring", f"test -e {DATABASE}")
+
+
+def test_node_that_lost_all_volumes_is_made_again(person: Person, node: dict[str, Any]) -> None:
+    """Of its words and a copy. It has no channels yet. Wrong words leave no wallet, and a killed restore goes on."""
+    restore = ("lightning", "restore", "clightning")
+
+    def refusal() -> str:
+        done = person.types("-d", FIRST, *restore)
+        assert done.returncode
+        return done.stdout + done.stderr
+
+    assert "there is nothing to restore" in refusal()
+    person.succeeds("-d", FIRST, "stack", "remove", "clightning", "--delete-data")
+    secrets = person.home / "inventories" / FIRST / "secrets/regtest.json"
+    right = secrets.read_text()
+    for words, fault in WRONG_WORDS.items():
+        secrets.write_text(json.dumps({**json.loads(right), "clightning/recovery_words": words}))
+        found = refusal()
+        assert fault in found
+        assert words not in found
+    secrets.write_text(right)
+    for condition in RESTORING[: max(1, KILLS // 5)]:
+        kill_when(person, FIRST, "clightning", condition, *restore)
+    person.succeeds("-d", FIRST, *restore)
+    assert cli("getinfo")["id"] == node["facts"]["public_key"]
+    assert "there is nothing to restore" in refusal()
     assert "nothing changed" in (start(person), start(person))[1]
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -31,7 +30,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import VERSION
 from tests import tornet
 from tests.e2e import neighbour
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
 from tests.support import COLLECTION, ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole, pytest.mark.later]
@@ -652,7 +651,7 @@ def test_payment_to_a_node_that_is_away_fails_and_costs_nothing(nodes: dict[str,
 
 # What LXD counts for a volume is less than what is free in its pool.
 FILL = """
-cd /var/lib/lnd
+cd $1
 for size in 512M 64M 8M 1M 128K 16K; do
   number=0
   while fallocate -l $size filler.$size.$number 2>/dev/null; do number=$((number + 1)); done
@@ -665,7 +664,7 @@ def test_full_volume_costs_no_channel(nodes: dict[str, str], channel: str) -> No
     """lnd cannot write a state then, and does not go on with one that it has not written."""
     await_rest(nodes)
     before = wealth()
-    inside(FIRST, "lnd", "sh", "-c", FILL, deadline=120)
+    inside(FIRST, "lnd", "sh", "-c", FILL, "sh", "/var/lib/lnd", deadline=120)
     quietly(lambda: pay_many(16))
     inside(FIRST, "lnd", "sh", "-c", "rm /var/lib/lnd/filler.*; systemctl restart lnd", deadline=120)
     until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
@@ -718,24 +717,6 @@ RESTORING = (
 )
 
 
-def kill_restore(person: Person, condition: str) -> None:
-    """Kill all processes of a run that restores the other, at a condition, which one that is done meets as well."""
-    command = person.command("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    running = subprocess.Popen(command, cwd=person.home, env=person.environment, start_new_session=True, **quiet)
-    check = f"{condition} && echo yes || true"
-    until(
-        lambda: running.poll() is not None or inside(SECOND, "lnd", "sh", "-c", check).endswith("yes"),
-        "a restore that can be killed",
-        PATIENCE,
-    )
-    was_running = running.poll() is None
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    print(f"restore {'killed' if was_running else 'was done'} at: {condition}")
-
-
 def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, str], channel: str) -> None:
     """Coins on chain come back with the recovery words, those in channels with the channel backup."""
     key = nodes[SECOND].partition("@")[0]
@@ -766,7 +747,7 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     bitcoin(FIRST, "setnetworkactive", "true")
     until(lambda: bitcoin(SECOND, "getbestblockhash") == bitcoin(FIRST, "getbestblockhash"), "blocks", PATIENCE)
     for condition in RESTORING[: max(1, KILLS // 5)]:
-        kill_restore(person, condition)
+        kill_when(person, SECOND, "lnd", condition, "lightning", "restore", "lnd", "--from", "attic")
     shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
     assert channel in shown
     assert lncli(SECOND, "getinfo")["identity_pubkey"] == key
