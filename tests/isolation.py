@@ -25,7 +25,8 @@ _SUBNET, _RESOLVER = "100.64.0.0/24", "100.64.0.3"
 AIMED_AT = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/28")
 _NOWHERE = "nowhere"
 _NEWNS, _NEWNET = 0x00020000, 0x40000000  # sched.h
-_MOUNTS = f"""
+#: what a shell does first in a network of its own, and mounts of its own
+OWN_SYSFS = """
 set -e
 mount --make-rprivate /
 cgroups=$(mktemp -d)
@@ -34,6 +35,8 @@ mount -t sysfs sysfs /sys
 mount --rbind "$cgroups" /sys/fs/cgroup
 umount --lazy "$cgroups"
 rmdir "$cgroups"
+"""
+_MOUNTS = f"""{OWN_SYSFS}
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
 mount --bind "$1" "$(readlink -f /etc/resolv.conf)"

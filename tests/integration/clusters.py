@@ -27,16 +27,7 @@ from tests.support import stop_lxd
 
 _BRIDGE = "bcmmembers"
 _START_SECONDS = 60
-# the recipe of tests/isolation.py, one level below
-_DAEMON = """
-set -e
-mount --make-rprivate /
-cgroups=$(mktemp -d)
-mount --rbind /sys/fs/cgroup "$cgroups"
-mount -t sysfs sysfs /sys
-mount --rbind "$cgroups" /sys/fs/cgroup
-umount --lazy "$cgroups"
-rmdir "$cgroups"
+_DAEMON = f"""{isolation.OWN_SYSFS}
 sysctl --quiet --write net.ipv4.ip_forward=1
 exec lxd --group root --logfile "$LXD_DIR/bcm.log"
 """
