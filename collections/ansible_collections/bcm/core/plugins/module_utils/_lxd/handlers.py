@@ -29,6 +29,8 @@ _FILTERS = ("security.mac_filtering", "security.ipv4_filtering", "security.ipv6_
 _CHUNK = 1024 * 1024
 #: of what members of a cluster know of, and is not on all of them
 _UNFINISHED = ("Pending", "Errored")
+#: where a server that is in no cluster says that something is
+_NO_CLUSTER = ["none"]
 #: types of networks that are not made on each member
 _OF_ALL = ("ovn",)
 #: When the file to which a backup is exported was written; None if there is none.
@@ -57,7 +59,7 @@ class ClusteredHandler(Handler):
 
     def desired_value(self, resource: Resource, body: Body, name: str) -> Any:
         value = super().desired_value(resource, body, name)
-        if name == "config" and body.get("locations") and not resource.target:
+        if name == "config" and (body.get("locations") or _NO_CLUSTER) != _NO_CLUSTER and not resource.target:
             # the server neither tells nor takes here what each member has of its own
             return {key: wanted for key, wanted in value.items() if key not in self.own_keys}
         return value

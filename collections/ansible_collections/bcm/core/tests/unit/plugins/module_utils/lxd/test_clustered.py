@@ -62,3 +62,16 @@ def test_network_that_a_killed_run_left_unfinished_is_completed() -> None:
     outcome = reconcile(lxd, [parse({"kind": "network", "name": "net", "type": "bridge"})])  # type: ignore[arg-type]
     assert [change["action"] for change in outcome.changes] == ["create"]
     assert [target for _name, target, _config in lxd.made] == ["two", None]
+
+
+def test_server_in_no_cluster_keeps_what_it_says_of_a_pool() -> None:
+    """It refuses a change of the source, so one that is not given has to be sent as it is."""
+    lxd = Memory()
+    before = {"source": "/srv/pool", "user.a": "1"}
+    lxd.objects["/1.0/storage-pools/pool"] = {
+        "name": "pool", "driver": "dir", "description": "", "config": before,
+        "status": "Created", "locations": ["none"],
+    }  # fmt: skip
+    pool = {"kind": "storage_pool", "name": "pool", "config": {"user.a": "2"}}
+    reconcile(lxd, [parse(pool)])  # type: ignore[arg-type]
+    assert lxd.objects["/1.0/storage-pools/pool"]["config"] == {**before, "user.a": "2"}
