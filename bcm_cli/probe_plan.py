@@ -199,9 +199,8 @@ class ProbePlan:
     def publication_reason(self, service: str) -> str:
         """Return why an onion service is public."""
         name, _hyphen, key = service.rpartition("-")
-        stack = self.catalogue.get(name)
-        declared = stack.services[key].onion if stack and key in stack.services else None
-        return (declared.public if declared else None) or "no stack says why"
+        is_known = name in self.catalogue and key in self.catalogue[name].services
+        return (self.site.publication_reason(name, key) if is_known else None) or "no stack says why"
 
     def _ports(self, stack: str, chain: str, protocol: str = "tcp") -> list[int]:
         services = self.catalogue[stack].services.values()

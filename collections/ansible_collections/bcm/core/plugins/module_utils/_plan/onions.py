@@ -59,7 +59,7 @@ def onion_services(site: Site, stacks: Collection[str], holds: Callable[[str], b
             # What the inventory says goes over what the stack says.
             if onion and (given.enabled if given else onion.when is None or holds(onion.when)):
                 port, address = service.ports[site.request.chain], str(site.addresses[name])
-                public = given.public if given else onion.public
+                public = site.publication_reason(name, key)
                 ports = {"port": onion.port or port, "listen": onion.listen or port}
                 found.append(OnionService(name, key, onion, public, address, **ports))
     return found

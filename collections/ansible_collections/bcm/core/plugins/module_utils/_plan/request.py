@@ -213,6 +213,12 @@ class Site:
         """From which local networks some stacks are reached."""
         return [item for item in self.access.lan if item.stack in stacks]
 
+    def publication_reason(self, stack: str, service: str) -> str | None:
+        """Why everybody may come to an onion service; what the inventory says goes over what the stack says."""
+        given, onion = self.access.onion(stack, service), self.catalogue[stack].services[service].onion
+        found = given or onion
+        return found.public if found else None
+
     @property
     def download_proxy(self) -> str | None:
         """The stack through which downloads come; None if they come directly."""

@@ -16,7 +16,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._plan import checks
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from ansible_collections.bcm.core.plugins.module_utils._plan.plan import Planner
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import ProjectState, Request
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import ProjectState, Request, Site
 from ansible_collections.bcm.core.plugins.plugin_utils.role_variables import RoleVariables
 
 from .conftest import Planning, image_names
@@ -117,3 +117,16 @@ def test_liquid_is_left_out_elsewhere(stacks: tuple[str, ...], chain: str) -> No
     planned = plan(*stacks, chain=chain)
     assert not [rule for rule in reached(planned, "nbxplorer") if rule.startswith("liquid")]
     assert "liquid" not in planned["instances"]["btcpayserver"]["needs"]
+
+
+@pytest.mark.parametrize(
+    ("access", "reason"),
+    [
+        ({}, _CATALOGUE["btcpayserver"].services["shop"].onion.public),
+        ({"btcpayserver/shop": {"onion": {"public": "customers do not know us"}}}, "customers do not know us"),
+        ({"btcpayserver/shop": {"onion": True}}, None),
+    ],
+)
+def test_reason_of_the_inventory_goes_over_that_of_the_stack(access: dict[str, Any], reason: str | None) -> None:
+    request = Request(stacks=("btcpayserver",), chain="regtest", datacenter="local", access=access)
+    assert Site(_CATALOGUE, request).publication_reason("btcpayserver", "shop") == reason
