@@ -155,18 +155,27 @@ def lncli(*words: str) -> dict[str, Any]:
     return dict(json.loads(inside(NAME, "lnd", "lncli", *words, deadline=120)))
 
 
+def ask_lnd(words: str, command: str = "lncli") -> dict[str, Any]:
+    """What a node answers, nothing while it cannot."""
+    found = inside(NAME, "lnd", "sh", "-c", f"{command} {words} || true")
+    return dict(json.loads(found)) if found.startswith("{") else {}
+
+
 def has_followed() -> bool:
     """Whether lnd is at work, and has the newest block, without which it takes neither channels nor payments."""
-    found = inside(NAME, "lnd", "sh", "-c", "lncli getinfo || true")
-    info = json.loads(found) if found.startswith("{") else {}
+    info = ask_lnd("getinfo")
     return info.get("block_height") == int(bitcoin("getblockcount")) and bool(info["synced_to_chain"])
 
 
 def is_usable(ann: neighbour.Neighbour) -> bool:
-    """Whether the channel is active for both nodes, and lnd is at work and has the newest block."""
-    both = ("lncli", f"{ann.command}")
-    found = [inside(NAME, "lnd", "sh", "-c", f"{command} listchannels --active_only || true") for command in both]
-    return all(text.startswith("{") and json.loads(text)["channels"] for text in found) and has_followed()
+    """Whether both nodes have the channel, and the fees of its ends, without which there is no route."""
+    for command in ("lncli", ann.command):
+        edges = ask_lnd("describegraph", command).get("edges") or [{}]
+        if not ask_lnd("listchannels --active_only", command).get("channels"):
+            return False
+        if not all(edge.get("node1_policy") and edge.get("node2_policy") for edge in edges):
+            return False
+    return has_followed()
 
 
 def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, answers: None) -> None:
