@@ -19,8 +19,12 @@ _OUTGOING = 4
 _ATTACH_FILTER, _BUFFER_FORCE = 26, 33
 _PACKET, _STATISTICS = 263, 6
 _LOOPBACK = 1  # its index; what is sent there leaves nothing
-# classic BPF: the index of the interface, loopback is dropped, 96 bytes of all else are kept
-_FILTER = ((0x20, 0, 0, 0xFFFFF008), (0x15, 0, 1, _LOOPBACK), (0x06, 0, 0, 0), (0x06, 0, 0, 96))
+# classic BPF: what goes out on an interface, and what is on loopback, is dropped, 96 bytes of all else are kept
+_FILTER = (
+    *((0x20, 0, 0, 0xFFFFF004), (0x15, 3, 0, _OUTGOING)),  # the type of the packet
+    *((0x20, 0, 0, 0xFFFFF008), (0x15, 1, 0, _LOOPBACK)),  # the index of the interface
+    *((0x06, 0, 0, 96), (0x06, 0, 0, 0)),
+)
 
 
 class Capture:
@@ -32,7 +36,7 @@ class Capture:
         code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in _FILTER))
         program = struct.pack("HL", len(_FILTER), ctypes.addressof(code))
         self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
-        self._socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, 2**26)
+        self._socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, 2**28)
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._dropped = 0
@@ -51,8 +55,8 @@ class Capture:
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # it is closed
             while True:
-                data, (name, protocol, kind, *_rest) = self._socket.recvfrom(96)
-                if name in self._bridges and kind != _OUTGOING:
+                data, (name, protocol, *_rest) = self._socket.recvfrom(96)
+                if name in self._bridges:
                     with self._lock:
                         self._seen[described(protocol, data)] += 1
 
