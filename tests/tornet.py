@@ -31,6 +31,8 @@ from ansible_collections.bcm.core.plugins.module_utils._guest.tor_control import
 
 #: what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
 NO_KEY, WRONG_KEY = "0xf4", "0xf5"
+#: and if it has tried all that it knows, as on a busy machine (RFC 1928)
+GAVE_UP = "0x01"
 
 _AUTHORITIES = 4
 _PATIENCE = 90.0  # seconds for what takes less than 10
@@ -245,13 +247,13 @@ class Client:
         return connection
 
     def get(self, address: str, port: int = 80, say: bytes = b"", tries: int = 3) -> bytes:
-        """What the service says; a tor that says nothing for long is asked again. Raises socks.ProxyError."""
+        """What the service says; a tor that gives up or says nothing is asked again. Raises socks.ProxyError."""
         try:
             with self.connected(address, port) as connection:
                 connection.sendall(say)
                 return connection.recv(100)
         except socks.ProxyError as error:
-            if "timed out" not in str(error) or tries == 1:
+            if not any(said in str(error) for said in ("timed out", GAVE_UP)) or tries == 1:
                 raise
             return self.get(address, port, say, tries - 1)
 

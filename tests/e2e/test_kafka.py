@@ -193,6 +193,11 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         inside(NAME, "lnd", "sh", "-c", pay, deadline=120)
         return invoice["r_hash"], outcome, amount * 1000
 
+    def comes_back() -> bool:
+        """The other node tries again after ever longer times, so it is told to."""
+        ask_lnd(f"connect {key}@{place}", ann.command)
+        return is_usable(ann)
+
     with neighbour.running(NAME, "ann") as (ann,):
         bitcoin("generatetoaddress", "1", ann.ask("newaddress", "p2tr")["address"])
         mine(100)
@@ -217,7 +222,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         sent += [send(1500), send(800_000, "failed")]
         inside(NAME, "collector", "systemctl", "start", "collector-lnd")
         inside(NAME, "lnd", "systemctl", "restart", "lnd", deadline=120)
-        until(lambda: is_usable(ann), "a channel", 120)
+        until(comes_back, "a channel", 120)
         received.append(receive(3000))
         sent.append(send(2500))
         (channel,) = lncli("listchannels")["channels"]
