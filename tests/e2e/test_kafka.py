@@ -179,7 +179,7 @@ def is_usable(ann: neighbour.Neighbour) -> bool:
 
 
 def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, answers: None) -> None:
-    def told(topic: str, *fields: str) -> list[tuple[Any, ...]]:
+    def values(topic: str, *fields: str) -> list[tuple[Any, ...]]:
         return [tuple(event[field] for field in fields) for event in read_events(person, topic)]
 
     def receive(amount: int) -> tuple[str, int]:
@@ -207,13 +207,13 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         place = inside(NAME, "lnd", "sed", "-n", "s/^listen=//p", "/etc/lnd/lnd.conf")
         amounts = ("--local_amt", "1000000", "--push_amt", "400000")
         opened = ann.ask("openchannel", "--node_key", key, "--connect", place, *amounts)["funding_txid"]
-        until(lambda: told("lnd.channel", "change", "balance") == [("pending", 400_000)], "a pending channel")
+        until(lambda: values("lnd.channel", "change", "balance") == [("pending", 400_000)], "a pending channel")
         mine(6)
         neighbour.await_blocks(ann)
         until(lambda: is_usable(ann), "a channel", 120)
         received, sent = [receive(5000)], [send(7000), send(900_000, "failed")]
-        until(lambda: told("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
-        assert told("lnd.invoice", "payment_hash", "amount") == received
+        until(lambda: values("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
+        assert values("lnd.invoice", "payment_hash", "amount") == received
 
         # Meanwhile the collector and the broker are away, and then lnd.
         inside(NAME, "collector", "systemctl", "stop", "collector-lnd")
@@ -228,11 +228,11 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         (channel,) = lncli("listchannels")["channels"]
         lncli("closechannel", "--chan_point", channel["channel_point"])
         mine(6)
-        until(lambda: len(told("lnd.channel")) == 3, "the channel is closed", 120)
-    assert told("lnd.payment", "payment_hash", "outcome", "amount") == sent
-    assert told("lnd.invoice", "payment_hash", "amount") == received
-    assert told("lnd.channel", "change", "how") == [("pending", ""), ("opened", ""), ("closed", "cooperative_close")]
-    assert {point.partition(":")[0] for (point,) in told("lnd.channel", "channel")} == {opened}
+        until(lambda: len(values("lnd.channel")) == 3, "the channel is closed", 120)
+    assert values("lnd.payment", "payment_hash", "outcome", "amount") == sent
+    assert values("lnd.invoice", "payment_hash", "amount") == received
+    assert values("lnd.channel", "change", "how") == [("pending", ""), ("opened", ""), ("closed", "cooperative_close")]
+    assert {point.partition(":")[0] for (point,) in values("lnd.channel", "channel")} == {opened}
     (number,) = (path for path in inside(NAME, "lnd", "ls", "/var/lib/lnd/consumers").split() if "collector" in path)
     macaroon = json.loads(inside(NAME, "lnd", "cat", f"/var/lib/lnd/consumers/{number}"))
     allowed = bytes.fromhex(macaroon)
