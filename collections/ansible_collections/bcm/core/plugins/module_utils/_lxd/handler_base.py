@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ _PASSES = {
     "is busy running a": float("inf"),
     # It sets a network up again 0.1 s after it killed its dnsmasq, which a busy machine has not ended by then.
     "dnsmasq: failed to create listening socket": 5.0,
+    # Incus stumbles over an instance that stops while it is asked.
+    "Invalid PID": float("inf"),
 }
 
 
@@ -47,6 +49,19 @@ def api_fields(body: Body | None) -> Body | None:
 def deleted_meanwhile(verb: str, resource: Resource) -> NotFound:
     what = f"Failed to {verb} {resource.label}:"
     return NotFound(what, "it was deleted meanwhile;", "run again", about=resource.label)
+
+
+def patiently(ask: Callable[[], Any], deadline: float) -> Any:
+    """Return what the server answers, which is asked again for ``deadline`` seconds while a fault may pass."""
+    began = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except LxdError as error:
+            lasts = next((min(lasts, deadline) for said, lasts in _PASSES.items() if said in str(error)), 0.0)
+            if time.monotonic() >= began + lasts:
+                raise
+            time.sleep(0.2)
 
 
 class Handler:
@@ -134,15 +149,10 @@ class Handler:
     ) -> Any:
         deadline = float(resource.options.get("deadline") or 120.0)
         what = f"{verb} {resource.label}"
-        began = time.monotonic()
-        while True:
-            try:
-                return client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest)
-            except LxdError as error:
-                lasts = next((min(lasts, deadline) for said, lasts in _PASSES.items() if said in str(error)), 0.0)
-                if time.monotonic() >= began + lasts:
-                    raise
-                time.sleep(0.2)
+        return patiently(
+            lambda: client.call(method, path, body, what=what, deadline=deadline, project=resource.project, **rest),
+            deadline,
+        )
 
     def do_create(self, client: Client, resource: Resource, step: Step) -> None:
         body = {resource.kind.key: resource.name, **resource.given}

@@ -18,7 +18,7 @@ from typing import Any
 from . import exec as lxd_exec
 from . import id_maps, image_transfer
 from .client import Client, own_headers, quoted
-from .handler_base import READ, Body, Handler, Step
+from .handler_base import READ, Body, Handler, Step, patiently
 from .lxd_errors import Conflict, DeadlineExceeded, LxdError, NotFound, Unreachable
 from .resources import ID_MAP, REPLACED, STARTED_WITH, Resource
 
@@ -459,7 +459,11 @@ class InstanceHandler(Handler):
         deadline = float(resource.options["deadline"])
         end = time.monotonic() + deadline
         next_offer = time.monotonic() + DHCP_PATIENCE
-        while not addresses(state := _read_state(client, resource, end)):
+
+        def read() -> Any:
+            return client.get(f"{resource.path}/state", project=resource.project)
+
+        while not addresses(state := patiently(read, end - time.monotonic())):
             if state["status"] not in _RUNNING:
                 command = f"{client.tool} console {resource.name} --project {resource.project} --show-log"
                 raise LxdError(
@@ -479,19 +483,6 @@ class InstanceHandler(Handler):
                 next_offer += DHCP_PATIENCE
                 offer_addresses_again(client, resource.path, resource.project)
             time.sleep(0.1)
-
-
-def _read_state(client: Client, resource: Resource, end: float) -> dict[str, Any]:
-    while True:
-        try:
-            state: dict[str, Any] = client.get(f"{resource.path}/state", project=resource.project)
-        except LxdError as error:
-            # Incus stumbles over an instance that stops while it is asked.
-            if error.code != "server_error" or time.monotonic() > end:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return state
 
 
 def offer_addresses_again(client: Client, path: str, project: str | None) -> None:
