@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
+from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import client_login
 from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess, client_name
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 
@@ -37,12 +37,12 @@ def grant(args: argparse.Namespace) -> int:
             raise UsageError(f'"{topic}"', "is no topic", "write one as bitcoind.block, or bitcoind.* for all of them")
         checked(datacenter, [match[1]])
     place = _place(datacenter)
-    password = _password(datacenter, args.client)
+    user, password = client_login(args.client, _secret(datacenter))
     granted = dict(datacenter.variable(_VARIABLE) or {})
     args.stack, args.by = STACK, "lan"
     client_access.grant(args)
     config.write(datacenter.group_vars, {_VARIABLE: {**granted, args.client: sorted(set(args.read))}})
-    user, certificate = f"client_{args.client}", client_name(args.client, STACK)
+    certificate = client_name(args.client, STACK)
     told = {
         "bootstrap.servers": f"{place.names[0] if place.names else place.address}:{place.port}",
         "security.protocol": "SASL_SSL",
@@ -85,11 +85,11 @@ def _place(datacenter: DataCenter) -> LanAccess:
     return place
 
 
-def _password(datacenter: DataCenter, client: str) -> str:
-    """The password of a client, which the role makes of the same secret. Raises BcmError."""
+def _secret(datacenter: DataCenter) -> str:
+    """What the passwords of clients are made of. Raises BcmError."""
     path = datacenter.secrets / f"{datacenter.chain}.json"
     secret = secrets_file.read_secrets(path, vault(datacenter)).get(_SECRET) if path.exists() else None
     if secret is None:
         remedy = f"`bcm stack start {STACK}` creates them"
         raise BcmError(f"Stack {STACK}", "has no passwords yet", remedy, code="not_ready")
-    return hashlib.sha256(f"{secret}/{client}".encode()).hexdigest()
+    return secret

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -193,6 +194,11 @@ def run_java(program: str, *arguments: str) -> str:
     if done.returncode:
         raise Fault(" ".join((done.stderr or done.stdout).split())[-300:] or f"{program} ended with {done.returncode}")
     return done.stdout
+
+
+def client_login(client: str, secret: str) -> tuple[str, str]:
+    """The user of a program elsewhere, and its password, which is made of the secret of the stack."""
+    return f"{CLIENT}{client}", hashlib.sha256(f"{secret}/{client}".encode()).hexdigest()
 
 
 def read_password(user: str) -> str:

@@ -11,18 +11,14 @@ away, follows from the block of the newest event, and from what bitcoind's RPC s
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import zmq
 from bcm_guest.prove import Endpoint, Fault, http_request
-from collector_topic import Broker, Lost, Topic, keep_on, now
+from collector_topic import Broker, Source, Topic, now, run
 
-_SETTINGS = Path("/etc/collector/bitcoind.json")
-_BLOCKS, _MEMPOOL, _PEERS, _WARNINGS = "bitcoind.block", "bitcoind.mempool", "bitcoind.peers", "bitcoind.warning"
 #: how long bitcoind is believed when it says nothing
 _SILENCE = 10_000  # milliseconds
 _BATCH = 200
@@ -199,28 +195,25 @@ def _satoshi(bitcoins: float) -> int:
     return round(bitcoins * 100_000_000)
 
 
-class Source:
+class Bitcoind(Source):
     """What is written of bitcoind."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.broker = Broker(settings)
+        super().__init__(settings, "bitcoind", "block", "mempool", "peers", "warning")
         self._node, self._most = Node(settings), settings["blocks"]
-        self._topics = [Topic(name, self.broker, "bitcoind") for name in (_BLOCKS, _MEMPOOL, _PEERS, _WARNINGS)]
         self._socket = zmq.Context(io_threads=1).socket(zmq.SUB)
         self._socket.connect(settings["zmq"])
         self._socket.subscribe(b"sequence")
-        self._blocks: Blocks | None = None
-        self._figures: Figures | None = None
         self._expected: int | None = None
 
+    def begin(self) -> None:
+        blocks, *figures = self.topics
+        self._blocks, self._figures = Blocks(self._node, blocks, self._most), Figures(self._node, *figures)
+        self._blocks.catch_up()
+        self._figures.look()
+
     def step(self) -> None:
-        """Wait for what bitcoind says, and write it. Raises Fault."""
-        if self._blocks is None or self._figures is None:
-            blocks, mempool, peers, warnings = self._topics
-            self._blocks = Blocks(self._node, blocks, self._most)
-            self._figures = Figures(self._node, mempool, peers, warnings)
-            self._blocks.catch_up()
-        elif not self._socket.poll(_SILENCE):
+        if not self._socket.poll(_SILENCE):
             self._blocks.catch_up()
         else:
             _topic, text, counter = self._socket.recv_multipart()
@@ -233,18 +226,10 @@ class Source:
         self._figures.look()
 
 
-def main(verb: str) -> None:
-    settings = json.loads(_SETTINGS.read_text())
-    if verb == "follow":
-        source = Source(settings)
-        keep_on(source.broker, source.step)
-    else:
-        newest = Topic(_BLOCKS, Broker(settings), "bitcoind").newest()
-        print(json.dumps(newest, default=datetime.isoformat))
+def show_newest(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The newest event of a block."""
+    return Topic("bitcoind.block", Broker(settings), "bitcoind").newest()
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except (Fault, Lost) as fault:
-        raise SystemExit(str(fault)) from fault
+    run("bitcoind", Bitcoind, show_newest)

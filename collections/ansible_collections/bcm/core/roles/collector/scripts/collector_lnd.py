@@ -14,19 +14,15 @@ import base64
 import http.client
 import json
 import queue
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from bcm_guest.channel_backups import Lnd
 from bcm_guest.prove import Endpoint, Fault
-from collector_topic import Broker, Lost, Topic, keep_on, now
+from collector_topic import Broker, Source, Topic, now, run
 
-_SETTINGS = Path("/etc/collector/lnd.json")
-_INVOICES, _PAYMENTS, _CHANNELS = "lnd.invoice", "lnd.payment", "lnd.channel"
 #: between two looks at payments and channels
 _PAUSE = 2.0  # seconds
 _PAGE = 500
@@ -311,48 +307,40 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-class Source:
+class LndSource(Source):
     """What is written of lnd."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.broker = Broker(settings)
-        self._node = Node(Endpoint.of(settings["rest"]), settings["credential"])
-        self._topics = [Topic(name, self.broker, "lnd") for name in (_INVOICES, _PAYMENTS, _CHANNELS)]
-        self._parts: tuple[Invoices, Payments, Channels] | None = None
+        super().__init__(settings, "lnd", "invoice", "payment", "channel")
+        self._node = _node(settings)
         self._version = ""
 
+    def begin(self) -> None:
+        invoices, payments, channels = self.topics
+        self._invoices, self._payments = Invoices(self._node, invoices), Payments(self._node, payments)
+        self._channels = Channels(self._node, channels)
+
     def step(self) -> None:
-        """Write what happened since the last step. Raises Fault."""
         try:
             self._version = self._version or self._node.version()
-            if self._parts is None:
-                invoices, payments, channels = self._topics
-                self._parts = (
-                    Invoices(self._node, invoices), Payments(self._node, payments), Channels(self._node, channels)
-                )  # fmt: skip
-            invoices_of, payments_of, channels_of = self._parts
-            payments_of.look(self._version)
-            channels_of.look(self._version)
-            invoices_of.look(self._version, _PAUSE)
+            self._payments.look(self._version)
+            self._channels.look(self._version)
+            self._invoices.look(self._version, _PAUSE)
         except Fault:
             # It may be another version that answers next.
             self._version = ""
             raise
 
 
-def main(verb: str) -> None:
-    settings = json.loads(_SETTINGS.read_text())
-    if verb == "follow":
-        source = Source(settings)
-        keep_on(source.broker, source.step)
-    else:
-        newest = Topic(_CHANNELS, Broker(settings), "lnd").newest()
-        there = Node(Endpoint.of(settings["rest"]), settings["credential"]).open_channels()
-        print(json.dumps({"written": newest["open"] if newest else [], "there": sorted(there)}))
+def show_channels(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The channels by the events, and those by lnd."""
+    newest = Topic("lnd.channel", Broker(settings), "lnd").newest()
+    return {"written": newest["open"] if newest else [], "there": sorted(_node(settings).open_channels())}
+
+
+def _node(settings: Mapping[str, Any]) -> Node:
+    return Node(Endpoint.of(settings["rest"]), settings["credential"])
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except (Fault, Lost) as fault:
-        raise SystemExit(str(fault)) from fault
+    run("lnd", LndSource, show_channels)

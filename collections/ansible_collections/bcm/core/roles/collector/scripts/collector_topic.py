@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from bcm_guest.event_codec import Codec
@@ -129,14 +130,45 @@ class Topic:
         self._broker.write(self._name, key, self._codec.encode({"event": self._last, **body}))
 
 
-def keep_on(broker: Broker, step: Callable[[], None]) -> None:
-    """Take a step again and again, which waits for what is new; wait if it raises Fault. Raises Lost."""
-    waits_for = ""
+class Source:
+    """What is written of a stack, to topics of the given names."""
+
+    def __init__(self, settings: Mapping[str, Any], stack: str, *names: str) -> None:
+        self.broker = Broker(settings)
+        self.topics = [Topic(f"{stack}.{name}", self.broker, stack) for name in names]
+
+    def begin(self) -> None:
+        """Find where to go on, and write what was missed. Raises Fault, after which it is called again, and Lost."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Wait for what is new, and write it. Raises Fault, after which it is called again, and Lost."""
+        raise NotImplementedError
+
+
+def run(stack: str, source: Callable[[Mapping[str, Any]], Source], show: Callable[[Mapping[str, Any]], Any]) -> None:
+    """The program of a source: ``follow`` writes what happens; any other word prints what ``show`` returns, as JSON.
+
+    Both are called with the settings. Ends the program with the fault that it has met.
+    """
+    try:
+        settings = json.loads(Path(f"/etc/collector/{stack}.json").read_text())
+        if sys.argv[1] == "follow":
+            keep_on(source(settings))
+        else:
+            print(json.dumps(show(settings), default=datetime.isoformat))
+    except (Fault, Lost) as fault:
+        raise SystemExit(str(fault)) from fault
+
+
+def keep_on(source: Source) -> None:
+    """Write what happens, for ever; wait while there is a Fault. Raises Lost."""
+    act, waits_for = source.begin, ""
     while True:
         try:
-            step()
-            broker.check()
-            waits_for = ""
+            act()
+            source.broker.check()
+            act, waits_for = source.step, ""
         except Fault as fault:
             # The newest event, or the source, cannot be read at the moment.
             if str(fault) != waits_for:
