@@ -185,6 +185,7 @@ def _print_report(args: argparse.Namespace, report: PrivacyReport) -> int:
         "tor": tor,
         "rules": {name: observed["rules"] for name, observed in report.observed.items() if plan.uplink_user(name)},
         "exceptions": plan.exceptions,
+        "through_tor": plan.through_tor,
         "public_services": public,
         "problems": problems,
         "undecided": undecided,
@@ -205,6 +206,10 @@ def _print_report(args: argparse.Namespace, report: PrivacyReport) -> int:
         say()
         say("Exceptions:")
         answer(plan.exceptions, False)
+    if plan.through_tor:
+        say()
+        say("Exceptions through Tor:")
+        answer(plan.through_tor, False)
     say()
     for name in plan.stopped:
         say(f"{name} does not run: nothing was tested from there, or to it")

@@ -25,7 +25,7 @@ from . import lxd_setup
 from .datacenter import DataCenter
 from .probes import OUTSIDE, OUTSIDE6, Expectation, Probe, ProbeResult
 from .stacks import catalogue
-from .status import deployed, exceptions, find_foreign
+from .status import deployed, exceptions, find_foreign, through_tor
 
 #: ports of a host; any answer, even a refused connection, shows that it can be reached
 _HOST_PORTS = (1, 22, 80, 443, 8443)
@@ -66,6 +66,7 @@ class ProbePlan:
         self.stopped = sorted(set(self.instances) - set(self.running))
         self.site = Site(self.catalogue, datacenter.request([]))
         self.exceptions = exceptions(client, self.site.names.uplink)
+        self.through_tor = through_tor(client, self.site.names.network)
         self.rules = self.unlisted_rules()
         self.notes = lxd_setup.calls_out(client)
 

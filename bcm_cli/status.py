@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError, NotFound
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
-from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
+from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION, THROUGH_TOR
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
@@ -74,12 +74,13 @@ def status(args: argparse.Namespace) -> int:
         wanted = args.stacks or known.ordered(name for name in instances if name in known)
         with ThreadPoolExecutor(8) as pool:
             rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], instances.get(name)), wanted))
-        found = exceptions(client, datacenter_names(datacenter.name, datacenter.chain).uplink)
+        own_names = datacenter_names(datacenter.name, datacenter.chain)
+        found, asked = exceptions(client, own_names.uplink), through_tor(client, own_names.network)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
     shown = [{key: value for key, value in row.items() if key not in ("web", "foreign_files")} for row in rows]
-    answer({"stacks": rows, "exceptions": found} if args.json else shown, args.json)
+    answer({"stacks": rows, "exceptions": found, "through_tor": asked} if args.json else shown, args.json)
     for name, page in () if args.json else ((row["stack"], page) for row in rows for page in row["web"]):
         say()
         say(f"{name}: {page['title']} is at {page['url']}")
@@ -90,6 +91,9 @@ def status(args: argparse.Namespace) -> int:
         where = " ".join(str(part) for part in (item["to"], item["protocol"], item["port"]) if part)
         say()
         say(f"Exception: {item['stack']} reaches {where} without Tor: {item['why']}")
+    for item in () if args.json else asked:
+        say()
+        say(f"Exception: {item['stack']} reaches {item['to']} through Tor: {item['why']}")
     return 0 if all(row["status"] == "running" for row in rows) else 3
 
 
@@ -116,6 +120,17 @@ def exceptions(client: Client, acl: str) -> list[dict[str, Any]]:
         }
         for rule in rules["egress"]
         if len(parts := rule.get("description", "").split(BY_EXCEPTION, 1)) == 2
+    ]
+
+
+def through_tor(client: Client, acl: str) -> list[dict[str, Any]]:
+    """Return which hosts are asked through Tor, read from the rules in force and not from the inventory."""
+    rules = client.find(f"/1.0/network-acls/{acl}", project="default") or {"egress": []}
+    parts = (rule.get("description", "").partition(THROUGH_TOR) for rule in rules["egress"])
+    return [
+        dict(zip(("stack", "to", "why"), (stack, *what.split(": ", 1)), strict=True))
+        for stack, between, what in parts
+        if between
     ]
 
 

@@ -60,9 +60,7 @@ def test_client_gets_its_options_and_its_rights(written: dict[str, Any], tmp_pat
     assert options["ssl.key.location"] == "alice@kafka.key"
 
 
-def test_password_is_not_printed(
-    written: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_password_is_not_printed(written: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     event_clients.grant(arguments(tmp_path))
     printed = "".join(capsys.readouterr())
     assert "192.0.2.1:9095" in printed and hashlib.sha256(b"s/alice").hexdigest() not in printed

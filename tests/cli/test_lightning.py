@@ -72,9 +72,7 @@ def guard(used: list[str]) -> int:
     return lightning.guard(argparse.Namespace(datacenter=datacenter, tower="ssh", json=True))
 
 
-def test_watchtower_of_another_data_center_is_added_once(
-    towers: Towers, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watchtower_of_another_data_center_is_added_once(towers: Towers, capsys: pytest.CaptureFixture[str]) -> None:
     for towers.tower in (*TOWERS, TOWERS[0]):
         assert guard(towers.used) == 0
         assert json.loads(capsys.readouterr().out) == {"stack": "lnd", "watchtower": towers.tower}

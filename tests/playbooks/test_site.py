@@ -62,6 +62,7 @@ PLAN = {
     "onions": {"services": [], "known": [], "gateway": "one"},
     "sources": [],
     "exceptions": [],
+    "through_tor": [],
     "summary": [],
     "reporters": [],
     "warnings": [],

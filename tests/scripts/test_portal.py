@@ -38,6 +38,7 @@ def sent() -> dict[str, Any]:
             "stacks": [{"stack": "shop", "status": "running", "version": "2.0", "verified": ["height 101"],
                         "facts": {"backups": [ORDERS]}}],
             "exceptions": [{"stack": "shop", "to": "192.0.2.0/24", "protocol": "tcp", "port": 443, "why": EVIL}],
+            "through_tor": [{"stack": "shop", "to": "api.example.org", "why": f"rates {EVIL}"}],
             "warnings": [EVIL],
         },
         "stacks": [
@@ -116,7 +117,8 @@ def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
     sent["report"]["stacks"][0] |= {"version": EVIL, "verified": [EVIL], "status": EVIL}
     found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
     assert found.open == [] and "script" not in found.names
-    assert found.text.count(EVIL) >= 6
+    assert found.text.count(EVIL) >= 7
+    assert "shop reaches api.example.org through Tor: rates" in found.text
 
 
 def test_former_runs_are_remembered_for_stacks_that_are_there(sent: dict[str, Any]) -> None:

@@ -236,6 +236,11 @@ plan:
       description: Those of O(exceptions) that are about stacks which run.
       type: list
       elements: dict
+    through_tor:
+      description: Hosts that stacks which run ask through Tor, since their variables say so, and C(why).
+      type: list
+      elements: dict
+      sample: [{stack: btcpayserver, to: api.kraken.com, why: exchange rates}]
     instances:
       description: What roles know about their instance, by the stack's name.
       type: dict

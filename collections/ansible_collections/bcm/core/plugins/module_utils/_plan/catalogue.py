@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from .._base import names
+from .._base.errors import BcmError
 from .._base.fields import CatalogueError
 from .event_schemas import Schema
 from .stack import Stack
 from .stack_file import FILE, read
 
+# A name of a host in lower case, or an IPv4 address; an onion address is such a name.
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})+")
 # start.yml has a play for each level.
 _HIGHEST_LEVEL = 3
 #: the collection's own roles
@@ -79,7 +84,7 @@ class Catalogue(Mapping[str, Stack]):
         That is the one that the variable ``<stack>_<name>`` names. Raises BcmError for a value that is none of them.
         """
         undecided = [stack for stack in self.values() if stack.is_undecided]
-        decided = {stack.name: _resolved(stack, variables_of([stack])) for stack in undecided}
+        decided = {stack.name: self._asking(_resolved(stack, variables_of([stack]))) for stack in undecided}
         return Catalogue({**self._stacks, **decided}.values()) if decided else self
 
     def named(self, name: str) -> Stack:
@@ -151,6 +156,20 @@ class Catalogue(Mapping[str, Stack]):
             raise CatalogueError(f"{where},", f"whose source {locked} has a lock file in its role", remedy)
         return replace(stack, artifact=replace(declared, of=of))
 
+    def is_proxy(self, stack: str, service: str) -> bool:
+        """Whether a service is the proxy by which others are asked through Tor."""
+        return stack == self.download_proxy and service == self._stacks[stack].download_proxy["socks"]
+
+    def _asking(self, stack: Stack) -> Stack:
+        """The stack, which uses the proxy if there is anybody whom it asks through Tor."""
+        if not any(asked.hosts for asked in stack.through_tor):
+            return stack
+        proxy = str(self.download_proxy)
+        services = (*stack.needs[proxy].services, self._stacks[proxy].download_proxy["socks"])
+        return replace(
+            stack, needs={**stack.needs, proxy: replace(stack.needs[proxy], services=tuple(dict.fromkeys(services)))}
+        )
+
     def _check_names(self) -> None:
         """Refuse what two stacks would both call theirs: a volume, an onion service, a variable."""
         owners: dict[str, str] = {}
@@ -179,6 +198,10 @@ class Catalogue(Mapping[str, Stack]):
             if other in seen:
                 raise CatalogueError(where, "is needed already", "name it once")
             seen.add(other)
+        if stack.through_tor and self.download_proxy not in stack.required:
+            proxy = self.download_proxy
+            remedy = f"add {proxy}: [] to needs" if proxy else "no stack has download_proxy"
+            raise CatalogueError(f"{stack.source}:", "through_tor has no proxy", remedy)
         for other in stack.enabled_with:
             if other not in stack.required:
                 raise CatalogueError(f"{stack.source}:", f"enabled_with.{other} is not needed", f"add {other} to needs")
@@ -254,7 +277,23 @@ def _resolved(stack: Stack, variables: Choices) -> Stack:
         if other not in stack.choices.values() and (need.when is None or variables.holds(need.when))
     }
     chosen_needs = {chosen: stack.alternatives[name][chosen] for name, chosen in choices.items()}
-    return replace(stack, needs={**fixed, **chosen_needs}, choices=choices)
+    through_tor = tuple(
+        replace(asked, hosts=_hosts(asked.variable, variables.value(asked.variable))) for asked in stack.through_tor
+    )
+    return replace(stack, needs={**fixed, **chosen_needs}, choices=choices, through_tor=through_tor)
+
+
+def _hosts(variable: str, value: Any) -> tuple[str, ...]:
+    """The names or addresses of hosts that a variable has. Raises BcmError."""
+    given = [] if value is None else value
+    if not isinstance(given, list) or not all(isinstance(host, str) and _HOST.fullmatch(host) for host in given):
+        raise BcmError(
+            f"Variable {variable}",
+            f"is {given!r}",
+            remedy="write a list of names or IPv4 addresses of hosts, such as [api.example.org]",
+            code="invalid_value",
+        )
+    return tuple(dict.fromkeys(given))
 
 
 def _transitive(start: Iterable[str], step: Any) -> set[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exceptions: what an inventory lets a stack reach past Tor, in so many words."""
+"""Exceptions: what an inventory lets a stack reach past Tor, or ask through it, in so many words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .catalogue import Catalogue
 
 #: between the stack and the reason in the description of its rule, where `bcm status` reads what is in force
 BY_EXCEPTION = " by exception: "
+#: the same between the stack and the host that it asks
+THROUGH_TOR = " through Tor to "
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class AllowedDestination:
     def warning(self) -> str:
         where = f"{self.to} {self.protocol}{'' if self.port is None else f' {self.port}'}"
         return f"{self.stack} reaches {where} without Tor: {self.why} (bcm_exceptions)"
+
+
+@dataclass(frozen=True)
+class AskedHost:
+    """A host that a stack asks through Tor."""
+
+    stack: str
+    to: str
+    why: str
+
+    @property
+    def description(self) -> str:
+        return f"{self.stack}{THROUGH_TOR}{self.to}: {self.why}"
 
 
 def read(declared: Any, catalogue: Catalogue) -> tuple[AllowedDestination, ...]:

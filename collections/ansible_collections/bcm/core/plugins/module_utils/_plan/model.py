@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .event_schemas import Schema
-from .exceptions import AllowedDestination
+from .exceptions import AllowedDestination, AskedHost
 from .limits import Limits
 from .request import WayOut
 from .stack import Floor
@@ -369,6 +369,7 @@ class Plan:
     requested: tuple[str, ...]
     stacks: tuple[str, ...]
     exceptions: tuple[AllowedDestination, ...]
+    through_tor: tuple[AskedHost, ...]
     instances: Mapping[str, Instance]
     onions: Onions
     resources: tuple[Resource, ...]

@@ -422,6 +422,7 @@ class Planner:
             requested=tuple(self.catalogue.ordered(requested)),
             stacks=tuple(affected),
             exceptions=tuple(site.exceptions(*running)),
+            through_tor=tuple(site.through_tor(*running)),
             instances={},
             onions=Onions(None, (), ()),
             resources=(),

@@ -254,7 +254,7 @@ def _network(
             site.names.network,
             "Connections between stacks",
             [
-                *(_service_rule(site, *edge) for edge in site.edges(running)),
+                *(rule for edge in site.edges(running) for rule in _service_rules(site, *edge)),
                 *(_onion_rule(site, onion) for onion in onion_services),
                 *(rule for name in site.catalogue.ordered(builders_of) for rule in _download_rules(site, name)),
             ],
@@ -366,9 +366,12 @@ def _acl_config(acl: str) -> dict[str, str]:
     return {"security.acls": acl, **actions}
 
 
-def _service_rule(site: Site, consumer: str, provider: str, key: str) -> dict[str, str]:
+def _service_rules(site: Site, consumer: str, provider: str, key: str) -> list[dict[str, str]]:
+    """One rule, or one for each exception that it is there for."""
     protocol = site.catalogue[provider].services[key].protocol
-    return _instance_rule(site, consumer, provider, key, protocol, site.port(provider, key))
+    rule = _instance_rule(site, consumer, provider, key, protocol, site.port(provider, key))
+    asked = site.through_tor(consumer) if site.catalogue.is_proxy(provider, key) else []
+    return [{**rule, "description": host.description} for host in asked] or [rule]
 
 
 def _onion_rule(site: Site, onion: OnionService) -> dict[str, str]:

@@ -205,6 +205,15 @@ class Site:
         """The port of a service; None on a chain that the stack lacks, which is met where stacks are removed."""
         return self.catalogue[stack].services[key].ports.get(self.request.chain)
 
+    def through_tor(self, *stacks: str) -> list[exceptions.AskedHost]:
+        """Whom some stacks ask through Tor."""
+        return [
+            exceptions.AskedHost(name, host, asked.why)
+            for name in stacks
+            for asked in self.catalogue[name].through_tor
+            for host in asked.hosts
+        ]
+
     def exceptions(self, *stacks: str) -> list[exceptions.AllowedDestination]:
         """What some stacks may reach past Tor."""
         return [allowed for allowed in self._exceptions if allowed.stack in stacks]

@@ -61,6 +61,15 @@ class Need:
 
 
 @dataclass(frozen=True)
+class AskedOutside:
+    """What a stack asks of others, or tells them, through Tor."""
+
+    variable: str  # which has the names or addresses of the hosts
+    why: str
+    hosts: tuple[str, ...] = ()  # what the variable says
+
+
+@dataclass(frozen=True)
 class WebPage:
     """A way in for browsers."""
 
@@ -177,6 +186,7 @@ class Stack:
     chains: tuple[str, ...]
     needs: Mapping[str, Need]  # by stack
     alternatives: Mapping[str, Mapping[str, Need]]  # name -> stacks of which one is needed, the default first
+    through_tor: tuple[AskedOutside, ...]  # without any host, it does not reach the proxy
     choices: Mapping[str, str]  # name of alternatives -> the stack that was chosen of them, which `needs` has
     enabled_with: Mapping[str, str]  # stack of `needs` -> condition under which a plan with it has this one, too
     services: Mapping[str, Service]
@@ -232,7 +242,7 @@ class Stack:
     @property
     def is_undecided(self) -> bool:
         """Whether variables decide about what it needs."""
-        return bool(self.alternatives) or any(need.when for need in self.needs.values())
+        return bool(self.alternatives or self.through_tor) or any(need.when for need in self.needs.values())
 
     def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
         """All that it needs with one choice or another: the field that says so, the stack, and what of it."""

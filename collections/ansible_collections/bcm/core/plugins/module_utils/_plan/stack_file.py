@@ -41,7 +41,7 @@ from .._base.schema import (
     With,
 )
 from . import event_schemas, limits
-from .stack import PROXIED, Artifact, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
+from .stack import PROXIED, Artifact, AskedOutside, Assertion, Floor, Need, Onion, Service, Stack, Volume, WebPage
 
 SCHEMA = 1
 TIERS = ("underlay", "kafka", "bitcoin", "lightning", "web", "desktop")
@@ -191,6 +191,13 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
         },
         lambda _field, values: Volume(values["path"], values["size"], values.get("backup", "none")),
     )
+    asked = Record(
+        {
+            "to": Key(VARIABLE_NAME, "The variable with the hosts that it asks.", required=True),
+            "why": Key(_TEXT, "What for.", required=True),
+        },
+        lambda _field, values: AskedOutside(values["to"], values["why"]),
+    )
     limit = {
         "memory": "Memory; 1GiB if it is left out; `<stack>_memory` overrides it.",
         "processors": "Processors; 2 if it is left out; `<stack>_processors`.",
@@ -218,6 +225,11 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
             "needs": Key(
                 MapOf(With("one_of", alternatives, one_need)),
                 "The stacks it uses: a list of their services, or a mapping; or a name for alternatives.",
+            ),
+            "through_tor": Key(
+                ListOf(asked),
+                "Exceptions that an inventory makes: hosts that it asks through Tor. As long as there is none, it does "
+                "not reach tor's proxy.",
             ),
             "enabled_with": Key(
                 MapOf(_TEXT), "Stacks of `needs`, and a condition under which a run with that one has this one, too."
@@ -428,6 +440,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         needs={other: need for other, need in needs.items() if isinstance(need, Need)},
         alternatives={key: group for key, group in needs.items() if not isinstance(group, Need)},
         choices={},
+        through_tor=values.get("through_tor", ()),
         enabled_with=values.get("enabled_with", {}),
         services=services,
         web=values.get("web", ()),

@@ -110,8 +110,6 @@ def look(stack: Stack) -> Report:
     info = server.ask("GET", "server/info")
     facts = {"version": info["version"]}
     notes = [f"log in as {stack.expected['email']}"]
-    if stack.expected["outside"]:
-        notes.append("it asks for exchange rates, and calls webhooks, through Tor")
     if not is_synced or not info["fullySynched"]:
         raise Waiting("nbxplorer or a node behind it has not all blocks yet: invoices are shown when they have")
     warnings = []

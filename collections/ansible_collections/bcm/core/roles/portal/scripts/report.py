@@ -97,7 +97,7 @@ def page(sent: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         *_backups(sent, state),
         *_onions(sent),
         *_root(sent),
-        *_exceptions(report["exceptions"]),
+        *_exceptions(report["exceptions"], report["through_tor"]),
         "</main>",
         "</body>",
         "</html>",
@@ -233,14 +233,20 @@ def _root(sent: Mapping[str, Any]) -> Iterator[str]:
     yield "</dl>"
 
 
-def _exceptions(exceptions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _exceptions(exceptions: Iterable[Mapping[str, Any]], asked: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     lines = [
         f"<li>{_text(item['stack'])} reaches {_text(item['to'])} {_text(item['protocol'])} {_text(item['port'] or '')} "
         f"without Tor: {_text(item['why'])}</li>"
         for item in exceptions
     ]
     yield "<h2>Exceptions</h2>"
-    yield from ["<ul>", *lines, "</ul>"] if lines else ["<p>Nothing leaves but through Tor.</p>"]
+    if not lines:
+        yield "<p>Nothing leaves but through Tor.</p>"
+    lines += [
+        f"<li>{_text(item['stack'])} reaches {_text(item['to'])} through Tor: {_text(item['why'])}</li>"
+        for item in asked
+    ]
+    yield from ["<ul>", *lines, "</ul>"] if lines else []
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

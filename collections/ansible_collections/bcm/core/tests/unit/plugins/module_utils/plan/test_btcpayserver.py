@@ -49,7 +49,7 @@ def reached(planned: dict[str, Any], stack: str = "btcpayserver") -> set[str]:
 def test_shop_needs_a_tracker_and_a_database_and_no_lightning_node() -> None:
     planned = plan()
     assert set(planned["stacks"]) == {*BEHIND, "btcpayserver"}
-    assert reached(planned) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert reached(planned) == {"nbxplorer http", "postgresql sql"}
     assert "btcpayserver/password" in planned["secrets"] and "nbxplorer/http/btcpayserver" in planned["secrets"]
     assert planned["instances"]["btcpayserver"]["credentials"] == ["postgresql/sql/btcpayserver"]
 
@@ -61,7 +61,7 @@ def test_shop_has_the_chosen_node_if_that_is_there(chosen: str, other: str) -> N
     assert f"{chosen}/rest/btcpayserver" in both["instances"]["btcpayserver"]["credentials"]
     assert f"{other}/rest/btcpayserver" not in both["instances"]["btcpayserver"]["credentials"]
     alone = plan(other, btcpayserver_lightning=chosen)
-    assert reached(alone) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert reached(alone) == {"nbxplorer http", "postgresql sql"}
     assert set(alone["stacks"]) == {*BEHIND, "btcpayserver", other}
 
 
@@ -93,18 +93,46 @@ def test_customers_have_an_address_of_their_own_if_the_inventory_says_so() -> No
     assert public(btcpayserver_shop=True, btcpayserver_onion=False) == {"shop": "customers pay there"}
 
 
-def test_way_outside_opens_no_network() -> None:
-    """It is tor's proxy, which is reached anyway."""
-    outside = plan(btcpayserver_outside=True)
-    assert reached(outside) == reached(plan())
-    assert not outside["instances"]["btcpayserver"]["uplink"] and not outside["exceptions"]
+def asked(planned: dict[str, Any]) -> set[str]:
+    """The rules of the network with which it reaches tor's proxy."""
+    acl = next(item for item in planned["resources"] if item["kind"] == "network_acl")
+    tor = planned["instances"]["tor"]["address"]
+    own = planned["instances"]["btcpayserver"]["address"]
+    ends = (f"{own}/32", f"{tor}/32")
+    return {rule["description"] for rule in acl["egress"] if (rule["source"], rule["destination"]) == ends}
+
+
+def test_others_are_asked_by_exception_alone() -> None:
+    silent = plan()
+    assert not asked(silent) and not silent["through_tor"]
+    assert silent["instances"]["btcpayserver"]["needs"]["tor"] == {}
+    talking = plan(btcpayserver_rates=["api.kraken.com"], btcpayserver_webhooks=["a.example.org", "192.0.2.1"])
+    assert talking["through_tor"] == [
+        {"stack": "btcpayserver", "to": "api.kraken.com", "why": "exchange rates"},
+        {"stack": "btcpayserver", "to": "a.example.org", "why": "webhooks"},
+        {"stack": "btcpayserver", "to": "192.0.2.1", "why": "webhooks"},
+    ]
+    # There is a rule for each, and no other way out.
+    assert asked(talking) == {
+        f"{item['stack']} through Tor to {item['to']}: {item['why']}" for item in talking["through_tor"]
+    }
+    assert "socks" in talking["instances"]["btcpayserver"]["needs"]["tor"]
+    assert not talking["instances"]["btcpayserver"]["uplink"] and not talking["exceptions"]
+
+
+@pytest.mark.parametrize(
+    "hosts", ["api.kraken.com", ["https://api.kraken.com"], ["a b.org"], ["*.org"], [7], [f"{'x.' * 127}org"]]
+)
+def test_what_is_no_list_of_hosts_is_refused(hosts: Any) -> None:
+    with pytest.raises(BcmError, match=r"Variable btcpayserver_rates is .*: write a list of names"):
+        plan(btcpayserver_rates=hosts)
 
 
 def test_liquid_is_followed_on_mainnet_if_it_is_there() -> None:
     planned = plan("liquid", chain="mainnet")
     assert {"liquid rpc", "liquid p2p"} <= reached(planned, "nbxplorer")
     # The shop reaches it by the tracker alone.
-    assert reached(planned) == {"tor socks", "nbxplorer http", "postgresql sql"}
+    assert reached(planned) == {"nbxplorer http", "postgresql sql"}
     assert planned["instances"]["btcpayserver"]["needs"]["liquid"] == {}
     assert "liquid/rpc/nbxplorer" in planned["secrets"]
     allowed = planned["instances"]["liquid"]["consumers"]["nbxplorer"]["permissions"]["rpc_calls"]
