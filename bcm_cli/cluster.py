@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`bcm host add`, `drain` and `remove`: the members of the cluster at a data center's endpoint."""
+"""`bcm host add`, `drain`, `restore` and `remove`: the members of the cluster at a data center's endpoint."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ _JOIN_SECONDS = 300
 #: a member that does not answer for 20 seconds counts as offline
 _ONLINE_SECONDS = 60
 _DRAIN_SECONDS = 3600
-#: what servers call the operation
+#: what servers call the operations that move the instances of a member away, and back
 _EVACUATING = "Evacuating cluster member"
+_RESTORING = "Restoring cluster member"
+#: where servers keep the member that an instance was moved away from
+_ORIGIN = "volatile.evacuate.origin"
 #: storage that every member of a cluster can use
 _SHARED_DRIVERS = {"ceph", "cephfs", "cephobject"}
 #: devices that are there on every member
@@ -264,7 +267,7 @@ def drain(args: argparse.Namespace) -> int:
     with connect(datacenter) as client:
         plan = plan_drain(client, args.name, datacenter.storage_pool)
         if plan is None:
-            await_drain(client, args.name)
+            await_moves(client, _EVACUATING, f"drain {args.name}")
             say(f"{args.name} is drained already")
             return 0
         for instance in plan.moving:
@@ -272,23 +275,61 @@ def drain(args: argparse.Namespace) -> int:
         for instance in plan.stopping:
             setup.step(f"{instance} is stopped and stays there")
         setup.confirm(f"Drain {args.name}?", args.yes, "Nothing was changed")
-        path = f"/1.0/cluster/members/{quoted(args.name)}/state"
-        body = {"action": "evacuate"}
-        client.call("POST", path, body, what=f"drain {args.name}", deadline=_DRAIN_SECONDS, project=None)
-        tool = client.tool
-    say(f"{args.name} is drained; `{tool} cluster restore {args.name}` brings its instances back")
+        _move(client, args.name, "evacuate", f"drain {args.name}")
+    say(f"{args.name} is drained; `bcm host restore {args.name}` brings its instances back")
     return 0
 
 
-def await_drain(client: Client, name: str) -> None:
-    """Wait for what the server still moves: a member counts as drained from the start, and the command may be killed.
+def restore(args: argparse.Namespace) -> int:
+    """Bring back the instances of a member that was drained, and have it take new ones again."""
+    with connect(args.datacenter) as client:
+        what = f"restore {args.name}"
+        returning = plan_restore(client, args.name)
+        if returning is None:
+            await_moves(client, _RESTORING, what)
+            say(f"{args.name} is not drained")
+            return 0
+        for instance in returning:
+            setup.step(f"{instance} is moved back")
+        setup.confirm(f"Have {args.name} run instances again?", args.yes, "Nothing was changed")
+        _move(client, args.name, "restore", what)
+    say(f"{args.name} takes instances again")
+    return 0
+
+
+def plan_restore(client: Client, name: str) -> tuple[str, ...] | None:
+    """Return the instances that come back to a member, as PROJECT/NAME; None if it is not drained.
+
+    Raises BcmError if it does not answer.
+    """
+    status = _member(client, name)["status"]
+    if status == "Online":
+        return None
+    if status != "Evacuated":
+        raise _silent(name)
+    return tuple(
+        f"{item['project']}/{item['name']}" for item in _instances(client) if item["config"].get(_ORIGIN) == name
+    )
+
+
+def _move(client: Client, name: str, action: str, what: str) -> None:
+    path = f"/1.0/cluster/members/{quoted(name)}/state"
+    client.call("POST", path, {"action": action}, what=what, deadline=_DRAIN_SECONDS, project=None)
+
+
+def await_moves(client: Client, description: str, what: str) -> None:
+    """Wait for what the server still moves: a member has its new state from the start, and the command may be killed.
 
     Raises BcmError if that fails.
     """
     for states in client.get("/1.0/operations", project=None, recursion=1).values():
         for state in states:
-            if state["description"] == _EVACUATING and state["status_code"] < 200:
-                client.wait(Operation(state["id"], state), what=f"drain {name}", deadline=_DRAIN_SECONDS)
+            if state["description"] == description and state["status_code"] < 200:
+                client.wait(Operation(state["id"], state), what=what, deadline=_DRAIN_SECONDS)
+
+
+def _silent(name: str, remedy: str = "start it") -> BcmError:
+    return BcmError(f"Member {name}", "does not answer", remedy, code="unreachable")
 
 
 def plan_drain(client: Client, name: str, pool: str) -> Drain | None:
@@ -297,7 +338,7 @@ def plan_drain(client: Client, name: str, pool: str) -> Drain | None:
     if member["status"] == "Evacuated":
         return None
     if member["status"] != "Online":
-        raise BcmError(f"Member {name}", "does not answer", "start it", code="unreachable")
+        raise _silent(name)
     drivers = {item["name"]: item["driver"] for item in client.get("/1.0/storage-pools", project=None, recursion=1)}
     moving, stopping, stuck = [], [], []
     memory = space = 0
@@ -330,9 +371,12 @@ def plan_drain(client: Client, name: str, pool: str) -> Drain | None:
 
 
 def _instances_on(client: Client, name: str) -> list[dict[str, Any]]:
-    """Return the instances of all projects on a member, with their state."""
-    found = client.get("/1.0/instances", project=None, recursion=2, **{"all-projects": "true"})
-    return [item for item in found if item["location"] == name]
+    return [item for item in _instances(client) if item["location"] == name]
+
+
+def _instances(client: Client) -> list[dict[str, Any]]:
+    """Return the instances of all projects, with their state."""
+    return list(client.get("/1.0/instances", project=None, recursion=2, **{"all-projects": "true"}))
 
 
 def _held_by(instance: dict[str, Any], drivers: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -361,40 +405,47 @@ def _check_room(client: Client, name: str, pool: str, memory: int, space: int) -
 
 
 def remove(args: argparse.Namespace) -> int:
-    """Have a member without instances and volumes leave the cluster."""
+    """Have a member without instances and volumes leave the cluster, or give up one that is lost with all it had."""
     with connect(args.datacenter) as client:
-        refuse_removal(client, args.name)
-        setup.step(f"{args.name} leaves the cluster; its storage pools, networks and settings are deleted there")
+        lost = plan_removal(client, args.name, args.lost)
+        if args.lost:
+            setup.step(f"{args.name} is given up, and must never run again as it was")
+        else:
+            setup.step(f"{args.name} leaves the cluster; its storage pools, networks and settings are deleted there")
+        for item in lost:
+            setup.step(f"{item} is lost")
         setup.confirm(f"Remove {args.name}?", args.yes, "Nothing was changed")
-        path = f"/1.0/cluster/members/{quoted(args.name)}"
-        client.call("DELETE", path, what=f"remove {args.name}", deadline=_JOIN_SECONDS, project=None)
+        path, what = f"/1.0/cluster/members/{quoted(args.name)}", f"remove {args.name}"
+        client.call("DELETE", path, what=what, deadline=_JOIN_SECONDS, project=None, force=int(args.lost))
     say(f"{args.name} is a member no more")
     return 0
 
 
-def refuse_removal(client: Client, name: str) -> None:
-    """Raise BcmError if a member cannot leave, or if something is on it."""
+def plan_removal(client: Client, name: str, lost: bool = False) -> tuple[str, ...]:
+    """Return what is lost with a member, as "instance PROJECT/NAME" and "volume PROJECT/POOL/NAME".
+
+    Raises BcmError if it cannot leave: if something is on it, and ``lost`` does not say that it is gone for good.
+    """
     member = _member(client, name)
     if name == client.server["environment"]["server_name"]:
         raise BcmError(
             f"Member {name}", "is the machine of the endpoint", "set `endpoint` to another member", code="conflict"
         )
-    if member["status"] not in ("Online", "Evacuated"):
-        raise BcmError(
-            f"Member {name}",
-            "does not answer",
-            f"start it; if it is lost with all that was on it, `{client.tool} cluster remove --force {name}`",
-            code="unreachable",
-        )
+    answers = member["status"] in ("Online", "Evacuated")
+    if answers and lost:
+        raise BcmError(f"Member {name}", "answers, so it is not lost", "remove it without --lost", code="conflict")
+    if not answers and not lost:
+        raise _silent(name, "start it; if it is gone for good with all that was on it, add --lost")
     found = [f"instance {item['project']}/{item['name']}" for item in _instances_on(client, name)]
     found += [f"volume {project}/{volume}" for project, volume in _volumes_on(client, name)]
-    if found:
+    if found and not lost:
         raise BcmError(
             f"Member {name}",
             f"has {', '.join(found)}",
             f"`bcm host drain {name}` moves instances; move or delete the rest",
             code="data_at_risk",
         )
+    return tuple(found)
 
 
 def _volumes_on(client: Client, name: str) -> Iterator[tuple[str, str]]:

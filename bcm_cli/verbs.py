@@ -152,9 +152,13 @@ def _host(host: Group) -> None:
     add.add_argument("--name", metavar="NAME", help="its name in the cluster (its host name)")
     text = "move the instances of a member to others: shows what moves and what stops, and asks"
     drain = host.verb("drain", "cluster:drain", text, "two")
+    text = "bring back what `drain` moved or stopped: shows what returns, and asks"
+    restore = host.verb("restore", "cluster:restore", text, "two")
     text = "have a member leave the cluster, if no instance and no volume is on it"
     remove = host.verb("remove", "cluster:remove", text, "two")
-    for parser in (drain, remove):
+    remove.add_argument("--lost", action="store_true",
+                        help="give up one that does not answer: shows what is lost with it, and asks")  # fmt: skip
+    for parser in (drain, restore, remove):
         parser.add_argument("name", metavar="NAME", help="the name of the member")
     text = "make a virtual machine with multipass, and prepare it"
     launch = host.verb("launch", "hosts:launch", text, "box --cpus 4 --memory 8G --disk 100G")

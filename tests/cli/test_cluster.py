@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `bcm host add`, `drain` and `remove` refuse, and what they plan; servers answer as LXD 5.0 does."""
+"""What `bcm host add`, `drain`, `restore` and `remove` refuse, and what they plan; servers answer as LXD 5.0 does."""
 
 from __future__ import annotations
 
@@ -151,11 +151,44 @@ def test_member_that_cannot_be_drained_is_refused(
 
 def test_unknown_member_and_server_without_a_cluster_are_named() -> None:
     with pytest.raises(BcmError, match='Unknown member "tow": did you mean "two"'):
-        cluster.refuse_removal(_Server("one", 10, ("one", "two")), "tow")  # type: ignore[arg-type]
+        cluster.plan_removal(_Server("one", 10, ("one", "two")), "tow")  # type: ignore[arg-type]
     with pytest.raises(BcmError, match="is in no cluster: `bcm host add` adds a machine to it"):
-        cluster.refuse_removal(_Server("one", 10), "two")  # type: ignore[arg-type]
+        cluster.plan_removal(_Server("one", 10), "two")  # type: ignore[arg-type]
     with pytest.raises(BcmError, match="one is the machine of the endpoint"):
-        cluster.refuse_removal(_Server("one", 10, ("one", "two")), "one")  # type: ignore[arg-type]
+        cluster.plan_removal(_Server("one", 10, ("one", "two")), "one")  # type: ignore[arg-type]
+
+
+def test_member_brings_back_what_it_had() -> None:
+    origin = {"volatile.evacuate.origin": "two"}
+    instances = [
+        {**_instance("a"), "location": "one", "config": origin},
+        {**_instance("b"), "location": "one", "config": {"volatile.evacuate.origin": "three"}},
+        {**_instance("c"), "location": "one", "config": {}},
+    ]
+    server = _Server("one", 10, ("one", "two"), instances=instances)
+    assert cluster.plan_restore(server, "two") is None  # type: ignore[arg-type]
+    _state(server, "Evacuated")
+    assert cluster.plan_restore(server, "two") == ("default/a",)  # type: ignore[arg-type]
+    _state(server, "Offline")
+    with pytest.raises(BcmError, match="Member two does not answer: start it"):
+        cluster.plan_restore(server, "two")  # type: ignore[arg-type]
+
+
+def _state(server: _Server, status: str) -> None:
+    """Give the second member a state."""
+    server.get("/1.0/cluster/members")[1]["status"] = status
+
+
+def test_only_a_member_that_is_silent_is_given_up() -> None:
+    server = _Server("one", 10, ("one", "two"), instances=[_instance("a")], projects=[])
+    with pytest.raises(BcmError, match="two answers, so it is not lost: remove it without --lost"):
+        cluster.plan_removal(server, "two", lost=True)  # type: ignore[arg-type]
+    with pytest.raises(BcmError, match="two has instance default/a: `bcm host drain two` moves instances"):
+        cluster.plan_removal(server, "two")  # type: ignore[arg-type]
+    _state(server, "Offline")
+    with pytest.raises(BcmError, match="two does not answer: start it; if it is gone for good .* add --lost"):
+        cluster.plan_removal(server, "two")  # type: ignore[arg-type]
+    assert cluster.plan_removal(server, "two", lost=True) == ("instance default/a",)  # type: ignore[arg-type]
 
 
 def test_drain_that_goes_on_without_the_command_is_awaited() -> None:
@@ -167,5 +200,5 @@ def test_drain_that_goes_on_without_the_command_is_awaited() -> None:
     server = _Server("one", 10, ("one", "two"), operations={"running": states})
     awaited: list[str] = []
     server.wait = lambda operation, **_more: awaited.append(operation.id)  # type: ignore[attr-defined]
-    cluster.await_drain(server, "two")  # type: ignore[arg-type]
+    cluster.await_moves(server, "Evacuating cluster member", "drain two")  # type: ignore[arg-type]
     assert awaited == ["1"]

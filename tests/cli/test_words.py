@@ -67,7 +67,8 @@ def test_all_verbs_exist() -> None:
     ]
     groups = {"stack": stack, "config": config, "image": image, "artifact": artifact, "ca": ca, "secret": secret}
     groups |= {"gpg": gpg, "lightning": lightning, "onion": onion, "backup": backup, "access": access}
-    host = [f"host {verb}" for verb in ("prepare", "status", "add", "drain", "remove", "launch", "stop", "delete")]
+    host = [f"host {verb}" for verb in ("prepare", "status", "add", "drain", "restore", "remove")]
+    host += [f"host {verb}" for verb in ("launch", "stop", "delete")]
     groups |= {"datacenter": datacenter, "host": host}
     groups |= {"events": events}
     assert set(VERBS) == {*groups, *(verb for verbs in groups.values() for verb in verbs), *plain}

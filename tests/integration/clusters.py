@@ -83,6 +83,12 @@ class Daemon:
         """
         subprocess.run(["sh", "-e", "-c", commands], check=True)
 
+    def kill(self) -> None:
+        """End it as a machine ends without power; its instances go on."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
     def remove(self) -> None:
         """End it and take everything that it made; no instance runs any more."""
         listed = subprocess.run(["ip", "netns", "pids", self._network], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,12 @@ def test_member_is_drained_and_leaves(
     assert (row["state"], row["others"]) == ("Evacuated", [])
     moved = first.get("/1.0/instances/moves")
     assert (moved["status"], moved["location"] == "two") == ("Running", False)
+    assert "bcm: default/moves is moved back\n" in _refused(checkout.bcm("host", "restore", "two"))
+    assert "two takes instances again" in _done(checkout.bcm("host", "restore", "two", "--yes"))
+    assert "two is not drained" in _done(checkout.bcm("host", "restore", "two"))
+    row = _hosts(checkout)["two"]
+    assert (row["state"], row["others"]) == ("Online", ["default/moves"])
+    _done(checkout.bcm("host", "drain", "two", "--yes"))
 
     assert "has volume default/default/coins" in _refused(checkout.bcm("host", "remove", "two", "--yes"))
     apply(first, {**_VOLUME, "state": "absent"})
@@ -142,3 +149,22 @@ def test_member_is_drained_and_leaves(
     assert "two" not in _hosts(checkout)
     with machines[1].client() as client:
         assert not client.server["environment"]["server_clustered"]
+
+
+def test_member_that_is_gone_is_given_up(checkout: Checkout, machines: list[Daemon], first: Client) -> None:
+    apply(first, {**_VOLUME, "target": "three"})
+    assert "three answers, so it is not lost" in _refused(checkout.bcm("host", "remove", "three", "--lost", "--yes"))
+    config = {"config": {"cluster.offline_threshold": "11"}}
+    first.call("PATCH", "/1.0", config, what="notice silence soon", project=None)
+    machines[2].kill()
+    end = time.monotonic() + 60
+    while _hosts(checkout)["three"]["state"] == "Online":
+        assert time.monotonic() < end
+        time.sleep(1)
+    said = _refused(checkout.bcm("host", "remove", "three"))
+    assert "three does not answer: start it; if it is gone for good with all that was on it, add --lost" in said
+    asked = _refused(checkout.bcm("host", "remove", "three", "--lost"))
+    assert "bcm: volume default/default/coins is lost\n" in asked
+    assert "three is a member no more" in _done(checkout.bcm("host", "remove", "three", "--lost", "--yes"))
+    assert "three" not in _hosts(checkout)
+    assert first.get("/1.0/storage-pools/default/volumes/custom", project="default") == []

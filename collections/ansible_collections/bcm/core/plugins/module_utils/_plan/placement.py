@@ -53,7 +53,7 @@ def choose_member(request: Request, found: ProjectState) -> Member | None:
         raise BcmError(
             f"Member {name}" if name else "The cluster",
             "takes no instances now",
-            "see `bcm host status`; `lxc cluster restore` ends what `bcm host drain` did",
+            "see `bcm host status`; `bcm host restore` ends what `bcm host drain` did",
             code="not_ready",
         )
     return members[name]
