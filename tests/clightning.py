@@ -90,13 +90,17 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
+def pages(folder: Path) -> dict[str, Any]:
+    """Items of ``bcm_artifacts`` that take the web applications of a node from ``folder``."""
+    return {"ridethelightning": ridethelightning.pin(folder, _signer()), **node_programs.pins(folder)}
+
+
 def environment(folder: Path) -> dict[str, str]:
     """The same for the inventory of the collection's scenarios, which have programs of the web, too."""
     found = settings(folder)
     found["bcm_artifacts"] |= btcpayserver.pins(folder)
     found["bcm_artifacts"] |= {"esplora": esplora.pin(folder), "liquid": liquid.pin(folder)}
     found["allow_below_floor"] += ["btcpayserver", "liquid"]
-    found["bcm_artifacts"]["ridethelightning"] = ridethelightning.pin(folder, _signer())
-    found["bcm_artifacts"] |= node_programs.pins(folder)
+    found["bcm_artifacts"] |= pages(folder)
     found["bcm_artifacts"] |= joinmarket.pins(folder, _signer())
     return {"BCM_TEST_SETTINGS": json.dumps(found)}

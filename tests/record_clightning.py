@@ -18,11 +18,10 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Ca
 from tests.e2e.conftest import inside
 
 _CATALOGUE = Catalogue.read()
-#: The stacks that use it -> the calls that each needs. What is recorded of the rune of btcpayserver was computed from
-#: the words below, as lightningd does: so computed, the others are as they were recorded, byte for byte.
+#: The stacks that use it -> the calls that each needs.
 CONSUMERS = {
     name: need.permissions["rune"]
-    for name in ("backups", "lightning-charge", "spark", "btcpayserver")
+    for name in ("backups", "lightning-charge", "spark", "btcpayserver", "ridethelightning")
     for _path, stack, need in _CATALOGUE[name].declared_needs()
     if stack == "clightning"
 }
@@ -187,11 +186,12 @@ def recorded(datacenter: str) -> dict[str, Any]:
     # Showing a rune that was used says when.
     socket = "/socket.io/?EIO=4&transport=polling"
     asked = [("POST", "/v1/getinfo", "", "{}"), ("POST", "/v1/withdraw", made["backups"], "{}")]
+    asked.append(("POST", "/v1/getinfo", runes["backups"]["made"]["rune"], "{}"))
     asked += [("POST", f"/v1/{name}", made[consumer], "") for consumer, name in REST_CALLS]
     charge = made["lightning-charge"]
     asked += [("POST", f"/v1/{method}", charge, json.dumps(params)) for _name, method, params in INVOICES]
     asked += [(method, socket, made["backups"], body) for method, body in (("GET", ""), ("POST", "40"), ("GET", ""))]
-    without, not_permitted, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
+    without, not_permitted, revoked, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
     opened["body"] = re.sub(r'"sid":"[^"]+"', '"sid":"recorded"', opened["body"])
     with_rune = dict(zip((name for _consumer, name in REST_CALLS), answers[: len(REST_CALLS)], strict=True))
     invoices = dict(zip((name for name, *_call in INVOICES), answers[len(REST_CALLS) :], strict=True))
@@ -207,6 +207,7 @@ def recorded(datacenter: str) -> dict[str, Any]:
         "cli": {command: run("lightning-cli", *command.split())["output"] for command in COMMANDS},
         "rest": without,
         "rest_not_permitted": not_permitted,
+        "rest_revoked": revoked,
         "rest_with_rune": with_rune,
         "invoices": invoices,
         "notifications": {"opened": opened, "accepted": accepted, "alive": alive},

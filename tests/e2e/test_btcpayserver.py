@@ -168,7 +168,7 @@ def test_run_proves_both_and_the_second_changes_nothing(person: Person, report: 
     stacks = reported(json.dumps(report))
     assert stacks["nbxplorer"]["facts"]["height"] == stacks["bitcoind"]["facts"]["height"]
     assert stacks["btcpayserver"]["verified"] == PROVED
-    assert stacks["ridethelightning"]["facts"] == {"node": "lnd", "height": stacks["bitcoind"]["facts"]["height"]}
+    assert stacks["ridethelightning"]["facts"] == {"nodes": ["lnd"], "height": stacks["bitcoind"]["facts"]["height"]}
     assert person.succeeds("-d", NAME, "stack", "start", *STACKS).rstrip().endswith("nothing changed")
     page = inside(NAME, "portal", "sh", "-c", "cat /var/lib/portal/page/*.html")
     assert "BTCPay Server" in page and "Ride The Lightning" in page
@@ -274,15 +274,15 @@ def test_payments_that_came_while_a_node_restarted_are_seen(shop: Shop, channel:
 
 def test_revoked_credential_is_replaced_by_the_next_run(person: Person, shop: Shop) -> None:
     rotated = ("lnd/rest/btcpayserver", "btcpayserver/password", "lnd/rest/ridethelightning")
-    former = inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credential")
+    former = inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credentials.json")
     person.succeeds("-d", NAME, "secret", "rotate", *rotated)
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN"}
     stacks = reported(json.dumps(start(person)))
     assert stacks["btcpayserver"]["verified"] == PROVED
     assert ask("GET", "/api/v1/users/me", login=shop.login)[0] == 401
     assert set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}
-    assert stacks["ridethelightning"]["facts"]["node"] == "lnd"
-    assert inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credential") != former
+    assert stacks["ridethelightning"]["facts"]["nodes"] == ["lnd"]
+    assert inside(NAME, "ridethelightning", "cat", "/etc/ridethelightning/credentials.json") != former
 
 
 def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
@@ -313,7 +313,7 @@ def test_lnd_may_restart_with_another_certificate(person: Person, shop: Shop) ->
     until(lambda: set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}, "invoices by Lightning", _PATIENCE)
     stacks = reported(json.dumps(start(person)))
     assert stacks["btcpayserver"]["verified"] == PROVED
-    assert stacks["ridethelightning"]["facts"]["node"] == "lnd"
+    assert stacks["ridethelightning"]["facts"]["nodes"] == ["lnd"]
 
 
 def test_core_lightning_is_the_node_if_the_inventory_says_so(person: Person, shop: Shop) -> None:

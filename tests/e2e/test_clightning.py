@@ -1,10 +1,10 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Core Lightning in one data center and lnd in another, on a real Tor network.
+"""Core Lightning in one data center and lnd in another, on a real Tor network; and the web applications of a node.
 
 Without an archive of Core Lightning, its double takes its place, and the tests marked ``real`` are left out: it has
-neither peers nor coins. CONTRIBUTING.md says how to give one.
+neither peers nor coins. CONTRIBUTING.md says how to give one, and those of the web applications.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests import clightning, node_programs, tornet
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, kill_when, reported, until
+from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
+from tests import clightning, node_programs, record_ridethelightning, ridethelightning, tornet
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
 from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 
@@ -72,7 +73,7 @@ def node(person: Person, pair: Pair, tmp_path_factory: pytest.TempPathFactory, d
     with person.settings(FIRST).open("a") as file:
         releases = tmp_path_factory.mktemp("releases")
         settings = clightning.settings(releases)
-        settings["bcm_artifacts"] |= node_programs.pins(releases)
+        settings["bcm_artifacts"] |= clightning.pages(releases)
         for name, value in settings.items():
             file.write(f"{name}: {json.dumps(value)}\n")
         file.write(f"backups_targets: {{desk: {{type: controller, path: {desk}}}}}\n")
@@ -544,6 +545,145 @@ def test_start_of_one_node_leaves_the_other_alone(person: Person, node: dict[str
     assert "nothing changed" in start(person)
     settings = json.loads(inside(FIRST, "backups", "cat", "/etc/backups/settings.json"))
     assert sorted(settings["sources"]) == ["clightning", "lnd"]
+
+
+# -- web applications -------------------------------------------------------------------------------------------------
+
+WEB = ("ridethelightning", "spark", "lightning-charge")
+LOGINS = ("ridethelightning/password", "spark/password", "lightning-charge/token")
+_SHOP = (Path(__file__).parent / "programs/shop.py").read_text()
+
+
+def start_web(person: Person) -> dict[str, Any]:
+    found = person.succeeds("-d", FIRST, "stack", "start", *WEB, "kiosk", "--json")
+    warning = "Stack spark is software that nobody maintains since April 2022: faults in it will not be mended"
+    assert json.loads(found)["warnings"].count(warning) == 1
+    return reported(found)
+
+
+@pytest.fixture(scope="module")
+def web(person: Person, node: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is reported of the web applications, and of a stack that uses one of them, with both nodes."""
+    stacks = tmp_path_factory.mktemp("kiosk")
+    shutil.copytree(Path(__file__).parent / "stacks/kiosk", stacks / "kiosk")
+    person.succeeds("-d", FIRST, "config", "set", f"stack_path={stacks}", "ridethelightning_node=both")
+    return start_web(person)
+
+
+def test_both_nodes_are_shown_in_one_page(person: Person, web: dict[str, Any]) -> None:
+    """And its pages link to no explorer of others."""
+    assert web["ridethelightning"]["facts"] == {"nodes": ["clightning", "lnd"], "height": height()}
+    shown = json.loads(record_ridethelightning.ask(FIRST, ("GET", "/rtl/api/conf", "", False))[0][2])
+    # Without a login, it is the node that is chosen.
+    assert shown["nodes"][0]["lnNode"] == f"{FIRST} lnd"
+    assert {item["settings"]["blockExplorerUrl"] for item in shown["nodes"]} == {"https://explorer.invalid"}
+    assert not any(item["settings"]["fiatConversion"] for item in shown["nodes"])
+
+
+def test_double_of_ride_the_lightning_refuses_as_the_program(web: dict[str, Any]) -> None:
+    found = record_ridethelightning.recorded(FIRST)
+    if os.environ.get("BCM_RECORD") and ridethelightning.ARCHIVE:
+        ridethelightning.RECORDINGS.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(ridethelightning.RECORDINGS.read_text())
+
+
+def test_credentials_of_ride_the_lightning_allow_what_its_pages_do_and_no_more(web: dict[str, Any]) -> None:
+    needs = Catalogue.read()["ridethelightning"].needs
+    given = json.loads(inside(FIRST, "ridethelightning", "cat", "/etc/ridethelightning/credentials.json"))
+    macaroon = lncli(FIRST, "printmacaroon", given["lnd"])
+    assert sorted(macaroon["permissions"]) == sorted(needs["lnd"].permissions["macaroon"])
+    # A rune says what it allows.
+    _number, calls, of = base64.urlsafe_b64decode(given["clightning"] + "==")[32:].decode().split("&")
+    assert sorted(calls.split("|")) == [f"method={call}" for call in sorted(needs["clightning"].permissions["rune"])]
+    assert "#bcm ridethelightning" in of
+
+
+# Runs a program as the unit does: with its user, its files, and the control group that says what it may reach.
+_AS_UNIT = """
+unit=$1 group=$(systemctl show --property=ControlGroup --value "$1") && shift
+echo $$ > "/sys/fs/cgroup$group/cgroup.procs"
+exec nsenter --target "$(systemctl show --property=MainPID --value "$unit")" --mount -- \\
+  setpriv --reuid="$unit" --regid="$unit" --clear-groups --no-new-privs -- "$@"
+"""
+# Tries what it is given, and prints what went: files to read, folders to write into, and places to connect to.
+_TRY = """
+import json, pathlib, socket, sys
+def can(attempt):
+    try:
+        attempt()
+    except OSError:
+        return False
+    return True
+files, folders, places = map(json.loads, sys.argv[1:])
+print(json.dumps({
+    "read": [path for path in files if can(pathlib.Path(path).read_bytes)],
+    "written": [path for path in folders if can(pathlib.Path(path, "trace").touch)],
+    "reached": [place for place in places if can(socket.create_connection(place.split(":"), 3).close)],
+}))
+"""
+
+
+def test_spark_is_shut_in(web: dict[str, Any]) -> None:
+    """Its process sees no credential of the node, writes nothing that stays, and reaches no stack but that node."""
+    with client(FIRST) as lxd:
+        instances = lxd.get("/1.0/instances", recursion=1)
+    addresses = {item["name"]: item["devices"]["eth0"]["ipv4.address"] for item in instances}
+    ports = {"bitcoind": (18443, 18444), "lnd": (8080, 10009), "tor": (9050,), "lightning-charge": (9112,)}
+    places = [f"{addresses[name]}:{port}" for name, numbers in ports.items() for port in numbers]
+    files = [
+        "/etc/spark/node.json",
+        "/etc/spark/environment",
+        "/etc/bcm/credentials.json",
+        "/etc/shadow",
+        "/etc/hostname",
+    ]
+    folders = ["/tmp", "/run", "/run/spark", "/var/tmp", "/opt/spark", "/etc/spark", "/home", "/root", "/var/lib"]
+    words = [json.dumps(item) for item in (files, folders, [*places, "192.0.2.1:443"])]
+    script = ("sh", "-c", _AS_UNIT, "sh", "spark", "python3", "-c", _TRY, *words)
+    found = json.loads(inside(FIRST, "spark", *script, deadline=120))
+    assert found == {"read": ["/etc/hostname"], "written": ["/tmp"], "reached": []}
+
+
+def charge_answers(path: str, token: str) -> tuple[int, str]:
+    """Status and body of what Lightning Charge answers to a client with that token."""
+    words = ("127.0.0.1:9112", "GET", path, "", f"api-token:{token}")
+    found = json.loads(inside(FIRST, "lightning-charge", "python3", "-c", _SHOP, *words, deadline=120))
+    ((status, text),) = found["answers"]
+    return int(status), str(text)
+
+
+def spark_answers(password: str) -> int:
+    """The status of Spark's page for a person with that password."""
+    words = ("127.0.0.1:9737", "GET", "/", "", f"bcm:{password}")
+    found = json.loads(inside(FIRST, "spark", "python3", "-c", _SHOP, *words, deadline=120))
+    ((status, _text),) = found["answers"]
+    return int(status)
+
+
+def test_web_applications_survive_all_that_may_change_behind_them(person: Person, web: dict[str, Any]) -> None:
+    """Both nodes revoke the credentials, get other certificates and restart, and all logins are others: one run mends
+    that, and the invoice of a shop is still there.
+    """
+    invoice = f"/invoice/{web['kiosk']['facts']['invoice']}"
+    token = inside(FIRST, "kiosk", "cat", "/etc/kiosk/token")
+    former = {name: person.succeeds("-d", FIRST, "secret", "show", name).split()[-1] for name in LOGINS}
+    assert len({token, *former.values()}) == 4
+    credentials = [f"clightning/rest/{stack}" for stack in WEB] + ["lnd/rest/ridethelightning"]
+    kept = charge_answers(invoice, token)
+    assert kept[0] == 200
+    person.succeeds("-d", FIRST, "secret", "rotate", *LOGINS, "lightning-charge/http/kiosk", *credentials)
+    # One that is refused says so, once, and is not asked for anything else meanwhile.
+    assert charge_answers("/info", token) == (400, "LightningError: Not authorized: Blacklisted rune")
+    for stack in ("clightning", "lnd"):
+        person.succeeds("-d", FIRST, "ca", "renew", stack)
+    found = start_web(person)
+    assert found["ridethelightning"]["facts"]["nodes"] == ["clightning", "lnd"]
+    for name, value in former.items():
+        assert person.succeeds("-d", FIRST, "secret", "show", name).split()[-1] != value
+    fresh = inside(FIRST, "kiosk", "cat", "/etc/kiosk/token")
+    assert [charge_answers("/info", item)[0] for item in (token, former["lightning-charge/token"])] == [401, 401]
+    assert (charge_answers(invoice, fresh), spark_answers(former["spark/password"])) == (kept, 401)
+    assert "nothing changed" in person.succeeds("-d", FIRST, "stack", "start", *WEB, "kiosk")
 
 
 def test_nothing_left_for_anything_but_a_relay(pair: Pair, node: dict[str, Any]) -> None:

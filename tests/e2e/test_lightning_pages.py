@@ -302,7 +302,7 @@ def test_customer_pays_through_tor(
 def test_revoked_credential_is_replaced_by_the_next_run(person: Person, addresses: dict[str, str]) -> None:
     person.succeeds("-d", NAME, "secret", "rotate", "clightning/rest/ridethelightning")
     found = reported(person.succeeds("-d", NAME, "stack", "start", "ridethelightning", "--json"))
-    assert found["ridethelightning"]["facts"]["node"] == "clightning"
+    assert found["ridethelightning"]["facts"]["nodes"] == ["clightning"]
 
 
 @pytest.mark.parametrize("change", [("stack", "restart", "clightning"), ("ca", "renew", "clightning")])

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -149,15 +151,58 @@ def test_shop_alone_takes_bitcoins() -> None:
     assert "chains=btc" in lines and not [line for line in lines if line.startswith("lbtc")]
 
 
-def explorer_of_ride_the_lightning(needs: dict[str, Any], **variables: Any) -> str:
+_LND = {"lnd": {"rest": {"address": "10.0.0.6", "port": 8080}}}
+_CLIGHTNING = {"clightning": {"rest": {"address": "10.0.0.8", "port": 3010}}}
+
+
+def ride_the_lightning(needs: dict[str, Any], expression: str, **variables: Any) -> str:
+    """An expression of Ride The Lightning's role, as JSON if it is no text."""
     bcm = {
-        "choices": {"node": "lnd"},
+        "stack": "ridethelightning",
         "datacenter": "local",
+        "domain": "local.bcm",
         "services": {"http": {"port": 3000, "listen": "127.0.0.1"}},
     }
-    lnd = {"lnd": {"rest": {"address": "10.0.0.6", "port": 8080}}}
+    secrets = {"lnd/rest/ridethelightning": "abcdef01", "clightning/rest/ridethelightning": "a-rune"}
+    return evaluated("ridethelightning", expression, {**bcm, "needs": needs}, secrets, **variables)
+
+
+def explorer_of_ride_the_lightning(needs: dict[str, Any], **variables: Any) -> str:
     expression = "ridethelightning_config.nodes[0].settings.blockExplorerUrl"
-    return evaluated("ridethelightning", expression, {**bcm, "needs": {**lnd, **needs}}, {}, **variables)
+    return ride_the_lightning({**_LND, **needs}, expression, **variables)
+
+
+@pytest.mark.parametrize(
+    ("needs", "indices", "names"),
+    [
+        (_LND, [1], ["local lnd"]),
+        (_CLIGHTNING, [2], ["local clightning"]),
+        ({**_CLIGHTNING, **_LND}, [1, 2], ["local lnd", "local clightning"]),
+    ],
+)
+def test_ride_the_lightning_shows_one_node_or_both(needs: dict[str, Any], indices: list[int], names: list[str]) -> None:
+    """A node has the same number, which is that of its database, whether the other one is there or not."""
+    config = json.loads(ride_the_lightning(needs, "ridethelightning_config | to_json"))
+    assert ([node["index"] for node in config["nodes"]], config["defaultNodeIndex"]) == (indices, indices[0])
+    assert [node["lnNode"] for node in config["nodes"]] == names
+    stacks = [name.split()[1] for name in names]
+    assert len({node["settings"]["channelBackupPath"] for node in config["nodes"]}) == len(stacks)
+    waits = json.loads(ride_the_lightning(needs, "ridethelightning_units['ridethelightning-node'].wait_for | to_json"))
+    assert waits == {f"{stack}/rest": None for stack in stacks}
+    assert sorted(json.loads(ride_the_lightning(needs, "ridethelightning_credentials | to_json"))) == sorted(stacks)
+    assert json.loads(ride_the_lightning(needs, "ridethelightning_expected | to_json")) == {"nodes": stacks[::-1]}
+
+
+def test_each_node_is_reached_by_a_connection_that_verifies_its_certificate() -> None:
+    lookup = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
+    text = ride_the_lightning({**_LND, **_CLIGHTNING}, lookup)
+    config = json.loads(ride_the_lightning({**_LND, **_CLIGHTNING}, "ridethelightning_config | to_json"))
+    urls = [node["settings"]["lnServerUrl"].removeprefix("http://") for node in config["nodes"]]
+    assert re.findall(r"listen (.*);\s+proxy_pass (.*);\s+proxy_ssl_name (.*);", text) == [
+        (urls[0], "10.0.0.6:8080", "lnd.local.bcm"),
+        (urls[1], "10.0.0.8:3010", "clightning.local.bcm"),
+    ]
+    assert "proxy_ssl_verify on;" in text.partition("server {")[0]
 
 
 def test_ride_the_lightning_links_to_the_own_explorer() -> None:
@@ -167,6 +212,35 @@ def test_ride_the_lightning_links_to_the_own_explorer() -> None:
     assert explorer_of_ride_the_lightning(own, **named) == "https://esplora.home.arpa"
     # With none, it would link to one of its authors' choice.
     assert explorer_of_ride_the_lightning({}) == "https://explorer.invalid"
+
+
+def lightning_charge(*consumers: str) -> str:
+    """The configuration of nginx in front of Lightning Charge."""
+    bcm = {
+        "services": {"http": {"port": 9112, "listen": "127.0.0.1"}},
+        "needs": {"clightning": _CLIGHTNING["clightning"]},
+        "consumers": {name: user("http") for name in consumers} | {"other": user("another service")},
+    }
+    secrets = {"lightning-charge/token": "of-the-person", "lightning-charge/http/other": "of-other"}
+    secrets |= {f"lightning-charge/http/{name}": f"of-{name}" for name in consumers}
+    return "\n".join(rendered("lightning_charge", "nginx.conf.j2", bcm, secrets))
+
+
+def test_each_stack_that_uses_lightning_charge_has_a_token_of_its_own() -> None:
+    """A token is one of those in the map, and what is behind nginx is given the person's own alone."""
+
+    def known(text: str) -> dict[str, str]:
+        found = re.findall('^ *"Basic ([A-Za-z0-9+/=]+)" "(.*)";$', text, re.M)
+        return {base64.b64decode(token).decode(): name for token, name in found}
+
+    person = {"api-token:of-the-person": "person"}
+    assert known(lightning_charge()) == person
+    both = {**person, "api-token:of-shop": "shop", "api-token:of-kiosk": "kiosk"}
+    assert known(lightning_charge("shop", "kiosk")) == both
+    # Of a stack that was removed, it is refused.
+    assert known(lightning_charge("kiosk")) == {**person, "api-token:of-kiosk": "kiosk"}
+    (passed,) = re.findall('proxy_set_header Authorization "Basic (.*)";', lightning_charge("shop"))
+    assert base64.b64decode(passed).decode() == "api-token:of-the-person"
 
 
 def esplora(chain: str, expression: str, **variables: Any) -> str:

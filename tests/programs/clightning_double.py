@@ -127,8 +127,10 @@ class Rest(http.server.BaseHTTPRequestHandler):
         users = [name for name, rune in RUNES.items() if self.headers["Rune"] == rune["made"]["rune"]]
         if self.path.startswith("/socket.io/"):
             self.reply(RECORDED["notifications"]["accepted"])
-        elif not users or state.get(users[0]) != "made":
+        elif not users:
             self.reply(RECORDED["rest"])
+        elif state.get(users[0]) != "made":
+            self.reply(RECORDED["rest_revoked"])
         elif f"method={method}" not in json.loads(RUNES[users[0]]["create"].partition(" ")[2])["restrictions"][0]:
             self.reply(RECORDED["rest_not_permitted"])
         elif method == "waitanyinvoice":

@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // A double of Lightning Charge's server. It stands on the packages on which the real one stands, calls the node by the
-// same client, in the same order, and keeps invoices in the same database; it has no pages, streams and webhooks.
+// same client, in the same order, and keeps invoices in the same database; it has no pages, streams and webhooks. It
+// replays no recordings: it was written from the source of 0.4.26, and the tests with the real one are the same.
 
 import auth from 'basic-auth';
 

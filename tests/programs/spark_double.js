@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // A double of Spark's server. It stands on the packages on which the real one stands, calls the node by the same client,
-// and lets in whom the real one lets in. Its page is empty.
+// and lets in whom the real one lets in. Its page is empty. It replays no recordings: it was written from the source of
+// 0.3.1, and the tests with the real one are the same.
 
 const auth = require('basic-auth');
 const crypto = require('crypto');

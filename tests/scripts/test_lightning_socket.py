@@ -94,9 +94,13 @@ class Clnrest(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def made_certificate(folder: Path) -> Path:
     """A certificate for 127.0.0.1 and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "clightning")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(now - timedelta(hours=1))
@@ -104,7 +108,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
     pem, form, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = tmp_path_factory.mktemp("tls") / "pair.pem"
+    path = folder / "pair.pem"
     path.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, form, plain))
     return path
 
@@ -287,6 +291,39 @@ def test_restart_of_the_node_is_survived(certificate: Path, tmp_path: Path) -> N
             assert other.call("getinfo")["id"] == KEY
     finally:
         node.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("role", PROGRAMS)
+def test_node_may_get_another_certificate(role: str, certificate: Path, tmp_path: Path) -> None:
+    """One that is trusted is taken without a restart; another one is refused, with one message for each call."""
+    (tmp_path / "renewed").mkdir()
+    renewed, trust = made_certificate(tmp_path / "renewed"), tmp_path / "trust.pem"
+    trust.write_bytes(certificate.read_bytes() + renewed.read_bytes())
+    with serving(certificate) as (port, _handler):
+        node = program(role, tmp_path, port, trust)
+        client = Lightningd(node.__enter__())
+        assert client.call("getinfo")["id"] == KEY
+    try:
+        with serving(renewed, port):
+            assert client.call("getinfo")["id"] == KEY
+        (tmp_path / "stranger").mkdir()
+        with serving(made_certificate(tmp_path / "stranger"), port) as (_port, handler):
+            error = client.call("getinfo")
+        assert (error["code"], "CERTIFICATE_VERIFY_FAILED" in error["message"]) == (-32603, True)
+        assert handler.asked == []
+        with serving(renewed, port):
+            assert client.call("getinfo")["id"] == KEY
+    finally:
+        node.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("role", PROGRAMS)
+def test_revoked_rune_ends_a_call_that_waits(role: str, certificate: Path, tmp_path: Path) -> None:
+    """And is not asked for again and again: the program ends, and the next run brings another rune."""
+    with serving(certificate) as (port, handler), program(role, tmp_path, port, certificate, "revoked") as path:
+        error = Lightningd(path).call("waitanyinvoice")
+        assert error == {"code": 1501, "message": "Not authorized: Not derived from master"}
+        assert len(handler.asked) == 1
 
 
 def test_call_of_a_client_that_has_gone_is_given_up(charge: Lightningd, clnrest: tuple[int, type[Clnrest]]) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that Ride The Lightning accepts its password and no other, and shows the height of its node."""
+"""Prove that Ride The Lightning accepts its password and no other, and shows the height of each node."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, Waiting, http_request, prove
 
-#: how a node names what is compared, and how Ride The Lightning names the node
-NODES = {"lnd": ("lnd", "block_height", "identity_pubkey"), "clightning": ("cln", "blockheight", "id")}
+#: how Ride The Lightning numbers and names a node, and how the node names what is compared
+NODES = {"lnd": (1, "lnd", "block_height", "identity_pubkey"), "clightning": (2, "cln", "blockheight", "id")}
 
 
 class Browser:
@@ -26,12 +26,12 @@ class Browser:
         self._cookies: dict[str, str] = {}
         self._token = ""
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
+    def request(self, method: str, path: str, body: Any = None, *, with_login: bool = True) -> tuple[int, str]:
         """Status and body of an answer. Raises Fault if nothing answers."""
         connection = http.client.HTTPConnection(self._place.address, timeout=30)
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
         headers["X-XSRF-TOKEN"] = self._cookies.get("XSRF-TOKEN", "")
-        if self._token:
+        if self._token and with_login:
             headers["Authorization"] = f"Bearer {self._token}"
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -56,6 +56,13 @@ class Browser:
             raise Fault(f"it refuses its own password: status {status}, {text[:200]}")
         self._token = json.loads(text)["token"]
 
+    def choose(self, number: int) -> None:
+        """Look at the node of this number from now on. Raises Fault."""
+        # Asked with a login, it would keep a connection to the node for a page that follows it.
+        status, text = self.request("GET", f"/rtl/api/conf/updateSelNode/{number}/-1", with_login=False)
+        if status != 200:
+            raise Fault(f"it does not change to node {number}: status {status}, {text[:200]}")
+
 
 def ask_node(stack: Stack, node: str) -> dict[str, Any]:
     """What the node itself says, asked with the credential of this stack. Raises Fault."""
@@ -73,29 +80,37 @@ def ask_node(stack: Stack, node: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def look_at(stack: Stack, browser: Browser, node: str) -> int:
+    """The height that it shows of a node. Raises Fault."""
+    number, folder, height, key = NODES[node]
+    browser.choose(number)
+    said = ask_node(stack, node)
+    status, text = browser.request("GET", f"/rtl/api/{folder}/getinfo")
+    if status != 200:
+        raise Fault(f"it does not reach {node}: status {status}, {text[:200]}")
+    shown = json.loads(text)
+    if shown[key] != said[key]:
+        raise Lasting(f"it shows the node {shown[key]}, not {node}, which is {said[key]}")
+    if shown[height] < said[height]:
+        raise Fault(f"it shows height {shown[height]}, {node} is at {said[height]}")
+    return int(shown[height])
+
+
 def look(stack: Stack) -> Report:
-    node = str(stack.expected["node"])
-    folder, height, key = NODES[node]
+    nodes = [str(name) for name in stack.expected["nodes"]]
     browser = Browser(stack.service("http"))
     # It gives the cookies with which a form is sent.
     status, page = browser.request("GET", stack.bcm["web"][0]["path"])
     if status != 200 or "<title>RTL</title>" not in page:
         raise Fault(f"its page is not there: status {status}")
-    path = f"/rtl/api/{folder}/getinfo"
-    status, text = browser.request("GET", path)
-    if status != 401:
-        raise Lasting(f"it answers a request without a login with status {status}: {text[:200]}")
+    for node in nodes:
+        status, text = browser.request("GET", f"/rtl/api/{NODES[node][1]}/getinfo")
+        if status != 401:
+            raise Lasting(f"it answers a request without a login with status {status}: {text[:200]}")
     browser.log_in(stack.secrets["ridethelightning/password"])
-    said = ask_node(stack, node)
-    status, text = browser.request("GET", path)
-    if status != 200:
-        raise Fault(f"it does not reach {node}: status {status}, {text[:200]}")
-    shown = json.loads(text)
-    if shown[key] != said[key]:
-        raise Lasting(f"it shows the node {shown[key]}, not {said[key]}")
-    if shown[height] < said[height]:
-        raise Fault(f"it shows height {shown[height]}, {node} is at {said[height]}")
-    return Report({"node": node, "height": shown[height]}, [f"{node} at height {shown[height]}"])
+    heights = {node: look_at(stack, browser, node) for node in nodes}
+    notes = [f"{node} at height {height}" for node, height in heights.items()]
+    return Report({"nodes": sorted(heights), "height": min(heights.values())}, notes)
 
 
 prove(look)
