@@ -746,6 +746,16 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     assert "nothing was restored: bitcoind lacks blocks" in refused.stdout + refused.stderr
     bitcoin(FIRST, "setnetworkactive", "true")
     until(lambda: bitcoin(SECOND, "getbestblockhash") == bitcoin(FIRST, "getbestblockhash"), "blocks", PATIENCE)
+    # Valid words of another node.
+    first, secrets = (person.home / "inventories" / name / "secrets/regtest.json" for name in (FIRST, SECOND))
+    right, other_words = secrets.read_text(), json.loads(first.read_text())["lnd/recovery_words"]
+    secrets.write_text(json.dumps({**json.loads(right), "lnd/recovery_words": other_words}))
+    refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
+    secrets.write_text(right)
+    fault = f"its recovery words are of another node: {nodes[FIRST].partition('@')[0]}, not {key}"
+    assert fault in refused.stdout + refused.stderr, refused
+    made = " ".join(condition.removeprefix("test -e ") for condition in RESTORING)
+    assert inside(SECOND, "lnd", "sh", "-c", f"ls {made} 2>/dev/null || true") == ""
     for condition in RESTORING[: max(1, KILLS // 5)]:
         kill_when(person, SECOND, "lnd", condition, "lightning", "restore", "lnd", "--from", "attic")
     shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")

@@ -79,6 +79,7 @@ class Wallet:
         monkeypatch.setitem(own.make_ready.__globals__, "Lnd", self.lnd)
         monkeypatch.setitem(own.make_ready.__globals__, "_GRACE", 0.0)
         monkeypatch.setitem(own.make_ready.__globals__, "json_rpc", self._chain)
+        monkeypatch.setitem(own.make_ready.__globals__, "node_of", lambda _stack, _end: KEY)
         monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
         monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
 
@@ -248,6 +249,18 @@ def test_wallet_that_does_not_fit_the_secrets_is_refused(
     with pytest.raises(wallet.fault, match=fault):
         wallet.run(secrets, has_words=has_words, restore=restore)
     assert wallet.lnd.asked == []
+
+
+def test_words_of_another_node_are_refused_before_a_wallet_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.backup.write_bytes(b"channels")
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01", "lnd/public_key": "03" * 33}
+    fault = f"its recovery words are of another node: {KEY}, not {'03' * 33}"
+    with pytest.raises(wallet.fault, match=fault):
+        wallet.run(secrets, has_words=True, restore=True)
+    assert (wallet.lnd.asked, wallet.lnd.restoring.exists()) == ([], False)
 
 
 @pytest.mark.parametrize("database", ["wallet.db", "chain.sqlite"])

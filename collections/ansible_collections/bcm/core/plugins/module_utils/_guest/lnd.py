@@ -30,12 +30,15 @@ _WORK = 150.0
 
 
 class Lnd:
-    """The API of the lnd in this instance. ``directory`` has the macaroons that lnd makes for its operator."""
+    """The API of the lnd in this instance, or of the one at ``place``.
 
-    def __init__(self, stack: Stack, directory: str) -> None:
+    ``directory`` has the macaroons that lnd makes for its operator.
+    """
+
+    def __init__(self, stack: Stack, directory: str, place: Endpoint | None = None) -> None:
         # Its other addresses are closed as long as there is no wallet.
         service = stack.bcm["services"]["rest"]
-        self._place = Endpoint("127.0.0.1", int(service["port"]), True, name=stack.bcm["address"])
+        self._place = place or Endpoint("127.0.0.1", int(service["port"]), True, name=stack.bcm["address"])
         self._directory = Path(directory)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, macaroon: str = "") -> Any:

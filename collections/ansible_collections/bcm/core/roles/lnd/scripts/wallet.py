@@ -17,15 +17,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bcm_guest.lnd import ACTIVE, CURRENT, LOCKED, NO_WALLET, WAITING, Lnd
-from bcm_guest.prove import Fault, Lasting, Refused, Stack, http_request, json_rpc
+from bcm_guest.prove import Endpoint, Fault, Lasting, Refused, Stack, http_request, json_rpc
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
 _INTERVAL = 0.2  # seconds
@@ -35,6 +38,8 @@ _WALLETS = ("wallet.db", "chain.sqlite")
 _RECOVERY_WINDOW = 2500
 # From when it waits for blocks until it works, if bitcoind has them. Otherwise that may last for days.
 _GRACE = 5.0  # seconds
+#: where the node has its key, in the terms of lnd's keychain
+_NODE_KEY = {"key_family": 6, "key_index": 0}
 
 
 class Wallet:
@@ -64,6 +69,7 @@ class Wallet:
                 keep["lnd/recovery_words"] = " ".join(self._lnd.call("GET", "/v1/genseed")["cipher_seed_mnemonic"])
             return {"needs_words": True, "keep": keep, "changed": False}
         if is_missing:
+            self._check_words()
             if self._restore:
                 self._put_backup_aside()
             self._create()
@@ -183,22 +189,19 @@ class Wallet:
         return self._restored.exists() and read_file(self._restored) == _digest(self._copy)
 
     def _password(self) -> str:
-        return base64.b64encode(self._stack.secrets["lnd/wallet_password"].encode()).decode()
+        return _encoded(self._stack.secrets["lnd/wallet_password"].encode())
+
+    def _check_words(self) -> None:
+        """Check, before anything is made of them, that the words are of the node that is known. Raises Fault."""
+        known = self._stack.secrets.get("lnd/public_key")
+        if known and (key := node_of(self._stack, self._end)) != known:
+            raise Lasting(
+                f"its recovery words are of another node: {key}, not {known}; correct them with `bcm secret edit`"
+            )
 
     def _create(self) -> None:
         words = self._stack.secrets["lnd/recovery_words"].split()
-        body = {
-            "wallet_password": self._password(),
-            "cipher_seed_mnemonic": words,
-            "recovery_window": _RECOVERY_WINDOW if self._restore else 0,
-        }
-        try:
-            self._lnd.call("POST", "/v1/initwallet", body)
-        except Refused as error:
-            # lnd's own message names a word that is not in its list.
-            if any(word in str(error) for word in words):
-                raise Lasting("its recovery words are not valid: correct them with `bcm secret edit`") from None
-            raise
+        make_wallet(self._lnd, words, self._password(), _RECOVERY_WINDOW if self._restore else 0)
 
     def _unlock(self) -> None:
         """Open a wallet that lnd does not open by itself: whoever made or restored it was interrupted."""
@@ -231,6 +234,71 @@ class Wallet:
                 if path == self._restoring_copy:
                     write_file(self._restored, _digest(content))
                 remove_file(path)
+
+
+def make_wallet(lnd: Lnd, words: list[str], password: str, window: int) -> None:
+    """Have an lnd make its wallet. Raises Lasting if the words are not valid, and Fault."""
+    body = {"wallet_password": password, "cipher_seed_mnemonic": words, "recovery_window": window}
+    try:
+        lnd.call("POST", "/v1/initwallet", body)
+    except Refused as error:
+        # lnd says that the checksum or the passphrase is wrong, or names a word that is not in its list.
+        if any(word in str(error) for word in ("checksum", "passphrase", *words)):
+            raise Lasting("its recovery words are not valid: correct them with `bcm secret edit`") from None
+        raise
+
+
+def node_of(stack: Stack, end: float) -> str:
+    """The public key of the node of the recovery words, in hexadecimal digits. Raises Fault.
+
+    Another lnd says it, which has its wallet in memory, no chain and no peers. ``end`` is when to give up, in seconds
+    of the monotonic clock.
+    """
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        place, other = (Endpoint("127.0.0.1", port) for port in free_ports(2))
+        network = Path(stack.expected["directory"]).name
+        options = [f"--lnddir={folder}", f"--bitcoin.{network}", "--bitcoin.node=nochainbackend", "--nolisten"]
+        options += ["--no-macaroons", "--no-rest-tls", f"--restlisten={place}", f"--rpclisten={other}"]
+        # It ends with this program, however that ends.
+        command = ["setpriv", "--pdeathsig=KILL", "lnd", *options]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                lnd = Lnd(stack, folder, place)
+                _await_state(lnd, process, (NO_WALLET,), end)
+                make_wallet(lnd, stack.secrets["lnd/recovery_words"].split(), _encoded(os.urandom(32)), 0)
+                _await_state(lnd, process, (WAITING, ACTIVE), end)
+                found = lnd.call("POST", "/v2/wallet/key", _NODE_KEY)["raw_key_bytes"]
+            finally:
+                process.kill()
+    return base64.b64decode(found).hex()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback at which nothing listens."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _number in range(count)]
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def _await_state(lnd: Lnd, process: subprocess.Popen[bytes], wanted: tuple[str, ...], end: float) -> None:
+    while True:
+        try:
+            if (state := lnd.state()) in wanted:
+                return
+            fault = Fault(f"which node its recovery words are of is not known: another lnd stays in state {state}")
+        except Fault as error:
+            fault = error
+        if process.poll() is not None:
+            raise Fault(f"which node its recovery words are of is not known: lnd ended with {process.returncode}")
+        if time.monotonic() > end:
+            raise fault
+        time.sleep(_INTERVAL)
+
+
+def _encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _digest(content: bytes) -> bytes:
