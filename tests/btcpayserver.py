@@ -8,35 +8,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests import images
-from tests.support import ROOT
+from tests.support import COLLECTION, ROOT
 
 _PROGRAMS = ROOT / "tests/programs"
 #: in the place of the runtime
 _RUNTIME = b'#!/bin/sh\nexec python3 "$@"\n'
 # As that of a distribution: with a program that is root's whoever runs it.
 _SYSTEM: images.Layer = {"usr/bin/su": (b"", 0o4755), "usr/share/dotnet/dotnet": (_RUNTIME, 0o755)}
-#: stack -> version, and what it is called in the image
+#: stack -> what is in its image, and what that is here
 DOUBLES = {
-    "nbxplorer": ("2.6.7", {"NBXplorer.dll": "nbxplorer_double.py", "postgres_wire.py": "postgres_wire.py"}),
-    "btcpayserver": (
-        "2.4.1",
-        {
-            "BTCPayServer.dll": "btcpayserver_double.py",
-            "nbxplorer_double.py": "nbxplorer_double.py",
-            "postgres_wire.py": "postgres_wire.py",
-        },
-    ),
+    "nbxplorer": {"NBXplorer.dll": "nbxplorer_double.py", "postgres_wire.py": "postgres_wire.py"},
+    "btcpayserver": {
+        "BTCPayServer.dll": "btcpayserver_double.py",
+        "nbxplorer_double.py": "nbxplorer_double.py",
+        "postgres_wire.py": "postgres_wire.py",
+    },
 }
+
+
+def pinned(stack: str) -> str:
+    """The version that a role pins, which its double says of itself."""
+    declared = yaml.safe_load((COLLECTION / "roles" / stack / "meta/stack.yml").read_text())
+    return str(declared["artifact"]["sources"]["image"]["version"])
 
 
 def pins(folder: Path) -> dict[str, dict[str, Any]]:
     """The items of ``bcm_artifacts`` that take them from ``folder``, which gets them."""
     return {
-        stack: images.pin(folder / stack / version, version, _SYSTEM, _program(files))
-        for stack, (version, files) in DOUBLES.items()
+        stack: images.pin(folder / stack / version, version, _SYSTEM, _program(files, version))
+        for stack, files in DOUBLES.items()
+        for version in [pinned(stack)]
     }
 
 
-def _program(files: dict[str, str]) -> images.Layer:
-    return {f"app/{name}": ((_PROGRAMS / source).read_bytes(), 0o644) for name, source in files.items()}
+def _program(files: dict[str, str], version: str) -> images.Layer:
+    programs = {f"app/{name}": ((_PROGRAMS / source).read_bytes(), 0o644) for name, source in files.items()}
+    return {**programs, "app/version": (version.encode(), 0o644)}

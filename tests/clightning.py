@@ -100,7 +100,7 @@ def environment(folder: Path) -> dict[str, str]:
     found = settings(folder)
     found["bcm_artifacts"] |= btcpayserver.pins(folder)
     found["bcm_artifacts"] |= {"esplora": esplora.pin(folder), "liquid": liquid.pin(folder)}
-    found["allow_below_floor"] += ["btcpayserver", "liquid"]
+    found["allow_below_floor"] += ["liquid"]
     found["bcm_artifacts"] |= pages(folder)
     found["bcm_artifacts"] |= joinmarket.pins(folder, _signer())
     return {"BCM_TEST_SETTINGS": json.dumps(found)}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,16 +67,40 @@ def listening(client: Client, folder: Path) -> Iterator[Remote]:
         client.call("PATCH", "/1.0", listen, what="listen no more", project=None)
 
 
+def _unsigned(name: str, by: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """What is to be signed: valid since an hour, for an hour."""
+    subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, by))
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+
+
 def _pair(folder: Path, name: str) -> tuple[Path, Path]:
     """A self-signed certificate and its key."""
     key = ec.generate_private_key(ec.SECP384R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+    builder = _unsigned(name, name, key)
     pem, form, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     paths = folder / f"{name}.crt", folder / f"{name}.key"
     paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
     paths[1].write_bytes(key.private_bytes(pem, form, plain))
     return paths
+
+
+def certified(folder: Path, host: str) -> tuple[tuple[Path, Path], Path]:
+    """A certificate for a host and its key, and the certificate of the authority that signed it."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _each in ("authority", host)]
+    identity = x509.SubjectKeyIdentifier.from_public_key(keys[0].public_key())
+    usage = dict.fromkeys(inspect.signature(x509.KeyUsage).parameters, False) | {"key_cert_sign": True}
+    authority = _unsigned("authority", "authority", keys[0]).add_extension(identity, critical=False)
+    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    authority = authority.add_extension(x509.KeyUsage(**usage), critical=True)
+    by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identity)
+    own = _unsigned(host, "authority", keys[1]).add_extension(by, critical=False)
+    own = own.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    pem, form, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    paths = folder / f"{host}.crt", folder / f"{host}.key", folder / "authority.crt"
+    paths[0].write_bytes(own.sign(keys[0], hashes.SHA256()).public_bytes(pem))
+    paths[1].write_bytes(keys[1].private_bytes(pem, form, plain))
+    paths[2].write_bytes(authority.sign(keys[0], hashes.SHA256()).public_bytes(pem))
+    return paths[:2], paths[2]

@@ -63,4 +63,4 @@ def running(datacenter: str, *names: str) -> Iterator[list[Neighbour]]:
         yield found
     finally:
         for name in names:
-            inside(datacenter, "lnd", "sh", "-c", f"systemctl stop {name}; rm -r /run/{name}", deadline=120)
+            inside(datacenter, "lnd", "sh", "-c", f"systemctl stop {name}; rm -rf /run/{name}", deadline=120)

@@ -34,15 +34,25 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent))
-from nbxplorer_double import ConfigException, log, read_configuration
+from nbxplorer_double import ConfigException, log, own_version, read_configuration
 from postgres_wire import Database, DatabaseError, literal
 
-VERSION = "2.4.1"
 _FOLDERS = {"mainnet": "Main", "testnet": "TestNet", "signet": "Signet", "regtest": "RegTest"}
 _INTERNAL = "Internal Node"
+#: of its sources of rates, the one that the double knows
+_EXCHANGE = "api.kraken.com"
 _ADMINISTRATOR = "ServerAdmin"
 #: seconds in which a new account may log in as often as it likes; then so many logins in a minute, and so many at once
 _NEW, _RATE, _BURST = 300, 5, 3
+#: the page of an invoice asks what became of it
+_LOOK = """
+<script>
+setInterval(async () => {
+  const found = await (await fetch(location.pathname + "/status")).json();
+  document.getElementById("status").textContent = found.status;
+}, 500);
+</script>
+"""
 _MIGRATIONS = {
     "20170913_Init": 'CREATE TABLE "AspNetUsers" (id TEXT PRIMARY KEY, email TEXT UNIQUE, hash TEXT, roles TEXT,'
     " created BIGINT);"
@@ -110,10 +120,18 @@ class Client:
             connection.close()
 
 
+def public_trust() -> ssl.SSLContext:
+    """What .NET trusts: the file and the folder that the environment names, whose files need no names of hashes."""
+    context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+    for path in sorted(Path(os.environ["SSL_CERT_DIR"]).glob("*")) if "SSL_CERT_DIR" in os.environ else ():
+        context.load_verify_locations(path)
+    return context
+
+
 def way_to(url: str, onions: str) -> socket.socket:
     """A connection to a web server by the proxy that .NET takes, to an onion address by ``onions``. Raises OSError."""
     place = urlsplit(url)
-    host, port = place.hostname or "", place.port or 80
+    host, port = place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
     if host in os.environ.get("NO_PROXY", "").split(","):
         return socket.create_connection((host, port), 30)
     proxy = urlsplit(f"socks5://{onions}" if host.endswith(".onion") else os.environ["ALL_PROXY"])
@@ -126,7 +144,7 @@ def way_to(url: str, onions: str) -> socket.socket:
                 stream.flush()
                 if (answer := stream.read(length))[1:2] != b"\x00":
                     raise OSError(f"SOCKS server failed to connect to {host}: {answer.hex()}")
-    return connection
+    return public_trust().wrap_socket(connection, server_hostname=host) if place.scheme == "https" else connection
 
 
 class Lnd:
@@ -374,11 +392,27 @@ class Shop:
         )  # fmt: skip
         return {"paymentMethodId": method, "enabled": True, "config": config}
 
+    def rate(self, currency: str) -> Decimal:
+        """What a bitcoin costs, as an exchange says; its host is fixed, as those of the real one. Raises Refusal."""
+        if currency == "SATS":
+            return Decimal(10**8)
+        url = urlsplit(f"https://{_EXCHANGE}/0/public/Ticker?pair=XBT{currency}")
+        connection = HTTPConnection(str(url.hostname), timeout=60)
+        try:
+            connection.sock = way_to(url.geturl(), self.onions)
+            connection.request("GET", f"{url.path}?{url.query}")
+            (found,) = json.loads(connection.getresponse().read())["result"].values()
+            return Decimal(found["c"][0])
+        except (OSError, HTTPException, ValueError, KeyError) as error:
+            log(f"Error while fetching rates of {_EXCHANGE}: {error}")
+            raise Refusal(400, "generic-error", f"Rate rule error: no rate for {currency} ({error})") from error
+        finally:
+            connection.close()
+
     def add_invoice(self, store: str, body: dict[str, Any]) -> dict[str, Any]:
         methods, amount = self.methods(store), Decimal(body["amount"])
-        if body.get("currency") not in (None, "BTC", "SATS"):
-            raise Refusal(400, "generic-error", f"Rate rule error: no rate for {body['currency']}")
-        amount = amount / 10**8 if body.get("currency") == "SATS" else amount
+        if (currency := body.get("currency") or "BTC") != "BTC":
+            amount = round(amount / self.rate(currency), 8)
         bolt11 = payment = address = None
         if "BTC-LN" in methods and self.node is not None:
             try:
@@ -523,6 +557,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(302, "", Location="/login" if path == "/" else "/")
             elif path == "/login":
                 self.answer(200, "<!DOCTYPE html><title>Sign in</title><form method=post></form>", "text/html")
+            elif path.startswith("/i/") and path.endswith("/status"):
+                name = path.removeprefix("/i/").removesuffix("/status")
+                self.answer(200, json.dumps({"status": self.shop.invoice(name)["status"]}))
             elif path.startswith("/i/"):
                 self.answer(200, self.page(path.removeprefix("/i/")), "text/html")
             else:
@@ -539,10 +576,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def page(self, name: str) -> str:
         invoice = self.linked(self.shop.invoice(name))
-        words = (invoice["amount"], invoice["status"], invoice["address"] or "", invoice["bolt11"] or "")
+        words = (invoice["amount"], invoice["address"] or "", invoice["bolt11"] or "")
         link = html.escape(invoice["checkoutLink"])
         items = "".join(f"<li>{html.escape(str(word))}</li>" for word in words)
-        main = f'<a href="{link}">{link}</a><ul>{items}</ul>'
+        main = f'<a href="{link}">{link}</a><ul>{items}</ul><p id=status>{html.escape(invoice["status"])}</p>{_LOOK}'
         return f"<!DOCTYPE html><title>Invoice {html.escape(name)}</title><main>{main}</main>"
 
     def allow(self, *permissions: str) -> dict[str, str]:
@@ -569,7 +606,7 @@ class Handler(BaseHTTPRequestHandler):
                 synced = {"chainHeight": status.get("chainHeight"), "syncHeight": status.get("syncHeight")}
                 methods = ["BTC-CHAIN"] + (["BTC-LN"] if shop.node else [])
                 return {
-                    "version": VERSION, "onion": shop.onion, "fullySynched": status["isFullySynched"],
+                    "version": own_version(), "onion": shop.onion, "fullySynched": status["isFullySynched"],
                     "syncStatus": [synced], "supportedPaymentMethods": methods,
                 }  # fmt: skip
             case ("POST", "users"):

@@ -6,7 +6,8 @@
 
 It answers with recordings of the real programs, byte for byte, except for what is true of one data center only: the
 height of its chain, its addresses, and labels of invoices. It has one wallet, a rune for each stack that was recorded,
-one invoice, which nobody pays, and no peers. Its journal says that it is a double.
+one invoice, and no peers. It takes an invoice for paid as soon as invoices-of-the-double says so. Its journal says that
+it is a double.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import select
 import sqlite3
 import ssl
 import subprocess
@@ -134,11 +136,21 @@ class Rest(http.server.BaseHTTPRequestHandler):
         elif f"method={method}" not in json.loads(RUNES[users[0]]["create"].partition(" ")[2])["restrictions"][0]:
             self.reply(RECORDED["rest_not_permitted"])
         elif method == "waitanyinvoice":
-            self.connection.recv(1)  # nobody pays: it waits until the client has gone
+            self.await_payment()
         elif method in RECORDED["invoices"]:
             self.reply(invoices(self.config, method, json.loads(body or "{}")))
         else:
             self.reply(RECORDED["rest_with_rune"][method])
+
+    def await_payment(self) -> None:
+        """Answer with the next invoice that is paid, unless the client has gone before."""
+        before = paid(self.config)
+        while not select.select([self.connection], [], [], 0.2)[0]:
+            for label in paid(self.config) - before:
+                (found,) = json.loads(invoices(self.config, "listinvoices", {"label": label})["body"])["invoices"]
+                self.reply({**RECORDED["invoices"]["listinvoices"], "body": json.dumps(found)})
+                return
+        self.close_connection = True
 
     def do_GET(self) -> None:
         found = RECORDED["notifications"]
@@ -186,6 +198,17 @@ def kept(config: Config, name: str, **changes: str | None) -> dict[str, str]:
     return dict(found)
 
 
+def paid(config: Config) -> set[str]:
+    return {label for label, state in kept(config, "invoices").items() if state == "paid"}
+
+
+def as_paid(body: str) -> str:
+    """A list of one invoice as the manual says that it is after its payment (lightning-listinvoices)."""
+    (invoice,) = json.loads(body)["invoices"]
+    more = {"pay_index": 1, "amount_received_msat": invoice["amount_msat"], "paid_at": int(time.time())}
+    return json.dumps({"invoices": [{**invoice, "status": "paid", **more, "payment_preimage": "0" * 64}]})
+
+
 def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, Any]:
     """What is answered to a call about invoices. All are the one that was recorded, by other labels."""
     label = params.get("label")
@@ -194,7 +217,8 @@ def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, A
     elif not label:
         label = next(iter(kept(config, "invoices")), None)
     found = RECORDED["invoices"][method if method != "listinvoices" or label in kept(config, "invoices") else "none"]
-    return {**found, "body": found["body"].replace(json.dumps(LABEL), json.dumps(label))}
+    body = as_paid(found["body"]) if method == "listinvoices" and label in paid(config) else found["body"]
+    return {**found, "body": body.replace(json.dumps(LABEL), json.dumps(label))}
 
 
 def change_rune(config: Config, key: str) -> str | None:

@@ -31,7 +31,6 @@ from urllib.parse import unquote, urlsplit
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres_wire import Database, DatabaseError, literal
 
-VERSION = "2.6.7"
 _MAGIC = {"mainnet": "f9beb4d9", "testnet": "0b110907", "signet": "0a03cf40", "regtest": "fabfb5da"}
 _FOLDERS = {"mainnet": "Main", "testnet": "TestNet", "signet": "Signet", "regtest": "RegTest"}
 _PREFIXES = {"mainnet": "bc", "testnet": "tb", "signet": "tb", "regtest": "bcrt"}
@@ -64,6 +63,11 @@ class ConfigException(Exception):
 def log(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def own_version() -> str:
+    """That of the image which it is in."""
+    return (Path(__file__).parent / "version").read_text()
 
 
 def read_configuration(argv: list[str]) -> dict[str, str]:
@@ -434,7 +438,7 @@ class Explorer:
             "isFullySynched": False,
             "networkType": self.network.capitalize(),
             "cryptoCode": "BTC",
-            "version": VERSION,
+            "version": own_version(),
             "instanceName": "",
             "syncHeight": None if self.height < 0 else self.height,
             "chainHeight": 0,
@@ -554,7 +558,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    log(f"NBXplorer version {VERSION}")
+    log(f"NBXplorer version {own_version()}")
     try:
         configuration = read_configuration(sys.argv[1:])
         if configuration.get("network") not in _MAGIC:
