@@ -377,6 +377,10 @@ plan:
           description: What it may reach past Tor.
           type: list
           elements: dict
+        through_tor:
+          description: Those of RV(plan.through_tor) that are its own.
+          type: list
+          elements: dict
     images:
       description: The images of RV(plan.stacks), for M(bcm.core.image).
       type: list

@@ -284,12 +284,12 @@ def _resolved(stack: Stack, variables: Choices) -> Stack:
 
 
 def _hosts(variable: str, value: Any) -> tuple[str, ...]:
-    """The names or addresses of hosts that a variable has. Raises BcmError."""
-    given = [] if value is None else value
+    """The names or addresses of hosts that a variable has, a list or a text with commas. Raises BcmError."""
+    given = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value or []
     if not isinstance(given, list) or not all(isinstance(host, str) and _HOST.fullmatch(host) for host in given):
         raise BcmError(
             f"Variable {variable}",
-            f"is {given!r}",
+            f"is {value!r}",
             remedy="write a list of names or IPv4 addresses of hosts, such as [api.example.org]",
             code="invalid_value",
         )

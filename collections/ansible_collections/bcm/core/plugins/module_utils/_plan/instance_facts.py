@@ -100,6 +100,7 @@ def describe(
         uplink=_uplink(site, name),
         builders=str(network.builders(site.subnets.network)) if name == site.download_proxy else None,
         exceptions=tuple(site.exceptions(name)),
+        through_tor=tuple(site.through_tor(name)),
     )
 
 

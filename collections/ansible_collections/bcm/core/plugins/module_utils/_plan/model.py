@@ -195,6 +195,7 @@ class Instance:
     uplink: Uplink | None
     builders: str | None
     exceptions: tuple[AllowedDestination, ...]
+    through_tor: tuple[AskedHost, ...]
     # not needed of an instance that is stopped or removed
     limits: Limits | None = None
     image: ImageName | None = None

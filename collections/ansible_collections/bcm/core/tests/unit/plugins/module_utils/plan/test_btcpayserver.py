@@ -106,12 +106,13 @@ def test_others_are_asked_by_exception_alone() -> None:
     silent = plan()
     assert not asked(silent) and not silent["through_tor"]
     assert silent["instances"]["btcpayserver"]["needs"]["tor"] == {}
-    talking = plan(btcpayserver_rates=["api.kraken.com"], btcpayserver_webhooks=["a.example.org", "192.0.2.1"])
+    talking = plan(btcpayserver_rates=["api.kraken.com"], btcpayserver_webhooks="a.example.org, 192.0.2.1")
     assert talking["through_tor"] == [
         {"stack": "btcpayserver", "to": "api.kraken.com", "why": "exchange rates"},
         {"stack": "btcpayserver", "to": "a.example.org", "why": "webhooks"},
         {"stack": "btcpayserver", "to": "192.0.2.1", "why": "webhooks"},
     ]
+    assert talking["instances"]["btcpayserver"]["through_tor"] == talking["through_tor"]
     # There is a rule for each, and no other way out.
     assert asked(talking) == {
         f"{item['stack']} through Tor to {item['to']}: {item['why']}" for item in talking["through_tor"]
@@ -121,7 +122,7 @@ def test_others_are_asked_by_exception_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "hosts", ["api.kraken.com", ["https://api.kraken.com"], ["a b.org"], ["*.org"], [7], [f"{'x.' * 127}org"]]
+    "hosts", ["https://api.kraken.com", 7, ["a.org", "https://b.org"], ["a b.org"], ["*.org"], [f"{'x.' * 127}org"]]
 )
 def test_what_is_no_list_of_hosts_is_refused(hosts: Any) -> None:
     with pytest.raises(BcmError, match=r"Variable btcpayserver_rates is .*: write a list of names"):
