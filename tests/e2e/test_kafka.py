@@ -236,7 +236,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
     (number,) = (path for path in inside(NAME, "lnd", "ls", "/var/lib/lnd/consumers").split() if "collector" in path)
     macaroon = json.loads(inside(NAME, "lnd", "cat", f"/var/lib/lnd/consumers/{number}"))
     allowed = bytes.fromhex(macaroon)
-    assert len(set(re.findall(rb"/lnrpc[.]Lightning/\w+", allowed))) == 8 and b"offchain" not in allowed
+    assert len(set(re.findall(rb"/lnrpc[.]Lightning/\w+", allowed))) == 9 and b"offchain" not in allowed
 
 
 def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:

@@ -23,7 +23,7 @@ SCRIPTS = COLLECTION / "roles/collector/scripts"
 TOPIC = "bitcoind.block"
 KNOWN = {
     topic: schemas
-    for stack in ("bitcoind", "lnd")
+    for stack in ("bitcoind", "clightning", "lnd")
     for topic, schemas in event_schemas.read(COLLECTION / "roles" / stack, stack).items()
 }
 SCHEMAS = KNOWN[TOPIC]
@@ -156,8 +156,8 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("collector_topic", "collector_bitcoind", "collector_lnd"):
-        sys.modules.pop(name, None)
+    for name in ("topic", "lightning", "bitcoind", "clightning", "lnd"):
+        sys.modules.pop(f"collector_{name}", None)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def chain() -> Chain:
 
 def topics(*names: str) -> list[Any]:
     settings = {"client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest",
-                "hosts": {"bitcoind": "box", "lnd": "box"}}  # fmt: skip
+                "hosts": {"bitcoind": "box", "clightning": "box", "lnd": "box"}}  # fmt: skip
     module = importlib.import_module("collector_topic")
     broker = module.Broker(settings)
     return [module.Topic(name, broker, name.partition(".")[0]) for name in names]

@@ -33,6 +33,7 @@ class Lnd:
         self.there: dict[str, Any] = {}
         self.closing: dict[str, Any] = {}
         self.closed: dict[str, Any] = {}
+        self.forwards: list[dict[str, str]] = []
         self.asked: list[str] = []
 
     def invoice(self, settled: int = 0) -> dict[str, Any]:
@@ -68,8 +69,19 @@ class Lnd:
         found = [item for item in self.invoices if int(item["settle_index"]) > number]
         return sorted(found, key=lambda item: int(item["settle_index"]))
 
-    def ask(self, path: str) -> dict[str, Any]:
+    def forward(self, nanoseconds: int) -> None:
+        """A payment goes through the node."""
+        places = {"chan_id_in": str(108 << 40 | 1 << 16), "chan_id_out": str(108 << 40 | 2 << 16 | 1)}
+        made = {"timestamp_ns": str(BEGAN * 10**9 + nanoseconds), "amt_out_msat": "5000", "fee_msat": "51", **places}
+        self.forwards.append(made)
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         self.asked.append(path)
+        if body:
+            assert path == "/v1/switch"
+            since = int(body["start_time"]) * 10**9
+            found = [item for item in self.forwards if int(item["timestamp_ns"]) >= since][body["index_offset"] :][:2]
+            return {"forwarding_events": found, "last_offset_index": body["index_offset"] + len(found)}
         path, _mark, words = path.partition("?")
         query = dict(word.split("=") for word in words.split("&")) if words else {}
         return dict(getattr(self, "_" + path.removeprefix("/v1/").replace("/", "_").partition("_0")[0])(query, path))
@@ -117,7 +129,7 @@ def lnd() -> Lnd:
 def node(broker: Broker, lnd: Lnd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The node as the program sees it; its stream tells what is paid, and ends."""
     program = importlib.import_module("collector_lnd")
-    monkeypatch.setattr(program.Node, "_ask", lambda _self, path: lnd.ask(path))
+    monkeypatch.setattr(program.Node, "_ask", lambda _self, *words: lnd.ask(*words))
     monkeypatch.setattr(program.Node, "paid_invoices", lambda _self, after: iter(lnd.paid_after(after)))
     yield program.Node(None, "")
 
@@ -279,6 +291,27 @@ def test_changes_of_channels_are_written_once(broker: Broker, lnd: Lnd, node: An
     assert (last["balance"], last["how"], last["is_initiator"]) == (590, "cooperative_close", True)
     assert (last["pending"], last["open"]) == ([], ["b:1"])
     assert [event["is_initiator"] for event in broker.events("lnd.channel")] == [True, False, True, False, True]
+
+
+def test_forwards_are_written_in_their_order_and_once(broker: Broker, lnd: Lnd, node: Any) -> None:
+    def look() -> list[int]:
+        part("Forwards", node, "lnd.forward").look("1")
+        return [event["settled"] - BEGAN * 10**9 for event in broker.events("lnd.forward")]
+
+    assert look() == []
+    for nanoseconds in (1, 2, 3, 10**9):
+        lnd.forward(nanoseconds)
+    assert look() == [1, 2, 3, 10**9]
+    lnd.forward(10**9 + 1)
+    assert look() == look() == [1, 2, 3, 10**9, 10**9 + 1]
+    first = broker.events("lnd.forward")[0]
+    assert (first["incoming"], first["outgoing"]) == ("108x1x0", "108x2x1")
+    assert (first["amount"], first["fee"]) == (5000, 51)
+    whole = [event["event"]["id"] for event in broker.events("lnd.forward")]
+    for length in range(5):
+        del broker.topics["lnd.forward"][length:]
+        look()
+        assert [event["event"]["id"] for event in broker.events("lnd.forward")] == whole
 
 
 def test_events_have_nothing_that_lets_spend_or_names_others(broker: Broker, lnd: Lnd, node: Any) -> None:

@@ -71,12 +71,12 @@ class Node:
         stream.sock.settimeout(QUIET)
         return stream
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: str = "") -> tuple[int, str]:
         """Status and body of an answer, on a connection that stays until `close`. Raises Fault."""
         try:
             if self._kept is None:
                 self._kept = self._connected()
-            self._kept.request(method, path, headers=dict(headers))
+            self._kept.request(method, path, body or None, dict(headers))
             answer = self._kept.getresponse()
             return answer.status, answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
@@ -104,8 +104,9 @@ class Lnd(Node):
         finally:
             stream.close()
 
-    def _ask(self, path: str) -> dict[str, Any]:
-        status, text = self._request("GET", path, self._headers)
+    def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What lnd answers; with a body, it is sent. Raises Fault."""
+        status, text = self._request("POST" if body else "GET", path, self._headers, json.dumps(body) if body else "")
         if status != 200:
             raise Fault(f"lnd answers {path} with status {status}: {text[:200].strip()}")
         return dict(json.loads(text))
@@ -191,8 +192,9 @@ class Clightning(Node):
             raise Fault(f"clightning answers {method} of its notifications with status {answer.status}: {text[:200]}")
         return text
 
-    def _ask(self, method: str) -> dict[str, Any]:
-        status, text = self._request("POST", f"/v1/{method}", {"Rune": self.credential})
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        headers = {"Rune": self.credential, "Content-Type": "application/json"}
+        status, text = self._request("POST", f"/v1/{method}", headers, json.dumps(parameters) if parameters else "")
         if status != 201:
             raise Fault(f"clightning answers {method} with status {status}: {text[:200].strip()}")
         return dict(json.loads(text))

@@ -39,8 +39,8 @@ class Node:
     """bitcoind's RPC."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._place = Endpoint.of(settings["rpc"])
-        self._credentials = settings["credentials"]
+        self._place = Endpoint.of(settings["needs"]["rpc"])
+        self._credentials = f"collector:{settings['secrets']['rpc']}"
 
     def ask(self, method: str, *params: Any) -> Any:
         """The result of a call. Raises Fault."""
@@ -202,7 +202,7 @@ class Bitcoind(Source):
         super().__init__(settings, "bitcoind", "block", "mempool", "peers", "warning")
         self._node, self._most = Node(settings), settings["blocks"]
         self._socket = zmq.Context(io_threads=1).socket(zmq.SUB)
-        self._socket.connect(settings["zmq"])
+        self._socket.connect(f"tcp://{Endpoint.of(settings['needs']['zmqsequence'])}")
         self._socket.subscribe(b"sequence")
         self._expected: int | None = None
 

@@ -16,19 +16,20 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bcm_guest.channel_backups import Lnd
 from bcm_guest.prove import Endpoint, Fault
-from collector_topic import Broker, Source, Topic, now, run
+from collector_lightning import BEGAN, Bodies, Channels, LightningSource, States, moment
+from collector_topic import Broker, Topic, now, run
 
 #: between two looks at payments and channels
 _PAUSE = 2.0  # seconds
 _PAGE = 500
+#: nanoseconds of a second
+_NANO = 10**9
 _SECOND, _MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
-#: no channel is older
-_LIGHTNING_BEGAN = datetime(2018, 1, 1, tzinfo=UTC)
 
 
 class Unknown(Fault):
@@ -85,20 +86,50 @@ class Node(Lnd):
         found = self._ask("/v1/payments?include_incomplete=true&reversed=true&max_payments=1")["payments"]
         return found[0] if found else None
 
-    def open_channels(self) -> dict[str, dict[str, Any]]:
+    def open_channels(self) -> Bodies:
         """Those that are open, by their points. Raises Fault."""
-        return {item["channel_point"]: item for item in self._ask("/v1/channels")["channels"]}
+        return {item["channel_point"]: _describe(item) for item in self._ask("/v1/channels")["channels"]}
 
-    def unsettled_channels(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
-        """Those that wait to be opened, and the points of those that wait to be closed. Raises Fault."""
-        found = self._ask("/v1/channels/pending")
-        opening = {item["channel"]["channel_point"]: item["channel"] for item in found["pending_open_channels"]}
-        closing = [*found["waiting_close_channels"], *found["pending_force_closing_channels"]]
-        return opening, {item["channel"]["channel_point"] for item in closing}
-
-    def closed_channels(self) -> dict[str, dict[str, Any]]:
+    def states(self) -> States:
         """Raises Fault."""
-        return {item["channel_point"]: item for item in self._ask("/v1/channels/closed")["channels"]}
+        # In this order, since one that is opened meanwhile is then in both, and in neither if it is closed.
+        found = self._ask("/v1/channels/pending")
+        opening = [item["channel"] for item in found["pending_open_channels"]]
+        closing = [*found["waiting_close_channels"], *found["pending_force_closing_channels"]]
+        return States(
+            {item["channel_point"]: _describe(item) for item in opening},
+            self.open_channels(),
+            {item["channel"]["channel_point"] for item in closing},
+        )
+
+    def closed_channels(self) -> Bodies:
+        """Raises Fault."""
+        return {
+            item["channel_point"]: {
+                "capacity": int(item["capacity"]),
+                "balance": int(item["settled_balance"]),
+                "is_initiator": item["open_initiator"] == "INITIATOR_LOCAL",
+                "how": item["close_type"].lower(),
+            }
+            for item in self._ask("/v1/channels/closed")["channels"]
+        }
+
+    def forwards(self, since: int) -> Iterator[dict[str, Any]]:
+        """The payments that were forwarded in that second or later, in their order. Raises Fault."""
+        query = {"start_time": str(since), "index_offset": 0, "num_max_events": _PAGE}
+        while found := (page := self._ask("/v1/switch", query))["forwarding_events"]:
+            yield from found
+            query["index_offset"] = page["last_offset_index"]
+
+
+def _describe(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says of a channel that is not closed."""
+    return {
+        "capacity": int(item["capacity"]),
+        "balance": int(item["local_balance"]),
+        "is_initiator": item["initiator"] in (True, "INITIATOR_LOCAL"),
+        "how": "",
+    }
 
 
 class Stream(threading.Thread):
@@ -175,10 +206,10 @@ class Invoices:
         body = {
             "payment_hash": base64.b64decode(item["r_hash"]).hex(),
             "amount": int(item["amt_paid_msat"]),
-            "created": _moment(int(item["creation_date"])),
+            "created": moment(int(item["creation_date"])),
             "settle_index": number,
         }
-        when = _moment(int(item["settle_date"]))
+        when = moment(int(item["settle_date"]))
         self._topic.write(body["payment_hash"], body, version, when, _SECOND, reported=True)
         self._settled, self._hash = number, body["payment_hash"]
 
@@ -194,7 +225,7 @@ class Payments:
         self._last: int = newest["last_index"] if newest else 0
         #: those of the payments up to the last one whose outcome is not known
         self._in_flight: set[int] = set(newest["in_flight"]) if newest else set()
-        self._seen = newest["event"]["time"] if newest else _LIGHTNING_BEGAN
+        self._seen = newest["event"]["time"] if newest else BEGAN
 
     def _has_begun_again(self, newest: Mapping[str, Any]) -> bool:
         """Whether lnd counts from 1 again, after it lost its database and was restored.
@@ -204,7 +235,7 @@ class Payments:
         found = self._node.newest_payment()
         if found is None or int(found["payment_index"]) >= newest["last_index"]:
             return False
-        return _moment(int(found["creation_time_ns"]) / 1e9) > newest["event"]["time"] + _SECOND
+        return moment(int(found["creation_time_ns"]) / 1e9) > newest["event"]["time"] + _SECOND
 
     def look(self, version: str) -> None:
         """Write what happened since the last look. Raises Fault."""
@@ -233,7 +264,7 @@ class Payments:
             "amount": int(item["value_msat"]),
             "fee": int(item["fee_msat"]) if is_paid else 0,
             "failure": "" if is_paid else item["failure_reason"].removeprefix("FAILURE_REASON_").lower(),
-            "created": _moment(int(item["creation_time_ns"]) / 1e9),
+            "created": moment(int(item["creation_time_ns"]) / 1e9),
             "payment_index": int(item["payment_index"]),
             "last_index": self._last,
             "in_flight": sorted(self._in_flight),
@@ -241,57 +272,42 @@ class Payments:
         # lnd forgets the attempts of a payment that failed.
         ends = [int(attempt["resolve_time_ns"]) for attempt in item["htlcs"]]
         if is_paid:
-            when, precision = _moment(max(ends) / 1e9), _MILLISECOND
+            when, precision = moment(max(ends) / 1e9), _MILLISECOND
         else:
             when, precision = now(), now() - max(self._seen, body["created"])
         self._topic.write(body["payment_hash"], body, version, when, precision, reported=is_paid)
 
 
-class Channels:
-    """The channels that wait to be opened, are open, or are closed."""
+class Forwards:
+    """The payments of others that went through the node."""
 
     def __init__(self, node: Node, topic: Topic) -> None:
         self._node, self._topic = node, topic
         newest = topic.newest()
-        self._pending: set[str] = set(newest["pending"]) if newest else set()
-        self._open: set[str] = set(newest["open"]) if newest else set()
-        self._seen = newest["event"]["time"] if newest else _LIGHTNING_BEGAN
+        #: lnd's time of the newest one, in nanoseconds, which no other one has
+        self._last: int = newest["settled"] if newest else _NANO
 
     def look(self, version: str) -> None:
         """Write what happened since the last look. Raises Fault."""
-        began = now()
-        # In this order, since one that is opened meanwhile is then in both, and in neither if it is closed.
-        opening, closing = self._node.unsettled_channels()
-        there = self._node.open_channels()
-        for point in sorted(opening.keys() - there.keys() - self._pending - self._open):
-            self._pending.add(point)
-            self._write("pending", point, opening[point], version)
-        for point in sorted(there.keys() - self._open):
-            self._pending.discard(point)
-            self._open.add(point)
-            self._write("opened", point, there[point], version)
-        if gone := (self._pending | self._open) - opening.keys() - there.keys() - closing:
-            closed = self._node.closed_channels()
-            for point in sorted(gone & closed.keys()):
-                self._pending.discard(point)
-                self._open.discard(point)
-                self._write("closed", point, closed[point], version)
-        self._seen = began
+        for item in self._node.forwards(self._last // _NANO):
+            if int(item["timestamp_ns"]) > self._last:
+                self._last = int(item["timestamp_ns"])
+                self._write(item, version)
 
-    def _write(self, change: str, point: str, item: Mapping[str, Any], version: str) -> None:
-        is_closed = change == "closed"
-        who = item["open_initiator"] if is_closed else item["initiator"]
+    def _write(self, item: Mapping[str, Any], version: str) -> None:
         body = {
-            "change": change,
-            "channel": point,
-            "capacity": int(item["capacity"]),
-            "balance": int(item["settled_balance" if is_closed else "local_balance"]),
-            "is_initiator": who in (True, "INITIATOR_LOCAL"),
-            "how": item["close_type"].lower() if is_closed else "",
-            "pending": sorted(self._pending),
-            "open": sorted(self._open),
+            "incoming": _place(int(item["chan_id_in"])),
+            "outgoing": _place(int(item["chan_id_out"])),
+            "amount": int(item["amt_out_msat"]),
+            "fee": int(item["fee_msat"]),
+            "settled": self._last,
         }
-        self._topic.write(point, body, version, now(), now() - self._seen)
+        self._topic.write(body["incoming"], body, version, moment(self._last / _NANO), _MILLISECOND, reported=True)
+
+
+def _place(number: int) -> str:
+    """lnd's number of a channel as BOLT 7 writes it: the block, the transaction in it, and the output."""
+    return f"{number >> 40}x{number >> 16 & 0xFFFFFF}x{number & 0xFFFF}"
 
 
 def _is_paid(invoice: Mapping[str, Any]) -> bool:
@@ -303,33 +319,23 @@ def _has_outcome(payment: Mapping[str, Any]) -> bool:
     return payment["status"] in ("SUCCEEDED", "FAILED")
 
 
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-class LndSource(Source):
+class Source(LightningSource):
     """What is written of lnd."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings, "lnd", "invoice", "payment", "channel")
-        self._node = _node(settings)
-        self._version = ""
+        super().__init__(settings, "lnd", "invoice", "payment", "channel", "forward")
+        self.node = _node(settings)
 
     def begin(self) -> None:
-        invoices, payments, channels = self.topics
-        self._invoices, self._payments = Invoices(self._node, invoices), Payments(self._node, payments)
-        self._channels = Channels(self._node, channels)
+        invoices, payments, channels, forwards = self.topics
+        self._invoices, self._payments = Invoices(self.node, invoices), Payments(self.node, payments)
+        self._channels, self._forwards = Channels(self.node, channels), Forwards(self.node, forwards)
 
-    def step(self) -> None:
-        try:
-            self._version = self._version or self._node.version()
-            self._payments.look(self._version)
-            self._channels.look(self._version)
-            self._invoices.look(self._version, _PAUSE)
-        except Fault:
-            # It may be another version that answers next.
-            self._version = ""
-            raise
+    def look(self, version: str) -> None:
+        self._payments.look(version)
+        self._forwards.look(version)
+        self._channels.look(version)
+        self._invoices.look(version, _PAUSE)
 
 
 def show_channels(settings: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -339,8 +345,8 @@ def show_channels(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _node(settings: Mapping[str, Any]) -> Node:
-    return Node(Endpoint.of(settings["rest"]), settings["credential"])
+    return Node(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
 
 
 if __name__ == "__main__":
-    run("lnd", LndSource, show_channels)
+    run("lnd", Source, show_channels)

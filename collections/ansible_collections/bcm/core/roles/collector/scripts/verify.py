@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that the newest events are about the newest block of bitcoind, and the channels of lnd."""
+"""Prove that the newest events are about the newest block of bitcoind, and the channels of Lightning nodes."""
 
 from __future__ import annotations
 
@@ -47,13 +47,24 @@ def look_at_lnd(stack: Stack) -> Report:
     _status, state = http_request(stack.need("lnd", "rest"), path="/v1/state")
     if "SERVER_ACTIVE" not in state:
         return Report(notes=["lnd is not at work yet"])
-    channels = ask("lnd", "channels")
+    return compare_channels("lnd")
+
+
+def look_at_clightning(_stack: Stack) -> Report:
+    return compare_channels("clightning")
+
+
+def compare_channels(node: str) -> Report:
+    """Raises Fault if the newest event has other channels than the node."""
+    channels = ask(node, "channels")
     if channels["written"] != channels["there"]:
-        raise Fault(f"by the events, lnd has {len(channels['written'])} channels, and by lnd {len(channels['there'])}")
-    return Report({"channels": len(channels["there"])}, [f"channels: {len(channels['there'])}"])
+        raise Fault(
+            f"by the events, {node} has {len(channels['written'])} channels, and by {node} {len(channels['there'])}"
+        )
+    return Report({f"{node}_channels": len(channels["there"])}, [f"channels of {node}: {len(channels['there'])}"])
 
 
-SOURCES = {"bitcoind": look_at_bitcoind, "lnd": look_at_lnd}
+SOURCES = {"bitcoind": look_at_bitcoind, "clightning": look_at_clightning, "lnd": look_at_lnd}
 
 
 def look(stack: Stack) -> Report:
