@@ -11,15 +11,19 @@ import re
 import subprocess
 import warnings
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
+from ansible_collections.bcm.core.plugins.module_utils._guest.event_codec import Codec
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests.support import COLLECTION, ROOT
 
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMAS = {topic: schemas for stack in Catalogue.read().values() for topic, schemas in stack.events.items()}
 #: logical types of ours beside those of Avro, and what they are kept as
 LOGICAL = {"satoshi": "long", "millisatoshi": "long", "height": "long", "hash": "string", "timestamp-micros": "long"}
@@ -47,6 +51,30 @@ def changed_since_release(released: Mapping[str, str]) -> list[str]:
     ]
 
 
+def example(kind: Any) -> Any:
+    """Something that fits an Avro type."""
+    if isinstance(kind, list):
+        return example(kind[-1])
+    if isinstance(kind, str):
+        return {"string": "text", "long": 7, "boolean": True}[kind]
+    if kind["type"] == "record":
+        return {field["name"]: example(field["type"]) for field in kind["fields"]}
+    if kind["type"] == "array":
+        return [example(kind["items"])]
+    if kind["type"] == "enum":
+        return kind["symbols"][-1]
+    return MOMENT if kind.get("logicalType") == "timestamp-micros" else example(kind["type"])
+
+
+def common(event: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event has of the fields of another one."""
+    return {
+        key: common(value, other[key]) if isinstance(value, dict) else value
+        for key, value in event.items()
+        if key in other
+    }
+
+
 def git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -55,6 +83,15 @@ def git(*words: str) -> str:
 def test_versions_of_a_schema_read_each_other(topic: str) -> None:
     assert all(itertools.starmap(is_compatible, itertools.combinations(SCHEMAS[topic], 2)))
     assert is_compatible(SCHEMAS[topic][-1], SCHEMAS[topic][-1])
+
+
+@pytest.mark.parametrize("topic", SCHEMAS)
+def test_events_of_each_version_are_read_with_each_other_one(topic: str) -> None:
+    for written, read in itertools.product(SCHEMAS[topic], repeat=2):
+        event = example(written)
+        found = Codec([written, read]).decode(Codec([written]).encode(event))
+        assert found.keys() == example(read).keys()
+        assert common(found, event) == common(event, found)
 
 
 @pytest.mark.parametrize("topic", SCHEMAS)
@@ -88,6 +125,13 @@ NOTE = {"name": "note", "type": "string"}
 )
 def test_incompatible_version_is_seen(fields: list[dict[str, Any]], compatible: bool) -> None:
     assert is_compatible(ORDER, {**ORDER, "fields": fields}) is compatible
+
+
+def test_event_of_an_incompatible_version_is_not_read_wrongly() -> None:
+    written = Codec([ORDER]).encode({"amount": 7})
+    other = {**ORDER, "fields": [{"name": "amount", "type": "string"}]}
+    with pytest.raises(Fault):
+        Codec([ORDER, other]).decode(written)
 
 
 def test_changed_file_of_a_release_is_seen() -> None:
