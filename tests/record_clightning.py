@@ -25,6 +25,11 @@ CONSUMERS = {
     for _path, stack, need in _CATALOGUE[name].declared_needs()
     if stack == "clightning"
 }
+#: The same -> what is asked for to make its rune.
+WANTED = {
+    name: {"restrictions": [[f"method={item}" for item in sorted(calls)], [f"method#bcm {name}"]]}
+    for name, calls in CONSUMERS.items()
+}
 
 #: Of BIP 39: everybody knows them.
 WORDS = "abandon " * 11 + "about"
@@ -132,18 +137,14 @@ def moved(recordings: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
     return {**json.loads(text), "place": place}
 
 
-def recorded_runes(call: Callable[[str, dict[str, Any]], str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The answers about the rune of each consumer, made and revoked; and another one for each, which is valid."""
-    wanted = {
-        name: {"restrictions": [[f"method={item}" for item in sorted(calls)], [f"method#bcm {name}"]]}
-        for name, calls in CONSUMERS.items()
-    }
+def recorded_runes(call: Callable[[str, dict[str, Any]], str]) -> dict[str, Any]:
+    """The answers about the rune of each consumer, made and revoked."""
 
     def shown() -> list[dict[str, Any]]:
         return list(json.loads(call("showrunes", {}))["result"]["runes"])
 
     runes: dict[str, dict[str, Any]] = {}
-    for name, create in wanted.items():
+    for name, create in WANTED.items():
         runes[name] = {"create": f"createrune {json.dumps(create)}", "created": call("createrune", create)}
     for rune, made in zip(runes.values(), shown(), strict=True):
         revoke = {"start": int(made["unique_id"])}
@@ -151,7 +152,7 @@ def recorded_runes(call: Callable[[str, dict[str, Any]], str]) -> tuple[dict[str
         rune["answered"] = call("blacklistrune", revoke)
     for rune, revoked in zip(runes.values(), shown(), strict=True):
         rune["revoked"] = revoked
-    return runes, {name: json.loads(call("createrune", create))["result"]["rune"] for name, create in wanted.items()}
+    return runes
 
 
 def recorded(datacenter: str) -> dict[str, Any]:
@@ -182,16 +183,20 @@ def recorded(datacenter: str) -> dict[str, Any]:
     )
     run("rm", "-r", scratch)
     calls = {f"{method} {json.dumps(params)}": call(method, params) for method, params in CALLS}
-    runes, made = recorded_runes(call)
+    runes = recorded_runes(call)
+    (revoked,) = ask(
+        _REST, place["address"], json.dumps([("POST", "/v1/getinfo", runes["backups"]["made"]["rune"], "{}")])
+    )
+    # Another one for each, which is valid.
+    made = {name: json.loads(call("createrune", create))["result"]["rune"] for name, create in WANTED.items()}
     # Showing a rune that was used says when.
     socket = "/socket.io/?EIO=4&transport=polling"
     asked = [("POST", "/v1/getinfo", "", "{}"), ("POST", "/v1/withdraw", made["backups"], "{}")]
-    asked.append(("POST", "/v1/getinfo", runes["backups"]["made"]["rune"], "{}"))
     asked += [("POST", f"/v1/{name}", made[consumer], "") for consumer, name in REST_CALLS]
     charge = made["lightning-charge"]
     asked += [("POST", f"/v1/{method}", charge, json.dumps(params)) for _name, method, params in INVOICES]
     asked += [(method, socket, made["backups"], body) for method, body in (("GET", ""), ("POST", "40"), ("GET", ""))]
-    without, not_permitted, revoked, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
+    without, not_permitted, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
     opened["body"] = re.sub(r'"sid":"[^"]+"', '"sid":"recorded"', opened["body"])
     with_rune = dict(zip((name for _consumer, name in REST_CALLS), answers[: len(REST_CALLS)], strict=True))
     invoices = dict(zip((name for name, *_call in INVOICES), answers[len(REST_CALLS) :], strict=True))

@@ -598,10 +598,9 @@ def test_credentials_of_ride_the_lightning_allow_what_its_pages_do_and_no_more(w
     assert "#bcm ridethelightning" in of
 
 
-# Runs a program as the unit does: with its user, its files, and the control group that says what it may reach.
+# Runs a program with the user and the files of a unit.
 _AS_UNIT = """
-unit=$1 group=$(systemctl show --property=ControlGroup --value "$1") && shift
-echo $$ > "/sys/fs/cgroup$group/cgroup.procs"
+unit=$1 && shift
 exec nsenter --target "$(systemctl show --property=MainPID --value "$unit")" --mount -- \\
   setpriv --reuid="$unit" --regid="$unit" --clear-groups --no-new-privs -- "$@"
 """
@@ -618,7 +617,7 @@ files, folders, places = map(json.loads, sys.argv[1:])
 print(json.dumps({
     "read": [path for path in files if can(pathlib.Path(path).read_bytes)],
     "written": [path for path in folders if can(pathlib.Path(path, "trace").touch)],
-    "reached": [place for place in places if can(socket.create_connection(place.split(":"), 3).close)],
+    "reached": [place for place in places if can(lambda: socket.create_connection(place.split(":"), 3).close())],
 }))
 """
 
@@ -641,7 +640,7 @@ def test_spark_is_shut_in(web: dict[str, Any]) -> None:
     words = [json.dumps(item) for item in (files, folders, [*places, "192.0.2.1:443"])]
     script = ("sh", "-c", _AS_UNIT, "sh", "spark", "python3", "-c", _TRY, *words)
     found = json.loads(inside(FIRST, "spark", *script, deadline=120))
-    assert found == {"read": ["/etc/hostname"], "written": ["/tmp"], "reached": []}
+    assert found == {"read": ["/etc/hostname"], "written": ["/tmp", "/var/tmp"], "reached": []}
 
 
 def charge_answers(path: str, token: str) -> tuple[int, str]:
@@ -650,6 +649,14 @@ def charge_answers(path: str, token: str) -> tuple[int, str]:
     found = json.loads(inside(FIRST, "lightning-charge", "python3", "-c", _SHOP, *words, deadline=120))
     ((status, text),) = found["answers"]
     return int(status), str(text)
+
+
+def ride_the_lightning_answers(password: str) -> int:
+    """The status of Ride The Lightning's answer to a person with that password."""
+    proof = hashlib.sha256(password.encode()).hexdigest()
+    login = json.dumps({"authenticateWith": "PASSWORD", "authenticationValue": proof, "twoFAToken": ""})
+    pages = (("GET", "/rtl/login", "", False), ("POST", "/rtl/api/authenticate", login, True))
+    return int(record_ridethelightning.ask(FIRST, *pages)[1][0])
 
 
 def spark_answers(password: str) -> int:
@@ -672,17 +679,18 @@ def test_web_applications_survive_all_that_may_change_behind_them(person: Person
     kept = charge_answers(invoice, token)
     assert kept[0] == 200
     person.succeeds("-d", FIRST, "secret", "rotate", *LOGINS, "lightning-charge/http/kiosk", *credentials)
-    # One that is refused says so, once, and is not asked for anything else meanwhile.
+    # Until the next run, the fault is that which the node names.
     assert charge_answers("/info", token) == (400, "LightningError: Not authorized: Blacklisted rune")
     for stack in ("clightning", "lnd"):
         person.succeeds("-d", FIRST, "ca", "renew", stack)
     found = start_web(person)
     assert found["ridethelightning"]["facts"]["nodes"] == ["clightning", "lnd"]
-    for name, value in former.items():
-        assert person.succeeds("-d", FIRST, "secret", "show", name).split()[-1] != value
-    fresh = inside(FIRST, "kiosk", "cat", "/etc/kiosk/token")
-    assert [charge_answers("/info", item)[0] for item in (token, former["lightning-charge/token"])] == [401, 401]
-    assert (charge_answers(invoice, fresh), spark_answers(former["spark/password"])) == (kept, 401)
+    passwords = [(former[name], person.succeeds("-d", FIRST, "secret", "show", name).split()[-1]) for name in LOGINS]
+    (rtl, spark, (before, after)), fresh = passwords, inside(FIRST, "kiosk", "cat", "/etc/kiosk/token")
+    assert [ride_the_lightning_answers(password) for password in rtl] == [401, 200]
+    assert [spark_answers(password) for password in spark] == [401, 200]
+    assert [charge_answers("/info", item)[0] for item in (token, before, fresh, after)] == [401, 401, 200, 200]
+    assert charge_answers(invoice, fresh) == kept
     assert "nothing changed" in person.succeeds("-d", FIRST, "stack", "start", *WEB, "kiosk")
 
 

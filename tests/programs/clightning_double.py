@@ -5,13 +5,14 @@
 """A double of Core Lightning: lightningd, lightning-cli and lightning-hsmtool, in the place of its release.
 
 It answers with recordings of the real programs, byte for byte, except for what is true of one data center only: the
-height of its chain, its addresses, and labels of invoices. It has one wallet, a rune for each stack that was recorded,
-one invoice, and no peers. It takes an invoice for paid as soon as invoices-of-the-double says so. Its journal says that
-it is a double.
+height of its chain, its addresses, and labels and hashes of invoices. It has one wallet, a rune for each stack that was
+recorded, one invoice, and no peers. It takes an invoice for paid as soon as invoices-of-the-double says so. Its journal
+says that it is a double.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import os
@@ -210,7 +211,7 @@ def as_paid(body: str) -> str:
 
 
 def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """What is answered to a call about invoices. All are the one that was recorded, by other labels."""
+    """What is answered to a call about invoices. All are the one that was recorded, by other labels and hashes."""
     label = params.get("label")
     if method != "listinvoices":
         kept(config, "invoices", **{label: "unpaid" if method == "invoice" else None})
@@ -218,7 +219,11 @@ def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, A
         label = next(iter(kept(config, "invoices")), None)
     found = RECORDED["invoices"][method if method != "listinvoices" or label in kept(config, "invoices") else "none"]
     body = as_paid(found["body"]) if method == "listinvoices" and label in paid(config) else found["body"]
-    return {**found, "body": body.replace(json.dumps(LABEL), json.dumps(label))}
+    body = body.replace(json.dumps(LABEL), json.dumps(label))
+    if label not in (None, LABEL):
+        own = json.loads(RECORDED["invoices"]["invoice"]["body"])["payment_hash"]
+        body = body.replace(own, hashlib.sha256(label.encode()).hexdigest())
+    return {**found, "body": body}
 
 
 def change_rune(config: Config, key: str) -> str | None:
