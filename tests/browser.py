@@ -164,6 +164,19 @@ def started(driver: str, *options: str) -> Browser:
     return Browser(driver, {"args": [*HEADLESS, *options], "binary": "/usr/bin/chromium"})
 
 
+def trusting(home: Path, root: Path) -> Path:
+    """The program of a browser whose user, with that home, trusts a root in PEM."""
+    database = home / ".pki/nssdb"
+    database.mkdir(parents=True)
+    certutil = ("certutil", "-d", f"sql:{database}")
+    subprocess.run([*certutil, "-N", "--empty-password"], check=True)
+    subprocess.run([*certutil, "-A", "-n", "root", "-t", "C,,", "-i", root], check=True)
+    wrapper = home / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nHOME={home} exec /usr/bin/chromium --user-data-dir={home}/profile "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
 def axe(folder: Path, npm: Sequence[str] = ("npm", "pack", "--silent")) -> str:
     """The program that looks for barriers, from the registry of npm, if it is the one that is known here."""
     subprocess.run([*npm, _AXE], cwd=folder, check=True, capture_output=True)

@@ -23,7 +23,8 @@ UPLINK = "tap0"
 _SUBNET, _RESOLVER = "100.64.0.0/24", "100.64.0.3"
 #: where tests aim on purpose, in the networks of documentation (RFC 5737): at a host of their own, or at nobody
 AIMED_AT = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/28")
-_NOWHERE = "nowhere"
+#: where what they aim there goes
+NOWHERE = "nowhere"
 _NEWNS, _NEWNET = 0x00020000, 0x40000000  # sched.h
 #: what a shell does first in a network of its own, and mounts of its own
 OWN_SYSFS = """
@@ -41,9 +42,9 @@ mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
 mount --bind "$1" "$(readlink -f /etc/resolv.conf)"
 ip link set lo up
-ip link add {_NOWHERE} type veth peer name {_NOWHERE}0
-ip link set {_NOWHERE} arp off up
-ip link set {_NOWHERE}0 arp off up
+ip link add {NOWHERE} type veth peer name {NOWHERE}0
+ip link set {NOWHERE} arp off up
+ip link set {NOWHERE}0 arp off up
 sysctl --quiet --write net.ipv4.ip_forward=1
 """
 _RULES = f"""
@@ -78,7 +79,7 @@ def enter() -> None:
     _connect(outside)
     os.close(outside)
     for network in AIMED_AT:
-        subprocess.run(["ip", "route", "add", network, "dev", _NOWHERE], check=True)
+        subprocess.run(["ip", "route", "add", network, "dev", NOWHERE], check=True)
     subprocess.run(["nft", "-f", "-"], input=_RULES, text=True, check=True)
 
 

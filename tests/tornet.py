@@ -231,7 +231,9 @@ class Client:
         for number, line in enumerate(lines):
             (given / f"{number}.auth_private").write_text(line)
         self.port = free_port()
-        self.tor = network.tor(own.name, f"SocksPort {self.port} ExtendedErrors", f"ClientOnionAuthDir {given}")
+        # Browsers ask their makers, too, whatever they are told: that does not become a relay's traffic.
+        port = f"SocksPort {self.port} ExtendedErrors OnionTrafficOnly"
+        self.tor = network.tor(own.name, port, f"ClientOnionAuthDir {given}")
         self.tor.start()
 
     def connected(self, address: str, port: int = 80, within: float = _PATIENCE) -> socks.socksocket:

@@ -16,15 +16,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
-from tests import browser, tornet
-from tests.capture import Capture, capturing
+from tests import browser, isolation, tornet
+from tests.capture import Capture, capturing, destination
 from tests.support import LXD_DIR, RELAYS, ROOT, Tools, delete_unused_images
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
@@ -78,9 +80,42 @@ def driver() -> Iterator[str]:
         yield address
 
 
+#: to whom those speak who ask for an address, and who ask for a router
+_BROADCAST, _LINK_LOCAL = IPv4Address("255.255.255.255"), IPv6Network("ff02::/16")
+
+
+@contextmanager
+def quiet(datacenter: str) -> Iterator[Capture]:
+    """Meanwhile nothing leaves a data center but what is for the relays of the tests, and nothing this machine."""
+    names = datacenter_names(datacenter, "regtest")
+    bridges = (names.network, names.uplink)
+    with client(datacenter) as lxd:
+        found = [lxd.get(f"/1.0/networks/{bridge}", project="default")["config"] for bridge in bridges]
+    known = (IPv4Address(RELAYS), _BROADCAST)
+    inside_of = [IPv4Network(config["ipv4.address"], strict=False) for config in found]
+
+    def is_strange(packet: str) -> bool:
+        to = destination(packet)
+        if to is None:
+            return packet != "arp"
+        # A kernel asks its neighbours for routers (RFC 4861), which is forwarded nowhere.
+        return to not in known and not any(to in network for network in (*inside_of, _LINK_LOCAL))
+
+    with capturing(*bridges, ways_out=(isolation.UPLINK, isolation.NOWHERE)) as capture:
+        yield capture
+        strange = [packet for packet in capture.seen() if is_strange(packet)]
+        assert not strange, ", ".join(strange)
+
+
 @contextmanager
 def opened(person: Person, datacenter: str, driver: str, stack: str, folder: Path) -> Iterator[browser.Browser]:
-    """The browser of `bcm open`, without a window."""
+    """The browser of `bcm open`, without a window, while which nothing leaves the data center or this machine."""
+    with quiet(datacenter), _opened(person, datacenter, driver, stack, folder) as page:
+        yield page
+
+
+@contextmanager
+def _opened(person: Person, datacenter: str, driver: str, stack: str, folder: Path) -> Iterator[browser.Browser]:
     port = tornet.free_port()
     wrapper = folder / "chromium"
     words = " ".join(browser.HEADLESS)

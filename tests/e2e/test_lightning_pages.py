@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import Destination, socks_proxy
 from tests import browser, clightning, node_programs, ridethelightning, tornet
-from tests.e2e.conftest import Person, client, inside, opened, reported, until
+from tests.e2e.conftest import Person, client, inside, opened, quiet, reported, until
 from tests.e2e.test_lightning import bitcoin, lncli, reached
 from tests.support import ROOT
 
@@ -156,14 +155,16 @@ def through_tor(
     visitor.tor.bootstrapped()
     visitor.connected(onion).close()
     proxy = f"--proxy-server=socks5://127.0.0.1:{visitor.port}"
-    page = browser.started(driver, f"--user-data-dir={folder}/profile", proxy, "--disable-features=HttpsUpgrades")
-    try:
-        page.show_as(360, 800, "light")
-        yield page
-        assert page.sources <= {f"http://{onion}", *([FONTS] if stack == "lightning-charge" else [])}
-        assert page.forbids(ELSEWHERE)
-    finally:
-        page.close()
+    options = (f"--user-data-dir={folder}/profile", proxy, "--disable-features=HttpsUpgrades")
+    with quiet(NAME):
+        page = browser.started(driver, *options)
+        try:
+            page.show_as(360, 800, "light")
+            yield page
+            assert page.sources <= {f"http://{onion}", *([FONTS] if stack == "lightning-charge" else [])}
+            assert page.forbids(ELSEWHERE)
+        finally:
+            page.close()
     assert tornet.NO_KEY in tornet.refusal(relays, onion)
 
 
@@ -256,15 +257,7 @@ def trusting(person: Person, addresses: dict[str, str], tmp_path: Path) -> Path:
     """A browser of somebody who has installed the root of the data center."""
     person.succeeds("-d", NAME, "ca", "export", str(tmp_path / "root"))
     (root,) = (tmp_path / "root").glob("*.crt")
-    database = tmp_path / ".pki/nssdb"
-    database.mkdir(parents=True)
-    certutil = ("certutil", "-d", f"sql:{database}")
-    subprocess.run([*certutil, "-N", "--empty-password"], check=True)
-    subprocess.run([*certutil, "-A", "-n", "root", "-t", "C,,", "-i", str(root)], check=True)
-    wrapper = tmp_path / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nHOME={tmp_path} exec /usr/bin/chromium --user-data-dir={tmp_path}/profile "$@"\n')
-    wrapper.chmod(0o755)
-    return wrapper
+    return browser.trusting(tmp_path, root)
 
 
 @programs
@@ -276,7 +269,7 @@ def test_customer_sees_the_payment_on_the_page_of_lightning_charge(
     with client(NAME) as lxd:
         address = lxd.get("/1.0/instances/lightning-charge")["devices"]["eth0"]["ipv4.address"]
         there = {(address, 9112): Destination("lightning-charge", f"{address}:9112")}
-        with socks_proxy(lxd, there) as port:
+        with quiet(NAME), socks_proxy(lxd, there) as port:
             args = [*browser.HEADLESS, f"--proxy-server=socks5://127.0.0.1:{port}"]
             page = browser.Browser(driver, {"args": args, "binary": str(trusting)})
             try:
