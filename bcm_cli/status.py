@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
+from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report
 from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files, unit_states
 from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
@@ -25,7 +28,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import B
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import Source
 from ansible_collections.bcm.core.plugins.module_utils._plan.stack import Stack
 
-from . import setup
+from . import ca_session, setup
 from .connect import connect
 from .datacenter import DataCenter
 from .output import answer, say
@@ -36,6 +39,10 @@ BASE = {
     f"/{path}": hashlib.sha256(content.encode()).hexdigest()
     for path, content in ({path: text for path, (_mode, text) in recipe.FILES.items()} | recipe.LINKS).items()
 }
+
+
+#: a run renews certificates that end within so many days
+_WARNED_DAYS = 10
 
 
 def list_stacks(args: argparse.Namespace) -> int:
@@ -76,11 +83,13 @@ def status(args: argparse.Namespace) -> int:
             rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], instances.get(name)), wanted))
         own_names = datacenter_names(datacenter.name, datacenter.chain)
         found, asked = exceptions(client, own_names.uplink), through_tor(client, own_names.network)
+    renewal = find_renewal(datacenter, instances)
     if not rows and not args.json:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
     shown = [{key: value for key, value in row.items() if key not in ("web", "foreign_files")} for row in rows]
-    answer({"stacks": rows, "exceptions": found, "through_tor": asked} if args.json else shown, args.json)
+    report = {"stacks": rows, "exceptions": found, "through_tor": asked, "renewal": renewal}
+    answer(report if args.json else shown, args.json)
     for name, page in () if args.json else ((row["stack"], page) for row in rows for page in row["web"]):
         say()
         say(f"{name}: {page['title']} is at {page['url']}")
@@ -94,7 +103,34 @@ def status(args: argparse.Namespace) -> int:
     for item in () if args.json else asked:
         say()
         say(f"Exception: {item['stack']} reaches {item['to']} through Tor: {item['why']}")
+    if renewal and not args.json:
+        say()
+        say(f"{_due(renewal)}: `bcm stack start {renewal['stack']}`")
     return 0 if all(row["status"] == "running" for row in rows) else 3
+
+
+def find_renewal(datacenter: DataCenter, instances: Collection[str]) -> dict[str, Any] | None:
+    """Return the first end of a certificate or a list that a run renews, and a stack whose run does; None without any.
+
+    What signs them is in the vault, so nothing renews them between runs.
+    """
+    if not instances:
+        return None
+    authority = ca_session.read_only(datacenter)
+    report = authority_report(authority.read_database(), authority.now)
+    ends = [(item["not_after"], item["name"]) for item in report["certificates"] if item["name"] in instances]
+    if not ends:
+        return None
+    end, stack = min(ends)
+    end = min(end, report["lists_end"] or end)
+    return {"end": end, "days_left": (datetime.fromisoformat(end) - authority.now).days, "stack": stack}
+
+
+def _due(renewal: Mapping[str, Any]) -> str:
+    day, left = renewal["end"][:10], renewal["days_left"]
+    if left < _WARNED_DAYS:
+        return f"Warning: certificates {'have ended' if left < 0 else 'end'} on {day}"
+    return f"Certificates are renewed by runs, the next of which has to be by {day}"
 
 
 def deployed(client: Client) -> dict[str, dict[str, Any]]:

@@ -512,7 +512,7 @@ def test_hosts_of_the_inventory_are_asked_through_tor_and_no_others(
 
     rates = {"stack": "btcpayserver", "to": EXCHANGE, "why": "exchange rates"}
     webhooks = {"stack": "btcpayserver", "to": ELSEWHERE, "why": "webhooks"}
-    with listening(8080) as heard, capturing(f"{NAME}-r", f"{NAME}-r-up") as capture:
+    with listening(8080) as heard, capturing(f"{NAME}-r-net", f"{NAME}-r-up") as capture:
         hook = ask("POST", f"{shop.store}/webhooks", {"url": f"http://{ELSEWHERE}:8080/hook"}, shop.key)[1]["id"]
         shop.invoice("0.0001")
         until(lambda: len(deliveries()) == 1, "a delivery", _PATIENCE)

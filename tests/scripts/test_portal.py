@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import runpy
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,6 +16,8 @@ from ansible_collections.bcm.core.plugins.module_utils._base import qr
 from tests.support import COLLECTION
 
 REPORT = runpy.run_path(str(COLLECTION / "roles/portal/scripts/report.py"))
+PAGE = runpy.run_path(str(COLLECTION / "roles/portal/scripts/portal_page.py"))
+NOW = datetime(2026, 11, 29, 16, 0, tzinfo=UTC)
 ONION = f"{'a' * 56}.onion"
 ORDERS = {"of": "Orders", "at": "at attic", "made": "2026-11-26T15:00:00+00:00"}
 ROOT_URL = "https://192.0.2.1:444/root.crt"
@@ -48,7 +51,8 @@ def sent() -> dict[str, Any]:
         ],
         "addresses": {"shop-http": ONION},
         "codes": {text: qr.svg_path(qr.code(text)) for text in (f"{ONION}:80", ROOT_URL)},
-        "certificates": [{"name": "shop", "not_after": "2026-12-29"}],
+        "certificates": [{"name": "shop", "not_after": "2026-12-29T15:00:00+00:00"}],
+        "lists_end": "2026-12-30T15:00:00+00:00",
         "roots": [{"subject": "Root g1", "not_after": "2036", "fingerprint": "AB:CD", "trusted": True},
                   {"subject": "Root g0", "not_after": "2026", "fingerprint": "00:00", "trusted": False}],
     }  # fmt: skip
@@ -82,12 +86,18 @@ class Elements(HTMLParser):
         self.text += data
 
 
+def shown(sent: dict[str, Any], now: datetime = NOW) -> Elements:
+    """The page of a first run."""
+    return Elements(PAGE["page"](REPORT["merged"]({}, sent), now))
+
+
 def test_page_shows_the_run_and_how_stacks_are_reached(sent: dict[str, Any]) -> None:
-    found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
+    found = shown(sent)
     assert found.open == []
-    for text in ("home on regtest", "As of 2026-11-29 16:00 UTC", "height 101", "2.0", "until 2026-12-29", "AB:CD",
+    for text in ("home on regtest", "As of 2026-11-29 16:00 UTC", "height 101", "2.0", "AB:CD",
+                 "until 2026-12-29, 29 days left", "has to be by 2026-12-29, 29 days left: bcm stack start shop",
                  "not seen by a run yet", "bcm open shop", f"{ONION}:80", "Root g1", "At least1.0",
-                 "at attic, made 2026-11-26 15:00 UTC, 3 days old; seen 2026-11-29 16:00 UTC", ROOT_URL,
+                 "at attic, made 2026-11-26 15:00 UTC, 3 days old; seen 2026-11-29 16:00 UTC, 0 minutes ago", ROOT_URL,
                  "192.0.2.0/24 tcp 443 without Tor"):  # fmt: skip
         assert text in found.text
     assert "Root g0" not in found.text
@@ -99,7 +109,7 @@ def test_page_shows_the_run_and_how_stacks_are_reached(sent: dict[str, Any]) -> 
 
 def test_missing_backups_are_said(sent: dict[str, Any]) -> None:
     sent["report"]["stacks"][0]["facts"] = {}
-    text = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent))).text
+    text = shown(sent).text
     assert "No run has seen a copy of channels or databases." in text
 
 
@@ -109,13 +119,37 @@ def test_missing_backups_are_said(sent: dict[str, Any]) -> None:
      ("2026-11-27T17:00:00+01:00", "2 days"), ("2026-11-30T00:00:00+00:00", "0 minutes")],
 )  # fmt: skip
 def test_age_is_in_the_largest_unit(made: str, age: str) -> None:
-    assert REPORT["_age"](made, "2026-11-29 16:00 UTC") == age
+    assert PAGE["_age"](made, NOW) == age
+
+
+def test_page_says_what_is_old(sent: dict[str, Any]) -> None:
+    """It is made again each minute, and what a run has found is not new because of that."""
+    known = REPORT["merged"]({}, sent)
+    fresh = PAGE["page"](known, NOW + timedelta(hours=23))
+    assert '"old"' not in fresh and "16:00 UTC, 23 hours ago" in fresh
+    old = PAGE["page"](known, NOW + timedelta(days=20))
+    for text in (
+        '<span class="old">running, when it was last seen</span>',
+        '<span class="old">2026-11-29 16:00 UTC, 20 days ago: old</span>',
+        '<span class="old">until 2026-12-29, 9 days left</span>',
+        'has to be <span class="old">by 2026-12-29, 9 days left</span>',
+        "made 2026-11-26 15:00 UTC, 23 days old",
+    ):
+        assert text in old
+    assert "until 2026-12-29, ended 1 day ago" in PAGE["page"](known, NOW + timedelta(days=31))
+
+
+def test_revocation_list_needs_a_run_as_well(sent: dict[str, Any]) -> None:
+    sent["lists_end"] = "2026-12-20T15:00:00+00:00"
+    assert "has to be by 2026-12-20, 20 days left: bcm stack start portal" in shown(sent).text
+    sent |= {"lists_end": "", "certificates": []}
+    assert "renewed by runs" not in shown(sent).text
 
 
 def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
     sent["codes"][f"{ONION}:80"]["path"] += '"/><script>'
     sent["report"]["stacks"][0] |= {"version": EVIL, "verified": [EVIL], "status": EVIL}
-    found = Elements(REPORT["page"](sent, REPORT["merged"]({}, sent)))
+    found = shown(sent)
     assert found.open == [] and "script" not in found.names
     assert found.text.count(EVIL) >= 7
     assert "shop reaches api.example.org through Tor: rates" in found.text
@@ -123,6 +157,15 @@ def test_what_comes_from_elsewhere_is_text(sent: dict[str, Any]) -> None:
 
 def test_former_runs_are_remembered_for_stacks_that_are_there(sent: dict[str, Any]) -> None:
     node = {"status": "running", "version": "1.1", "notes": ["height 7"], "as_of": "2026-11-01 10:00 UTC"}
-    state = REPORT["merged"]({"node": node, "gone": node, "shop": {"certificate": "2020"}}, sent)
+    former = {"node": node, "gone": node, "shop": {"certificate": "2020"}}
+    state = REPORT["merged"]({"stacks": former}, sent)["stacks"]
     assert state["node"] == node and set(state) == {"node", "shop", "portal"}
-    assert (state["shop"]["as_of"], state["shop"]["certificate"]) == (sent["time"], "2026-12-29")
+    assert (state["shop"]["as_of"], state["shop"]["certificate"]) == (sent["time"], "2026-12-29T15:00:00+00:00")
+
+
+def test_run_that_only_stops_stacks_leaves_root_and_addresses(sent: dict[str, Any]) -> None:
+    former = REPORT["merged"]({}, sent)
+    nothing = {"addresses": {}, "codes": {}, "certificates": [], "roots": [], "lists_end": ""}
+    known = REPORT["merged"](former, {**sent, **nothing})
+    assert known["run"] == {**sent, "certificates": []}
+    assert known["stacks"]["shop"]["certificate"] == "2026-12-29T15:00:00+00:00"

@@ -40,7 +40,7 @@ class ActionModule(CaAction):
             days=params["days"],
         )
         return {
-            **change_result(result, authority, "roots", "trust", "crl"),
+            **change_result(result, authority, "roots", "trust", "crl", "lists_end"),
             "certificates": certificate_results(requests, result, authority, private=params["return_keys"]),
             **({"_ansible_no_log": True} if params["return_keys"] else {}),
         }

@@ -149,6 +149,10 @@ crl:
   description: The revocation lists of all that may sign, as PEM.
   returned: success
   type: str
+lists_end:
+  description: When the first of these lists ends, after which servers refuse clients. Empty without a list.
+  returned: success
+  type: str
 confirmations:
   description: What the root key signs, in order, and a device asks to confirm. In check mode, what it would ask.
   returned: success

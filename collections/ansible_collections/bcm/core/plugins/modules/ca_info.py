@@ -167,6 +167,10 @@ crl:
   description: The revocation lists of all roots and intermediates, as PEM.
   returned: success
   type: str
+lists_end:
+  description: When the first of these lists ends, after which servers refuse clients. Empty without a list.
+  returned: success
+  type: str
 path:
   description: The file with all that is public. Private keys are in C(CHAIN.keys.json) beside it.
   returned: success

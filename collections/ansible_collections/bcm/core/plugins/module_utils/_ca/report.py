@@ -74,6 +74,7 @@ def authority_report(database: Database, now: datetime) -> dict[str, Any]:
         ],
         "trust": "".join(root.certificate.pem for root in trusted),
         "crl": "".join(map(pki.to_pem, lists)),
+        "lists_end": min((found.next_update_utc.isoformat() for found in lists if found.next_update_utc), default=""),
     }
 
 

@@ -2,19 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs in the instance at the end of each run: write the page of what the run has found, and prove that it is served.
+"""Runs in the instance at the end of each run: keep what the run has found, and prove that the page of it is served.
 
 What an earlier run has found of other stacks stays, with its time.
 """
 
 from __future__ import annotations
 
-import html
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,29 +27,20 @@ STATE, PAGE = FOLDER / "state.json", FOLDER / "page"
 #: bytes that the page may have at most
 MOST = 100_000
 _PATIENCE = 10.0  # seconds until the page is served; it takes milliseconds
-_DAY = len("2026-11-29")
-_TIME = "%Y-%m-%d %H:%M UTC"
-_ROOT = "/root."  # what paths of the root certificate begin with
-
-#: how a system is told to trust the root
-INSTRUCTIONS = {
-    "Debian, Ubuntu": "copy <code>root.crt</code> to <code>/usr/local/share/ca-certificates/</code> and run "
-    "<code>update-ca-certificates</code>",
-    "Fedora": "copy <code>root.crt</code> to <code>/etc/pki/ca-trust/source/anchors/</code> and run "
-    "<code>update-ca-trust</code>",
-    "Firefox, Tor Browser": "Settings, Privacy and Security, View Certificates, Authorities, Import",
-    "Windows": "open <code>root.crt</code>, Install Certificate, Local Machine, Trusted Root Certification "
-    "Authorities",
-    "macOS": "open <code>root.crt</code> in Keychain Access, and trust it for SSL",
-    "iPhone, iPad": "open <code>root.mobileconfig</code> in Safari, install the profile in Settings, then turn it on "
-    "in General, About, Certificate Trust Settings",
-    "Android": "Settings, Security, Encryption and credentials, Install a certificate, CA certificate, "
-    "<code>root.crt</code>",
-}
 
 
 def merged(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of each stack that is there, from this run or from the last one that was about it."""
+    """What is known now: ``run``, of the data center, and ``stacks``, of each that is there, from its last run."""
+    return {"run": _of_run(former.get("run", {}), sent), "stacks": _of_stacks(former.get("stacks", {}), sent)}
+
+
+def _of_run(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """A run that only stops stacks asks neither the authority nor tor, and sends nothing of theirs."""
+    kept = {key: sent[key] or former.get(key) or sent[key] for key in ("roots", "lists_end")}
+    return {**sent, **kept, **{key: {**former.get(key, {}), **sent[key]} for key in ("addresses", "codes")}}
+
+
+def _of_stacks(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     certificates = {item["name"]: item["not_after"] for item in sent["certificates"]}
     reported = {item["stack"]: item for item in sent["report"]["stacks"]}
     found = {}
@@ -67,191 +57,6 @@ def merged(former: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-# -- the page ----------------------------------------------------------------------------------------------------------
-
-
-def page(sent: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """The page, as HTML; all that comes from elsewhere is text in it."""
-    report = sent["report"]
-    title = f"{report['data_center']} on {report['chain']}"
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(title)}</title>",
-        '<link rel="stylesheet" href="/style.css">',
-        "</head>",
-        "<body>",
-        "<header>",
-        f"<h1>Data center {_text(title)}</h1>",
-        f"<p>As of {_text(sent['time'])}, when the last run ended. Nothing here changes between runs.</p>",
-        "</header>",
-        "<main>",
-        *_warnings(report["warnings"]),
-        "<h2>Stacks</h2>",
-        '<ul class="stacks">',
-        *(line for stack in sent["stacks"] for line in _stack(stack, state.get(stack["stack"], {}), sent)),
-        "</ul>",
-        *_backups(sent, state),
-        *_onions(sent),
-        *_root(sent),
-        *_exceptions(report["exceptions"], report["through_tor"]),
-        "</main>",
-        "</body>",
-        "</html>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _link(url: str, text: str) -> str:
-    return f'<a href="{_text(url)}">{_text(text)}</a>'
-
-
-def _warnings(warnings: Iterable[str]) -> Iterator[str]:
-    lines = [f"<li>{_text(warning)}</li>" for warning in warnings]
-    if lines:
-        yield from ["<h2>Warnings of the last run</h2>", "<ul>", *lines, "</ul>"]
-
-
-def _stack(stack: Mapping[str, Any], known: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[str]:
-    name = stack["stack"]
-    status = known.get("status")
-    health = "bad" if status not in ("running", None) else "good"
-    facts = {
-        "State": f'<span class="{health}">{_text(status)}</span>' if status else "not seen by a run yet",
-        "Version": _text(known.get("version") or ""),
-        "At least": _text(" or ".join(stack["floor"])),
-        "Verified": _text("; ".join(known.get("notes", ()))),
-        "Certificate": _text(f"until {known['certificate'][:_DAY]}" if "certificate" in known else ""),
-        "Seen": _text(known.get("as_of") or ""),
-    }
-    yield from ["<li>", f"<h3>{_text(name)}</h3>", f"<p>{_text(stack['description'])}</p>"]
-    for place in stack["web"]:
-        if name == sent["stack"] and place["path"].startswith(_ROOT):
-            continue
-        yield f"<p>{_link(place['url'], place['title'])}, by <code>bcm open {_text(name)}</code></p>"
-        yield from (f"<p>{_link(url, place['title'] + ' ' + way)}</p>" for way, url in _ways(place, sent))
-    yield "<dl>"
-    yield from (f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items() if value)
-    yield from ["</dl>", "</li>"]
-
-
-def _ways(place: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """How a page is reached from elsewhere, and its URL there."""
-    if place["lan"]:
-        yield "in the local network", place["lan"]
-    address = sent["addresses"].get(place["onion"])
-    if address:
-        yield "through Tor", _onion_url(address, place)
-
-
-def _onion_url(address: str, place: Mapping[str, Any]) -> str:
-    port = "" if place["onion_port"] == 80 else f":{place['onion_port']}"
-    return f"http://{address}{port}{place['path']}"
-
-
-def _backups(sent: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each copy: of what it is, where, and how old it was when the page was made."""
-    yield "<h2>Backups</h2>"
-    lines = [
-        f"<dt>{_text(item['of'])}</dt>"
-        f"<dd>{_text(item['at'])}, made {_text(_moment(item['made']))}, {_text(_age(item['made'], sent['time']))} old; "
-        f"seen {_text(state[stack['stack']]['as_of'])}</dd>"
-        for stack in sent["stacks"]
-        for item in state.get(stack["stack"], {}).get("backups", ())
-    ]
-    if not lines:
-        yield "<p>No run has seen a copy of channels or databases.</p>"
-        return
-    yield from ["<dl>", *lines, "</dl>"]
-
-
-def _moment(text: str) -> str:
-    return datetime.fromisoformat(text).astimezone(UTC).strftime(_TIME)
-
-
-def _age(text: str, now: str) -> str:
-    """How old something was, in the largest unit that fits: ``3 days``."""
-    passed = datetime.strptime(now, _TIME).replace(tzinfo=UTC) - datetime.fromisoformat(text)
-    for unit, size in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
-        if count := passed // size:
-            return f"{count} {unit}{'s' * (count != 1)}" if count > 0 else "0 minutes"
-    return "0 minutes"
-
-
-def _onions(sent: Mapping[str, Any]) -> Iterator[str]:
-    found = [
-        (stack["stack"], onion, sent["addresses"][onion["name"]])
-        for stack in sent["stacks"]
-        for onion in stack["onions"]
-        if onion["name"] in sent["addresses"]
-    ]
-    if not found:
-        return
-    yield "<h2>Onion addresses</h2>"
-    yield "<p>Unless it says that it is public, a client needs a key: <code>bcm access grant NAME STACK</code>.</p>"
-    for name, onion, address in found:
-        place = f"{address}:{onion['port']}"
-        who = f"public: {onion['public']}" if onion["public"] else "with a key"
-        yield f"<details><summary>{_text(name)} {_text(onion['service'])} ({_text(who)})</summary>"
-        yield f"<p><code>{_text(place)}</code></p>"
-        yield from _code(sent["codes"].get(place), f"Onion address of {name} {onion['service']}")
-        yield "</details>"
-
-
-def _code(code: Mapping[str, Any] | None, what: str) -> Iterator[str]:
-    if code:
-        size = int(code["size"])
-        path = "".join(sign for sign in str(code["path"]) if sign in "Mhvz -0123456789")
-        yield f'<svg role="img" aria-label="QR code: {_text(what)}" viewBox="0 0 {size} {size}">'
-        yield f'<path d="{path}"/></svg>'
-
-
-def _root(sent: Mapping[str, Any]) -> Iterator[str]:
-    roots = [root for root in sent["roots"] if root["trusted"]]
-    yield "<h2>Root certificate</h2>"
-    for root in roots:
-        yield f"<p>{_text(root['subject'])}, until {_text(root['not_after'][:_DAY])}. Compare its SHA-256 with "
-        yield f"<code>bcm ca show</code> before you trust it: <code>{_text(root['fingerprint'])}</code></p>"
-    yield f"<p>{_link('/root.crt', 'root.crt')} for programs, {_link('/root.mobileconfig', 'root.mobileconfig')} "
-    yield "for iPhone and iPad. A phone that reaches this page gets them by these codes.</p>"
-    own = next((stack for stack in sent["stacks"] if stack["stack"] == sent["stack"]), {"web": []})
-    for place in own["web"]:
-        for way, url in _ways(place, sent) if place["path"].startswith(_ROOT) else ():
-            yield f"<details><summary>{_text(place['title'])} {_text(way)}</summary>"
-            yield f"<p><code>{_text(url)}</code></p>"
-            yield from _code(sent["codes"].get(url), f"{place['title']} {way}")
-            yield "</details>"
-    yield "<dl>"
-    yield from (f"<dt>{system}</dt><dd>{text}</dd>" for system, text in INSTRUCTIONS.items())
-    yield "</dl>"
-
-
-def _exceptions(exceptions: Iterable[Mapping[str, Any]], asked: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    lines = [
-        f"<li>{_text(item['stack'])} reaches {_text(item['to'])} {_text(item['protocol'])} {_text(item['port'] or '')} "
-        f"without Tor: {_text(item['why'])}</li>"
-        for item in exceptions
-    ]
-    yield "<h2>Exceptions</h2>"
-    if not lines:
-        yield "<p>Nothing leaves but through Tor.</p>"
-    lines += [
-        f"<li>{_text(item['stack'])} reaches {_text(item['to'])} through Tor: {_text(item['why'])}</li>"
-        for item in asked
-    ]
-    yield from ["<ul>", *lines, "</ul>"] if lines else []
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
 def _former() -> dict[str, Any]:
     try:
         found = json.loads(read_file(STATE))
@@ -260,14 +65,16 @@ def _former() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _await_page(place: Endpoint, text: str) -> None:
+def _served(place: Endpoint, of_time: str) -> int:
+    """Wait until the page of the run at that time is served, and return its bytes. Ends the program if it is not."""
     end = time.monotonic() + _PATIENCE
     while True:
-        fault = "another page is served than the run has written"
+        fault = "another page is served than that of this run"
         try:
-            if http_request(place) == (200, text):
-                return
-        except Fault as error:
+            text = read_file(PAGE / "index.html").decode()
+            if of_time in text and http_request(place) == (200, text):
+                return len(text.encode())
+        except (Fault, OSError) as error:
             fault = str(error)
         if time.monotonic() > end:
             sys.exit(f"portal: {fault}; see `bcm logs portal`")
@@ -276,23 +83,22 @@ def _await_page(place: Endpoint, text: str) -> None:
 
 def main() -> None:
     sent: dict[str, Any] = json.load(sys.stdin)
-    state = merged(_former(), sent)
-    text = page(sent, state)
-    if len(text.encode()) > MOST:
-        sys.exit(f"portal: the page would have {len(text.encode())} bytes, more than {MOST}")
     roots = Path(TRUST).read_text(encoding="ascii")
     make_directory(PAGE, 0o755)
     for path, content in (
-        (STATE, json.dumps(state).encode()),
+        (STATE, json.dumps(merged(_former(), sent)).encode()),
         (PAGE / "root.crt", roots.encode()),
         (PAGE / "root.mobileconfig", root_profile(sent["report"]["data_center"], roots)),
-        (PAGE / "index.html", text.encode()),
     ):
         write_file(path, content, 0o644)
+    # It makes the page before it has started.
+    subprocess.run(["systemctl", "restart", "portal-page"], check=True)
     own = next(stack for stack in sent["stacks"] if stack["stack"] == sent["stack"])
     place = urlsplit(own["web"][0]["url"])
-    _await_page(Endpoint(str(place.hostname), int(place.port or 0), tls=True), text)
-    print(json.dumps({"size": len(text.encode())}))
+    size = _served(Endpoint(str(place.hostname), int(place.port or 0), tls=True), sent["time"])
+    if size > MOST:
+        sys.exit(f"portal: the page has {size} bytes, more than {MOST}")
+    print(json.dumps({"size": size}))
 
 
 if __name__ == "__main__":
