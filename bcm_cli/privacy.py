@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files import AuthorityFiles
+from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess
 from ansible_collections.bcm.core.plugins.module_utils._tor.deploy import Instance
 from ansible_collections.bcm.core.plugins.module_utils._tor.observe import observe_tor
 
-from . import onion
+from . import ca_session, onion
 from .connect import connect
 from .datacenter import DataCenter
+from .lan_probes import Certificates, LanResult, probe_lan
 from .output import answer, say
 from .probe_plan import ProbePlan
 from .probes import ProbeResult
+from .trezor_session import vault
 
 #: kind of probe -> its column in the table
 KINDS = {
@@ -53,11 +57,15 @@ def check_privacy(args: argparse.Namespace) -> int:
                 code="not_ready",
                 about=f"data center {datacenter.name}",
             )  # fmt: skip
+        access = plan.site.lan(*plan.running)
+        certificates = _certificates(datacenter, access)
         with ThreadPoolExecutor(8) as pool:
             tor = pool.submit(_read_tor, plan)
+            lan = pool.submit(probe_lan, access, certificates)
             observed = dict(zip(plan.running, pool.map(plan.observe, plan.running), strict=True))
             results = pool.map(lambda name: plan.run_probes(name, observed), plan.running)
-            report = PrivacyReport(plan, observed, dict(zip(plan.running, results, strict=True)), tor.result())
+            report = PrivacyReport(plan, observed, dict(zip(plan.running, results, strict=True)), tor.result(),
+                                   lan.result())  # fmt: skip
     return _print_report(args, report)
 
 
@@ -73,6 +81,15 @@ def _read_tor(plan: ProbePlan) -> dict[str, Any] | None:
         return {"network": False, "services": [], "faults": [str(error)], "socks": port}
 
 
+def _certificates(datacenter: DataCenter, access: Sequence[LanAccess]) -> Certificates:
+    """Return certificates for services in local networks; opens the vault if one of these asks for them."""
+    keys: Mapping[str, str] = {}
+    if any(item.public is None for item in access):
+        keys = AuthorityFiles(datacenter.secrets, datacenter.chain, vault=vault(datacenter)).keys()
+    authority = ca_session.read_only(datacenter)
+    return Certificates.read(authority.read_database(), keys, access, authority.now)
+
+
 # -- the report ------------------------------------------------------------------------------------------------------
 
 
@@ -82,6 +99,7 @@ class PrivacyReport:
     observed: Mapping[str, Mapping[str, Any]]
     results: Mapping[str, Sequence[ProbeResult]]
     tor: Mapping[str, Any] | None
+    lan: Sequence[LanResult]
 
     @property
     def network(self) -> bool:
@@ -107,6 +125,7 @@ class PrivacyReport:
                   for port in self.plan.unlisted_udp_ports(name, observed["listening_udp"])]  # fmt: skip
         found += [f"{name}: {text}" for name, observed in self.observed.items() for text in observed["foreign_files"]]
         found += self.plan.rules
+        found += [fault for result in self.lan for fault in result.faults()]
         found += [f"{name} has an IPv6 address, {address}" for name, observed in self.observed.items()
                   for address in observed["ipv6"]]  # fmt: skip
         found += [f"{name} has not loaded its egress firewall" for name, observed in self.observed.items()
@@ -119,7 +138,7 @@ class PrivacyReport:
         return found
 
     def undecided(self) -> list[str]:
-        return [
+        return [text for result in self.lan for text in result.undecided()] + [
             f"{name} {text}"
             for name, results in self.results.items()
             for result in results
@@ -184,6 +203,7 @@ def _print_report(args: argparse.Namespace, report: PrivacyReport) -> int:
         "stopped": plan.stopped,
         "tor": tor,
         "rules": {name: observed["rules"] for name, observed in report.observed.items() if plan.uplink_user(name)},
+        "lan": [result.row() for result in report.lan],
         "exceptions": plan.exceptions,
         "through_tor": plan.through_tor,
         "public_services": public,
@@ -202,6 +222,9 @@ def _print_report(args: argparse.Namespace, report: PrivacyReport) -> int:
         answer([{key: item[key] for key in ("service", "address", "state")} for item in onions], False)
         for service, why in public.items():
             say(f"{service} is public: {why}")
+    if report.lan:
+        say()
+        answer([_lan_cells(result) for result in report.lan], False)
     if plan.exceptions:
         say()
         say("Exceptions:")
@@ -231,6 +254,17 @@ def _row(facts: Mapping[str, Any]) -> dict[str, Any]:
     blocked = facts["blocked"]
     own = {key: facts[key] for key in ("instance", "as", "reaches")}
     return {**own, **{KINDS[kind]: cell(**counts) for kind, counts in blocked.items()}}
+
+
+def _lan_cells(result: LanResult) -> dict[str, Any]:
+    row = result.row()
+    listed = "is" if result.is_listed else "is not"
+    return {
+        "in local networks": f"{row['stack']} at {row['address']}",
+        "from here": f"{row['from']}, which {listed} listed",
+        "without a certificate": row["without_certificate"],
+        "with one": f"{row['with_certificate']}, as {row['client']}" if row["client"] else None,
+    }
 
 
 def _summary(report: PrivacyReport, problems: Sequence[str], undecided: Sequence[str]) -> str:

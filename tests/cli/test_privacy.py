@@ -8,11 +8,14 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import probe
+from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess
+from bcm_cli.lan_probes import LanResult
 from bcm_cli.probes import Probe, ProbeResult, find_fault
 
 LISTED = Probe("others", "bitcoind", "10.0.0.2", 8332, expected="open")
@@ -68,6 +71,35 @@ def answered(code: int) -> dict[str, Any]:
 )
 def test_fault_of_an_outcome(tried: Probe, outcome: dict[str, Any], fault: str | None) -> None:
     assert find_fault(tried, outcome) == fault
+
+
+LAN = LanAccess("portal", "http", "192.168.7.1", 443, ("192.168.7.0/24",), (), None)
+PUBLIC = replace(LAN, public="friends")
+NEAR, FAR = "192.168.7.9", "192.168.8.9"
+WHAT = "portal at 192.168.7.1:443"
+
+
+@pytest.mark.parametrize(
+    ("result", "faults"),
+    [
+        (LanResult(LAN, NEAR, "refused"), []),
+        (LanResult(LAN, NEAR, "refused", "alice", "let in"), []),
+        (LanResult(LAN, NEAR, "refused", "alice", "refused"),
+         [f"{WHAT} does not let in alice, who has a certificate: refused"]),
+        (LanResult(LAN, NEAR, "let in"), [f"{WHAT} lets a client in without a certificate"]),
+        (LanResult(LAN, NEAR, "unreachable"), [f"{WHAT} cannot be reached from {NEAR}, which is in its networks"]),
+        (LanResult(LAN, FAR, "unreachable"), []),
+        (LanResult(LAN, FAR, "refused"), [f"{WHAT} can be reached from {FAR}, which is in none of its networks"]),
+        (LanResult(PUBLIC, NEAR, "let in"), []),
+        (LanResult(PUBLIC, NEAR, "refused"), [f"{WHAT} refuses a client without a certificate"]),
+        (LanResult(LAN, NEAR, "foreign"), []),
+    ],
+)  # fmt: skip
+def test_fault_of_what_a_service_in_a_local_network_answers(result: LanResult, faults: list[str]) -> None:
+    assert result.faults() == faults
+    is_foreign = result.without_certificate == "foreign"
+    text = "192.168.7.1:443 answers with a certificate that the root of the data center has not signed"
+    assert result.undecided() == ([text] if is_foreign else [])
 
 
 def test_fault_names_the_users() -> None:
