@@ -37,6 +37,7 @@ from . import (
     peers,
     portal,
     roundtrip,
+    shop,
     verify,
 )
 from .measure import Bench, BenchError, Line
@@ -55,6 +56,7 @@ BENCHMARKS = {
     "certificates": certificates,
     "onions": onions,
     "portal": portal,
+    "shop": shop,
 }
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from bcm_cli.setup import ROOT
 from tests import images
-from tests.support import COLLECTION, ROOT
 
+_ROLES = ROOT / "collections/ansible_collections/bcm/core/roles"
 _PROGRAMS = ROOT / "tests/programs"
 #: in the place of the runtime
 _RUNTIME = b'#!/bin/sh\nexec python3 "$@"\n'
@@ -31,7 +32,7 @@ DOUBLES = {
 
 def pinned(stack: str) -> str:
     """The version that a role pins, which its double says of itself."""
-    declared = yaml.safe_load((COLLECTION / "roles" / stack / "meta/stack.yml").read_text())
+    declared = yaml.safe_load((_ROLES / stack / "meta/stack.yml").read_text())
     return str(declared["artifact"]["sources"]["image"]["version"])
 
 

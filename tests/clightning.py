@@ -21,8 +21,8 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
+from bcm_cli.setup import ROOT
 from tests import btcpayserver, esplora, joinmarket, liquid, node_programs, ridethelightning
-from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/clightning.json"
 _DOUBLE = ROOT / "tests/programs/clightning_double.py"

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bcm_cli.setup import ROOT
 from tests import images
-from tests.support import ROOT
 
 #: the folder with the real ones, if they are there
 REAL = os.environ.get("BCM_ESPLORA_PROGRAMS", "")

@@ -17,8 +17,8 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
+from bcm_cli.setup import ROOT
 from tests.node_programs import packed
-from tests.support import ROOT
 
 _VERSION = "0.37.0"
 _COMMIT = "0123456789" * 4

@@ -16,8 +16,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from bcm_cli.setup import ROOT
 from tests.node_programs import packed
-from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/liquid.json"
 DOUBLE = ROOT / "tests/programs/liquid_double.py"

@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from tests.support import ROOT
+from bcm_cli.setup import ROOT
 
 _PROGRAMS = ROOT / "tests/programs"
 _CHARGE = {

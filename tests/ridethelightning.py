@@ -16,8 +16,8 @@ from typing import Any
 
 from pysequoia import SignatureMode, Tsk, sign
 
+from bcm_cli.setup import ROOT
 from tests.node_programs import packed
-from tests.support import ROOT
 
 RECORDINGS = ROOT / "tests/recordings/ridethelightning.json"
 _DOUBLE = ROOT / "tests/programs/ridethelightning_double.js"
