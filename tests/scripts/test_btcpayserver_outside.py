@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import runpy
 import socket
 import socketserver
@@ -107,6 +108,20 @@ def test_proxy_that_is_not_there_is_said(tor: Tor, port: int, capsys: pytest.Cap
     with pytest.raises(socks.ProxyError, match="0x01"):
         said(port, "api.example.org")
     assert "refused: tor does not answer" in capsys.readouterr().err
+
+
+def test_run_sees_that_the_proxy_is_there_and_refuses(tor: Tor, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = importlib.import_module("bcm_guest.prove")
+    monkeypatch.setattr(library, "prove", lambda _look: None)
+    check = runpy.run_path(str(PROGRAM.with_name("verify.py")))["check_proxy"]
+    check(f"127.0.0.1:{port}")
+    assert not tor.asked
+    with pytest.raises(library.Fault, match="does not refuse a host that the inventory does not name: 0500"):
+        check(f"127.0.0.1:{tor.server_address[1]}")
+    tor.shutdown()
+    tor.server_close()
+    with pytest.raises(library.Fault, match=r"its proxy for the hosts .* does not answer"):
+        check(f"127.0.0.1:{tor.server_address[1]}")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _WALLET = (
     "tpubDCxX2sYFS5bDkSe5GKKYHjBW7tgyN1R3UchpLJvdbf54ohxeGRtd8MbDUe1cguVHe4vnK68DsuD5MXjxi9EXx16rb9EnNsaF5KT99CinaJz"
 )
 _AMOUNT = "0.00012345"
+#: a host that no inventory can mean (RFC 6761), and what a proxy says that asks it for nobody (RFC 1928)
+_NOBODY, _NOT_ALLOWED = b"host.invalid", b"\x05\x00\x05\x02"
 
 
 class Server:
@@ -88,6 +91,21 @@ class Server:
         return " and ".join(sorted(ways))
 
 
+def check_proxy(place: str) -> None:
+    """See that the proxy for the hosts of the inventory is there, and asks no others. Raises Fault."""
+    address, port = place.split(":")
+    answer = b""
+    try:
+        with socket.create_connection((address, int(port)), 30) as connection:
+            connection.sendall(b"\x05\x01\x00\x05\x01\x00\x03" + bytes([len(_NOBODY)]) + _NOBODY + b"\x01\xbb")
+            while len(answer) < len(_NOT_ALLOWED) and (more := connection.recv(len(_NOT_ALLOWED) - len(answer))):
+                answer += more
+    except OSError as error:
+        raise Fault(f"its proxy for the hosts of the inventory does not answer: {error}") from error
+    if answer != _NOT_ALLOWED:
+        raise Fault(f"its proxy does not refuse a host that the inventory does not name: {answer.hex()}")
+
+
 def node_is_ready(stack: Stack, node: str) -> bool:
     """Whether the Lightning node makes invoices that can be paid, for which it needs all blocks. Raises Fault."""
     place, credential = stack.need(node, "rest"), stack.secret(node, "rest")
@@ -107,6 +125,8 @@ def look(stack: Stack) -> Report:
         raise Fault(f"it answers with status {status}: {text[:200]}")
     is_synced = json.loads(text)["synchronized"]
     server.check_login()
+    if stack.bcm["through_tor"]:
+        check_proxy(stack.expected["proxy"])
     info = server.ask("GET", "server/info")
     facts = {"version": info["version"]}
     notes = [f"log in as {stack.expected['email']}"]

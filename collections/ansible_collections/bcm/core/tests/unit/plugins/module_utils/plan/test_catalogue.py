@@ -524,3 +524,15 @@ def test_an_artifact_with_a_lock_file_is_its_own_stacks_alone(documents: dict[st
     message = "lnd/meta/stack.yml: artifact.of is tor, whose source npm has a lock file in its role: add sources here"
     with pytest.raises(CatalogueError, match=message):
         Catalogue.read(roles=write(documents))
+
+
+def test_hosts_are_asked_through_the_proxy_of_downloads(documents: dict[str, Any], write: Any) -> None:
+    documents["electrs"]["through_tor"] = [{"to": "electrs_hosts", "why": "prices"}]
+    with pytest.raises(CatalogueError, match="through_tor has no proxy: no stack has download_proxy"):
+        Catalogue.read(roles=write(documents))
+    documents["tor"]["services"]["tunnel"] = {"protocol": "tcp", "port": 9080}
+    documents["tor"]["download_proxy"] = {"socks": "socks", "tunnel": "tunnel"}
+    with pytest.raises(CatalogueError, match=r"through_tor has no proxy: add tor: \[\] to needs"):
+        Catalogue.read(roles=write(documents, "others"))
+    documents["electrs"]["needs"]["tor"] = []
+    assert Catalogue.read(roles=write(documents, "right"))["electrs"].needs["tor"].services == ()
