@@ -101,10 +101,13 @@ class Site:
         check: bool = False,
         onion: str = "",
         others: int = 0,
+        own_verify: bool = True,
+        then: dict[str, Any] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """What the playbook says if an action fails: host, action, state. All images are missing.
 
-        With ``credentials``, ``two`` gets one for service ``http`` of ``one``, whose program makes these.
+        With ``credentials``, ``two`` gets one for service ``http`` of ``one``, whose program makes these. Without
+        ``own_verify``, ``one`` has no tasks of its own for that, and ``then`` is what comes of it.
 
         If ``proxied``, the downloads of ``three`` come through ``one`` and ``two``, which are baked before it.
         ``onion`` is an onion service of ``one``. There are ``others``, every second one without a configure of its own.
@@ -133,6 +136,7 @@ class Site:
         if credentials is not None:
             consumers = {"two": {"services": ["http"], "permissions": {}}}
             instances["one"] |= {"makes_credentials": True, "consumers": consumers}
+            instances["one"]["own_steps"] = ["configure", *(["verify"] if own_verify else [])]
             instances["two"] |= {"credentials": ["one/http/two"], "level": 1, "needs_ca": True}
         proxy = {"stacks": proxies if proxied else [], "resources": []}
         plan = {**PLAN, "stacks": stacks, "images": images, "instances": instances, "download_proxy": proxy}
@@ -149,7 +153,10 @@ class Site:
                 "preflight": {"lost": []},
                 "image": {"missing": images, "fingerprint": "f"},
                 "artifact": {"releases": []},
-                "lxd_program": {"answer": {**(credentials or {}), "credentials": credentials, "changed": True}},
+                "lxd_program": {
+                    "answer": {**(credentials or {}), "credentials": credentials, "changed": True},
+                    **(then or {}),
+                },
                 "onion_service": {"addresses": {onion: "x.onion"}},
             },
             "ansible_python_interpreter": sys.executable,
@@ -244,6 +251,22 @@ def test_consumer_is_prepared_while_its_credential_is_made(site: Site) -> None:
     assert site.called("lxd_file") == [("two", "")]
     (first,) = (play for play in done.stdout.split("\nPLAY [") if "Certify" in play)
     assert "TASK [bcm.core._common : Make missing credentials" in first
+
+
+@pytest.mark.parametrize("own_verify", [False, True])
+def test_stack_without_own_steps_is_verified_as_its_credentials_are_made(site: Site, own_verify: bool) -> None:
+    then = {} if own_verify else {"then_answer": {"notes": ["it works"]}}
+    done = site.run(credentials={"two": {"http": "made-for-two"}}, own_verify=own_verify, then=then)
+    assert done.returncode == 0, done.stdout
+    assert (("one", "") in site.called("lxd_exec"), '"it works"' in done.stdout) == (own_verify, not own_verify)
+
+
+def test_consumer_gets_its_credential_though_who_made_it_does_not_work(site: Site) -> None:
+    credentials = {"two": {"http": "made-for-two"}}
+    done = site.run(credentials=credentials, own_verify=False, then={"then_fault": "it is broken"}, verbosity=4)
+    assert (done.returncode, "it is broken" in done.stdout) == (2, True)
+    assert site.order[-1] == ("two", "lxd_unit")
+    assert "made-for-two" not in done.stdout + done.stderr
 
 
 def test_each_stack_is_configured_before_it_is_verified(site: Site) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_programs
 from ansible_collections.bcm.core.plugins.plugin_utils._action import BcmAction
 
 
@@ -19,17 +20,26 @@ class ActionModule(BcmAction):
         "instance": {"type": "str", "required": True},
         "program": {"type": "path", "required": True},
         "request": {"type": "dict", "default": {}},
+        "then": {
+            "type": "dict",
+            "options": {"program": {"type": "path", "required": True}, "request": {"type": "dict", "default": {}}},
+        },
         "sensitive": {"type": "bool", "default": False},
         "deadline": {"type": "float", "default": 600.0},
     }
 
     def perform(self, params: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        answer = ask_program(
+        asked = [params, params["then"]] if params["then"] else [params]
+        answers, fault = ask_programs(
             self.client,
             params["instance"],
-            Path(params["program"]),
-            params["request"],
+            [(Path(item["program"]), item["request"]) for item in asked],
             deadline=params["deadline"],
             sensitive=params["sensitive"],
         )
-        return {"changed": False, "answer": answer, "_ansible_no_log": params["sensitive"]}
+        if fault is not None and not answers:
+            raise fault
+        found: dict[str, t.Any] = dict(zip(("answer", "then_answer"), answers, strict=False))
+        if fault is not None:
+            found["then_fault"] = shown(str(fault))
+        return {"changed": False, **found, "_ansible_no_log": params["sensitive"]}

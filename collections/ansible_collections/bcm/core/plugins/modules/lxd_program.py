@@ -47,14 +47,28 @@ options:
     description: What the program reads, as one JSON object. Never shown.
     type: dict
     default: {}
+  then:
+    description:
+      - A program that runs after that one, unless it fails, in the same process. That takes half the time of two tasks.
+      - If it fails, the task does not, since the answer of the first one counts nevertheless; see RV(then_fault).
+    type: dict
+    suboptions:
+      program:
+        description: The path of the program on the controller.
+        type: path
+        required: true
+      request:
+        description: What the program reads, as one JSON object. Never shown.
+        type: dict
+        default: {}
   sensitive:
     description:
-      - Whether the answer has secrets. It is hidden from logs then, and messages do not quote what the program printed.
+      - Whether an answer has secrets. All is hidden from logs then, and messages do not quote what the program printed.
       - What it writes to its standard error is shown if it fails.
     type: bool
     default: false
   deadline:
-    description: Seconds that the program has. It is killed when they are over.
+    description: Seconds that the programs have. They are killed when these are over.
     type: float
     default: 600.0
 """
@@ -79,4 +93,14 @@ answer:
   returned: success
   type: dict
   sample: {"peers": 8}
+then_answer:
+  description: What the program of O(then) printed.
+  returned: success, with O(then), unless that failed
+  type: dict
+  sample: {"height": 101}
+then_fault:
+  description: Why the program of O(then) failed.
+  returned: when it failed
+  type: str
+  sample: "verify.py in instance lnd failed: lnd: its height is 100, bitcoind's is 101"
 """

@@ -18,7 +18,9 @@ from .guest_libraries import libraries_of, source_of
 from .lxd_errors import LxdError
 
 _SHOWN = 2000
-# What runs first: it runs the program with the request as its standard input, and finds the libraries it imports.
+# What the output of each program ends with; JSON has no such character.
+_END = "\0"
+# What runs first: it runs each program with its request as its standard input, and finds the libraries they import.
 _START = """
 import importlib.util, io, json, sys
 sent = json.load(sys.stdin)
@@ -39,8 +41,14 @@ class Libraries:
             exec(compile(sent["libraries"][library], module.__name__, "exec"), module.__dict__)
 
 sys.meta_path.append(Libraries())
-sys.stdin = io.StringIO(sent["request"])
-exec(compile(sent["program"], sent["name"], "exec"), {"__name__": "__main__", "__package__": "bcm_guest"})
+for asked in sent["programs"]:
+    sys.stdin = io.StringIO(asked["request"])
+    try:
+        exec(compile(asked["source"], asked["name"], "exec"), {"__name__": "__main__", "__package__": "bcm_guest"})
+    except SystemExit as end:
+        if end.code:
+            raise
+    print(end=sent["end"], flush=True)
 """
 
 
@@ -86,23 +94,73 @@ def ask_program_by(
     Raises LxdError if it fails, prints anything else, or is not done after ``deadline`` seconds; what it printed is not
     in the message if that is ``sensitive``.
     """
+    answers, fault = _ask(run, instance, [(program, request)], shape, deadline, sensitive)
+    if fault is not None:
+        raise fault
+    return answers[0]
+
+
+def ask_programs(
+    client: Client,
+    instance: str,
+    asked: Sequence[tuple[Path, Mapping[str, Any]]],
+    *,
+    deadline: float,
+    sensitive: bool = False,
+) -> tuple[list[dict[str, Any]], LxdError | None]:
+    """The answers of programs that run in one process, one after another, each with its request; and what failed.
+
+    After a program that fails, no other one runs. ``deadline`` and ``sensitive`` are for all together, as in
+    `ask_program`.
+    """
+
+    def run(argv: Sequence[str], *, stdin: bytes, deadline: float) -> _exec.ExecResult:
+        command = _exec.Command(argv, stdin=stdin, cwd="/", name=asked[-1][0].name)
+        return _exec.run(client, instance, command, deadline=deadline)
+
+    return _ask(run, instance, asked, dict, deadline, sensitive)
+
+
+def _ask(
+    run: Run,
+    instance: str,
+    asked: Sequence[tuple[Path, Mapping[str, Any]]],
+    shape: Any,
+    deadline: float,
+    sensitive: bool,
+) -> tuple[list[dict[str, Any]], LxdError | None]:
     sent = {
-        "name": program.name,
-        "program": source_of(program),
-        "libraries": {name: source_of(path) for name, path in libraries_of([program]).items()},
-        "request": json.dumps(request),
+        "end": _END,
+        "programs": [
+            {"name": program.name, "source": source_of(program), "request": json.dumps(request)}
+            for program, request in asked
+        ],
+        "libraries": {name: source_of(path) for name, path in libraries_of([path for path, _request in asked]).items()},
     }
     ended = run(["python3", "-I", "-c", _START], stdin=json.dumps(sent).encode(), deadline=deadline)
-    thing = f"{program.name} in instance {instance}"
-    printed, errors = (data.decode(errors="replace").strip() for data in (ended.stdout, ended.stderr))
-    if ended.returncode:
-        lines = errors.splitlines() or [f"exit status {ended.returncode}"]
-        # Of a traceback, the last line says what it was.
-        message = lines[-1] if lines[0].startswith("Traceback") else errors
-        raise LxdError(thing, f"failed: {message[-_SHOWN:] or lines[0]}", code="command_failed")
-    fault = f"printed {'something' if sensitive else json.dumps(printed[:60])}, which is not"
+    *outputs, _unfinished = ended.stdout.split(_END.encode())
+    answers: list[dict[str, Any]] = []
+    for (program, _request), output in zip(asked, outputs, strict=False):
+        try:
+            answers.append(_answer(f"{program.name} in instance {instance}", output, shape, sensitive))
+        except LxdError as fault:
+            return answers, fault
+    if len(answers) == len(asked):
+        return answers, None
+    thing = f"{asked[len(answers)][0].name} in instance {instance}"
+    errors = ended.stderr.decode(errors="replace").strip()
+    lines = errors.splitlines() or [f"exit status {ended.returncode}"]
+    # Of a traceback, the last line says what it was.
+    message = lines[-1] if lines[0].startswith("Traceback") else errors
+    return answers, LxdError(thing, f"failed: {message[-_SHOWN:] or lines[0]}", code="command_failed")
+
+
+def _answer(thing: str, output: bytes, shape: Any, sensitive: bool) -> dict[str, Any]:
+    """What a program printed, as an object. Raises LxdError."""
+    printed = json.dumps(output.decode(errors="replace").strip()[:60])
+    fault = f"printed {'something' if sensitive else printed}, which is not"
     try:
-        answer = read_object(ended.stdout)
+        answer = read_object(output)
     except ValueError as error:
         remedy = "have it print one and nothing else"
         raise LxdError(thing, f"{fault} a JSON object", remedy, code="damaged") from error

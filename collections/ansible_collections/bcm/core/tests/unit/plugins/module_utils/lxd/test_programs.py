@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmEr
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.guest_libraries import libraries_of
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
-from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
+from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program, ask_programs
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +108,26 @@ def test_failure_names_program_and_instance(program: Path, source: str, message:
     with pytest.raises(LxdError) as raised:
         ask(program, source)
     assert str(raised.value).startswith(message)
+
+
+def test_programs_run_one_after_another_until_one_fails(tmp_path: Path) -> None:
+    client: Any = None
+    sources = {
+        "first": "import json, sys\nprint(json.dumps(json.load(sys.stdin)))\nsys.exit()",
+        "second": "import json, sys\nif json.load(sys.stdin).get('fails'): sys.exit('it is broken')\nprint('{}')",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    first, second = (tmp_path / f"{name}.py" for name in sources)
+
+    def asked(*programs: tuple[Path, dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+        answers, fault = ask_programs(client, "echo", programs, deadline=5.0)
+        return answers, str(fault or "")
+
+    assert asked((first, {"a": 1}), (second, {})) == ([{"a": 1}, {}], "")
+    broken = "second.py in instance echo failed: it is broken"
+    assert asked((first, {"a": 1}), (second, {"fails": True})) == ([{"a": 1}], broken)
+    assert asked((second, {"fails": True}), (first, {"a": 1})) == ([], broken)
+    (tmp_path / "first.py").write_text("print('token')")
+    answers, fault = asked((first, {}), (second, {}))
+    assert (answers, fault.startswith("first.py in instance echo printed")) == ([], True)
