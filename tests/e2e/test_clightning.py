@@ -30,7 +30,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning, node_programs, record_ridethelightning, ridethelightning, tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
-from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, memory
+from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, mark_version, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
@@ -152,6 +152,13 @@ def test_secrets_of_another_wallet_are_refused(
     finally:
         file.write_text(right)
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
+
+
+def test_version_older_than_one_that_ran_is_refused(person: Person, node: dict[str, Any]) -> None:
+    mark_version("clightning", "99.0")
+    found = refused(person)
+    mark_version("clightning", clightning.VERSION)
+    assert f"Version {clightning.VERSION} of clightning is older than 99.0, which has run here" in found
 
 
 def test_full_volume_is_named(person: Person, node: dict[str, Any]) -> None:

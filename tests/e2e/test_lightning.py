@@ -434,18 +434,19 @@ def test_secrets_of_another_wallet_are_refused(
     assert active(FIRST)
 
 
+def mark_version(stack: str, version: str) -> None:
+    """As if that version had run in the first data center."""
+    with client(FIRST) as lxd:
+        path = f"/1.0/projects/{lxd.project}"
+        marks = lxd.get(path, project=None)["config"] | {f"{VERSION}{stack}": version}
+        lxd.call("PATCH", path, {"config": marks}, what="mark a project", project=None)
+
+
 def test_version_older_than_one_that_ran_is_refused(person: Person, channel: str) -> None:
     """As if a newer lnd had changed the database."""
-
-    def mark(version: str) -> None:
-        with client(FIRST) as lxd:
-            path = f"/1.0/projects/{lxd.project}"
-            marks = lxd.get(path, project=None)["config"] | {f"{VERSION}lnd": version}
-            lxd.call("PATCH", path, {"config": marks}, what="mark a project", project=None)
-
-    mark("0.99.0-beta")
+    mark_version("lnd", "0.99.0-beta")
     refused = person.types("-d", FIRST, "stack", "start", "lnd")
-    mark("0.21.3-beta")
+    mark_version("lnd", "0.21.3-beta")
     fault = "Version 0.21.3-beta of github.com/lightningnetwork/lnd is older than 0.99.0-beta, which has run here"
     assert (refused.returncode, fault in refused.stdout + refused.stderr) == (2, True), refused
     assert active(FIRST)
