@@ -108,6 +108,13 @@ def cli(words: list[str]) -> int:
         return ended(0, RECORDED["version"])
     config = Config([word for word in words if word.startswith("--")])
     command = " ".join(word for word in words if not word.startswith("--"))
+    # What revokes a rune is answered as the same call at the socket was.
+    method, _space, number = command.partition(" ")
+    answered = show_runes(config) if command == "showrunes" else None
+    if method == "blacklistrune":
+        answered = change_rune(config, f'blacklistrune {{"start": {number}}}')
+    if answered:
+        return ended(0, json.dumps(json.loads(answered)["result"], indent=3) + "\n")
     if command not in RECORDED["cli"]:
         say(f"{command} was not recorded")
         return 1
