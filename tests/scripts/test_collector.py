@@ -20,10 +20,11 @@ from ansible_collections.bcm.core.plugins.module_utils._plan import event_schema
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/collector/scripts"
+SOURCES = ("bitcoind", "clightning", "electrs", "lnd")
 TOPIC = "bitcoind.block"
 KNOWN = {
     topic: schemas
-    for stack in ("bitcoind", "clightning", "lnd")
+    for stack in SOURCES
     for topic, schemas in event_schemas.read(COLLECTION / "roles" / stack, stack).items()
 }
 SCHEMAS = KNOWN[TOPIC]
@@ -156,7 +157,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("topic", "lightning", "bitcoind", "clightning", "lnd"):
+    for name in ("topic", "lightning", *SOURCES):
         sys.modules.pop(f"collector_{name}", None)
 
 
@@ -167,7 +168,7 @@ def chain() -> Chain:
 
 def topics(*names: str) -> list[Any]:
     settings = {"client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest",
-                "hosts": {"bitcoind": "box", "clightning": "box", "lnd": "box"}}  # fmt: skip
+                "hosts": dict.fromkeys(SOURCES, "box")}  # fmt: skip
     module = importlib.import_module("collector_topic")
     broker = module.Broker(settings)
     return [module.Topic(name, broker, name.partition(".")[0]) for name in names]

@@ -164,9 +164,7 @@ def outcomes(broker: Broker) -> list[tuple[int, str, int, int]]:
     ]
 
 
-def test_payment_is_written_once_nothing_of_it_is_on_its_way(
-    broker: Broker, lightningd: Clightning, node: Any
-) -> None:
+def test_payment_is_written_once_nothing_of_it_is_on_its_way(broker: Broker, lightningd: Clightning, node: Any) -> None:
     def seen() -> list[tuple[int, str, int, int]]:
         look(node, "Payments", "clightning.payment")
         return outcomes(broker)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that the newest events are about the newest block of bitcoind, and the channels of Lightning nodes."""
+"""Prove that the newest events are about the newest block of bitcoind and electrs, and the channels of nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import subprocess
 from typing import Any
 
-from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, http_request, json_rpc, prove
+from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, electrum, http_request, json_rpc, prove
 
 #: blocks that may come while it is looked at
 _MOST = 10
@@ -43,6 +43,17 @@ def look_at_bitcoind(stack: Stack) -> Report:
     return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"])
 
 
+def look_at_electrs(stack: Stack) -> Report:
+    try:
+        (tip,) = electrum(stack.need("electrs", "electrum"), ("blockchain.headers.subscribe", []))
+    except Fault:
+        return Report(notes=["electrs is not at work yet"])
+    newest = ask("electrs", "newest")
+    if newest is None or abs(tip["height"] - newest["height"]) > _MOST:
+        raise Fault(f"the newest event has height {newest and newest['height']}, and electrs {tip['height']}")
+    return Report({"electrs_height": newest["height"]}, [f"events up to block {newest['height']} of electrs"])
+
+
 def look_at_lnd(stack: Stack) -> Report:
     _status, state = http_request(stack.need("lnd", "rest"), path="/v1/state")
     if "SERVER_ACTIVE" not in state:
@@ -64,7 +75,12 @@ def compare_channels(node: str) -> Report:
     return Report({f"{node}_channels": len(channels["there"])}, [f"channels of {node}: {len(channels['there'])}"])
 
 
-SOURCES = {"bitcoind": look_at_bitcoind, "clightning": look_at_clightning, "lnd": look_at_lnd}
+SOURCES = {
+    "bitcoind": look_at_bitcoind,
+    "clightning": look_at_clightning,
+    "electrs": look_at_electrs,
+    "lnd": look_at_lnd,
+}
 
 
 def look(stack: Stack) -> Report:
