@@ -121,6 +121,9 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     topics = {row["topic"] for row in json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))}
     assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.peers", "bitcoind.warning", "electrs.index"} <= topics
     assert {"lnd.channel", "lnd.forward", "lnd.invoice", "lnd.payment", TOPIC} <= topics
+    run = read_events(person, "collector.run")[-1]
+    assert (run["state"], run["event"]["host"]) == ("present", socket.gethostname())
+    assert {"lnd", "electrs", "bitcoind"} <= set(run["stacks"])
     told = [("connected", bitcoin("getblockhash", "0"))]
     assert changes() == told
     told += [("connected", block) for block in mine(20)]

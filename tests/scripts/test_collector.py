@@ -24,7 +24,7 @@ SOURCES = ("bitcoind", "clightning", "electrs", "lnd")
 TOPIC = "bitcoind.block"
 KNOWN = {
     topic: schemas
-    for stack in SOURCES
+    for stack in (*SOURCES, "collector")
     for topic, schemas in event_schemas.read(COLLECTION / "roles" / stack, stack).items()
 }
 SCHEMAS = KNOWN[TOPIC]
@@ -39,6 +39,7 @@ class Broker:
         self.records = self.topics.setdefault(TOPIC, [])
         self.full = 0
         self.refuses = False
+        self.waiting = 0
 
     def client(self) -> ModuleType:
         broker = self
@@ -56,6 +57,9 @@ class Broker:
                     self.heard.append((callback, topic))
                 else:
                     broker.topics.setdefault(topic, []).append((key, value))
+
+            def flush(self, _seconds: float) -> int:
+                return broker.waiting
 
             def poll(self, _seconds: float) -> None:
                 for callback, topic in self.heard:
@@ -157,7 +161,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("topic", "lightning", *SOURCES):
+    for name in ("topic", "lightning", "run", *SOURCES):
         sys.modules.pop(f"collector_{name}", None)
 
 

@@ -56,6 +56,13 @@ class Broker:
         if self._lost:
             raise Lost(self._lost)
 
+    def flush(self, seconds: float) -> None:
+        """Wait until the broker has acknowledged all. Raises Fault if it has not within some seconds, and Lost."""
+        waiting = self._connected().flush(seconds)
+        self.check()
+        if waiting:
+            raise Fault(f"the broker has not acknowledged {waiting} events")
+
     def _connected(self) -> Producer:
         if self._producer is None:
             # With idempotence, nothing is written twice, or in another order, as long as this program runs.
