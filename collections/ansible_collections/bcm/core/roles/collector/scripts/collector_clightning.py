@@ -15,9 +15,9 @@ from datetime import timedelta
 from typing import Any
 
 from bcm_guest.channel_backups import Clightning
-from bcm_guest.prove import Endpoint, Fault
-from collector_lightning import Bodies, Channels, LightningSource, States, moment
-from collector_topic import Broker, Topic, run
+from bcm_guest.prove import Fault
+from collector_lightning import Bodies, Channels, Part, States, moment, run_node
+from collector_topic import Topic
 
 #: between two looks at payments, forwards and channels
 _PAUSE = 2  # seconds
@@ -91,17 +91,18 @@ def _describe(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Changes:
+class Changes(Part):
     """What a topic has of a list whose changes are numbered; after a restore, the numbers begin again."""
 
     def __init__(self, node: Node, topic: Topic, subsystem: str) -> None:
-        self._node, self._topic, self._subsystem = node, topic, subsystem
+        super().__init__(node, topic)
+        self._subsystem = subsystem
         newest = topic.newest()
         #: the number of the newest event; 0 if there is none
         self._last: int = newest["updated_index"] if newest else 0
 
     def check(self) -> None:
-        """Begin again if the node has lost its database. Raises Fault."""
+        # It begins again if it has lost its database.
         if self._node.last_change(self._subsystem) < self._last:
             self._last = 0
 
@@ -123,7 +124,7 @@ class Invoices(Changes):
         if self._last == 0:
             self._paid = 0
 
-    def look(self, version: str, seconds: int) -> None:
+    def look(self, version: str, seconds: int = _PAUSE) -> None:
         """Write those that are paid within some seconds. Raises Fault."""
         while item := self._node.paid_invoice(self._paid, seconds):
             self._paid, self._last = item["pay_index"], item["updated_index"]
@@ -143,7 +144,6 @@ class Payments(Changes):
         super().__init__(node, topic, "sendpays")
 
     def look(self, version: str) -> None:
-        """Write what happened since the last look. Raises Fault."""
         for item in self._node.changed("listsendpays", "payments", self._last):
             self._last = item["updated_index"]
             parts = self._node.parts(item["payment_hash"], item["groupid"])
@@ -170,7 +170,6 @@ class Forwards(Changes):
         super().__init__(node, topic, "forwards")
 
     def look(self, version: str) -> None:
-        """Write what happened since the last look. Raises Fault."""
         for item in self._node.changed("listforwards", "forwards", self._last):
             self._last = item["updated_index"]
             if item["status"] != "settled":
@@ -184,38 +183,5 @@ class Forwards(Changes):
             self._write(item["in_channel"], body, version, item["resolved_time"], _MILLISECOND)
 
 
-class Source(LightningSource):
-    """What is written of Core Lightning."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings, "clightning", "invoice", "payment", "channel", "forward")
-        self.node = _node(settings)
-
-    def begin(self) -> None:
-        invoices, payments, channels, forwards = self.topics
-        self._invoices, self._payments = Invoices(self.node, invoices), Payments(self.node, payments)
-        self._channels, self._forwards = Channels(self.node, channels), Forwards(self.node, forwards)
-
-    def check(self) -> None:
-        for changes in (self._invoices, self._payments, self._forwards):
-            changes.check()
-
-    def look(self, version: str) -> None:
-        self._payments.look(version)
-        self._forwards.look(version)
-        self._channels.look(version)
-        self._invoices.look(version, _PAUSE)
-
-
-def show_channels(settings: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The channels by the events, and those by Core Lightning."""
-    newest = Topic("clightning.channel", Broker(settings), "clightning").newest()
-    return {"written": newest["open"] if newest else [], "there": sorted(_node(settings).states().open)}
-
-
-def _node(settings: Mapping[str, Any]) -> Node:
-    return Node(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
-
-
 if __name__ == "__main__":
-    run("clightning", Source, show_channels)
+    run_node("clightning", Node, payment=Payments, forward=Forwards, channel=Channels, invoice=Invoices)

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from bcm_guest.prove import Fault
-from collector_topic import Source, Topic, now
+from bcm_guest.prove import Endpoint, Fault
+from collector_topic import Broker, Source, Topic, now, run
 
 #: no channel is older
 BEGAN = datetime(2018, 1, 1, tzinfo=UTC)
@@ -37,18 +37,31 @@ class Node(Protocol):
     def closed_channels(self) -> Bodies: ...
 
 
-class Channels:
+class Part:
+    """What is written of a node to one topic."""
+
+    def __init__(self, node: Any, topic: Topic) -> None:
+        self._node, self._topic = node, topic
+
+    def check(self) -> None:
+        """See whether the node that answers again is as it was. Raises Fault."""
+
+    def look(self, version: str) -> None:
+        """Write what happened since the last look. Raises Fault."""
+        raise NotImplementedError
+
+
+class Channels(Part):
     """The channels that wait to be opened, are open, or are closed."""
 
     def __init__(self, node: Node, topic: Topic) -> None:
-        self._node, self._topic = node, topic
+        super().__init__(node, topic)
         newest = topic.newest()
         self._pending: set[str] = set(newest["pending"]) if newest else set()
         self._open: set[str] = set(newest["open"]) if newest else set()
         self._seen = newest["event"]["time"] if newest else BEGAN
 
     def look(self, version: str) -> None:
-        """Write what happened since the last look. Raises Fault."""
         began = now()
         states = self._node.states()
         for name in sorted(states.pending.keys() - states.open.keys() - self._pending - self._open):
@@ -72,28 +85,45 @@ class Channels:
 
 
 class LightningSource(Source):
-    """What is written of a Lightning node."""
+    """What is written of a Lightning node. Of its parts, the last one waits for what is new."""
 
-    node: Node
-    _version = ""
+    def __init__(self, settings: Mapping[str, Any], stack: str, node: Node, parts: Mapping[str, type[Part]]) -> None:
+        super().__init__(settings, stack, *parts)
+        self._node, self._kinds = node, parts.values()
+        self._parts: list[Part] = []
+        self._version = ""
+
+    def begin(self) -> None:
+        self._parts = [kind(self._node, topic) for kind, topic in zip(self._kinds, self.topics, strict=True)]
 
     def step(self) -> None:
         try:
             if not self._version:
-                self.check()
-                self._version = self.node.version()
-            self.look(self._version)
+                for part in self._parts:
+                    part.check()
+                self._version = self._node.version()
+            for part in self._parts:
+                part.look(self._version)
         except Fault:
             # It may be another version that answers next.
             self._version = ""
             raise
 
-    def check(self) -> None:
-        """See whether the node that answers again is as it was. Raises Fault."""
 
-    def look(self, version: str) -> None:
-        """Wait for what is new, and write it. Raises Fault."""
-        raise NotImplementedError
+def run_node(stack: str, kind: Callable[[Endpoint, str], Node], **parts: type[Part]) -> None:
+    """The program of a Lightning node; other words than ``follow`` print its channels by the events, and by the node.
+
+    ``parts`` are what is written, by the names of topics.
+    """
+
+    def connect(settings: Mapping[str, Any]) -> Node:
+        return kind(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
+
+    def show(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+        newest = Topic(f"{stack}.channel", Broker(settings), stack).newest()
+        return {"written": newest["open"] if newest else [], "there": sorted(connect(settings).states().open)}
+
+    run(stack, lambda settings: LightningSource(settings, stack, connect(settings), parts), show)
 
 
 def moment(seconds: float) -> datetime:

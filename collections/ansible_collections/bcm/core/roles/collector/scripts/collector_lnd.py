@@ -20,9 +20,9 @@ from datetime import timedelta
 from typing import Any
 
 from bcm_guest.channel_backups import Lnd
-from bcm_guest.prove import Endpoint, Fault
-from collector_lightning import BEGAN, Bodies, Channels, LightningSource, States, moment
-from collector_topic import Broker, Topic, now, run
+from bcm_guest.prove import Fault
+from collector_lightning import BEGAN, Bodies, Channels, Part, States, moment, run_node
+from collector_topic import Topic, now
 
 #: between two looks at payments and channels
 _PAUSE = 2.0  # seconds
@@ -86,10 +86,6 @@ class Node(Lnd):
         found = self._ask("/v1/payments?include_incomplete=true&reversed=true&max_payments=1")["payments"]
         return found[0] if found else None
 
-    def open_channels(self) -> Bodies:
-        """Those that are open, by their points. Raises Fault."""
-        return {item["channel_point"]: _describe(item) for item in self._ask("/v1/channels")["channels"]}
-
     def states(self) -> States:
         """Raises Fault."""
         # In this order, since one that is opened meanwhile is then in both, and in neither if it is closed.
@@ -98,7 +94,7 @@ class Node(Lnd):
         closing = [*found["waiting_close_channels"], *found["pending_force_closing_channels"]]
         return States(
             {item["channel_point"]: _describe(item) for item in opening},
-            self.open_channels(),
+            {item["channel_point"]: _describe(item) for item in self._ask("/v1/channels")["channels"]},
             {item["channel"]["channel_point"] for item in closing},
         )
 
@@ -154,11 +150,11 @@ class Stream(threading.Thread):
             self.told.put(Fault(f"lnd tells no more of invoices: {fault!r}"))
 
 
-class Invoices:
+class Invoices(Part):
     """The invoices that were paid, in the order in which they were."""
 
     def __init__(self, node: Node, topic: Topic) -> None:
-        self._node, self._topic = node, topic
+        super().__init__(node, topic)
         self._stream: Stream | None = None
         newest = topic.newest()
         #: lnd's number of the newest event, and its hash; 0 if there is none
@@ -172,7 +168,7 @@ class Invoices:
         except Unknown:
             return False
 
-    def look(self, version: str, seconds: float) -> None:
+    def look(self, version: str, seconds: float = _PAUSE) -> None:
         """Write what lnd tells of within some seconds. Raises Fault."""
         if self._stream is None and self._settled and not self._is_there():
             self._settled = 0
@@ -214,11 +210,11 @@ class Invoices:
         self._settled, self._hash = number, body["payment_hash"]
 
 
-class Payments:
+class Payments(Part):
     """The payments that arrived or failed, in the order in which that is seen."""
 
     def __init__(self, node: Node, topic: Topic) -> None:
-        self._node, self._topic = node, topic
+        super().__init__(node, topic)
         newest = topic.newest()
         if newest and self._has_begun_again(newest):
             newest = None
@@ -238,7 +234,6 @@ class Payments:
         return moment(int(found["creation_time_ns"]) / 1e9) > newest["event"]["time"] + _SECOND
 
     def look(self, version: str) -> None:
-        """Write what happened since the last look. Raises Fault."""
         began = now()
         for number in sorted(self._in_flight):
             # One that is not there any more was deleted.
@@ -278,17 +273,16 @@ class Payments:
         self._topic.write(body["payment_hash"], body, version, when, precision, reported=is_paid)
 
 
-class Forwards:
+class Forwards(Part):
     """The payments of others that went through the node."""
 
     def __init__(self, node: Node, topic: Topic) -> None:
-        self._node, self._topic = node, topic
+        super().__init__(node, topic)
         newest = topic.newest()
         #: lnd's time of the newest one, in nanoseconds, which no other one has
         self._last: int = newest["settled"] if newest else _NANO
 
     def look(self, version: str) -> None:
-        """Write what happened since the last look. Raises Fault."""
         for item in self._node.forwards(self._last // _NANO):
             if int(item["timestamp_ns"]) > self._last:
                 self._last = int(item["timestamp_ns"])
@@ -319,34 +313,5 @@ def _has_outcome(payment: Mapping[str, Any]) -> bool:
     return payment["status"] in ("SUCCEEDED", "FAILED")
 
 
-class Source(LightningSource):
-    """What is written of lnd."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        super().__init__(settings, "lnd", "invoice", "payment", "channel", "forward")
-        self.node = _node(settings)
-
-    def begin(self) -> None:
-        invoices, payments, channels, forwards = self.topics
-        self._invoices, self._payments = Invoices(self.node, invoices), Payments(self.node, payments)
-        self._channels, self._forwards = Channels(self.node, channels), Forwards(self.node, forwards)
-
-    def look(self, version: str) -> None:
-        self._payments.look(version)
-        self._forwards.look(version)
-        self._channels.look(version)
-        self._invoices.look(version, _PAUSE)
-
-
-def show_channels(settings: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The channels by the events, and those by lnd."""
-    newest = Topic("lnd.channel", Broker(settings), "lnd").newest()
-    return {"written": newest["open"] if newest else [], "there": sorted(_node(settings).open_channels())}
-
-
-def _node(settings: Mapping[str, Any]) -> Node:
-    return Node(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
-
-
 if __name__ == "__main__":
-    run("lnd", Source, show_channels)
+    run_node("lnd", Node, payment=Payments, forward=Forwards, channel=Channels, invoice=Invoices)
