@@ -25,7 +25,7 @@ from tests import browser, clightning, https, tornet
 from tests.browser import Browser
 from tests.capture import capturing
 from tests.e2e import neighbour
-from tests.e2e.conftest import Person, client, inside, opened, reported, until
+from tests.e2e.conftest import Person, client, inside, opened, quiet, reported, until
 from tests.e2e.neighbour import Neighbour
 from tests.record_clightning import WORDS
 from tests.support import RELAYS
@@ -362,11 +362,13 @@ def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
     customer.tor.bootstrapped()
     customer.get(places["shop"], say=f"GET {own} HTTP/1.0\r\nHost: {places['shop']}\r\n\r\n".encode())
     proxy = f"--proxy-server=socks5://127.0.0.1:{customer.port}"
-    page = browser.started(driver, f"--user-data-dir={tmp_path}/profile", proxy, "--disable-features=HttpsUpgrades")
-    try:
-        settle_on_page(page, f"http://{places['shop']}", shop.invoice("0.0001"), payer)
-    finally:
-        page.close()
+    options = (f"--user-data-dir={tmp_path}/profile", proxy, "--disable-features=HttpsUpgrades")
+    with quiet(NAME):
+        page = browser.started(driver, *options)
+        try:
+            settle_on_page(page, f"http://{places['shop']}", shop.invoice("0.0001"), payer)
+        finally:
+            page.close()
 
 
 def test_lnd_may_restart_with_another_certificate(person: Person, shop: Shop) -> None:
