@@ -119,6 +119,17 @@ def test_server_that_hangs_up_is_asked_again(broker: Broker, electrs: Electrs) -
     assert heights(broker) == [0, 5]
 
 
+@pytest.mark.parametrize("tip", [None, {}, {"height": 1}, {"height": 1, "hex": "no header"}, {"hex": HEADER}, [], 7])
+def test_answer_of_another_form_is_a_fault(
+    broker: Broker, electrs: Electrs, monkeypatch: pytest.MonkeyPatch, tip: Any
+) -> None:
+    monkeypatch.setattr(electrs, "tip", lambda: tip)
+    source = collector(electrs)
+    with pytest.raises(Fault, match="electrs does not say what it has"):
+        source.step()
+    assert heights(broker) == []
+
+
 def test_server_that_says_nothing_is_asked_again(
     broker: Broker, electrs: Electrs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,16 +38,12 @@ class Server:
         #: whether what it said last was the answer to a question, and not news
         self.was_asked = False
 
-    def listen(self) -> dict[str, Any] | None:
-        """The newest block that it has, when it says so: its height, and its header; None if it says nothing.
-
-        Raises Fault.
-        """
+    def listen(self) -> tuple[str, int] | None:
+        """Hash and height of the newest block that it has, when it says so; None if it says nothing. Raises Fault."""
         try:
-            if self._connection is None:
-                return self._subscribe()
-            self.was_asked = False
-            return dict(json.loads(self._stream.readline())["params"][0])
+            self.was_asked = self._connection is None
+            tip = self._subscribe() if self.was_asked else json.loads(self._stream.readline())["params"][0]
+            return _hash(tip["hex"]), int(tip["height"])
         except TimeoutError:
             self.close()
             return None
@@ -55,13 +51,12 @@ class Server:
             self.close()
             raise Fault(f"electrs does not say what it has: {error!r}") from error
 
-    def _subscribe(self) -> dict[str, Any]:
+    def _subscribe(self) -> Any:
         self._connection = self._place.connect()
         self._connection.settimeout(_SILENCE)
         self._stream = self._connection.makefile("rw")
         self.version = str(self._call("server.version", ["collector", "1.4"])[0])
-        self.was_asked = True
-        return dict(self._call("blockchain.headers.subscribe", []))
+        return self._call("blockchain.headers.subscribe", [])
 
     def _call(self, method: str, params: list[str]) -> Any:
         self._stream.write(json.dumps({"id": 0, "method": method, "params": params}) + "\n")
@@ -95,10 +90,10 @@ class Index(Source):
         tip = self._server.listen()
         if tip is None:
             return
-        block = _hash(tip["hex"])
+        block, height = tip
         if block != self._block:
             precision = now() - self._seen if self._server.was_asked else _SECOND
-            body = {"block": block, "height": tip["height"]}
+            body = {"block": block, "height": height}
             self.topics[0].write(block, body, self._server.version, now(), precision)
             self._block = block
         self._seen = now()
