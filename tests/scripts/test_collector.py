@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -347,6 +348,30 @@ def test_nothing_is_written_after_an_event_that_the_broker_refuses(broker: Broke
     with pytest.raises(lost, match=r"bitcoind.block: it may not"):
         collector(chain).catch_up()
     assert broker.records == []
+
+
+def test_event_that_does_not_fit_its_schema_is_kept_aside(
+    broker: Broker, chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.known[chain.mine(1)[0]]["nTx"] = "many"
+    chain.mine(1)
+    collector(chain).catch_up()
+    collector(chain).catch_up()
+    assert broker.changes() == connected("a000", "a002")
+    assert [event["event"]["sequence"] for event in broker.events()] == [1, 2]
+    (aside,) = broker.events("collector.unfit")
+    assert (aside["topic"], aside["event"]["sequence"], aside["event"]["stack"]) == (TOPIC, 2, "bitcoind")
+    assert json.loads(aside["content"])["block"][-4:] == "a001"
+    assert "many" in aside["why"]
+    assert f"an event does not fit {TOPIC}: " in capsys.readouterr().err
+
+
+def test_events_that_are_kept_aside_are_counted(broker: Broker, chain: Chain) -> None:
+    module = importlib.import_module("collector_topic")
+    assert module.count_unfit({"client": {"sasl.username": "collector"}}) == 0
+    chain.known[chain.blocks[0]]["nTx"] = None
+    collector(chain).catch_up()
+    assert module.count_unfit({"client": {"sasl.username": "collector"}}) == 1
 
 
 def test_events_of_an_earlier_schema_are_read() -> None:

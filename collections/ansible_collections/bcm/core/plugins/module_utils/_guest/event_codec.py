@@ -29,6 +29,10 @@ _FINGERPRINT = "CRC-64-AVRO"
 _HEAD = len(_MARK) + 8
 
 
+class Unfit(Exception):
+    """An event does not fit the schema with which it is to be written."""
+
+
 class Codec:
     """Events of a topic as bytes. ``schemas`` are all with which they may have been written, the newest last."""
 
@@ -43,10 +47,14 @@ class Codec:
         self._writer = avro.io.DatumWriter(self._newest)
 
     def encode(self, event: Mapping[str, Any]) -> bytes:
-        """An event, which has to fit the newest schema, as bytes. Raises AvroException."""
+        """An event in the form of the newest schema, as bytes. Raises Unfit."""
         stream = io.BytesIO()
         stream.write(self._head)
-        self._writer.write(event, avro.io.BinaryEncoder(stream))
+        try:
+            self._writer.write(event, avro.io.BinaryEncoder(stream))
+        # What it raises for a value that is not of its type is not of one class.
+        except Exception as error:
+            raise Unfit(f"{type(error).__name__}: {error}") from error
         return stream.getvalue()
 
     def decode(self, data: bytes) -> dict[str, Any]:

@@ -15,13 +15,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.event_codec import Codec
+from bcm_guest.event_codec import Codec, Unfit
 from bcm_guest.prove import Fault
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 _PATIENCE = 20  # seconds for one answer
 #: events that wait for the broker; then the source waits
 _QUEUE = 5000
+#: where events are that do not fit their schema
+_UNFIT = "collector.unfit"
 
 
 class Lost(Exception):
@@ -117,11 +119,14 @@ class Topic:
         precision: timedelta,
         reported: bool = False,
     ) -> None:
-        """Write what happened after the newest event. Raises Lost."""
+        """Write what happened after the newest event. Raises Lost.
+
+        If it does not fit the schema of the topic, it is kept aside, and the next one has its number.
+        """
         before = self._last or {"id": "", "sequence": 0}
         # The same after the same, so whoever reads it twice recognises that.
         told = json.dumps([before["id"], self._name, body], sort_keys=True, default=str)
-        self._last = {
+        envelope = {
             "id": hashlib.sha256(told.encode()).hexdigest()[:32],
             "sequence": before["sequence"] + 1,
             "time": when,
@@ -134,7 +139,31 @@ class Topic:
             "version": version,
             "host": self._broker.settings["hosts"][self._stack],
         }
-        self._broker.write(self._name, key, self._codec.encode({"event": self._last, **body}))
+        try:
+            event = self._codec.encode({"event": envelope, **body})
+        except Unfit as fault:
+            self._keep_aside(envelope, body, str(fault))
+        else:
+            self._broker.write(self._name, key, event)
+            self._last = envelope
+
+    def _keep_aside(self, envelope: Mapping[str, Any], body: Mapping[str, Any], why: str) -> None:
+        print(f"an event does not fit {self._name}: {why}", file=sys.stderr, flush=True)
+        content = json.dumps(body, sort_keys=True, default=str)
+        aside = {"event": envelope, "topic": self._name, "why": why, "content": content}
+        self._broker.write(_UNFIT, self._name, Codec(self._broker.settings["schemas"][_UNFIT]).encode(aside))
+
+
+def count_unfit(settings: Mapping[str, Any]) -> int:
+    """How many events are kept aside. Raises Fault."""
+    reader = Broker(settings).reader()
+    try:
+        low, high = reader.get_watermark_offsets(TopicPartition(_UNFIT, 0), timeout=_PATIENCE)
+    except KafkaException as error:
+        raise Fault(f"the broker does not say what {_UNFIT} has: {error}") from error
+    finally:
+        reader.close()
+    return int(high - low)
 
 
 class Source:
@@ -154,16 +183,18 @@ class Source:
 
 
 def run(stack: str, source: Callable[[Mapping[str, Any]], Source], show: Callable[[Mapping[str, Any]], Any]) -> None:
-    """The program of a source: ``follow`` writes what happens; any other word prints what ``show`` returns, as JSON.
+    """The program of a source: ``follow`` writes what happens, ``unfit`` prints how many events are kept aside.
 
-    Both are called with the settings. Ends the program with the fault that it has met.
+    Any other word prints what ``show`` returns, as JSON. Both functions are called with the settings. Ends the program
+    with the fault that it has met.
     """
     try:
         settings = json.loads(Path(f"/etc/collector/{stack}.json").read_text())
         if sys.argv[1] == "follow":
             keep_on(source(settings))
         else:
-            print(json.dumps(show(settings), default=datetime.isoformat))
+            found = count_unfit(settings) if sys.argv[1] == "unfit" else show(settings)
+            print(json.dumps(found, default=datetime.isoformat))
     except (Fault, Lost) as fault:
         raise SystemExit(str(fault)) from fault
 

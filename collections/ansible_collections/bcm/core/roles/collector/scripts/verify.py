@@ -84,11 +84,14 @@ SOURCES = {
 
 
 def look(stack: Stack) -> Report:
-    reports = [look_at(stack) for source, look_at in SOURCES.items() if source in stack.bcm["needs"]]
-    if not reports:
+    sources = [source for source in SOURCES if source in stack.bcm["needs"]]
+    if not sources:
         return Report(notes=["there is no stack whose events it collects"])
+    reports = [SOURCES[source](stack) for source in sources]
+    unfit = ask(sources[0], "unfit")
+    warnings = [f"{unfit} events did not fit their schemas: `bcm events tail collector.unfit`"] if unfit else []
     facts = {name: fact for report in reports for name, fact in report.facts.items()}
-    return Report(facts, [note for report in reports for note in report.notes])
+    return Report(facts, [note for report in reports for note in report.notes], warnings)
 
 
 prove(look)
