@@ -132,7 +132,7 @@ def test_tracker_alone_follows_bitcoin() -> None:
 
 def btcpayserver(**more: Any) -> list[str]:
     needs = {"tor": _TOR, "nbxplorer": {"http": {"address": "10.0.0.5", "port": 24444}}, "postgresql": _SQL}
-    bcm = {"chain": "mainnet", "domain": "local.bcm", "choices": {"lightning": "lnd"}, "onions": {}}
+    bcm = {"chain": "mainnet", "domain": "local.bcm", "choices": {"lightning": "lnd"}, "onions": {}, "through_tor": []}
     secrets = {"postgresql/sql/btcpayserver": "own"}
     return rendered("btcpayserver", "btcpayserver.conf.j2", {**bcm, "needs": {**needs, **more}}, secrets)
 
