@@ -155,6 +155,40 @@ _LND = {"lnd": {"rest": {"address": "10.0.0.6", "port": 8080}}}
 _CLIGHTNING = {"clightning": {"rest": {"address": "10.0.0.8", "port": 3010}}}
 
 
+def core_lightning(expression: str, **variables: Any) -> str:
+    """An expression of Core Lightning's role."""
+    bcm = {
+        "chain": "mainnet",
+        "services": {name: {"port": port, "listen": "127.0.0.1"} for name, port in (("p2p", 9735), ("rest", 3010))},
+        "onions": {},
+        "needs": {"tor": _TOR, "bitcoind": {"rpc": _RPC}},
+    }
+    return evaluated("clightning", expression, bcm, {"bitcoind/rpc/clightning": "own"}, **variables)
+
+
+_CONFIG = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/config.j2')"
+
+
+def test_core_lightning_runs_the_plugins_of_its_owner_from_a_folder_of_its_own() -> None:
+    plugins = ["plugins/summary.py", "/home/alice/rebalance"]
+    lines = core_lightning(_CONFIG, clightning_plugins=plugins).splitlines()
+    folder = "/usr/local/lib/clightning"
+    assert [line for line in lines if line.startswith("plugin=")] == [
+        f"plugin={folder}/summary.py", f"plugin={folder}/rebalance"
+    ]  # fmt: skip
+    assert json.loads(core_lightning("clightning_plugin_files | to_json", clightning_plugins=plugins)) == [
+        {"path": f"{folder}/summary.py", "src": plugins[0], "mode": "0755"},
+        {"path": f"{folder}/rebalance", "src": plugins[1], "mode": "0755"},
+    ]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_core_lightning_asks_for_rates_if_its_owner_wants_them(asked: bool) -> None:
+    lines = core_lightning(_CONFIG, clightning_currency_rates=asked).splitlines()
+    assert ("disable-plugin=cln-currencyrate" in lines) is not asked
+    assert {"disable-plugin=cln-grpc", "disable-plugin=cln-bip353", "always-use-proxy=true"} <= set(lines)
+
+
 def ride_the_lightning(needs: dict[str, Any], expression: str, **variables: Any) -> str:
     """An expression of Ride The Lightning's role, as JSON if it is no text."""
     bcm = {
