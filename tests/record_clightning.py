@@ -38,7 +38,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("getinfo", {}),
     ("listconfigs", {"config": "proxy"}),
     ("listconfigs", {"config": "always-use-proxy"}),
-    ("emergencyrecover", {}),
+    ("makesecret", {"string": "scb secret"}),
+    ("recoverchannel", {"scb": []}),
 )
 COMMANDS = ("getinfo", "listfunds", "listpeerchannels", "newaddr p2tr")
 #: what consumers call, and that does not change: the consumer, the call

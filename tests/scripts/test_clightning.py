@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.bcm.core.plugins.module_utils._guest import static_channel_backup
 from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from tests.support import COLLECTION
@@ -456,9 +458,11 @@ def test_channels_of_all_backups_are_closed(
         def __init__(self, directory: str) -> None:
             assert directory == str(tmp_path)
 
-        def call(self, method: str) -> None:
-            with asked.open("ab") as file:
-                file.write(f"{method} ".encode() + target.read_bytes() + b"\n")
+        def call(self, method: str, **_params: Any) -> dict[str, str]:
+            if method != "makesecret":
+                with asked.open("ab") as file:
+                    file.write(f"{method} ".encode() + target.read_bytes() + b"\n")
+            return {"secret": "00" * 32}
 
     def run(argv: list[str], **_more: Any) -> None:
         assert argv == ["systemctl", "restart", "clightning"]
@@ -485,6 +489,80 @@ def test_channels_of_all_backups_are_closed(
     assert asked.read_bytes() == b"emergencyrecover copy\nemergencyrecover volume\n" * 2
     assert main() == {"changed": False}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["asked", "emergency.recover"]
+
+
+def channel_of_a_backup(address: bytes, state: bytes) -> tuple[bytes, bytes]:
+    """A channel by common/scb_wire.csv of Core Lightning: what is not its state, and all of it."""
+    begin = struct.pack(">Q32s33s", 1, b"c" * 32, b"n" * 33) + address + struct.pack(">H", 9735)
+    begin += struct.pack(">32sIQ", b"t" * 32, 0, 1_000_000) + struct.pack(">H3s", 3, b"\x40\x10\x00")
+    return begin, begin + struct.pack(">I", len(state)) + state
+
+
+ADDRESSES = (b"\x01" + bytes(4), b"\x02" + bytes(16), b"\x04" + bytes(35), b"\x05\x07a.onion")
+
+
+def message_of_a_backup(*channels: bytes, kind: int = 6137) -> bytes:
+    return struct.pack(">HQIH", kind, 0x5555555555555555, 1_700_000_000, len(channels)) + b"".join(channels)
+
+
+def test_channels_of_a_backup_are_read_without_their_state() -> None:
+    made = [channel_of_a_backup(address, b"s" * size) for size, address in enumerate(ADDRESSES)]
+    found = static_channel_backup.channels(message_of_a_backup(*(whole for _begin, whole in made)))
+    assert found == [begin + bytes(4) for begin, _whole in made]
+    assert static_channel_backup.channels(message_of_a_backup()) == []
+
+
+# Of a channel with lnd that v26.06.6 wrote, decrypted.
+RECORDED = bytes.fromhex(
+    "17f900000000000000016b0d72f00001000000000000000101f08eb4b5461cb2e444a6e2c67657be74237342092274a8bc9148fbd7b0782e"
+    "02876ea1ce144fb4100f136796a887742f4ad7d904e3706986a4faff70c5d56d0a04c861609bac731159d2773eb732f468a25f8fedabaa97"
+    "840d5c191ac40d9f0f7801e203260701f08eb4b5461cb2e444a6e2c67657be74237342092274a8bc9148fbd7b0782e000000000000000000"
+    "0f424000034010000000009b010c000100000000000000000000038402e77f3e61e6bc68334f3f88ba04fa726500476867802d1f87927406"
+    "5a6664102c029e2f52c44d21789de096bb124f699eb913a80cbde53ddea2e7cb82d2ca1f8c28025beed318ab51b42fc24ea7f350758a857e"
+    "4a99438cd882203ace78a86d75b93d0289d6e07b61b1dd739e36f95b1eadfc54ded82937fcaa8e772e57b438c463c90b05010007020090"
+)
+
+
+def test_backup_of_the_real_program_is_read() -> None:
+    (channel,) = static_channel_backup.channels(RECORDED)
+    assert channel == RECORDED[16 : len(RECORDED) - 0x9B - 4] + bytes(4)
+
+
+def test_backup_of_another_form_is_not_read() -> None:
+    _begin, whole = channel_of_a_backup(ADDRESSES[0], b"state")
+    message = message_of_a_backup(whole)
+    others = [message_of_a_backup(whole, kind=6135), message + b"x", *(message[:end] for end in range(len(message)))]
+    others += [message_of_a_backup(channel_of_a_backup(b"\x09" + bytes(4), b"")[1])]
+    for other in others:
+        with pytest.raises(ValueError, match="it "):
+            static_channel_backup.channels(other)
+    for short in (b"", bytes(40)):
+        with pytest.raises(ValueError, match="it is too short"):
+            static_channel_backup.decrypted(short, bytes(32))
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_state_of_channels_is_kept_from_lightningd(monkeypatch: pytest.MonkeyPatch, is_read: bool) -> None:
+    """It would not find its coins by it. What cannot be read here, lightningd reads."""
+    own = runpy.run_path(str(SCRIPTS / "recover.py"))
+    begin, whole = channel_of_a_backup(ADDRESSES[2], b"state")
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Lightningd:
+        def call(self, method: str, **params: Any) -> dict[str, str]:
+            asked.append((method, params))
+            return {"secret": "0b" * 32}
+
+    def decrypted(content: bytes, secret: bytes) -> bytes:
+        assert secret == b"\x0b" * 32
+        if not is_read:
+            raise ValueError("it is not of this node, or damaged")
+        return content
+
+    monkeypatch.setattr(static_channel_backup, "decrypted", decrypted)
+    own["close_all"](Lightningd(), message_of_a_backup(whole))
+    closed = ("recoverchannel", {"scb": [(begin + bytes(4)).hex()]}) if is_read else ("emergencyrecover", {})
+    assert asked == [("makesecret", {"string": "scb secret"}), closed]
 
 
 def blocks(monkeypatch: pytest.MonkeyPatch, height: int) -> Any:
