@@ -17,6 +17,7 @@ import http.server
 import json
 import os
 import select
+import socketserver
 import sqlite3
 import ssl
 import subprocess
@@ -196,6 +197,18 @@ def serve_rest(config: Config) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
+class Peers(socketserver.ThreadingTCPServer):
+    """Takes connections of other nodes, and ends each: it has nothing to tell them."""
+
+    allow_reuse_address = True
+
+
+def serve_peers(config: Config) -> None:
+    host, _colon, port = config.get("bind-addr").rpartition(":")
+    server = Peers((host, int(port)), socketserver.BaseRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
 def kept(config: Config, name: str, **changes: str | None) -> dict[str, str]:
     """What it remembers of a kind, with changes; what becomes None is forgotten."""
     path = config.directory / f"{name}-of-the-double"
@@ -260,8 +273,6 @@ def answer(request: bytes, config: Config) -> bytes:
 
 
 def serve_rpc(config: Config) -> None:
-    import socketserver
-
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             request = b""
@@ -299,6 +310,7 @@ def lightningd(words: list[str]) -> int:
                 database.executescript("\n".join(RECORDED["database"]))
     (config.directory / "emergency.recover").write_bytes(bytes.fromhex(RECORDED["emergency.recover"]))
     serve_rest(config)
+    serve_peers(config)
     serve_rpc(config)
     return 0
 
