@@ -118,11 +118,13 @@ class Catalogue(Mapping[str, Stack]):
     def events(self, name: str, chosen: Collection[str]) -> dict[str, tuple[Schema, ...]]:
         """What a stack writes if the given ones are there: the topics, and the schemas of each, the newest last.
 
-        Those are the events of stacks that it collects; and its own ones, if no other stack collects these.
+        Those are the events of stacks that it collects, if it needs them by the variables that apply; and its own ones,
+        if no other stack collects these.
         """
         stack = self._stacks[name]
         is_collected = any(name in other.collects for other in self._stacks.values())
-        sources = [other for other in stack.collects if other in chosen] + [name] * (not is_collected)
+        collected = [other for other in stack.collects if other in chosen and other in stack.needs]
+        sources = collected + [name] * (not is_collected)
         return {topic: schemas for other in sources for topic, schemas in self._stacks[other].events.items()}
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
@@ -205,9 +207,6 @@ class Catalogue(Mapping[str, Stack]):
         for other in stack.enabled_with:
             if other not in stack.required:
                 raise CatalogueError(f"{stack.source}:", f"enabled_with.{other} is not needed", f"add {other} to needs")
-        for other in stack.collects:
-            if other not in seen:
-                raise CatalogueError(f"{stack.source}:", f"collects {other}, which is not needed", "add it to needs")
         if not stack.uplink and any(service.host_port for service in stack.services.values()):
             raise CatalogueError(
                 f"{stack.source}:", "host_port of a service needs uplink", "add it, or leave out host_port"

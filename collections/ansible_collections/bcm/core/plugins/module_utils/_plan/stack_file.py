@@ -429,6 +429,10 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
     values = stack_type(_chains(document)).read(top)
     services, needs = values.get("services", {}), values.get("needs", {})
     _check_services(top, services, values)
+    declared = {stack for key, need in needs.items() for stack in ((key,) if isinstance(need, Need) else need)}
+    for other in values.get("collects", ()):
+        if other not in declared:
+            raise CatalogueError(f"{source}:", f"collects {other}, which is not needed", "add it to needs")
     return Stack(
         name=name,
         source=source,

@@ -106,6 +106,15 @@ def test_nothing_is_collected_of_a_stack_that_is_not_there(schemas: None, planne
     assert plan["instances"]["broker"]["consumers"]["collector"]["events"] == []
 
 
+def test_nothing_is_collected_of_a_stack_that_a_variable_leaves_out(
+    schemas: None, world: dict[str, Any], planner: Any, namer: Any
+) -> None:
+    world["collector"]["needs"]["bitcoind"]["when"] = "false"
+    plan = planner("broker", "collector", "bitcoind").plan(ProjectState(), namer)
+    assert plan["instances"]["broker"]["consumers"]["collector"]["events"] == []
+    assert plan["instances"]["bitcoind"]["events"] == {}
+
+
 def test_stack_collects_only_from_stacks_that_it_needs(world: dict[str, Any], planner: Any) -> None:
     world["collector"]["collects"] = ["lnd"]
     with pytest.raises(CatalogueError, match=r"collects lnd, which is not needed: add it to needs"):
