@@ -176,8 +176,11 @@ def active(name: str) -> bool:
 
 def announced(name: str) -> bool:
     """Whether it knows the fees of both ends, without which there is no route."""
-    edges = lncli(name, "describegraph")["edges"]
-    return [bool(edge["node1_policy"] and edge["node2_policy"]) for edge in edges] == [True]
+    return knows_fees(lncli(name, "describegraph"))
+
+
+def knows_fees(graph: dict[str, Any]) -> bool:
+    return [bool(edge["node1_policy"] and edge["node2_policy"]) for edge in graph["edges"]] == [True]
 
 
 def balance(name: str) -> int:
@@ -285,6 +288,7 @@ def test_payments_through_tor_arrive_beside_those_on_loopback(channel: str) -> N
         mine(FIRST, 6)
         neighbour.await_blocks(ann, bob)
         until(lambda: [item["active"] for item in ann.ask("listchannels")["channels"]] == [True], "a channel", PATIENCE)
+        until(lambda: knows_fees(ann.ask("describegraph")), "the fees of the channel", PATIENCE)
         invoices = [bob.ask("addinvoice", "--amt", "100")["payment_request"] for _number in range(10)]
         near = milliseconds(ann.command, invoices)
         print(f"memory: {memory(FIRST, 'lnd')}, on loopback {memory(FIRST, 'lnd', 'ann')}")
