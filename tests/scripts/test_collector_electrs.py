@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import socket
@@ -35,7 +36,8 @@ class Electrs:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._client: socket.socket | None = None
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
 
     def tip(self) -> dict[str, Any]:
         return {"height": self.height, "hex": f"{HEADER[:-2]}{int(HEADER[-2:], 16) + self.height:02x}"}
@@ -64,6 +66,12 @@ class Electrs:
         self._client.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """End the thread before its sockets: it would go on with those that get their numbers."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        if self._client is not None:
+            with contextlib.suppress(OSError):  # the client has gone
+                self._client.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listener.close()
         if self._client is not None:
             self._client.close()
