@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,17 @@ class Broker:
         self._producer: Producer | None = None
         self._lost = ""
 
-    def reader(self) -> Consumer:
+    @contextlib.contextmanager
+    def reading(self, topic: str) -> Iterator[tuple[Consumer, int, int]]:
+        """A reader, the number of the first event of a topic, and that of the next one to come. Raises Fault."""
         client = self.settings["client"]
-        return Consumer({**client, "group.id": client["sasl.username"]})
+        reader = Consumer({**client, "group.id": client["sasl.username"]})
+        try:
+            yield reader, *reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=_PATIENCE)
+        except KafkaException as error:
+            raise Fault(f"the broker does not say what {topic} has: {error}") from error
+        finally:
+            reader.close()
 
     def write(self, topic: str, key: str, value: bytes) -> None:
         """Write an event; wait as long as the broker is away and too much waits for it. Raises Lost."""
@@ -92,14 +101,8 @@ class Topic:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest event; None if there is none. Raises Fault."""
-        reader = self._broker.reader()
-        try:
-            low, high = reader.get_watermark_offsets(TopicPartition(self._name, 0), timeout=_PATIENCE)
+        with self._broker.reading(self._name) as (reader, low, high):
             event = self._read(reader, high - 1) if low < high else None
-        except KafkaException as error:
-            raise Fault(f"the broker does not say what {self._name} has: {error}") from error
-        finally:
-            reader.close()
         self._last = event["event"] if event else None
         return event
 
@@ -156,14 +159,8 @@ class Topic:
 
 def count_unfit(settings: Mapping[str, Any]) -> int:
     """How many events are kept aside. Raises Fault."""
-    reader = Broker(settings).reader()
-    try:
-        low, high = reader.get_watermark_offsets(TopicPartition(_UNFIT, 0), timeout=_PATIENCE)
-    except KafkaException as error:
-        raise Fault(f"the broker does not say what {_UNFIT} has: {error}") from error
-    finally:
-        reader.close()
-    return int(high - low)
+    with Broker(settings).reading(_UNFIT) as (_reader, low, high):
+        return high - low
 
 
 class Source:
