@@ -17,6 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._artifact.content_store i
 from ansible_collections.bcm.core.plugins.module_utils._base.names import datacenter_names
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_number
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
+from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report
 from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files, unit_states
 from ansible_collections.bcm.core.plugins.module_utils._image import recipe
@@ -39,10 +40,8 @@ BASE = {
     f"/{path}": hashlib.sha256(content.encode()).hexdigest()
     for path, content in ({path: text for path, (_mode, text) in recipe.FILES.items()} | recipe.LINKS).items()
 }
-
-
-#: a run renews certificates that end within so many days
-_WARNED_DAYS = 10
+#: a run renews certificates that have a third of their time left
+_WARNED_DAYS = LEAF_DAYS // 3
 
 
 def list_stacks(args: argparse.Namespace) -> int:
