@@ -59,13 +59,15 @@ def tor() -> Iterator[Tor]:
 def port(tor: Tor) -> Iterator[int]:
     """Where the proxy listens that asks two hosts."""
     proxy = runpy.run_path(str(PROGRAM))["Proxy"](*tor.server_address, ["api.example.org", "192.0.2.1"])
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(proxy.serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        server = loop.run_until_complete(asyncio.start_server(proxy.serve, "127.0.0.1", 0))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        yield server.sockets[0].getsockname()[1]
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
 
 
 def said(port: int, host: str, say: bytes = b"") -> bytes:
