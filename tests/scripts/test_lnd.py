@@ -310,37 +310,56 @@ def test_watchtowers_become_those_that_are_named(tmp_path: Path) -> None:
     assert lnd.sent[0] == {"pubkey": base64.b64encode(b"\3" * 33).decode(), "address": moved.partition("@")[2]}
 
 
-def test_silence_of_bitcoind_is_told_from_catching_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The height that lnd reports is bitcoind's own: the time of its newest block says how far it is."""
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("bcm_guest.prove.prove", lambda look: None)
-    script = runpy.run_path(str(SCRIPTS / "verify.py"))
-    check, now = script["check_following"], 1000.0
+    return runpy.run_path(str(SCRIPTS / "verify.py"))
+
+
+def test_silence_of_bitcoind_is_told_from_catching_up(verify: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The height that lnd reports is bitcoind's own: the time of its newest block says how far it is."""
+    check, now = verify["check_messages"], 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(time, "time", lambda: 1_800_001_000.0)
-    check(1_800_000_600, 1_800_000_600, is_synced=True)
     for newest in (1_800_000_000, 1_800_000_100, 1_800_000_200):
-        with pytest.raises(script["Waiting"], match="has not followed the chain to its tip yet"):
-            check(newest, 1_800_000_600, is_synced=False)
+        with pytest.raises(verify["Waiting"], match="has not followed the chain to its tip yet"):
+            check(newest, 1_800_000_600, 1_800_000_000.0)
         now += 15
     fault = (
         r"its newest block is of 2027-01-15T08:03:20\+00:00, bitcoind's of 2027-01-15T08:10:00\+00:00, and no more come"
         r".*ZMQ.*`bcm stack restart bitcoind lnd`"
     )
     now += 10
-    with pytest.raises(script["Lasting"], match=fault):
-        check(1_800_000_200, 1_800_000_600, is_synced=False)
+    with pytest.raises(verify["Lasting"], match=fault):
+        check(1_800_000_200, 1_800_000_600, 1_800_000_000.0)
 
 
-def test_a_block_as_old_as_the_one_before_it_does_not_hide_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcm_guest.prove.prove", lambda look: None)
-    script = runpy.run_path(str(SCRIPTS / "verify.py"))
-    for newest_of_bitcoind in (1_800_000_600, 1_800_000_400):
+def test_block_that_came_as_bitcoind_started_is_no_silence(
+    verify: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lnd had not found bitcoind again when it came, and hears of it with the next one."""
+    now, start = 1000.0, 1_800_000_590.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with pytest.raises(verify["Waiting"]):
+        verify["check_messages"](1_800_000_200, 1_800_000_600, start)
+    now += 25
+    warning = verify["check_messages"](1_800_000_200, 1_800_000_600, start)
+    assert "it missed one when bitcoind started, and follows with the next; `bcm stack restart lnd` does" in warning
+    with pytest.raises(verify["Lasting"]):
+        verify["check_messages"](1_800_000_200, 1_800_000_700, start)
+
+
+def test_a_block_as_old_as_the_one_before_it_does_not_hide_silence(
+    verify: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follows, newest = verify["follows"], 1_800_000_600
+    for newest_of_bitcoind in (newest, newest - 200):
         monkeypatch.setattr(time, "time", lambda: 1_800_001_000.0)
-        with pytest.raises(script["Waiting"]):
-            script["check_following"](1_800_000_600, newest_of_bitcoind, is_synced=False)
+        assert not follows(newest, newest_of_bitcoind, is_synced=False)
+        assert follows(newest, newest_of_bitcoind, is_synced=True)
         # lnd calls a chain without a block for two hours not synced
         monkeypatch.setattr(time, "time", lambda: 1_800_009_000.0)
-        script["check_following"](1_800_000_600, newest_of_bitcoind, is_synced=False)
+        assert follows(newest, newest_of_bitcoind, is_synced=False)
+    assert not follows(newest - 1, newest, is_synced=True)
 
 
 class Lncli:

@@ -18,6 +18,8 @@ from bcm_guest.volume_files import read_file
 
 #: Seconds without a block, while bitcoind has newer ones.
 SILENCE = 20.0
+#: Seconds after a start of bitcoind in which lnd, which tries every five, does not hear of a new block yet.
+DEAF = 15.0
 #: the time of the newest block that its wallet had -> when that was first seen
 _first_seen: dict[int, float] = {}
 #: what is reported -> its name in lnd's API
@@ -38,23 +40,28 @@ def backed_up(lnd: Lnd, path: Path) -> int:
     return len(saved)
 
 
-def check_following(newest: int, newest_of_bitcoind: int, *, is_synced: bool) -> None:
-    """Check that its wallet has the newest block. Raises Fault; Lasting if nothing comes.
+def follows(newest: int, newest_of_bitcoind: int, *, is_synced: bool) -> bool:
+    """Whether its wallet has the newest block.
 
     The height that lnd reports is what it asks bitcoind for; of new blocks, it hears by messages. Their times alone do
     not say it, for a block may be as old as the one before it or older (BIP 113); `synced_to_chain` is false, too, if
     the newest block is older than two hours.
     """
-    if newest >= newest_of_bitcoind and (is_synced or time.time() - newest_of_bitcoind > CURRENT):
-        return
+    return newest >= newest_of_bitcoind and (is_synced or time.time() - newest_of_bitcoind > CURRENT)
+
+
+def check_messages(newest: int, newest_of_bitcoind: int, start_of_bitcoind: float) -> str:
+    """A warning if it only missed a block that came as bitcoind started. Raises Waiting; Lasting if nothing comes."""
     since = _first_seen.setdefault(newest, time.monotonic())
-    if time.monotonic() - since > SILENCE:
-        raise Lasting(
-            f"its newest block is of {moment(newest)}, bitcoind's of {moment(newest_of_bitcoind)}, and no more come: "
-            "bitcoind's messages about new blocks (ZMQ) do not reach it; `bcm stack restart bitcoind lnd`, and if that "
-            "does not help, look into `bcm logs lnd`"
-        )
-    raise Waiting("it has not followed the chain to its tip yet")
+    if time.monotonic() - since <= SILENCE:
+        raise Waiting("it has not followed the chain to its tip yet")
+    behind = f"its newest block is of {moment(newest)}, bitcoind's of {moment(newest_of_bitcoind)}"
+    if newest_of_bitcoind < start_of_bitcoind + DEAF:
+        return f"{behind}: it missed one when bitcoind started, and follows with the next; `bcm stack restart lnd` does"
+    raise Lasting(
+        f"{behind}, and no more come: bitcoind's messages about new blocks (ZMQ) do not reach it; "
+        "`bcm stack restart bitcoind lnd`, and if that does not help, look into `bcm logs lnd`"
+    )
 
 
 def moment(seconds: int) -> str:
@@ -63,8 +70,8 @@ def moment(seconds: int) -> str:
 
 def verify(stack: Stack) -> Report:
     lnd = Lnd(stack, stack.expected["directory"])
-    credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
-    chain = json_rpc(stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
+    bitcoind, credentials = stack.need("bitcoind", "rpc"), f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
+    chain = json_rpc(bitcoind, "getblockchaininfo", credentials=credentials)
     state = lnd.state()
     if state == WAITING and time.time() - chain["time"] > CURRENT:
         more = "; `bcm lightning fund` mines some" if stack.bcm["chain"] == "regtest" else ""
@@ -83,8 +90,12 @@ def verify(stack: Stack) -> Report:
         )
     if info["block_height"] != chain["blocks"]:
         raise Fault(f"its height is {info['block_height']}, bitcoind's is {chain['blocks']}")
-    check_following(int(info["best_header_timestamp"]), chain["time"], is_synced=info["synced_to_chain"])
-    if not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
+    warnings = []
+    newest = int(info["best_header_timestamp"])
+    if not follows(newest, chain["time"], is_synced=info["synced_to_chain"]):
+        start = time.time() - json_rpc(bitcoind, "uptime", credentials=credentials)
+        warnings.append(check_messages(newest, chain["time"], start))
+    elif not info["synced_to_chain"] and stack.bcm["chain"] != "regtest":
         raise Waiting("it has not followed the chain to its tip yet")
     if Path(stack.expected["restore"]).exists():
         raise Lasting("its restore is not done: start it again once it has found all blocks")
@@ -94,7 +105,7 @@ def verify(stack: Stack) -> Report:
     facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}
     counts = ", ".join(f"{number} {state}" for state, number in channels.items() if number) or "none"
     notes = [f"height {info['block_height']}", f"channels: {counts}; {saved} in the backup"]
-    return Report(facts | check_watchtowers(lnd, stack), notes)
+    return Report(facts | check_watchtowers(lnd, stack), notes, warnings)
 
 
 def check_watchtowers(lnd: Lnd, stack: Stack) -> dict[str, Any]:
