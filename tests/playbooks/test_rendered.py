@@ -40,9 +40,10 @@ print(templar.template(trust_as_template(given["expression"])), end="")
 def evaluated(role: str, expression: str, bcm: dict[str, Any], secrets: dict[str, str], **variables: Any) -> str:
     """What an expression of a role comes to, with its defaults and these variables. Raises ValueError."""
     own = {"stack": role, "role_path": str(COLLECTION / "roles" / role), "user": role, **bcm}
+    frame = str(COLLECTION / "roles/_common")
     given = {
         "collections": str(ROOT / "collections"),
-        "known": {"bcm": own, "bcm_secrets": secrets},
+        "known": {"bcm": own, "bcm_secrets": secrets, "ansible_search_path": [frame]},
         "variables": variables,
         "expression": f"{{{{ {expression} }}}}",
     }

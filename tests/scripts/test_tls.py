@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tests.support import COLLECTION
 
-_TEMPLATE = (COLLECTION / "roles/_common/templates/nginx.conf.j2").read_text()
+_TEMPLATES = COLLECTION / "roles/_common/templates"
 SERVED = {
     "http": {"listen": "127.0.0.1", "port": 3000, "tls": "server", "lan": None},
     "rpc": {"listen": "127.0.0.1", "port": 3001, "tls": "mutual", "lan": {"public": None}},
@@ -27,8 +27,8 @@ def render(*pages: str) -> str:
         "stack": "shop", "address": "10.0.0.2", "web": web, "onions": onions, "uplink": {"address": "10.0.1.2"},
     }  # fmt: skip
     # As Ansible reads templates.
-    environment = Environment(trim_blocks=True, undefined=StrictUndefined)
-    return environment.from_string(_TEMPLATE).render(bcm=bcm, served=SERVED, ansible_managed="managed")
+    environment = Environment(trim_blocks=True, undefined=StrictUndefined, loader=FileSystemLoader(_TEMPLATES))
+    return environment.get_template("nginx.conf.j2").render(bcm=bcm, served=SERVED, ansible_managed="managed")
 
 
 def ways(text: str) -> list[tuple[str, str]]:
