@@ -74,12 +74,16 @@ class Wallet:
         #: the time of bitcoind's newest block
         self.newest = time.time()
         self.wanted_watchtowers: list[str] = []
+        #: when it gives up; in the past, it does not wait
+        self.end = 0.0
         self._script = runpy.run_path(str(SCRIPTS / "wallet.py"))
         own = self._script["Wallet"]
-        monkeypatch.setitem(own.make_ready.__globals__, "Lnd", self.lnd)
-        monkeypatch.setitem(own.make_ready.__globals__, "_GRACE", 0.0)
-        monkeypatch.setitem(own.make_ready.__globals__, "json_rpc", self._chain)
-        monkeypatch.setitem(own.make_ready.__globals__, "node_of", lambda _stack, _end: KEY)
+        #: the variables of the program
+        self.program = own.make_ready.__globals__
+        monkeypatch.setitem(self.program, "Lnd", self.lnd)
+        monkeypatch.setitem(self.program, "_GRACE", 0.0)
+        monkeypatch.setitem(self.program, "json_rpc", self._chain)
+        monkeypatch.setitem(self.program, "node_of", lambda _stack, _end: KEY)
         monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
         monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
 
@@ -102,8 +106,7 @@ class Wallet:
         bcm = {"stack": "lnd", "chain": "regtest", "needs": {"bitcoind": bitcoind}}
         own = {"lnd/wallet_password": "secret", "bitcoind/rpc/lnd": "secret"}
         known = stack(bcm, {**own, **secrets}, expected)
-        # In the past: it does not wait.
-        wallet = self._script["Wallet"](known, has_words=has_words, restore=restore, copy=copy, end=0.0)
+        wallet = self._script["Wallet"](known, has_words=has_words, restore=restore, copy=copy, end=self.end)
         return dict(wallet.make_ready())
 
     @property
@@ -152,6 +155,24 @@ def test_new_wallet_is_opened_to_others_while_it_waits_for_blocks(
     wallet.lnd.then = "RPC_ACTIVE"
     made = wallet.run({"lnd/recovery_words": WORDS}, has_words=True)
     assert (set(made["keep"]), wallet.restarts) == ({"lnd/wallet_created"}, 1)
+
+
+def test_nothing_is_awaited_that_blocks_which_bitcoind_lacks_would_bring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an empty chain, lnd never gets to work."""
+    wallet = Wallet(tmp_path, "RPC_ACTIVE", monkeypatch)
+    wallet.lnd.opens.touch()
+    known = {"lnd/wallet_created": "2026-01-01", "lnd/public_key": KEY}
+    wallet.restarts, waits = 1, []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setitem(wallet.program, "_GRACE", 0.001)
+    wallet.end = time.monotonic() + 100
+    wallet.run(known, has_words=True)
+    assert waits, "it works soon, if bitcoind has today's blocks"
+    wallet.newest, waits[:] = 1_300_000_000, []
+    assert wallet.run(known, has_words=True)["changed"] is False
+    assert waits == []
 
 
 def test_restore_is_not_interrupted_while_it_searches_the_chain(

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ _INTERVAL = 0.2  # seconds
 _WALLETS = ("wallet.db", "chain.sqlite")
 # Addresses of each kind that are looked for on chain: those after a gap of so many unused ones are not found.
 _RECOVERY_WINDOW = 2500
-# From when it waits for blocks until it works, if bitcoind has them. Otherwise that may last for days.
+# From when it waits for blocks until it works, if bitcoind has them.
 _GRACE = 5.0  # seconds
 #: where the node has its key, in the terms of lnd's keychain
 _NODE_KEY = {"key_family": 6, "key_index": 0}
@@ -109,7 +110,7 @@ class Wallet:
     def _wait_for_state(self, grace: float) -> str:
         """Return the state that lnd comes to: no wallet, locked for good, at work, or waiting for blocks.
 
-        Raises Fault at the end.
+        As long as bitcoind lacks blocks, which may last for days, it waits for them. Raises Fault at the end.
         """
         waits_until = None
         while True:
@@ -120,10 +121,10 @@ class Wallet:
                 state, fault = "", error
             now = time.monotonic()
             if state == WAITING and waits_until is None:
-                waits_until = min(now + grace, self._end)
+                waits_until = now if self._lacks_blocks() else min(now + grace, self._end)
             if state in (NO_WALLET, ACTIVE) or (state == LOCKED and not self._opens.exists()):
                 return state
-            if state == WAITING and waits_until is not None and now > waits_until:
+            if state == WAITING and waits_until is not None and now >= waits_until:
                 return state
             if now > self._end:
                 raise fault
@@ -162,9 +163,8 @@ class Wallet:
 
     def _check_blocks(self) -> None:
         """Check that bitcoind has the blocks that a restore searches: lnd would wait for them. Raises Fault."""
-        credentials = f"lnd:{self._stack.secret('bitcoind', 'rpc')}"
-        chain = json_rpc(self._stack.need("bitcoind", "rpc"), "getblockchaininfo", credentials=credentials)
-        if time.time() - chain["time"] <= CURRENT:
+        chain = self._chain()
+        if is_current(chain):
             return
         is_test = self._stack.bcm["chain"] == "regtest"
         newest = datetime.fromtimestamp(chain["time"], UTC).isoformat(timespec="seconds")
@@ -173,6 +173,19 @@ class Wallet:
             f"nothing was restored: bitcoind lacks blocks to search for coins, its newest is block {chain['blocks']} "
             f"of {newest}; restore again once it has those of today ({how})"
         )
+
+    def _chain(self) -> dict[str, Any]:
+        """What bitcoind says of its chain. Raises Fault."""
+        credentials = f"lnd:{self._stack.secret('bitcoind', 'rpc')}"
+        place = self._stack.need("bitcoind", "rpc")
+        return dict(json_rpc(place, "getblockchaininfo", credentials=credentials))
+
+    def _lacks_blocks(self) -> bool:
+        """Whether bitcoind lacks blocks for which lnd waits; not if it does not answer, since it starts then."""
+        try:
+            return not is_current(self._chain())
+        except Fault:
+            return False
 
     def _put_backup_aside(self) -> None:
         """Keep what is to be restored until all of it is, even if there is no channel.
@@ -235,6 +248,11 @@ class Wallet:
                 if path == self._restoring_copy:
                     write_file(self._restored, _digest(content))
                 remove_file(path)
+
+
+def is_current(chain: Mapping[str, Any]) -> bool:
+    """Whether lnd takes the chain of bitcoind for complete, and so begins its work once it has these blocks."""
+    return time.time() - float(chain["time"]) <= CURRENT
 
 
 def make_wallet(lnd: Lnd, words: list[str], password: str, window: int) -> None:
