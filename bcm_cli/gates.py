@@ -25,7 +25,7 @@ _VENV = setup.ROOT / ".venv-dev"
 _CACHE = setup.ROOT / ".cache"
 _ROLES = setup.ROOT / "collections/ansible_collections/bcm/core/roles"
 #: the parts that run in parallel, each with its own LXD and network
-_PARTS = ("containers and not whole", "whole and not later", "later or not containers")
+_PARTS = ("containers and not (whole or apart)", "whole", "apart", "not containers")
 _FAST = ("not containers and not daemon",)
 _NOTHING_SELECTED = 5
 #: of a failure that is repeated at the end

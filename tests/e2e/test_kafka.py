@@ -23,7 +23,7 @@ from tests.e2e import neighbour
 from tests.e2e.conftest import Person, client, inside, reported, until
 from tests.e2e.lan import HOST, LISTED, local_network
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 NAME = "gazettes"
 TOPIC = "gazette.issue"

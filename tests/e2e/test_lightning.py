@@ -33,7 +33,7 @@ from tests.e2e import neighbour
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
 from tests.support import COLLECTION, ROOT
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole, pytest.mark.later]
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 PATIENCE = 300.0
 CAPACITY = 1_000_000  # satoshi

@@ -24,7 +24,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import reconc
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
 from tests.support import LXD_DIR, Tools
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 PROJECT = "bcm-claim-regtest"
 LOCK = f"/1.0/profiles/{PROJECT}-lock"

@@ -21,7 +21,7 @@ from tests.integration.clusters import Daemon, daemons, tiny_image
 from tests.integration.conftest import apply
 from tests.support import LXD_DIR
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 _VOLUME = {"kind": "storage_volume", "pool": "default", "content_type": "filesystem", "name": "coins"}
 

@@ -23,7 +23,7 @@ from tests.cli.conftest import Checkout, checkout_at
 from tests.integration.machines import Machine, other_machine
 from tests.support import ROOT
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 _DISK_GIB = 9
 

@@ -23,7 +23,7 @@ from tests import tornet
 from tests.integration.conftest import Site
 from tests.support import LXD_DIR, RELAYS, ROOT, Tools
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 
 class Onions(Site):
