@@ -190,6 +190,33 @@ def test_core_lightning_asks_for_rates_if_its_owner_wants_them(asked: bool) -> N
     assert {"disable-plugin=cln-grpc", "disable-plugin=cln-bip353", "always-use-proxy=true"} <= set(lines)
 
 
+def test_core_lightning_lets_no_browser_in() -> None:
+    """wss-proxy would, at one more address."""
+    lines = core_lightning(_CONFIG).splitlines()
+    assert "disable-plugin=wss-proxy" in lines
+    assert [line for line in lines if line.startswith(("bind-addr", "wss-"))] == ["bind-addr=127.0.0.1:9735"]
+
+
+@pytest.mark.parametrize(("chain", "network"), [("mainnet", "mainnet"), ("testnet3", "testnet"), ("signet", "signet")])
+@pytest.mark.parametrize("database", ["bolt", "sqlite"])
+def test_lnd_looks_for_its_first_nodes_through_tor_alone(chain: str, network: str, database: str) -> None:
+    """By lnd's own lookups, over TCP, at the server that is its default; whatever its database is."""
+    bcm = {
+        "chain": chain,
+        "services": {"p2p": {"port": 9735, "listen": "10.0.0.6"}},
+        "onions": {},
+        "needs": {"tor": _TOR, "bitcoind": dict.fromkeys(("rpc", "zmqblock", "zmqtx"), _RPC)},
+    }
+    template = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/lnd.conf.j2')"
+    lines = evaluated("lnd", template, bcm, {"bitcoind/rpc/lnd": "own"}, lnd_database=database).splitlines()
+    assert [line for line in lines if line.startswith("tor.")] == [
+        "tor.active=true", "tor.socks=10.0.0.1:9050", "tor.streamisolation=true"
+    ]  # fmt: skip
+    assert {f"bitcoin.{network}=true", f"db.backend={database}"} <= set(lines)
+    # Nothing switches the lookups off, or brings addresses to others.
+    assert not [line for line in lines if line.startswith(("nobootstrap", "externalip", "nat", "db.postgres"))]
+
+
 def ride_the_lightning(needs: dict[str, Any], expression: str, **variables: Any) -> str:
     """An expression of Ride The Lightning's role, as JSON if it is no text."""
     bcm = {

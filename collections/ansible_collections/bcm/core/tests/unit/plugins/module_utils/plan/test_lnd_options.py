@@ -55,6 +55,8 @@ def test_harmless_options_may_be_set(option: str) -> None:
         "NoMacaroons",
         "tor.active",
         "Tor.Active",
+        "tor.dns",
+        "nobootstrap",
         "tor.skip-proxy-for-clearnet-targets",
         "SkipProxyForClearNetTargets",
         "fee.url",
