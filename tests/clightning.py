@@ -103,6 +103,4 @@ def environment(folder: Path) -> dict[str, str]:
     found["allow_below_floor"] += ["liquid"]
     found["bcm_artifacts"] |= pages(folder)
     found["bcm_artifacts"] |= joinmarket.pins(folder, _signer())
-    if ARCHIVE:
-        found["collector_stacks"] = ["bitcoind", "clightning", "electrs", "lnd"]
     return {"BCM_TEST_SETTINGS": json.dumps(found)}

@@ -21,7 +21,7 @@ _CATALOGUE = Catalogue.read()
 #: The stacks that use it -> the calls that each needs.
 CONSUMERS = {
     name: need.permissions["rune"]
-    for name in ("backups", "lightning-charge", "spark", "btcpayserver", "ridethelightning")
+    for name in ("backups", "lightning-charge", "spark", "btcpayserver", "ridethelightning", "collector")
     for _path, stack, need in _CATALOGUE[name].declared_needs()
     if stack == "clightning"
 }
@@ -42,14 +42,23 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("recoverchannel", {"scb": []}),
 )
 COMMANDS = ("getinfo", "listfunds", "listpeerchannels", "newaddr p2tr")
-#: what consumers call, and that does not change: the consumer, the call
-REST_CALLS = (
-    ("backups", "getinfo"),
-    ("backups", "listpeerchannels"),
-    ("backups", "getemergencyrecoverdata"),
-    ("spark", "listfunds"),
-    ("spark", "listpays"),
-    ("spark", "listpeers"),
+_CHANGES = {"index": "updated", "start": 1, "limit": 500}
+#: what consumers call, and that does not change: the consumer, the call, its parameters
+REST_CALLS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("backups", "getinfo", {}),
+    ("backups", "listpeerchannels", {}),
+    ("backups", "getemergencyrecoverdata", {}),
+    ("spark", "listfunds", {}),
+    ("spark", "listpays", {}),
+    ("spark", "listpeers", {}),
+    ("collector", "listclosedchannels", {}),
+    ("collector", "listforwards", _CHANGES),
+    ("collector", "listsendpays", _CHANGES),
+    ("collector", "waitanyinvoice", {"lastpay_index": 0, "timeout": 0}),
+    *(
+        ("collector", "wait", {"subsystem": name, "indexname": "updated", "nextvalue": 0})
+        for name in ("forwards", "invoices", "sendpays")
+    ),
 )
 #: what Lightning Charge does with an invoice: the name, the call, its parameters
 LABEL = "recorded"
@@ -193,13 +202,17 @@ def recorded(datacenter: str) -> dict[str, Any]:
     # Showing a rune that was used says when.
     socket = "/socket.io/?EIO=4&transport=polling"
     asked = [("POST", "/v1/getinfo", "", "{}"), ("POST", "/v1/withdraw", made["backups"], "{}")]
-    asked += [("POST", f"/v1/{name}", made[consumer], "") for consumer, name in REST_CALLS]
+    asked += [
+        ("POST", f"/v1/{method}", made[consumer], json.dumps(params) if params else "")
+        for consumer, method, params in REST_CALLS
+    ]
     charge = made["lightning-charge"]
     asked += [("POST", f"/v1/{method}", charge, json.dumps(params)) for _name, method, params in INVOICES]
     asked += [(method, socket, made["backups"], body) for method, body in (("GET", ""), ("POST", "40"), ("GET", ""))]
     without, not_permitted, *answers, opened, accepted, alive = ask(_REST, place["address"], json.dumps(asked))
     opened["body"] = re.sub(r'"sid":"[^"]+"', '"sid":"recorded"', opened["body"])
-    with_rune = dict(zip((name for _consumer, name in REST_CALLS), answers[: len(REST_CALLS)], strict=True))
+    names = (" ".join([method, *filter(None, [params.get("subsystem")])]) for _consumer, method, params in REST_CALLS)
+    with_rune = dict(zip(names, answers[: len(REST_CALLS)], strict=True))
     invoices = dict(zip((name for name, *_call in INVOICES), answers[len(REST_CALLS) :], strict=True))
     return {
         "version": run("lightning-cli", "--version")["output"],

@@ -34,6 +34,8 @@ NO_PASSPHRASE = bytes(32)
 RUNES = RECORDED["runes"]
 #: the label of the invoice that was recorded
 LABEL = "recorded"
+#: held while a payment gets its number
+NUMBERING = threading.Lock()
 
 
 def say(text: str) -> None:
@@ -144,20 +146,38 @@ class Rest(http.server.BaseHTTPRequestHandler):
             self.reply(RECORDED["rest_revoked"])
         elif f"method={method}" not in json.loads(RUNES[users[0]]["create"].partition(" ")[2])["restrictions"][0]:
             self.reply(RECORDED["rest_not_permitted"])
-        elif method == "waitanyinvoice":
-            self.await_payment()
+        else:
+            self.answer(method, json.loads(body or "{}"))
+
+    def answer(self, method: str, params: dict[str, Any]) -> None:
+        if method == "waitanyinvoice":
+            self.await_payment(params.get("lastpay_index") or 0, params.get("timeout"))
         elif method in RECORDED["invoices"]:
-            self.reply(invoices(self.config, method, json.loads(body or "{}")))
+            self.reply(invoices(self.config, method, params))
+        elif method == "wait":
+            found = RECORDED["rest_with_rune"][f"wait {params['subsystem']}"]
+            # Of what is numbered, invoices alone change.
+            changes = max(paid(self.config).values(), default=0) if params["subsystem"] == "invoices" else 0
+            body = json.dumps({**json.loads(found["body"]), "updated": changes}, separators=(",", ":"))
+            self.reply({**found, "body": body})
         else:
             self.reply(RECORDED["rest_with_rune"][method])
 
-    def await_payment(self) -> None:
-        """Answer with the next invoice that is paid, unless the client has gone before."""
+    def await_payment(self, after: int, seconds: float | None) -> None:
+        """Answer with the invoice that was paid next after the one with a number, unless the client has gone before.
+
+        If there is none, the next one to be paid is it, whatever the number.
+        """
         before = paid(self.config)
+        end = time.monotonic() + (float("inf") if seconds is None else seconds)
         while not select.select([self.connection], [], [], 0.2)[0]:
-            for label in paid(self.config) - before:
-                (found,) = json.loads(invoices(self.config, "listinvoices", {"label": label})["body"])["invoices"]
-                self.reply({**RECORDED["invoices"]["listinvoices"], "body": json.dumps(found)})
+            for label, number in paid(self.config).items():
+                if (number > after or label not in before) and label in kept(self.config, "invoices"):
+                    (found,) = json.loads(invoices(self.config, "listinvoices", {"label": label})["body"])["invoices"]
+                    self.reply({**RECORDED["invoices"]["listinvoices"], "body": json.dumps(found)})
+                    return
+            if time.monotonic() > end:
+                self.reply(RECORDED["rest_with_rune"]["waitanyinvoice"])
                 return
         self.close_connection = True
 
@@ -209,7 +229,7 @@ def serve_peers(config: Config) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
-def kept(config: Config, name: str, **changes: str | None) -> dict[str, str]:
+def kept(config: Config, name: str, **changes: Any) -> dict[str, Any]:
     """What it remembers of a kind, with changes; what becomes None is forgotten."""
     path = config.directory / f"{name}-of-the-double"
     found = json.loads(path.read_text()) if path.exists() else {}
@@ -219,14 +239,21 @@ def kept(config: Config, name: str, **changes: str | None) -> dict[str, str]:
     return dict(found)
 
 
-def paid(config: Config) -> set[str]:
-    return {label for label, state in kept(config, "invoices").items() if state == "paid"}
+def paid(config: Config) -> dict[str, int]:
+    """The labels of invoices that were paid, each with its number, in the order in which that was seen."""
+    with NUMBERING:
+        found = kept(config, "paid")
+        for label, state in kept(config, "invoices").items():
+            if state == "paid" and label not in found:
+                found = kept(config, "paid", **{label: len(found) + 1})
+        return found
 
 
-def as_paid(body: str) -> str:
+def as_paid(body: str, number: int) -> str:
     """A list of one invoice as the manual says that it is after its payment (lightning-listinvoices)."""
     (invoice,) = json.loads(body)["invoices"]
-    more = {"pay_index": 1, "amount_received_msat": invoice["amount_msat"], "paid_at": int(time.time())}
+    more = {"pay_index": number, "amount_received_msat": invoice["amount_msat"], "paid_at": int(time.time())}
+    more["updated_index"] = number
     return json.dumps({"invoices": [{**invoice, "status": "paid", **more, "payment_preimage": "0" * 64}]})
 
 
@@ -238,7 +265,8 @@ def invoices(config: Config, method: str, params: dict[str, Any]) -> dict[str, A
     elif not label:
         label = next(iter(kept(config, "invoices")), None)
     found = RECORDED["invoices"][method if method != "listinvoices" or label in kept(config, "invoices") else "none"]
-    body = as_paid(found["body"]) if method == "listinvoices" and label in paid(config) else found["body"]
+    state = kept(config, "invoices").get(label)
+    body = as_paid(found["body"], paid(config)[label]) if (method, state) == ("listinvoices", "paid") else found["body"]
     body = body.replace(json.dumps(LABEL), json.dumps(label))
     if label not in (None, LABEL):
         own = json.loads(RECORDED["invoices"]["invoice"]["body"])["payment_hash"]

@@ -77,7 +77,7 @@ class Clightning:
     def waitanyinvoice(self, lastpay_index: int, timeout: int) -> dict[str, Any]:
         found = [item for item in self.lists["invoices"] if item["pay_index"] > lastpay_index]
         if not found:
-            raise Fault('clightning answers waitanyinvoice with status 500: {"code": 904,"message":"Timed out"}')
+            raise Fault(f"clightning answers waitanyinvoice with status 500: {RECORDED['waitanyinvoice']['body']}")
         return min(found, key=lambda item: int(item["pay_index"]))
 
     def _page(self, subsystem: str, start: int) -> list[dict[str, Any]]:
