@@ -366,12 +366,22 @@ def test_event_that_does_not_fit_its_schema_is_kept_aside(
     assert f"an event does not fit {TOPIC}: " in capsys.readouterr().err
 
 
-def test_events_that_are_kept_aside_are_counted(broker: Broker, chain: Chain) -> None:
+def test_program_of_a_source_prints_what_was_found_and_how_many_events_are_kept_aside(
+    broker: Broker, chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = importlib.import_module("collector_topic")
-    assert module.count_unfit({"client": {"sasl.username": "collector"}}) == 0
+
+    def shown() -> dict[str, Any]:
+        module.run("bitcoind", None, lambda settings: settings["schemas"][TOPIC][-1]["name"])
+        return dict(json.loads(capsys.readouterr().out))
+
+    settings = json.dumps({"client": {"sasl.username": "collector"}, "schemas": KNOWN})
+    monkeypatch.setattr(module.Path, "read_text", lambda _path: settings)
+    monkeypatch.setattr(sys, "argv", ["collector_bitcoind.py", "show"])
+    assert shown() == {"found": "block", "unfit": 0}
     chain.known[chain.blocks[0]]["nTx"] = None
     collector(chain).catch_up()
-    assert module.count_unfit({"client": {"sasl.username": "collector"}}) == 1
+    assert shown() == {"found": "block", "unfit": 1}
 
 
 def test_events_of_an_earlier_schema_are_read() -> None:

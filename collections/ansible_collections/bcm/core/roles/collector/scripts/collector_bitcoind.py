@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_bitcoind.py follow | newest: write what happens in bitcoind; or print the newest event of a block.
+"""collector_bitcoind.py follow | show: write what happens in bitcoind; or print the newest event of a block.
 
 bitcoind says it through ZeroMQ (``sequence``), each change in its order. What was missed, since one of the two was
 away, follows from the block of the newest event, and from what bitcoind's RPC says of it.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_clightning.py follow | channels: write what happens in Core Lightning; or print its channels.
+"""collector_clightning.py follow | show: write what happens in Core Lightning; or print its channels.
 
 It numbers invoices in the order in which they are paid, and each change of a part of a payment, and of a forward. The
 number is in the event, and what comes next is asked for after it.

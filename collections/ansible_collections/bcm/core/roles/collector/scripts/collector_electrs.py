@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_electrs.py follow | newest: write up to which block electrs has its index; or print the newest event.
+"""collector_electrs.py follow | show: write up to which block electrs has its index; or print the newest event.
 
 electrs says it on a connection of the Electrum protocol, at once and whenever it changes.
 """

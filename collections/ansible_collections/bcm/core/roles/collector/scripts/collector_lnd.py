@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_lnd.py follow | channels: write what happens in lnd; or print the channels by the events, and by lnd.
+"""collector_lnd.py follow | show: write what happens in lnd; or print the channels by the events, and by lnd.
 
 lnd numbers invoices in the order in which they are paid, and payments in that in which they are begun. An event has
 what is needed to go on after it: these numbers, those of the payments whose outcome is not known, and the channels.

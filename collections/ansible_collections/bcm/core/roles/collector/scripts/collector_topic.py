@@ -180,18 +180,17 @@ class Source:
 
 
 def run(stack: str, source: Callable[[Mapping[str, Any]], Source], show: Callable[[Mapping[str, Any]], Any]) -> None:
-    """The program of a source: ``follow`` writes what happens, ``unfit`` prints how many events are kept aside.
+    """The program of a source: ``follow`` writes what happens; any other word prints what verify looks at, as JSON.
 
-    Any other word prints what ``show`` returns, as JSON. Both functions are called with the settings. Ends the program
-    with the fault that it has met.
+    That is what ``show`` returns (``found``), and how many events of all sources are kept aside (``unfit``). Both
+    functions are called with the settings. Ends the program with the fault that it has met.
     """
     try:
         settings = json.loads(Path(f"/etc/collector/{stack}.json").read_text())
         if sys.argv[1] == "follow":
             keep_on(source(settings))
         else:
-            found = count_unfit(settings) if sys.argv[1] == "unfit" else show(settings)
-            print(json.dumps(found, default=datetime.isoformat))
+            print(json.dumps({"found": show(settings), "unfit": count_unfit(settings)}, default=datetime.isoformat))
     except (Fault, Lost) as fault:
         raise SystemExit(str(fault)) from fault
 

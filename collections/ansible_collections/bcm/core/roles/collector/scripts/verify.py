@@ -16,13 +16,15 @@ from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, electrum, ht
 _MOST = 10
 
 
-def ask(program: str, verb: str) -> Any:
-    """What a program says of the newest event of its source. Raises Fault."""
-    command = ["python3", f"/usr/local/lib/collector_{program}.py", verb]
+def ask(source: str) -> tuple[Any, list[str]]:
+    """What a program says of the newest event of its source, and warnings. Raises Fault."""
+    command = ["python3", f"/usr/local/lib/collector_{source}.py", "show"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if done.returncode:
         raise Fault(done.stderr.strip()[-300:])
-    return json.loads(done.stdout)
+    answer = json.loads(done.stdout)
+    unfit = f"{answer['unfit']} events did not fit their schemas: `bcm events tail collector.unfit`"
+    return answer["found"], [unfit] if answer["unfit"] else []
 
 
 def look_at_bitcoind(stack: Stack) -> Report:
@@ -31,7 +33,7 @@ def look_at_bitcoind(stack: Stack) -> Report:
         best = json_rpc(rpc, "getblockchaininfo", credentials=credentials)["blocks"]
     except Fault as fault:
         raise Waiting(f"bitcoind does not answer: {fault}") from fault
-    newest = ask("bitcoind", "newest")
+    newest, warnings = ask("bitcoind")
     if newest is None:
         raise Fault("no event of bitcoind.block has been acknowledged")
     try:
@@ -40,7 +42,7 @@ def look_at_bitcoind(stack: Stack) -> Report:
         raise Fault(f"the newest event is about a block that bitcoind does not have: {fault}") from fault
     if newest["change"] != "connected" or header["confirmations"] < 0 or best - header["height"] > _MOST:
         raise Fault(f"the newest event has height {newest['height']} ({newest['change']}), and bitcoind {best}")
-    return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"])
+    return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"], warnings)
 
 
 def look_at_electrs(stack: Stack) -> Report:
@@ -48,10 +50,11 @@ def look_at_electrs(stack: Stack) -> Report:
         (tip,) = electrum(stack.need("electrs", "electrum"), ("blockchain.headers.subscribe", []))
     except Fault:
         return Report(notes=["electrs is not at work yet"])
-    newest = ask("electrs", "newest")
+    newest, warnings = ask("electrs")
     if newest is None or abs(tip["height"] - newest["height"]) > _MOST:
         raise Fault(f"the newest event has height {newest and newest['height']}, and electrs {tip['height']}")
-    return Report({"electrs_height": newest["height"]}, [f"events up to block {newest['height']} of electrs"])
+    notes = [f"events up to block {newest['height']} of electrs"]
+    return Report({"electrs_height": newest["height"]}, notes, warnings)
 
 
 def look_at_lnd(stack: Stack) -> Report:
@@ -67,12 +70,13 @@ def look_at_clightning(_stack: Stack) -> Report:
 
 def compare_channels(node: str) -> Report:
     """Raises Fault if the newest event has other channels than the node."""
-    channels = ask(node, "channels")
+    channels, warnings = ask(node)
     if channels["written"] != channels["there"]:
         raise Fault(
             f"by the events, {node} has {len(channels['written'])} channels, and by {node} {len(channels['there'])}"
         )
-    return Report({f"{node}_channels": len(channels["there"])}, [f"channels of {node}: {len(channels['there'])}"])
+    count = len(channels["there"])
+    return Report({f"{node}_channels": count}, [f"channels of {node}: {count}"], warnings)
 
 
 SOURCES = {
@@ -88,8 +92,7 @@ def look(stack: Stack) -> Report:
     if not sources:
         return Report(notes=["there is no stack whose events it collects"])
     reports = [SOURCES[source](stack) for source in sources]
-    unfit = ask(sources[0], "unfit")
-    warnings = [f"{unfit} events did not fit their schemas: `bcm events tail collector.unfit`"] if unfit else []
+    warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
     facts = {name: fact for report in reports for name, fact in report.facts.items()}
     return Report(facts, [note for report in reports for note in report.notes], warnings)
 
