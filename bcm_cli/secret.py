@@ -94,7 +94,8 @@ def _revoke(datacenter: DataCenter, name: str, program: Path) -> None:
     with connect(datacenter) as client:
         if stack not in deployed(client):
             raise BcmError(stack, "is not deployed", f"`bcm stack start {stack}`", code="not_ready")
-        revoked = ask_program(client, stack, program, {"consumers": [consumer]}, deadline=_DEADLINE)["revoked"]
+        request = {"consumers": [consumer]}
+        revoked = ask_program(client, stack, program, request, deadline=_DEADLINE, exclusive=True)["revoked"]
     if not revoked:
         raise UsageError(f"{consumer} has no credential of {stack}", code="not_found")
 

@@ -9,20 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from pathlib import Path
-
-import pytest
 
 _PACKAGE = importlib.import_module("ansible_collections.bcm.core.plugins.module_utils._guest")
 sys.modules["bcm_guest"] = _PACKAGE
 # Each library once: otherwise, what one raises is not what another one expects.
 for _module in pkgutil.iter_modules(_PACKAGE.__path__):
     sys.modules[f"bcm_guest.{_module.name}"] = importlib.import_module(f"{_PACKAGE.__name__}.{_module.name}")
-
-
-@pytest.fixture(autouse=True)
-def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where programs that exclude each other have their locks."""
-    folder = tmp_path_factory.mktemp("locks")
-    monkeypatch.setattr("bcm_guest.exclusive.FOLDER", folder)
-    return folder

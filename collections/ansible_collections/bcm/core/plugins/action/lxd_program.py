@@ -25,6 +25,7 @@ class ActionModule(BcmAction):
             "options": {"program": {"type": "path", "required": True}, "request": {"type": "dict", "default": {}}},
         },
         "sensitive": {"type": "bool", "default": False},
+        "exclusive": {"type": "bool", "default": False},
         "deadline": {"type": "float", "default": 600.0},
     }
 
@@ -36,6 +37,7 @@ class ActionModule(BcmAction):
             [(Path(item["program"]), item["request"]) for item in asked],
             deadline=params["deadline"],
             sensitive=params["sensitive"],
+            exclusive=params["exclusive"],
         )
         if fault is not None and not answers:
             raise fault

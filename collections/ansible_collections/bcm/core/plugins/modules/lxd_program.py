@@ -67,6 +67,12 @@ options:
       - What it writes to its standard error is shown if it fails.
     type: bool
     default: false
+  exclusive:
+    description:
+      - Whether the program waits until no other one with this is at work in the instance, for instance one that a run
+        which was killed has left. It is for programs that change something. O(then) excludes none.
+    type: bool
+    default: false
   deadline:
     description: Seconds that the programs have. They are killed when these are over.
     type: float

@@ -20,9 +20,11 @@ from .lxd_errors import LxdError
 _SHOWN = 2000
 # What the output of each program ends with; JSON has no such character.
 _END = "\0"
+# Which of the programs that exclude each other is at work in an instance; only root writes there.
+_LOCK = "/run/bcm-program.lock"
 # What runs first: it runs each program with its request as its standard input, and finds the libraries they import.
 _START = """
-import importlib.util, io, json, sys
+import contextlib, fcntl, importlib.util, io, json, sys
 sent = json.load(sys.stdin)
 
 class Libraries:
@@ -41,14 +43,19 @@ class Libraries:
             exec(compile(sent["libraries"][library], module.__name__, "exec"), module.__dict__)
 
 sys.meta_path.append(Libraries())
+lock = sent["lock"]
 for asked in sent["programs"]:
     sys.stdin = io.StringIO(asked["request"])
-    try:
-        exec(compile(asked["source"], asked["name"], "exec"), {"__name__": "__main__", "__package__": "bcm_guest"})
-    except SystemExit as end:
-        if end.code:
-            raise
+    with open(lock, "w") if lock else contextlib.nullcontext() as locked:
+        if lock:
+            fcntl.flock(locked, fcntl.LOCK_EX)
+        try:
+            exec(compile(asked["source"], asked["name"], "exec"), {"__name__": "__main__", "__package__": "bcm_guest"})
+        except SystemExit as end:
+            if end.code:
+                raise
     print(end=sent["end"], flush=True)
+    lock = None
 """
 
 
@@ -67,6 +74,7 @@ def ask_program(
     shape: Any = dict,
     deadline: float,
     sensitive: bool = False,
+    exclusive: bool = False,
 ) -> dict[str, Any]:
     """The answer of a program that runs in an instance, as root. See `ask_program_by`."""
 
@@ -74,7 +82,9 @@ def ask_program(
         command = _exec.Command(argv, stdin=stdin, cwd="/", name=program.name)
         return _exec.run(client, instance, command, deadline=deadline)
 
-    return ask_program_by(run, instance, program, request, shape=shape, deadline=deadline, sensitive=sensitive)
+    return ask_program_by(
+        run, instance, program, request, shape=shape, deadline=deadline, sensitive=sensitive, exclusive=exclusive
+    )
 
 
 def ask_program_by(
@@ -86,15 +96,17 @@ def ask_program_by(
     shape: Any = dict,
     deadline: float,
     sensitive: bool = False,
+    exclusive: bool = False,
 ) -> dict[str, Any]:
     """The object that a program prints; it reads the request from its standard input.
 
     The program can import what is in the folder _guest of the collection, as the package ``bcm_guest``. Its answer has
     a shape, as `has_shape` knows them.
     Raises LxdError if it fails, prints anything else, or is not done after ``deadline`` seconds; what it printed is not
-    in the message if that is ``sensitive``.
+    in the message if that is ``sensitive``. One that is ``exclusive`` waits for any other one that is, which a killed
+    run may have left at work.
     """
-    answers, fault = _ask(run, instance, [(program, request)], shape, deadline, sensitive)
+    answers, fault = _ask(run, instance, [(program, request)], shape, deadline, sensitive, exclusive)
     if fault is not None:
         raise fault
     return answers[0]
@@ -107,18 +119,19 @@ def ask_programs(
     *,
     deadline: float,
     sensitive: bool = False,
+    exclusive: bool = False,
 ) -> tuple[list[dict[str, Any]], LxdError | None]:
     """The answers of programs that run in one process, one after another, each with its request; and what failed.
 
-    After a program that fails, no other one runs. ``deadline`` and ``sensitive`` are for all together, as in
-    `ask_program`.
+    After a program that fails, no other one runs. ``deadline`` and ``sensitive`` are for all together, ``exclusive``
+    is for the first one, as in `ask_program`.
     """
 
     def run(argv: Sequence[str], *, stdin: bytes, deadline: float) -> _exec.ExecResult:
         command = _exec.Command(argv, stdin=stdin, cwd="/", name=asked[-1][0].name)
         return _exec.run(client, instance, command, deadline=deadline)
 
-    return _ask(run, instance, asked, dict, deadline, sensitive)
+    return _ask(run, instance, asked, dict, deadline, sensitive, exclusive)
 
 
 def _ask(
@@ -128,9 +141,11 @@ def _ask(
     shape: Any,
     deadline: float,
     sensitive: bool,
+    exclusive: bool,
 ) -> tuple[list[dict[str, Any]], LxdError | None]:
     sent = {
         "end": _END,
+        "lock": _LOCK if exclusive else None,
         "programs": [
             {"name": program.name, "source": source_of(program), "request": json.dumps(request)}
             for program, request in asked

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from bcm_guest import static_channel_backup
 from bcm_guest.clightning import Lightningd, become
-from bcm_guest.exclusive import exclusive
 from bcm_guest.prove import Fault
 from bcm_guest.volume_files import remove_file
 
@@ -86,14 +85,13 @@ def recover_as(user: str, directory: Path, deadline: float) -> None:
 def main() -> None:
     request = json.load(sys.stdin)
     directory = Path(request["expected"]["directory"])
-    with exclusive("wallet"):
-        if changed := (directory / RESTORING).exists():
-            recover_as(request["bcm"]["user"], directory, request["deadline"])
-            # Until it has read the recovered channels from its database, lightningd gives a new channel the number of
-            # one of them, and breaks down.
-            subprocess.run(["systemctl", "restart", "clightning"], check=True, stdout=subprocess.DEVNULL, timeout=300)
-            for name in (COPY, RESTORING):
-                remove_file(directory / name)
+    if changed := (directory / RESTORING).exists():
+        recover_as(request["bcm"]["user"], directory, request["deadline"])
+        # Until it has read the recovered channels from its database, lightningd gives a new channel the number of one
+        # of them, and breaks down.
+        subprocess.run(["systemctl", "restart", "clightning"], check=True, stdout=subprocess.DEVNULL, timeout=300)
+        for name in (COPY, RESTORING):
+            remove_file(directory / name)
     json.dump({"changed": changed}, sys.stdout)
 
 

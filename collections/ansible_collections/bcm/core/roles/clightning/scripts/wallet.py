@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.clightning import Database, become
-from bcm_guest.exclusive import exclusive
 from bcm_guest.prove import Fault, Stack, json_rpc
 
 _DEADLINE = 60.0  # seconds for one program
@@ -234,8 +233,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     stack = Stack(request["bcm"], request["secrets"], request["expected"])
     try:
-        with exclusive("wallet"):
-            answer = look(stack, request["has_words"], request["restore"], base64.b64decode(request["copy"]))
+        answer = look(stack, request["has_words"], request["restore"], base64.b64decode(request["copy"]))
     except Fault as fault:
         raise SystemExit(f"clightning: {fault}") from fault
     json.dump(answer, sys.stdout)

@@ -28,7 +28,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bcm_guest.exclusive import exclusive
 from bcm_guest.lnd import ACTIVE, CURRENT, LOCKED, NO_WALLET, WAITING, Lnd
 from bcm_guest.prove import Endpoint, Fault, Lasting, Refused, Stack, http_request, json_rpc
 from bcm_guest.volume_files import read_file, remove_file, write_file
@@ -327,14 +326,13 @@ def _digest(content: bytes) -> bytes:
 def main() -> None:
     request = json.load(sys.stdin)
     try:
-        with exclusive("wallet"):
-            answer = Wallet(
-                Stack(request["bcm"], request["secrets"], request["expected"]),
-                has_words=request["has_words"],
-                restore=request["restore"],
-                copy=request["copy"],
-                end=time.monotonic() + request["deadline"],
-            ).make_ready()
+        answer = Wallet(
+            Stack(request["bcm"], request["secrets"], request["expected"]),
+            has_words=request["has_words"],
+            restore=request["restore"],
+            copy=request["copy"],
+            end=time.monotonic() + request["deadline"],
+        ).make_ready()
     except (Fault, OSError) as error:
         raise SystemExit(f"lnd: {error}") from error
     json.dump(answer, sys.stdout)

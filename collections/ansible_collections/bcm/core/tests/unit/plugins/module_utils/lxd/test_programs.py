@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
+from ansible_collections.bcm.core.plugins.module_utils._lxd import programs
 from ansible_collections.bcm.core.plugins.module_utils._lxd.guest_libraries import libraries_of
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program, ask_programs
@@ -131,3 +135,34 @@ def test_programs_run_one_after_another_until_one_fails(tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text("print('token')")
     answers, fault = asked((first, {}), (second, {}))
     assert (answers, fault.startswith("first.py in instance echo printed")) == ([], True)
+
+
+TRY = """
+import fcntl, json, sys
+with open(json.load(sys.stdin)["lock"], "a") as lock:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print('{"alone": false}')
+    except BlockingIOError:
+        print('{"alone": true}')
+"""
+
+
+def test_program_that_changes_something_excludes_others_like_it(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = None
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(programs, "_LOCK", str(lock))
+    program.write_text(TRY)
+    tried = (program, {"lock": str(lock)})
+    for exclusive, found in ((True, [{"alone": True}, {"alone": False}]), (False, [{"alone": False}] * 2)):
+        assert ask_programs(client, "echo", [tried, tried], deadline=5.0, exclusive=exclusive) == (found, None)
+    with lock.open("a") as held, ThreadPoolExecutor() as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        later = pool.submit(ask_programs, client, "echo", [tried], deadline=5.0, exclusive=True)
+        waits = f"-> FLOCK  ADVISORY  WRITE [0-9]+ [0-9a-f:]+:{lock.stat().st_ino} "
+        while not re.search(waits, Path("/proc/locks").read_text()):
+            assert not later.done()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert later.result() == ([{"alone": True}], None)
