@@ -101,6 +101,21 @@ def send(payer: Neighbour, address: str, satoshi: int) -> None:
     payer.ask("sendcoins", f"--addr={address}", f"--amt={satoshi}", "--sat_per_vbyte=2")
 
 
+def follow_a_block(payer: Neighbour) -> bool:
+    """Whether both nodes follow a new block. One that comes while bitcoind starts, they notice with the next."""
+
+    def synced() -> bool:
+        own = json.loads(inside(NAME, "lnd", "lncli", "getinfo"))
+        return bool(own["synced_to_chain"] and payer.ask("getinfo")["synced_to_chain"])
+
+    mine(1)
+    try:
+        until(synced, "a block in both nodes", 20)
+    except AssertionError:
+        return False
+    return True
+
+
 class Shop:
     """The shop as its administrator."""
 
@@ -303,6 +318,7 @@ def test_payments_that_came_while_a_node_restarted_are_seen(shop: Shop, payer: N
     inside(NAME, "nbxplorer", "systemctl", "start", "nbxplorer", deadline=300)
     inside(NAME, "btcpayserver", "systemctl", "start", "btcpayserver", "btcpayserver-web", deadline=300)
     until(lambda: ask("GET", "/api/v1/health")[1] == {"synchronized": True}, "it is synced again", _PATIENCE)
+    until(lambda: follow_a_block(payer), "a block that both nodes have", _PATIENCE)
     shop.settles(lightning)
     shop.settles(chain)
 
