@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import plistlib
+import re
 import socket
 import ssl
 import subprocess
@@ -139,6 +140,23 @@ def test_day_by_which_a_run_is_needed_is_said(portal: Portal) -> None:
     said = f"Certificates are renewed by runs, the next of which has to be by {found['end'][:10]}"
     assert said in portal.bcm("stack", "status")
     assert said in inside(NAME, "portal", "cat", PAGE)
+
+
+def test_timer_of_the_docs_renews_certificates(portal: Portal) -> None:
+    """systemd takes its units, and its command asks nobody for anything."""
+    (listing,) = [text for text in (ROOT / "docs/trust.md").read_text().split("```") if "[Timer]" in text]
+    _nothing, service, timer = re.split(r"^# bcm-home\.\w+$", listing, flags=re.MULTILINE)
+    words = re.findall("^ExecStart=%h/bcm/bcm (.*)$", service, re.MULTILINE)[0].split()
+    units = {"service": service.replace("%h/bcm/bcm", "/bin/true"), "timer": timer}
+    write = "".join(f"cat > bcm-home.{kind} <<'END'\n{text}\nEND\n" for kind, text in units.items())
+    check = "systemd-analyze verify ./bcm-home.* 2>&1"
+    assert inside(NAME, "portal", "sh", "-c", f"mkdir /root/units && cd /root/units && {write} {check}") == ""
+
+    portal.bcm("ca", "renew", "portal")
+    former = inside(NAME, "portal", "cat", "/etc/bcm/tls/certificate.pem")
+    place = words.index("home")
+    portal.person.succeeds(*words[:place], NAME, *words[place + 1 :])
+    assert inside(NAME, "portal", "cat", "/etc/bcm/tls/certificate.pem") != former
 
 
 def test_access_is_listed(portal: Portal, alice: tuple[Path, Path]) -> None:
