@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -125,17 +125,17 @@ def test_missing_answer_is_undecided() -> None:
 class Host(probe.Trials):
     """A host that seldom sends refusals, and no answer to what it lets out."""
 
-    def __init__(self, trials: list[probe.Trial], refuses: Callable[[int], bool], lets_out: str = "") -> None:
+    def __init__(self, trials: list[probe.Trial], refuses: Callable[[int], bool], lets_out: Collection[str]) -> None:
         controls = {"eth0": {"to": "10.0.0.1", "port": 1, "protocol": "tcp", "refused": True, "device": "eth0"}}
         super().__init__({"users": {}, "controls": controls, "seconds": 0}, trials)
-        self._refuses, self._lets_out, self._count = refuses, lets_out, 0
+        self._refuses, self._lets_out, self.count = refuses, lets_out, 0
 
     def _try_once(self, trials: list[probe.Trial], seconds: float) -> None:
-        self._count += 1
-        may_refuse = self._refuses(self._count)
+        self.count += 1
+        may_refuse = self._refuses(self.count)
         for trial in trials:
             trial.outcome = dict(SENT)
-            if may_refuse and trial.item["to"] != self._lets_out:
+            if may_refuse and trial.item["to"] not in self._lets_out:
                 trial.outcome, may_refuse = dict(REJECTED), False
 
 
@@ -143,22 +143,39 @@ class Host(probe.Trials):
     ("refuses", "lets_out", "states"),
     [
         # one a second, and not each second
-        (lambda count: True, "", ["rejected"] * 20),
-        (lambda count: count % 3 == 0, "", ["rejected"] * 20),
-        (lambda count: False, "", ["undecided"] * 20),
-        (lambda count: True, "192.0.2.7", ["rejected"] * 7 + ["sent"] + ["rejected"] * 12),
+        (lambda count: True, [], ["rejected"] * 20),
+        (lambda count: count % 3 == 0, [], ["rejected"] * 20),
+        (lambda count: False, [], ["undecided"] * 20),
+        (lambda count: True, ["192.0.2.7"], ["rejected"] * 7 + ["sent"] + ["rejected"] * 12),
+        (lambda count: count % 3 == 0, ["192.0.2.7"], ["rejected"] * 7 + ["sent"] + ["rejected"] * 12),
     ],
 )
 def test_attempts_are_repeated_while_the_host_limits_its_refusals(
-    refuses: Callable[[int], bool], lets_out: str, states: list[str], monkeypatch: pytest.MonkeyPatch
+    refuses: Callable[[int], bool], lets_out: list[str], states: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "undecided" in states:
+        monkeypatch.setattr(probe, "_BUDGET", 0.5)
+    assert _run(monkeypatch, refuses, lets_out)[0] == states
+
+
+def test_attempts_that_the_host_lets_out_are_decided_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most a second or so each time."""
+    states, count = _run(monkeypatch, lambda count: True, [f"192.0.2.{number}" for number in range(20)])
+    assert states == ["sent"] * 20
+    assert count < 20
+
+
+def _run(
+    monkeypatch: pytest.MonkeyPatch, refuses: Callable[[int], bool], lets_out: list[str]
+) -> tuple[list[str], int]:
+    """The states of twenty attempts, and how many times some were made."""
     monkeypatch.setattr(probe.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(probe, "_BUDGET", 0.5)
     monkeypatch.setattr(probe.Watch, "__init__", lambda self: None)
     items = [{"to": f"192.0.2.{number}", "port": 80, "protocol": "tcp", "refused": True} for number in range(20)]
     trials = [probe.Trial(None, item) for item in items]
-    Host(trials, refuses, lets_out).run()
-    assert [trial.outcome["state"] for trial in trials] == states
+    host = Host(trials, refuses, lets_out)
+    host.run()
+    return [trial.outcome["state"] for trial in trials], host.count
 
 
 # -- packets -----------------------------------------------------------------------------------------------------------

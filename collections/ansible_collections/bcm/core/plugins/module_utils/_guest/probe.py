@@ -36,9 +36,9 @@ _DRAIN = 0.1  # seconds for answers to the last packets
 # A kernel sends one refusal per second and address (icmp_ratelimit of icmp(7)), after six in a row, and a limited
 # number in all (icmp_msgs_per_sec). So attempts without an answer are repeated, as long as that decides some of them.
 _PAUSE, _SILENT = 1.1, 4
-#: How many refusals of the control packet, sent in turn with an attempt that gets no answer, show that the host would
-#: have refused that attempt, too; and for how many seconds this is repeated.
-_CONTROLS, _BUDGET = 5, 150.0
+#: How many refusals of the control packet, sent in turn with attempts that get no answer, show that the host would have
+#: refused one of these, too; and for how many seconds this is repeated.
+_CONTROLS, _BUDGET = 5, 30.0
 
 Attempt = dict[str, Any]
 Outcome = dict[str, Any]
@@ -343,22 +343,33 @@ class Trials:
             left = [trial for trial in trials if trial.is_pending]
             silent = silent + 1 if len(left) == len(trials) else 0
             trials, seconds = left, _PAUSE
-        end = time.monotonic() + _BUDGET
+        by_device: dict[str, list[Trial]] = {}
         for trial in trials:
             if trial.item["refused"]:
-                self._compare(trial, end)
+                by_device.setdefault(trial.outcome["on"], []).append(trial)
+        end = time.monotonic() + _BUDGET
+        for device, some in by_device.items():
+            self._compare(some, self._controls.get(device), end)
 
-    def _compare(self, trial: Trial, end: float) -> None:
-        """Repeat an attempt in turn with the control packet: an instance may use up the host's refusals."""
-        control, refusals = Trial(None, self._controls.get(trial.outcome["on"], {})), 0
-        while control.item and trial.is_pending and refusals < _CONTROLS and time.monotonic() < end:
+    def _compare(self, trials: list[Trial], item: Attempt | None, end: float) -> None:
+        """Repeat attempts in turn with the control packet: an instance may use up the host's refusals.
+
+        They are repeated at once, since whichever of them the host refuses first gets the one refusal there is: if the
+        control gets all and they get none, it refuses none of them.
+        """
+        refusals = 0
+        while item and trials and refusals < _CONTROLS and time.monotonic() < end:
+            control = Trial(None, item)
             self._try_once([control], _PAUSE)
             if control.outcome["state"] == "rejected":
                 refusals += 1
                 time.sleep(_PAUSE)
-            self._try_once([trial], _PAUSE)
-        if trial.is_pending and refusals < _CONTROLS:
-            trial.outcome = {**trial.outcome, "state": "undecided"}
+            self._try_once(trials, _PAUSE)
+            left = [trial for trial in trials if trial.is_pending]
+            trials, refusals = left, refusals if len(left) == len(trials) else 0
+        if refusals < _CONTROLS:
+            for trial in trials:
+                trial.outcome = {**trial.outcome, "state": "undecided"}
 
     def _try_once(self, trials: list[Trial], seconds: float) -> None:
         """Make the attempts at once, for some seconds or until all are decided."""
