@@ -35,7 +35,7 @@ NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 GAVE_UP = "0x01"
 
 _AUTHORITIES = 4
-_PATIENCE = 90.0  # seconds for what takes less than 10
+_PATIENCE = 300.0  # seconds for what takes less than 10
 _STRANGERS = 3
 # cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
 _RELAY = """\

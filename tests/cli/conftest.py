@@ -40,7 +40,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from bcm_cli import image, setup
 from bcm_cli.datacenter import DataCenter
-from tests.support import LXD_DIR, ROOT, Tools
+from tests.support import LXD_DIR, ROOT, Tools, until
 
 PROJECT = "bcm-local-regtest"
 
@@ -200,12 +200,9 @@ class Safe:
         Authority(store, pki.parse_scope(["home-signet.bcm"], []), "trezor", opener).ensure_root(None, allow_new=True)
         self.confirmed()
 
-    def wait_for(self, shown: str, seconds: float = 20) -> None:
+    def wait_for(self, shown: str) -> None:
         """Until it is on the screen."""
-        end = time.monotonic() + seconds
-        while not any(shown in confirmation["screen"] for confirmation in self.double.confirmations):
-            assert time.monotonic() < end, f'"{shown}" was not shown'
-            time.sleep(0.01)
+        until(lambda: any(shown in item["screen"] for item in self.double.confirmations), f'"{shown}" on the screen')
 
 
 @pytest.fixture
@@ -267,12 +264,9 @@ class Published:
     def terminal(self, *words: str) -> Terminal:
         return self.checkout.terminal(*words, XDG_CACHE_HOME=str(self.cache))
 
-    def wait_for(self, path: str, seconds: float = 20) -> None:
+    def wait_for(self, path: str) -> None:
         """Until the server was asked for it."""
-        end = time.monotonic() + seconds
-        while path not in self.server.asked:
-            assert time.monotonic() < end, f"nobody asked for {path}"
-            time.sleep(0.01)
+        until(lambda: path in self.server.asked, f"somebody asks for {path}")
 
     @property
     def cache(self) -> Path:
@@ -369,7 +363,4 @@ def changing(datacenter: str) -> Iterator[None]:
             yield
         finally:
             run.kill()
-        end = time.monotonic() + 20
-        while client.find(f"/1.0/profiles/{lock_name(project)}", project="default"):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        until(lambda: not client.find(f"/1.0/profiles/{lock_name(project)}", project="default"), "the end of the lock")

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -30,19 +29,13 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import doub
 from bcm_cli import device_keys, setup
 from bcm_cli.datacenter import UsageError
 from tests.cli.conftest import Checkout, Terminal, checkout_at
+from tests.support import until
 
 USER_ID = "DC1 Ops <ops@dc1.example>"
 # what stock trezor-gpg made of official emulators' answers
 FINGERPRINT = "95AD02104350D20CEEB5D5A0302CF1B3BBF7E56B"
 PASSPHRASE = "dc1 passphrase"
 ANOTHER = "it is the wrong passphrase or another device; nothing was signed or decrypted"
-
-
-def eventually(done: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 class Device:
@@ -86,7 +79,7 @@ class Device:
                 except OSError:
                     return False
 
-            eventually(answers, "the double does not start")
+            until(answers, "the start of the double")
 
     def unplug(self) -> None:
         self._program.kill()
@@ -268,7 +261,7 @@ def test_interrupt_clears_the_screen_of_the_device(keyed: Site) -> None:
         assert waiting.stdin
         waiting.stdin.write(b"text")
         waiting.stdin.close()
-        eventually(lambda: keyed.device.shown() == ["sign"], "nothing is asked")
+        until(lambda: keyed.device.shown() == ["sign"], "a question")
         waiting.terminate()
         assert waiting.wait(20) == 128 + signal.SIGTERM
     assert "BEGIN PGP SIGNATURE" in keyed.bcm("gpg", "run", "gpg", "--batch", "--clearsign", stdin="text")
@@ -442,7 +435,7 @@ class Machine:
             with socket.socket() as caller:
                 return caller.connect_ex(("127.0.0.1", self.port)) == 0
 
-        eventually(listens, "sshd does not start")
+        until(listens, "the start of sshd")
 
     def stop(self) -> None:
         if self._sshd is not None:

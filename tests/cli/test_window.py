@@ -12,15 +12,14 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.cli.conftest import PROJECT, Checkout, changing, inside
-from tests.support import LXD_DIR
+from tests.support import LXD_DIR, until
 
 DISPLAY = ":78"
 UNIT = """
@@ -40,13 +39,6 @@ print(s.recv(5), flush=True)
 """
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def bcm(deployed: Checkout) -> Checkout:
     client = Path(__file__).with_name("x_client.py").read_bytes()
@@ -63,7 +55,7 @@ def screen(tmp_path: Path) -> Iterator[dict[str, str]]:
     server = subprocess.Popen(
         ["Xvfb", DISPLAY, "-noreset", "-screen", "0", "640x480x24", "-auth", authority], stderr=subprocess.DEVNULL
     )
-    until(Path(f"/tmp/.X11-unix/X{DISPLAY[1:]}").exists, "no Xvfb")
+    until(Path(f"/tmp/.X11-unix/X{DISPLAY[1:]}").exists, "the start of Xvfb")
     yield {"DISPLAY": DISPLAY, "XAUTHORITY": str(authority)}
     server.terminate()
     server.wait()
@@ -97,7 +89,7 @@ def journal() -> str:
 @pytest.mark.containers
 def test_window_is_open_until_it_is_closed(bcm: Checkout, screen: dict[str, str]) -> None:
     process = opened(bcm, screen)
-    until(lambda: windows(screen) or process.poll() is not None, "no window")
+    until(lambda: windows(screen) or process.poll() is not None, "a window")
     assert process.poll() is None, process.communicate()[1]
     # It is the user's alone who runs the program, and it shows the program nothing else of the screen.
     assert "the screen cannot be read" in journal()
@@ -139,7 +131,7 @@ def test_window_is_refused_while_the_data_center_is_changed(bcm: Checkout, scree
 def test_control_c_closes_the_window(bcm: Checkout, screen: dict[str, str]) -> None:
     terminal = bcm.terminal("open", "electrum", **screen)
     terminal.reads("opens its window")
-    until(lambda: windows(screen), "no window")
+    until(lambda: windows(screen), "a window")
     terminal.types("\x03")
     assert terminal.ends() == 130
     assert not windows(screen)
@@ -149,11 +141,11 @@ def test_control_c_closes_the_window(bcm: Checkout, screen: dict[str, str]) -> N
 @pytest.mark.containers
 def test_next_window_replaces_what_a_killed_command_left(bcm: Checkout, screen: dict[str, str]) -> None:
     process = opened(bcm, screen)
-    until(lambda: windows(screen), "no window")
+    until(lambda: windows(screen), "a window")
     process.kill()
     process.wait()
     subprocess.run(["xdotool", "windowkill", *windows(screen)], env={**os.environ, **screen}, check=True)
-    until(lambda: not windows(screen), "the window stays")
+    until(lambda: not windows(screen), "the end of the window")
     test_control_c_closes_the_window(bcm, screen)
 
 

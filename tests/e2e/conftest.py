@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -27,9 +28,13 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import browser, isolation, tornet
 from tests.capture import Capture, capturing, destination
-from tests.support import LXD_DIR, RELAYS, ROOT, Tools, delete_unused_images
+from tests.support import LXD_DIR, RELAYS, ROOT, Tools, delete_unused_images, until
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
+
+
+#: seconds after which a block was missed
+_UNNOTICED = 30.0
 
 
 @dataclass(frozen=True)
@@ -197,12 +202,18 @@ def started(person: Person) -> Iterator[dict[str, Any]]:
     assert not any(ours("local").values()), "removing everything left something behind"
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Await a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.3)
+def follow(mine: Callable[[], object], condition: Callable[[], bool], what: str) -> None:
+    """Await what nodes do after a block. One that comes while bitcoind or lnd starts, they notice with the next."""
+    mined = -math.inf
+
+    def is_met() -> bool:
+        nonlocal mined
+        if time.monotonic() - mined > _UNNOTICED:
+            mine()
+            mined = time.monotonic()
+        return condition()
+
+    until(is_met, what)
 
 
 def kill_when(person: Person, datacenter: str, instance: str, condition: str, *words: str) -> None:
@@ -217,7 +228,7 @@ def kill_when(person: Person, datacenter: str, instance: str, condition: str, *w
         check = f"{condition} && echo yes || true"
         return instances.get(instance) == "Running" and inside(datacenter, instance, "sh", "-c", check).endswith("yes")
 
-    until(lambda: running.poll() is not None or is_met(), condition, 300)
+    until(lambda: running.poll() is not None or is_met(), condition)
     was_running = running.poll() is None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.conftest import inside, until
+from tests.e2e.conftest import inside
+from tests.support import until
 
 _START = """
 set -e
@@ -47,8 +48,12 @@ class Neighbour:
 
 def await_blocks(*nodes: Neighbour) -> None:
     """Until they have the newest block, without which they refuse payments."""
-    height = int(inside(nodes[0].datacenter, "bitcoind", "bitcoin-cli", "getblockcount"))
-    until(lambda: all(node.is_at(height) for node in nodes), f"height {height} on loopback", 120)
+
+    def there() -> bool:
+        height = int(inside(nodes[0].datacenter, "bitcoind", "bitcoin-cli", "getblockcount"))
+        return all(node.is_at(height) for node in nodes)
+
+    until(there, "the newest block on loopback")
 
 
 @contextmanager

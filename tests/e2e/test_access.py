@@ -23,9 +23,9 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import Destination, socks_proxy
 from tests import browser, tornet
-from tests.e2e.conftest import Person, client, inside, opened, quiet, reported, until
+from tests.e2e.conftest import Person, client, inside, opened, quiet, reported
 from tests.e2e.lan import FAR, HOST, LISTED, NEAR, local_network
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -131,7 +131,7 @@ def test_page_is_small_and_fast(portal: Portal) -> None:
         return dict(reported(portal.bcm("stack", "start", "portal", "--json"))["portal"]["facts"])
 
     assert 0 < facts()["size"] <= 100_000
-    until(lambda: facts()["milliseconds"] <= 200, "the page in 200 ms, whatever else this machine does", 120)
+    until(lambda: facts()["milliseconds"] <= 200, "the page in 200 ms, whatever else this machine does")
 
 
 def test_day_by_which_a_run_is_needed_is_said(portal: Portal) -> None:
@@ -223,7 +223,7 @@ def test_browser_of_bcm_open_reaches_the_portal_and_nothing_else(
 ) -> None:
     axe = browser.axe(tmp_path)
     with opened(portal.person, NAME, driver, "portal", tmp_path) as page:
-        until(lambda: page.title == TITLE, "the portal's page", 120)
+        until(lambda: page.title == TITLE, "the portal's page")
         assert page.url == f"https://{portal.address}:8443/"
         page.open(f"https://portal.{NAME}-regtest.bcm:8443/")
         assert page.title == TITLE, "by name, too"
@@ -270,7 +270,7 @@ def test_portal_gives_phones_the_root(
     assert payload["PayloadContent"] == ssl.PEM_cert_to_DER_cert(root)
     files = ("/root.crt", "/root.mobileconfig")
     with opened(portal.person, NAME, driver, "portal", tmp_path) as page:
-        until(lambda: page.title == TITLE, "the portal's page", 120)
+        until(lambda: page.title == TITLE, "the portal's page")
         assert codes_of(page, tmp_path) == {
             f"{portal.onion}:80",
             *(f"https://{HOST}:{PORT}{path}" for path in files),
@@ -288,7 +288,7 @@ def test_portal_says_what_is_old(portal: Portal) -> None:
     known["stacks"]["portal"]["as_of"] = "2026-01-02 03:04 UTC"
     try:
         inside(NAME, "portal", "sh", "-c", f"cat > {state} <<'END'\n{json.dumps(known)}\nEND")
-        until(lambda: "2026-01-02 03:04 UTC" in inside(NAME, "portal", "cat", PAGE), "the page is made again", 60)
+        until(lambda: "2026-01-02 03:04 UTC" in inside(NAME, "portal", "cat", PAGE), "the page is made again")
         assert "running, when it was last seen" in inside(NAME, "portal", "cat", PAGE)
     finally:
         inside(NAME, "portal", "sh", "-c", f"cat > {state} <<'END'\n{before}\nEND")
@@ -303,7 +303,7 @@ def test_browser_of_bcm_open_has_a_certificate_for_pages_that_ask(
     POLICY.write_text(json.dumps(answer))
     try:
         with opened(portal.person, NAME, driver, "door", tmp_path) as page:
-            until(lambda: page.title == "Behind the door", "the page behind the door", 120)
+            until(lambda: page.title == "Behind the door", "the page behind the door")
             for url in ("https://198.51.100.7/logo.png", "wss://198.51.100.7/"):
                 assert page.forbids(url), "its program sends no policy, the TLS proxy does"
     finally:
@@ -350,7 +350,7 @@ def test_browser_of_bcm_open_trusts_no_root_that_its_user_trusts(
                 page.close()
         person = replace(portal.person, environment={**portal.person.environment, "HOME": str(home)})
         with opened(person, NAME, driver, "portal", own) as page:
-            until(lambda: page.title == "Privacy error", "the browser's warning", 60)
+            until(lambda: page.title == "Privacy error", "the browser's warning")
             assert "ERR_CERT_AUTHORITY_INVALID" in page.run("return document.documentElement.outerHTML")
 
 
@@ -387,7 +387,7 @@ def test_capture_shows_a_call_of_an_instance(portal: Portal) -> None:
     connect = f"import socket; socket.create_connection(('{ELSEWHERE}', 80), 2)"
     with pytest.raises(AssertionError, match=f"{ELSEWHERE}:80"), quiet(NAME) as capture:
         inside(NAME, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{connect}" || true')
-        until(lambda: any(ELSEWHERE in packet for packet in capture.seen()), "the packet", 5)
+        until(lambda: any(ELSEWHERE in packet for packet in capture.seen()), "the packet")
 
 
 def test_capture_shows_a_call_of_a_browser(portal: Portal, driver: str, tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_capture_shows_a_call_of_a_browser(portal: Portal, driver: str, tmp_path
         page = browser.started(driver, f"--user-data-dir={tmp_path}")
         page.open("about:blank")
         page.run(f"new Image().src = 'https://{ELSEWHERE}/logo.png'")
-        until(lambda: any(ELSEWHERE in packet for packet in capture.seen()), "the packet", 30)
+        until(lambda: any(ELSEWHERE in packet for packet in capture.seen()), "the packet")
         page.close()
 
 

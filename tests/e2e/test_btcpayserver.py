@@ -25,16 +25,15 @@ from tests import browser, clightning, https, tornet
 from tests.browser import Browser
 from tests.capture import capturing
 from tests.e2e import neighbour
-from tests.e2e.conftest import Person, client, inside, opened, quiet, reported, until
+from tests.e2e.conftest import Person, client, follow, inside, opened, quiet, reported
 from tests.e2e.neighbour import Neighbour
 from tests.record_clightning import WORDS
-from tests.support import RELAYS
+from tests.support import RELAYS, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 NAME = "shop"
 _ASK = (Path(__file__).parent / "programs/shop.py").read_text()
-_PATIENCE = 120.0
 STACKS = ("btcpayserver", "lnd", "ridethelightning", "portal")
 PROVED = ["an invoice can be paid by BTC-CHAIN and BTC-LN", f"log in as administrator@{NAME}-regtest.bcm"]
 ELSEWHERE = "198.51.100.78"
@@ -93,7 +92,7 @@ def start(person: Person, *more: str) -> dict[str, Any]:
 def pay(payer: Neighbour, bolt11: str) -> None:
     """By Lightning; a route that failed, since a node had yet to follow a block, is tried again."""
     script = f"{payer.command} payinvoice --force --json {bolt11} || true"
-    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment", _PATIENCE)
+    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment")
 
 
 def send(payer: Neighbour, address: str, satoshi: int) -> None:
@@ -101,19 +100,12 @@ def send(payer: Neighbour, address: str, satoshi: int) -> None:
     payer.ask("sendcoins", f"--addr={address}", f"--amt={satoshi}", "--sat_per_vbyte=2")
 
 
-def follow_a_block(payer: Neighbour) -> bool:
-    """Whether both nodes follow a new block. One that comes while bitcoind starts, they notice with the next."""
-
+def follow_a_block(payer: Neighbour) -> None:
     def synced() -> bool:
         own = json.loads(inside(NAME, "lnd", "lncli", "getinfo"))
         return bool(own["synced_to_chain"] and payer.ask("getinfo")["synced_to_chain"])
 
-    mine(1)
-    try:
-        until(synced, "a block in both nodes", 20)
-    except AssertionError:
-        return False
-    return True
+    follow(lambda: mine(1), synced, "a block in both nodes")
 
 
 class Shop:
@@ -143,7 +135,7 @@ class Shop:
         return str(ask("GET", f"{self.store}/invoices/{invoice['id']}", login=self.key)[1]["status"])
 
     def settles(self, invoice: dict[str, str], status: str = "Settled") -> None:
-        until(lambda: self.status(invoice) == status, f"the invoice is {status}", _PATIENCE)
+        until(lambda: self.status(invoice) == status, f"the invoice is {status}")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +156,7 @@ def report(
     warnings = start(person)["warnings"]
     assert any("lnd waits for blocks" in warning for warning in warnings)
     mine(1)
-    until(lambda: "SERVER_ACTIVE" in inside(NAME, "lnd", "lncli", "state"), "lnd has all blocks", _PATIENCE)
+    until(lambda: "SERVER_ACTIVE" in inside(NAME, "lnd", "lncli", "state"), "lnd has all blocks")
     yield start(person)
     person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
 
@@ -179,15 +171,15 @@ def payer(shop: Shop) -> Iterator[Neighbour]:
     """Another lnd with a channel to the shop's."""
     with neighbour.running(NAME, "payer") as (node,):
         mine(101, node.ask("newaddress", "p2wkh")["address"])
-        until(lambda: int(node.ask("walletbalance")["confirmed_balance"]) > 0, "the payer has coins", _PATIENCE)
+        until(lambda: int(node.ask("walletbalance")["confirmed_balance"]) > 0, "the payer has coins")
         key = json.loads(inside(NAME, "lnd", "lncli", "getinfo"))["identity_pubkey"]
         place = inside(NAME, "lnd", "sed", "-n", "s/^listen=//p", "/etc/lnd/lnd.conf")
         node.ask("connect", f"{key}@{place}")
         # Either node may have to follow the blocks first.
         script = f"{node.command} openchannel {key} 1000000 || true"
-        until(lambda: "funding_txid" in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a channel", _PATIENCE)
+        until(lambda: "funding_txid" in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a channel")
         mine(6)
-        until(lambda: any(item["active"] for item in node.ask("listchannels")["channels"]), "its use", _PATIENCE)
+        until(lambda: any(item["active"] for item in node.ask("listchannels")["channels"]), "its use")
         yield node
 
 
@@ -252,7 +244,7 @@ def settle_on_page(page: Browser, url: str, invoice: dict[str, str], payer: Neig
     page.open(f"{url}/i/{invoice['id']}")
     assert "0.0001" in page.text and invoice["BTC-LN"] in page.text and "New" in page.text
     pay(payer, invoice["BTC-LN"])
-    until(lambda: "Settled" in page.text, "what the page says of the payment", _PATIENCE)
+    until(lambda: "Settled" in page.text, "what the page says of the payment")
     # What somebody adds to a page, such as a logo, is not asked for: a policy forbids it.
     assert page.sources == {url}
     assert page.forbids(f"https://{ELSEWHERE}/logo.png")
@@ -262,7 +254,7 @@ def test_invoice_is_settled_in_the_browser(
     person: Person, shop: Shop, payer: Neighbour, driver: str, tmp_path: Path
 ) -> None:
     with opened(person, NAME, driver, "btcpayserver", tmp_path) as page:
-        until(lambda: page.title == "Sign in", "the page that asks for the password", _PATIENCE)
+        until(lambda: page.title == "Sign in", "the page that asks for the password")
         settle_on_page(page, page.url.removesuffix("/login"), shop.invoice("0.0001"), payer)
 
 
@@ -317,8 +309,8 @@ def test_payments_that_came_while_a_node_restarted_are_seen(shop: Shop, payer: N
     inside(NAME, "bitcoind", "systemctl", "restart", "bitcoind", deadline=300)
     inside(NAME, "nbxplorer", "systemctl", "start", "nbxplorer", deadline=300)
     inside(NAME, "btcpayserver", "systemctl", "start", "btcpayserver", "btcpayserver-web", deadline=300)
-    until(lambda: ask("GET", "/api/v1/health")[1] == {"synchronized": True}, "it is synced again", _PATIENCE)
-    until(lambda: follow_a_block(payer), "a block that both nodes have", _PATIENCE)
+    until(lambda: ask("GET", "/api/v1/health")[1] == {"synchronized": True}, "it is synced again")
+    follow_a_block(payer)
     shop.settles(lightning)
     shop.settles(chain)
 
@@ -390,7 +382,7 @@ def test_shop_is_open_to_everybody_with_tor_and_its_administration_is_not(
 def test_lnd_may_restart_with_another_certificate(person: Person, shop: Shop) -> None:
     person.succeeds("-d", NAME, "ca", "renew", "lnd")
     person.succeeds("-d", NAME, "stack", "restart", "lnd")
-    until(lambda: set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}, "invoices by Lightning", _PATIENCE)
+    until(lambda: set(shop.invoice("0.0001")) == {"id", "BTC-CHAIN", "BTC-LN"}, "invoices by Lightning")
     stacks = reported(json.dumps(start(person)))
     assert stacks["btcpayserver"]["verified"] == PROVED
     assert stacks["ridethelightning"]["facts"]["nodes"] == ["lnd"]
@@ -409,14 +401,14 @@ def pay_clightning(person: Person, bolt11: str) -> None:
         return inside(NAME, "clightning", "sh", "-c", '"$@" || true', "sh", "lightning-cli", *words, deadline=120)
 
     person.succeeds("-d", NAME, "lightning", "fund", "clightning")
-    until(lambda: '"confirmed"' in cli("listfunds"), "coins of Core Lightning", _PATIENCE)
+    until(lambda: '"confirmed"' in cli("listfunds"), "coins of Core Lightning")
     key, _at, place = json.loads(inside(NAME, "lnd", "lncli", "getinfo"))["uris"][0].partition("@")
-    until(lambda: f'"id": "{key}"' in cli("connect", key, *place.split(":")), "both nodes meet", _PATIENCE)
+    until(lambda: f'"id": "{key}"' in cli("connect", key, *place.split(":")), "both nodes meet")
     funding = ("-k", "fundchannel", f"id={key}", "amount=1000000", "push_msat=400000000", "feerate=1000perkw")
-    until(lambda: '"txid"' in cli(*funding), "a channel", _PATIENCE)
+    until(lambda: '"txid"' in cli(*funding), "a channel")
     mine(6)
     script = f"lncli payinvoice --force --json {bolt11} || true"
-    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment", 300)
+    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment")
 
 
 def test_core_lightning_is_the_node_if_the_inventory_says_so(person: Person, shop: Shop) -> None:
@@ -533,7 +525,7 @@ def test_hosts_of_the_inventory_are_asked_through_tor_and_no_others(
     with listening(8080) as heard, capturing(f"{NAME}-r-net", f"{NAME}-r-up") as capture:
         hook = ask("POST", f"{shop.store}/webhooks", {"url": f"http://{ELSEWHERE}:8080/hook"}, shop.key)[1]["id"]
         shop.invoice("0.0001")
-        until(lambda: len(deliveries()) == 1, "a delivery", _PATIENCE)
+        until(lambda: len(deliveries()) == 1, "a delivery")
         assert deliveries() == [("Failed", "[Errno 111] Connection refused")], "nothing is sent by itself"
         assert price()[0] == 400
         # No other program of its instance gets there, nor to tor.
@@ -541,10 +533,10 @@ def test_hosts_of_the_inventory_are_asked_through_tor_and_no_others(
             assert "closed" in inside(NAME, "btcpayserver", "bash", "-c", _TRY.format(place=place.replace(" ", "/")))
 
         assert names(btcpayserver_rates=EXCHANGE) == [rates]
-        until(lambda: price()[0] == 200, "a rate", _PATIENCE)
+        until(lambda: price()[0] == 200, "a rate")
         assert price()[1]["amount"] == f"{25 / PRICE:.8f}"
         # Another host is asked by nobody, whoever wrote it into the pages.
-        until(lambda: "050200" in deliveries()[-1][1], "the refusal of a webhook", _PATIENCE)
+        until(lambda: "050200" in deliveries()[-1][1], "the refusal of a webhook")
         assert not heard
 
         assert names(btcpayserver_webhooks=ELSEWHERE) == [rates, webhooks]
@@ -558,7 +550,7 @@ def test_hosts_of_the_inventory_are_asked_through_tor_and_no_others(
         page = inside(NAME, "portal", "sh", "-c", "cat /var/lib/portal/page/*.html")
         assert f"btcpayserver reaches {ELSEWHERE} through Tor: webhooks" in page
         invoice = shop.invoice("0.0001")
-        until(lambda: any(event["invoiceId"] == invoice["id"] for *_from, event in heard), "a webhook", _PATIENCE)
+        until(lambda: any(event["invoiceId"] == invoice["id"] for *_from, event in heard), "a webhook")
         assert price()[0] == 200
         assert {source for source, *_more in heard + exchange} == {RELAYS}
         assert not {circuit for _source, circuit, _event in heard} & {circuit for _source, circuit, _event in exchange}

@@ -29,9 +29,10 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning, node_programs, record_ridethelightning, ridethelightning, tornet
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported
 from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, mark_version, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
+from tests.support import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 real = pytest.mark.skipif(
@@ -39,7 +40,6 @@ real = pytest.mark.skipif(
     reason="the double of Core Lightning has no peers: set BCM_CLIGHTNING_ARCHIVE, see CONTRIBUTING",
 )
 
-PATIENCE = 300.0
 CAPACITY = 1_000_000  # satoshi
 #: what was done -> when
 MOMENTS: dict[str, float] = {}
@@ -226,7 +226,7 @@ def other(person: Person, node: dict[str, Any], pair: Pair) -> str:
         bitcoin(FIRST, "addnode", onion, "add")
     person.succeeds("-d", SECOND, "stack", "start", "lnd")
     person.succeeds("-d", FIRST, "lightning", "fund", "clightning")
-    until(lambda: lnd_height() == height(), "blocks in the other data center", PATIENCE)
+    until(lambda: lnd_height() == height(), "blocks in the other data center")
     return str(lncli(SECOND, "getinfo")["uris"][0])
 
 
@@ -242,7 +242,7 @@ def lnd_height() -> int:
 def mine(count: int) -> None:
     bitcoin(FIRST, "generatetodescriptor", str(count), "raw(51)")
     # lightningd looks for blocks every 30 seconds.
-    until(lambda: lnd_height() == height() == cli("getinfo")["blockheight"], "blocks in both nodes", PATIENCE)
+    until(lambda: lnd_height() == height() == cli("getinfo")["blockheight"], "blocks in both nodes")
 
 
 def channel() -> dict[str, Any]:
@@ -265,24 +265,22 @@ def opened(node: dict[str, Any], other: str) -> str:
     until(
         lambda: sum(item["amount_msat"] for item in cli("listfunds")["outputs"] if item["status"] == "confirmed") > 0,
         "coins",
-        PATIENCE,
     )
     until(
         lambda: f'"id": "{key}"' in sh(f"lightning-cli connect {key} {address.replace(':', ' ')} || true"),
         "a connection",
-        PATIENCE,
     )
     funded = cli("-k", "fundchannel", f"id={key}", f"amount={CAPACITY}", f"push_msat={CAPACITY * 500}")
     MOMENTS["funded"] = time.time()
     mine(6)
-    until(usable, "a channel", PATIENCE)
+    until(usable, "a channel")
     return str(funded["txid"])
 
 
 def pay_lnd(amount: int) -> None:
     """It is tried again, while the other side has yet to learn of the channel."""
     invoice = lncli(SECOND, "addinvoice", "--amt", str(amount))["payment_request"]
-    until(lambda: '"payment_preimage"' in sh(f"lightning-cli xpay {invoice} || true"), "a payment to lnd", PATIENCE)
+    until(lambda: '"payment_preimage"' in sh(f"lightning-cli xpay {invoice} || true"), "a payment to lnd")
 
 
 def pay_clightning(amount: int) -> None:
@@ -348,7 +346,7 @@ def test_shop_is_paid_through_lightning_charge(person: Person, opened: str) -> N
             paid = waiting.result()
         assert (paid["status"], paid["msatoshi_received"]) == ("paid", "9000000")
         inside(FIRST, "clightning", "systemctl", "restart", "clightning", deadline=300)
-        until(usable, "a channel", PATIENCE)
+        until(usable, "a channel")
     person.succeeds("-d", FIRST, "stack", "start", "lightning-charge")
 
 
@@ -415,7 +413,7 @@ def test_program_outside_reaches_the_node_with_its_link(person: Person, opened: 
 @real
 def test_channel_survives_a_kill(opened: str) -> None:
     inside(FIRST, "clightning", "systemctl", "kill", "--signal=KILL", "clightning")
-    until(usable, "the channel after a kill", PATIENCE)
+    until(usable, "the channel after a kill")
     pay_lnd(1000)
 
 
@@ -453,7 +451,7 @@ def test_old_database_is_not_used(person: Person, opened: str) -> None:
     """An old copy of the volume, put back by hand, would lose the channel."""
     sh(f"systemctl stop clightning && cp -a {DATABASE} {DATABASE}.old && cp -a {REPLICA} {REPLICA}.old")
     start(person)
-    until(usable, "the channel", PATIENCE)
+    until(usable, "the channel")
     pay_lnd(1000)
     start(person)
     sh(f"systemctl stop clightning && cp -a {DATABASE} {DATABASE}.good && cp -a {DATABASE}.old {DATABASE}")
@@ -463,7 +461,7 @@ def test_old_database_is_not_used(person: Person, opened: str) -> None:
     assert "is an old copy" in refused(person, "-e", "clightning_restore=true")
     sh(f"mv {REPLICA}.good {REPLICA} && rm -f {DATABASE}.* {REPLICA}.*")
     start(person, "-e", "clightning_restore=true")
-    until(usable, "the channel", PATIENCE)
+    until(usable, "the channel")
 
 
 @real
@@ -477,7 +475,7 @@ def test_channel_stays_open_when_the_volume_is_lost(person: Person, node: dict[s
     (line,) = (line for line in shown.splitlines() if opened in line)
     assert line.endswith("stays open")
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
-    until(usable, "the channel", PATIENCE)
+    until(usable, "the channel")
     after = channel()
     assert (after["funding_txid"], after["to_us_msat"]) == (opened, before["to_us_msat"])
     pay_lnd(2000)
@@ -505,14 +503,14 @@ def test_coins_of_a_channel_come_back_if_all_volumes_are_lost(
     (line,) = (line for line in shown.splitlines() if opened in line)
     assert line.endswith("closed by the peer, yours less fees on chain")
     assert cli("getinfo")["id"] == node["facts"]["public_key"]
-    until(lambda: coins() == on_chain, "coins from the words", PATIENCE)
-    until(lambda: len(lncli(SECOND, "pendingchannels")["waiting_close_channels"]) > 0, "the close", PATIENCE)
+    until(lambda: coins() == on_chain, "coins from the words")
+    until(lambda: len(lncli(SECOND, "pendingchannels")["waiting_close_channels"]) > 0, "the close")
 
     def swept() -> bool:
         bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
         return coins() > on_chain
 
-    until(swept, "coins from the channel", PATIENCE)
+    until(swept, "coins from the channel")
     fees = on_chain + in_channel - coins()
     print(f"{in_channel} sat were in the channel; their way back cost {fees} sat")
     assert 0 <= fees < 50_000
@@ -531,14 +529,14 @@ def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], ot
         inside(SECOND, "lnd", "sh", "-c", f"lncli connect {key}@{onion['address']} || true", deadline=120)
         return key in [peer["pub_key"] for peer in lncli(SECOND, "listpeers")["peers"]]
 
-    until(connected, "a connection", PATIENCE)
-    until(lambda: int(lncli(SECOND, "walletbalance")["confirmed_balance"]) > 2 * CAPACITY, "coins", PATIENCE)
+    until(connected, "a connection")
+    until(lambda: int(lncli(SECOND, "walletbalance")["confirmed_balance"]) > 2 * CAPACITY, "coins")
     lncli(SECOND, "openchannel", key, str(CAPACITY), str(CAPACITY // 2))
     mine(6)
-    until(usable, "a channel", PATIENCE)
+    until(usable, "a channel")
     assert channel()["opener"] == "remote"
     pay_lnd(5000)
-    until(lambda: [item["active"] for item in lncli(SECOND, "listchannels")["channels"]] == [True], "lnd", PATIENCE)
+    until(lambda: [item["active"] for item in lncli(SECOND, "listchannels")["channels"]] == [True], "lnd")
     pay_clightning(7000)
 
 

@@ -16,13 +16,12 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import tornet
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported, until
-from tests.support import LXD_DIR
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported
+from tests.support import LXD_DIR, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
 # The test network forgets and finds again at its own pace, and so does Electrum.
-PATIENCE = 300.0
 VERSION = json.dumps({"id": 0, "method": "server.version", "params": ["test", "1.4"]}).encode() + b"\n"
 DIRECTORY = "/tmp/wallet"
 
@@ -50,9 +49,9 @@ def synced(person: Person, pair: Pair) -> Pair:
     """Each has blocks that only the other has mined: a hundred each."""
     person.succeeds("-d", FIRST, "bitcoin-cli", "addnode", pair.onions[SECOND]["bitcoind"], "add")
     mine(person, FIRST, 100)
-    until(lambda: agree(person, 100), "blocks of the first", PATIENCE)
+    until(lambda: agree(person, 100), "blocks of the first")
     mine(person, SECOND, 100)
-    until(lambda: agree(person, 200), "blocks of the other", PATIENCE)
+    until(lambda: agree(person, 200), "blocks of the other")
     return pair
 
 
@@ -151,9 +150,9 @@ def place(pair: Pair) -> tuple[str, int]:
 
 def test_wallet_with_a_key_follows_the_server(person: Person, synced: Pair, wallet: Wallet) -> None:
     height = tip(person, FIRST)[0]
-    until(lambda: wallet.height() == height, "the wallet's height", PATIENCE)
+    until(lambda: wallet.height() == height, "the wallet's height")
     mine(person, FIRST, 1)
-    until(lambda: wallet.height() == height + 1, "the next block in the wallet", PATIENCE)
+    until(lambda: wallet.height() == height + 1, "the next block in the wallet")
 
 
 def test_client_without_a_key_cannot_read_the_descriptor(
@@ -176,15 +175,15 @@ def test_onion_addresses_survive_the_removal_of_all_data(person: Person, synced:
     inside(FIRST, "tor", "systemctl", "kill", "--signal=KILL", "tor")
     mine(person, FIRST, 1)
     height = tip(person, FIRST)[0]
-    until(lambda: wallet.height() == height, "the wallet's height", PATIENCE)
-    until(lambda: agree(person, height), "blocks of the first", PATIENCE)
+    until(lambda: wallet.height() == height, "the wallet's height")
+    until(lambda: agree(person, height), "blocks of the first")
 
 
 def test_revoked_client_is_locked_out(
     person: Person, pair: Pair, wallet: Wallet, key: str, relays: tornet.TorNetwork
 ) -> None:
     person.succeeds("-d", FIRST, "onion", "revoke", "alice")
-    until(lambda: wallet.height() is None, "the wallet's disconnection", PATIENCE)
+    until(lambda: wallet.height() is None, "the wallet's disconnection")
     assert tornet.WRONG_KEY in tornet.refusal(relays, *place(pair), key)
     (service,) = (
         item

@@ -23,8 +23,8 @@ from ansible_collections.bcm.core.plugins.module_utils._image.sources import mir
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import tornet
 from tests.capture import Capture, capturing
-from tests.e2e.conftest import Person, inside, until
-from tests.support import LXD_DIR, RELAYS
+from tests.e2e.conftest import Person, inside
+from tests.support import LXD_DIR, RELAYS, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -276,7 +276,7 @@ def test_capture_would_show_any_other_packet(fetched: Fetched) -> None:
     connect = f"import socket; socket.create_connection(('{ELSEWHERE}', 80), 2)"
     before = fetched.strange()
     inside(NAME, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{connect}" || true')
-    until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in fetched.strange() - before), "the packet", 5)
+    until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in fetched.strange() - before), "the packet")
 
 
 def test_no_builder_keeps_an_open_connection(fetched: Fetched) -> None:

@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.e2e.conftest import INSTANCES, Person, inside, ours, reported, until
-from tests.support import ROOT
+from tests.e2e.conftest import INSTANCES, Person, inside, ours, reported
+from tests.support import ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -80,7 +80,7 @@ def screen(person: Person) -> Iterator[str]:
     server = subprocess.Popen(
         ["Xvfb", ":77", "-noreset", "-screen", "0", "1000x640x24", "-auth", str(authority)], stderr=subprocess.DEVNULL
     )
-    until(lambda: Path("/tmp/.X11-unix/X77").exists(), "Xvfb's socket", 20)
+    until(lambda: Path("/tmp/.X11-unix/X77").exists(), "Xvfb's socket")
     yield str(authority)
     server.terminate()
     server.wait()
@@ -133,7 +133,7 @@ def test_window_of_the_wallet(person: Person, screen: str, request: pytest.Fixtu
         return found.stdout.split()
 
     try:
-        until(lambda: bool(windows()), "the window of Electrum", 90)
+        until(lambda: bool(windows()), "the window of Electrum")
         picture = person.home / "electrum.png"
 
         def balance_shown() -> bool:
@@ -147,7 +147,7 @@ def test_window_of_the_wallet(person: Person, screen: str, request: pytest.Fixtu
             return "Balance: 5000000" in read.decode()
 
         # A hundred coinbases of 50 BTC, in its unit mBTC, most of them still maturing.
-        until(balance_shown, "a window with the balance in it", 60)
+        until(balance_shown, "a window with the balance in it")
         keep = request.config.getoption("--picture")
         if keep:
             shutil.copy(picture, ROOT / keep)

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from tests import esplora
-from tests.e2e.conftest import Person, inside, opened, reported, until
-from tests.support import ROOT
+from tests.e2e.conftest import Person, inside, opened, reported
+from tests.support import ROOT, until
 
 pytestmark = [
     pytest.mark.containers,
@@ -115,13 +115,13 @@ def test_browser_shows_blocks_and_asks_nobody_else(
     keep = request.config.getoption("--pages")
     with opened(person, NAME, driver, "esplora", tmp_path) as page:
         page.show_as(1280, 900, "light")
-        until(lambda: str(height()) in page.text, "the newest block", 120)
+        until(lambda: str(height()) in page.text, "the newest block")
         own = page.url.partition("/regtest")[0]
         if keep:
             (ROOT / keep / "esplora-desktop.png").write_bytes(page.picture())
         block, _seconds = ask("/block-height/100")
         # As other stacks link to it, which do not know what the chain is called there.
         page.open(f"{own}/block/{block}")
-        until(lambda: page.title.startswith(f"Block #100: {block}"), "the block", 60)
+        until(lambda: page.title.startswith(f"Block #100: {block}"), "the block")
         assert page.url == f"{own}/regtest/block/{block}"
         assert page.forbids("https://api.coingecko.com/x.png")

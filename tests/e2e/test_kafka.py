@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from tests.e2e import neighbour
-from tests.e2e.conftest import Person, client, inside, reported, until
+from tests.e2e.conftest import Person, client, inside, reported
 from tests.e2e.lan import HOST, LISTED, local_network
+from tests.support import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
@@ -209,7 +210,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         bitcoin("generatetoaddress", "1", ann.ask("newaddress", "p2tr")["address"])
         mine(100)
         neighbour.await_blocks(ann)
-        until(has_followed, "lnd has all blocks", 120)
+        until(has_followed, "lnd has all blocks")
         key = lncli("getinfo")["identity_pubkey"]
         place = inside(NAME, "lnd", "sed", "-n", "s/^listen=//p", "/etc/lnd/lnd.conf")
         amounts = ("--local_amt", "1000000", "--push_amt", "400000")
@@ -217,7 +218,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         until(lambda: values("lnd.channel", "change", "balance") == [("pending", 400_000)], "a pending channel")
         mine(6)
         neighbour.await_blocks(ann)
-        until(lambda: is_usable(ann), "a channel", 120)
+        until(lambda: is_usable(ann), "a channel")
         received, sent = [receive(5000)], [send(7000), send(900_000, "failed")]
         until(lambda: values("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
         assert values("lnd.invoice", "payment_hash", "amount") == received
@@ -229,13 +230,13 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         sent += [send(1500), send(800_000, "failed")]
         inside(NAME, "collector", "systemctl", "start", "collector-lnd")
         inside(NAME, "lnd", "systemctl", "restart", "lnd", deadline=120)
-        until(comes_back, "a channel", 120)
+        until(comes_back, "a channel")
         received.append(receive(3000))
         sent.append(send(2500))
         (channel,) = lncli("listchannels")["channels"]
         lncli("closechannel", "--chan_point", channel["channel_point"])
         mine(6)
-        until(lambda: len(values("lnd.channel")) == 3, "the channel is closed", 120)
+        until(lambda: len(values("lnd.channel")) == 3, "the channel is closed")
     assert values("lnd.payment", "payment_hash", "outcome", "amount") == sent
     assert values("lnd.invoice", "payment_hash", "amount") == received
     assert values("lnd.channel", "change", "how") == [("pending", ""), ("opened", ""), ("closed", "cooperative_close")]
@@ -277,7 +278,7 @@ def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
         acknowledged = {line for line in said if line.isdigit()}
         assert said[-1] == "_MSG_TIMED_OUT" and 0 < len(acknowledged) < 200_000
         inside(NAME, "kafka", "rm", f"{small}/ballast")
-        until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker writes again", 240)
+        until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker writes again")
         assert acknowledged <= set(events("reader", "read", TOPIC))
     finally:
         script = f"systemctl stop kafka; umount {data}; umount {small}; rmdir {small}; systemctl start kafka"

@@ -30,12 +30,11 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import VERSION
 from tests import tornet
 from tests.e2e import neighbour
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported, until
-from tests.support import COLLECTION, ROOT
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, follow, inside, kill_when, reported
+from tests.support import COLLECTION, ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
-PATIENCE = 300.0
 CAPACITY = 1_000_000  # satoshi
 PAYMENTS = 200
 
@@ -50,21 +49,19 @@ def bitcoin(name: str, *words: str) -> str:
 
 def mine(name: str, count: int) -> None:
     """Blocks that both nodes have in the end."""
-    bitcoin(name, "generatetodescriptor", str(count), "raw(51)")
-    await_height(int(bitcoin(name, "getblockcount")))
+    follow(lambda: bitcoin(name, "generatetodescriptor", str(count), "raw(51)"), have_all_blocks, "the blocks in both")
 
 
-def await_height(height: int, patience: float = PATIENCE) -> None:
-    def there() -> bool:
-        if all(reached(node, height) for node in (FIRST, SECOND)):
-            return True
-        for other in json.loads(bitcoin(FIRST, "getaddednodeinfo")):
-            if not other["connected"]:
-                # By itself, bitcoind tries again once a minute.
-                bitcoin(FIRST, "addnode", other["addednode"], "onetry")
-        return False
-
-    until(there, f"height {height} in both nodes", patience)
+def have_all_blocks() -> bool:
+    """Whether both nodes have the newest block."""
+    height = int(bitcoin(FIRST, "getblockcount"))
+    if all(reached(node, height) for node in (FIRST, SECOND)):
+        return True
+    for other in json.loads(bitcoin(FIRST, "getaddednodeinfo")):
+        if not other["connected"]:
+            # By itself, bitcoind tries again once a minute.
+            bitcoin(FIRST, "addnode", other["addednode"], "onetry")
+    return False
 
 
 def reached(name: str, height: int) -> bool:
@@ -89,7 +86,7 @@ def nodes(person: Person, pair: Pair) -> dict[str, str]:
     person.succeeds("-d", FIRST, "lightning", "fund")
     # All that was mined for it can be spent, so that more blocks make it no richer.
     bitcoin(FIRST, "generatetodescriptor", "100", "raw(51)")
-    await_height(int(bitcoin(FIRST, "getblockcount")))
+    until(have_all_blocks, "blocks in both nodes")
     (tower,) = lncli(SECOND, "tower", "info")["uris"]
     guarded = json.loads(person.succeeds("-d", FIRST, "lightning", "guard", SECOND, "--json"))
     assert guarded == {"stack": "lnd", "watchtower": tower}
@@ -152,12 +149,12 @@ def copied(person: Person) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def channel(nodes: dict[str, str], targets: Targets) -> str:
     """The transaction of a channel that the first opened; half of it belongs to the other."""
-    until(lambda: coins(FIRST) > 2 * CAPACITY, "coins", PATIENCE)
-    until(lambda: connected(nodes[SECOND]), "a connection", PATIENCE)
+    until(lambda: coins(FIRST) > 2 * CAPACITY, "coins")
+    until(lambda: connected(nodes[SECOND]), "a connection")
     key = nodes[SECOND].partition("@")[0]
     opened = lncli(FIRST, "openchannel", key, str(CAPACITY), str(CAPACITY // 2))
     mine(FIRST, 6)
-    until(lambda: all(active(name) and announced(name) for name in (FIRST, SECOND)), "an active channel", PATIENCE)
+    until(lambda: all(active(name) and announced(name) for name in (FIRST, SECOND)), "an active channel")
     return str(opened["funding_txid"])
 
 
@@ -227,7 +224,7 @@ def test_target_that_was_away_catches_up(person: Person, channel: str) -> None:
     assert (found["state"], bool(found["why"])) == ("failed", True)
     assert person.types("-d", SECOND, "backup", "status").returncode == 3
     inside(FIRST, "box", "systemctl", "start", "box-late")
-    until(lambda: copied(person)["late"]["state"] == "up to date", "the copy at the target that was away", 150)
+    until(lambda: copied(person)["late"]["state"] == "up to date", "the copy at the target that was away")
 
 
 def test_copies_are_readable_with_the_key_of_the_data_center_alone(person: Person, channel: str) -> None:
@@ -287,8 +284,8 @@ def test_payments_through_tor_arrive_beside_those_on_loopback(channel: str) -> N
         ann.ask("openchannel", "--node_key", key, "--connect", place, "--local_amt", str(CAPACITY))
         mine(FIRST, 6)
         neighbour.await_blocks(ann, bob)
-        until(lambda: [item["active"] for item in ann.ask("listchannels")["channels"]] == [True], "a channel", PATIENCE)
-        until(lambda: knows_fees(ann.ask("describegraph")), "the fees of the channel", PATIENCE)
+        until(lambda: [item["active"] for item in ann.ask("listchannels")["channels"]] == [True], "a channel")
+        until(lambda: knows_fees(ann.ask("describegraph")), "the fees of the channel")
         invoices = [bob.ask("addinvoice", "--amt", "100")["payment_request"] for _number in range(10)]
         near = milliseconds(ann.command, invoices)
         print(f"memory: {memory(FIRST, 'lnd')}, on loopback {memory(FIRST, 'lnd', 'ann')}")
@@ -301,7 +298,7 @@ def test_payments_through_tor_arrive_beside_those_on_loopback(channel: str) -> N
 
 def test_many_payments_arrive(channel: str) -> None:
     """Eight at a time."""
-    until(lambda: at_rest(FIRST), "channels at rest", PATIENCE)
+    until(lambda: at_rest(FIRST), "channels at rest")
     before = balance(SECOND)
     make = f"for n in $(seq {PAYMENTS}); do lncli addinvoice --amt 100 | jq -r .payment_request; done"
     make = make.replace("jq -r .payment_request", 'sed -n \'s/.*"payment_request": *"\\(.*\\)".*/\\1/p\'')
@@ -314,7 +311,7 @@ def test_many_payments_arrive(channel: str) -> None:
     pay = f"printf '%s\\n' {' '.join(invoices)} | xargs -P 8 -n 1 sh -c '{pay}'"
     inside(FIRST, "lnd", "sh", "-c", pay, deadline=900)
     print(f"{PAYMENTS} payments: {time.monotonic() - began:.1f} s")
-    until(lambda: balance(SECOND) == before + 100 * PAYMENTS, "all amounts", PATIENCE)
+    until(lambda: balance(SECOND) == before + 100 * PAYMENTS, "all amounts")
 
 
 def test_watchtower_of_the_other_data_center_has_the_states(person: Person, channel: str) -> None:
@@ -323,7 +320,7 @@ def test_watchtower_of_the_other_data_center_has_the_states(person: Person, chan
         return [str(tower) for tower in node["guarded_by"]]
 
     tower = json.loads(person.succeeds("-d", SECOND, "lightning", "status", "--json"))["nodes"][0]["watchtower"]
-    until(lambda: re.findall(r"\((\d+) states\)", guarded()[0]) > ["0"], "states at the watchtower", PATIENCE)
+    until(lambda: re.findall(r"\((\d+) states\)", guarded()[0]) > ["0"], "states at the watchtower")
     assert guarded()[0].startswith(f"{tower} (")
     assert tower.partition("@")[0] != lncli(SECOND, "getinfo")["identity_pubkey"]
 
@@ -363,9 +360,9 @@ def test_program_outside_reaches_the_node_with_its_link(
 def test_wallet_opens_by_itself(person: Person, nodes: dict[str, str], channel: str) -> None:
     """After a kill, and once the machine starts again."""
     inside(FIRST, "lnd", "systemctl", "kill", "--signal=KILL", "lnd")
-    until(lambda: quietly_active(FIRST), "an active channel after a kill", PATIENCE)
+    until(lambda: quietly_active(FIRST), "an active channel after a kill")
     person.succeeds("-d", FIRST, "stack", "restart", "lnd")
-    until(lambda: quietly_active(FIRST), "an active channel after a restart", PATIENCE)
+    until(lambda: quietly_active(FIRST), "an active channel after a restart")
     assert lncli(FIRST, "getinfo")["uris"] == [nodes[FIRST]]
 
 
@@ -489,19 +486,9 @@ def at_rest(name: str) -> bool:
 
 
 def await_rest(nodes: dict[str, str]) -> None:
-    until(lambda: connected(nodes[SECOND]), "a connection", PATIENCE)
-    until(lambda: at_rest(FIRST), "channels at rest", PATIENCE)
-    until(follow_a_block, "a block that both nodes have", PATIENCE)
-
-
-def follow_a_block() -> bool:
-    """Whether both nodes follow a new block. One that comes while lnd starts, its wallet may notice with the next."""
-    try:
-        bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
-        await_height(int(bitcoin(FIRST, "getblockcount")), 20)
-    except AssertionError:
-        return False
-    return True
+    until(lambda: connected(nodes[SECOND]), "a connection")
+    until(lambda: at_rest(FIRST), "channels at rest")
+    mine(FIRST, 1)
 
 
 def kill_machine(name: str) -> None:
@@ -600,7 +587,7 @@ def test_killed_node_has_its_channel_or_its_coins(
     if with_machine and killed == FIRST:
         bitcoin(FIRST, "addnode", pair.onions[SECOND]["bitcoind"], "add")
     await_rest(nodes)
-    until(lambda: has_newest_copies(person), "the newest copies", PATIENCE)
+    until(lambda: has_newest_copies(person), "the newest copies")
     found = others(channel)
     print(f"killed while {act}{' with its machine' if with_machine else ''}: {len(found)} other channels")
     # A commitment's fee is nobody's, until the channel is closed.
@@ -609,7 +596,7 @@ def test_killed_node_has_its_channel_or_its_coins(
         inside(FIRST, "lnd", "lncli", "closechannel", "--chan_point", point, deadline=120)
     await_rest(nodes)
     assert others(channel) == []
-    until(lambda: has_newest_copies(person), "the copies without them", PATIENCE)
+    until(lambda: has_newest_copies(person), "the copies without them")
 
 
 def quietly(act: Any) -> None:
@@ -636,7 +623,7 @@ def test_node_goes_on_after_a_restart_of_bitcoind(pair: Pair, nodes: dict[str, s
     """It ends when it loses bitcoind, and starts again."""
     inside(FIRST, "bitcoind", "systemctl", "restart", "bitcoind")
     bitcoin(FIRST, "-rpcwait", "addnode", pair.onions[SECOND]["bitcoind"], "add")
-    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+    until(lambda: quietly_active(FIRST), "an active channel")
     await_rest(nodes)
 
 
@@ -645,7 +632,7 @@ def test_payment_to_a_node_that_is_away_fails_and_costs_nothing(nodes: dict[str,
     invoice = lncli(SECOND, "addinvoice", "--amt", "100")["payment_request"]
     inside(SECOND, "lnd", "systemctl", "stop", "lnd", deadline=120)
     try:
-        until(lambda: not active(FIRST), "the loss of the connection", PATIENCE)
+        until(lambda: not active(FIRST), "the loss of the connection")
         paid = inside(FIRST, "lnd", "sh", "-c", f"lncli payinvoice --force --json {invoice} || true", deadline=120)
         assert '"status":  "FAILED"' in paid or '"status": "FAILED"' in paid or "FAILURE" in paid, paid
     finally:
@@ -672,7 +659,7 @@ def test_full_volume_costs_no_channel(nodes: dict[str, str], channel: str) -> No
     inside(FIRST, "lnd", "sh", "-c", FILL, "sh", "/var/lib/lnd", deadline=120)
     quietly(lambda: pay_many(16))
     inside(FIRST, "lnd", "sh", "-c", "rm /var/lib/lnd/filler.*; systemctl restart lnd", deadline=120)
-    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+    until(lambda: quietly_active(FIRST), "an active channel")
     await_rest(nodes)
     assert abs(wealth() - before) < FEES
 
@@ -693,7 +680,7 @@ def test_node_follows_the_chain_again_after_a_silence(person: Person, nodes: dic
         assert not reached(FIRST, height)
     finally:
         subprocess.run(["nft", "delete", "table", "inet", "silent"], check=True)
-    await_height(height)
+    until(lambda: all(reached(name, height) for name in (FIRST, SECOND)), "the block that was not announced")
 
 
 def listening(name: str) -> set[str]:
@@ -711,7 +698,7 @@ def test_node_that_no_longer_serves_announces_nothing(person: Person, channel: s
     person.settings(SECOND).write_text(text.replace("lnd_serve: false\n", ""))
     person.succeeds("-d", SECOND, "stack", "start", "lnd")
     assert lncli(SECOND, "getinfo")["uris"] == [nodes[SECOND]]
-    until(lambda: quietly_active(FIRST), "an active channel", PATIENCE)
+    until(lambda: quietly_active(FIRST), "an active channel")
 
 
 #: how far a restore is
@@ -731,7 +718,7 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     address = lncli(SECOND, "newaddress", "p2tr")["address"]
     lncli(FIRST, "sendcoins", address, "300000")
     mine(FIRST, 1)
-    until(lambda: coins(SECOND) == 300_000, "coins", PATIENCE)
+    until(lambda: coins(SECOND) == 300_000, "coins")
     in_channel = balance(SECOND)
     # A node at work is not restored.
     refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
@@ -750,7 +737,7 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     refused = person.types("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
     assert "nothing was restored: bitcoind lacks blocks" in refused.stdout + refused.stderr
     bitcoin(FIRST, "setnetworkactive", "true")
-    until(lambda: bitcoin(SECOND, "getbestblockhash") == bitcoin(FIRST, "getbestblockhash"), "blocks", PATIENCE)
+    until(lambda: bitcoin(SECOND, "getbestblockhash") == bitcoin(FIRST, "getbestblockhash"), "blocks")
     # Valid words of another node.
     first, secrets = (person.home / "inventories" / name / "secrets/regtest.json" for name in (FIRST, SECOND))
     right, other_words = secrets.read_text(), json.loads(first.read_text())["lnd/recovery_words"]
@@ -766,15 +753,15 @@ def test_wallet_that_is_gone_is_not_replaced(person: Person, nodes: dict[str, st
     shown = person.succeeds("-d", SECOND, "lightning", "restore", "lnd", "--from", "attic")
     assert channel in shown
     assert lncli(SECOND, "getinfo")["identity_pubkey"] == key
-    until(lambda: coins(SECOND) == 300_000, "coins from the words", PATIENCE)
+    until(lambda: coins(SECOND) == 300_000, "coins from the words")
     # The other side has closed the channel, as lnd asked it to, and pays what it owed.
-    until(lambda: len(lncli(FIRST, "pendingchannels")["waiting_close_channels"]) > 0, "the close", PATIENCE)
+    until(lambda: len(lncli(FIRST, "pendingchannels")["waiting_close_channels"]) > 0, "the close")
 
     def swept() -> bool:
         bitcoin(FIRST, "generatetodescriptor", "1", "raw(51)")
         return coins(SECOND) > 300_000
 
-    until(swept, "coins from the channel", PATIENCE)
+    until(swept, "coins from the channel")
     fees = 300_000 + in_channel - coins(SECOND)
     print(f"{in_channel} sat were in the channel; their way back cost {fees} sat")
     assert 0 <= fees < 50_000
@@ -805,17 +792,17 @@ def test_tutorial_works_as_it_is_written(person: Person, pair: Pair, nodes: dict
             return tried.returncode == 0 or "already connected" in tried.stderr
 
         if "closechannel" in words:
-            until(lambda: active(FIRST), "an active channel", PATIENCE)
-        until(done, " ".join(words), PATIENCE)
+            until(lambda: active(FIRST), "an active channel")
+        until(done, " ".join(words))
         if "addinvoice" in words:
             known["INVOICE"] = json.loads(output)["payment_request"]
         if words[2:] == ["bitcoin-cli", "generatetodescriptor", "6", "raw(51)"]:
-            await_height(int(bitcoin(FIRST, "getblockcount")))
-            until(lambda: active(FIRST) and announced(FIRST), "an active channel", PATIENCE)
+            until(have_all_blocks, "blocks in both nodes")
+            until(lambda: active(FIRST) and announced(FIRST), "an active channel")
             known["CHANNEL"] = lncli(FIRST, "listchannels")["channels"][0]["channel_point"]
         if "payinvoice" in words:
-            until(lambda: balance(SECOND) == 5000, "the payment", PATIENCE)
-    until(lambda: lncli(FIRST, "listchannels")["channels"] == [], "the close", PATIENCE)
+            until(lambda: balance(SECOND) == 5000, "the payment")
+    until(lambda: lncli(FIRST, "listchannels")["channels"] == [], "the close")
 
 
 def test_nothing_left_for_anything_but_a_relay(pair: Pair, channel: str) -> None:

@@ -21,9 +21,9 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.forward import Destination, socks_proxy
 from tests import browser, clightning, node_programs, ridethelightning, tornet
-from tests.e2e.conftest import Person, client, inside, opened, quiet, reported, until
+from tests.e2e.conftest import Person, client, inside, opened, quiet, reported
 from tests.e2e.test_lightning import bitcoin, lncli, reached
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 pytestmark = [
     pytest.mark.containers,
@@ -41,7 +41,6 @@ programs = pytest.mark.skipif(
 
 NAME = "ride"
 _ASK = (Path(__file__).parent / "programs/shop.py").read_text()
-PATIENCE = 300.0
 PROGRAMS = ("lightning-charge", "spark")
 CAPACITY = 1_000_000  # satoshi
 HERS = 600_000  # of them, after the other side was given the rest
@@ -76,14 +75,14 @@ def addresses(
 
 
 def open_channel() -> None:
-    until(lambda: reached(NAME, int(bitcoin(NAME, "getblockcount"))), "blocks in lnd", PATIENCE)
+    until(lambda: reached(NAME, int(bitcoin(NAME, "getblockcount"))), "blocks in lnd")
     key, _at, place = lncli(NAME, "getinfo")["uris"][0].partition("@")
     until(
         lambda: sum(item["amount_msat"] for item in cli("listfunds")["outputs"] if item["status"] == "confirmed") > 0,
-        "coins", PATIENCE,
+        "coins",
     )  # fmt: skip
     connect = f"lightning-cli connect {key} {place.replace(':', ' ')} || true"
-    until(lambda: f'"id": "{key}"' in inside(NAME, "clightning", "sh", "-c", connect, deadline=120), "peers", PATIENCE)
+    until(lambda: f'"id": "{key}"' in inside(NAME, "clightning", "sh", "-c", connect, deadline=120), "peers")
     given = (CAPACITY - HERS) * 1000
     cli("-k", "fundchannel", f"id={key}", f"amount={CAPACITY}", f"push_msat={given}", "feerate=1000perkw")
     bitcoin(NAME, "generatetodescriptor", "6", "raw(51)")
@@ -92,7 +91,7 @@ def open_channel() -> None:
         states = [(item["state"], item["peer_connected"]) for item in cli("listpeerchannels")["channels"]]
         return states == [("CHANNELD_NORMAL", True)] and lncli(NAME, "channelbalance")["balance"] != "0"
 
-    until(usable, "a channel", PATIENCE)
+    until(usable, "a channel")
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +100,10 @@ def password(person: Person, addresses: dict[str, str]) -> str:
 
 
 def log_in(page: browser.Browser, password: str) -> None:
-    until(lambda: page.run("return document.querySelector('#password') !== null"), "the login page", 120)
+    until(lambda: page.run("return document.querySelector('#password') !== null"), "the login page")
     page.types("#password", password)
     page.clicks("Login")
-    until(lambda: UP in page.text, "the page of the node", 120)
+    until(lambda: UP in page.text, "the page of the node")
 
 
 def choose(page: browser.Browser, title: str) -> None:
@@ -124,22 +123,22 @@ def test_invoice_is_paid_in_the_browser_of_bcm_open(
     with opened(person, NAME, driver, "ridethelightning", tmp_path) as page:
         page.show_as(1280, 900, "light")
         log_in(page, password)
-        until(lambda: shows(page, HERS), "the balance of the channel", 120)
+        until(lambda: shows(page, HERS), "the balance of the channel")
         if keep:
             (ROOT / keep / "ridethelightning-desktop.png").write_bytes(page.picture())
         own = page.url.partition("/rtl")[0]
         assert page.sources == {own}
         made = lncli(NAME, "addinvoice", "--amt", "5000")
         choose(page, "Lightning")
-        until(lambda: "Transactions" in page.text, "the menu of Lightning", 60)
+        until(lambda: "Transactions" in page.text, "the menu of Lightning")
         choose(page, "Transactions")
-        until(lambda: "Send Payment" in page.text, "the page of payments", 60)
+        until(lambda: "Send Payment" in page.text, "the page of payments")
         page.clicks("Send Payment")
-        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment", 60)
+        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment")
         page.types("textarea", made["payment_request"])
-        until(lambda: "5,000" in page.text, "what the invoice says", 60)
+        until(lambda: "5,000" in page.text, "what the invoice says")
         page.clicks("Send Payment")
-        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
+        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment")
         assert page.sources == {own}
         assert page.forbids(ELSEWHERE)
 
@@ -174,7 +173,7 @@ def test_balance_is_seen_through_tor_with_a_key(
     with through_tor(person, addresses, driver, relays, "ridethelightning", tmp_path) as page:
         page.open(f"http://{addresses['ridethelightning']}/rtl/login")
         log_in(page, password)
-        until(lambda: shows(page, HERS - 5000), "the balance after the payment", 120)
+        until(lambda: shows(page, HERS - 5000), "the balance after the payment")
 
 
 # -- Spark ------------------------------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ def log_in_to_spark(person: Person, page: browser.Browser, url: str) -> None:
     password = quote(person.succeeds("-d", NAME, "secret", "show", "spark/password").strip(), safe="")
     page.open(url.replace("://", f"://bcm:{password}@"))
     page.open(url)
-    until(lambda: in_channel() in page.text, "Spark's balance", 120)
+    until(lambda: in_channel() in page.text, "Spark's balance")
 
 
 @programs
@@ -204,15 +203,15 @@ def test_invoice_is_paid_in_the_browser_with_spark(
         log_in_to_spark(person, page, f"{own}/")
         made = lncli(NAME, "addinvoice", "--amt", "2000", "--memo", "Tea")
         page.run("location.hash = '#/payreq'")
-        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment", 60)
+        until(lambda: page.run("return document.querySelector('textarea') !== null"), "the form of a payment")
         page.types("textarea", made["payment_request"])
         page.clicks("Decode request")
-        until(lambda: "Tea" in page.text and "Pay 20\xa0bits" in page.text, "what the invoice says", 60)
+        until(lambda: "Tea" in page.text and "Pay 20\xa0bits" in page.text, "what the invoice says")
         page.clicks("Pay 20\xa0bits")
-        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment", PATIENCE)
+        until(lambda: lncli(NAME, "lookupinvoice", made["r_hash"])["state"] == "SETTLED", "the payment")
         page.open(f"{own}/")
-        until(lambda: in_channel() in page.text, "the balance after the payment", 120)
-        until(lambda: "-20\xa0bits" in page.text, "the payment in the list", 60)
+        until(lambda: in_channel() in page.text, "the balance after the payment")
+        until(lambda: "-20\xa0bits" in page.text, "the payment in the list")
         if keep := request.config.getoption("--pages"):
             (ROOT / keep / "spark-desktop.png").write_bytes(page.picture())
         assert page.sources == {own}
@@ -244,12 +243,12 @@ def charge(person: Person, satoshi: int) -> dict[str, Any]:
 def pay_on_page(page: browser.Browser, url: str, invoice: dict[str, Any], picture: Path | None = None) -> None:
     """Pay an invoice with lnd while its page is open, which says so by itself."""
     page.open(f"{url}/checkout/{invoice['id']}")
-    until(lambda: "A cup of tea" in page.text and invoice["payreq"] in page.text, "the page of the invoice", 120)
+    until(lambda: "A cup of tea" in page.text and invoice["payreq"] in page.text, "the page of the invoice")
     assert page.run("return document.querySelector('.qr img').naturalWidth") > 0
     if picture:
         picture.write_bytes(page.picture())
     assert lncli(NAME, "payinvoice", "--force", "--json", invoice["payreq"])["status"] == "SUCCEEDED"
-    until(lambda: "Your payment has been received" in page.text, "what the page says of the payment", PATIENCE)
+    until(lambda: "Your payment has been received" in page.text, "what the page says of the payment")
 
 
 @pytest.fixture
@@ -317,7 +316,7 @@ def test_other_node_is_shown_if_the_inventory_says_so(
     person.succeeds("-d", NAME, "stack", "start", "ridethelightning")
     with opened(person, NAME, driver, "ridethelightning", tmp_path) as page:
         log_in(page, password)
-        until(lambda: shows(page, int(lncli(NAME, "channelbalance")["balance"])), "the balance of lnd", 120)
+        until(lambda: shows(page, int(lncli(NAME, "channelbalance")["balance"])), "the balance of lnd")
 
 
 def test_nothing_leaves_but_through_tor(person: Person, addresses: dict[str, str]) -> None:

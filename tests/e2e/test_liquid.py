@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests import liquid
-from tests.e2e.conftest import Person, inside, reported, until
+from tests.e2e.conftest import Person, inside, reported
 from tests.record_liquid import moved, recorded
-from tests.support import Tools
+from tests.support import Tools, until
 
 pytestmark = [
     pytest.mark.containers,

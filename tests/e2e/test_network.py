@@ -15,7 +15,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import FIRST, INSTANCES, Pair, Person, client, inside, reported
-from tests.support import LXD_DIR
+from tests.support import LXD_DIR, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -63,11 +62,8 @@ def _gateway(network: str) -> str:
         return str(lxd.get(f"/1.0/networks/{network}", project="default")["config"]["ipv4.address"]).split("/")[0]
 
 
-def _becomes(expected: bool, found: Callable[[], bool], within: float = 30) -> None:
-    end = time.monotonic() + within
-    while found() is not expected:
-        assert time.monotonic() < end, f"not {expected} within {within:g} s"
-        time.sleep(0.2)
+def _becomes(expected: bool, found: Callable[[], bool]) -> None:
+    until(lambda: found() is expected, f"it becomes {expected}")
 
 
 @pytest.fixture(scope="module")

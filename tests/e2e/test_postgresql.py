@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import neighbour
-from tests.e2e.conftest import Person, client, inside, reported, until
+from tests.e2e.conftest import Person, client, inside, reported
+from tests.support import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -204,13 +205,13 @@ def test_lnd_has_its_wallet_there(person: Person, answers: None) -> None:
     person.succeeds("-d", NAME, "config", "set", "lnd_database=postgres")
     start(person, "lnd")
     person.succeeds("-d", NAME, "lightning", "fund", "lnd")
-    until(lambda: coins() >= REWARD, "coins", 120)
+    until(lambda: coins() >= REWARD, "coins")
     had = coins()
     assert {"walletdb_kv", "channeldb_kv"} <= set(superuser("SELECT relname FROM pg_class", "lnd").split())
     files = inside(NAME, "lnd", "find", "/var/lib/lnd", "-name", "*.db", "-o", "-name", "*.sqlite")
     assert files == ""
     inside(NAME, "postgresql", "systemctl", "kill", "--signal=KILL", "postgresql")
-    until(lambda: coins() == had, "lnd has its wallet again", 120)
+    until(lambda: coins() == had, "lnd has its wallet again")
     start(person, "lnd")
     assert "nothing changed" in person.succeeds("-d", NAME, "stack", "start", "lnd")
 
@@ -241,18 +242,18 @@ def test_lnd_pays_and_is_paid_with_its_channels_there(person: Person, answers: N
         lncli("openchannel", "--node_key", other, "--local_amt", "1000000", "--push_amt", "400000")
         inside(NAME, "bitcoind", "bitcoin-cli", "generatetodescriptor", "6", "raw(51)")
         neighbour.await_blocks(bob)
-        until(lambda: len(shares()) == 1, "a channel", 120)
+        until(lambda: len(shares()) == 1, "a channel")
         for killed in (False, True):
             (before,) = shares()
             if killed:
                 inside(NAME, "postgresql", "systemctl", "kill", "--signal=KILL", "postgresql")
                 # lnd ends without its database, and starts again.
-                until(lambda before=before: shares() == [before], "the channel with its last state", 120)  # type: ignore[misc]
+                until(lambda before=before: shares() == [before], "the channel with its last state")  # type: ignore[misc]
             pay("lncli", bob.ask("addinvoice", "--amt", "5000")["payment_request"])
             pay(bob.command, lncli("addinvoice", "--amt", "3000")["payment_request"])
-            until(lambda due=before - 2000: shares() == [due], "both amounts", 60)  # type: ignore[misc]
+            until(lambda due=before - 2000: shares() == [due], "both amounts")  # type: ignore[misc]
         lncli("closechannel", "--chan_point", lncli("listchannels")["channels"][0]["channel_point"])
-        until(lambda: shares() == [], "the close", 60)
+        until(lambda: shares() == [], "the close")
     start(person, "lnd")
 
 
@@ -261,4 +262,4 @@ def test_lnd_with_another_database_than_before_is_refused(person: Person, answer
     output = refused.stdout + refused.stderr
     assert (refused.returncode, "if lnd_database was changed, change it back" in output) == (2, True)
     start(person, "lnd")
-    until(lambda: coins() >= REWARD, "lnd has its wallet again", 120)
+    until(lambda: coins() >= REWARD, "lnd has its wallet again")

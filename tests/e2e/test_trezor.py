@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
-from tests.e2e.conftest import Person, inside, reported, until
+from tests.e2e.conftest import Person, inside, reported
+from tests.support import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole, pytest.mark.usefixtures("started")]
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside, until
+from tests.e2e.conftest import FIRST, SECOND, Pair, Person, inside
+from tests.support import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -27,7 +28,7 @@ def test_packets_go_only_to_relays(person: Person, pair: Pair) -> None:
     """With blocks to tell each other about, as long as is missing of ten minutes since they were up."""
     while True:
         person.succeeds("-d", FIRST, "bitcoin-cli", "generatetodescriptor", "1", "raw(51)")
-        until(lambda: len(_tips(person)) == 1, "the block of the first", 120)
+        until(lambda: len(_tips(person)) == 1, "the block of the first")
         left = pair.up + 60 * MINUTES - time.monotonic()
         if left <= 0:
             break
@@ -41,4 +42,4 @@ def test_packets_go_only_to_relays(person: Person, pair: Pair) -> None:
 def test_capture_shows_a_packet_to_another_address(pair: Pair, name: str) -> None:
     """tor's own user may send to whom it likes: without this, what was not seen would prove nothing."""
     inside(name, "tor", "sh", "-c", f'runuser -u debian-tor -- python3 -c "{_CONNECT}" || true')
-    until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in pair.strange()), "the packet", 5)
+    until(lambda: any(f"{ELSEWHERE}:80" in packet for packet in pair.strange()), "the packet")

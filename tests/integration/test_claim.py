@@ -11,8 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files impor
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
-from tests.support import LXD_DIR, Tools
+from tests.support import LXD_DIR, Tools, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -70,16 +69,9 @@ class Controller:
     def holds(self) -> subprocess.Popen[str]:
         """A run that has the lock, and lasts."""
         process = self.starts("-e", "seconds=600")
-        until(lambda: (self.folder / "claimed").exists() or process.poll() is not None)
+        until(lambda: (self.folder / "claimed").exists() or process.poll() is not None, "a run that has the lock")
         assert process.poll() is None
         return process
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -112,7 +104,7 @@ def test_one_run_at_a_time(controllers: list[Controller], lxd: Client, number: i
     os.killpg(held.pid, number)
     held.communicate(timeout=60)
     assert second.runs() == "", "the lock ends with its run"
-    until(lambda: lxd.find(LOCK) is None)
+    until(lambda: lxd.find(LOCK) is None, "the end of the lock")
 
 
 def test_a_run_whose_keeper_died_with_it_holds_nothing(controllers: list[Controller], lxd: Client) -> None:
@@ -124,7 +116,7 @@ def test_a_run_whose_keeper_died_with_it_holds_nothing(controllers: list[Control
     held.communicate(timeout=60)
     assert lxd.find(LOCK) is not None
     assert controllers[1].runs() == ""
-    until(lambda: lxd.find(LOCK) is None)
+    until(lambda: lxd.find(LOCK) is None, "the end of the lock")
 
 
 def test_older_copies_of_the_certificates_are_refused(controllers: list[Controller], lxd: Client) -> None:
@@ -170,4 +162,4 @@ def test_a_controller_has_to_know_what_it_changes(controllers: list[Controller],
         assert (second.folder / "secrets/regtest.identity").read_text().strip() != identity
     finally:
         lxd.call("DELETE", f"/1.0/projects/{PROJECT}", what="delete the project", project=None)
-    until(lambda: lxd.find(LOCK) is None)
+    until(lambda: lxd.find(LOCK) is None, "the end of the lock")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.cli.conftest import PROJECT, Checkout, checkout_at
 from tests.integration.clusters import Daemon, daemons, tiny_image
 from tests.integration.conftest import apply
-from tests.support import LXD_DIR
+from tests.support import LXD_DIR, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
@@ -157,10 +156,7 @@ def test_member_that_is_gone_is_given_up(checkout: Checkout, machines: list[Daem
     config = {"config": {"cluster.offline_threshold": "11"}}
     first.call("PATCH", "/1.0", config, what="notice silence soon", project=None)
     machines[2].kill()
-    end = time.monotonic() + 60
-    while _hosts(checkout)["three"]["state"] == "Online":
-        assert time.monotonic() < end
-        time.sleep(1)
+    until(lambda: _hosts(checkout)["three"]["state"] != "Online", "the silence is noticed")
     said = _refused(checkout.bcm("host", "remove", "three"))
     assert "three does not answer: start it; if it is gone for good with all that was on it, add --lost" in said
     asked = _refused(checkout.bcm("host", "remove", "three", "--lost"))

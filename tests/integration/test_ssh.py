@@ -22,7 +22,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Un
 from tests.cli.conftest import changing, checkout_at
 from tests.integration.conftest import apply
 from tests.integration.machines import Machine, other_machine
-from tests.support import LXD_DIR, Tools
+from tests.support import LXD_DIR, Tools, until
 
 pytestmark = pytest.mark.containers
 
@@ -119,10 +119,7 @@ def test_lost_connection_is_replaced(machine: Machine) -> None:
     with Client(machine.url) as over_ssh:
         (master,) = machine.masters()
         os.kill(master, 9)
-        end = time.monotonic() + 10
-        while machine.masters():
-            assert time.monotonic() < end, "the master does not die"
-            time.sleep(0.01)
+        until(lambda: not machine.masters(), "the end of the master")
         with pytest.raises(Unreachable, match=f"No answer at {machine.url}: check that LXD is running there"):
             over_ssh.get("/1.0")
     with Client(machine.url) as over_ssh:

@@ -16,8 +16,7 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ansible_collections.bcm.core.plugins.module_utils._guest.lightning_socket import split_requests
-from tests.support import COLLECTION
+from tests.support import COLLECTION, until
 
 GUEST = COLLECTION / "plugins/module_utils/_guest"
 PROGRAMS = {
@@ -204,13 +203,6 @@ def spark(clnrest: tuple[int, Any], certificate: Path, tmp_path: Path) -> Iterat
         client.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("role", PROGRAMS)
 def test_rune_allows_what_the_socket_takes_and_nothing_else(role: str) -> None:
     found = runpy.run_path(str(PROGRAMS[role]))
@@ -278,7 +270,7 @@ def test_restart_of_the_node_is_survived(certificate: Path, tmp_path: Path) -> N
         path = node.__enter__()
         charge = Lightningd(path)
         charge.send(json.dumps({"method": "waitanyinvoice", "params": [2], "id": "1"}))
-        until(lambda: handler.asked == [("waitanyinvoice", {"lastpay_index": 2})])
+        until(lambda: handler.asked == [("waitanyinvoice", {"lastpay_index": 2})], "the question")
         # as clnrest says that lightningd has gone
         handler.reply = lambda self, _status, _body: Clnrest.reply(self, 500, {"code": None, "message": "gone"})
     try:
@@ -337,7 +329,7 @@ def test_call_of_a_client_that_has_gone_is_given_up(charge: Lightningd, clnrest:
     clnrest[1].reply = await_end  # type: ignore[method-assign]
     clnrest[1].paid.set()
     charge.send(json.dumps({"method": "waitanyinvoice", "params": [], "id": "1"}))
-    until(lambda: len(clnrest[1].asked) == 1)
+    until(lambda: len(clnrest[1].asked) == 1, "the question")
     charge.close()
     assert gone.wait(30)
 

@@ -22,8 +22,7 @@ from bcm_guest.prove import Fault, Lasting, Report, Stack
 
 from ansible_collections.bcm.core.plugins.filter.rpcauth import rpcauth
 from tests import liquid, tornet
-from tests.e2e.conftest import until
-from tests.support import COLLECTION
+from tests.support import COLLECTION, until
 
 VERIFY = COLLECTION / "roles/liquid/scripts/verify.py"
 RECORDED = json.loads(liquid.RECORDINGS.read_text())
@@ -107,7 +106,7 @@ def start(tmp_path: Path, bitcoind: int) -> Start:
         with said.open("w") as file:
             process = subprocess.Popen([sys.executable, programs / "elementsd", f"-conf={config}"], stderr=file)
         try:
-            until(lambda: ready.exists() or process.poll() is not None, "it is ready, or has ended", 20)
+            until(lambda: ready.exists() or process.poll() is not None, "it is ready, or has ended")
             if process.poll() is not None:
                 raise Fault(said.read_text())
             places = {"socks": ("10.0.0.1", 9050), "rpc": ("127.0.0.1", bitcoind)}
