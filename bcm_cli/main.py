@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import signal
 import sys
 import traceback
@@ -34,7 +33,7 @@ def make_parser() -> verbs.Parser:
     text = "Bitcoin Cache Machine: a private, self-hosted Bitcoin data center in LXD"
     parser = verbs.Parser(prog="bcm", **verbs.described(text, "bcm stack start electrum"))
     parser.set_defaults(run="", shown=parser, parser=parser)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {setup.version()}")
     verbs.add_all(verbs.Group(parser))
     return parser
 
@@ -55,13 +54,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         args.shown.print_help()
         sys.exit(0)
     return args
-
-
-def _version() -> str:
-    """Return the version of the collection."""
-    galaxy = setup.ROOT / "collections/ansible_collections/bcm/core/galaxy.yml"
-    found = re.search(r"^version: (\S+)$", galaxy.read_text(encoding="utf-8"), re.M)
-    return found[1] if found else "unknown"
 
 
 def _end(number: int, _frame: object) -> NoReturn:

@@ -22,6 +22,7 @@ from . import device_keys, lxd_setup, setup, trezor_session
 from .ansible_run import run_playbook
 from .connect import connect
 from .datacenter import DataCenter, UsageError
+from .run_events import run_of
 from .stacks import catalogue, checked
 
 _STATES = {"start": "present", "stop": "stopped", "restart": "restarted", "remove": "absent"}
@@ -81,7 +82,13 @@ def _change(
     # Ours come last, so that nothing given with -e overrides them.
     options += ["-e", json.dumps(extra)]
     environment = {**environment, "BCM_JSON": str(int(args.json))}
-    return run_playbook("site.yml", f"{datacenter.inventory}/", options, environment)
+    inventory = f"{datacenter.inventory}/"
+    if args.check:
+        return run_playbook("site.yml", inventory, options, environment)
+    with run_of(datacenter, _STATES[args.state], args.stacks) as run:
+        status = run_playbook("site.yml", inventory, options, {**environment, "BCM_OUTCOME": str(run.outcome)})
+        run.end(status)
+    return status
 
 
 def _absolute_path(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,13 @@ BROWSER_PACKAGES = (
     Package("libnss3-tools", "certutil", "has the browser trust the data center's root"),
 )
 WINDOW_PACKAGES = (Package("xauth", "xauth", "shows the container's window on your screen"),)
+
+
+def version() -> str:
+    """Return the version of the collection."""
+    galaxy = ROOT / "collections/ansible_collections/bcm/core/galaxy.yml"
+    found = re.search(r"^version: (\S+)$", galaxy.read_text(encoding="utf-8"), re.M)
+    return found[1] if found else "unknown"
 
 
 def step(text: str) -> None:

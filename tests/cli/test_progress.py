@@ -176,6 +176,20 @@ def test_report_and_failures_are_json(run: Run) -> None:
     assert {(error["message"], error["error"]["code"]) for error in errors} == {("Pool x is too small", "failed")}
 
 
+def test_outcome_has_steps_and_kinds_of_faults_alone(run: Run) -> None:
+    path = run.folder / "outcome.json"
+    run.environment["BCM_OUTCOME"] = str(path)
+    assert run.ends("--diff").returncode == 0
+    outcome = json.loads(path.read_text())
+    written = [{"instance": name, "step": "Write", "what": ""} for name in ("a", "b")]
+    assert sorted(outcome["changes"], key=lambda change: str(change["instance"])) == written
+    assert (outcome["errors"], outcome["report"]["chain"]) == ([], "regtest")
+    run.ends(fault="fail")
+    outcome = json.loads(path.read_text())
+    assert sorted(outcome["errors"]) == ["a: Refuse: failed", "b: Refuse: failed"]
+    assert (outcome["changes"], outcome["report"]) == ([], {})
+
+
 def test_verbose_shows_tasks_and_results(run: Run) -> None:
     assert "  Think\n" in run.ends("-v").stdout
     assert re.search(r"rc: 0", run.ends("-vv").stdout)

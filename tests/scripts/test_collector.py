@@ -78,6 +78,7 @@ class Broker:
 
             def poll(self, _seconds: float) -> Any:
                 value = broker.topics[self.topic][self.offset][1]
+                self.offset += 1
                 return SimpleNamespace(error=lambda: None, value=lambda: value)
 
             def close(self) -> None:

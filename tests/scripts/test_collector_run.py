@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,62 +20,95 @@ from tests.scripts.test_collector import KNOWN, Broker, broker
 
 __all__ = ["broker"]
 
-REPORT = {
-    "state": "present",
-    "stacks": [{"stack": "tor", "facts": {"secret": "not written"}}, {"stack": "lnd"}],
-    "exceptions": [
-        {"stack": "lnd", "to": "192.0.2.0/24", "protocol": "tcp", "port": 443, "why": "a test"},
-        {"stack": "lnd", "to": "192.0.2.1/32", "protocol": "udp", "port": None, "why": "a test"},
-    ],
-    "warnings": ["lnd: it waits"],
-}
-BODY = {
-    "state": "present",
-    "stacks": ["tor", "lnd"],
-    "exceptions": ["lnd 192.0.2.0/24:443 tcp", "lnd 192.0.2.1/32:* udp"],
-    "warnings": ["lnd: it waits"],
+BODIES: dict[str, dict[str, Any]] = {
+    "started": {"state": "present", "stacks": ["lnd"]},
+    "change": {"number": 1, "instance": "lnd", "step": "Write the files", "what": ""},
+    "certificate": {"name": "lnd", "serial": "b2", "not_after": "2027-02-01T00:00:00+00:00"},
+    "failed": {"state": "present", "stacks": ["lnd"], "interrupted": False, "errors": ["lnd: Write: io_error"]},
+    "run": {
+        "state": "present",
+        "stacks": ["tor", "lnd"],
+        "exceptions": ["lnd 192.0.2.0/24:443 tcp"],
+        "warnings": ["lnd: it waits"],
+        "versions": {"lnd": "0.21.3"},
+    },
 }
 SETTINGS = {
     "client": {"sasl.username": "collector"}, "schemas": KNOWN, "datacenter": "a", "chain": "regtest",
     "hosts": {"collector": "box"},
 }  # fmt: skip
+#: by the clock of the sender, which is a day behind
+SENT = datetime.now(UTC) - timedelta(days=1)
 
 
-def write() -> None:
-    importlib.import_module("collector_run").write_run(SETTINGS, BODY)
+def events_of(run: str) -> list[dict[str, Any]]:
+    time = (SENT - timedelta(hours=1)).isoformat()
+    return [
+        {"topic": f"collector.{name}", "key": name, "time": time, "body": {"run": run, **body}}
+        for name, body in BODIES.items()
+    ]
 
 
-def test_each_run_is_an_event(broker: Broker) -> None:
-    write()
-    write()
-    events = broker.events("collector.run")
-    assert [{key: value for key, value in event.items() if key != "event"} for event in events] == [BODY] * 2
-    assert [event["event"]["sequence"] for event in events] == [1, 2]
+def write(*events: dict[str, Any]) -> int:
+    sent = {"version": "0.1.0", "now": SENT.isoformat(), "events": events}
+    return int(importlib.import_module("collector_run").write_events(SETTINGS, sent))
+
+
+def test_events_of_runs_are_written_to_their_topics(broker: Broker) -> None:
+    assert write(*events_of("a"), *events_of("b")) == 10
+    for name, body in BODIES.items():
+        events = broker.events(f"collector.{name}")
+        end = {"not_after": datetime(2027, 2, 1, tzinfo=UTC)} if "not_after" in body else {}
+        assert [{key: value for key, value in event.items() if key != "event"} for event in events] == [
+            {**body, **end, "run": run} for run in ("a", "b")
+        ]
+        assert [event["event"]["sequence"] for event in events] == [1, 2]
+    envelope = broker.events("collector.run")[0]["event"]
+    assert (envelope["version"], envelope["host"]) == ("0.1.0", "box")
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert abs(envelope["time"] - an_hour_ago) < timedelta(minutes=10)
+
+
+def test_events_that_are_sent_again_are_written_once(broker: Broker) -> None:
+    write(*events_of("a")[:3])
+    assert write(*events_of("a"), *events_of("b")) == 7
+    assert [event["run"] for event in broker.events("collector.started")] == ["a", "b"]
+    assert write(*events_of("a")) == 0
+
+
+def test_run_of_an_earlier_version_is_read(broker: Broker) -> None:
+    older = [schema for schema in KNOWN["collector.run"] if len(schema["fields"]) == 5]
+    assert older
+    codec = importlib.import_module("collector_topic").Codec
+    write(*events_of("a"))
+    (event,) = broker.events("collector.run")
+    del event["run"], event["versions"]
+    broker.topics["collector.run"][0] = ("run", codec(older).encode(event))
+    (read,) = broker.events("collector.run")
+    assert (read["run"], read["versions"], read["stacks"]) == ("", {}, ["tor", "lnd"])
 
 
 def test_event_that_is_not_acknowledged_is_a_fault(broker: Broker) -> None:
     broker.waiting = 1
     with pytest.raises(Fault, match="has not acknowledged 1 events"):
-        write()
+        write(*events_of("a"))
 
 
-@pytest.mark.parametrize(("status", "fault"), [(0, None), (1, "the broker is away")])
-def test_run_does_not_fail_with_the_broker(
-    status: int,
-    fault: str | None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    broker: Broker,
+@pytest.mark.parametrize("status", [0, 1])
+def test_program_that_is_sent_them_says_whether_they_are_written(
+    status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broker: Broker
 ) -> None:
-    sent: list[Any] = []
-
     def run(_command: list[str], input: str, **_more: Any) -> Any:
-        sent.append(json.loads(input))
-        return SimpleNamespace(returncode=status, stderr="the broker is away\n")
+        assert input == "events"
+        return SimpleNamespace(returncode=status, stdout="3\n", stderr="the broker is away\n")
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"report": REPORT})))
-    importlib.import_module("report").main()
-    sys.modules.pop("report")
-    assert sent == [BODY]
-    assert json.loads(capsys.readouterr().out) == {"fault": fault}
+    monkeypatch.setattr(sys, "stdin", io.StringIO("events"))
+    program = importlib.import_module("tell")
+    sys.modules.pop("tell")
+    if status:
+        with pytest.raises(SystemExit, match="the broker is away"):
+            program.main()
+    else:
+        program.main()
+        assert capsys.readouterr().out == '{"written": 3}\n'

@@ -31,6 +31,13 @@ options:
     ini:
       - section: callback_progress
         key: json
+  outcome:
+    description:
+      - A file in which the changed steps, the errors and the report are written at the end, as JSON.
+      - It has no message and no difference, in which there may be secrets.
+    type: path
+    env:
+      - name: BCM_OUTCOME
   result_format:
     description: The format of results with a higher verbosity.
     type: str
@@ -67,6 +74,7 @@ import re
 import threading
 import time
 import typing as t
+from pathlib import Path
 
 import yaml
 from ansible import constants as C
@@ -150,6 +158,7 @@ class CallbackModule(CallbackBase):
         self._report: dict[str, t.Any] = {}
         self._errors: list[dict[str, t.Any]] = []
         self._changed = 0
+        self._changes: list[dict[str, str]] = []
         self._check = False
         self._out = 1
         self._live = False
@@ -234,7 +243,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         label = self._over(result)
-        self._changed += bool(result.result.get("changed"))
+        self._note_change(result)
         if isinstance(facts := result.result.get("bcm_report"), t.Mapping):
             self._report = plain(facts)
         phase = _PHASE.search(result.task.get_path() or "")
@@ -252,7 +261,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         label = self._over(result)
         # Ansible's own count omits what a step changed before it failed.
-        self._changed += bool(result.result.get("changed"))
+        self._note_change(result)
         if ignore_errors:
             return
         message = self._message(result)
@@ -296,6 +305,10 @@ class CallbackModule(CallbackBase):
         if self.get_option("json"):
             answer = {"failed": True, "errors": self._errors} if self._errors else self._report
             os.write(1, json_text(answer).encode() + b"\n")
+        if path := self.get_option("outcome"):
+            errors = [f"{item['instance']}: {item['step']}: {item['error']['code']}" for item in self._errors]
+            outcome = {"changes": self._changes, "errors": errors, "report": self._report}
+            Path(path).write_text(json_text(outcome), encoding="utf-8")
 
     # -- words --------------------------------------------------------------------------------------------------------
 
@@ -306,6 +319,12 @@ class CallbackModule(CallbackBase):
             under = self._running.pop((name, result.task._uuid), None)
         self._handle_warnings(result.result)
         return under.host if under else f"{name}: "
+
+    def _note_change(self, result: CallbackTaskResult) -> None:
+        if result.result.get("changed"):
+            self._changed += 1
+            step, what = _name(result.task), self._counts(result)
+            self._changes.append({"instance": result.host.get_name(), "step": step, "what": what})
 
     def _counts(self, result: CallbackTaskResult) -> str:
         """Return what a step did, if its result says so: "create 4 instances, update 1 network"."""

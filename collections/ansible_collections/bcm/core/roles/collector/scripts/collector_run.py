@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_run.py: write that a run of the data center has ended. It reads what to write from its standard input."""
+"""collector_run.py: write events of runs of `bcm`, which it reads from its standard input; print how many were new."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,41 @@ from bcm_guest.prove import Fault
 from collector_topic import Broker, Lost, Topic, now
 
 _SETTINGS = Path("/etc/collector/collector.json")
-#: a run sends its report within this time, or so
+#: from when they are sent until they are read here, or so
 _PRECISION = timedelta(seconds=10)
 #: seconds that the broker has
 _PATIENCE = 20
+#: events that may be sent again, if nobody heard that they were written
+_KNOWN = 1000
 
 
-def write_run(settings: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """Write the event, until the broker has acknowledged it. Raises Fault and Lost."""
+def write_events(settings: Mapping[str, Any], sent: Mapping[str, Any]) -> int:
+    """Write the events that the broker does not have, until it has acknowledged them. Raises Fault and Lost."""
     broker = Broker(settings)
-    topic = Topic("collector.run", broker, "collector")
-    topic.newest()
-    topic.write("run", body, "", now(), _PRECISION)
+    # What the clock here is ahead of that of the sender.
+    ahead = now() - datetime.fromisoformat(sent["now"])
+    topics: dict[str, Topic] = {}
+    there: dict[str, list[dict[str, Any]]] = {}
+    written = 0
+    for event in sent["events"]:
+        name, body = event["topic"], event["body"]
+        if name not in topics:
+            topics[name] = Topic(name, broker, "collector")
+            there[name] = topics[name].newest_ones(_KNOWN)
+        if "not_after" in body:
+            body = {**body, "not_after": datetime.fromisoformat(body["not_after"])}
+        if any({**known, "event": None} == {**body, "event": None} for known in there[name]):
+            continue
+        topics[name].write(
+            event["key"], body, sent["version"], datetime.fromisoformat(event["time"]) + ahead, _PRECISION
+        )
+        written += 1
     broker.flush(_PATIENCE)
+    return written
 
 
 if __name__ == "__main__":
     try:
-        write_run(json.loads(_SETTINGS.read_text()), json.load(sys.stdin))
+        print(write_events(json.loads(_SETTINGS.read_text()), json.load(sys.stdin)))
     except (Fault, Lost) as fault:
         raise SystemExit(str(fault)) from fault

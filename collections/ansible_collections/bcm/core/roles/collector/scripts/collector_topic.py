@@ -101,16 +101,21 @@ class Topic:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest event; None if there is none. Raises Fault."""
-        with self._broker.reading(self._name) as (reader, low, high):
-            event = self._read(reader, high - 1) if low < high else None
-        self._last = event["event"] if event else None
-        return event
+        return next(iter(self.newest_ones(1)), None)
 
-    def _read(self, reader: Consumer, offset: int) -> dict[str, Any]:
-        reader.assign([TopicPartition(self._name, 0, offset)])
+    def newest_ones(self, most: int) -> list[dict[str, Any]]:
+        """The newest events, in their order. Raises Fault."""
+        with self._broker.reading(self._name) as (reader, low, high):
+            start = max(low, high - most)
+            reader.assign([TopicPartition(self._name, 0, start)])
+            events = [self._read(reader) for _ in range(start, high)]
+        self._last = events[-1]["event"] if events else None
+        return events
+
+    def _read(self, reader: Consumer) -> dict[str, Any]:
         record = reader.poll(_PATIENCE)
         if record is None or record.error():
-            raise Fault(f"the newest event of {self._name} cannot be read: {record and record.error()}")
+            raise Fault(f"the newest events of {self._name} cannot be read: {record and record.error()}")
         return self._codec.decode(record.value())
 
     def write(
