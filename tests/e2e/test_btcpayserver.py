@@ -193,6 +193,22 @@ def test_run_proves_both_and_the_second_changes_nothing(person: Person, report: 
     assert "BTCPay Server" in page and "Ride The Lightning" in page
 
 
+def test_portal_shows_what_answers_now(report: dict[str, Any]) -> None:
+    """And how high the chain is, without a run."""
+
+    def shows(*texts: str) -> bool:
+        page = inside(NAME, "portal", "cat", "/var/lib/portal/page/index.html")
+        return all(text in page for text in texts)
+
+    gone = "see <code>bcm logs btcpayserver</code>"
+    mine(1)
+    inside(NAME, "btcpayserver", "systemctl", "stop", "btcpayserver")
+    height = f">height {bitcoin('getblockcount')}</span>"
+    until(lambda: shows(height, gone, ">answers</span>"), "the height, and that the shop is gone")
+    inside(NAME, "btcpayserver", "systemctl", "start", "btcpayserver", "btcpayserver-web", deadline=300)
+    until(lambda: shows(height) and not shows(gone), "that it answers again")
+
+
 def test_nobody_else_is_taken_for_the_tracker_or_its_consumer(report: dict[str, Any]) -> None:
     """NBXplorer knows a stack by its cookie, and bitcoind keeps connections of NBXplorer's address alone."""
     asked = "import sys; sys.path.append('/usr/local/lib')\nfrom bcm_guest.prove import Endpoint, http_request\n"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Make the page of what runs have found, once or, with the word `always`, again and again, so that ages are right."""
+"""Make the page of what runs have found and what answers now, once or, with the word `always`, again and again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.volume_files import read_file, write_file
+from portal_now import look_now
 
 FOLDER = Path("/var/lib/portal")
 STATE, PAGE = FOLDER / "state.json", FOLDER / "page/index.html"
-_PAUSE = 20.0  # seconds; ages are in minutes
+_PAUSE = 15.0  # seconds between two looks
 _OLD = timedelta(days=1)
 _DUE = timedelta(days=10)  # before its end a certificate is renewed by a run
 _DAY = len("2026-11-29")
@@ -43,8 +44,8 @@ INSTRUCTIONS = {
 }
 
 
-def page(known: Mapping[str, Any], now: datetime) -> str:
-    """The page of what `report.py` keeps, as HTML; all that comes from elsewhere is text in it."""
+def page(known: Mapping[str, Any], answers: Mapping[str, str], now: datetime) -> str:
+    """The page of what `report.py` keeps, and `look_now` answers, as HTML; what comes from elsewhere is text in it."""
     sent, state = known["run"], known["stacks"]
     report = sent["report"]
     title = f"{report['data_center']} on {report['chain']}"
@@ -60,15 +61,20 @@ def page(known: Mapping[str, Any], now: datetime) -> str:
         "<body>",
         "<header>",
         f"<h1>Data center {_text(title)}</h1>",
-        f"<p>As of {_text(sent['time'])}, when the last run ended, {_ago(sent['time'], now)}. Ages are those of the "
-        "minute; all else is what the last run of each stack has found, and is marked as old after 24 hours.</p>",
+        f"<p>As of {_text(sent['time'])}, when the last run ended, {_ago(sent['time'], now)}. Ages, and what is said "
+        "to be so now, are of the minute in which you load this page; all else is what the last run of each stack has "
+        "found, and is marked as old after 24 hours.</p>",
         *_next_run(sent, state, now),
         "</header>",
         "<main>",
         *_warnings(report["warnings"]),
         "<h2>Stacks</h2>",
         '<ul class="stacks">',
-        *(line for stack in sent["stacks"] for line in _stack(stack, state.get(stack["stack"], {}), sent, now)),
+        *(
+            line
+            for stack in sent["stacks"]
+            for line in _stack(stack, state.get(stack["stack"], {}), answers.get(stack["stack"]), sent, now)
+        ),
         "</ul>",
         *_backups(sent, state, now),
         *_onions(sent),
@@ -126,16 +132,20 @@ def _seen(as_of: str, now: datetime) -> str:
 
 
 def _stack(
-    stack: Mapping[str, Any], known: Mapping[str, Any], sent: Mapping[str, Any], now: datetime
+    stack: Mapping[str, Any], known: Mapping[str, Any], answer: str | None, sent: Mapping[str, Any], now: datetime
 ) -> Iterator[str]:
+    """The lines of a stack. ``answer`` is what it says now, empty if it does not; None if it is not asked."""
     name = stack["stack"]
     status = known.get("status")
     as_of = known.get("as_of", sent["time"])
     is_old = now - _read(as_of) >= _OLD
-    health = "bad" if status not in ("running", None) else "old" if is_old else "good"
+    if status not in ("running", None):
+        answer = None  # nobody expects one
+    health = "bad" if status not in ("running", None) or answer == "" else "old" if is_old else "good"
     end = known.get("certificate")
     state = f"{status}, when it was last seen" if is_old else status
     facts = {
+        "Now": _said(answer, name, now) if answer is not None else "",
         "State": f'<span class="{health}">{_text(state)}</span>' if status else "not seen by a run yet",
         "Version": _text(known.get("version") or ""),
         "At least": _text(" or ".join(stack["floor"])),
@@ -152,6 +162,13 @@ def _stack(
     yield "<dl>"
     yield from (f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items() if value)
     yield from ["</dl>", "</li>"]
+
+
+def _said(answer: str, name: str, now: datetime) -> str:
+    at = f"at {now.strftime('%H:%M UTC')}"
+    if answer:
+        return f'<span class="good">{_text(answer)}</span> {at}'
+    return f'<span class="bad">does not answer</span> {at}: see <code>bcm logs {_text(name)}</code>'
 
 
 def _ways(place: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -278,7 +295,9 @@ def main() -> None:
     while True:
         # Without it, no run has ended yet.
         if STATE.exists():
-            write_file(PAGE, page(json.loads(read_file(STATE)), datetime.now(UTC)).encode(), 0o644)
+            known = json.loads(read_file(STATE))
+            answers = look_now(known["run"]["stacks"])
+            write_file(PAGE, page(known, answers, datetime.now(UTC)).encode(), 0o644)
         if sys.argv[1:] != ["always"]:
             return
         time.sleep(_PAUSE)
