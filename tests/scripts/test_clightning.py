@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._guest import static_channel_backup
+from ansible_collections.bcm.core.plugins.module_utils._guest import old_blocks, static_channel_backup
 from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
-from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/clightning/scripts"
@@ -565,26 +565,35 @@ def test_state_of_channels_is_kept_from_lightningd(monkeypatch: pytest.MonkeyPat
     assert asked == [("makesecret", {"string": "scb secret"}), closed]
 
 
-def blocks(monkeypatch: pytest.MonkeyPatch, height: int) -> Any:
-    """The program for wallets, with a chain whose blocks come every ten minutes from 2026 on."""
-    script = runpy.run_path(str(SCRIPTS / "wallet.py"))
+def chain(height: int, kept: int = 0, *peers: list[str]) -> Any:
+    """Answers of a bitcoind, with a chain whose blocks come every ten minutes from 2026 on."""
 
-    def answer(place: Any, method: str, params: tuple[Any, ...], credentials: str) -> Any:
+    def answer(method: str, *params: Any) -> Any:
         if method == "getblockchaininfo":
-            return {"blocks": height}
+            return {"blocks": height, **({"pruned": True, "pruneheight": kept} if kept else {})}
+        if method == "getpeerinfo":
+            return [{"servicesnames": services} for services in peers]
         return params[0] if method == "getblockhash" else {"mediantime": 1767225600 + 600 * params[0]}
 
-    monkeypatch.setitem(script["birth_height"].__globals__, "json_rpc", answer)
-    used = {"address": "10.0.0.2", "port": 8332, "tls": None}
-    plan = {"stack": "clightning", "needs": {"bitcoind": {"rpc": used}}}
-    stack = script["Stack"](plan, {"bitcoind/rpc/clightning": ""}, {})
-    return lambda created: script["birth_height"](stack, created)
+    return answer
 
 
-def test_search_for_coins_begins_before_the_wallet_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    height_at = blocks(monkeypatch, 1000)
+def test_search_for_coins_begins_before_the_wallet_was_made() -> None:
+    def height_at(created: str | None, margin: float = old_blocks.CLOCKS) -> int:
+        return old_blocks.birth_height(chain(1000), created, margin)
+
     assert height_at("2026-01-02T00:00:00+00:00") == 144 - 12 - 1
+    assert height_at("2026-01-05T00:00:00+00:00", 86400) == 3 * 144 - 1
     assert height_at("2025-01-02T00:00:00+00:00") == 1
     assert height_at("2027-01-02T00:00:00+00:00") == 1000
     assert height_at(None) == 1
-    assert blocks(monkeypatch, 0)(None) == 0
+    assert old_blocks.birth_height(chain(0), None) == 0
+
+
+def test_blocks_that_bitcoind_has_dropped_come_from_its_peers_or_nothing_is_restored() -> None:
+    old_blocks.check_old_blocks(chain(1000), 1)
+    old_blocks.check_old_blocks(chain(1000, 700), 700)
+    old_blocks.check_old_blocks(chain(1000, 700, ["NETWORK_LIMITED"], ["NETWORK", "WITNESS"]), 699)
+    fault = r"nothing was restored: bitcoind has dropped the blocks before 700 .* from 699 on, .* no peer with all"
+    with pytest.raises(Lasting, match=fault):
+        old_blocks.check_old_blocks(chain(1000, 700, ["NETWORK_LIMITED"]), 699)

@@ -73,6 +73,8 @@ class Wallet:
         self.restarts = 0
         #: the time of bitcoind's newest block
         self.newest = time.time()
+        #: the first block that bitcoind has kept, if it has dropped any
+        self.kept = 0
         self.wanted_watchtowers: list[str] = []
         #: when it gives up; in the past, it does not wait
         self.end = 0.0
@@ -87,8 +89,13 @@ class Wallet:
         monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
         monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
 
-    def _chain(self, *_words: Any, **_more: Any) -> dict[str, Any]:
-        return {"time": self.newest, "blocks": 7}
+    def _chain(self, _place: Any, method: str, *_more: Any) -> Any:
+        pruned = {"pruned": True, "pruneheight": self.kept} if self.kept else {}
+        answers: dict[str, Any] = {
+            "getblockchaininfo": {"time": self.newest, "blocks": 7, **pruned},
+            "getblockheader": {"mediantime": self.newest},
+        }
+        return answers.get(method, [])
 
     def _restart(self) -> None:
         assert self.lnd.opens.exists()
@@ -221,6 +228,18 @@ def test_restore_is_refused_as_long_as_bitcoind_lacks_blocks(tmp_path: Path, mon
     wallet.lnd.opens.touch()
     wallet.lnd.now = "SERVER_ACTIVE"
     wallet.run(secrets, has_words=True, restore=True)
+
+
+def test_restore_is_refused_if_nobody_has_the_old_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lnd would ask for them forever."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.kept = 5
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01T00:00:00+00:00"}
+    with pytest.raises(wallet.fault, match="nothing was restored: bitcoind has dropped the blocks before 5"):
+        wallet.run(secrets, has_words=True, restore=True)
+    assert (wallet.lnd.asked, wallet.lnd.restoring.exists()) == ([], False)
+    # A new wallet has no coins to look for.
+    wallet.run({"lnd/recovery_words": WORDS}, has_words=True)
 
 
 def test_unfinished_restore_keeps_the_channels_that_it_began_with(

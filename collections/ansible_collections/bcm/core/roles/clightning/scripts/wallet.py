@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bcm_guest.clightning import Database, become
+from bcm_guest.old_blocks import birth_height, check_old_blocks
 from bcm_guest.prove import Fault, Stack, json_rpc
 
 _DEADLINE = 60.0  # seconds for one program
@@ -135,24 +137,6 @@ def check_blocks(stack: Stack, replica: Path) -> None:
         )
 
 
-def birth_height(stack: Stack, created: str | None) -> int:
-    """The height of the chain when the wallet was made, or before; 1 if that is not known, 0 if there is no block.
-
-    Raises Fault.
-    """
-    # The clock of miners may be wrong by two hours.
-    moment = datetime.fromisoformat(created).timestamp() - 7200 if created else 0
-    high = int(ask(stack, "getblockchaininfo")["blocks"])
-    low = min(1, high)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if ask(stack, "getblockheader", ask(stack, "getblockhash", middle))["mediantime"] < moment:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: bool) -> None:
     """Check that the secrets, and the chain, fit what is on the volumes. Raises Fault."""
     chains = {path.parent.name for path in wallet.directory.parent.glob(f"*/{wallet.secret.name}")}
@@ -202,8 +186,15 @@ def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str,
             "does not work, remove the stack with its data first (`bcm stack remove clightning --delete-data`)"
         )
     has_wallet, has_database = wallet.secret.exists(), wallet.database.exists() or wallet.permission.exists()
-    if not has_database and restore and not copy and wallet.replica.exists():
-        check_blocks(stack, wallet.replica)
+    rescan = 0
+    if not has_database and restore:
+        if not copy and wallet.replica.exists():
+            check_blocks(stack, wallet.replica)
+        else:
+            bitcoind = partial(ask, stack)
+            created = secrets.get("clightning/wallet_created")
+            rescan = stack.expected["rescan"] or birth_height(bitcoind, created)
+            check_old_blocks(bitcoind, rescan)
     if not has_wallet:
         if not has_words:
             return {"keep": {"clightning/recovery_words": new_words(wallet.network)}, **_WORDS_FIRST}
@@ -214,11 +205,8 @@ def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str,
             known = Database(wallet.replica).node()
         # Before the database: if this is interrupted, the next run completes it.
         wallet.make(secrets["clightning/recovery_words"], known)
-    rescan = 0
     if not has_database and restore:
         wallet.restore(seen, copy)
-        if not wallet.database.exists():
-            rescan = birth_height(stack, secrets.get("clightning/wallet_created"))
     elif not has_database:
         wallet.permission.touch()
     keep = {}

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.lnd import ACTIVE, CURRENT, LOCKED, NO_WALLET, WAITING, Lnd
+from bcm_guest.old_blocks import birth_height, check_old_blocks
 from bcm_guest.prove import Endpoint, Fault, Lasting, Refused, Stack, http_request, json_rpc
 from bcm_guest.volume_files import read_file, remove_file, write_file
 
@@ -39,6 +40,8 @@ _WALLETS = ("wallet.db", "chain.sqlite")
 _RECOVERY_WINDOW = 2500
 # From when it waits for blocks until it works, if bitcoind has them.
 _GRACE = 5.0  # seconds
+# Its words say the day on which it was made, and it begins two days before that.
+_SEARCHED_BEFORE = 3 * 86400.0  # seconds
 #: where the node has its key, in the terms of lnd's keychain
 _NODE_KEY = {"key_family": 6, "key_index": 0}
 
@@ -162,8 +165,11 @@ class Wallet:
 
     def _check_blocks(self) -> None:
         """Check that bitcoind has the blocks that a restore searches: lnd would wait for them. Raises Fault."""
-        chain = self._chain()
+        chain = self._ask("getblockchaininfo")
         if is_current(chain):
+            if chain.get("pruned"):
+                created = self._stack.secrets.get("lnd/wallet_created")
+                check_old_blocks(self._ask, birth_height(self._ask, created, _SEARCHED_BEFORE))
             return
         is_test = self._stack.bcm["chain"] == "regtest"
         newest = datetime.fromtimestamp(chain["time"], UTC).isoformat(timespec="seconds")
@@ -173,16 +179,15 @@ class Wallet:
             f"of {newest}; restore again once it has those of today ({how})"
         )
 
-    def _chain(self) -> dict[str, Any]:
-        """What bitcoind says of its chain. Raises Fault."""
+    def _ask(self, method: str, *params: Any) -> Any:
+        """What bitcoind answers. Raises Fault."""
         credentials = f"lnd:{self._stack.secret('bitcoind', 'rpc')}"
-        place = self._stack.need("bitcoind", "rpc")
-        return dict(json_rpc(place, "getblockchaininfo", credentials=credentials))
+        return json_rpc(self._stack.need("bitcoind", "rpc"), method, params, credentials)
 
     def _lacks_blocks(self) -> bool:
         """Whether bitcoind lacks blocks for which lnd waits; not if it does not answer, since it starts then."""
         try:
-            return not is_current(self._chain())
+            return not is_current(self._ask("getblockchaininfo"))
         except Fault:
             return False
 
