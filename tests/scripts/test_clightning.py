@@ -25,7 +25,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import old_blocks, static_channel_backup
 from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
-from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting, Refused
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/clightning/scripts"
@@ -576,6 +576,28 @@ def chain(height: int, kept: int = 0, *peers: list[str]) -> Any:
         return params[0] if method == "getblockhash" else {"mediantime": 1767225600 + 600 * params[0]}
 
     return answer
+
+
+def test_bitcoind_that_is_told_of_its_user_meanwhile_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore may begin while bitcoind is configured; another error is one at once."""
+    script = runpy.run_path(str(SCRIPTS / "wallet.py"))
+    variables = script["ask"].__globals__
+    answers = [Fault("nothing answers"), Refused("status 403", 403), {"blocks": 7}, Refused("unknown method", 404)]
+
+    def json_rpc(*_words: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setitem(variables, "json_rpc", json_rpc)
+    monkeypatch.setitem(variables, "_INTERVAL", 0.0)
+    used = {"address": "10.0.0.2", "port": 8332, "tls": None}
+    plan = {"stack": "clightning", "needs": {"bitcoind": {"rpc": used}}}
+    stack = script["Stack"](plan, {"bitcoind/rpc/clightning": ""}, {})
+    assert script["ask"](stack, "getblockchaininfo") == {"blocks": 7}
+    with pytest.raises(Refused, match="unknown method"):
+        script["ask"](stack, "getblock")
 
 
 def test_search_for_coins_begins_before_the_wallet_was_made() -> None:

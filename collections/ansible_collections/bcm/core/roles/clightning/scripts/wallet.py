@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,12 @@ from typing import Any
 
 from bcm_guest.clightning import Database, become
 from bcm_guest.old_blocks import birth_height, check_old_blocks
-from bcm_guest.prove import Fault, Stack, json_rpc
+from bcm_guest.prove import Fault, Refused, Stack, json_rpc
 
 _DEADLINE = 60.0  # seconds for one program
+_INTERVAL = 0.2  # seconds
+#: statuses of bitcoind's answer to a user that it does not know, or that may not make a call
+_UNKNOWN_USER = (401, 403)
 #: answer while the words are not here
 _WORDS_FIRST = {"changed": False, "needs_words": True}
 
@@ -122,9 +126,16 @@ class Wallet:
 
 
 def ask(stack: Stack, method: str, *params: Any) -> Any:
-    """What bitcoind answers. Raises Fault."""
+    """What bitcoind answers, which may be told of this user, and started for that, at the same time. Raises Fault."""
     credentials = f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
-    return json_rpc(stack.need("bitcoind", "rpc"), method, params, credentials)
+    end = time.monotonic() + _DEADLINE
+    while True:
+        try:
+            return json_rpc(stack.need("bitcoind", "rpc"), method, params, credentials)
+        except Fault as fault:
+            if time.monotonic() > end or (isinstance(fault, Refused) and fault.status not in _UNKNOWN_USER):
+                raise
+        time.sleep(_INTERVAL)
 
 
 def check_blocks(stack: Stack, replica: Path) -> None:
