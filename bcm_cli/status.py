@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._base.read import read_nu
 from ansible_collections.bcm.core.plugins.module_utils._base.text import amount, harmless
 from ansible_collections.bcm.core.plugins.module_utils._ca.issuance_plan import LEAF_DAYS
 from ansible_collections.bcm.core.plugins.module_utils._ca.report import authority_report
-from ansible_collections.bcm.core.plugins.module_utils._guest import foreign_files, unit_states
+from ansible_collections.bcm.core.plugins.module_utils._guest import disk_counters, foreign_files, unit_states
 from ansible_collections.bcm.core.plugins.module_utils._image import recipe
 from ansible_collections.bcm.core.plugins.module_utils._image.cache import Cache
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client, quoted
@@ -80,6 +80,7 @@ def status(args: argparse.Namespace) -> int:
         wanted = args.stacks or known.ordered(name for name in instances if name in known)
         with ThreadPoolExecutor(8) as pool:
             rows = list(pool.map(lambda name: _row(client, datacenter.chain, known[name], instances.get(name)), wanted))
+        uncounted = find_uncounted(client, rows)
         own_names = datacenter_names(datacenter.name, datacenter.chain)
         found, asked = exceptions(client, own_names.uplink), through_tor(client, own_names.network)
     renewal = find_renewal(datacenter, instances)
@@ -87,7 +88,8 @@ def status(args: argparse.Namespace) -> int:
         print(f"Nothing is deployed in data center {datacenter.name} ({datacenter.chain}): `bcm stack start STACK`")
         return 0
     shown = [{key: value for key, value in row.items() if key not in ("web", "foreign_files")} for row in rows]
-    report = {"stacks": rows, "exceptions": found, "through_tor": asked, "renewal": renewal}
+    facts = {"exceptions": found, "through_tor": asked, "renewal": renewal, "uncounted": uncounted}
+    report = {"stacks": rows, **facts}
     answer(report if args.json else shown, args.json)
     for name, page in () if args.json else ((row["stack"], page) for row in rows for page in row["web"]):
         say()
@@ -102,6 +104,12 @@ def status(args: argparse.Namespace) -> int:
     for item in () if args.json else asked:
         say()
         say(f"Exception: {item['stack']} reaches {item['to']} through Tor: {item['why']}")
+    if uncounted and not args.json:
+        say()
+        say(
+            f"Warning: the limits of disks are not enforced, as the kernel has lost count of what is on {uncounted}: "
+            f"run `btrfs quota rescan -w` there, with the folder storage-pools/{datacenter.storage_pool} of LXD"
+        )
     if renewal and not args.json:
         say()
         say(f"{_due(renewal)}: `bcm stack start {renewal['stack']}`")
@@ -206,6 +214,15 @@ def _units(client: Client, instance: str) -> dict[str, str]:
     program, shape = Path(unit_states.__file__), {"units": {str: str}}
     found = ask_program(client, instance, program, {}, shape=shape, deadline=10)["units"]
     return {harmless(unit): harmless(state) for unit, state in found.items()}
+
+
+def find_uncounted(client: Client, rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the device of the storage pool if its limits are not enforced, as the first instance that runs has it."""
+    program, shape = Path(disk_counters.__file__), {"uncounted": (str, None)}
+    for name in (row["stack"] for row in rows if row["status"] == "running"):
+        found = ask_program(client, name, program, {}, shape=shape, deadline=10)["uncounted"]
+        return harmless(found) if found else None
+    return None
 
 
 def find_foreign(client: Client, instance: str, *, packages: bool = False) -> list[str]:

@@ -154,6 +154,11 @@ PARSERS: dict[str, Parser] = {
     "states of units": (
         spoiled_bytes([b'{"units": {"tor": "active"}}']), said_by_instance(lambda: status._units(CLIENT, "x")), ()
     ),
+    "count of a disk, as a value": (
+        spoiled_value({"uncounted": "/dev/loop2"}),
+        said_by_instance(lambda: status.find_uncounted(CLIENT, [{"stack": "x", "status": "running"}])),
+        (),
+    ),
     "foreign files, as a value": (
         spoiled_value({"messages": ["unit x has /x"]}), said_by_instance(lambda: status.find_foreign(CLIENT, "x")), ()
     ),

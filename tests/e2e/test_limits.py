@@ -51,9 +51,9 @@ def answers(started: dict[str, Any]) -> Iterator[None]:
     """The greedy one still runs afterwards, and the other one has never noticed."""
     before = inside("local", OTHER, "systemctl", "show", "--property=MainPID,NRestarts", "bitcoind")
     yield
-    assert inside("local", OTHER, "bitcoin-cli", "getblockcount", deadline=20).isdigit()
+    assert inside("local", OTHER, "bitcoin-cli", "getblockcount").isdigit()
     assert inside("local", OTHER, "systemctl", "show", "--property=MainPID,NRestarts", "bitcoind") == before
-    assert inside("local", GREEDY, "systemctl", "is-active", "tor", deadline=300) == "active"
+    assert inside("local", GREEDY, "systemctl", "is-active", "tor") == "active"
 
 
 def test_limits_are_reported(person: Person, started: dict[str, Any]) -> None:
@@ -76,6 +76,27 @@ def counted() -> None:
     subprocess.run(["btrfs", "quota", "rescan", "-w", pool], check=True, timeout=300)
 
 
+def test_counters_that_the_kernel_has_lost_are_warned_of(person: Person, answers: None, counted: None) -> None:
+    pool = LXD_DIR / "storage-pools/default"
+
+    def btrfs(words: str, path: Path = pool) -> str:
+        return subprocess.run(["btrfs", *words.split(), path], check=True, capture_output=True, text=True).stdout
+
+    with client("local") as lxd:
+        number = btrfs("inspect-internal rootid", pool / f"containers/{lxd.project}_{GREEDY}").strip()
+    btrfs("qgroup create 1/0")
+    try:
+        # A group counts nothing that it shares with others, such as an image, until all is counted again.
+        btrfs(f"qgroup assign --no-rescan 0/{number} 1/0")
+        device = json.loads(person.succeeds("stack", "status", "--json"))["uncounted"]
+        assert f"the kernel has lost count of what is on {device}" in person.succeeds("stack", "status")
+        btrfs(f"qgroup remove --no-rescan 0/{number} 1/0")
+    finally:
+        btrfs("qgroup destroy 1/0")
+        btrfs("quota rescan -w")
+    assert json.loads(person.succeeds("stack", "status", "--json"))["uncounted"] is None
+
+
 def test_full_disk_of_an_instance_leaves_others_their_space(answers: None, counted: None) -> None:
     with client("local") as lxd:
         space = lxd.get("/1.0/storage-pools/default/resources", project=None)["space"]
@@ -94,7 +115,7 @@ def test_number_of_processes_is_limited(answers: None) -> None:
 
 
 def test_memory_is_limited(answers: None) -> None:
-    assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY, deadline=300)) <= 64
+    assert 16 <= int(inside("local", GREEDY, "python3", "-c", _MEMORY)) <= 64
 
 
 def _id_maps() -> dict[str, str]:
