@@ -35,8 +35,8 @@ _POOL_GIB = 64
 _INCUS = os.environ.get("BCM_TEST_INCUS")
 #: how long it may take to start
 _START_SECONDS = 60
-#: how long a condition is awaited that is met in seconds if this machine has nothing else to do
-_PATIENCE = 300.0
+#: how long something is awaited that takes seconds if this machine has nothing else to do
+PATIENCE = 300.0
 #: seconds between two looks at it: the first, so that what is done at once costs nothing, and the last
 _FIRST_PAUSE, _PAUSE = 0.01, 0.3
 #: where the tests' relays are: a documentation address, which is nobody's, and public as far as a data center knows
@@ -84,9 +84,9 @@ class Tools:
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Await a condition. A bound of its own would only fail where the machine is busy."""
-    end, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
+    end, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
     while not condition():
-        assert time.monotonic() < end, f"{what}: not within {_PATIENCE:.0f} s"
+        assert time.monotonic() < end, f"{what}: not within {PATIENCE:.0f} s"
         time.sleep(pause)
         pause = min(2 * pause, _PAUSE)
 

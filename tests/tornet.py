@@ -100,10 +100,10 @@ class Tor:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(_PATIENCE)
             self.process = None
 
-    def control(self, within: float = 10) -> Control:
+    def control(self, within: float = _PATIENCE) -> Control:
         """A session, as soon as tor answers."""
         end = time.monotonic() + within
         while True:
@@ -369,7 +369,7 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 def _run(*argv: str, cwd: Path | None = None, text: str | None = None) -> str:
     try:
-        done = subprocess.run(argv, cwd=cwd, input=text, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(argv, cwd=cwd, input=text, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except FileNotFoundError:
         raise TorNetworkError(f"{argv[0]} is missing: install the package tor; nothing of it has to run") from None
     if done.returncode:

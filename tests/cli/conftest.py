@@ -40,7 +40,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from bcm_cli import image, setup
 from bcm_cli.datacenter import DataCenter
-from tests.support import LXD_DIR, ROOT, Tools, until
+from tests.support import LXD_DIR, PATIENCE, ROOT, Tools, until
 
 PROJECT = "bcm-local-regtest"
 
@@ -67,9 +67,9 @@ class Terminal:
                 os._exit(127)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
 
-    def reads(self, text: str, seconds: float = 20) -> str:
+    def reads(self, text: str) -> str:
         """What came until a text was there, the text included; that much is read then."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while text not in self.output:
             left = end - time.monotonic()
             if left <= 0 or not self._receive(left):
@@ -81,9 +81,9 @@ class Terminal:
     def types(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def ends(self, seconds: float = 20) -> int:
+    def ends(self) -> int:
         """The exit status; `output` is all that was not read yet."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while self._receive(max(0.0, end - time.monotonic())):
             if time.monotonic() > end:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -111,7 +111,7 @@ class Checkout:
     environment: dict[str, str]
 
     def bcm(
-        self, *words: str, stdin: bytes | None = None, seconds: float = 120, **more: str
+        self, *words: str, stdin: bytes | None = None, seconds: float = PATIENCE, **more: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [self.home / "bcm", *words], cwd=self.home, env={**self.environment, **more},
@@ -126,7 +126,7 @@ class Checkout:
         own = {"ANSIBLE_CONFIG": str(self.home / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "bcm.core.progress"}
         return subprocess.run(
             [self.home / ".venv/bin" / program, *words], cwd=self.home, env={**self.environment, **own},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
     def terminal(self, *words: str, **more: str) -> Terminal:
@@ -170,7 +170,7 @@ class Safe:
         return self.checkout.home / "inventories/home/secrets"
 
     def bcm(
-        self, *words: str, stdin: bytes | None = None, seconds: float = 120, **more: str
+        self, *words: str, stdin: bytes | None = None, seconds: float = PATIENCE, **more: str
     ) -> subprocess.CompletedProcess[str]:
         return self.checkout.bcm("-d", "home", *words, stdin=stdin, **more)
 
@@ -179,7 +179,8 @@ class Safe:
         path = f"{self.checkout.home}/.venv/bin{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             argv, cwd=cwd or self.checkout.home, env={**self.checkout.environment, "PATH": path, **more},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False, start_new_session=True,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=PATIENCE, start_new_session=True,
         )  # fmt: skip
 
     def confirmed(self) -> list[str]:
@@ -332,7 +333,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
             client.call("POST", "/1.0/instances", body, what=f"make {name}")
             client.call("PUT", f"/1.0/instances/{name}/state", {"action": "start"}, what=f"start {name}")
             up = "until systemctl is-system-running --wait 2>/dev/null | grep -E 'running|degraded'; do sleep 0.2; done"
-            lxd_exec.run(client, name, lxd_exec.Command(["sh", "-c", up]), deadline=60)
+            lxd_exec.run(client, name, lxd_exec.Command(["sh", "-c", up]), deadline=PATIENCE)
         try:
             made = checkout_at(tmp_path_factory.mktemp("checkout") / "bcm")
             yield Checkout(made.home, {**made.environment, "LXD_DIR": str(LXD_DIR)})
@@ -347,7 +348,7 @@ def deployed(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def inside(instance: str, script: str, stdin: bytes = b"") -> str:
     """What a shell in an instance prints."""
     with Client(str(LXD_DIR / "unix.socket"), project=PROJECT) as client:
-        done = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", script], stdin=stdin), deadline=60)
+        done = lxd_exec.run(client, instance, lxd_exec.Command(["sh", "-c", script], stdin=stdin), deadline=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 

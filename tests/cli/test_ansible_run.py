@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 _CALL = """
 import signal, sys
@@ -44,7 +44,7 @@ def _start(program: Path) -> subprocess.Popen[str]:
 
 
 def test_exit_status_is_passed_on_and_later_signals_count_again(program: Path) -> None:
-    output, _errors = _start(program).communicate(timeout=20)
+    output, _errors = _start(program).communicate(timeout=PATIENCE)
     assert output == "site.yml -i ,\n3 False\n"
 
 
@@ -54,6 +54,6 @@ def test_signal_to_the_command_alone_ends_the_playbook(program: Path) -> None:
     assert called.stdout is not None
     assert called.stdout.readline() == "runs\n"
     called.send_signal(signal.SIGTERM)
-    output, errors = called.communicate(timeout=20)
+    output, errors = called.communicate(timeout=PATIENCE)
     assert output == f"ends\n{128 + signal.SIGTERM} False\n"
     assert errors == "bcm: interrupted; the same command continues from there\n"

@@ -19,6 +19,7 @@ from pysequoia import Tsk
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact import test_artifacts
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.artifact.test_apt import Repository
 from tests.cli.conftest import Published
+from tests.support import PATIENCE
 
 MACHINE = platform.machine()
 FILE = f"thing-1.0-{MACHINE}.tar.gz"
@@ -85,7 +86,7 @@ def test_progress_of_downloads_is_shown_on_a_terminal(published: Published, monk
     def slowly(_handler: SimpleHTTPRequestHandler, source: Any, target: Any) -> None:
         content = source.read()
         target.write(content[: len(content) // 2])
-        assert len(content) < 1_000_000 or seen.wait(20)
+        assert len(content) < 1_000_000 or seen.wait(PATIENCE)
         target.write(content[len(content) // 2 :])
 
     monkeypatch.setattr(SimpleHTTPRequestHandler, "copyfile", slowly)
@@ -109,7 +110,7 @@ def test_interrupted_download_is_completed_by_the_same_command(
     over = threading.Event()
 
     def hanging(_handler: SimpleHTTPRequestHandler, _source: Any, _target: Any) -> None:
-        over.wait(20)
+        over.wait(PATIENCE)
 
     with monkeypatch.context() as patched:
         patched.setattr(SimpleHTTPRequestHandler, "copyfile", hanging)

@@ -29,7 +29,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca import doub
 from bcm_cli import device_keys, setup
 from bcm_cli.datacenter import UsageError
 from tests.cli.conftest import Checkout, Terminal, checkout_at
-from tests.support import until
+from tests.support import PATIENCE, until
 
 USER_ID = "DC1 Ops <ops@dc1.example>"
 # what stock trezor-gpg made of official emulators' answers
@@ -198,7 +198,7 @@ class Shell:
         pytest.fail(f"the shell ended: {said}", pytrace=False)
 
     def close(self) -> None:
-        self._shell.communicate(timeout=60)
+        self._shell.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_interrupt_clears_the_screen_of_the_device(keyed: Site) -> None:
         waiting.stdin.close()
         until(lambda: keyed.device.shown() == ["sign"], "a question")
         waiting.terminate()
-        assert waiting.wait(20) == 128 + signal.SIGTERM
+        assert waiting.wait(PATIENCE) == 128 + signal.SIGTERM
     assert "BEGIN PGP SIGNATURE" in keyed.bcm("gpg", "run", "gpg", "--batch", "--clearsign", stdin="text")
     assert not list((keyed.folder / "run").glob("bcm-*"))
 

@@ -342,7 +342,7 @@ def test_missing_permission_on_the_socket_is_reported(lxd_tools: Tools) -> None:
 
 def sleeping(site: Checkout) -> Terminal:
     terminal = site.terminal("stack", "start", "tor", "-e", "slow=1")
-    terminal.reads("Plan: Sleep (0:01)", 300)
+    terminal.reads("Plan: Sleep (0:01)")
     return terminal
 
 
@@ -426,7 +426,7 @@ def test_data_is_deleted_after_its_name_was_typed(site: Checkout, volume: str) -
     terminal = site.terminal("stack", "remove", "tor", "--delete-data")
     terminal.reads("to delete them: ")
     terminal.types("local\n")
-    assert terminal.ends(60) == 0
+    assert terminal.ends() == 0
     read = given(site)
     assert (read["delete_data"], read["confirmed_volumes"]) == (True, ["default/tor-data"])
 

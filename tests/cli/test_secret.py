@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
 from tests.cli.conftest import Checkout, Safe
+from tests.support import PATIENCE
 
 VALUES = {"bitcoind/rpc/electrs": "secret one", "electrum/wallet": "secret two"}
 #: an editor, and what it is given with the file behind it
@@ -84,7 +85,7 @@ def test_no_file_of_secrets_is_read_as_an_inventory(checkout: Checkout, kept: Pa
     (checkout.home / "site.yml").write_text(json.dumps(site))
     done = subprocess.run(
         [checkout.home / "bcm", *words.split()], cwd=elsewhere, env=checkout.environment,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

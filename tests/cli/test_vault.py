@@ -28,6 +28,7 @@ from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double impo
 from bcm_cli import trezor_session
 from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Checkout, Safe, Terminal
+from tests.support import PATIENCE
 
 TYPED = "Enter passphrase"
 OPENED = "bcm vault home"
@@ -512,8 +513,8 @@ def process(folder: Path, **settings: object) -> Iterator[tuple[str, Path]]:
             running.terminate()
 
 
-def _answers(port: int, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
+def _answers(port: int) -> None:
+    end = time.monotonic() + PATIENCE
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
         caller.settimeout(0.1)
         caller.connect(("127.0.0.1", port))

@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.cli.conftest import PROJECT, Checkout, changing, inside
-from tests.support import LXD_DIR, until
+from tests.support import LXD_DIR, PATIENCE, until
 
 DISPLAY = ":78"
 UNIT = """
@@ -104,7 +104,7 @@ def test_window_is_open_until_it_is_closed(bcm: Checkout, screen: dict[str, str]
     second = bcm.bcm("open", "electrum", **screen)
     assert (second.returncode, second.stderr) == (1, "bcm: The window of electrum is open already\n")
     subprocess.run(["xdotool", "windowkill", *windows(screen)], env={**os.environ, **screen}, check=True)
-    assert process.wait(30) == 0, process.communicate()[1]
+    assert process.wait(PATIENCE) == 0, process.communicate()[1]
     nothing_is_left()
 
 

@@ -21,7 +21,7 @@ import yaml
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from bcm_cli import completion, main, stacks, status
 from tests.cli.conftest import Checkout
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 
 def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -295,7 +295,7 @@ def test_bash_completes_words(checkout: Checkout) -> None:
     """
     done = subprocess.run(
         ["bash", "-c", script], cwd=checkout.home, env={**checkout.environment, "HOME": str(checkout.home)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.stdout.splitlines() == ["complete -o default -F _bcm bcm", "torrelay", "local", "0"], done.stderr
     assert not (checkout.home / ".venv").exists()

@@ -28,7 +28,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import browser, isolation, tornet
 from tests.capture import Capture, capturing, destination
-from tests.support import LXD_DIR, RELAYS, ROOT, Tools, delete_unused_images, until
+from tests.support import LXD_DIR, PATIENCE, RELAYS, ROOT, Tools, delete_unused_images, until
 
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
 
@@ -133,7 +133,7 @@ def _opened(person: Person, datacenter: str, driver: str, stack: str, folder: Pa
         page = browser.attached(driver, port)
         yield page
         page.close()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the browser of a test that failed, too
@@ -144,7 +144,7 @@ def client(datacenter: str, chain: str = "regtest") -> Client:
     return Client(str(LXD_DIR / "unix.socket"), project=f"bcm-{datacenter}-{chain}")
 
 
-def inside(datacenter: str, instance: str, *argv: str, deadline: float = 60, chain: str = "regtest") -> str:
+def inside(datacenter: str, instance: str, *argv: str, deadline: float = PATIENCE, chain: str = "regtest") -> str:
     """What a command in an instance prints; its failure fails the test."""
     with client(datacenter, chain) as lxd:
         done = lxd_exec.run(lxd, instance, lxd_exec.Command(argv), deadline=deadline)

@@ -38,7 +38,7 @@ class Neighbour:
         return f"/usr/local/bin/lncli --network=regtest --lnddir=/run/{self.name} --rpcserver=127.0.0.1:{self.port + 1}"
 
     def ask(self, *words: str) -> dict[str, Any]:
-        return dict(json.loads(inside(self.datacenter, "lnd", *self.command.split(), *words, deadline=120)))
+        return dict(json.loads(inside(self.datacenter, "lnd", *self.command.split(), *words)))
 
     def is_at(self, height: int) -> bool:
         found = inside(self.datacenter, "lnd", "sh", "-c", f"{self.command} getinfo || true")
@@ -68,4 +68,4 @@ def running(datacenter: str, *names: str) -> Iterator[list[Neighbour]]:
         yield found
     finally:
         for name in names:
-            inside(datacenter, "lnd", "sh", "-c", f"systemctl stop {name}; rm -rf /run/{name}", deadline=120)
+            inside(datacenter, "lnd", "sh", "-c", f"systemctl stop {name}; rm -rf /run/{name}")

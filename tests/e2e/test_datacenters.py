@@ -17,7 +17,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests import tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, reported
-from tests.support import LXD_DIR, until
+from tests.support import LXD_DIR, PATIENCE, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -80,7 +80,7 @@ class Wallet:
     lxd: Client
 
     def run(self, *argv: str) -> lxd_exec.ExecResult:
-        return lxd_exec.run(self.lxd, self.instance, lxd_exec.Command(argv), deadline=60)
+        return lxd_exec.run(self.lxd, self.instance, lxd_exec.Command(argv), deadline=PATIENCE)
 
     def height(self) -> int | None:
         """That of the newest block it knows; None if it is not connected."""
@@ -123,10 +123,10 @@ def wallet(pair: Pair, alice: tornet.Client) -> Iterator[Wallet]:
         }
         source = {"type": "image", "alias": image}
         body = {"name": wallet.instance, "source": source, "profiles": [], "devices": devices}
-        lxd.wait(lxd.send("POST", "/1.0/instances", body), what="make the wallet", deadline=60)
+        lxd.wait(lxd.send("POST", "/1.0/instances", body), what="make the wallet", deadline=PATIENCE)
         state = f"/1.0/instances/{wallet.instance}/state"
         try:
-            lxd.wait(lxd.send("PUT", state, {"action": "start"}), what="start the wallet", deadline=60)
+            lxd.wait(lxd.send("PUT", state, {"action": "start"}), what="start the wallet", deadline=PATIENCE)
             until(lambda: wallet.run("systemctl", "is-system-running").stdout.strip() != b"starting", "its system")
             wallet.run("install", "-d", "-o", "electrum", DIRECTORY)
             started = wallet.run(
@@ -137,9 +137,10 @@ def wallet(pair: Pair, alice: tornet.Client) -> Iterator[Wallet]:
             assert started.returncode == 0, started.stderr.decode()
             yield wallet
         finally:
-            lxd.wait(lxd.send("PUT", state, {"action": "stop", "force": True}), what="stop the wallet", deadline=60)
+            stopped = lxd.send("PUT", state, {"action": "stop", "force": True})
+            lxd.wait(stopped, what="stop the wallet", deadline=PATIENCE)
             gone = lxd.send("DELETE", f"/1.0/instances/{wallet.instance}")
-            lxd.wait(gone, what="remove the wallet", deadline=60)
+            lxd.wait(gone, what="remove the wallet", deadline=PATIENCE)
 
 
 def place(pair: Pair) -> tuple[str, int]:
@@ -166,8 +167,8 @@ def test_onion_addresses_survive_the_removal_of_all_data(person: Person, synced:
     """The instance of tor, its volume, and tor itself a moment later."""
     with client(FIRST) as lxd:
         stop = lxd.send("PUT", "/1.0/instances/tor/state", {"action": "stop", "force": True})
-        lxd.wait(stop, what="stop tor", deadline=60)
-        lxd.wait(lxd.send("DELETE", "/1.0/instances/tor"), what="remove tor", deadline=60)
+        lxd.wait(stop, what="stop tor", deadline=PATIENCE)
+        lxd.wait(lxd.send("DELETE", "/1.0/instances/tor"), what="remove tor", deadline=PATIENCE)
         lxd.send("DELETE", "/1.0/storage-pools/default/volumes/custom/tor-data")
     found = reported(person.succeeds("-d", FIRST, "stack", "start", "electrs", "--json"))
     back = {stack: item["onions"][0]["address"] for stack, item in found.items() if item["onions"]}

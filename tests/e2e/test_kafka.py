@@ -34,7 +34,7 @@ PORT = 9095
 def events(instance: str, *words: str, **options: str) -> list[str]:
     """What the client in an instance prints; ``options`` are its own, with underscores in place of dots."""
     told = {name.replace("_", "."): value for name, value in options.items()}
-    return inside(NAME, instance, "python3", "/root/events.py", *words, json.dumps(told), deadline=180).splitlines()
+    return inside(NAME, instance, "python3", "/root/events.py", *words, json.dumps(told)).splitlines()
 
 
 def is_refused(instance: str, **options: str) -> bool:
@@ -168,7 +168,7 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
 
 
 def lncli(*words: str) -> dict[str, Any]:
-    return dict(json.loads(inside(NAME, "lnd", "lncli", *words, deadline=120)))
+    return dict(json.loads(inside(NAME, "lnd", "lncli", *words)))
 
 
 def ask_lnd(words: str, command: str = "lncli") -> dict[str, Any]:
@@ -206,7 +206,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
     def send(amount: int, outcome: str = "succeeded") -> tuple[str, str, int]:
         invoice = ann.ask("addinvoice", "--amt", str(amount))
         pay = f"lncli payinvoice --force --json {invoice['payment_request']} || true"
-        inside(NAME, "lnd", "sh", "-c", pay, deadline=120)
+        inside(NAME, "lnd", "sh", "-c", pay)
         return invoice["r_hash"], outcome, amount * 1000
 
     def comes_back() -> bool:
@@ -237,7 +237,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         received += [receive(1000), receive(2000)]
         sent += [send(1500), send(800_000, "failed")]
         inside(NAME, "collector", "systemctl", "start", "collector-lnd")
-        inside(NAME, "lnd", "systemctl", "restart", "lnd", deadline=120)
+        inside(NAME, "lnd", "systemctl", "restart", "lnd")
         until(comes_back, "a channel")
         received.append(receive(3000))
         sent.append(send(2500))
@@ -272,14 +272,13 @@ def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:
 
 def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
     data, small = "/var/lib/kafka", "/var/tmp/small"
-    inside(NAME, "kafka", "systemctl", "stop", "kafka", deadline=150)
+    inside(NAME, "kafka", "systemctl", "stop", "kafka")
     used = int(inside(NAME, "kafka", "du", "-sk", data).split()[0])
     inside(
         NAME, "kafka", "sh", "-ec",
         f"mkdir {small}; mount -t tmpfs -o size={used + 52_000}k tmpfs {small}; cp -a {data}/. {small};"
         f"fallocate -l 50M {small}/ballast; chown kafka: {small}; chmod 700 {small}; mount --bind {small} {data};"
         "systemctl start kafka",
-        deadline=300,
     )  # fmt: skip
     try:
         said = events("gazette", "write", TOPIC, "200000")
@@ -290,7 +289,7 @@ def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
         assert acknowledged <= set(events("reader", "read", TOPIC))
     finally:
         script = f"systemctl stop kafka; umount {data}; umount {small}; rmdir {small}; systemctl start kafka"
-        inside(NAME, "kafka", "sh", "-c", script, deadline=300)
+        inside(NAME, "kafka", "sh", "-c", script)
 
 
 def elsewhere(folder: Path, *words: str) -> list[str]:

@@ -51,7 +51,7 @@ UP = "Your node is up and running."
 
 
 def cli(*words: str) -> dict[str, Any]:
-    return dict(json.loads(inside(NAME, "clightning", "lightning-cli", *words, deadline=120)))
+    return dict(json.loads(inside(NAME, "clightning", "lightning-cli", *words)))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def open_channel() -> None:
         "coins",
     )  # fmt: skip
     connect = f"lightning-cli connect {key} {place.replace(':', ' ')} || true"
-    until(lambda: f'"id": "{key}"' in inside(NAME, "clightning", "sh", "-c", connect, deadline=120), "peers")
+    until(lambda: f'"id": "{key}"' in inside(NAME, "clightning", "sh", "-c", connect), "peers")
     given = (CAPACITY - HERS) * 1000
     cli("-k", "fundchannel", f"id={key}", f"amount={CAPACITY}", f"push_msat={given}", "feerate=1000perkw")
     bitcoin(NAME, "generatetodescriptor", "6", "raw(51)")
@@ -234,7 +234,7 @@ def charge(person: Person, satoshi: int) -> dict[str, Any]:
     token = person.succeeds("-d", NAME, "secret", "show", "lightning-charge/token").strip()
     wanted = {"msatoshi": f"{satoshi}000", "description": "Tea", "metadata": {"checkout": {"title": "A cup of tea"}}}
     words = ("127.0.0.1:9112", "POST", "/invoice", json.dumps(wanted), f"api-token:{token}")
-    found = json.loads(inside(NAME, "lightning-charge", "python3", "-c", _ASK, *words, deadline=120))
+    found = json.loads(inside(NAME, "lightning-charge", "python3", "-c", _ASK, *words))
     ((status, text),) = found["answers"]
     assert status == 201, text
     return dict(json.loads(text))

@@ -31,7 +31,7 @@ LARGE = "CREATE TABLE large AS SELECT gen_random_uuid() AS text FROM generate_se
 def psql(words: str, statement: str = "SELECT 1") -> str:
     """What the server answers the consumer, who logs in with these words; or why it does not."""
     command = f'psql -XqAt -v ON_ERROR_STOP=1 "service=ledger {words}" 2>&1 || true'
-    return inside(NAME, "ledger", "sh", "-c", f"cat <<'END' | {command}\n{statement}\nEND", deadline=120)
+    return inside(NAME, "ledger", "sh", "-c", f"cat <<'END' | {command}\n{statement}\nEND")
 
 
 def superuser(statement: str, database: str = "postgres") -> str:
@@ -146,14 +146,13 @@ def test_databases_are_dumped_before_the_instance_is_replaced(person: Person, an
 
 def test_full_disk_loses_nothing_that_was_committed(answers: None) -> None:
     data, small = "/var/lib/postgresql", "/var/tmp/small"
-    inside(NAME, "postgresql", "systemctl", "stop", "postgresql", deadline=120)
+    inside(NAME, "postgresql", "systemctl", "stop", "postgresql")
     used = int(inside(NAME, "postgresql", "du", "-sk", data).split()[0])
     inside(
         NAME, "postgresql", "sh", "-ec",
         f"mkdir {small}; mount -t tmpfs -o size={used + 220_000}k tmpfs {small}; cp -a {data}/. {small};"
         f"fallocate -l 200M {small}/ballast;"
         f"chown postgresql: {small}; chmod 700 {small}; mount --bind {small} {data}; systemctl start postgresql",
-        deadline=120,
     )  # fmt: skip
     try:
         psql("", "CREATE TABLE kept AS SELECT 42 AS n")
@@ -164,7 +163,7 @@ def test_full_disk_loses_nothing_that_was_committed(answers: None) -> None:
         until(lambda: psql("", "INSERT INTO kept VALUES (43) RETURNING n") == "43", "the server writes again")
     finally:
         script = f"systemctl stop postgresql; umount {data}; umount {small}; rmdir {small}; systemctl start postgresql"
-        inside(NAME, "postgresql", "sh", "-c", script, deadline=120)
+        inside(NAME, "postgresql", "sh", "-c", script)
 
 
 def test_database_of_a_stack_that_is_gone_is_kept_until_somebody_says_so(person: Person, answers: None) -> None:
@@ -217,7 +216,7 @@ def test_lnd_has_its_wallet_there(person: Person, answers: None) -> None:
 
 
 def lncli(*words: str) -> dict[str, Any]:
-    return dict(json.loads(inside(NAME, "lnd", "lncli", *words, deadline=120)))
+    return dict(json.loads(inside(NAME, "lnd", "lncli", *words)))
 
 
 def shares() -> list[int]:
@@ -230,7 +229,7 @@ def shares() -> list[int]:
 def pay(command: str, invoice: str) -> None:
     """A route that failed, since a node had yet to follow a block, is tried again."""
     script = f"{command} payinvoice --force --json {invoice} || true"
-    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script, deadline=120), "a payment")
+    until(lambda: '"SUCCEEDED"' in inside(NAME, "lnd", "sh", "-c", script), "a payment")
 
 
 def test_lnd_pays_and_is_paid_with_its_channels_there(person: Person, answers: None) -> None:

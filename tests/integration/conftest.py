@@ -20,7 +20,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_e
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import Outcome, reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
-from tests.support import LXD_DIR, ROOT, Tools
+from tests.support import LXD_DIR, PATIENCE, ROOT, Tools
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ class Site:
     def inside(self, *argv: str) -> lxd_exec.ExecResult:
         """What a command in the instance of tor says."""
         with Client(str(LXD_DIR / "unix.socket"), project=self.project) as lxd:
-            return lxd_exec.run(lxd, "tor", lxd_exec.Command(argv), deadline=30)
+            return lxd_exec.run(lxd, "tor", lxd_exec.Command(argv), deadline=PATIENCE)
 
     def goes(self) -> None:
         self.run(state="absent", delete_data=True)

@@ -21,7 +21,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.authority_files impor
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.engine import reconcile
 from ansible_collections.bcm.core.plugins.module_utils._lxd.resources import parse
-from tests.support import LXD_DIR, Tools, until
+from tests.support import LXD_DIR, PATIENCE, Tools, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -63,7 +63,7 @@ class Controller:
     def runs(self, *options: str) -> str:
         """What a run says; empty if it succeeded."""
         process = self.starts(*options)
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
         return said if process.returncode else ""
 
     def holds(self) -> subprocess.Popen[str]:
@@ -102,7 +102,7 @@ def test_one_run_at_a_time(controllers: list[Controller], lxd: Client, number: i
     assert not (second.folder / "secrets").exists()
     assert second.runs("--check") == "", "who only looks needs no lock"
     os.killpg(held.pid, number)
-    held.communicate(timeout=60)
+    held.communicate(timeout=PATIENCE)
     assert second.runs() == "", "the lock ends with its run"
     until(lambda: lxd.find(LOCK) is None, "the end of the lock")
 
@@ -113,7 +113,7 @@ def test_a_run_whose_keeper_died_with_it_holds_nothing(controllers: list[Control
     for process in (keeper, held.pid):
         os.kill(process, signal.SIGKILL)
     os.killpg(held.pid, signal.SIGKILL)
-    held.communicate(timeout=60)
+    held.communicate(timeout=PATIENCE)
     assert lxd.find(LOCK) is not None
     assert controllers[1].runs() == ""
     until(lambda: lxd.find(LOCK) is None, "the end of the lock")

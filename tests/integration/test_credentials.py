@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.integration.conftest import Site
-from tests.support import LXD_DIR, ROOT, Tools
+from tests.support import LXD_DIR, PATIENCE, ROOT, Tools
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -51,7 +51,7 @@ class Shop(Site):
 
     def within(self, instance: str, *argv: str) -> str:
         with Client(str(LXD_DIR / "unix.socket"), project=self.project) as lxd:
-            done = lxd_exec.run(lxd, instance, lxd_exec.Command(argv), deadline=30)
+            done = lxd_exec.run(lxd, instance, lxd_exec.Command(argv), deadline=PATIENCE)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().strip()
 

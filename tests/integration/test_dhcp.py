@@ -15,6 +15,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import Command, run
 from ansible_collections.bcm.core.plugins.module_utils._lxd.instance_handler import addresses
 from tests.integration.conftest import apply
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.containers
 
@@ -75,7 +76,7 @@ def test_forged_decline_keeps_no_instance_from_its_address(client: Client, insta
     mac = client.get(f"/1.0/instances/{victim}")["config"]["volatile.eth0.hwaddr"]
     apply(client, {**instances[0], "state": "stopped"})
     words = ["python3", "-c", FORGED, mac, ADDRESSES[victim], GATEWAY]
-    done = run(client, forger, Command(words), deadline=30)
+    done = run(client, forger, Command(words), deadline=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
     apply(client, {**instances[0], "state": "started"})
     assert addresses(client.get(f"/1.0/instances/{victim}/state")) == [ADDRESSES[victim]]

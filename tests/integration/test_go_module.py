@@ -18,7 +18,7 @@ import yaml
 from ansible_collections.bcm.core.plugins.module_utils._lxd import exec as lxd_exec
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.integration.conftest import Site
-from tests.support import LXD_DIR, Tools
+from tests.support import LXD_DIR, PATIENCE, Tools
 
 pytestmark = pytest.mark.containers
 
@@ -72,7 +72,7 @@ def test_commands_of_a_module_are_built_if_its_sum_is_the_pinned_one(site: Site)
         made_of = json.loads(lxd.get("/1.0/instances/keeper")["config"]["image.bcm.artifact"])
 
         def shown(*argv: str) -> str:
-            return lxd_exec.run(lxd, "keeper", lxd_exec.Command(argv), deadline=30).stdout.decode()
+            return lxd_exec.run(lxd, "keeper", lxd_exec.Command(argv), deadline=PATIENCE).stdout.decode()
 
         # stamped by the linker; without that it does not know its version
         assert shown("age", "--version") == "v1.2.1\n"

@@ -26,7 +26,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._guest import old_blocks, static_channel_backup
 from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting, Refused
-from tests.support import COLLECTION
+from tests.support import COLLECTION, PATIENCE
 
 SCRIPTS = COLLECTION / "roles/clightning/scripts"
 
@@ -70,7 +70,8 @@ def bitcoin_cli(port: int, *words: str, lines: str = "") -> subprocess.Completed
     """As the plugin bcli calls it."""
     options = ["-regtest", "-rpcclienttimeout=60", "-rpcconnect=127.0.0.1", f"-rpcport={port}", "-rpcuser=clightning"]
     command = [sys.executable, str(SCRIPTS / "bitcoin_cli.py"), *options, "-stdinrpcpass", *words]
-    return subprocess.run(command, input=f"secret\n{lines}", capture_output=True, text=True, timeout=30, check=False)
+    told = f"secret\n{lines}"
+    return subprocess.run(command, input=told, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_amounts_are_printed_as_bitcoind_writes_them(bitcoind: http.server.HTTPServer) -> None:

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ansible_collections.bcm.core.plugins.module_utils._guest.lightning_socket import split_requests
-from tests.support import COLLECTION, until
+from tests.support import COLLECTION, PATIENCE, until
 
 GUEST = COLLECTION / "plugins/module_utils/_guest"
 PROGRAMS = {
@@ -71,7 +71,7 @@ class Clnrest(http.server.BaseHTTPRequestHandler):
         self.asked.append((method, params))
         if self.headers["Rune"] != RUNE:
             self.reply(401, {"code": 1501, "data": None, "message": "Not authorized: Not derived from master"})
-        elif method == "waitanyinvoice" and not self.paid.wait(20):
+        elif method == "waitanyinvoice" and not self.paid.wait(PATIENCE):
             self.reply(500, {"code": 904, "data": None, "message": "Timed out"})
         elif method == "listsendpays":
             self.reply(500, {"code": None, "data": None, "message": "Connection refused"})
@@ -148,7 +148,7 @@ def program(role: str, folder: Path, port: int, trust: Path, rune: str = RUNE) -
             yield path
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 class Lightningd:
@@ -331,7 +331,7 @@ def test_call_of_a_client_that_has_gone_is_given_up(charge: Lightningd, clnrest:
     charge.send(json.dumps({"method": "waitanyinvoice", "params": [], "id": "1"}))
     until(lambda: len(clnrest[1].asked) == 1, "the question")
     charge.close()
-    assert gone.wait(30)
+    assert gone.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("text", ["[]", "x", "{" + " " * (1 << 21)])
@@ -390,7 +390,7 @@ def test_btcpayserver_sees_the_node_and_cannot_pay(
 def copied(database: Path) -> subprocess.CompletedProcess[str]:
     program = COLLECTION / "roles/lightning_charge/scripts/lightning_charge_copy.py"
     command = [sys.executable, str(program), str(database)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_copies_of_the_last_starts_are_kept(tmp_path: Path) -> None:

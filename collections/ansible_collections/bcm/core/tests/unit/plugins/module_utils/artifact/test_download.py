@@ -583,11 +583,11 @@ def test_two_runs_on_one_store_download_once(server: Server, tmp_path: Path) -> 
 
     url = server.url("/y", slowly)
     with _start(url, tmp_path) as first:
-        assert server.hanging.wait(30)
+        assert server.hanging.wait(120)
         with _start(url, tmp_path) as second:
             assert second.stdout and second.stdout.readline() == "waiting\n"
             go_on.set()
-            assert (first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]) == ("loaded\n", "")
+            assert (first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]) == ("loaded\n", "")
     assert len(server.asked) == 1
     assert ContentStore(tmp_path).check("sha256", DIGEST)
     assert os.listdir(tmp_path / "partial") == []
@@ -597,16 +597,16 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_run_goes_on(server: Server,
     url = server.url("/y", server.hang)
     partial = tmp_path / "partial" / DIGEST
     with _start(url, tmp_path) as run:
-        assert server.hanging.wait(30)
+        assert server.hanging.wait(120)
         while not partial.exists() or partial.stat().st_size < HALF:
             assert run.poll() is None
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=10)
+        run.communicate(timeout=120)
         assert run.returncode == -signal.SIGINT
     assert ContentStore(tmp_path).get("sha256", DIGEST) is None
     server.url("/y", server.whole)
     with _start(url, tmp_path) as run:
-        assert run.communicate(timeout=30)[0] == "loaded\n"
+        assert run.communicate(timeout=120)[0] == "loaded\n"
     assert server.asked[-1]["Range"] == f"bytes={HALF}-"
     assert ContentStore(tmp_path).check("sha256", DIGEST)
 

@@ -387,9 +387,9 @@ def test_end_waits_while_another_process_uses_the_device(
     ending = threading.Thread(target=open_trezor(double, kept=kept).end)
     with device_transport.exclusive_use(double.path):
         ending.start()
-        assert waited.wait(10)
+        assert waited.wait(120)
         assert kept.exists()
-    ending.join(10)
+    ending.join(120)
     assert not kept.exists()
     assert PASSPHRASE not in double.sessions.values()
 

@@ -180,7 +180,7 @@ def test_the_deadline_says_what_was_waited_for_and_how_far_it_was(unix_server: A
     with Client(path) as client, pytest.raises(DeadlineExceeded) as caught:
         client.call("POST", "/1.0/images", {}, what="create image base", deadline=0.2)
     assert str(caught.value) == "Failed to create image base: not done after 0.2 s (download_progress: rootfs: 12%)"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
     assert server.requests[-1][:2] == ("DELETE", "/1.0/operations/42")
 
 

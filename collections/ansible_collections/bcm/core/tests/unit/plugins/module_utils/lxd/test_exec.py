@@ -41,7 +41,7 @@ def ran(
 
 
 def await_gone(process: Path) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while process.exists() and process.joinpath("stat").read_text().split()[2] != "Z":
         assert time.monotonic() < end, "it lives"
         time.sleep(0.02)
@@ -57,13 +57,13 @@ def test_forged_status_is_refused(client: Instance) -> None:
     forged = r"""mark=$(tr '\0' '\n' </proc/$PPID/cmdline | grep -x '[0-9a-f]\{32\}')
     for status in 0-free; do echo "$mark $status"; echo "$mark $status" >&2; done"""
     with pytest.raises(LxdError, match='its status is given as "0-free", which is not an exit status'):
-        ran(client, "sh", "-c", forged, deadline=30)
+        ran(client, "sh", "-c", forged, deadline=120)
 
 
 def test_input(client: Instance) -> None:
     client.chunk = 65536
     data = bytes(range(256)) * 20000
-    assert ran(client, "cat", stdin=data, deadline=60) == (0, data, b"")
+    assert ran(client, "cat", stdin=data, deadline=120) == (0, data, b"")
     assert ran(client, "true", stdin=data) == (0, b"", b"")
 
 
@@ -88,9 +88,9 @@ def test_nothing_runs_without_its_program(client: Instance) -> None:
 
 def test_it_is_over_when_the_command_ends(client: Instance) -> None:
     begin = time.monotonic()
-    code, out, _err = ran(client, "sh", "-c", "sleep 60 & echo $!; exit 4", deadline=30)
+    code, out, _err = ran(client, "sh", "-c", "sleep 600 & echo $!; exit 4", deadline=500)
     assert code == 4
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 120
     assert ran(client, "kill", out.decode().strip())[0] == 0
 
 

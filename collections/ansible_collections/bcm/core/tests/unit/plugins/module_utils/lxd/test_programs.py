@@ -44,7 +44,7 @@ def program(tmp_path: Path) -> Path:
 def ask(program: Path, source: str, shape: Any = dict, **request: Any) -> dict[str, Any]:
     client: Any = None
     program.write_text(source)
-    return ask_program(client, "echo", program, request, shape=shape, deadline=5.0)
+    return ask_program(client, "echo", program, request, shape=shape, deadline=120.0)
 
 
 def test_program_reads_its_request_and_its_answer_is_returned(program: Path) -> None:
@@ -86,14 +86,14 @@ def test_answer_that_holds_secrets_is_in_no_message(program: Path, source: str) 
     client: Any = None
     program.write_text(source)
     with pytest.raises(LxdError, match=r"^look.py in instance echo printed something, which is not an? ") as raised:
-        ask_program(client, "echo", program, {}, shape={"credentials": dict}, deadline=5.0, sensitive=True)
+        ask_program(client, "echo", program, {}, shape={"credentials": dict}, deadline=120.0, sensitive=True)
     assert "token" not in str(raised.value)
 
 
 def test_program_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     client: Any = None
     with pytest.raises(BcmError, match=r"^Program .*/none.py cannot be read: .*: correct the path, or write"):
-        ask_program(client, "echo", tmp_path / "none.py", {}, deadline=5.0)
+        ask_program(client, "echo", tmp_path / "none.py", {}, deadline=120.0)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_programs_run_one_after_another_until_one_fails(tmp_path: Path) -> None:
     first, second = (tmp_path / f"{name}.py" for name in sources)
 
     def asked(*programs: tuple[Path, dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-        answers, fault = ask_programs(client, "echo", programs, deadline=5.0)
+        answers, fault = ask_programs(client, "echo", programs, deadline=120.0)
         return answers, str(fault or "")
 
     assert asked((first, {"a": 1}), (second, {})) == ([{"a": 1}, {}], "")
@@ -157,10 +157,10 @@ def test_program_that_changes_something_excludes_others_like_it(
     program.write_text(TRY)
     tried = (program, {"lock": str(lock)})
     for exclusive, found in ((True, [{"alone": True}, {"alone": False}]), (False, [{"alone": False}] * 2)):
-        assert ask_programs(client, "echo", [tried, tried], deadline=5.0, exclusive=exclusive) == (found, None)
+        assert ask_programs(client, "echo", [tried, tried], deadline=120.0, exclusive=exclusive) == (found, None)
     with lock.open("a") as held, ThreadPoolExecutor() as pool:
         fcntl.flock(held, fcntl.LOCK_EX)
-        later = pool.submit(ask_programs, client, "echo", [tried], deadline=5.0, exclusive=True)
+        later = pool.submit(ask_programs, client, "echo", [tried], deadline=120.0, exclusive=True)
         waits = f"-> FLOCK  ADVISORY  WRITE [0-9]+ [0-9a-f:]+:{lock.stat().st_ino} "
         while not re.search(waits, Path("/proc/locks").read_text()):
             assert not later.done()

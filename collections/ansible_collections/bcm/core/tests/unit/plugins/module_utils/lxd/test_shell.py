@@ -122,7 +122,7 @@ def test_deadline_fires_while_data_comes(sh: shell.Shell) -> None:
         sh.run("while :; do echo on; done", deadline=0.5)
     with pytest.raises(DeadlineExceeded, match="neither a prompt nor success in time"):
         shell.Shell(sh._client, "one").run("while :; do echo on; done", converse=lambda *_out: None, patience=0.5)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 120
 
 
 def test_deadline_ends_a_command_that_does_not_read_its_input(sh: shell.Shell) -> None:
