@@ -26,6 +26,8 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._guest import old_blocks, static_channel_backup
 from ansible_collections.bcm.core.plugins.module_utils._guest.clightning import Database
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting, Refused
+from tests.clightning import RECORDINGS
+from tests.record_clightning import WORDS
 from tests.support import COLLECTION, PATIENCE
 
 SCRIPTS = COLLECTION / "roles/clightning/scripts"
@@ -294,6 +296,18 @@ def test_no_wallet_is_made_of_wrong_words(
     else:
         wallet.make("some  words\n", known)
         assert wallet.secret.read_text() == "some words\n\n"
+
+
+def test_node_of_a_channel_backup_is_known() -> None:
+    """By the words of which it was recorded, however they are typed; the secrets may lack the key of the node."""
+    check = runpy.run_path(str(SCRIPTS / "wallet.py"))["check_words"]
+    backup = bytes.fromhex(json.loads(RECORDINGS.read_text())["emergency.recover"])
+    check(f" {WORDS}\n", {"the copy": backup})
+    fault = "its recovery words are not of the node of its channel backup .the copy., or that is damaged"
+    with pytest.raises(Fault, match=fault):
+        check("legal winner thank year wave sausage worth useful legal winner thank yellow", {"the copy": backup})
+    with pytest.raises(Fault, match=fault):
+        check(WORDS, {"the copy": backup[:-1]})
 
 
 def test_node_of_a_replica_is_known(tmp_path: Path) -> None:

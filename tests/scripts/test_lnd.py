@@ -85,7 +85,7 @@ class Wallet:
         monkeypatch.setitem(self.program, "Lnd", self.lnd)
         monkeypatch.setitem(self.program, "_GRACE", 0.0)
         monkeypatch.setitem(self.program, "json_rpc", self._chain)
-        monkeypatch.setitem(self.program, "node_of", lambda _stack, _end: KEY)
+        monkeypatch.setitem(self.program, "node_of", self._node_of)
         monkeypatch.setattr(own, "_is_reached", lambda wallet: self.restarts > 0)
         monkeypatch.setattr(own, "_restart", lambda wallet: self._restart())
 
@@ -96,6 +96,10 @@ class Wallet:
             "getblockheader": {"mediantime": self.newest},
         }
         return answers.get(method, [])
+
+    def _node_of(self, _stack: Any, backups: list[bytes], _end: float) -> str:
+        self.program["check_backups"](self.lnd, backups)
+        return KEY
 
     def _restart(self) -> None:
         assert self.lnd.opens.exists()
@@ -257,7 +261,7 @@ def test_restore_that_was_done_is_done_again_by_the_same_copy_alone(
 ) -> None:
     """The run that began it was killed, and its program in the instance went on."""
     wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
-    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01"}
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01", "lnd/public_key": KEY}
     copy, other = (base64.b64encode(content).decode() for content in (b"channels", b"other channels"))
     for _again in range(2):
         wallet.run(secrets, has_words=True, restore=True, copy=copy)
@@ -301,6 +305,32 @@ def test_words_of_another_node_are_refused_before_a_wallet_is_made(
     with pytest.raises(wallet.fault, match=fault):
         wallet.run(secrets, has_words=True, restore=True)
     assert (wallet.lnd.asked, wallet.lnd.restoring.exists()) == ([], False)
+
+
+def test_words_of_another_node_than_that_of_a_channel_backup_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The secrets are an older copy, or were typed again, and have no key of the node."""
+    wallet = Wallet(tmp_path, "NON_EXISTING", monkeypatch)
+    wallet.lnd.backup.write_bytes(b"channels")
+    own, refused = wallet.lnd.call, wallet.program["Refused"]
+
+    def call(method: str, path: str, body: Mapping[str, Any] | None = None, macaroon: str = "") -> Any:
+        answer = own(method, path, body, macaroon)
+        if path == "/v1/channels/backup/verify" and base64.b64encode(b"channels").decode() in str(body):
+            raise refused("unable to unpack", 500)
+        return answer
+
+    secrets = {"lnd/recovery_words": WORDS, "lnd/wallet_created": "2026-01-01T00:00:00+00:00"}
+    with monkeypatch.context() as context:
+        context.setattr(wallet.lnd, "call", call)
+        with pytest.raises(wallet.fault, match="its recovery words are not of the node of its channel backup"):
+            wallet.run(secrets, has_words=True, restore=True)
+    verified = [("POST", "/v1/channels/backup/verify")]
+    assert (wallet.lnd.asked, wallet.lnd.restoring.exists()) == (verified, False)
+    # Both, the copy first.
+    wallet.run(secrets, has_words=True, restore=True, copy=base64.b64encode(b"copy").decode())
+    assert wallet.lnd.asked[1:4] == [*verified, *verified, ("POST", "/v1/initwallet")]
 
 
 @pytest.mark.parametrize("database", ["wallet.db", "chain.sqlite"])

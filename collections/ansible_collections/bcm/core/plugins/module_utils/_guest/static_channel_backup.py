@@ -12,6 +12,8 @@ Source: plugins/chanbackup.c and common/scb_wire.csv of Core Lightning 26.06.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import hmac
 import struct
 
 _LIBRARY = "libsodium.so.23"
@@ -25,6 +27,16 @@ _BEFORE, _AFTER = 8 + 32 + 33, 32 + 4 + 8
 _ADDRESSES = {1: 4, 2: 16, 3: 10, 4: 35}
 _DNS = 5
 _PORT = 2
+
+
+def secret_of(words: str) -> bytes:
+    """The secret of the backups of a wallet, by its recovery words (BIP 39, no passphrase): `scb secret` of hsmd."""
+    key = hashlib.pbkdf2_hmac("sha512", " ".join(words.split()).encode(), b"mnemonic", 2048)
+    for purpose in (b"derived secrets", b"scb secret"):
+        # HKDF (RFC 5869) without a salt, and of one block
+        extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
+        key = hmac.new(extracted, purpose + b"\1", hashlib.sha256).digest()
+    return key
 
 
 def decrypted(content: bytes, secret: bytes) -> bytes:

@@ -18,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bcm_guest import static_channel_backup
 from bcm_guest.clightning import Database, become
 from bcm_guest.old_blocks import birth_height, check_old_blocks
 from bcm_guest.prove import Fault, Refused, Stack, json_rpc
@@ -85,6 +87,13 @@ class Wallet:
     def has_copy(self) -> bool:
         return self.replica.exists() or self.saved_recovery.exists()
 
+    def channel_backups(self, copy: bytes) -> dict[str, bytes]:
+        """What there is to restore, by where it is."""
+        found = {"the copy": copy}
+        if self.saved_recovery.exists():
+            found[str(self.saved_recovery)] = self.saved_recovery.read_bytes()
+        return {place: content for place, content in found.items() if content}
+
     def make(self, words: str, known: str | None) -> None:
         """Make the wallet of the words, whole or not at all, unless the node is known as another one. Raises Fault."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -123,6 +132,21 @@ class Wallet:
             self.restoring_copy.write_bytes(copy)
             self.restoring.write_bytes(saved)
         self.permission.touch()
+
+
+def check_words(words: str, backups: Mapping[str, bytes]) -> None:
+    """Check that the recovery words are of the node of these channel backups, where nothing else says it. Raises Fault.
+
+    They are encrypted to it.
+    """
+    for place, content in backups.items():
+        try:
+            static_channel_backup.decrypted(content, static_channel_backup.secret_of(words))
+        except ValueError as error:
+            raise Fault(
+                f"its recovery words are not of the node of its channel backup ({place}), or that is damaged; correct "
+                "them with `bcm secret edit`, or, if they are right, add the key of the node as clightning/public_key"
+            ) from error
 
 
 def ask(stack: Stack, method: str, *params: Any) -> Any:
@@ -214,6 +238,8 @@ def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str,
         known = secrets.get("clightning/public_key")
         if not known and not copy and wallet.replica.exists():
             known = Database(wallet.replica).node()
+        elif not known:
+            check_words(secrets["clightning/recovery_words"], wallet.channel_backups(copy))
         # Before the database: if this is interrupted, the next run completes it.
         wallet.make(secrets["clightning/recovery_words"], known)
     if not has_database and restore:

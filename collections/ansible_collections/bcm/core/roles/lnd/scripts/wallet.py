@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -210,9 +210,17 @@ class Wallet:
         return _encoded(self._stack.secrets["lnd/wallet_password"].encode())
 
     def _check_words(self) -> None:
-        """Check, before anything is made of them, that the words are of the node that is known. Raises Fault."""
+        """Check, before anything is made of them, that the words are of the node that is known. Raises Fault.
+
+        If its key is not among the secrets, it is known by what is to be restored: a channel backup is encrypted to it.
+        """
         known = self._stack.secrets.get("lnd/public_key")
-        if known and (key := node_of(self._stack, self._end)) != known:
+        saved = read_file(self._backup) if self._backup.exists() else b""
+        backups = [] if known else [content for content in (self._copy, saved) if content]
+        if not known and not backups:
+            return
+        key = node_of(self._stack, backups, self._end)
+        if known and key != known:
             raise Lasting(
                 f"its recovery words are of another node: {key}, not {known}; correct them with `bcm secret edit`"
             )
@@ -271,11 +279,11 @@ def make_wallet(lnd: Lnd, words: list[str], password: str, window: int) -> None:
         raise
 
 
-def node_of(stack: Stack, end: float) -> str:
-    """The public key of the node of the recovery words, in hexadecimal digits. Raises Fault.
+def node_of(stack: Stack, backups: Sequence[bytes], end: float) -> str:
+    """The public key of the node of the recovery words, in hexadecimal digits.
 
     Another lnd says it, which has its wallet in memory, no chain and no peers. ``end`` is when to give up, in seconds
-    of the monotonic clock.
+    of the monotonic clock. Raises Lasting if a channel backup is of another node, and Fault.
     """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         place, other = (Endpoint("127.0.0.1", port) for port in free_ports(2))
@@ -291,9 +299,23 @@ def node_of(stack: Stack, end: float) -> str:
                 make_wallet(lnd, stack.secrets["lnd/recovery_words"].split(), _encoded(os.urandom(32)), 0)
                 _await_state(lnd, process, (WAITING, ACTIVE), end)
                 found = lnd.call("POST", "/v2/wallet/key", _NODE_KEY)["raw_key_bytes"]
+                check_backups(lnd, backups)
             finally:
                 process.kill()
     return base64.b64decode(found).hex()
+
+
+def check_backups(lnd: Lnd, backups: Sequence[bytes]) -> None:
+    """Check that these channel backups are of the node of an lnd. Raises Lasting, and Fault."""
+    for content in backups:
+        body = {"multi_chan_backup": {"multi_chan_backup": _encoded(content)}}
+        try:
+            lnd.call("POST", "/v1/channels/backup/verify", body)
+        except Refused as error:
+            raise Lasting(
+                f"its recovery words are not of the node of its channel backup, or that is damaged: {error}; correct "
+                "them with `bcm secret edit`, or, if they are right, add the key of the node as lnd/public_key"
+            ) from error
 
 
 def free_ports(count: int) -> list[int]:
