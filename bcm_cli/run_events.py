@@ -12,7 +12,7 @@ import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.bcm.core.plugins.module_utils._base.disk import make_private_directory, write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
+from ansible_collections.bcm.core.plugins.module_utils._base.read import read_moment
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 
 from . import ca_session, setup
@@ -58,12 +59,15 @@ class Run:
             for serial, (name, end) in _certificates(self._datacenter).items()
             if serial not in self._certificates
         ]
+        backups: list[dict[str, Any]] = []
         if status == 0:
             ended = self._event("run", {**self._about, **describe(said["report"])})
+            # Nothing of the run is in it, so a copy that was there before is not written again.
+            backups = [_event("backup", item) for item in find_backups(said["report"])]
         else:
             failed = {"interrupted": status > 128, "errors": said["errors"]}
             ended = self._event("failed", {**self._about, **failed})
-        self._keep([*changes, *issued, ended])
+        self._keep([*changes, *issued, *backups, ended])
         # Who interrupts a run does not want to wait.
         if status <= 128:
             try:
@@ -74,8 +78,7 @@ class Run:
                     setup.step(f"The events of this run are kept for the next one: {error}")
 
     def _event(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        time = datetime.now(UTC).isoformat()
-        return {"topic": f"{STACK}.{name}", "key": name, "time": time, "body": {"run": self._run, **body}}
+        return _event(name, {"run": self._run, **body})
 
     def _keep(self, events: Sequence[Mapping[str, Any]]) -> None:
         path = _path(self._datacenter)
@@ -117,6 +120,23 @@ def describe(report: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": list(report.get("warnings", ())),
         "versions": {stack["stack"]: stack["version"] for stack in stacks if stack["version"]},
     }
+
+
+def find_backups(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The newest copy of each backup that a report knows: of what, where, and when it was made."""
+    found = []
+    for stack in report.get("stacks", ()):
+        for item in (stack.get("facts") or {}).get("backups", ()):
+            # Programs of other people say it, too.
+            with suppress(ValueError, KeyError, TypeError):
+                made = read_moment(item["made"]).isoformat()
+                found.append({"of": str(item["of"]), "at": str(item["at"]), "made": made})
+    return found
+
+
+def _event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    time = datetime.now(UTC).isoformat()
+    return {"topic": f"{STACK}.{name}", "key": name, "time": time, "body": body}
 
 
 def _path(datacenter: DataCenter) -> Path:

@@ -17,10 +17,12 @@ from bcm_cli import run_events
 from bcm_cli.datacenter import DataCenter
 
 DATACENTER = DataCenter("local")
+COPY = {"of": "Channels of lnd", "at": "at attic", "made": "2026-11-29T16:00:00+00:00"}
 REPORT = {
     "stacks": [
         {"stack": "tor", "version": None, "facts": {"secret": "not written"}},
         {"stack": "lnd", "version": "0.21.3"},
+        {"stack": "backups", "version": None, "facts": {"backups": [COPY, {**COPY, "made": "never"}, {"of": 1}, None]}},
     ],
     "exceptions": [
         {"stack": "lnd", "to": "192.0.2.0/24", "protocol": "tcp", "port": 443, "why": "a test"},
@@ -72,6 +74,10 @@ def collector(monkeypatch: pytest.MonkeyPatch, kept: Path, certificates: dict[st
     return collector
 
 
+def kinds(collector: Collector) -> list[str]:
+    return [topic for topic, _body in collector.bodies() if topic != "backup"]
+
+
 def run(status: int = 0, **outcome: Any) -> None:
     """A run of a playbook that ends with a status."""
     with run_events.run_of(DATACENTER, "present", ["lnd"]) as begun:
@@ -87,17 +93,18 @@ def test_run_tells_that_it_began_what_it_changed_and_how_it_ended(
         certificates["b2"] = ("lnd", "2027-02-01T00:00:00+00:00")
         begun.outcome.write_text(json.dumps({"changes": [CHANGE], "errors": [], "report": REPORT}))
         begun.end(0)
-    numbers = {body.pop("run") for _topic, body in collector.bodies()}
-    assert len(numbers) == 1
+    numbers = [body.pop("run") for topic, body in collector.bodies() if topic != "backup"]
+    assert len(numbers) == 4 and len(set(numbers)) == 1
     assert collector.bodies() == [
         ("started", {"state": "present", "stacks": ["lnd"]}),
         ("change", {"number": 1, **CHANGE}),
         ("certificate", {"name": "lnd", "serial": "b2", "not_after": "2027-02-01T00:00:00+00:00"}),
+        ("backup", COPY),
         (
             "run",
             {
                 "state": "present",
-                "stacks": ["tor", "lnd"],
+                "stacks": ["tor", "lnd", "backups"],
                 "exceptions": ["lnd 192.0.2.0/24:443 tcp", "lnd 192.0.2.1/32:* udp"],
                 "warnings": ["lnd: it waits"],
                 "versions": {"lnd": "0.21.3"},
@@ -109,7 +116,7 @@ def test_run_tells_that_it_began_what_it_changed_and_how_it_ended(
 
 def test_failed_run_tells_so(collector: Collector) -> None:
     run(2, changes=[CHANGE], errors=["lnd: Write the files: io_error"])
-    assert [topic for topic, _body in collector.bodies()] == ["started", "change", "failed"]
+    assert kinds(collector) == ["started", "change", "failed"]
     _topic, body = collector.bodies()[-1]
     assert (body["interrupted"], body["errors"]) == (False, ["lnd: Write the files: io_error"])
 
@@ -129,8 +136,8 @@ def test_what_is_not_written_is_kept_for_the_next_run(
     collector.fault = ""
     run(report=REPORT)
     told = ["started", "run", "started", "failed", "started", "started", "run"]
-    assert [topic for topic, _body in collector.bodies()] == told
-    assert collector.bodies()[3][1]["interrupted"]
+    assert kinds(collector) == told
+    assert next(body for topic, body in collector.bodies() if topic == "failed")["interrupted"]
     assert not kept.exists()
 
 
@@ -150,11 +157,11 @@ def test_no_more_is_kept_than_the_newest(collector: Collector, kept: Path, monke
     for _run in range(3):
         run(report=REPORT)
     names = [json.loads(line)["topic"] for line in kept.read_text().splitlines()]
-    assert names == ["collector.run", "collector.started", "collector.run"]
+    assert names == ["collector.started", "collector.backup", "collector.run"]
 
 
 def test_file_that_was_damaged_does_not_end_a_run(collector: Collector, kept: Path) -> None:
     kept.parent.mkdir()
     kept.write_text("{\n")
     run(report=REPORT)
-    assert [topic for topic, _body in collector.bodies()] == ["started", "run"]
+    assert kinds(collector) == ["started", "run"]

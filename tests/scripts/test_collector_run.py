@@ -76,6 +76,16 @@ def test_events_that_are_sent_again_are_written_once(broker: Broker) -> None:
     assert write(*events_of("a")) == 0
 
 
+def test_backup_that_several_runs_find_is_one_event(broker: Broker) -> None:
+    def find(made: str) -> int:
+        body = {"of": "Channels of lnd", "at": "at attic", "made": made}
+        return write({"topic": "collector.backup", "key": "backup", "time": SENT.isoformat(), "body": body})
+
+    first, second = (f"2026-11-{day}T16:00:00+00:00" for day in (28, 29))
+    assert [find(first), find(first), find(second), find(second)] == [1, 0, 1, 0]
+    assert [event["made"].day for event in broker.events("collector.backup")] == [28, 29]
+
+
 def test_run_of_an_earlier_version_is_read(broker: Broker) -> None:
     older = [schema for schema in KNOWN["collector.run"] if len(schema["fields"]) == 5]
     assert older

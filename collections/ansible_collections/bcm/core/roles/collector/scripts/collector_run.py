@@ -23,6 +23,8 @@ _PRECISION = timedelta(seconds=10)
 _PATIENCE = 20
 #: events that may be sent again, if nobody heard that they were written
 _KNOWN = 1000
+#: fields with a time
+_MOMENTS = ("made", "not_after")
 
 
 def write_events(settings: Mapping[str, Any], sent: Mapping[str, Any]) -> int:
@@ -38,8 +40,7 @@ def write_events(settings: Mapping[str, Any], sent: Mapping[str, Any]) -> int:
         if name not in topics:
             topics[name] = Topic(name, broker, "collector")
             there[name] = topics[name].newest_ones(_KNOWN)
-        if "not_after" in body:
-            body = {**body, "not_after": datetime.fromisoformat(body["not_after"])}
+        body = {key: datetime.fromisoformat(value) if key in _MOMENTS else value for key, value in body.items()}
         if any({**known, "event": None} == {**body, "event": None} for known in there[name]):
             continue
         topics[name].write(
