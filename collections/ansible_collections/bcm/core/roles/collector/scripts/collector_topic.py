@@ -108,7 +108,7 @@ class Topic:
         with self._broker.reading(self._name) as (reader, low, high):
             start = max(low, high - most)
             reader.assign([TopicPartition(self._name, 0, start)])
-            events = [self._read(reader) for _ in range(start, high)]
+            events = [self._read(reader) for _offset in range(start, high)]
         self._last = events[-1]["event"] if events else None
         return events
 
