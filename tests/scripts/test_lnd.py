@@ -432,6 +432,17 @@ def test_a_block_as_old_as_the_one_before_it_does_not_hide_silence(
     assert not follows(newest - 1, newest, is_synced=True)
 
 
+@pytest.mark.parametrize(
+    ("is_synced", "peers", "said"),
+    [(True, 0, "synced"), (False, 2, "asks its peers"), (False, 0, "has no peer to ask")],
+)
+def test_verify_says_whether_it_knows_the_channels_of_others(
+    verify: dict[str, Any], is_synced: bool, peers: int, said: str
+) -> None:
+    assert said in verify["graph"]({"synced_to_graph": is_synced, "num_peers": peers})
+    assert verify["FACTS"]["synced_to_graph"] == "synced_to_graph"
+
+
 class Lncli:
     """What lncli prints, by its words; what it does not know fails."""
 

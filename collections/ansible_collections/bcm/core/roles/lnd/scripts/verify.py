@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ DEAF = 15.0
 #: the time of the newest block that its wallet had -> when that was first seen
 _first_seen: dict[int, float] = {}
 #: what is reported -> its name in lnd's API
-FACTS = {"height": "block_height", "public_key": "identity_pubkey", "peers": "num_peers"}
+FACTS = {
+    "height": "block_height", "public_key": "identity_pubkey", "peers": "num_peers",
+    "synced_to_graph": "synced_to_graph",
+}  # fmt: skip
 
 
 def backed_up(lnd: Lnd, path: Path) -> int:
@@ -68,6 +72,13 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+def graph(info: Mapping[str, Any]) -> str:
+    """How far it is with the channels of others, without which it finds no route. Its peers tell it of them."""
+    if info["synced_to_graph"]:
+        return "graph: synced"
+    return "graph: it asks its peers" if info["num_peers"] else "graph: it has no peer to ask"
+
+
 def verify(stack: Stack) -> Report:
     lnd = Lnd(stack, stack.expected["directory"])
     bitcoind, credentials = stack.need("bitcoind", "rpc"), f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
@@ -104,7 +115,7 @@ def verify(stack: Stack) -> Report:
     channels = {state: info[f"num_{state}_channels"] for state in ("active", "inactive", "pending")}
     facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}
     counts = ", ".join(f"{number} {state}" for state, number in channels.items() if number) or "none"
-    notes = [f"height {info['block_height']}", f"channels: {counts}; {saved} in the backup"]
+    notes = [f"height {info['block_height']}", f"channels: {counts}; {saved} in the backup", graph(info)]
     return Report(facts | check_watchtowers(lnd, stack), notes, warnings)
 
 
