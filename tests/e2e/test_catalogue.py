@@ -19,8 +19,8 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Ca
 from bcm_cli import lxd_setup
 from bcm_cli.config import DataCenter
 from tests import clightning, tornet
-from tests.e2e.conftest import Person, client, inside, quiet, reported, until
-from tests.support import Tools
+from tests.e2e.conftest import Person, client, inside, quiet, reported
+from tests.support import Tools, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.whole]
 
@@ -79,7 +79,7 @@ def test_all_is_there_after_a_restart_of_the_machine(
         with client(NAME) as lxd:
             return {item["name"] for item in lxd.get("/1.0/instances", recursion=1) if item["status"] == "Running"}
 
-    until(lambda: running() >= set(STACKS), "all instances run again", 300)
+    until(lambda: running() >= set(STACKS), "all instances run again")
     now = start(person)
     assert [name for name, stack in now.items() if not stack["verified"]] == []
     assert (height(), now["lnd"]["facts"]["public_key"]) == (before, stacks["lnd"]["facts"]["public_key"])
