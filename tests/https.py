@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from tests.tornet import free_port
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class Remote:
 @contextmanager
 def listening(client: Client, folder: Path) -> Iterator[Remote]:
     """Have the server of ``client`` listen and trust a certificate; files are kept in ``folder``."""
-    with socket.socket() as raw:
-        raw.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{raw.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     server = folder / "server.crt"
     server.write_text(client.server["environment"]["certificate"])
     pairs = {name: _pair(folder, name) for name in ("trusted", "stranger")}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import random
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 GAVE_UP = "0x01"
 
 _AUTHORITIES = 4
+#: ports that are taken, or will be
+_GIVEN: set[int] = set()
 _PATIENCE = 300.0  # seconds for what takes less than 10
 _STRANGERS = 3
 # cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
@@ -360,11 +363,15 @@ def running(addresses: Sequence[str] = ("127.0.0.1",), delay: float = 0.0) -> It
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_port(address: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port where nothing listens: none that was given before, or that the kernel may give to a connection."""
+    for port in random.sample(range(20_000, 32_768), 1000):
+        with socket.socket(type=kind) as listener, contextlib.suppress(OSError):
+            if port not in _GIVEN:
+                listener.bind((address, port))
+                _GIVEN.add(port)
+                return port
+    raise TorNetworkError(f"no port of {address} is free")
 
 
 def _run(*argv: str, cwd: Path | None = None, text: str | None = None) -> str:

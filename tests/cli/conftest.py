@@ -78,6 +78,12 @@ class Terminal:
         before, _found, self.output = self.output.partition(text)
         return before + text
 
+    def reads_seconds(self, step: str) -> int:
+        """What the line of a step next says of how long it lasts. Not each second has a line of its own."""
+        self.reads(f"{step} (")
+        minutes, seconds = self.reads(")").rstrip(")").split(":")
+        return 60 * int(minutes) + int(seconds)
+
     def types(self, text: str) -> None:
         os.write(self.fd, text.encode())
 

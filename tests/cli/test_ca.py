@@ -32,6 +32,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca.certificate_request i
 from bcm_cli import ca_tables
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 from tests.support import COLLECTION
+from tests.tornet import free_port
 
 DOUBLE = COLLECTION / "tests/unit/plugins/module_utils/ca/double.py"
 DOMAIN = "local-regtest.bcm"
@@ -595,9 +596,7 @@ def wallet(checkout: Checkout, tmp_path: Path) -> Iterator[Wallet]:
     folder = tmp_path / "device"
     folder.mkdir()
     _settings(folder)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port(kind=socket.SOCK_DGRAM)
     command = [sys.executable, str(DOUBLE), "--port", str(port), "--settings", str(folder / "settings")]
     environment = {"XDG_RUNTIME_DIR": str(folder), "TREZOR_PATH": f"udp:127.0.0.1:{port}"}
     with subprocess.Popen([*command, "--log", str(folder / "log")]) as device:

@@ -30,6 +30,7 @@ from bcm_cli import device_keys, setup
 from bcm_cli.datacenter import UsageError
 from tests.cli.conftest import Checkout, Terminal, checkout_at
 from tests.support import PATIENCE, until
+from tests.tornet import free_port
 
 USER_ID = "DC1 Ops <ops@dc1.example>"
 # what stock trezor-gpg made of official emulators' answers
@@ -43,9 +44,7 @@ class Device:
 
     def __init__(self, folder: Path) -> None:
         self._settings, self._log = folder / "settings.json", folder / "log"
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port(kind=socket.SOCK_DGRAM)
         self.path = f"udp:127.0.0.1:{self._port}"
         self.set()
         self.plug()
@@ -400,9 +399,7 @@ class Machine:
         for kind in ("ed25519", "rsa"):
             words = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", folder / kind]
             subprocess.run(words, check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         known = " ".join((folder / "ed25519.pub").read_text().split()[:2])
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {known}\n")
         (folder / "config").write_text(f"UserKnownHostsFile {folder}/known_hosts\nPort {self.port}\n")

@@ -197,9 +197,10 @@ def test_verbose_shows_tasks_and_results(run: Run) -> None:
 
 def test_long_step_ticks_on_a_terminal(run: Run) -> None:
     environment = {**run.environment, "TERM": "xterm", "COLUMNS": "100"}
-    terminal = Terminal(run.command(seconds="3"), run.folder, environment)
-    terminal.reads("Configure: a: Sleep (0:01)")
-    terminal.reads("Configure: a: Sleep (0:02)")
+    terminal = Terminal(run.command(seconds="6"), run.folder, environment)
+    first = terminal.reads_seconds("Configure: a: Sleep")
+    while terminal.reads_seconds("Configure: a: Sleep") <= first:
+        pass
     assert terminal.ends() == 0
     # Each line begins where the ticking one was wiped away.
     assert re.search(r"\r\033\[K +0:\d\d  Report\n", terminal.output)

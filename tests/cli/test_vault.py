@@ -29,6 +29,7 @@ from bcm_cli import trezor_session
 from bcm_cli.datacenter import DataCenter
 from tests.cli.conftest import Checkout, Safe, Terminal
 from tests.support import PATIENCE
+from tests.tornet import free_port
 
 TYPED = "Enter passphrase"
 OPENED = "bcm vault home"
@@ -501,9 +502,7 @@ def process(folder: Path, **settings: object) -> Iterator[tuple[str, Path]]:
     """A device in a process of its own: where it is, and what was confirmed on it."""
     folder.mkdir()
     (folder / "settings.json").write_text(json.dumps(settings))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(kind=socket.SOCK_DGRAM)
     options = ("--port", str(port), "--settings", folder / "settings.json", "--log", folder / "log.jsonl")
     with subprocess.Popen([sys.executable, doubles.__file__, *options]) as running:
         try:

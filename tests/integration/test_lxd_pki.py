@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import Forbidden, Unreachable
 from ansible_collections.bcm.core.tests.unit.plugins.module_utils.ca.double import Double, Settings
 from tests.support import LXD_DIR, ROOT, Tools, own_lxd
+from tests.tornet import free_port
 
 pytestmark = pytest.mark.daemon
 
@@ -146,9 +146,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """LXD as somebody left it: it trusts a stranger's own certificate, and all that any authority would sign."""
     folder = tmp_path_factory.mktemp("pki")
-    with socket.socket() as raw:
-        raw.bind(("127.0.0.1", 0))
-        port = raw.getsockname()[1]
+    port = free_port()
     restart = folder / "restart"
     restart.write_text(RESTART.format(folder=folder, directory=DIRECTORY))
     restart.chmod(0o755)
