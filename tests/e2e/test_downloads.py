@@ -26,7 +26,7 @@ from tests.capture import Capture, capturing
 from tests.e2e.conftest import Person, inside
 from tests.support import LXD_DIR, RELAYS, until
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 NAME = "fetch"
 BRIDGES = tuple(f"{NAME}-r-{bridge}" for bridge in ("net", "up", "bld"))
