@@ -30,7 +30,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning, node_programs, record_ridethelightning, ridethelightning, tornet
 from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported
-from tests.e2e.test_lightning import FILL, KILLS, bitcoin, lncli, mark_version, memory
+from tests.e2e.test_lightning import FEES, FILL, KILLS, OTHER_CAPACITY, bitcoin, lncli, mark_version, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 from tests.support import PATIENCE, until
 
@@ -44,6 +44,7 @@ CAPACITY = 1_000_000  # satoshi
 #: what was done -> when
 MOMENTS: dict[str, float] = {}
 DATABASE, REPLICA = f"{DIRECTORY}/lightningd.sqlite3", "/var/lib/clightning-backup/lightningd.sqlite3"
+SAVED = "/var/lib/clightning-backup/emergency.recover"
 
 
 def cli(*words: str, deadline: float = PATIENCE) -> dict[str, Any]:
@@ -538,6 +539,87 @@ def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], ot
     pay_lnd(5000)
     until(lambda: [item["active"] for item in lncli(SECOND, "listchannels")["channels"]] == [True], "lnd")
     pay_clightning(7000)
+
+
+def open_channels() -> list[dict[str, Any]]:
+    """All channels that are not closed, but those that nobody has paid for: a kill kept them from being opened."""
+    found = [item for item in cli("listpeerchannels")["channels"] if item["state"] != "ONCHAIN"]
+    return [item for item in found if bitcoin(FIRST, "gettxout", item["funding_txid"], str(item["funding_outnum"]))]
+
+
+def wealth() -> int:
+    """What both nodes have, in channels and on chain, in satoshi."""
+    wallet = lncli(SECOND, "walletbalance")
+    found = int(wallet["total_balance"]) + int(wallet["locked_balance"])
+    found += int(lncli(SECOND, "channelbalance")["local_balance"]["sat"])
+    found += int(lncli(SECOND, "pendingchannels")["total_limbo_balance"])
+    return found + coins() + sum(item["to_us_msat"] for item in open_channels()) // 1000
+
+
+def at_rest() -> bool:
+    """Whether all channels can be used, and nothing is on its way."""
+    if not sh("lightning-cli getinfo || true").startswith("{"):
+        return False
+    mine(1)
+    for item in open_channels():
+        if any("waiting for theirs" in line for line in item["status"]):
+            # An lnd whose peer was killed in the midst of an opening greets that channel with the next connection.
+            sh(f"lightning-cli disconnect {item['peer_id']} true || true")
+            return False
+    found = [(item["state"], item["peer_connected"], item["htlcs"]) for item in open_channels()]
+    is_closing = lncli(SECOND, "pendingchannels")["waiting_close_channels"]
+    return not is_closing and all(item == ("CHANNELD_NORMAL", True, []) for item in found)
+
+
+# Kills it as soon as its channel backup is another file.
+KILL_WHILE_SAVING = f"""
+backup={DIRECTORY}/emergency.recover; former=$(stat -c %i $backup)
+while [ "$(stat -c %i $backup)" = "$former" ]; do :; done
+systemctl kill --signal=KILL clightning
+"""
+
+
+@real
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_node_has_its_channel_or_its_coins(
+    person: Person, node: dict[str, Any], other: str, opened: str, number: int
+) -> None:
+    """Killed while it opens a channel, pays, closes a channel, or saves its channel backup."""
+    act = ("opening", "paying", "closing", "saving")[number % 4]
+    key = other.partition("@")[0]
+    until(at_rest, "channels at rest")
+    (main,) = (item["channel_id"] for item in open_channels())
+    fund = f"lightning-cli -k fundchannel id={key} amount={OTHER_CAPACITY} announce=false"
+    if act == "closing":
+        sh(fund)
+        until(at_rest, "channels at rest")
+    before = wealth()
+    others = [item["channel_id"] for item in open_channels() if item["channel_id"] != main]
+    if act == "paying":
+        invoices = [lncli(SECOND, "addinvoice", "--amt", "100")["payment_request"] for _ in range(8)]
+        script = "; ".join(f"lightning-cli xpay {invoice}" for invoice in invoices)
+    else:
+        script = f"lightning-cli close {others[0]}" if act == "closing" else fund
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sh, f"{{ {script}; }} >/dev/null 2>&1 || true")
+        if act == "saving":
+            inside(FIRST, "clightning", "timeout", "60", "sh", "-c", KILL_WHILE_SAVING, deadline=90)
+        else:
+            # Later in each round: what it does lasts one or two seconds.
+            time.sleep(0.1 + 0.25 * (number // 4))
+            inside(FIRST, "clightning", "systemctl", "kill", "--signal=KILL", "clightning")
+        running.result()
+    start(person)
+    until(lambda: sh(f"cmp {DIRECTORY}/emergency.recover {SAVED} && echo same || true") == "same", "the saved backup")
+    until(at_rest, "channels at rest after a kill")
+    found = [item["channel_id"] for item in open_channels() if item["channel_id"] != main]
+    print(f"killed while {act}: {len(found)} other channels")
+    # A commitment's fee is nobody's, until the channel is closed.
+    assert abs(before - wealth()) < FEES
+    for channel_id in found:
+        sh(f"lightning-cli close {channel_id}")
+    until(at_rest, "channels at rest")
+    assert [item["channel_id"] for item in open_channels()] == [main]
 
 
 def test_start_of_one_node_leaves_the_other_alone(person: Person, node: dict[str, Any]) -> None:
