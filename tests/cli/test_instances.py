@@ -181,7 +181,7 @@ def test_nothing_is_deployed(bcm: Checkout) -> None:
     try:
         shown = bcm.bcm("stack", "status")
         told = json.loads(bcm.bcm("stack", "status", "--json").stdout)
-        nothing = {"stacks": [], "exceptions": [], "through_tor": [], "renewal": None}
+        nothing = {"stacks": [], "exceptions": [], "through_tor": [], "renewal": None, "uncounted": None}
         assert (shown.returncode, told) == (0, nothing)
         assert "Nothing is deployed in data center local (signet)" in shown.stdout
     finally:
