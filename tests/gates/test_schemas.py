@@ -61,6 +61,8 @@ def example(kind: Any) -> Any:
         return {field["name"]: example(field["type"]) for field in kind["fields"]}
     if kind["type"] == "array":
         return [example(kind["items"])]
+    if kind["type"] == "map":
+        return {"name": example(kind["values"])}
     if kind["type"] == "enum":
         return kind["symbols"][-1]
     return MOMENT if kind.get("logicalType") == "timestamp-micros" else example(kind["type"])
