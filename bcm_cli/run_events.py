@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.bcm.core.plugins.module_utils._base.disk import make_private_directory, write_files
+from ansible_collections.bcm.core.plugins.module_utils._base.disk import write_files
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._base.locks import hold_lock
 from ansible_collections.bcm.core.plugins.module_utils._base.read import read_moment
@@ -45,6 +45,7 @@ class Run:
         self._run = secrets.token_hex(16)
         self._about = {"state": state, "stacks": list(stacks)}
         self._certificates = _certificates(datacenter)
+        self._held: list[Mapping[str, Any]] = []
         self._keep([self._event("started", self._about)])
 
     def end(self, status: int) -> None:
@@ -82,11 +83,15 @@ class Run:
 
     def _keep(self, events: Sequence[Mapping[str, Any]]) -> None:
         path = _path(self._datacenter)
+        self._held += events
+        # Where there are no secrets, nothing was made yet; a run that is refused leaves it so.
+        if not path.parent.is_dir():
+            return
         try:
-            make_private_directory(path.parent)
             with hold_lock(path):
-                kept = [*_read(path), *events][-_MOST:]
+                kept = [*_read(path), *self._held][-_MOST:]
                 write_files((path, "".join(json.dumps(event) + "\n" for event in kept), 0o600))
+            self._held = []
         except OSError as error:
             setup.step(f"The events of this run are lost: {path}: {error.strerror}")
 
@@ -101,6 +106,8 @@ def run_of(datacenter: DataCenter, state: str, stacks: Sequence[str]) -> Iterato
 def deliver(datacenter: DataCenter) -> None:
     """Have the events written that are kept. Without the stack collector there are none. Raises BcmError, OSError."""
     path = _path(datacenter)
+    if not path.exists():
+        return
     with hold_lock(path):
         if kept := _read(path):
             with connect(datacenter) as client:

@@ -60,6 +60,7 @@ def certificates() -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
+    (tmp_path / "secrets").mkdir()
     return tmp_path / "secrets" / "regtest.events.jsonl"
 
 
@@ -161,7 +162,22 @@ def test_no_more_is_kept_than_the_newest(collector: Collector, kept: Path, monke
 
 
 def test_file_that_was_damaged_does_not_end_a_run(collector: Collector, kept: Path) -> None:
-    kept.parent.mkdir()
     kept.write_text("{\n")
     run(report=REPORT)
     assert kinds(collector) == ["started", "run"]
+
+
+def test_run_that_is_refused_makes_nothing_where_there_is_nothing(collector: Collector, kept: Path) -> None:
+    kept.parent.rmdir()
+    with run_events.run_of(DATACENTER, "present", ["tor"]) as run:
+        run.end(2)
+    assert (kept.parent.exists(), collector.events) == (False, [])
+
+
+def test_first_run_of_all_tells_what_it_began_with(collector: Collector, kept: Path) -> None:
+    kept.parent.rmdir()
+    with run_events.run_of(DATACENTER, "present", ["tor"]) as run:
+        kept.parent.mkdir()
+        run.outcome.write_text(json.dumps({"changes": [], "errors": [], "report": {}}))
+        run.end(0)
+    assert (kinds(collector), kept.exists()) == (["started", "run"], False)
