@@ -145,7 +145,7 @@ def _stack(
     end = known.get("certificate")
     state = f"{status}, when it was last seen" if is_old else status
     facts = {
-        "Now": _said(answer, name, now) if answer is not None else "",
+        "Now": _answered(answer, name, now) if answer is not None else "",
         "State": f'<span class="{health}">{_text(state)}</span>' if status else "not seen by a run yet",
         "Version": _text(known.get("version") or ""),
         "At least": _text(" or ".join(stack["floor"])),
@@ -164,7 +164,7 @@ def _stack(
     yield from ["</dl>", "</li>"]
 
 
-def _said(answer: str, name: str, now: datetime) -> str:
+def _answered(answer: str, name: str, now: datetime) -> str:
     at = f"at {now.strftime('%H:%M UTC')}"
     if answer:
         return f'<span class="good">{_text(answer)}</span> {at}'
