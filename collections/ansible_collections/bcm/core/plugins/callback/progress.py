@@ -157,7 +157,6 @@ class CallbackModule(CallbackBase):
         self._done: dict[str, set[str]] = {}
         self._report: dict[str, t.Any] = {}
         self._errors: list[dict[str, t.Any]] = []
-        self._changed = 0
         self._changes: list[dict[str, str]] = []
         self._check = False
         self._out = 1
@@ -293,7 +292,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         self._stopped.set()
-        changed = self._changed
+        changed = len(self._changes)
         word = "would change" if self._check else "changed"
         outcome = f"{changed} step{'s' * (changed != 1)} {word}" if changed else f"nothing {word}"
         if self._report and not self._errors:
@@ -322,7 +321,6 @@ class CallbackModule(CallbackBase):
 
     def _note_change(self, result: CallbackTaskResult) -> None:
         if result.result.get("changed"):
-            self._changed += 1
             step, what = _name(result.task), self._counts(result)
             self._changes.append({"instance": result.host.get_name(), "step": step, "what": what})
 
