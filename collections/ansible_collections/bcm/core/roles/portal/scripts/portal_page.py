@@ -139,9 +139,10 @@ def _stack(
     status = known.get("status")
     as_of = known.get("as_of", sent["time"])
     is_old = now - _read(as_of) >= _OLD
-    if status not in ("running", None):
+    is_down = status not in ("running", None)
+    if is_down:
         answer = None  # nobody expects one
-    health = "bad" if status not in ("running", None) or answer == "" else "old" if is_old else "good"
+    health = "bad" if is_down or answer == "" else "old" if is_old else "good"
     end = known.get("certificate")
     state = f"{status}, when it was last seen" if is_old else status
     facts = {
