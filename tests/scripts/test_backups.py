@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import copies
-from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Waiting
 from tests.support import COLLECTION
 
 SCRIPTS = COLLECTION / "roles/backups/scripts"
@@ -149,15 +149,15 @@ def test_target_that_is_back_gets_the_copy_soon(tmp_path: Path, monkeypatch: pyt
     assert courier.attempt() == 30
 
 
-def verify(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> Any:
+def verify(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], **targets: Any) -> Any:
     """The report of the program that verifies, for what the unit has written down."""
-    copies.STATE.write_text(json.dumps({"sources": {"lnd": found}, "targets": {}}))
+    copies.STATE.write_text(json.dumps({"sources": {"lnd": found}, "targets": targets}))
     active = subprocess.CompletedProcess([], 0, "active\n", "")
     monkeypatch.setattr(subprocess, "run", lambda *_args, **_more: active)
     taken: list[Any] = []
     monkeypatch.setattr("bcm_guest.prove.prove", taken.append)
     script = runpy.run_path(str(SCRIPTS / "verify.py"))
-    stack = script["Stack"]({}, {}, {"remote": [], "targets": ["desk"], "sources": ["lnd"]})
+    stack = script["Stack"]({}, {}, {"remote": list(targets), "targets": ["desk"], "sources": ["lnd"]})
     return taken[0](stack)
 
 
@@ -173,3 +173,20 @@ def test_start_does_not_fail_while_a_node_waits_for_blocks(tmp_path: Path, monke
     copy = {"of": "Channels of lnd", "at": "in this data center", "made": "today"}
     digest = hashlib.sha256(b"a copy").hexdigest()
     assert verify(monkeypatch, known).facts == {"newest": {"c1": digest}, "backups": [copy]}
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_slow_target_is_a_warning_beside_one_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tried: bool
+) -> None:
+    """Neither a first attempt that takes its time nor a copy that is on its way ends a run."""
+    monkeypatch.setattr(copies, "STATE", tmp_path / "state.json")
+    monkeypatch.setattr(copies, "COPIES", tmp_path)
+    (tmp_path / "c1").write_bytes(b"a copy")
+    known = {"waits": None, "fault": None, "copy": "c1", "points": [], "created": "today"}
+    slow = {"tried": tried, "fault": None, "delivered": {}}
+    with pytest.raises(Waiting, match="^target slow has not answered yet: `bcm backup status`") as found:
+        verify(monkeypatch, known, away={"tried": True, "fault": "refused", "delivered": {}}, slow=slow)
+    fault = "target away lacks the newest copy of lnd, and cannot be reached: refused; it is tried again"
+    assert found.value.report.warnings == [fault]
+    assert list(found.value.report.facts["newest"]) == ["c1"]

@@ -36,10 +36,6 @@ class Lasting(Fault):
     """A fault that time does not mend."""
 
 
-class Waiting(Fault):
-    """The stack itself works, but something it depends on is not ready: a warning once the deadline is over."""
-
-
 class Refused(Fault):
     """A server answered a call with an error. ``status`` is that of HTTP."""
 
@@ -92,6 +88,17 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+class Waiting(Fault):
+    """The stack itself works, but something it depends on is not ready: a warning once the deadline is over.
+
+    ``report`` is what is known of it all the same.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report or Report()
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,8 @@ def prove(look: Callable[[Stack], Report]) -> None:
     try:
         report = _until_faultless(stack.name, request["deadline"], lambda: look(stack))
     except Waiting as fault:
-        report = Report(warnings=[str(fault)])
+        report = fault.report
+        report.warnings.append(str(fault))
     json.dump(asdict(report), sys.stdout)
 
 

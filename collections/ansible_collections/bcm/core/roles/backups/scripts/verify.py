@@ -11,7 +11,7 @@ import json
 import subprocess
 
 from bcm_guest import copies
-from bcm_guest.prove import Fault, Report, Stack, prove
+from bcm_guest.prove import Fault, Report, Stack, Waiting, prove
 
 
 def look(stack: Stack) -> Report:
@@ -38,9 +38,8 @@ def look(stack: Stack) -> Report:
         facts[name] = source["copy"]
         made.append({"of": f"Channels of {name}", "at": "in this data center", "made": source["created"]})
         notes.append(f"{name}: {len(source['points'])} channels, copied {source['created']}")
+    busy = []
     for name, target in state["targets"].items():
-        if not target["tried"]:
-            raise Fault(f"target {name} has not been tried yet")
         made += [
             {"of": f"Channels of {stack}", "at": f"at {name}", "made": copy["time"]}
             for stack, copy in sorted(target["delivered"].items())
@@ -49,10 +48,14 @@ def look(stack: Stack) -> Report:
         if target["fault"]:
             what = f"lacks the newest copy of {', '.join(behind)}" if behind else "has the newest copies"
             warnings.append(f"target {name} {what}, and cannot be reached: {target['fault']}; it is tried again")
-        elif behind:
-            raise Fault(f"target {name} lacks the newest copy of {', '.join(behind)}")
+        elif behind or not target["tried"]:
+            busy.append(f"target {name} has not answered yet")
     newest = {name: hashlib.sha256((copies.COPIES / name).read_bytes()).hexdigest() for name in facts.values()}
-    return Report({"newest": newest, "backups": made} if facts else {}, notes, warnings)
+    report = Report({"newest": newest, "backups": made} if facts else {}, notes, warnings)
+    if busy:
+        # A circuit of Tor takes as long as it takes.
+        raise Waiting(f"{'; '.join(busy)}: `bcm backup status` says when all have the newest copies", report)
+    return report
 
 
 prove(look)

@@ -131,6 +131,14 @@ def test_waiting_for_another_stack_is_a_warning_at_the_deadline(proved: Any) -> 
     assert proved(look) == {"facts": {}, "notes": [], "warnings": ["bitcoind has 3 % of its blocks"]}
 
 
+def test_what_is_known_of_a_stack_that_waits_is_reported(proved: Any) -> None:
+    def look(_stack: Stack) -> Report:
+        raise Waiting("a target has not answered", Report({"height": 3}, ["one"], ["another is away"]))
+
+    warnings = ["another is away", "a target has not answered"]
+    assert proved(look) == {"facts": {"height": 3}, "notes": ["one"], "warnings": warnings}
+
+
 MAKING = {
     "ask": make_credentials,
     "consumers": {"shop": {"address": "10.0.0.4", "services": ["http"], "permissions": {"may": ["pay"]}}},
