@@ -49,6 +49,9 @@ class Collector:
         self.events += request["events"]
         return {"written": len(request["events"])}
 
+    def find(self, url: str) -> dict[str, Any] | None:
+        return {"name": "collector"} if self.is_there and url == "/1.0/instances/collector" else None
+
     def bodies(self) -> list[tuple[str, dict[str, Any]]]:
         return [(event["topic"].removeprefix("collector."), event["body"]) for event in self.events]
 
@@ -69,8 +72,7 @@ def collector(monkeypatch: pytest.MonkeyPatch, kept: Path, certificates: dict[st
     collector = Collector()
     monkeypatch.setattr(run_events, "_path", lambda _datacenter: kept)
     monkeypatch.setattr(run_events, "_certificates", lambda _datacenter: dict(certificates))
-    monkeypatch.setattr(run_events, "connect", lambda _datacenter: nullcontext(None))
-    monkeypatch.setattr(run_events, "deployed", lambda _client: {"collector": {}} if collector.is_there else {})
+    monkeypatch.setattr(run_events, "connect", lambda _datacenter: nullcontext(collector))
     monkeypatch.setattr(run_events, "ask_program", collector.ask)
     return collector
 

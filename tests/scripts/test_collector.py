@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,8 @@ KNOWN = {
 }
 SCHEMAS = KNOWN[TOPIC]
 NOTHING = "0" * 64
+#: a node with a channel
+LIGHTNING = SimpleNamespace(states=lambda: SimpleNamespace(open={"1:0": {}}))
 
 
 class Broker:
@@ -38,6 +41,8 @@ class Broker:
     def __init__(self) -> None:
         self.topics: dict[str, list[tuple[str, bytes]]] = {}
         self.records = self.topics.setdefault(TOPIC, [])
+        #: connections that read, and how many of them are open
+        self.readers, self.reading = 0, 0
         self.full = 0
         self.refuses = False
         self.waiting = 0
@@ -69,6 +74,9 @@ class Broker:
         class Consumer:
             def __init__(self, options: dict[str, Any]) -> None:
                 assert options["group.id"] == "collector"
+                assert options["enable.auto.commit"] is False
+                broker.readers += 1
+                broker.reading += 1
 
             def get_watermark_offsets(self, where: tuple[str, int], timeout: float) -> tuple[int, int]:
                 return 0, len(broker.topics.get(where[0], []))
@@ -81,8 +89,11 @@ class Broker:
                 self.offset += 1
                 return SimpleNamespace(error=lambda: None, value=lambda: value)
 
+            def unassign(self) -> None:
+                del self.topic, self.offset
+
             def close(self) -> None:
-                pass
+                broker.reading -= 1
 
         module: Any = ModuleType("confluent_kafka")
         module.Producer, module.Consumer, module.KafkaException = Producer, Consumer, OSError
@@ -163,7 +174,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("topic", "lightning", "run", *SOURCES):
+    for name in ("topic", "lightning", "run", "show", *SOURCES):
         sys.modules.pop(f"collector_{name}", None)
 
 
@@ -367,22 +378,57 @@ def test_event_that_does_not_fit_its_schema_is_kept_aside(
     assert f"an event does not fit {TOPIC}: " in capsys.readouterr().err
 
 
-def test_program_of_a_source_prints_what_was_found_and_how_many_events_are_kept_aside(
-    broker: Broker, chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_source_keeps_no_connection_that_reads_once_it_knows_where_to_go_on(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("collector_topic")
+    (topic,) = topics(TOPIC)
+    waits: list[float] = []
 
-    def shown() -> dict[str, Any]:
-        module.run("bitcoind", None, lambda settings: settings["schemas"][TOPIC][-1]["name"])
-        return dict(json.loads(capsys.readouterr().out))
+    class Gone(Exception):
+        pass
 
-    settings = json.dumps({"client": {"sasl.username": "collector"}, "schemas": KNOWN})
-    monkeypatch.setattr(module.Path, "read_text", lambda _path: settings)
-    monkeypatch.setattr(sys, "argv", ["collector_bitcoind.py", "show"])
-    assert shown() == {"found": "block", "unfit": 0}
+    class Source:
+        broker = topic._broker
+
+        def begin(self) -> None:
+            topic.newest()
+            topic.newest()
+            if not waits:
+                raise module.Fault("the source does not answer")
+
+        def step(self) -> None:
+            raise Gone
+
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    with pytest.raises(Gone):
+        module.keep_on(Source())
+    assert (len(waits), broker.readers, broker.reading) == (1, 2, 0)
+
+
+def test_newest_events_of_all_sources_are_shown_by_one_connection(
+    broker: Broker, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("collector_topic")
+    monkeypatch.setattr(importlib.import_module("collector_lnd"), "Node", lambda *_settings: LIGHTNING)
+
+    def read_text(path: Path) -> str:
+        own = {topic: known for topic, known in KNOWN.items() if topic.startswith((path.stem, "collector"))}
+        needs = {"needs": {"rest": {"address": "192.0.2.1", "port": 1, "tls": True}}, "secrets": {"rest": ""}}
+        return json.dumps({"client": {"sasl.username": "collector"}, "schemas": own, **needs})
+
+    monkeypatch.setattr(module.Path, "read_text", read_text)
+    chain.mine(1)
     chain.known[chain.blocks[0]]["nTx"] = None
     collector(chain).catch_up()
-    assert shown() == {"found": "block", "unfit": 1}
+    before = broker.readers
+    program = importlib.import_module("collector_show")
+    each = {source: module.read_settings(source) for source in ("bitcoind", "electrs", "lnd")}
+    shown = program.show(each, program.connect(each))
+    assert broker.readers == before + 1
+    assert shown["found"]["bitcoind"]["block"] == chain.blocks[1]
+    assert (shown["found"]["electrs"], shown["unfit"]) == (None, 1)
+    assert shown["found"]["lnd"] == {"written": [], "there": ["1:0"]}
 
 
 def test_events_of_an_earlier_schema_are_read() -> None:

@@ -51,7 +51,8 @@ def events_of(run: str) -> list[dict[str, Any]]:
 
 def write(*events: dict[str, Any]) -> int:
     sent = {"version": "0.1.0", "now": SENT.isoformat(), "events": events}
-    return int(importlib.import_module("collector_run").write_events(SETTINGS, sent))
+    program = importlib.import_module("collector_run")
+    return int(program.write_events(program.Broker(SETTINGS), sent))
 
 
 def test_events_of_runs_are_written_to_their_topics(broker: Broker) -> None:
@@ -63,6 +64,7 @@ def test_events_of_runs_are_written_to_their_topics(broker: Broker) -> None:
             {**body, **end, "run": run} for run in ("a", "b")
         ]
         assert [event["event"]["sequence"] for event in events] == [1, 2]
+    assert broker.readers == 1, "one connection reads all topics"
     envelope = broker.events("collector.run")[0]["event"]
     assert (envelope["version"], envelope["host"]) == ("0.1.0", "box")
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_bitcoind.py follow | show: write what happens in bitcoind; or print the newest event of a block.
+"""collector_bitcoind.py: write what happens in bitcoind.
 
 bitcoind says it through ZeroMQ (``sequence``), each change in its order. What was missed, since one of the two was
 away, follows from the block of the newest event, and from what bitcoind's RPC says of it.
@@ -226,10 +226,10 @@ class Bitcoind(Source):
         self._figures.look()
 
 
-def show_newest(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def show(_settings: Mapping[str, Any], broker: Broker) -> dict[str, Any] | None:
     """The newest event of a block."""
-    return Topic("bitcoind.block", Broker(settings), "bitcoind").newest()
+    return Topic("bitcoind.block", broker, "bitcoind").newest()
 
 
 if __name__ == "__main__":
-    run("bitcoind", Bitcoind, show_newest)
+    run("bitcoind", Bitcoind)

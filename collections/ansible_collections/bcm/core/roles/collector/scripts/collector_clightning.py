@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_clightning.py follow | show: write what happens in Core Lightning; or print its channels.
+"""collector_clightning.py: write what happens in Core Lightning.
 
 It numbers invoices in the order in which they are paid, and each change of a part of a payment, and of a forward. The
 number is in the event, and what comes next is asked for after it.
@@ -16,8 +16,8 @@ from typing import Any
 
 from bcm_guest.channel_backups import Clightning
 from bcm_guest.prove import Fault
-from collector_lightning import Bodies, Channels, Part, States, moment, run_node
-from collector_topic import Topic
+from collector_lightning import Bodies, Channels, Part, States, moment, run_node, show_channels
+from collector_topic import Broker, Topic
 
 #: between two looks at payments, forwards and channels
 _PAUSE = 2  # seconds
@@ -181,6 +181,11 @@ class Forwards(Changes):
                 "fee": item["fee_msat"],
             }
             self._write(item["in_channel"], body, version, item["resolved_time"], _MILLISECOND)
+
+
+def show(settings: Mapping[str, Any], broker: Broker) -> dict[str, list[str]]:
+    """The open channels by the events, and by Core Lightning."""
+    return show_channels("clightning", Node, settings, broker)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_electrs.py follow | show: write up to which block electrs has its index; or print the newest event.
+"""collector_electrs.py: write up to which block electrs has its index.
 
 electrs says it on a connection of the Electrum protocol, at once and whenever it changes.
 """
@@ -104,10 +104,10 @@ def _hash(header: str) -> str:
     return hashlib.sha256(hashlib.sha256(bytes.fromhex(header)).digest()).digest()[::-1].hex()
 
 
-def show_newest(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def show(_settings: Mapping[str, Any], broker: Broker) -> dict[str, Any] | None:
     """The newest event."""
-    return Topic("electrs.index", Broker(settings), "electrs").newest()
+    return Topic("electrs.index", broker, "electrs").newest()
 
 
 if __name__ == "__main__":
-    run("electrs", Index, show_newest)
+    run("electrs", Index)

@@ -111,19 +111,21 @@ class LightningSource(Source):
 
 
 def run_node(stack: str, kind: Callable[[Endpoint, str], Node], **parts: type[Part]) -> None:
-    """The program of a Lightning node; other words than ``follow`` print its channels by the events, and by the node.
+    """The program of a Lightning node. ``parts`` are what is written, by the names of topics."""
+    run(stack, lambda settings: LightningSource(settings, stack, _connect(kind, settings), parts))
 
-    ``parts`` are what is written, by the names of topics.
-    """
 
-    def connect(settings: Mapping[str, Any]) -> Node:
-        return kind(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
+def show_channels(
+    stack: str, kind: Callable[[Endpoint, str], Node], settings: Mapping[str, Any], broker: Broker
+) -> dict[str, list[str]]:
+    """The open channels of a node by the newest event (``written``), and by the node (``there``). Raises Fault."""
+    newest = Topic(f"{stack}.channel", broker, stack).newest()
+    there = sorted(_connect(kind, settings).states().open)
+    return {"written": newest["open"] if newest else [], "there": there}
 
-    def show(settings: Mapping[str, Any]) -> dict[str, list[str]]:
-        newest = Topic(f"{stack}.channel", Broker(settings), stack).newest()
-        return {"written": newest["open"] if newest else [], "there": sorted(connect(settings).states().open)}
 
-    run(stack, lambda settings: LightningSource(settings, stack, connect(settings), parts), show)
+def _connect(kind: Callable[[Endpoint, str], Node], settings: Mapping[str, Any]) -> Node:
+    return kind(Endpoint.of(settings["needs"]["rest"]), settings["secrets"]["rest"])
 
 
 def moment(seconds: float) -> datetime:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""collector_lnd.py follow | show: write what happens in lnd; or print the channels by the events, and by lnd.
+"""collector_lnd.py: write what happens in lnd.
 
 lnd numbers invoices in the order in which they are paid, and payments in that in which they are begun. An event has
 what is needed to go on after it: these numbers, those of the payments whose outcome is not known, and the channels.
@@ -21,8 +21,8 @@ from typing import Any
 
 from bcm_guest.channel_backups import Lnd
 from bcm_guest.prove import Fault
-from collector_lightning import BEGAN, Bodies, Channels, Part, States, moment, run_node
-from collector_topic import Topic, now
+from collector_lightning import BEGAN, Bodies, Channels, Part, States, moment, run_node, show_channels
+from collector_topic import Broker, Topic, now
 
 #: between two looks at payments and channels
 _PAUSE = 2.0  # seconds
@@ -311,6 +311,11 @@ def _is_paid(invoice: Mapping[str, Any]) -> bool:
 
 def _has_outcome(payment: Mapping[str, Any]) -> bool:
     return payment["status"] in ("SUCCEEDED", "FAILED")
+
+
+def show(settings: Mapping[str, Any], broker: Broker) -> dict[str, list[str]]:
+    """The open channels by the events, and by lnd."""
+    return show_channels("lnd", Node, settings, broker)
 
 
 if __name__ == "__main__":

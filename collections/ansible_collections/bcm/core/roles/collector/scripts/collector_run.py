@@ -10,13 +10,11 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from bcm_guest.prove import Fault
-from collector_topic import Broker, Lost, Topic, now
+from collector_topic import Broker, Lost, Topic, end_with, now, read_settings
 
-_SETTINGS = Path("/etc/collector/collector.json")
 #: from when they are sent until they are read here, or so
 _PRECISION = timedelta(seconds=10)
 #: seconds that the broker has
@@ -27,19 +25,17 @@ _KNOWN = 1000
 _MOMENTS = ("made", "not_after")
 
 
-def write_events(settings: Mapping[str, Any], sent: Mapping[str, Any]) -> int:
+def write_events(broker: Broker, sent: Mapping[str, Any]) -> int:
     """Write the events that the broker does not have, until it has acknowledged them. Raises Fault and Lost."""
-    broker = Broker(settings)
     # What the clock here is ahead of that of the sender.
     ahead = now() - datetime.fromisoformat(sent["now"])
-    topics: dict[str, Topic] = {}
-    there: dict[str, list[dict[str, Any]]] = {}
+    names = dict.fromkeys(event["topic"] for event in sent["events"])
+    topics = {name: Topic(name, broker, "collector") for name in names}
+    # All before the first one is written: of a topic that comes to a connection later, the client asks a second later.
+    there = {name: topic.newest_ones(_KNOWN) for name, topic in topics.items()}
     written = 0
     for event in sent["events"]:
         name, body = event["topic"], event["body"]
-        if name not in topics:
-            topics[name] = Topic(name, broker, "collector")
-            there[name] = topics[name].newest_ones(_KNOWN)
         body = {key: datetime.fromisoformat(value) if key in _MOMENTS else value for key, value in body.items()}
         if any({**known, "event": None} == {**body, "event": None} for known in there[name]):
             continue
@@ -52,7 +48,8 @@ def write_events(settings: Mapping[str, Any], sent: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    broker = Broker(read_settings("collector"))
     try:
-        print(write_events(json.loads(_SETTINGS.read_text()), json.load(sys.stdin)))
+        end_with(str(write_events(broker, json.load(sys.stdin))))
     except (Fault, Lost) as fault:
         raise SystemExit(str(fault)) from fault

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bcm_guest.event_codec import Codec, Unfit
 from bcm_guest.prove import Fault
@@ -24,7 +24,7 @@ _PATIENCE = 20  # seconds for one answer
 #: events that wait for the broker; then the source waits
 _QUEUE = 5000
 #: where events are that do not fit their schema
-_UNFIT = "collector.unfit"
+UNFIT = "collector.unfit"
 
 
 class Lost(Exception):
@@ -32,24 +32,48 @@ class Lost(Exception):
 
 
 class Broker:
-    """The connection to the broker, which the topics of a source share."""
+    """The connections to the broker, which the topics of a source share: one that reads, and one that writes."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
         self._producer: Producer | None = None
+        self._reader: Consumer | None = None
         self._lost = ""
 
-    @contextlib.contextmanager
-    def reading(self, topic: str) -> Iterator[tuple[Consumer, int, int]]:
-        """A reader, the number of the first event of a topic, and that of the next one to come. Raises Fault."""
-        client = self.settings["client"]
-        reader = Consumer({**client, "group.id": client["sasl.username"]})
+    def read(self, topic: str, most: int) -> list[bytes]:
+        """The newest events of a topic, in their order. Raises Fault. Connected until ``stop_reading``."""
+        reader, low, high = self._look_at(topic)
+        start = max(low, high - most)
+        reader.assign([TopicPartition(topic, 0, start)])
+        records = [reader.poll(_PATIENCE) for _offset in range(start, high)]
+        reader.unassign()
+        for record in records:
+            if record is None or record.error():
+                raise Fault(f"the newest events of {topic} cannot be read: {record and record.error()}")
+        return [record.value() for record in records]
+
+    def count(self, topic: str) -> int:
+        """How many events a topic has. Raises Fault. Connected until ``stop_reading``."""
+        _reader, low, high = self._look_at(topic)
+        return high - low
+
+    def stop_reading(self) -> None:
+        """Close the connection that reads: who only writes has no use for its threads and its memory."""
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+
+    def _look_at(self, topic: str) -> tuple[Consumer, int, int]:
+        """The reader, the number of the first event of a topic, and that of the next one to come. Raises Fault."""
+        if self._reader is None:
+            client = self.settings["client"]
+            # Where it was is kept nowhere: the commit takes up to a second for each topic. And nobody waits for more.
+            quick = {"enable.auto.commit": False, "fetch.wait.max.ms": 1}
+            self._reader = Consumer({**client, **quick, "group.id": client["sasl.username"]})
         try:
-            yield reader, *reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=_PATIENCE)
+            return self._reader, *self._reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=_PATIENCE)
         except KafkaException as error:
             raise Fault(f"the broker does not say what {topic} has: {error}") from error
-        finally:
-            reader.close()
 
     def write(self, topic: str, key: str, value: bytes) -> None:
         """Write an event; wait as long as the broker is away and too much waits for it. Raises Lost."""
@@ -105,18 +129,9 @@ class Topic:
 
     def newest_ones(self, most: int) -> list[dict[str, Any]]:
         """The newest events, in their order. Raises Fault."""
-        with self._broker.reading(self._name) as (reader, low, high):
-            start = max(low, high - most)
-            reader.assign([TopicPartition(self._name, 0, start)])
-            events = [self._read(reader) for _offset in range(start, high)]
+        events = [self._codec.decode(value) for value in self._broker.read(self._name, most)]
         self._last = events[-1]["event"] if events else None
         return events
-
-    def _read(self, reader: Consumer) -> dict[str, Any]:
-        record = reader.poll(_PATIENCE)
-        if record is None or record.error():
-            raise Fault(f"the newest events of {self._name} cannot be read: {record and record.error()}")
-        return self._codec.decode(record.value())
 
     def write(
         self,
@@ -159,13 +174,7 @@ class Topic:
         print(f"an event does not fit {self._name}: {why}", file=sys.stderr, flush=True)
         content = json.dumps(body, sort_keys=True, default=str)
         aside = {"event": envelope, "topic": self._name, "why": why, "content": content}
-        self._broker.write(_UNFIT, self._name, Codec(self._broker.settings["schemas"][_UNFIT]).encode(aside))
-
-
-def count_unfit(settings: Mapping[str, Any]) -> int:
-    """How many events are kept aside. Raises Fault."""
-    with Broker(settings).reading(_UNFIT) as (_reader, low, high):
-        return high - low
+        self._broker.write(UNFIT, self._name, Codec(self._broker.settings["schemas"][UNFIT]).encode(aside))
 
 
 class Source:
@@ -184,18 +193,15 @@ class Source:
         raise NotImplementedError
 
 
-def run(stack: str, source: Callable[[Mapping[str, Any]], Source], show: Callable[[Mapping[str, Any]], Any]) -> None:
-    """The program of a source: ``follow`` writes what happens; any other word prints what verify looks at, as JSON.
+def read_settings(stack: str) -> dict[str, Any]:
+    """The settings of a source's program."""
+    return dict(json.loads(Path(f"/etc/collector/{stack}.json").read_text()))
 
-    That is what ``show`` returns (``found``), and how many events of all sources are kept aside (``unfit``). Both
-    functions are called with the settings. Ends the program with the fault that it has met.
-    """
+
+def run(stack: str, source: Callable[[Mapping[str, Any]], Source]) -> None:
+    """The program of a source, which is called with its settings. Ends with the fault that it has met."""
     try:
-        settings = json.loads(Path(f"/etc/collector/{stack}.json").read_text())
-        if sys.argv[1] == "follow":
-            keep_on(source(settings))
-        else:
-            print(json.dumps({"found": show(settings), "unfit": count_unfit(settings)}, default=datetime.isoformat))
+        keep_on(source(read_settings(stack)))
     except (Fault, Lost) as fault:
         raise SystemExit(str(fault)) from fault
 
@@ -207,13 +213,24 @@ def keep_on(source: Source) -> None:
         try:
             act()
             source.broker.check()
+            source.broker.stop_reading()
             act, waits_for = source.step, ""
         except Fault as fault:
+            source.broker.stop_reading()
             # The newest event, or the source, cannot be read at the moment.
             if str(fault) != waits_for:
                 waits_for = str(fault)
                 print(f"waiting: {fault}", file=sys.stderr, flush=True)
             time.sleep(1)
+
+
+def end_with(answer: str) -> NoReturn:
+    """Print an answer, and end the program with it.
+
+    The threads of a connection take up to a second to end, which is when nothing refers to its Broker any more.
+    """
+    print(answer, flush=True)
+    os._exit(0)
 
 
 def now() -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, electrum, http_request, json_rpc, prove
@@ -16,9 +17,9 @@ from bcm_guest.prove import Fault, Refused, Report, Stack, Waiting, electrum, ht
 _MOST = 10
 
 
-def ask(source: str) -> tuple[Any, list[str]]:
-    """What a program says of the newest event of its source, and warnings. Raises Fault."""
-    command = ["python3", f"/usr/local/lib/collector_{source}.py", "show"]
+def ask(sources: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What the programs of sources say of their newest events, by source, and warnings. Raises Fault."""
+    command = ["python3", "/usr/local/lib/collector_show.py", *sources]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if done.returncode:
         raise Fault(done.stderr.strip()[-300:])
@@ -27,13 +28,12 @@ def ask(source: str) -> tuple[Any, list[str]]:
     return answer["found"], [unfit] if answer["unfit"] else []
 
 
-def look_at_bitcoind(stack: Stack) -> Report:
+def look_at_bitcoind(stack: Stack, newest: Any) -> Report:
     rpc, credentials = stack.need("bitcoind", "rpc"), f"{stack.name}:{stack.secret('bitcoind', 'rpc')}"
     try:
         best = json_rpc(rpc, "getblockchaininfo", credentials=credentials)["blocks"]
     except Fault as fault:
         raise Waiting(f"bitcoind does not answer: {fault}") from fault
-    newest, warnings = ask("bitcoind")
     if newest is None:
         raise Fault("no event of bitcoind.block has been acknowledged")
     try:
@@ -42,41 +42,36 @@ def look_at_bitcoind(stack: Stack) -> Report:
         raise Fault(f"the newest event is about a block that bitcoind does not have: {fault}") from fault
     if newest["change"] != "connected" or header["confirmations"] < 0 or best - header["height"] > _MOST:
         raise Fault(f"the newest event has height {newest['height']} ({newest['change']}), and bitcoind {best}")
-    return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"], warnings)
+    return Report({"height": newest["height"]}, [f"events up to block {newest['height']}"])
 
 
-def look_at_electrs(stack: Stack) -> Report:
+def look_at_electrs(stack: Stack, newest: Any) -> Report:
     try:
         (tip,) = electrum(stack.need("electrs", "electrum"), ("blockchain.headers.subscribe", []))
     except Fault:
         return Report(notes=["electrs is not at work yet"])
-    newest, warnings = ask("electrs")
     if newest is None or abs(tip["height"] - newest["height"]) > _MOST:
         raise Fault(f"the newest event has height {newest and newest['height']}, and electrs {tip['height']}")
     notes = [f"events up to block {newest['height']} of electrs"]
-    return Report({"electrs_height": newest["height"]}, notes, warnings)
+    return Report({"electrs_height": newest["height"]}, notes)
 
 
-def look_at_lnd(stack: Stack) -> Report:
-    _status, state = http_request(stack.need("lnd", "rest"), path="/v1/state")
-    if "SERVER_ACTIVE" not in state:
-        return Report(notes=["lnd is not at work yet"])
-    return compare_channels("lnd")
+def look_at_lnd(_stack: Stack, channels: Any) -> Report:
+    return compare_channels("lnd", channels)
 
 
-def look_at_clightning(_stack: Stack) -> Report:
-    return compare_channels("clightning")
+def look_at_clightning(_stack: Stack, channels: Any) -> Report:
+    return compare_channels("clightning", channels)
 
 
-def compare_channels(node: str) -> Report:
+def compare_channels(node: str, channels: Any) -> Report:
     """Raises Fault if the newest event has other channels than the node."""
-    channels, warnings = ask(node)
     if channels["written"] != channels["there"]:
         raise Fault(
             f"by the events, {node} has {len(channels['written'])} channels, and by {node} {len(channels['there'])}"
         )
     count = len(channels["there"])
-    return Report({f"{node}_channels": count}, [f"channels of {node}: {count}"], warnings)
+    return Report({f"{node}_channels": count}, [f"channels of {node}: {count}"])
 
 
 SOURCES = {
@@ -87,14 +82,21 @@ SOURCES = {
 }
 
 
+def answers(stack: Stack, source: str) -> bool:
+    """Whether a source can be asked for what its program shows: lnd cannot before its wallet is there."""
+    return source != "lnd" or "SERVER_ACTIVE" in http_request(stack.need("lnd", "rest"), path="/v1/state")[1]
+
+
 def look(stack: Stack) -> Report:
     sources = [source for source in SOURCES if source in stack.bcm["needs"]]
     if not sources:
         return Report(notes=["there is no stack whose events it collects"])
-    reports = [SOURCES[source](stack) for source in sources]
-    warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
+    asked = [source for source in sources if answers(stack, source)]
+    notes = [f"{source} is not at work yet" for source in sources if source not in asked]
+    found, warnings = ask(asked) if asked else ({}, [])
+    reports = [SOURCES[source](stack, found[source]) for source in asked]
     facts = {name: fact for report in reports for name, fact in report.facts.items()}
-    return Report(facts, [note for report in reports for note in report.notes], warnings)
+    return Report(facts, [*(note for report in reports for note in report.notes), *notes], warnings)
 
 
 prove(look)
