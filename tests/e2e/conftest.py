@@ -57,9 +57,10 @@ class Person:
     def succeeds(self, *words: str, **more: Any) -> str:
         done = self.types(*words, **more)
         if done.returncode:
-            pytest.fail(
-                f"bcm {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False
-            )
+            said = f"{done.stdout}\n{done.stderr}"
+            # once more, for a summary that shows the last lines
+            faults = "\n".join(line for line in said.splitlines() if "Failed: " in line or '"message": ' in line)
+            pytest.fail(f"bcm {' '.join(words)} ended with {done.returncode}\n{said}\n{faults}", pytrace=False)
         return done.stdout
 
     def settings(self, datacenter: str) -> Path:
