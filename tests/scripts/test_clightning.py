@@ -244,6 +244,14 @@ def test_replica_with_blocks_that_bitcoind_lacks_is_refused(
     script["check_blocks"](stack, path)
 
 
+def test_release_without_grpc_is_refused_if_that_is_asked_for(tmp_path: Path) -> None:
+    script = runpy.run_path(str(SCRIPTS / "wallet.py"))
+    expected = {"shown": str(tmp_path / "shown"), "grpc": str(tmp_path / "plugins/cln-grpc")}
+    fault = "clightning_grpc is true, and its release has no cln-grpc: set it to false, or take a release with that"
+    with pytest.raises(script["Fault"], match=fault):
+        script["look"](script["Stack"]({}, {}, expected), False, False, b"")
+
+
 def test_volume_with_a_wallet_of_another_chain_is_refused(tmp_path: Path) -> None:
     """There is no wallet for lightningd then, and it would get one."""
     script, names = runpy.run_path(str(SCRIPTS / "wallet.py")), ("replica", "recovery", "shown")

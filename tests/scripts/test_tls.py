@@ -14,8 +14,8 @@ from tests.support import COLLECTION
 
 _TEMPLATES = COLLECTION / "roles/_common/templates"
 SERVED = {
-    "http": {"listen": "127.0.0.1", "port": 3000, "tls": "server", "lan": None},
-    "rpc": {"listen": "127.0.0.1", "port": 3001, "tls": "mutual", "lan": {"public": None}},
+    "http": {"listen": "127.0.0.1", "port": 3000, "tls": "server", "grpc": False, "lan": None},
+    "rpc": {"listen": "127.0.0.1", "port": 3001, "tls": "mutual", "grpc": True, "lan": {"public": None}},
 }
 
 
@@ -75,3 +75,13 @@ def test_program_that_is_not_there_is_not_answered_for() -> None:
 
 def test_stack_without_pages_has_no_server_of_http() -> None:
     assert "http {" not in render()
+
+
+def test_program_that_speaks_grpc_is_shown_the_certificate_of_its_stack() -> None:
+    """On each way in; clients of gRPC insist on HTTP/2."""
+    servers = [part.partition("}")[0] for part in render().split("server {")[1:]]
+    for server in servers:
+        is_grpc = ":3001 ssl;" in server
+        assert ("ssl_alpn h2;" in server, "proxy_ssl on;" in server) == (is_grpc, is_grpc)
+        assert ("ssl_crl /etc/bcm/tls/revoked.pem;" in server) == is_grpc
+    assert sum("proxy_ssl on;" in server for server in servers) == 2

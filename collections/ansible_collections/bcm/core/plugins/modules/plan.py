@@ -295,6 +295,7 @@ plan:
             - Port, protocol and C(tls) of each service, and the address where the program has to listen.
             - Of one with C(host_port), the C(address) and C(port) of the host that lead to it, or none.
             - In C(lan), how it is reached from local networks by O(access), or none.
+            - In C(grpc), whether it speaks gRPC, and TLS of its own, behind the TLS proxy.
           type: dict
         needs:
           description:

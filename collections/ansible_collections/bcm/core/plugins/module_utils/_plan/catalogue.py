@@ -79,7 +79,7 @@ class Catalogue(Mapping[str, Stack]):
         return len(self._stacks)
 
     def resolved(self, variables_of: Callable[[Sequence[Stack]], Choices]) -> Catalogue:
-        """The catalogue in which nothing is needed whose condition does not hold, and one of all alternatives.
+        """The catalogue without needs and services whose condition does not hold, and with one of all alternatives.
 
         That is the one that the variable ``<stack>_<name>`` names. Raises BcmError for a value that is none of them.
         """
@@ -193,6 +193,10 @@ class Catalogue(Mapping[str, Stack]):
             if other not in self._stacks:
                 raise CatalogueError.of(names.unknown("stack", other, self._stacks)).within(where)
             for service in need.services:
+                if condition := self._stacks[other].disabled.get(service):
+                    raise CatalogueError(
+                        where, f"uses {service} of {other}, which is disabled", f"have this hold: {condition}"
+                    )
                 if service not in self._stacks[other].services:
                     known = self._stacks[other].services
                     unknown = CatalogueError.of(names.unknown(f"service of {other}", service, known))
@@ -279,7 +283,20 @@ def _resolved(stack: Stack, variables: Choices) -> Stack:
     through_tor = tuple(
         replace(asked, hosts=_hosts(asked.variable, variables.value(asked.variable))) for asked in stack.through_tor
     )
-    return replace(stack, needs={**fixed, **chosen_needs}, choices=choices, through_tor=through_tor)
+    disabled = {
+        key: service.when
+        for key, service in stack.services.items()
+        if service.when is not None and not variables.holds(service.when)
+    }
+    return replace(
+        stack,
+        needs={**fixed, **chosen_needs},
+        choices=choices,
+        through_tor=through_tor,
+        services={key: service for key, service in stack.services.items() if key not in disabled},
+        disabled=disabled,
+        web=tuple(page for page in stack.web if page.service not in disabled),
+    )
 
 
 def _hosts(variable: str, value: Any) -> tuple[str, ...]:

@@ -148,6 +148,7 @@ def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Va
         tls=service.tls,
         listen="127.0.0.1" if service.is_proxied else str(addresses[stack.name]),
         host_port=_host_port(stack, key, variables) if service.host_port else None,
+        grpc=service.grpc,
         lan=LanFacts(lan.address, lan.port, lan.sources, lan.names, lan.public) if lan else None,
     )
 

@@ -88,6 +88,7 @@ class OfferedService:
     tls: str | None
     listen: str
     host_port: HostPort | None
+    grpc: bool
     lan: LanFacts | None
 
 

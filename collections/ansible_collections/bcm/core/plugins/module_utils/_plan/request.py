@@ -256,9 +256,10 @@ class Site:
         return bool(self.usage(stack))
 
     def usage(self, stack: str) -> list[str]:
-        """What its certificate is for: to serve, and to authenticate to the stacks it needs."""
-        server = any(service.tls for service in self.catalogue[stack].services.values())
-        return ["server"] * server + ["client"] * ("mutual" in self._used_tls(stack))
+        """What its certificate is for: to serve, and to authenticate to the stacks it needs, or to its own program."""
+        services = self.catalogue[stack].services.values()
+        client = "mutual" in self._used_tls(stack) or any(service.grpc for service in services)
+        return ["server"] * any(service.tls for service in services) + ["client"] * client
 
     def _used_tls(self, stack: str) -> list[str | None]:
         """``tls`` of all services that a stack uses."""

@@ -43,6 +43,8 @@ class Service:
     tls: str | None
     host_port: bool  # whether a port of the host may lead to it
     onion: Onion | None
+    grpc: bool = False  # whether it speaks gRPC, and TLS of its own behind the proxy
+    when: str | None = None  # a Jinja condition; there always if there is none
 
     @property
     def is_proxied(self) -> bool:
@@ -190,6 +192,7 @@ class Stack:
     choices: Mapping[str, str]  # name of alternatives -> the stack that was chosen of them, which `needs` has
     enabled_with: Mapping[str, str]  # stack of `needs` -> condition under which a plan with it has this one, too
     services: Mapping[str, Service]
+    disabled: Mapping[str, str]  # service that is not there -> the condition that does not hold
     web: tuple[WebPage, ...]
     volumes: Mapping[str, Volume]
     limits: Mapping[str, Mapping[str, str | int]]  # as `limits.read` has them
@@ -241,8 +244,9 @@ class Stack:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether variables decide about what it needs."""
-        return bool(self.alternatives or self.through_tor) or any(need.when for need in self.needs.values())
+        """Whether variables decide about what it needs or offers."""
+        conditions = [need.when for need in self.needs.values()] + [item.when for item in self.services.values()]
+        return bool(self.alternatives or self.through_tor) or any(conditions)
 
     def declared_needs(self) -> Iterator[tuple[str, str, Need]]:
         """All that it needs with one choice or another: the field that says so, the stack, and what of it."""

@@ -161,6 +161,11 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
             ),
             "host_port": Key(Flag(), "Let a port of the host lead to it; needs `uplink`."),
             "onion": Key(onion, "Give it an onion address."),
+            "grpc": Key(
+                Flag(),
+                "It speaks gRPC, and TLS of its own behind `tls: mutual`: the proxy shows it the stack's certificate.",
+            ),
+            "when": Key(_TEXT, "A condition under which there is this service."),
         },
         lambda field, values: _service(field, values, chains),
         {"oneOf": [{"required": ["port"]}, {"required": ["ports"]}]},
@@ -341,7 +346,9 @@ def _alternatives(field: Field, values: dict[str, Any]) -> dict[str, Need]:
 
 def _service(field: Field, values: dict[str, Any], chains: tuple[str, ...]) -> Service:
     protocol, tls, onion = values["protocol"], values.get("tls"), values.get("onion")
-    host_port = values.get("host_port", False)
+    host_port, grpc = values.get("host_port", False), values.get("grpc", False)
+    if grpc and tls != "mutual":
+        field.sub("grpc", grpc).wrong("is True, but tls is not mutual", "leave it out, or write tls: mutual")
     if tls and protocol != "tcp":
         field.sub("tls", tls).wrong(f'is "{tls}", but the protocol is {protocol}', "leave it out, or write tcp")
     if tls and host_port:
@@ -357,7 +364,7 @@ def _service(field: Field, values: dict[str, Any], chains: tuple[str, ...]) -> S
             "lets in clients without a certificate", "leave it out, or write tls: server"
         )
     ports = values["ports"] if "ports" in values else dict.fromkeys(chains, values["port"])
-    return Service(protocol, ports, tls, host_port, onion)
+    return Service(protocol, ports, tls, host_port, onion, grpc, values.get("when"))
 
 
 def _artifact(field: Field, values: dict[str, Any]) -> Artifact:
@@ -447,6 +454,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         through_tor=values.get("through_tor", ()),
         enabled_with=values.get("enabled_with", {}),
         services=services,
+        disabled={},
         web=values.get("web", ()),
         volumes=values.get("volumes", {}),
         limits=limits.declared_limits(values.get("limits", {})),

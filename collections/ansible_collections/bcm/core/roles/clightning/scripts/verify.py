@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from bcm_guest.clightning import Lightningd, addresses
-from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
+from bcm_guest.grpc import call, is_refused
+from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
 from bcm_guest.volume_files import write_file
 
 #: what is reported -> its name in lightningd's answer
@@ -58,6 +60,17 @@ def check_rest(stack: Stack) -> None:
         raise Lasting(f"its REST service answers a client without a rune with status {status}: {text[:200]}")
 
 
+def check_grpc(stack: Stack, key: str) -> None:
+    """Check that gRPC is this node's, and lets nobody in without a certificate. Raises Fault."""
+    place = Endpoint(stack.bcm["address"], int(stack.bcm["services"]["grpc"]["port"]), tls=True, mutual=True)
+    answer = call(place, "/cln.Node/Getinfo")
+    # Field 1 of GetinfoResponse is the key of the node, in 33 bytes.
+    if not answer.startswith(b"\x0a\x21" + bytes.fromhex(key)):
+        raise Lasting(f"its gRPC service does not answer as the node {key}: {answer[:40].hex()}")
+    if not is_refused(replace(place, mutual=False), "/cln.Node/Getinfo"):
+        raise Lasting("its gRPC service answers a client without a certificate")
+
+
 def look(stack: Stack) -> Report:
     expected = stack.expected
     lightningd = Lightningd(expected["directory"])
@@ -73,6 +86,8 @@ def look(stack: Stack) -> Report:
     if Path(expected["restoring"]).exists():
         raise Lasting("its channels have not been restored: type `bcm lightning restore clightning` again")
     check_rest(stack)
+    if expected["grpc"]:
+        check_grpc(stack, info["id"])
     check_replica(Path(expected["database"]), Path(expected["replica"]))
     if "warning_bitcoind_sync" in info:
         raise Waiting("bitcoind has not downloaded all blocks yet")

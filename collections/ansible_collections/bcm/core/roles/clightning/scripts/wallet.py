@@ -210,6 +210,11 @@ def check(wallet: Wallet, secrets: dict[str, str], has_words: bool, restore: boo
 def look(stack: Stack, has_words: bool, restore: bool, copy: bytes) -> dict[str, Any]:
     shown = Path(stack.expected["shown"])
     seen = int(shown.read_text(encoding="ascii")) if shown.exists() else 0
+    if (plugin := stack.expected["grpc"]) and not Path(plugin).exists():
+        raise Fault(
+            f"clightning_grpc is true, and its release has no {Path(plugin).name}: set it to false, or take a release "
+            "with that plugin"
+        )
     own(stack.bcm["user"], [volume["path"] for volume in stack.bcm["volumes"].values()])
     become(stack.bcm["user"])
     wallet = Wallet(dict(stack.expected))

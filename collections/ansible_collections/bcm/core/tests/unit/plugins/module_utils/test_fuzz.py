@@ -54,7 +54,7 @@ from ansible_collections.bcm.core.plugins.module_utils._ca import (
 )
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import backup_keys, backup_targets, secrets_file
 from ansible_collections.bcm.core.plugins.module_utils._datacenter.identity import identity_of
-from ansible_collections.bcm.core.plugins.module_utils._guest import copies, tor_control
+from ansible_collections.bcm.core.plugins.module_utils._guest import copies, grpc, tor_control
 from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault
 from ansible_collections.bcm.core.plugins.module_utils._image import cache
 from ansible_collections.bcm.core.plugins.module_utils._image import sources as apt_sources
@@ -296,6 +296,9 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 DUMP = 'Acquire::http::Proxy "http://proxy.example:3128";\nAcquire::Retries "3";\n'
 RECORD = {"files": {"x": DIGEST}, "blobs": [DIGEST], "evidence": {"x": DIGEST}, "date": "2026-01-01", "until": None}
 
+# settings, headers, and a message with padding
+GRPC = b"\0\0\0\4\0\0\0\0\0" + b"\0\0\1\1\4\0\0\0\1\x88" + b"\0\0\7\0\x09\0\0\0\1\1\0\0\0\0\0\0"
+
 # one name, what `ls -l` prints, and attributes: all that there are
 SFTP_NAMES = b"\0\0\0\1\0\0\0\5a.age\0\0\0\1-\x80\0\0\x0f" + bytes(28) + b"\0\0\0\1\0\0\0\1x\0\0\0\1y"
 
@@ -404,6 +407,7 @@ PARSERS: dict[str, Parser] = {
     "object": (spoiled_text(['{"a": [1, "\\ud800", 1e9]}']), read.read_object, (ValueError,)),
     "number": (spoiled_text(["12"]), read.read_number, (ValueError,)),
     "moment": (spoiled_text(["2026-01-01T00:00:00+00:00"]), read.read_moment, (ValueError,)),
+    "gRPC": (spoiled_bytes([GRPC]), lambda data: grpc.answer(io.BytesIO(data)), (ValueError,)),
     "version": (
         spoiled_text(["31.1", "0.4.9.14~rc1", "v29.4.knots1"]),
         lambda text: versions.satisfies(text, {"versions": ["31.1", "30.3rc1"]}),

@@ -208,6 +208,11 @@ WRONG: list[tuple[str, Any, str]] = [
         {"protocol": "tcp", "port": 1, "tls": "server", "host_port": True},
         "services.electrum.host_port is True, but there is tls: leave one of them out",
     ),
+    (
+        "services.electrum",
+        {"protocol": "tcp", "port": 1, "tls": "server", "grpc": True},
+        "services.electrum.grpc is True, but tls is not mutual: leave it out, or write tls: mutual",
+    ),
     ("services.electrum.protocol", "http", 'services.electrum.protocol is "http": write one of tcp, udp'),
     ("services.electrum.tls", "yes", 'services.electrum.tls is "yes": write one of server, mutual, own'),
     (

@@ -101,6 +101,7 @@ def test_port_of_the_host_leads_to_the_service(plan: Any) -> None:
         "tls": None,
         "listen": inside,
         "host_port": {"address": "192.0.2.1", "port": 443},
+        "grpc": False,
         "lan": None,
     }
     devices = next(item["devices"] for item in middle["resources"] if item["name"] == "relay")

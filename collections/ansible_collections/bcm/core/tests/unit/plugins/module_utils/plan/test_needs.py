@@ -202,6 +202,32 @@ def test_circle_through_a_need_with_a_condition_is_rejected(world: Any, write: A
         Catalogue.read(roles=write(world))
 
 
+# -- services with a condition ----------------------------------------------------------------------------------------
+
+
+def test_service_is_there_if_its_condition_holds(world: Any, planner: Any, namer: Any) -> None:
+    """Its pages too, and its certificate is for its own program as well if that asks for one."""
+    service = {"protocol": "tcp", "port": 9000, "tls": "mutual", "grpc": True, "when": "explorer_grpc"}
+    world["explorer"]["services"]["grpc"] = service
+    world["explorer"]["web"] = [{"service": "grpc", "title": "gRPC"}]
+    for there in (True, False):
+        plan = planner("explorer", variables={"explorer_grpc": there}).plan(ProjectState(), namer)
+        instance = plan["instances"]["explorer"]
+        assert ("grpc" in instance["services"], len(instance["web"])) == (there, int(there))
+        (usage,) = [item["usage"] for item in plan["certificates"] if item["name"] == "explorer"] or [[]]
+        assert ("client" in usage) == there
+    assert plan["instances"]["explorer"]["services"].keys() == {"http"}
+
+
+def test_stack_that_uses_a_disabled_service_is_refused(world: Any, planner: Any) -> None:
+    world["explorer"]["services"]["http"]["when"] = "explorer_http"
+    world["web_shop"]["needs"]["explorer"] = {"services": ["http"]}
+    planner("web-shop", variables={"explorer_http": True, "web_shop_lightning": "lnd"})
+    fault = "needs.explorer uses http of explorer, which is disabled: have this hold: explorer_http"
+    with pytest.raises(CatalogueError, match=fault):
+        planner("web-shop", variables={"explorer_http": False, "web_shop_lightning": "lnd"})
+
+
 # -- credentials that a provider makes --------------------------------------------------------------------------------
 
 

@@ -240,7 +240,8 @@ def test_an_instance_knows_its_neighbours(fresh: dict[str, Any]) -> None:
             "events": [],
         }
     }
-    rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"], "host_port": None, "lan": None}
+    rpc = {"port": 18443, "protocol": "tcp", "tls": None, "listen": bitcoind["address"], "host_port": None,
+           "grpc": False, "lan": None}
     assert bitcoind["services"]["rpc"] == rpc
     assert bitcoind["volumes"]["data"]["volume"] == "bitcoind-data"
     assert (electrum["requested"], electrs["requested"]) == (True, False)

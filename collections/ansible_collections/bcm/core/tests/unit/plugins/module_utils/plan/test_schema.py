@@ -29,7 +29,8 @@ SAMPLES = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(R
 #: what is wrong with a field only beside another field or another stack, or is a matter of control characters
 BEYOND_A_SCHEMA = (
     "is not needed: add", "needed already", "Unknown stack", "Unknown service", "cannot be called that: use at most 24",
-    "needs uplink", "leave one of them out", "but the protocol is", "leaves out chains", "has no gateway",
+    "needs uplink", "leave one of them out", "tls is not mutual", "but the protocol is", "leaves out chains",
+    "has no gateway",
     "belongs to a service", "lets in clients", "a port of electrum", "signers must have signed", "under two names",
     "has nothing to compare", "write one of electrum", "ports.mainnet is missing", "on one line", "write a version",
     "versions.0 is", "is electrs itself",
