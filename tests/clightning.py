@@ -59,6 +59,12 @@ def settings(folder: Path) -> dict[str, Any]:
     }
 
 
+def has_plugin(name: str) -> bool:
+    """Whether the archive has a plugin."""
+    with tarfile.open(ARCHIVE) as tar:
+        return any(member.name.endswith(f"/plugins/{name}") for member in tar)
+
+
 def _signer() -> Tsk:
     """The same key on each machine: who signed a release is a part of the name of its image."""
     kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bcm/test-signer.pgp"

@@ -441,6 +441,45 @@ def test_consumer_has_a_rune_of_its_own(person: Person, opened: str, tmp_path_fa
     assert set(runes("counter").values()) == {True}
 
 
+# A plugin of a person's own, with one command.
+_PLUGIN = """#!/usr/bin/python3
+import json, sys
+METHODS = [{"name": "greet", "usage": "", "description": "Greet."}]
+ANSWERS = {"getmanifest": {"options": [], "rpcmethods": METHODS}, "init": {}, "greet": {"greeting": "hello"}}
+text = ""
+for line in sys.stdin:
+    text += line
+    try:
+        asked = json.loads(text)
+    except ValueError:
+        continue
+    text = ""
+    answer = {"jsonrpc": "2.0", "id": asked["id"], "result": ANSWERS[asked["method"]]}
+    print(json.dumps(answer), end="\\n\\n", flush=True)
+"""
+
+
+@real
+def test_plugins_are_enabled_if_somebody_asks_for_them(person: Person, opened: str, tmp_path: Path) -> None:
+    """gRPC, if the archive has it, and a plugin of one's own. The verify program calls gRPC, and is let in by the
+    certificate of the stack alone.
+    """
+    plugin = tmp_path / "greeter"
+    plugin.write_text(_PLUGIN)
+    asked = ("-e", json.dumps({"clightning_grpc": True, "clightning_plugins": [str(plugin)]}))
+    if clightning.has_plugin("cln-grpc"):
+        start(person, *asked)
+        assert cli("greet") == {"greeting": "hello"}
+        assert {Path(item["name"]).name: item["active"] for item in cli("plugin", "list")["plugins"]}["cln-grpc"]
+        until(usable, "the channel")
+        assert "nothing changed" in start(person, *asked)
+    else:
+        assert "clightning_grpc is true, and its release has no cln-grpc" in refused(person, *asked)
+    start(person)
+    assert "greet" not in [item["command"].split()[0] for item in cli("help")["help"]]
+    until(usable, "the channel")
+
+
 def runes(consumer: str) -> dict[str, bool]:
     """All runes of a consumer, and whether they are revoked."""
     found = [item for item in cli("showrunes")["runes"] if item["restrictions_as_english"].endswith(f" {consumer}")]
@@ -571,6 +610,15 @@ def at_rest() -> bool:
     return not is_closing and all(item == ("CHANNELD_NORMAL", True, []) for item in found)
 
 
+def free_reserved() -> None:
+    """Free coins that an opening has left reserved as it was killed, with the commands in docs/lightning.md."""
+    for item in cli("listfunds")["outputs"]:
+        if item["reserved"]:
+            coin = json.dumps([f"{item['txid']}:{item['output']}"])
+            psbt = cli("utxopsbt", "all", "1000perkw", "0", coin, "0", "true")["psbt"]
+            cli("-k", "unreserveinputs", f"psbt={psbt}", "reserve=2016")
+
+
 # Kills it as soon as its channel backup is another file.
 KILL_WHILE_SAVING = f"""
 backup={DIRECTORY}/emergency.recover; former=$(stat -c %i $backup)
@@ -588,6 +636,7 @@ def test_killed_node_has_its_channel_or_its_coins(
     act = ("opening", "paying", "closing", "saving")[number % 4]
     key = other.partition("@")[0]
     until(at_rest, "channels at rest")
+    free_reserved()
     (main,) = (item["channel_id"] for item in open_channels())
     fund = f"lightning-cli -k fundchannel id={key} amount={OTHER_CAPACITY} announce=false"
     if act == "closing":
