@@ -300,7 +300,9 @@ class CallbackModule(CallbackBase):
             for line in report(self._report):
                 self._line(line, stamped=False)
             self._line(stamped=False)
-        self._line(f"{'Failed' if self._errors else 'Done'}: {outcome}")
+        where = ", ".join(sorted({error["instance"] for error in self._errors} - {"localhost"}))
+        failed = f"Failed in {where}" if where else "Failed"
+        self._line(f"{failed if self._errors else 'Done'}: {outcome}")
         if self.get_option("json"):
             answer = {"failed": True, "errors": self._errors} if self._errors else self._report
             os.write(1, json_text(answer).encode() + b"\n")
