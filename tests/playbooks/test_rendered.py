@@ -56,7 +56,7 @@ def evaluated(role: str, expression: str, bcm: dict[str, Any], secrets: dict[str
 
 def rendered(role: str, template: str, bcm: dict[str, Any], secrets: dict[str, str]) -> list[str]:
     """The lines of a file that a role makes."""
-    lookup = f"lookup('ansible.builtin.template', bcm.role_path ~ '/templates/{template}')"
+    lookup = f"lookup('bcm.core.template', bcm.role_path ~ '/templates/{template}')"
     return evaluated(role, lookup, bcm, secrets).splitlines()
 
 
@@ -167,7 +167,7 @@ def core_lightning(expression: str, **variables: Any) -> str:
     return evaluated("clightning", expression, bcm, {"bitcoind/rpc/clightning": "own"}, **variables)
 
 
-_CONFIG = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/config.j2')"
+_CONFIG = "lookup('bcm.core.template', bcm.role_path ~ '/templates/config.j2')"
 
 
 def test_core_lightning_runs_the_plugins_of_its_owner_from_a_folder_of_its_own() -> None:
@@ -207,7 +207,7 @@ def test_lnd_looks_for_its_first_nodes_through_tor_alone(chain: str, network: st
         "onions": {},
         "needs": {"tor": _TOR, "bitcoind": dict.fromkeys(("rpc", "zmqblock", "zmqtx"), _RPC)},
     }
-    template = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/lnd.conf.j2')"
+    template = "lookup('bcm.core.template', bcm.role_path ~ '/templates/lnd.conf.j2')"
     lines = evaluated("lnd", template, bcm, {"bitcoind/rpc/lnd": "own"}, lnd_database=database).splitlines()
     assert [line for line in lines if line.startswith("tor.")] == [
         "tor.active=true", "tor.socks=10.0.0.1:9050", "tor.streamisolation=true"
@@ -256,7 +256,7 @@ def test_ride_the_lightning_shows_one_node_or_both(needs: dict[str, Any], indice
 
 
 def test_each_node_is_reached_by_a_connection_that_verifies_its_certificate() -> None:
-    lookup = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
+    lookup = "lookup('bcm.core.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
     text = ride_the_lightning({**_LND, **_CLIGHTNING}, lookup)
     config = json.loads(ride_the_lightning({**_LND, **_CLIGHTNING}, "ridethelightning_config | to_json"))
     urls = [node["settings"]["lnServerUrl"].removeprefix("http://") for node in config["nodes"]]
@@ -312,7 +312,7 @@ def esplora(chain: str, expression: str, **variables: Any) -> str:
 
 
 def test_pages_of_the_explorer_are_found_without_the_name_of_the_chain() -> None:
-    template = "lookup('ansible.builtin.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
+    template = "lookup('bcm.core.template', bcm.role_path ~ '/templates/nginx.conf.j2')"
     text = esplora("testnet3", template)
     assert "return 302 /testnet$request_uri;" in text and "location /testnet/api/" in text
     # Otherwise, browsers were led from TLS to a port where nothing speaks HTTP without it.

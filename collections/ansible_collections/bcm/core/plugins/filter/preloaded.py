@@ -39,7 +39,7 @@ from ansible.plugins.loader import connection_loader, lookup_loader, test_loader
 
 from ansible_collections.bcm.core.plugins.module_utils._base.bytecode import use_bytecode
 
-_LOOKUPS = ("ansible.builtin.template", "ansible.builtin.vars", "bcm.core.ca_key")
+_LOOKUPS = ("ansible.builtin.vars", "bcm.core.ca_key", "bcm.core.template")
 
 
 def preloaded(value: t.Any) -> t.Any:

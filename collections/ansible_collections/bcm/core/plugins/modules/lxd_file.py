@@ -38,7 +38,7 @@ EXAMPLES = r"""
     instance: electrs
     files:
       - path: /etc/electrs/electrs.toml
-        content: "{{ lookup('ansible.builtin.template', 'electrs.toml.j2') }}"
+        content: "{{ lookup('bcm.core.template', 'electrs.toml.j2') }}"
         owner: electrs
         group: electrs
         mode: "0600"

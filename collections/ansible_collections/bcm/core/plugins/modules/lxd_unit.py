@@ -76,9 +76,9 @@ EXAMPLES = r"""
     instance: electrs
     files:
       - path: /etc/electrs/electrs.toml
-        content: "{{ lookup('ansible.builtin.template', 'electrs.toml.j2') }}"
+        content: "{{ lookup('bcm.core.template', 'electrs.toml.j2') }}"
       - path: /etc/systemd/system/electrs.service
-        content: "{{ lookup('ansible.builtin.template', 'electrs.service.j2') }}"
+        content: "{{ lookup('bcm.core.template', 'electrs.service.j2') }}"
     units:
       - name: electrs
 """
