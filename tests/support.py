@@ -83,11 +83,19 @@ class Tools:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Await a condition. A bound of its own would only fail where the machine is busy."""
-    end, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {PATIENCE:.0f} s"
-        time.sleep(pause)
+    """Await a condition. A bound of its own would only fail where the machine is busy.
+
+    At most half of the time goes into looking: many conditions start a command, which takes seconds where others wait
+    for the processor, too.
+    """
+    begun, pause = time.monotonic(), _FIRST_PAUSE
+    while True:
+        looked = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now - begun < PATIENCE, f"{what}: not within {PATIENCE:.0f} s"
+        time.sleep(max(pause, now - looked))
         pause = min(2 * pause, _PAUSE)
 
 

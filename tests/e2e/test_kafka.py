@@ -160,7 +160,7 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     miner = threading.Thread(target=lambda: told.extend(("connected", block) for block in mine(300)))
     miner.start()
     kill("kafka", "kafka")
-    miner.join(60)
+    miner.join()
     kill("collector", "collector-bitcoind")
     until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
     until(lambda: changes() == told, "all blocks are events")
