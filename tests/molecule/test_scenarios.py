@@ -5,58 +5,67 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning
 from tests.support import COLLECTION, ROOT, Tools, delete_unused_images
 
-#: what all other stacks need: without it nothing is left
+# what all stacks need, so that nothing outlives it
 FOUNDATION = "tor"
 ROLES, WHOLE = (
     sorted(path.parent.name for path in folder.glob("molecule/*/molecule.yml"))
     for folder in (COLLECTION / "extensions", ROOT)
 )
+# of its own, which the others must not have
+WITH_SETTINGS = {
+    name for name in ROLES if (COLLECTION / f"extensions/molecule/{name}/molecule.yml").read_text().strip() != "---"
+}
 
 
 @pytest.fixture(scope="module")
 def datacenter(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
-    """What deploys a role in the data center of all roles, which is removed at the end.
-
-    A stack that no later scenario needs is removed by its own one, as a small disk has no room for all of them.
+    """What runs the scenarios of roles in the data center of all roles, which is removed at the end.
 
     The folder that Molecule would have for each scenario is one for all: its secrets are the data center's.
     """
     settings = clightning.environment(tmp_path_factory.mktemp("releases"))
     tools = Tools({"MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path_factory.mktemp("molecule")), **settings})
-    yield tools
-    tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
-
-
-@pytest.mark.containers
-@pytest.mark.parametrize("scenario", ROLES)
-def test_role(datacenter: Tools, scenario: str) -> None:
-    command = ("molecule", "test", "--destroy=never", "--scenario-name", scenario)
-    datacenter.run(*command, cwd=COLLECTION, timeout=1800)
-    if not _is_needed_later(scenario):
-        # Molecule itself would remove the folder with the secrets of all of them.
-        folder, own = Path(datacenter.environment["MOLECULE_EPHEMERAL_DIRECTORY"]), COLLECTION / "extensions/molecule"
-        inventories = (f"--inventory={path}/inventory" for path in (folder, own))
-        datacenter.run("ansible-playbook", *inventories, f"--extra-vars=stack={scenario}", own / "destroy.yml")
+    try:
+        yield tools
+    finally:
+        tools.run("molecule", "destroy", "--scenario-name", FOUNDATION, cwd=COLLECTION)
         delete_unused_images()
 
 
-def _is_needed_later(stack: str) -> bool:
-    """Whether a stack is one that stacks of later scenarios need, or use if it is there."""
-    catalogue = Catalogue.read()
-    return any(
-        stack in {*catalogue.closure([other]), *catalogue[other].needs, *chain(*catalogue[other].alternatives.values())}
-        for other in ROLES[ROLES.index(stack) + 1 :]
+def run_scenario(tools: Tools, name: str, *words: str) -> str:
+    return tools.run(
+        "molecule", "test", "--destroy=never", "--scenario-name", name, *words, cwd=COLLECTION, timeout=3600
     )
+
+
+@pytest.fixture(scope="module")
+def output(datacenter: Tools, request: pytest.FixtureRequest) -> str:
+    """What Molecule says of the roles whose tests are selected, all at once. The playbooks take several."""
+    items = (item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function))
+    selected = {item.callspec.params["scenario"] for item in items if item.originalname == test_role.__name__}
+    return run_scenario(datacenter, FOUNDATION, "--", f"--extra-vars=stack={','.join(sorted(selected))}")
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("scenario", sorted({*ROLES} - WITH_SETTINGS))
+def test_role(output: str, scenario: str) -> None:
+    verified = output.rpartition("PLAY RECAP")[2]
+    assert re.search(rf"^{scenario} +: ok=[1-9].* unreachable=0 +failed=0 ", verified, re.M), output
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("scenario", sorted(WITH_SETTINGS))
+def test_role_with_settings(datacenter: Tools, scenario: str) -> None:
+    run_scenario(datacenter, scenario)
 
 
 @pytest.mark.containers
