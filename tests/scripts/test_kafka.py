@@ -1,27 +1,39 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stacks say of their topics, and what Kafka's own program says of rights. tests/e2e has a real broker."""
+"""What stacks say of their topics, and what Kafka says of rights. tests/e2e has a real broker."""
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
 from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._guest import kafka
-from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import PROBE, READER, Declared, Right
-from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Lasting
+from ansible_collections.bcm.core.plugins.module_utils._guest.kafka import PROBE, READER, Answer, Declared, Right
+from ansible_collections.bcm.core.plugins.module_utils._guest.prove import Fault, Lasting
 
-LISTED = """\
-Current ACLs for resource `ResourcePattern(resourceType=GROUP, name=reader, patternType=LITERAL)`:
-\t(principal=User:reader, host=*, operation=READ, permissionType=ALLOW)
 
-Current ACLs for resource `ResourcePattern(resourceType=TOPIC, name=gazette.issue, patternType=LITERAL)`:
-\t(principal=User:gazette, host=*, operation=WRITE, permissionType=ALLOW)
-\t(principal=User:reader, host=*, operation=READ, permissionType=ALLOW)
+def text(value: str) -> bytes:
+    return struct.pack("!h", len(value)) + value.encode()
 
-"""
+
+def listed(
+    kind: int = 2, name: str = "gazette.issue", pattern: int = 3, who: str = "User:reader", host: str = "*",
+    permission: int = 3,
+) -> Answer:  # fmt: skip
+    """What Kafka answers of two resources; the second one has a right that a test may change."""
+    group = struct.pack("!b", 3) + text("reader") + struct.pack("!bi", 3, 1)
+    group += text("User:reader") + text("*") + struct.pack("!bb", 3, 3)
+    topic = struct.pack("!b", kind) + text(name) + struct.pack("!bi", pattern, 2)
+    topic += text("User:gazette") + text("*") + struct.pack("!bb", 4, 3)
+    topic += text(who) + text(host) + struct.pack("!bb", 3, permission)
+    return Answer(struct.pack("!ihhi", 0, 0, -1, 2) + group + topic)
+
+
 WRITES = Right("gazette", "WRITE", "TOPIC", "gazette.issue")
 READS = {Right("reader", "READ", "TOPIC", "gazette.issue"), Right("reader", "READ", "GROUP", "reader")}
 
@@ -46,7 +58,7 @@ def test_stack_writes_its_own_topics_and_reads_what_it_names() -> None:
     assert own(found) == {WRITES, *READS}
     assert set(found.topics) == {"gazette.issue", PROBE}
     assert not found.faults
-    assert kafka.read_rights(LISTED) == own(found)
+    assert kafka.read_rights(listed()) == own(found)
 
 
 def test_events_are_kept_as_the_stack_says_unless_the_inventory_says_otherwise() -> None:
@@ -109,15 +121,47 @@ def test_settings_that_fit_no_topic_are_faults() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        ("permissionType=ALLOW", "permissionType=DENY"),
-        ("host=*", "host=10.0.0.1"),
-        ("LITERAL", "MATCH"),
-        ("principal=User:", "principal=Group:"),
+        {"permission": 2},
+        {"host": "10.0.0.1"},
+        {"pattern": 2},
+        {"kind": 4},
+        {"who": "Group:reader"},
     ],
 )
-def test_right_of_another_form_is_refused(changed: tuple[str, str]) -> None:
-    with pytest.raises(Lasting, match="there is a right that no run has made"):
-        kafka.read_rights(LISTED.replace(*changed))
+def test_right_of_another_form_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(Lasting, match="there is a right that no run has made: .* to gazette.issue"):
+        kafka.read_rights(listed(**changed))
+
+
+def test_kafka_that_does_not_say_what_is_allowed_is_a_fault() -> None:
+    with pytest.raises(Fault, match="not say what is allowed: no authorizer"):
+        kafka.read_rights(Answer(struct.pack("!ih", 0, 54) + text("no authorizer")))
+
+
+@pytest.mark.parametrize(
+    ("answers", "fault"),
+    [
+        ([b"", b"\0\x3a"], "refuses its administrator: error 58"),
+        ([b"", b"\0\0", None], "it ended the connection"),
+        ([None], "it ended the connection"),
+    ],
+)
+def test_administrator_without_an_answer_is_a_fault(answers: list[bytes | None], fault: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _address = server.accept()
+            with connection, connection.makefile("rb") as stream:
+                for answer in answers:
+                    stream.read(int.from_bytes(stream.read(4), "big"))
+                    if answer is not None:
+                        connection.sendall(struct.pack("!ii", 4 + len(answer), 0) + answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Fault, match=fault):
+            kafka.ask_rights(f"127.0.0.1:{server.getsockname()[1]}", "secret")
+        thread.join()
 
 
 def test_rights_are_changed_with_one_call_for_each_user_and_operation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +191,7 @@ def test_program_elsewhere_reads_topics_or_all_of_a_stack(monkeypatch: pytest.Mo
         ("--resource-pattern-type", "literal", "--group", "client_alice", "--topic", "shop.order"),
         ("--resource-pattern-type", "prefixed", "--topic", "gazette."),
     ]
-    listed = LISTED.replace("name=gazette.issue, patternType=LITERAL", "name=gazette., patternType=PREFIXED")
-    assert Right("reader", "READ", "TOPIC", "gazette.*") in kafka.read_rights(listed)
+    assert Right("reader", "READ", "TOPIC", "gazette.*") in kafka.read_rights(listed(name="gazette.", pattern=4))
 
 
 def test_everything_that_stacks_write_can_be_looked_at() -> None:

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import socket
+import struct
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,12 +39,12 @@ _UNITS = {"MiB": 1024**2, "GiB": 1024**3}
 _SIZE = re.compile(r"([1-9][0-9]*)(MiB|GiB)")
 #: Kafka refuses shorter files
 _SMALLEST_FILE = 1024**2
-_RESOURCE = re.compile(r"ResourcePattern\(resourceType=(\w+), name=(.*), patternType=(\w+)\)")
-_RIGHT = re.compile(r"\(principal=User:(.*), host=\*, operation=(\w+), permissionType=ALLOW\)")
-
-
-#: Kafka's word -> what a name ends with here
-_PATTERNS = {"LITERAL": "", "PREFIXED": "*"}
+#: Kafka's calls and their versions (https://kafka.apache.org/protocol)
+_HANDSHAKE, _AUTHENTICATE, _DESCRIBE_ACLS = (17, 1), (36, 0), (29, 1)
+#: of resource, name, pattern, user, host, operation and permission
+_ANY_RIGHT = struct.pack("!bhbhhbb", 1, -1, 1, -1, -1, 1, 1)
+#: Kafka's numbers; of patterns, what a name ends with here
+_KINDS, _OPERATIONS, _PATTERNS, _ALLOW = {2: "TOPIC", 3: "GROUP"}, {3: "READ", 4: "WRITE"}, {3: "", 4: "*"}, 3
 
 
 @dataclass(frozen=True, order=True)
@@ -149,22 +152,74 @@ def _rights(user: str, writes: Iterable[str], reads: Iterable[str]) -> Iterable[
         yield Right(user, "READ", "GROUP", user)
 
 
-def read_rights(listed: str) -> frozenset[Right]:
-    """The rights in what Kafka's own program lists. Raises Lasting if it has one of another form."""
-    found, resource = set(), None
-    for line in filter(None, map(str.strip, listed.splitlines())):
-        if match := _RESOURCE.search(line):
-            resource = match
-        elif (right := _RIGHT.fullmatch(line)) and resource and resource[3] in _PATTERNS:
-            found.add(Right(right[1], right[2], resource[1], resource[2] + _PATTERNS[resource[3]]))
-        else:
-            raise Lasting(f"there is a right that no run has made: {line}")
+def ask_rights(place: str, password: str) -> frozenset[Right]:
+    """The rights that Kafka at ADDRESS:PORT enforces. Raises Fault.
+
+    Debian's client has no such call, and Kafka's own program takes seconds of the processor to start.
+    """
+    address, _colon, port = place.rpartition(":")
+    try:
+        with socket.create_connection((address, int(port)), _TIMEOUT) as connection:
+            _ask(connection, _HANDSHAKE, _text("PLAIN"))
+            login_as = f"\0{ADMIN}\0{password}".encode()
+            refused = _ask(connection, _AUTHENTICATE, struct.pack("!i", len(login_as)) + login_as).number(2)
+            if refused:
+                raise Fault(f"Kafka refuses its administrator: error {refused}")
+            return read_rights(_ask(connection, _DESCRIBE_ACLS, _ANY_RIGHT))
+    except OSError as error:
+        raise Fault(f"Kafka does not say what is allowed: {error}") from error
+
+
+class Answer:
+    """An answer of Kafka, from its first field on; numbers are big endian, texts begin with their length."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self._stream.read(size), "big", signed=True)
+
+    def text(self) -> str:
+        return self._stream.read(max(0, self.number(2))).decode()
+
+
+def read_rights(answer: Answer) -> frozenset[Right]:
+    """The rights in an answer (DescribeAcls). Raises Fault; Lasting if it has one of another form."""
+    _throttled, error, message = answer.number(4), answer.number(2), answer.text()
+    if error:
+        raise Fault(f"Kafka does not say what is allowed: {message or error}")
+    found = set()
+    for _resource in range(answer.number(4)):
+        kind, name, pattern = answer.number(1), answer.text(), answer.number(1)
+        for _right in range(answer.number(4)):
+            principal, host, operation, permission = answer.text(), answer.text(), answer.number(1), answer.number(1)
+            is_ours = kind in _KINDS and pattern in _PATTERNS and operation in _OPERATIONS
+            if not (is_ours and principal.startswith("User:") and host == "*" and permission == _ALLOW):
+                raise Lasting(
+                    f"there is a right that no run has made: {principal} from {host} to {name}"
+                    f" (operation {operation}, resource {kind}, pattern {pattern}, permission {permission})"
+                )
+            user = principal.removeprefix("User:")
+            found.add(Right(user, _OPERATIONS[operation], _KINDS[kind], name + _PATTERNS[pattern]))
     return frozenset(found)
 
 
-def ask_rights(place: str) -> frozenset[Right]:
-    """The rights that Kafka at ADDRESS:PORT enforces. Raises Fault."""
-    return read_rights(_administer(place, "--list"))
+def _ask(connection: socket.socket, call: tuple[int, int], body: bytes) -> Answer:
+    """What Kafka answers a call. Raises OSError."""
+    request = struct.pack("!hhi", *call, 0) + _text("bcm") + body
+    connection.sendall(struct.pack("!i", len(request)) + request)
+    with connection.makefile("rb") as stream:
+        size = int.from_bytes(stream.read(4), "big")
+        content = stream.read(size)
+    if not size or len(content) < size:
+        raise ConnectionError("it ended the connection")
+    answer = Answer(content)
+    answer.number(4)  # that of the request
+    return answer
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("!h", len(text)) + text.encode()
 
 
 def change_rights(place: str, rights: Iterable[Right], how: str) -> None:

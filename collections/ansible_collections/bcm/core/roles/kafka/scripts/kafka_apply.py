@@ -21,9 +21,8 @@ _DEADLINE = 240  # seconds; less than the unit has to start
 _PASSWORD = re.compile(r'password="([^"]*)"')
 
 
-def connect(place: str) -> tuple[AdminClient, dict[str, object]]:
+def connect(place: str, password: str) -> tuple[AdminClient, dict[str, object]]:
     """The administrator's client, once the broker answers, and the topics that there are. Raises Fault."""
-    password = _PASSWORD.search(Path("/etc/kafka/admin.properties").read_text())[1]
     client = AdminClient(login(place, ADMIN, password))
     end = time.monotonic() + _DEADLINE
     while True:
@@ -58,9 +57,10 @@ def apply_topics(client: AdminClient, there: dict[str, object], declared: Declar
 def main(place: str) -> None:
     wanted = json.loads(Path("/etc/kafka/declared.json").read_text())
     declared = read_declared(wanted)
-    client, there = connect(place)
+    password = _PASSWORD.search(Path("/etc/kafka/admin.properties").read_text())[1]
+    client, there = connect(place, password)
     apply_topics(client, there, declared, wanted["drop"])
-    rights = ask_rights(place)
+    rights = ask_rights(place, password)
     change_rights(place, rights - declared.rights, "--remove")
     change_rights(place, declared.rights - rights, "--add")
 

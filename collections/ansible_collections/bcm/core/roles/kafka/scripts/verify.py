@@ -97,7 +97,7 @@ def look(stack: Stack) -> Report:
     there = {name for name in topics if not name.startswith("__")}
     if missing := sorted(set(declared.topics) - there):
         raise Fault(f"topics are missing: {', '.join(missing)}")
-    rights = ask_rights(place)
+    rights = ask_rights(place, stack.secrets["kafka/admin"])
     if wrong := sorted(rights ^ declared.rights):
         raise Fault(f"the right to {wrong[0].operation} {wrong[0].name} of {wrong[0].user} is not as planned")
     names = sorted(there - {PROBE})
