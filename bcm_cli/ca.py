@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .ca_requests import ROOT_FILE, check_days_option, check_name, issue_request
 from .ca_tables import day
 from .datacenter import DataCenter, UsageError
 from .output import answer, say
+from .run_events import tell_certificates
 
 _HOW_TO_TRUST = """
 Firefox    Settings, Privacy & Security, View Certificates, Authorities, Import: {stem}.crt
@@ -84,7 +85,7 @@ def init(args: argparse.Namespace) -> int:
     twice = " twice, since nothing can tell a mistyped one yet" * (database.root is None)
     _announce(datacenter, dry_run, twice)
     setup.confirm("Create the authority?", args.yes, "Nothing was created")
-    return _answer_summary(args, authority, ca_session.change_authority(datacenter, work))
+    return _answer_summary(args, authority, _change(datacenter, work))
 
 
 def show(args: argparse.Namespace) -> int:
@@ -145,7 +146,7 @@ def write_certificate(args: argparse.Namespace) -> int:
         ca_files.refuse_to_replace([path for path in paths if path.exists()])
     work = partial(Authority.ensure_all, requests=requests, direct=direct, days=days)
     _announce(datacenter, work(authority))
-    result = ca_session.change_authority(datacenter, work)
+    result = _change(datacenter, work)
     (request,) = requests(result.database, result.keys)
     issued = certificate_report(request, result.database, authority.now, result.keys)
     trust = authority_report(result.database, authority.now)["trust"]
@@ -192,7 +193,7 @@ def renew(args: argparse.Namespace) -> int:
         setup.step("Nothing is due: nothing was changed")
         return _answer_changes(args)
     _announce(datacenter, dry_run, unless=", unless a key is lost" * args.replace_lost)
-    result = ca_session.change_authority(datacenter, work)
+    result = _change(datacenter, work)
     if any(leaf != database.leaves.get(name) for name, leaf in result.database.leaves.items()):
         setup.step("Stacks get theirs with `bcm stack start STACK`; `bcm ca issue NAME --out FOLDER` writes any other")
     return _answer_changes(args, result)
@@ -216,7 +217,7 @@ def revoke(args: argparse.Namespace) -> int:
     work = partial(Authority.ensure_lists, revoke=dict.fromkeys(serials, reason))
     _announce(datacenter, work(authority))
     setup.confirm("Revoke it? This cannot be undone.", args.yes, "Nothing was revoked")
-    result = ca_session.change_authority(datacenter, work)
+    result = _change(datacenter, work)
     setup.step("Services know it after `bcm stack start STACK`, programs elsewhere with the list of `bcm ca export`")
     if {item.certificate.serial for item in database.intermediates} & set(serials):
         setup.step("Certificates of that intermediate are refused now: `bcm ca renew` issues them again")
@@ -253,7 +254,7 @@ def rotate(args: argparse.Namespace) -> int:
         setup.step(f"Then all certificates are issued again: {names}")
     _announce(datacenter, dry_run)
     setup.confirm("Go on?", args.yes, "Nothing was changed")
-    result = ca_session.change_authority(datacenter, work)
+    result = _change(datacenter, work)
     setup.step("Type `bcm stack start STACK` for all stacks that run: they get certificates and the new root")
     if args.compromised:
         setup.step("Until then, clients trust certificates that the old root's key signs")
@@ -316,6 +317,12 @@ def _is_complete(database: Database, root: Root) -> bool:
     below = {root.key, *(item.key for item in database.intermediates if item.root == root.index)}
     names = ca_session.unrevoked_names(database)
     return root.crl is not None and all(database.leaves[name].issuer in below for name in names)
+
+
+def _change(datacenter: DataCenter, work: Callable[[Authority], Result]) -> Result:
+    """Change the authority, of which the next run writes events."""
+    with tell_certificates(datacenter):
+        return ca_session.change_authority(datacenter, work)
 
 
 def _announce(datacenter: DataCenter, dry_run: Result, twice: str = "", unless: str = "") -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._plan.access import LanAccess, client_name, granted_stack
@@ -18,6 +18,7 @@ from .ca_requests import check_name
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer
+from .run_events import tell_access
 from .stacks import catalogue, checked
 from .status import deployed
 
@@ -47,6 +48,11 @@ def list_all(args: argparse.Namespace) -> int:
 
 def grant(args: argparse.Namespace) -> int:
     """Give a client the key of an onion service, or a certificate for local networks."""
+    return let_in(args)
+
+
+def let_in(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
+    """What `grant` does; of kafka, ``topics`` are what the client may read."""
     way, service = _way(args)
     if way == "onion":
         args.service, args.output = service, args.out
@@ -56,7 +62,9 @@ def grant(args: argparse.Namespace) -> int:
     check_name(args.client, args.datacenter)
     args.certificate, args.names, args.usage, args.csr = client_name(args.client, args.stack), [], ["client"], None
     args.pkcs12, args.days = True, None
-    return ca.write_certificate(args)
+    status = ca.write_certificate(args)
+    tell_access(args.datacenter, "granted", args.client, "lan", args.stack, topics)
+    return status
 
 
 def revoke(args: argparse.Namespace) -> int:
@@ -66,7 +74,9 @@ def revoke(args: argparse.Namespace) -> int:
         args.service = service
         return onion.revoke(args)
     args.certificate, args.reason = client_name(args.client, args.stack), "unspecified"
-    return ca.revoke(args)
+    status = ca.revoke(args)
+    tell_access(args.datacenter, "revoked", args.client, "lan", args.stack)
+    return status
 
 
 def _way(args: argparse.Namespace) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def grant(args: argparse.Namespace) -> int:
     user, password = client_login(args.client, _secret(datacenter))
     granted = dict(datacenter.variable(_VARIABLE) or {})
     args.stack, args.by = STACK, "lan"
-    client_access.grant(args)
+    client_access.let_in(args, sorted(set(args.read)))
     config.write(datacenter.group_vars, {_VARIABLE: {**granted, args.client: sorted(set(args.read))}})
     certificate = client_name(args.client, STACK)
     told = {

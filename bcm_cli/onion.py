@@ -35,6 +35,7 @@ from . import setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .output import answer, draw, say
+from .run_events import tell_access
 from .trezor_session import vault
 
 #: the instance whose tor publishes them
@@ -136,6 +137,8 @@ def admit(datacenter: DataCenter, client: str, choose: Callable[[Services], Serv
             if not known:
                 raise
             setup.step(str(error))
+    if not known:
+        tell_access(datacenter, "granted", client, "onion", service.name)
     return wanted[service.name]
 
 
@@ -148,6 +151,8 @@ def expel(datacenter: DataCenter, client: str, names: Collection[str]) -> dict[s
             name: with_clients(present[name], [client], present=False) for name in names if name in present
         }
         _publish(datacenter, store, present, {**present, **less})
+    for name in less:
+        tell_access(datacenter, "revoked", client, "onion", name)
     return {name: sorted(service.clients) for name, service in less.items()}
 
 

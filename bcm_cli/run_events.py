@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Events of runs of `bcm` itself, which the stack collector writes.
+"""Events of runs of `bcm` itself, and of who is let in by it, which the stack collector writes.
 
 They are kept in a file beside the secrets until it has written them, which may be in a later run.
 """
@@ -81,18 +81,9 @@ class Run:
         return _event(name, {"run": self._run, **body})
 
     def _keep(self, events: Sequence[Mapping[str, Any]]) -> None:
-        path = _path(self._datacenter)
         self._held += events
-        # Where there are no secrets, nothing was made yet; a run that is refused leaves it so.
-        if not path.parent.is_dir():
-            return
-        try:
-            with hold_lock(path):
-                kept = [*_read(path), *self._held][-_MOST:]
-                write_files((path, "".join(json.dumps(event) + "\n" for event in kept), 0o600))
+        if _keep(self._datacenter, self._held):
             self._held = []
-        except OSError as error:
-            setup.step(f"The events of this run are lost: {path}: {error.strerror}")
 
 
 @contextmanager
@@ -100,6 +91,37 @@ def run_of(datacenter: DataCenter, state: str, stacks: Sequence[str]) -> Iterato
     """A run that begins now."""
     with tempfile.TemporaryDirectory(prefix="bcm-") as folder:
         yield Run(datacenter, state, stacks, Path(folder) / "outcome.json")
+
+
+@contextmanager
+def tell_certificates(datacenter: DataCenter) -> Iterator[None]:
+    """Have the next run write which certificates are issued and revoked meanwhile, whatever becomes of the command."""
+    issued, revoked = _certificates(datacenter), _revoked(datacenter)
+    try:
+        yield
+    finally:
+        run = secrets.token_hex(16)
+        events = [
+            _event("certificate", {"run": run, "name": name, "serial": serial, "not_after": end})
+            for serial, (name, end) in _certificates(datacenter).items()
+            if serial not in issued
+        ]
+        events += [
+            _event("revocation", {"run": run, "name": name, "serial": serial, "reason": reason})
+            for serial, (name, reason) in _revoked(datacenter).items()
+            if serial not in revoked
+        ]
+        if events:
+            _keep(datacenter, events)
+
+
+def tell_access(datacenter: DataCenter, change: str, client: str, by: str, to: str, topics: Sequence[str] = ()) -> None:
+    """Have the next run write that a client was ``granted`` access, or that it was ``revoked``.
+
+    That is by a certificate for the local network (``lan``), to a stack, or by a key (``onion``), to an onion service.
+    """
+    body = {"change": change, "client": client, "by": by, "to": to, "topics": list(topics)}
+    _keep(datacenter, [_event("access", {"run": secrets.token_hex(16), **body})])
 
 
 def deliver(datacenter: DataCenter) -> None:
@@ -146,6 +168,22 @@ def _event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"topic": f"{STACK}.{name}", "key": name, "time": time, "body": body}
 
 
+def _keep(datacenter: DataCenter, events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is a place to keep events, and they are there."""
+    path = _path(datacenter)
+    # Where there are no secrets, nothing was made yet; a run that is refused leaves it so.
+    if not path.parent.is_dir():
+        return False
+    try:
+        with hold_lock(path):
+            kept = [*_read(path), *events][-_MOST:]
+            write_files((path, "".join(json.dumps(event) + "\n" for event in kept), 0o600))
+    except OSError as error:
+        setup.step(f"The events of this command are lost: {path}: {error.strerror}")
+        return False
+    return True
+
+
 def _path(datacenter: DataCenter) -> Path:
     return datacenter.secrets / f"{datacenter.chain}.events.jsonl"
 
@@ -165,3 +203,12 @@ def _certificates(datacenter: DataCenter) -> dict[str, tuple[str, str]]:
     except BcmError:  # the run itself says so
         return {}
     return {f"{leaf.certificate.serial:x}": (name, leaf.certificate.end.isoformat()) for name, leaf in leaves.items()}
+
+
+def _revoked(datacenter: DataCenter) -> dict[str, tuple[str, str]]:
+    """The certificates that are revoked, by their serials: whose they were, and why they are."""
+    try:
+        serials = ca_session.read_only(datacenter).read_database().serials
+    except BcmError:  # the command itself says so
+        return {}
+    return {f"{serial:x}": (item.name, item.reason) for serial, item in serials.items() if item.revoked}

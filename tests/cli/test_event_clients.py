@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,11 +34,11 @@ def written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(DataCenter, "chain", "regtest")
     (tmp_path / "regtest.json").touch()
 
-    def asked(args: argparse.Namespace) -> int:
-        there["asked"].append((args.client, args.stack, args.by))
+    def asked(args: argparse.Namespace, topics: Sequence[str] = ()) -> int:
+        there["asked"].append((args.client, args.stack, args.by, *topics))
         return 0
 
-    monkeypatch.setattr(event_clients.client_access, "grant", asked)
+    monkeypatch.setattr(event_clients.client_access, "let_in", asked)
     monkeypatch.setattr(event_clients.client_access, "revoke", asked)
     return there
 
@@ -50,7 +51,7 @@ def arguments(folder: Path, **more: Any) -> argparse.Namespace:
 def test_client_gets_its_options_and_its_rights(written: dict[str, Any], tmp_path: Path) -> None:
     assert event_clients.grant(arguments(tmp_path)) == 0
     assert written["kafka_clients"] == {"bob": ["lnd.invoice"], "alice": ["bitcoind.*", "lnd.payment"]}
-    assert written["asked"] == [("alice", "kafka", "lan")]
+    assert written["asked"] == [("alice", "kafka", "lan", "bitcoind.*", "lnd.payment")]
     path = tmp_path / "alice/alice@kafka.properties"
     assert path.stat().st_mode & 0o777 == 0o600
     options = dict(line.split("=", 1) for line in path.read_text().splitlines())
@@ -70,7 +71,7 @@ def test_revoked_client_has_neither_rights_nor_certificate(written: dict[str, An
     event_clients.grant(arguments(tmp_path))
     event_clients.revoke(arguments(tmp_path))
     assert written["kafka_clients"] == {"bob": ["lnd.invoice"]}
-    assert written["asked"] == [("alice", "kafka", "lan")] * 2
+    assert [asked[:3] for asked in written["asked"]] == [("alice", "kafka", "lan")] * 2
 
 
 @pytest.mark.parametrize(

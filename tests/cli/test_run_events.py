@@ -183,3 +183,26 @@ def test_first_run_of_all_tells_what_it_began_with(collector: Collector, kept: P
         run.outcome.write_text(json.dumps({"changes": [], "errors": [], "report": {}}))
         run.end(0)
     assert (kinds(collector), kept.exists()) == (["started", "run"], False)
+
+
+def test_what_is_issued_revoked_and_granted_is_written_by_the_next_run(
+    collector: Collector, kept: Path, certificates: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoked: dict[str, tuple[str, str]] = {"a0": ("old", "superseded")}
+    monkeypatch.setattr(run_events, "_revoked", lambda _datacenter: dict(revoked))
+    with pytest.raises(OSError), run_events.tell_certificates(DATACENTER):
+        certificates["b2"] = ("alice@portal", "2027-02-01T00:00:00+00:00")
+        revoked["a1"] = ("tor", "key_compromise")
+        raise OSError("its files cannot be written")
+    with run_events.tell_certificates(DATACENTER):
+        pass
+    run_events.tell_access(DATACENTER, "granted", "alice", "lan", "kafka", ["bitcoind.*"])
+    assert (collector.events, kept.stat().st_mode & 0o777) == ([], 0o600)
+    run()
+    told = collector.bodies()[:3]
+    assert all(len(body.pop("run")) == 32 for _topic, body in told)
+    assert told == [
+        ("certificate", {"name": "alice@portal", "serial": "b2", "not_after": "2027-02-01T00:00:00+00:00"}),
+        ("revocation", {"name": "tor", "serial": "a1", "reason": "key_compromise"}),
+        ("access", {"change": "granted", "client": "alice", "by": "lan", "to": "kafka", "topics": ["bitcoind.*"]}),
+    ]

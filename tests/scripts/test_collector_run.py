@@ -24,6 +24,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "started": {"state": "present", "stacks": ["lnd"]},
     "change": {"number": 1, "instance": "lnd", "step": "Write the files", "what": ""},
     "certificate": {"name": "lnd", "serial": "b2", "not_after": "2027-02-01T00:00:00+00:00"},
+    "revocation": {"name": "lnd", "serial": "b2", "reason": "superseded"},
+    "access": {"change": "granted", "client": "alice", "by": "onion", "to": "lnd-rest", "topics": []},
     "failed": {"state": "present", "stacks": ["lnd"], "interrupted": False, "errors": ["lnd: Write: io_error"]},
     "run": {
         "state": "present",
@@ -56,7 +58,7 @@ def write(*events: dict[str, Any]) -> int:
 
 
 def test_events_of_runs_are_written_to_their_topics(broker: Broker) -> None:
-    assert write(*events_of("a"), *events_of("b")) == 10
+    assert write(*events_of("a"), *events_of("b")) == 2 * len(BODIES)
     for name, body in BODIES.items():
         events = broker.events(f"collector.{name}")
         end = {"not_after": datetime(2027, 2, 1, tzinfo=UTC)} if "not_after" in body else {}
@@ -73,7 +75,7 @@ def test_events_of_runs_are_written_to_their_topics(broker: Broker) -> None:
 
 def test_events_that_are_sent_again_are_written_once(broker: Broker) -> None:
     write(*events_of("a")[:3])
-    assert write(*events_of("a"), *events_of("b")) == 7
+    assert write(*events_of("a"), *events_of("b")) == 2 * len(BODIES) - 3
     assert [event["run"] for event in broker.events("collector.started")] == ["a", "b"]
     assert write(*events_of("a")) == 0
 
