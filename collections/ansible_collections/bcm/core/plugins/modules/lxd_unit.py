@@ -62,7 +62,9 @@ options:
         choices: [restart, reload]
         default: restart
   deadline:
-    description: Seconds within which each unit has to start or stop.
+    description:
+      - Seconds within which each unit has to start or stop.
+      - One that systemd was starting already, as after a boot, may fail meanwhile, if systemd starts it again.
     type: float
     default: 120.0
 seealso:

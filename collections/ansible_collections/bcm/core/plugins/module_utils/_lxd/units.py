@@ -20,7 +20,8 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +86,11 @@ class _State:
     def failed(self) -> bool:
         return self.active == "failed" or self.sub == "auto-restart"
 
+    @property
+    def begins(self) -> bool:
+        """Whether systemd is starting it, maybe again and again until what it needs is there, as after a boot."""
+        return self.active == "activating"
+
     def __str__(self) -> str:
         return ", ".join(word for word in (self.active, self.enabled) if word)
 
@@ -128,7 +134,7 @@ def apply_units(
                 if not check:
                     manager.stamp(name, state, stamp if unit.get("state") != "stopped" else "", files)
             if not check and result.actions:
-                manager.require_health(names)
+                manager.require_health(names, {name for name, state in zip(names, states, strict=True) if state.begins})
         finally:
             shell.close()
     return result
@@ -153,7 +159,7 @@ def plan_unit(unit: Mapping[str, Any], state: _State, stamp: str) -> list[str]:
         if not current:
             reloads = stamp.split()[:1] == state.stamp.split()[:1] and unit.get("action") == "reload"
             verbs.append("reload" if reloads else "restart")
-    elif state.active == "activating" and not current:
+    elif state.begins and not current:
         verbs.append("restart")
     else:
         verbs.append("start")
@@ -303,7 +309,8 @@ class _Manager:
             # or the limit on starts would hold, whatever has used it up
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
-            self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name)
+            patient = state.begins and verb == "start"
+            self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name, patient=patient)
             change_count.note()
 
     def stamp(self, name: str, state: _State, stamp: str, files: Sequence[Mapping[str, Any]]) -> None:
@@ -320,9 +327,16 @@ class _Manager:
         # A digest allows guesses at the content, so it is as private as the file.
         self._session.write(path, "".join(f"{line}\n" for line in lines).encode(), mode=0o600, uid=0, gid=0)
 
-    def require_health(self, names: Sequence[str]) -> None:
-        """A service that dies at once was started all the same, says systemd, if it does not tell when it is ready."""
+    def require_health(self, names: Sequence[str], begun: Collection[str]) -> None:
+        """A service that dies at once was started all the same, says systemd, if it does not tell when it is ready.
+
+        Those that systemd was starting already (``begun``) have until the deadline.
+        """
+        deadline = time.monotonic() + self._deadline
         for name, state in zip(names, self.states(names), strict=True):
+            while state.failed and name in begun and time.monotonic() < deadline:
+                self._systemctl(f"start {shlex.quote(_full(name))}", f"start {name}", journal_of=name, patient=True)
+                (state,) = self.states([name])
             if state.failed:
                 raise LxdError(
                     f"{name} in instance {self._instance}",
@@ -334,8 +348,12 @@ class _Manager:
         # a deadline of its own: what keeps the other is a program of the instance
         return self._shell.run(command, deadline=self._deadline + _GRACE, most=_MOST)
 
-    def _systemctl(self, words: str, what: str, *, journal_of: str | None = None) -> None:
-        done = self._run(f"timeout {self._deadline:g} systemctl --quiet {words}")
+    def _systemctl(self, words: str, what: str, *, journal_of: str | None = None, patient: bool = False) -> None:
+        """Run it; if ``patient``, until it succeeds. Raises LxdError if it fails, or is not done at the deadline."""
+        command = f"systemctl --quiet {words}"
+        if patient:
+            command = f"sh -c {shlex.quote(f'until {command}; do sleep 0.5; done')}"
+        done = self._run(f"timeout {self._deadline:g} {command}")
         if not done.returncode:
             return
         if done.returncode == _TIMED_OUT:
