@@ -24,6 +24,13 @@ def check(**variables: Any) -> None:
     check_assertions([stack], RoleVariables(Templar(loader), loader, [stack], variables))
 
 
+@pytest.mark.parametrize(("source", "end"), [("release", "26.06.7"), ("arm64", "26.06.7-arm64")])
+def test_digests_of_each_architecture_are_signed_in_a_file_of_their_own(source: str, end: str) -> None:
+    found = Catalogue.read([])["clightning"].artifact.release("clightning", source, {})
+    assert found.signed and found.signed.sums and found.signed.sums.endswith(f"/SHA256SUMS-v{end}")
+    assert found.signed.signatures == (f"{found.signed.sums}.asc",)
+
+
 @pytest.mark.parametrize(
     "option",
     ["cltv-delta", "min-emergency-msat", "autoclean-paidinvoices-age", "xpay-slow-mode", "disable-mpp"],
