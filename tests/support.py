@@ -85,8 +85,8 @@ class Tools:
 def until(condition: Callable[[], object], what: str) -> None:
     """Await a condition. A bound of its own would only fail where the machine is busy.
 
-    At most half of the time goes into looking: many conditions start a command, which takes seconds where others wait
-    for the processor, too.
+    At most two thirds of the time go into looking: many conditions start a command, which takes seconds where others
+    wait for the processor, too. Others mine a block, and need many.
     """
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
@@ -95,7 +95,7 @@ def until(condition: Callable[[], object], what: str) -> None:
             return
         now = time.monotonic()
         assert now - begun < PATIENCE, f"{what}: not within {PATIENCE:.0f} s"
-        time.sleep(max(pause, now - looked))
+        time.sleep(max(pause, (now - looked) / 2))
         pause = min(2 * pause, _PAUSE)
 
 
