@@ -466,17 +466,18 @@ def test_plugins_are_enabled_if_somebody_asks_for_them(person: Person, opened: s
     """
     plugin = tmp_path / "greeter"
     plugin.write_text(_PLUGIN)
-    asked = ("-e", json.dumps({"clightning_grpc": True, "clightning_plugins": [str(plugin)]}))
-    if clightning.has_plugin("cln-grpc"):
-        start(person, *asked)
-        assert cli("greet") == {"greeting": "hello"}
-        assert {Path(item["name"]).name: item["active"] for item in cli("plugin", "list")["plugins"]}["cln-grpc"]
-        until(usable, "the channel")
-        assert "nothing changed" in start(person, *asked)
-    else:
-        assert "clightning_grpc is true, and its release has no cln-grpc" in refused(person, *asked)
+    asked: dict[str, Any] = {"clightning_plugins": [str(plugin)], "clightning_grpc": True}
+    if not clightning.has_plugin("cln-grpc"):
+        assert "clightning_grpc is true, and its release has no cln-grpc" in refused(person, "-e", json.dumps(asked))
+        asked["clightning_grpc"] = False
+    start(person, "-e", json.dumps(asked))
+    assert cli("greet") == {"greeting": "hello"}
+    plugins = {Path(item["name"]).name: item["active"] for item in cli("plugin", "list")["plugins"]}
+    assert plugins["greeter"] and plugins.get("cln-grpc", False) == asked["clightning_grpc"]
+    until(usable, "the channel")
+    assert "nothing changed" in start(person, "-e", json.dumps(asked))
     start(person)
-    assert "greet" not in [item["command"].split()[0] for item in cli("help")["help"]]
+    assert "Unknown command" in sh("lightning-cli greet || true")
     until(usable, "the channel")
 
 
