@@ -100,7 +100,9 @@ def describe(event: Mapping[str, Any]) -> str:
 
 def schemas(datacenter: DataCenter) -> dict[str, Sequence[Schema]]:
     """Return the Avro schemas of all topics that have some, the newest last."""
-    return {topic: known for stack in catalogue(datacenter).values() for topic, known in stack.events.items()}
+    known = catalogue(datacenter)
+    each = [known.logs(known), *(stack.events for stack in known.values())]
+    return {topic: schemas for found in each for topic, schemas in found.items()}
 
 
 def ask(datacenter: DataCenter, client: Client, request: Mapping[str, Any], shape: Any) -> dict[str, Any]:

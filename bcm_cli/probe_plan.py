@@ -18,7 +18,7 @@ from ansible_collections.bcm.core.plugins.module_utils._guest import probe as pr
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.programs import ask_program
 from ansible_collections.bcm.core.plugins.module_utils._plan.exceptions import BY_EXCEPTION
-from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
+from ansible_collections.bcm.core.plugins.module_utils._plan.request import JOURNAL_PORT, Site
 from ansible_collections.bcm.core.plugins.module_utils._tor.services import Services
 
 from . import lxd_setup
@@ -114,6 +114,7 @@ class ProbePlan:
         edges = {(other, port) for consumer, other, key in site.edges(self.running)
                  if consumer == name and self.catalogue[other].services[key].protocol == "tcp"
                  and (port := site.port(other, key))}  # fmt: skip
+        edges |= {(other, JOURNAL_PORT) for reader, other in site.journals(self.running) if name == reader != other}
         if name == self.catalogue.onion_gateway:
             edges |= {edge for edge in self._onion_targets() if edge[0] in self.running}
         return edges
@@ -218,6 +219,8 @@ class ProbePlan:
         onions = [onion.listen for service in services if (onion := service.onion)]
         listed = {*self._ports(name, self.site.request.chain), *onions}
         listed |= {port for other, port in self._onion_targets() if other == name}
+        # systemd goes on to listen when nobody reads journals any more
+        listed.add(JOURNAL_PORT)
         return sorted(set(ports) - listed)
 
     def unlisted_udp_ports(self, name: str, ports: Iterable[int]) -> list[int]:
@@ -231,6 +234,8 @@ class ProbePlan:
             (f"{site.addresses[name]}/32", f"{site.addresses[other]}/32", service.protocol, str(site.port(other, key)))
             for name, other, key in site.edges(self.instances) for service in [self.catalogue[other].services[key]]
         }  # fmt: skip
+        listed |= {(f"{site.addresses[reader]}/32", f"{site.addresses[other]}/32", "tcp", str(JOURNAL_PORT))
+                   for reader, other in site.journals(self.instances)}  # fmt: skip
         gateway = self.catalogue.onion_gateway
         if gateway in self.instances:
             listed |= {(f"{site.addresses[gateway]}/32", f"{site.addresses[other]}/32", "tcp", str(port))

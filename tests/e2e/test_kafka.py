@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -112,6 +113,27 @@ def kill(instance: str, unit: str, signal: str = "KILL") -> None:
     inside(NAME, instance, "systemctl", "kill", f"--signal={signal}", unit)
 
 
+def test_what_is_in_journals_is_events_without_secrets_and_nobody_else_reads_it(person: Person, answers: None) -> None:
+    def say(text: str) -> None:
+        inside(NAME, "gazette", "systemd-cat", "--identifier=test", "--priority=warning", "echo", text)
+
+    def said() -> list[tuple[str, str]]:
+        events = read_events(person, "gazette.log")
+        return [(event["message"], event["priority"]) for event in events if event["identifier"] == "test"]
+
+    say(f"macaroon {secrets.token_urlsafe(32)}")
+    until(lambda: said() == [("macaroon [masked]", "warning")], "what was said is an event")
+    kill("collector", "collector-journal")
+    say("while nobody listened")
+    until(lambda: [message for message, _priority in said()][1:] == ["while nobody listened"], "that, too")
+    assert any(event["unit"] == "gazette.service" for event in read_events(person, "gazette.log"))
+    runs = "systemctl list-units --no-legend --plain 'journal@*' | wc -l"
+    assert int(inside(NAME, "gazette", "sh", "-c", runs)) >= 1
+    connect = f"import socket; socket.create_connection(('gazette.{NAME}-regtest.bcm', 19531), 10)"
+    inside(NAME, "collector", "python3", "-c", connect)
+    inside(NAME, "reader", "sh", "-c", f'! python3 -c "{connect}"')
+
+
 def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers: None) -> None:
     def changes() -> list[tuple[str, str]]:
         return [(event["change"], event["block"]) for event in read_events(person)]
@@ -122,6 +144,7 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     topics = {row["topic"] for row in json.loads(person.succeeds("-d", NAME, "events", "list", "--json"))}
     assert {"bitcoind.block", "bitcoind.mempool", "bitcoind.peers", "bitcoind.warning", "electrs.index"} <= topics
     assert {"lnd.channel", "lnd.forward", "lnd.invoice", "lnd.payment", TOPIC} <= topics
+    assert {f"{stack}.log" for stack in began} <= topics
     run = read_events(person, "collector.run")[-1]
     assert (run["state"], run["event"]["host"]) == ("present", socket.gethostname())
     assert {"lnd", "electrs", "bitcoind"} <= set(run["stacks"]) and run["versions"]["lnd"]
@@ -140,7 +163,7 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     until(lambda: changes() == told, "the next block is an event")
     newest = read_events(person)[-1]["event"]
     assert (newest["time_source"], newest["host"]) == ("observed", socket.gethostname())
-    for unit in ("collector-bitcoind", "collector-electrs", "collector-lnd"):
+    for unit in ("collector-bitcoind", "collector-electrs", "collector-lnd", "collector-journal"):
         process = inside(NAME, "collector", "systemctl", "show", "--property=MainPID", "--value", unit)
         status = inside(NAME, "collector", "cat", f"/proc/{process}/status")
         whole, own = (int(re.findall(rf"{name}:\s*(\d+) kB", status)[0]) for name in ("VmRSS", "RssAnon"))
@@ -329,6 +352,10 @@ def test_program_elsewhere_reads_what_was_granted_until_that_is_revoked_or_repla
     refused = (["TOPIC_AUTHORIZATION_FAILED"], ["nothing answers"])
     assert elsewhere(alice, "read", "bcm_probe") in refused
     person.succeeds("-d", NAME, "events", "revoke", "alice")
+    granted = [(event["change"], event["client"], event["topics"]) for event in read_events(person, "collector.access")]
+    assert granted == [("granted", "alice", ["gazette.*"]), ("granted", "bob", ["gazette.*"])]
+    assert {"alice@kafka", "bob@kafka"} <= {event["name"] for event in read_events(person, "collector.certificate")}
+    assert [event["name"] for event in read_events(person, "collector.revocation")] == ["gazette"]
     assert elsewhere(bob, "read", TOPIC)[-1] == "0"
     person.succeeds("-d", NAME, "secret", "rotate", "kafka/clients")
     start(person, "kafka")

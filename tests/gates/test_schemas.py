@@ -24,7 +24,10 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Ca
 from tests.support import COLLECTION, ROOT
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-SCHEMAS = {topic: schemas for stack in Catalogue.read().values() for topic, schemas in stack.events.items()}
+CATALOGUE = Catalogue.read()
+SCHEMAS = CATALOGUE.logs(["lnd"]) | {
+    topic: schemas for stack in CATALOGUE.values() for topic, schemas in stack.events.items()
+}
 #: logical types of ours beside those of Avro, and what they are kept as
 LOGICAL = {"satoshi": "long", "millisatoshi": "long", "height": "long", "hash": "string", "timestamp-micros": "long"}
 

@@ -127,7 +127,7 @@ class Site:
                 "stack": stack, "tier": "base", "project": PLAN["project"], "role": "bcm.core.stack", "uplink": None,
                 "role_path": str(self.role), "user": stack, "needs_ca": False, "left_behind": [], "address": "10.0.0.2",
                 "services": {}, "onions": {}, "web": [], "credentials": [], "makes_credentials": False, "level": 0,
-                "own_steps": ["configure", "verify"],
+                "own_steps": ["configure", "verify"], "journal": None,
             }
             for stack in (*stacks, *(f"other{number}" for number in range(others)))
         }  # fmt: skip

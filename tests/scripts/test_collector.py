@@ -30,6 +30,7 @@ KNOWN = {
     for topic, schemas in event_schemas.read(COLLECTION / "roles" / stack, stack).items()
 }
 SCHEMAS = KNOWN[TOPIC]
+KNOWN |= {f"{stack}.log": event_schemas.read_logs() for stack in (*SOURCES, "collector")}
 NOTHING = "0" * 64
 #: a node with a channel
 LIGHTNING = SimpleNamespace(states=lambda: SimpleNamespace(open={"1:0": {}}))
@@ -174,7 +175,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     monkeypatch.setitem(sys.modules, "zmq", ModuleType("zmq"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield broker
-    for name in ("topic", "lightning", "run", "show", *SOURCES):
+    for name in ("topic", "lightning", "run", "show", "journal", *SOURCES):
         sys.modules.pop(f"collector_{name}", None)
 
 

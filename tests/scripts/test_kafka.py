@@ -73,6 +73,13 @@ def test_events_are_kept_as_the_stack_says_unless_the_inventory_says_otherwise()
     ] == str(1024**2)
 
 
+def test_what_is_in_journals_is_kept_for_less_time_unless_the_inventory_says_otherwise() -> None:
+    events = {"collector": ["lnd.log", "tor.log"]}
+    found = declared({"tor.log": {"days": 30}}, events=events, collector={})
+    assert {(topic.days, topic.size) for topic in found.topics.values()} >= {(3, 8 * 1024**2), (30, 8 * 1024**2)}
+    assert (found.topics["lnd.log"].days, found.topics["tor.log"].days) == (3, 30)
+
+
 def test_stack_writes_the_topics_that_have_schemas_and_finds_its_place_in_them() -> None:
     events = {"collector": ["bitcoind.block"], "gazette": ["gazette.issue"]}
     found = declared(events=events, collector={}, gazette={"topics": {"gazette.issue": {"days": 2}}})

@@ -314,6 +314,16 @@ plan:
         events:
           description: The topics that it writes, each with the Avro schemas of its events, the newest last.
           type: dict
+        journal:
+          description:
+            - The C(address) and C(port) at which it hands out its journal, and the address of the one that may ask for
+              it (C(reader)).
+            - None if nobody reads journals.
+          type: dict
+          sample: {address: 10.80.16.7, port: 19531, reader: 10.80.16.9}
+        journals:
+          description: The journals that it reads, by stack, as C(journal) is.
+          type: dict
         credentials:
           description: The names of the secrets that other stacks make for it, by their C(scripts/credentials.py).
           type: list

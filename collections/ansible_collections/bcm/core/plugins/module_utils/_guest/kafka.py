@@ -30,6 +30,8 @@ CLIENT = "client_"
 PLACE = "127.0.0.1:9094"
 #: for topics that do not say how long their events are kept
 DAYS, SIZE = 7, "64MiB"
+#: what the topics of journals end with, and how long these are kept
+LOG, LOG_DAYS, LOG_SIZE = ".log", 3, "8MiB"
 #: a program that ends after a second is not worth the second compiler, which took half of its processor time
 _JAVA = ("java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-cp", "/opt/kafka/*")
 _LOG = "-Dlog4j2.configurationFile=/etc/kafka/log4j2.properties"
@@ -139,7 +141,8 @@ def _of_stack(stack: str, permissions: Any) -> tuple[dict[str, dict[str, Any]], 
 
 def _topic(name: str, kept: Mapping[str, Any]) -> Topic:
     """Raises ValueError."""
-    days, size = kept.get("days", DAYS), _SIZE.fullmatch(str(kept.get("size", SIZE)))
+    default = (LOG_DAYS, LOG_SIZE) if name.endswith(LOG) else (DAYS, SIZE)
+    days, size = kept.get("days", default[0]), _SIZE.fullmatch(str(kept.get("size", default[1])))
     if not isinstance(days, int) or isinstance(days, bool) or days < 1 or size is None:
         raise ValueError(f"keeps {name} for no whole number of days, or no size as {SIZE}")
     return Topic(days, int(size[1]) * _UNITS[size[2]])

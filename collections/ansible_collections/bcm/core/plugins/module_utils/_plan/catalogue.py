@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from .._base import names
 from .._base.errors import BcmError
 from .._base.fields import CatalogueError
+from . import event_schemas
 from .event_schemas import Schema
 from .stack import Stack
 from .stack_file import FILE, read
@@ -55,6 +56,7 @@ class Catalogue(Mapping[str, Stack]):
         self._stacks = {name: self._with_artifact(stack) for name, stack in self._stacks.items()}
         self.onion_gateway = self._find_only("onion_gateway", "is the gateway of onion services")
         self.download_proxy = self._find_only("download_proxy", "is the proxy of downloads")
+        self.journal_reader = self._find_only("reads_journals", "reads the journals")
         self._check_names()
         for stack in self._stacks.values():
             self._check_needs(stack)
@@ -119,13 +121,18 @@ class Catalogue(Mapping[str, Stack]):
         """What a stack writes if the given ones are there: the topics, and the schemas of each, the newest last.
 
         Those are the events of stacks that it collects, if it needs them by the variables that apply; and its own ones,
-        if no other stack collects these.
+        if no other stack collects these; and what is in journals, if it reads them.
         """
         stack = self._stacks[name]
         is_collected = any(name in other.collects for other in self._stacks.values())
         collected = [other for other in stack.collects if other in chosen and other in stack.needs]
         sources = collected + [name] * (not is_collected)
-        return {topic: schemas for other in sources for topic, schemas in self._stacks[other].events.items()}
+        logs = self.logs(self.ordered(chosen)) if stack.reads_journals else {}
+        return logs | {topic: schemas for other in sources for topic, schemas in self._stacks[other].events.items()}
+
+    def logs(self, stacks: Iterable[str]) -> dict[str, tuple[Schema, ...]]:
+        """The topics of what is in the journals of some stacks, and their schemas, the newest last."""
+        return {f"{name}.{event_schemas.LOG}": event_schemas.read_logs() for name in stacks}
 
     def closure(self, chosen: Iterable[str]) -> set[str]:
         """The names and all that they cannot do without, directly or not."""

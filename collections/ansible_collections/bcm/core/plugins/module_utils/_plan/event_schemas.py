@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from .._base.fields import CatalogueError
 
 #: what every event begins with, which the schemas name
 ENVELOPE = "bcm.Envelope"
-_ENVELOPES = Path(__file__).resolve().parents[3] / "roles/_common/events"
+#: what the topic of a journal is called: STACK.log
+LOG = "log"
+_COMMON = Path(__file__).resolve().parents[3] / "roles/_common/events"
 _FILE = re.compile(r"([a-z][a-z0-9_]{0,62})\.([1-9][0-9]{0,3})\.avsc")
 
 #: Avro schema, as JSON
@@ -32,6 +35,8 @@ def read(folder: Path, stack: str) -> dict[str, tuple[Schema, ...]]:
     versions: dict[str, dict[int, Schema]] = {}
     for path in sorted(folder.glob("events/*")):
         name, version, schema = _read_file(path)
+        if name == LOG:
+            raise CatalogueError(f"{path}:", f"{stack}.{LOG} has what is in the journal", "call the event otherwise")
         wanted = {"type": "record", "namespace": f"bcm.{names.variable_prefix(stack)}", "name": name}
         for key, value in wanted.items():
             if schema.get(key) != value:
@@ -45,9 +50,15 @@ def read(folder: Path, stack: str) -> dict[str, tuple[Schema, ...]]:
     return {topic: _complete(of_topic) for topic, of_topic in versions.items()}
 
 
+@functools.cache
+def read_logs() -> tuple[Schema, ...]:
+    """The schemas of what is in the journal of an instance, as ``read`` has those of a topic."""
+    return _complete({version: schema for _name, version, schema in map(_read_file, _COMMON.glob(f"{LOG}.*"))})
+
+
 def _complete(versions: Mapping[int, Schema]) -> tuple[Schema, ...]:
     """All that events of a topic may have been written with: each version with each version of the envelope."""
-    envelopes = {version: schema for _name, version, schema in map(_read_file, _ENVELOPES.glob("*"))}
+    envelopes = {version: schema for _name, version, schema in map(_read_file, _COMMON.glob("envelope.*"))}
     return tuple(
         {**schema, "fields": [{"name": "event", "type": envelope}, *schema["fields"][1:]]}
         for _version, schema in sorted(versions.items())

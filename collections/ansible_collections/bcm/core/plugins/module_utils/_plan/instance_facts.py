@@ -19,6 +19,7 @@ from .model import (
     Consumer,
     HostPort,
     Instance,
+    JournalFacts,
     LanFacts,
     NeededService,
     OfferedService,
@@ -31,7 +32,7 @@ from .model import (
     VolumeFacts,
 )
 from .onions import OnionService
-from .request import Site
+from .request import JOURNAL_PORT, Site
 from .stack import Service, Stack, WebPage
 
 
@@ -46,6 +47,7 @@ def describe(
     """The facts of an instance among those that run; without variables, of one that is to be stopped or removed."""
     request, stack = site.request, site.catalogue[name]
     services = {key: _offered(site, stack, key, service, variables) for key, service in stack.services.items()}
+    journals = {other: _journal(site, other, reader) for reader, other in site.journals(running)}
     return Instance(
         stack=name,
         role=stack.role,
@@ -79,6 +81,8 @@ def describe(
             if (need := site.catalogue[other].needs.get(name))
         },
         events=site.catalogue.events(name, running),
+        journal=journals.get(name),
+        journals=journals if stack.reads_journals else {},
         credentials=tuple(site.catalogue.credentials(name, running)),
         makes_credentials=stack.makes_credentials,
         own_steps=stack.own_steps,
@@ -137,6 +141,10 @@ def _place(page: WebPage, facts: PageFacts, service: OfferedService, own: Mappin
 def _needed(site: Site, other: str, key: str) -> NeededService:
     service = site.catalogue[other].services[key]
     return NeededService(str(site.addresses[other]), site.port(other, key), service.protocol, service.tls)
+
+
+def _journal(site: Site, name: str, reader: str) -> JournalFacts:
+    return JournalFacts(str(site.addresses[name]), JOURNAL_PORT, str(site.addresses[reader]))
 
 
 def _offered(site: Site, stack: Stack, key: str, service: Service, variables: Variables | None) -> OfferedService:

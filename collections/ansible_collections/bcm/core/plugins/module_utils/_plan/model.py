@@ -114,6 +114,15 @@ class Consumer:
 
 
 @dataclass(frozen=True)
+class JournalFacts:
+    """Where an instance hands out its journal, and the address of the one that may ask for it."""
+
+    address: str
+    port: int
+    reader: str
+
+
+@dataclass(frozen=True)
 class OnionFacts:
     """What a role knows of an onion service: connections to ``port`` of its address come in at ``listen``."""
 
@@ -181,6 +190,9 @@ class Instance:
     consumers: Mapping[str, Consumer]
     #: topics that it writes, each with the Avro schemas of its events, the newest last
     events: Mapping[str, tuple[Schema, ...]]
+    #: who reads its journal, if anybody does; and the journals of others that it reads, by stack
+    journal: JournalFacts | None
+    journals: Mapping[str, JournalFacts]
     #: names of those that other stacks make for it, and whether it makes those of its consumers
     credentials: tuple[str, ...]
     makes_credentials: bool

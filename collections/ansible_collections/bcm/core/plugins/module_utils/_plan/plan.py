@@ -233,11 +233,13 @@ class Planner:
         return self.catalogue.ordered(affected)
 
     def _is_user(self, name: str, affected: Collection[str], new: Collection[str], found: ProjectState) -> bool:
-        """Whether a stack has to know that an optional need is there now, or gets credentials of one of these."""
+        """Whether a stack has to know of a new optional need or journal, or gets credentials of one of these."""
         if not found.stacks[name].running:
             return False
-        needs = self.catalogue[name].needs
-        appears = any(need.optional and other in new for other, need in needs.items())
+        stack = self.catalogue[name]
+        appears = any(need.optional and other in new for other, need in stack.needs.items())
+        # Whoever reads journals has to know all there are, and each whose journal is read who that is.
+        appears |= (stack.reads_journals and bool(new)) or self.catalogue.journal_reader in new
         return appears or bool(self.catalogue.credentials(name, affected))
 
     def _is_used(self, name: str, asking: Collection[str], new: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from .._base import names, network
 from .._lxd.resources import COPY_SUFFIX
 from .model import Instance, Moves, Resource, VolumeFacts
 from .onions import OnionService
-from .request import VERSION, ProjectState, Site, Source, Volume
+from .request import JOURNAL_PORT, VERSION, ProjectState, Site, Source, Volume
 
 Instances = Mapping[str, Instance]
 
@@ -255,6 +255,11 @@ def _network(
             "Connections between stacks",
             [
                 *(rule for edge in site.edges(running) for rule in _service_rules(site, *edge)),
+                *(
+                    _instance_rule(site, reader, name, "journal", "tcp", JOURNAL_PORT)
+                    for reader, name in site.journals(running)
+                    if name != reader
+                ),
                 *(_onion_rule(site, onion) for onion in onion_services),
                 *(rule for name in site.catalogue.ordered(builders_of) for rule in _download_rules(site, name)),
             ],

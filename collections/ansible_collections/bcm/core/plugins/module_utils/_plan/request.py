@@ -18,6 +18,8 @@ from .limits import Host
 
 # all but 53: no question for a name leaves
 _WORLD = "1-52,54-65535"
+#: at which each instance hands out its journal
+JOURNAL_PORT = 19531
 
 _SOURCE, _WHY = "user.bcm.source.", "user.bcm.why."
 #: mark of the project: the newest version of a stack that ran
@@ -265,6 +267,11 @@ class Site:
         """``tls`` of all services that a stack uses."""
         needs = self.catalogue[stack].needs
         return [self.catalogue[other].services[key].tls for other, need in needs.items() for key in need.services]
+
+    def journals(self, stacks: Collection[str]) -> list[tuple[str, str]]:
+        """The stack that reads journals, with each of the given ones, itself included; none if it is not there."""
+        reader = self.catalogue.journal_reader
+        return [(reader, name) for name in self.catalogue.ordered(stacks)] if reader in stacks and reader else []
 
     def edges(self, stacks: Collection[str]) -> list[tuple[str, str, str]]:
         """Consumer, provider and service of all the stacks given that talk to each other."""

@@ -207,6 +207,7 @@ class Stack:
     unmaintained: str  # since when nobody maintains it
     events: Mapping[str, tuple[Schema, ...]]  # topic -> versions of the schema of its events, the newest last
     collects: tuple[str, ...]  # stacks whose events it writes in their place
+    reads_journals: bool  # whether it may read the journals of all instances
     makes_credentials: bool  # whether its program makes the credentials of its consumers, and no secret is shared
 
     @property

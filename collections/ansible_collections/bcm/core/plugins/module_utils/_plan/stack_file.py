@@ -277,6 +277,7 @@ def stack_type(chains: tuple[str, ...] = tuple(names.CHAINS)) -> Record:
             "collects": Key(
                 ListOf(_TEXT), "Stacks of `needs` whose events it writes in their place; see [Events](#events)."
             ),
+            "reads_journals": Key(Flag(), "It reads the journals of all instances. Only the collector sets it."),
             "display": Key(Flag(), "`bcm open` can show a window of it."),
             "unmaintained": Key(_TEXT, "Since when nobody maintains it; each run with it warns of that."),
         }
@@ -469,6 +470,7 @@ def parse(document: Any, name: str, source: Path, role: str, role_path: Path) ->
         unmaintained=values.get("unmaintained", ""),
         events=event_schemas.read(role_path, name),
         collects=values.get("collects", ()),
+        reads_journals=values.get("reads_journals", False),
         makes_credentials=(role_path / _CREDENTIALS).is_file(),
     )
 

@@ -76,6 +76,7 @@ class Facts(TypedDict):
     volumes: Mapping[str, Mapping[str, str]]
     needs: Mapping[str, Mapping[str, Mapping[str, Any]]]
     consumers: Mapping[str, Mapping[str, Any]]
+    journals: Mapping[str, Mapping[str, Any]]
     exceptions: Sequence[Mapping[str, str]]
     uplink: Mapping[str, Any] | None
     needs_ca: bool
@@ -140,8 +141,9 @@ def sandbox(bcm: Facts, needs: Mapping[str, Any]) -> str:
 def _addresses(bcm: Facts) -> set[str]:
     needed = (service["address"] for services in (bcm.get("needs") or {}).values() for service in services.values())
     consumers = (consumer["address"] for consumer in (bcm.get("consumers") or {}).values())
+    journals = (journal["address"] for journal in (bcm.get("journals") or {}).values())
     exceptions = (exception["to"] for exception in bcm.get("exceptions") or ())
-    return {bcm["address"], *needed, *consumers, *exceptions}
+    return {bcm["address"], *needed, *consumers, *journals, *exceptions}
 
 
 def _directories(bcm: Facts) -> Iterator[dict[str, Any]]:

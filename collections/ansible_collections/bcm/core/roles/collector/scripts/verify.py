@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove that the newest events are about the newest block of bitcoind and electrs, and the channels of nodes."""
+"""Prove that the newest events are about the newest block of bitcoind and electrs, the channels of nodes, and logs."""
 
 from __future__ import annotations
 
@@ -74,11 +74,19 @@ def compare_channels(node: str, channels: Any) -> Report:
     return Report({f"{node}_channels": count}, [f"channels of {node}: {count}"])
 
 
+def look_at_journal(stack: Stack, newest: Any) -> Report:
+    """Its own one has what systemd says of its units."""
+    if newest is None:
+        raise Fault("no event of a journal has been acknowledged")
+    return Report(notes=[f"journals of {len(stack.bcm['journals'])} instances"])
+
+
 SOURCES = {
     "bitcoind": look_at_bitcoind,
     "clightning": look_at_clightning,
     "electrs": look_at_electrs,
     "lnd": look_at_lnd,
+    "journal": look_at_journal,
 }
 
 
@@ -88,12 +96,10 @@ def answers(stack: Stack, source: str) -> bool:
 
 
 def look(stack: Stack) -> Report:
-    sources = [source for source in SOURCES if source in stack.bcm["needs"]]
-    if not sources:
-        return Report(notes=["there is no stack whose events it collects"])
+    sources = [source for source in SOURCES if source in stack.bcm["needs"] or source == "journal"]
     asked = [source for source in sources if answers(stack, source)]
     notes = [f"{source} is not at work yet" for source in sources if source not in asked]
-    found, warnings = ask(asked) if asked else ({}, [])
+    found, warnings = ask(asked)
     reports = [SOURCES[source](stack, found[source]) for source in asked]
     facts = {name: fact for report in reports for name, fact in report.facts.items()}
     return Report(facts, [*(note for report in reports for note in report.notes), *notes], warnings)

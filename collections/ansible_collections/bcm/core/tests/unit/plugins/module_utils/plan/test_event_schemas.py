@@ -119,3 +119,56 @@ def test_stack_collects_only_from_stacks_that_it_needs(world: dict[str, Any], pl
     world["collector"]["collects"] = ["lnd"]
     with pytest.raises(CatalogueError, match=r"collects lnd, which is not needed: add it to needs"):
         planner("collector")
+
+
+@pytest.fixture
+def logs(schemas: None, world: dict[str, Any]) -> None:
+    world["collector"]["reads_journals"] = True
+
+
+def rules(plan: dict[str, Any]) -> set[tuple[str, str]]:
+    (acl,) = (item for item in plan["resources"] if item["kind"] == "network_acl" and item["name"].endswith("-net"))
+    found = {(rule["description"], rule["destination_port"]) for rule in acl["egress"]}
+    return {rule for rule in found if "journal" in rule[0]}
+
+
+def test_one_stack_reads_the_journals_of_all(logs: None, planner: Any, namer: Any) -> None:
+    plan = planner("web-shop", "collector").plan(ProjectState(), namer)
+    collector, shop = plan["instances"]["collector"], plan["instances"]["web-shop"]
+    assert shop["journal"] == {"address": shop["address"], "port": 19531, "reader": collector["address"]}
+    assert collector["journals"]["web-shop"] == shop["journal"]
+    assert set(collector["journals"]) == {"broker", "collector", "tor", "web-shop"} & set(plan["instances"])
+    assert shop["journals"] == {}
+    assert rules(plan) == {
+        (f"collector to {name} journal", "19531") for name in plan["instances"] if name != "collector"
+    }
+    topics = plan["instances"]["broker"]["consumers"]["collector"]["events"]
+    assert {f"{name}.log" for name in plan["instances"]} <= set(topics)
+    assert plan["instances"]["broker"]["consumers"]["web-shop"]["events"] == ["web-shop.order"]
+
+
+def test_nobody_reads_journals_without_the_stack_that_does(logs: None, planner: Any, namer: Any) -> None:
+    plan = planner("web-shop", "broker").plan(ProjectState(), namer)
+    assert {item["journal"] for item in plan["instances"].values()} == {None}
+    assert rules(plan) == set()
+
+
+def test_who_reads_journals_is_told_of_each_new_stack_and_each_of_who_reads_them(
+    logs: None, planner: Any, namer: Any
+) -> None:
+    def running(*names: str) -> ProjectState:
+        return ProjectState(stacks={name: Deployed(requested=True, running=True) for name in names})
+
+    plan = planner("web-shop").plan(running("broker", "collector"), namer)
+    assert {"collector", "broker", "web-shop"} <= set(plan["instances"])
+    assert "web-shop" in plan["instances"]["collector"]["journals"]
+    plan = planner("collector").plan(running("web-shop", "broker"), namer)
+    assert plan["instances"]["web-shop"]["journal"]["reader"] == plan["instances"]["collector"]["address"]
+    plan = planner("web-shop").plan(running("web-shop", "broker", "collector"), namer)
+    assert "collector" not in plan["instances"]
+
+
+def test_topic_of_a_journal_is_no_event_of_a_stack(tmp_path: Path) -> None:
+    write_schema(tmp_path, "log.1.avsc", {**ORDER, "name": "log"})
+    with pytest.raises(CatalogueError, match=r"web-shop\.log has what is in the journal: call the event otherwise"):
+        event_schemas.read(tmp_path, "web-shop")
