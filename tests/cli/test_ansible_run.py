@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,25 +37,34 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def _start(program: Path) -> subprocess.Popen[str]:
+@contextmanager
+def _started(program: Path) -> Iterator[subprocess.Popen[str]]:
     words = [sys.executable, "-c", _CALL, str(program.parent.parent)]
-    return subprocess.Popen(
+    called = subprocess.Popen(
         words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "collections")}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    try:
+        yield called
+    finally:
+        called.kill()
+        called.wait()
 
 
 def test_exit_status_is_passed_on_and_later_signals_count_again(program: Path) -> None:
-    output, _errors = _start(program).communicate(timeout=PATIENCE)
+    with _started(program) as called:
+        output, _errors = called.communicate(timeout=PATIENCE)
     assert output == "site.yml -i ,\n3 False\n"
 
 
 def test_signal_to_the_command_alone_ends_the_playbook(program: Path) -> None:
-    program.write_text("#!/bin/sh\ntrap 'echo ends; exit 99' INT\necho runs\nwhile :; do sleep 0.1; done\n")
-    called = _start(program)
-    assert called.stdout is not None
-    assert called.stdout.readline() == "runs\n"
-    called.send_signal(signal.SIGTERM)
-    output, errors = called.communicate(timeout=PATIENCE)
+    # at the latest, it ends with the command
+    loop = "while kill -0 $PPID; do sleep 0.1; done"
+    program.write_text(f"#!/bin/sh\ntrap 'echo ends; exit 99' INT\necho runs\n{loop}\n")
+    with _started(program) as called:
+        assert called.stdout is not None
+        assert called.stdout.readline() == "runs\n"
+        called.send_signal(signal.SIGTERM)
+        output, errors = called.communicate(timeout=PATIENCE)
     assert output == f"ends\n{128 + signal.SIGTERM} False\n"
     assert errors == "bcm: interrupted; the same command continues from there\n"
