@@ -116,11 +116,16 @@ class Checkout:
     home: Path
     environment: dict[str, str]
 
+    @property
+    def command(self) -> list[str]:
+        """What `bcm` becomes once it is in its virtual environment, which saves a third of what most verbs cost."""
+        return [str(self.home / ".venv/bin/python"), str(self.home / "bcm")]
+
     def bcm(
         self, *words: str, stdin: bytes | None = None, seconds: float = PATIENCE, **more: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [self.home / "bcm", *words], cwd=self.home, env={**self.environment, **more},
+            [*self.command, *words], cwd=self.home, env={**self.environment, **more},
             input=stdin if stdin is not None else b"", capture_output=True, timeout=seconds, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
@@ -137,7 +142,7 @@ class Checkout:
 
     def terminal(self, *words: str, **more: str) -> Terminal:
         environment = {**self.environment, "TERM": "xterm", **more}
-        return Terminal([str(self.home / "bcm"), *words], self.home, environment)
+        return Terminal([*self.command, *words], self.home, environment)
 
     def settings(self, name: str = "local") -> Path:
         return self.home / "inventories" / name / "group_vars" / "all.yml"
@@ -149,7 +154,7 @@ def checkout_at(home: Path) -> Checkout:
     things = ("bcm", "bcm-vault-client", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg")
     for name in (*things, *(path.name for path in ROOT.glob("requirements*.txt"))):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("secrets", "__pycache__", "tests"))
+            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("secrets", "tests"))
         else:
             home.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
