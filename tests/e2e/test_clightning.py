@@ -461,12 +461,13 @@ for line in sys.stdin:
 
 @real
 def test_plugins_are_enabled_if_somebody_asks_for_them(person: Person, opened: str, tmp_path: Path) -> None:
-    """gRPC, if the archive has it, and a plugin of one's own. The verify program calls gRPC, and is let in by the
-    certificate of the stack alone.
+    """gRPC, if the archive has it, WebSocket, and a plugin of one's own.
+
+    The verify program speaks WebSocket, and calls gRPC, where the certificate of the stack alone lets it in.
     """
     plugin = tmp_path / "greeter"
     plugin.write_text(_PLUGIN)
-    asked: dict[str, Any] = {"clightning_plugins": [str(plugin)], "clightning_grpc": True}
+    asked: dict[str, Any] = {"clightning_plugins": [str(plugin)], "clightning_grpc": True, "clightning_websocket": True}
     if not clightning.has_plugin("cln-grpc"):
         assert "clightning_grpc is true, and its release has no cln-grpc" in refused(person, "-e", json.dumps(asked))
         asked["clightning_grpc"] = False

@@ -160,7 +160,10 @@ def core_lightning(expression: str, **variables: Any) -> str:
     """An expression of Core Lightning's role."""
     bcm = {
         "chain": "mainnet",
-        "services": {name: {"port": port, "listen": "127.0.0.1"} for name, port in (("p2p", 9735), ("rest", 3010))},
+        "services": {
+            name: {"port": port, "listen": "127.0.0.1"}
+            for name, port in (("p2p", 9735), ("rest", 3010), ("websocket", 9738))
+        },
         "onions": {},
         "needs": {"tor": _TOR, "bitcoind": {"rpc": _RPC}},
     }
@@ -190,11 +193,12 @@ def test_core_lightning_asks_for_rates_if_its_owner_wants_them(asked: bool) -> N
     assert {"disable-plugin=cln-grpc", "disable-plugin=cln-bip353", "always-use-proxy=true"} <= set(lines)
 
 
-def test_core_lightning_lets_no_browser_in() -> None:
-    """wss-proxy would, at one more address."""
-    lines = core_lightning(_CONFIG).splitlines()
+@pytest.mark.parametrize("asked", [False, True])
+def test_core_lightning_lets_browsers_in_if_its_owner_wants_them(asked: bool) -> None:
+    lines = core_lightning(_CONFIG, clightning_websocket=asked).splitlines()
     assert "disable-plugin=wss-proxy" in lines
-    assert [line for line in lines if line.startswith(("bind-addr", "wss-"))] == ["bind-addr=127.0.0.1:9735"]
+    bound = ["bind-addr=127.0.0.1:9735", *["bind-addr=ws:127.0.0.1:9738"] * asked]
+    assert [line for line in lines if line.startswith(("bind-addr", "wss-"))] == bound
 
 
 @pytest.mark.parametrize(("chain", "network"), [("mainnet", "mainnet"), ("testnet3", "testnet"), ("signet", "signet")])

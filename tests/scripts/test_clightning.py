@@ -11,6 +11,7 @@ import io
 import json
 import os
 import runpy
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -19,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -642,3 +644,25 @@ def test_blocks_that_bitcoind_has_dropped_come_from_its_peers_or_nothing_is_rest
     fault = r"nothing was restored: bitcoind has dropped the blocks before 700 .* from 699 on, .* no peer with all"
     with pytest.raises(Lasting, match=fault):
         old_blocks.check_old_blocks(chain(1000, 700, ["NETWORK_LIMITED"]), 699)
+
+
+# -- WebSocket ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["101 Switching Protocols", "101 Switching Protocols, without key", "200 OK"])
+def test_handshake_of_websocket_is_proved(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """With the key and the answer of RFC 6455."""
+    status, _comma, lacks = answer.partition(", ")
+    key = "" if lacks else "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+    monkeypatch.setattr("bcm_guest.prove.prove", lambda _look: None)
+    check = runpy.run_path(str(SCRIPTS / "verify.py"))["check_websocket"]
+    ours, theirs = socket.socketpair()
+    stack = SimpleNamespace(name="clightning", service=lambda _name: SimpleNamespace(connect=lambda: ours))
+    theirs.sendall(f"HTTP/1.1 {status}\r\n{key}\r\n".encode())
+    if answer == "101 Switching Protocols":
+        check(stack)
+    else:
+        with pytest.raises(Fault, match="^it does not speak WebSocket: b'HTTP/1.1 "):
+            check(stack)
+    assert b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" in theirs.recv(4096)
+    theirs.close()

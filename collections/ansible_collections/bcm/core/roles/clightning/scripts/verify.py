@@ -71,6 +71,20 @@ def check_grpc(stack: Stack, key: str) -> None:
         raise Lasting("its gRPC service answers a client without a certificate")
 
 
+def check_websocket(stack: Stack) -> None:
+    """Check that a handshake of WebSocket (RFC 6455, 1.3) is answered. Raises Fault."""
+    key, accepted = "dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    lines = ["GET / HTTP/1.1", f"Host: {stack.name}", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
+    with stack.service("websocket").connect() as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer and (more := connection.recv(4096)):
+            answer += more
+    if not answer.startswith(b"HTTP/1.1 101 ") or accepted not in answer:
+        raise Fault(f"it does not speak WebSocket: {answer[:200]!r}")
+
+
 def look(stack: Stack) -> Report:
     expected = stack.expected
     lightningd = Lightningd(expected["directory"])
@@ -88,6 +102,8 @@ def look(stack: Stack) -> Report:
     check_rest(stack)
     if expected["grpc"]:
         check_grpc(stack, info["id"])
+    if "websocket" in stack.bcm["services"]:
+        check_websocket(stack)
     check_replica(Path(expected["database"]), Path(expected["replica"]))
     if "warning_bitcoind_sync" in info:
         raise Waiting("bitcoind has not downloaded all blocks yet")
