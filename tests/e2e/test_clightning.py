@@ -41,6 +41,8 @@ real = pytest.mark.skipif(
 )
 
 CAPACITY = 1_000_000  # satoshi
+#: states of channels that are spent on chain; after a restart, lightningd has to see that again
+CLOSED = ("FUNDING_SPEND_SEEN", "ONCHAIN")
 #: what was done -> when
 MOMENTS: dict[str, float] = {}
 DATABASE, REPLICA = f"{DIRECTORY}/lightningd.sqlite3", "/var/lib/clightning-backup/lightningd.sqlite3"
@@ -247,7 +249,7 @@ def mine(count: int) -> None:
 
 
 def channel() -> dict[str, Any]:
-    (found,) = (item for item in cli("listpeerchannels")["channels"] if item["state"] != "ONCHAIN")
+    (found,) = (item for item in cli("listpeerchannels")["channels"] if item["state"] not in CLOSED)
     return dict(found)
 
 
@@ -255,7 +257,7 @@ def usable() -> bool:
     """Whether the channel is open, and the other side is there."""
     found = sh("lightning-cli listpeerchannels || true")
     channels = json.loads(found)["channels"] if found.startswith("{") else []
-    states = [(item["state"], item["peer_connected"]) for item in channels if item["state"] != "ONCHAIN"]
+    states = [(item["state"], item["peer_connected"]) for item in channels if item["state"] not in CLOSED]
     return states == [("CHANNELD_NORMAL", True)]
 
 
@@ -363,7 +365,8 @@ def test_spark_shows_the_channel_and_pays(person: Person, opened: str) -> None:
         return json.loads(inside(FIRST, "spark", "python3", "-c", _CALL, *words))
 
     known = channel()
-    (shown,) = (item for peer in spark("listpeers")["peers"] for item in peer["channels"] if item["state"] != "ONCHAIN")
+    of_peers = (item for peer in spark("listpeers")["peers"] for item in peer["channels"])
+    (shown,) = (item for item in of_peers if item["state"] not in CLOSED)
     assert (shown["channel_id"], shown["msatoshi_to_us"]) == (known["channel_id"], known["to_us_msat"])
     coins = sum(coin["amount_msat"] for coin in cli("listfunds")["outputs"])
     assert sum(coin["value"] for coin in spark("listfunds")["outputs"]) == coins // 1000
@@ -573,7 +576,8 @@ def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], ot
 
     until(connected, "a connection")
     until(lambda: int(lncli(SECOND, "walletbalance")["confirmed_balance"]) > 2 * CAPACITY, "coins")
-    lncli(SECOND, "openchannel", key, str(CAPACITY), str(CAPACITY // 2))
+    made = lncli(SECOND, "openchannel", key, str(CAPACITY), str(CAPACITY // 2))["funding_txid"]
+    until(lambda: made in bitcoin(FIRST, "getrawmempool"), "the transaction where blocks are mined")
     mine(6)
     until(usable, "a channel")
     assert channel()["opener"] == "remote"
@@ -584,7 +588,7 @@ def test_lnd_opens_a_channel_towards_it(person: Person, node: dict[str, Any], ot
 
 def open_channels() -> list[dict[str, Any]]:
     """All channels that are not closed, but those that nobody has paid for: a kill kept them from being opened."""
-    found = [item for item in cli("listpeerchannels")["channels"] if item["state"] != "ONCHAIN"]
+    found = [item for item in cli("listpeerchannels")["channels"] if item["state"] not in CLOSED]
     return [item for item in found if bitcoin(FIRST, "gettxout", item["funding_txid"], str(item["funding_outnum"]))]
 
 
