@@ -46,6 +46,8 @@ class Broker:
         self.readers, self.reading = 0, 0
         self.full = 0
         self.refuses = False
+        #: what the client calls when it has to end: "produce" or "poll"
+        self.ends = ""
         self.waiting = 0
 
     def client(self) -> ModuleType:
@@ -57,6 +59,7 @@ class Broker:
                 self.heard: list[Any] = []
 
             def produce(self, topic: str, value: bytes, key: str, callback: Any) -> None:
+                self.go_on("produce")
                 if broker.full:
                     broker.full -= 1
                     raise BufferError
@@ -69,8 +72,13 @@ class Broker:
                 return broker.waiting
 
             def poll(self, _seconds: float) -> None:
+                self.go_on("poll")
                 for callback, topic in self.heard:
                     callback(SimpleNamespace(str=lambda: "it may not"), SimpleNamespace(topic=lambda: topic))  # noqa: B023
+
+            def go_on(self, act: str) -> None:
+                if broker.ends == act:
+                    raise OSError("CLUSTER_AUTHORIZATION_FAILED")
 
         class Consumer:
             def __init__(self, options: dict[str, Any]) -> None:
@@ -361,6 +369,16 @@ def test_nothing_is_written_after_an_event_that_the_broker_refuses(broker: Broke
     with pytest.raises(lost, match=r"bitcoind.block: it may not"):
         collector(chain).catch_up()
     assert broker.records == []
+
+
+@pytest.mark.parametrize("act", ["produce", "poll"])
+def test_client_that_ends_for_good_is_said_in_a_line(broker: Broker, chain: Chain, act: str) -> None:
+    """As while its rights are being added; systemd starts the program again."""
+    chain.mine(1)
+    broker.ends = act
+    lost = importlib.import_module("collector_topic").Lost
+    with pytest.raises(lost, match=r"^the client of kafka has ended: CLUSTER_AUTHORIZATION_FAILED$"):
+        collector(chain).catch_up()
 
 
 def test_event_that_does_not_fit_its_schema_is_kept_aside(

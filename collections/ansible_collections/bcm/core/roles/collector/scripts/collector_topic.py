@@ -28,7 +28,7 @@ UNFIT = "collector.unfit"
 
 
 class Lost(Exception):
-    """The broker has refused an event, so what comes after it must not be written."""
+    """The broker has refused an event, or the client has ended, so what comes after it must not be written."""
 
 
 class Broker:
@@ -83,13 +83,21 @@ class Broker:
                 self._connected().produce(topic, value, key, callback=self._hear)
                 return
             except BufferError:
-                self._connected().poll(1)
+                self._poll(1)
+            except KafkaException as error:
+                raise Lost(f"the client of kafka has ended: {error}") from error
 
     def check(self) -> None:
         """Hear what the broker has acknowledged. Raises Lost."""
-        self._connected().poll(0)
+        self._poll(0)
         if self._lost:
             raise Lost(self._lost)
+
+    def _poll(self, seconds: float) -> None:
+        try:
+            self._connected().poll(seconds)
+        except KafkaException as error:
+            raise Lost(f"the client of kafka has ended: {error}") from error
 
     def flush(self, seconds: float) -> None:
         """Wait until the broker has acknowledged all. Raises Fault if it has not within some seconds, and Lost."""
