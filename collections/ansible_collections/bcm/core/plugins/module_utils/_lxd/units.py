@@ -88,8 +88,11 @@ class _State:
 
     @property
     def begins(self) -> bool:
-        """Whether systemd is starting it, maybe again and again until what it needs is there, as after a boot."""
-        return self.active == "activating"
+        """Whether systemd is starting it, maybe again and again until what it needs is there, as after a boot.
+
+        Between two attempts it may be ending.
+        """
+        return self.active in ("activating", "deactivating")
 
     def __str__(self) -> str:
         return ", ".join(word for word in (self.active, self.enabled) if word)

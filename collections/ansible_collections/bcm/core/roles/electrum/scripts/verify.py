@@ -7,17 +7,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from bcm_guest.connections import connections
-from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, electrum, json_rpc, prove
+from bcm_guest.connections import Connection, connections
+from bcm_guest.prove import Endpoint, Fault, Lasting, Report, Stack, Waiting, electrum, json_rpc, prove
+
+
+def strangers(stack: Stack, server: Endpoint, found: Iterable[Connection]) -> list[tuple[str, int]]:
+    """The far ends of connections to anything but its server, and to who reads the journal of its instance."""
+    journal = stack.bcm["journal"]
+    reader = (journal["reader"], journal["port"]) if journal else None
+    others = {(item.other, item.other_port) for item in found if (item.other, item.port) != reader}
+    return sorted(others - {(server.address, server.port)})
 
 
 def look(stack: Stack) -> Report:
     server = stack.need("electrs", "electrum")
-    others = {(item.other, item.other_port) for item in connections()} - {(server.address, server.port)}
-    if others:
-        raise Lasting("it is connected to " + ", ".join(f"{address}:{port}" for address, port in sorted(others)))
+    if others := strangers(stack, server, connections()):
+        raise Lasting("it is connected to " + ", ".join(f"{address}:{port}" for address, port in others))
     try:
         (tip,) = electrum(server, ("blockchain.headers.subscribe", []))
     except Fault as fault:
