@@ -369,7 +369,9 @@ class _Manager:
 
     def _journal(self, name: str) -> str:
         unit = shlex.quote(_full(name))
-        done = self._run(f"journalctl --no-pager --quiet --output=cat --lines={JOURNAL_LINES} --unit={unit}")
+        # What a program said last may still be on its way.
+        read = f"journalctl --no-pager --quiet --output=cat --lines={JOURNAL_LINES} --unit={unit}"
+        done = self._run(f"journalctl --sync >/dev/null 2>&1; {read}")
         lines = _text(done.stdout)
         return f". The end of its journal:\n{lines}" if lines else ""
 
