@@ -10,7 +10,7 @@ name: template
 short_description: Read files of templates with all variables that there are
 version_added: 0.1.0
 author:
-  - Bitcoin Cache Machine contributors
+  - Bitcoin Cache Machine contributors (@BitcoinCacheMachine)
 description:
   - Returns the same as P(ansible.builtin.template#lookup) without options.
   - That one copies all variables in depth for each template. Where a host knows a plan and certificates of many stacks,
