@@ -31,8 +31,9 @@ _Answers: TypeAlias = "queue.SimpleQueue[tuple[_Answer | None, Exception | None]
 ANSWER = 10.0
 # what says which one, the first that is set
 _SETTING = "bcm_ca_device, or TREZOR_PATH if that is not set"
-# how often one at a path is: over UDP, trezorlib waits a tenth of a second for an answer
-_ASKED = 10
+# How often one at a path is asked that is not there. Over UDP, trezorlib waits a tenth of a second for an answer: one
+# that is silent for as long may be busy, and where nothing listens, the kernel says so at once.
+_ASKED, _SILENCE = 10, 0.1
 
 
 class DeviceError(BcmError):
@@ -143,13 +144,13 @@ def _wait_for(answers: _Answers[_Answer], seconds: float) -> _Answer:
 
 def find_device(path: str | None) -> transport.Transport:
     """The one device there is, or the one at a path."""
-    begun = time.monotonic()
-    for _again in range(_ASKED if path else 0):
+    begun, missing = time.monotonic(), 0
+    while path and missing < _ASKED and time.monotonic() - begun < ANSWER / 2:
+        asked = time.monotonic()
         try:
             return _run_within(ANSWER, partial(transport.get_transport, path))
         except exceptions.TrezorException:
-            if time.monotonic() - begun > ANSWER / 2:
-                break
+            missing += time.monotonic() - asked < _SILENCE
     try:
         every = _run_within(ANSWER, transport.enumerate_devices)
     except exceptions.TrezorException as error:
