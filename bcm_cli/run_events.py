@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,11 +54,7 @@ class Run:
         except (OSError, ValueError):  # it was killed before it said anything
             said = {"changes": [], "errors": [], "report": {}}
         changes = [self._event("change", {"number": number, **item}) for number, item in enumerate(said["changes"], 1)]
-        issued = [
-            self._event("certificate", {"name": name, "serial": serial, "not_after": end})
-            for serial, (name, end) in _certificates(self._datacenter).items()
-            if serial not in self._certificates
-        ]
+        issued = _issued(self._run, self._certificates, _certificates(self._datacenter))
         backups: list[dict[str, Any]] = []
         if status == 0:
             ended = self._event("run", {**self._about, **describe(said["report"])})
@@ -101,11 +97,7 @@ def tell_certificates(datacenter: DataCenter) -> Iterator[None]:
         yield
     finally:
         run = secrets.token_hex(16)
-        events = [
-            _event("certificate", {"run": run, "name": name, "serial": serial, "not_after": end})
-            for serial, (name, end) in _certificates(datacenter).items()
-            if serial not in issued
-        ]
+        events = _issued(run, issued, _certificates(datacenter))
         events += [
             _event("revocation", {"run": run, "name": name, "serial": serial, "reason": reason})
             for serial, (name, reason) in _revoked(datacenter).items()
@@ -161,6 +153,15 @@ def find_backups(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 made = read_moment(item["made"]).isoformat()
                 found.append({"of": str(item["of"]), "at": str(item["at"]), "made": made})
     return found
+
+
+def _issued(run: str, before: Container[str], now: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """An event of each certificate that was not there before, as `_certificates` has them."""
+    return [
+        _event("certificate", {"run": run, "name": name, "serial": serial, "not_after": end})
+        for serial, (name, end) in now.items()
+        if serial not in before
+    ]
 
 
 def _event(name: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,7 @@ def call(place: Endpoint, method: str, message: bytes = b"") -> bytes:
     Raises Fault, also if the method fails.
     """
     try:
-        with place.connect() as connection, connection.makefile("rb") as stream:
-            connection.sendall(request(place.address, method, message))
-            found = answer(stream)
+        found = _exchange(place, method, message)
     except (OSError, ValueError) as error:
         raise Fault(f"nothing answers at {place}: {error!r}") from error
     if found is None:
@@ -45,12 +43,17 @@ def call(place: Endpoint, method: str, message: bytes = b"") -> bytes:
 def is_refused(place: Endpoint, method: str) -> bool:
     """Whether the connection ends before there is an answer of any kind: the server does not let this client in."""
     try:
-        with place.connect() as connection, connection.makefile("rb") as stream:
-            connection.sendall(request(place.address, method, b""))
-            answer(stream)
+        _exchange(place, method, b"")
     except (OSError, ValueError):
         return True
     return False
+
+
+def _exchange(place: Endpoint, method: str, message: bytes) -> bytes | None:
+    """What `answer` finds on a connection of its own. Raises OSError, ValueError."""
+    with place.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(request(place.address, method, message))
+        return answer(stream)
 
 
 def request(authority: str, method: str, message: bytes) -> bytes:

@@ -100,7 +100,7 @@ def look(stack: Stack) -> Report:
     if Path(expected["restoring"]).exists():
         raise Lasting("its channels have not been restored: type `bcm lightning restore clightning` again")
     check_rest(stack)
-    if expected["grpc"]:
+    if "grpc" in stack.bcm["services"]:
         check_grpc(stack, info["id"])
     if "websocket" in stack.bcm["services"]:
         check_websocket(stack)
