@@ -78,6 +78,7 @@ _NEEDS: dict[tuple[str, ...], tuple[setup.Package, ...]] = {
 def main(args: argparse.Namespace) -> int:
     """Run the tests; all further arguments are passed to pytest unchanged."""
     options, rest = _parser().parse_known_args(args.arguments)
+    os.environ.pop(setup.NEVER_COMPILED, None)  # thousands of processes would each compile all that they load
     setup.virtual_environment(_VENV, setup.ROOT / "requirements-dev.txt", args.yes)
     parts = _FAST if options.fast or options.lint or options.stack else _PARTS
     words = [*rest, *_selection(options)]

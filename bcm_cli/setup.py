@@ -30,6 +30,8 @@ REQUIREMENTS = ROOT / "requirements.txt"
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"])
 _SYSTEMD = "/run/systemd/system"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+#: a variable that keeps Python from writing what it compiles; images of Python for containers set it
+NEVER_COMPILED = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,9 @@ def virtual_environment(
             return
         shutil.rmtree(venv, ignore_errors=True)
         run_quietly("Create the virtual environment", [sys.executable, "-m", "venv", str(venv)])
-        # Python compiles what it loads; to compile all of it first takes as long as the rest
-        pip = [*(str(venv / "bin" / "python"), "-m", "pip", "install"), "--disable-pip-version-check", "--no-compile"]
+        pip = [*(str(venv / "bin" / "python"), "-m", "pip", "install"), "--disable-pip-version-check"]
+        if not os.environ.get(NEVER_COMPILED):
+            pip.append("--no-compile")  # Python compiles what it loads; all of it first would take as long as the rest
         for file in files:
             options = ["--no-build-isolation"] * (build is not None) + ["--require-hashes", "-r", str(file)]
             run_quietly(f"Install {file.name} in it", [*pip, *options])

@@ -190,11 +190,17 @@ def works(venv: Path) -> bool:
     return subprocess.run([venv / "bin/python", "-c", "import idna"], check=False, capture_output=True).returncode == 0
 
 
+def is_compiled(venv: Path) -> bool:
+    return any(venv.glob("lib/python*/site-packages/idna/__pycache__/*.pyc"))
+
+
 def test_virtual_environment_is_created_once(
-    tmp_path: Path, requirements: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, requirements: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv = tmp_path / "venv"
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     setup.virtual_environment(venv, requirements)
+    assert not is_compiled(venv)
     assert works(venv)
     assert capsys.readouterr().err.splitlines() == [
         "bcm: Create the virtual environment …",
@@ -209,7 +215,10 @@ def test_virtual_environment_is_created_once(
     (venv / "bin/python").unlink()
     (venv / "bin/python").symlink_to("/bin/true")
     assert len({*stamps, setup._stamp(venv, [requirements])}) == 3
+    # Where Python may not write what it compiles, each run would compile Ansible.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     setup.virtual_environment(venv, requirements)
+    assert is_compiled(venv)
     assert capsys.readouterr().err
     assert works(venv)
 
