@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import codecs
-import compileall
 import fcntl
-import functools
 import os
 import pty
-import re
 import select
 import shutil
 import signal
@@ -151,31 +148,19 @@ class Checkout:
         return self.home / "inventories" / name / "group_vars" / "all.yml"
 
 
-#: the last are what another process is about to have compiled
-_NOT_COPIED = shutil.ignore_patterns("secrets", "tests", "*.pyc.*")
-
-
-@functools.cache
-def _compile() -> None:
-    """Compile what the copies have in common, instead of in each."""
-    for folder in ("bcm_cli", "collections"):
-        compileall.compile_dir(ROOT / folder, quiet=1, rx=re.compile("/tests/"))
-
-
 def checkout_at(home: Path) -> Checkout:
-    """Copy what the command needs; the virtual environment is shared, since making it is another test's work.
-
-    What Python has compiled is copied, too.
-    """
+    """Copy what the command needs. The collection and the virtual environment are shared: no test writes there."""
     setup.virtual_environment()
-    _compile()
-    things = ("bcm", "bcm-vault-client", "bcm_cli", "collections", "inventories", "site.yml", "ansible.cfg")
+    things = ("bcm", "bcm-vault-client", "bcm_cli", "inventories", "site.yml", "ansible.cfg")
+    # what another process is about to have compiled has a name that it soon has no more
+    not_copied = shutil.ignore_patterns("secrets", "*.pyc.*")
     for name in (*things, *(path.name for path in ROOT.glob("requirements*.txt"))):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, home / name, ignore=_NOT_COPIED)
+            shutil.copytree(ROOT / name, home / name, ignore=not_copied)
         else:
             home.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, home / name)
+    (home / "collections").symlink_to(ROOT / "collections")
     (home / ".venv").symlink_to(setup.VENV)
     environment = {key: value for key, value in os.environ.items() if key not in ("BCM_ENDPOINT", "LXD_DIR")}
     return Checkout(home, {**environment, "LXD_DIR": str(home / "no-lxd"), "LC_ALL": "C.UTF-8"})

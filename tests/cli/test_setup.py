@@ -190,6 +190,12 @@ def works(venv: Path) -> bool:
     return subprocess.run([venv / "bin/python", "-c", "import idna"], check=False, capture_output=True).returncode == 0
 
 
+def collects_after(venv: Path, *options: str) -> int:
+    """How many new objects make Python look for cycles."""
+    script = "import gc; print(gc.get_threshold()[0])"
+    return int(subprocess.run([venv / "bin/python", *options, "-c", script], capture_output=True, check=True).stdout)
+
+
 def is_compiled(venv: Path) -> bool:
     return any(venv.glob("lib/python*/site-packages/idna/__pycache__/*.pyc"))
 
@@ -202,6 +208,7 @@ def test_virtual_environment_is_created_once(
     setup.virtual_environment(venv, requirements)
     assert not is_compiled(venv)
     assert works(venv)
+    assert collects_after(venv) > collects_after(venv, "-S")
     assert capsys.readouterr().err.splitlines() == [
         "bcm: Create the virtual environment …",
         "bcm: Install requirements.txt in it …",

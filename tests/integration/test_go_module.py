@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ STACK: dict[str, Any] = {
                 "version": "1.2.1",
                 "sum": SUM,
                 "packages": ["./cmd/age", "./cmd/age-keygen"],
-                "variables": ["main.Version=v{version}"],
+                # the second makes its image another one than that which an earlier run has baked
+                "variables": ["main.Version=v{version}", f"main.Run={secrets.token_hex(4)}"],
             }
         },
     },
@@ -53,9 +55,7 @@ def site(lxd_tools: Tools, tmp_path: Path) -> Iterator[Site]:
     for name, content in {"meta/stack.yml": STACK, "tasks/configure.yml": [], "tasks/verify.yml": []}.items():
         (role / name).parent.mkdir(parents=True, exist_ok=True)
         (role / name).write_text(yaml.safe_dump(content))
-    # without the image that an earlier run has baked
-    tools = Tools({**lxd_tools.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    site = Site(tools, tmp_path, "gotest", stack="keeper", bcm_stack_path=[str(tmp_path / "stacks")])
+    site = Site(lxd_tools, tmp_path, "gotest", stack="keeper", bcm_stack_path=[str(tmp_path / "stacks")])
     yield site
     site.goes()
 

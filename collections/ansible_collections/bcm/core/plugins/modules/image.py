@@ -36,7 +36,8 @@ options:
         baked. If there are any, the base image is made first, unless it exists. Builders left by interrupted runs are
         removed.
       - V(building) starts the builder of O(image) in O(project), and configures apt in it. The install tasks then run
-        in it.
+        in it. If another run on this controller is baking the same image, this waits for it and imports what it has
+        made.
       - V(published) checks the installed version in the builder of O(image), cleans and stops the builder, publishes it
         as the image and deletes it.
       - V(pruned) deletes images that no instance was created from and that are not in O(images).
@@ -120,7 +121,7 @@ imported:
   type: list
   elements: str
 builder:
-  description: Name of the builder.
+  description: Name of the builder; empty if another run has baked the image.
   returned: state=building, not in check mode
   type: str
   sample: build-electrs-137874bd

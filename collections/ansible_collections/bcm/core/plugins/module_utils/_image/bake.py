@@ -38,7 +38,7 @@ _ADDRESS_DEADLINE = 30.0
 _PREPARE_DEADLINE = 900.0  # through Tor, lists of packages take their time
 _FINISH_DEADLINE = 120.0
 _STOP_DEADLINE = 60.0
-_BAKE_LIMIT = 3 * 3600.0
+BAKE_LIMIT = 3 * 3600.0
 
 # Files of a builder that no image may contain; the counterpart of _inputs().
 _FINISH = r"""
@@ -118,7 +118,7 @@ def start(
         "profiles": [],
         # It may use all processors, but with a lower priority.
         "config": {
-            _OWNER: _me(),
+            _OWNER: this_run(),
             "limits.memory": "75%",
             "limits.processes": "5000",
             "limits.cpu.priority": "5",
@@ -214,7 +214,7 @@ def _replace(client: Client, name: str) -> None:
             code="conflict",
         )
     owner = there["config"][_OWNER]
-    if owner != _me() and _is_at_work(there):
+    if owner != this_run() and _is_at_work(there):
         host, _colon, process = owner.partition(":")
         pid = process.partition(":")[0]
         raise BcmError(
@@ -226,20 +226,28 @@ def _replace(client: Client, name: str) -> None:
     discard(client, name)
 
 
-def _me() -> str:
+def this_run() -> str:
     """Identify this run: machine, process, and its start time, since process ids are reused."""
     # Tasks run in workers; the run is their parent.
     pid = os.getppid()
     return f"{socket.gethostname()}:{pid}:{_started(str(pid))}"
 
 
+def is_running_here(run: str) -> bool | None:
+    """Whether a run, as ``this_run`` identifies it, goes on; None if it is on another machine."""
+    host, pid, started = (*run.split(":", 2), "", "")[:3]
+    if host != socket.gethostname():
+        return None
+    return started != "" and _started(pid) == started
+
+
 def _is_at_work(builder: Mapping[str, Any]) -> bool:
-    host, pid, started = (*builder["config"][_OWNER].split(":", 2), "", "")[:3]
-    if host == socket.gethostname():
-        return started != "" and _started(pid) == started
+    running = is_running_here(builder["config"][_OWNER])
+    if running is not None:
+        return running
     # Another controller's processes cannot be seen from here; no bake takes that long.
     created = datetime.fromisoformat(builder["created_at"][:19]).replace(tzinfo=UTC)
-    return (datetime.now(UTC) - created).total_seconds() < _BAKE_LIMIT
+    return (datetime.now(UTC) - created).total_seconds() < BAKE_LIMIT
 
 
 def _started(pid: str) -> str:

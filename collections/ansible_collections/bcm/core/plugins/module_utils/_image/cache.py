@@ -113,9 +113,28 @@ class Cache:
         if directory.exists():
             shutil.rmtree(directory)
 
-    def forget_lock(self, image_hash: str) -> None:
-        """Remove the lock file of a hash. Needs the lock."""
+    def forget(self, image_hash: str) -> None:
+        """Remove the entry of a hash, and what else is on the disk for it, such as its lock. Needs the lock."""
+        self.remove(image_hash)
+        self.set_baker(image_hash, "")
         (self.root / f".lock-{image_hash}").unlink(missing_ok=True)
+
+    def baker(self, image_hash: str) -> str:
+        """Return the run that bakes an image, as ``bake.this_run`` writes it; empty if none does. Needs the lock."""
+        try:
+            return self._baking(image_hash).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def set_baker(self, image_hash: str, run: str) -> None:
+        """Note which run bakes an image; an empty one removes the note. Needs the lock."""
+        if run:
+            self._baking(image_hash).write_text(run, encoding="utf-8")
+        else:
+            self._baking(image_hash).unlink(missing_ok=True)
+
+    def _baking(self, image_hash: str) -> Path:
+        return self.root / f".baking-{image_hash}"
 
     def hashes(self) -> set[str]:
         """Hashes of which anything is on the disk, whole or not."""

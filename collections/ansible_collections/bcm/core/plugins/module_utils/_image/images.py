@@ -24,6 +24,8 @@ from .hash import base_hash
 from .sources import check_in_reach_of_tor
 
 _WORKERS = 4
+#: seconds between two looks at the work of another run
+_LOOK = 0.5
 _DAY = 86400.0
 
 
@@ -149,7 +151,9 @@ class Images:
     # -- bake ---------------------------------------------------------------------------------------------------------
 
     def build(self, image: Image, network: str, storage_pool: str, target: str | None = None) -> str:
-        """Start the builder of an image; returns its name."""
+        """Start the builder of an image; returns its name, empty if another run of this machine has baked it now."""
+        if self._is_baked_by_another(image):
+            return ""
         name = bake.builder_name(image["stack"], image["hash"])
         started = time.monotonic()
         suites = filter(None, [image["artifact"]["suite"]])
@@ -160,6 +164,29 @@ class Images:
         bake.start(self.client, name, self.base_alias, nic, storage_pool, self.settings, suites, **options)
         self.notify(f"image {image['stack']}: builder ready, {time.monotonic() - started:.1f} s")
         return name
+
+    def _is_baked_by_another(self, image: Image) -> bool:
+        """Wait while another run of this machine bakes an image, and take what it has made.
+
+        False means that there is nothing to take; other runs wait for this one from now on.
+        """
+        this, end = bake.this_run(), time.monotonic() + bake.BAKE_LIMIT
+        is_said = False
+        while True:
+            with self.cache.lock(image["hash"]):
+                is_there = self.cache.get(image["hash"]) is not None
+                baker = self.cache.baker(image["hash"])
+                is_baking = baker != this and bool(bake.is_running_here(baker)) and time.monotonic() < end
+                if not (is_there or is_baking):
+                    self.cache.set_baker(image["hash"], this)
+                    return False
+            if is_there:
+                self._import(image)
+                return True
+            if not is_said:
+                self.notify(f"image {image['stack']}: another run is baking it, waiting")
+                is_said = True
+            time.sleep(_LOOK)
 
     def publish(self, image: Image) -> dict[str, Any]:
         """Make the image of a finished builder, keep it on disk, and delete the builder."""
@@ -183,6 +210,7 @@ class Images:
                     f"image {image['stack']} {version}: published, {there.size / 1e6:.0f} MB, "
                     f"{time.monotonic() - started:.1f} s"
                 )
+            self.cache.set_baker(image["hash"], "")
             endpoint_images.ensure_alias(self.client, image["alias"], there.fingerprint)
             bake.discard(self.client, name)
         return {"changed": True, "version": there.version, "fingerprint": there.fingerprint, "warnings": warnings}
@@ -269,8 +297,7 @@ class Images:
     def _forget(self, image_hash: str) -> bool:
         try:
             with self.cache.lock(image_hash, raise_busy):
-                self.cache.remove(image_hash)
-                self.cache.forget_lock(image_hash)
+                self.cache.forget(image_hash)
         except Busy:
             return False
         return True

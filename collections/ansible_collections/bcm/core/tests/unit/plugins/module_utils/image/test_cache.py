@@ -114,7 +114,7 @@ def test_removing(cache: Cache) -> None:
     with cache.lock(HASH):
         cache.remove(HASH)
         cache.remove(HASH)
-        cache.forget_lock(HASH)
+        cache.forget(HASH)
     assert os.listdir(cache.root) == []
 
 
@@ -149,7 +149,7 @@ def test_lock_that_was_removed_while_waiting_is_taken_again(cache: Cache) -> Non
         thread = threading.Thread(target=second)
         thread.start()
         assert told.wait(120)
-        cache.forget_lock(HASH)
+        cache.forget(HASH)
     thread.join(120)
     assert taken == [True]
 

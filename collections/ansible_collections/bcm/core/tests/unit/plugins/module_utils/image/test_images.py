@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,52 @@ def test_a_full_disk_does_not_undo_a_bake(images: Images, endpoint: Endpoint, mo
     monkeypatch.setattr(module.endpoint_images, "save_image", full)
     endpoint.add(A)
     assert "No space left" in images.present(wanted(images, A))["warnings"][0]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The builders that were started."""
+    names: list[str] = []
+    monkeypatch.setattr(module.bake, "start", lambda client, name, *args, **options: names.append(name))
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    return names
+
+
+def build(images: Images) -> str:
+    (image,) = wanted(images, A, artifact={"suite": None})
+    return images.build(image, "net", "default")
+
+
+def test_image_that_another_run_bakes_is_taken_from_it(
+    images: Images, endpoint: Endpoint, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(images, "notify", said.append)
+    with ThreadPoolExecutor() as pool:
+        with images.cache.lock(A):
+            images.cache.set_baker(A, "another")
+        monkeypatch.setattr(module.bake, "is_running_here", lambda run: run == "another")
+        waiting = pool.submit(build, images)
+        while not said:
+            assert not waiting.done()
+            time.sleep(0.01)
+        cached(images, A)
+        assert waiting.result(60) == ""
+    assert said[0] == "image x: another run is baking it, waiting"
+    assert (started, endpoint.work) == ([], ["bring x"])
+
+
+@pytest.mark.parametrize("ended", ["killed", "other-machine:1:1", ""])
+def test_image_of_a_run_that_ended_is_baked(images: Images, endpoint: Endpoint, started: list[str], ended: str) -> None:
+    with images.cache.lock(A):
+        images.cache.set_baker(A, ended)
+    assert build(images) == started[0] == module.bake.builder_name("x", A)
+    # and once more, since the same run may replace its builder
+    assert build(images) == started[1]
+    assert images.cache.baker(A) == module.bake.this_run()
+    with images.cache.lock(A):
+        images.cache.forget(A)
+    assert images.cache.hashes() == set()
 
 
 def test_unused() -> None:
