@@ -26,9 +26,8 @@ from .status import deployed
 STACK = "kafka"
 _PROGRAM = Path("scripts/events.py")
 _DEADLINE = 120.0
-#: seconds that the broker is waited for when there is no event
-_AWAITED = 20
 _TOPIC = {"events": int, "last_hour": int, "newest": (str, None)}
+_READ = {"topics": [str], "kept": int, "events": [dict], "position": int}
 
 Schema = Mapping[str, Any]
 
@@ -69,26 +68,27 @@ def tail(args: argparse.Namespace) -> int:
     position: int | None = None
     missing = args.newest
     with connect(datacenter) as client:
-        topics = ask(datacenter, client, {"verb": "list"}, {"topics": {str: _TOPIC}})["topics"]
-        if args.topic not in topics:
-            raise UsageError.of(names.unknown("topic", args.topic, topics))
-        missing = min(missing, topics[args.topic]["events"])
-        while missing > 0 or not args.stop:
+        while True:
             request = {
                 "verb": "read",
                 "topic": args.topic,
                 "position": position,
                 "newest": args.newest,
-                "seconds": _AWAITED,
+                "waits": not args.stop,
                 "schemas": known,
             }
-            found = ask(datacenter, client, request, {"events": [dict], "position": int})
+            found = ask(datacenter, client, request, _READ)
+            if args.topic not in found["topics"]:
+                raise UsageError.of(names.unknown("topic", args.topic, found["topics"]))
+            if position is None:
+                missing = min(missing, found["kept"])
             for event in found["events"][: missing if args.stop else None]:
                 say(json.dumps(event) if args.json else describe(event))
             sys.stdout.flush()
             missing -= len(found["events"])
             position = found["position"]
-    return 0
+            if args.stop and (missing <= 0 or not found["events"]):
+                return 0
 
 
 def describe(event: Mapping[str, Any]) -> str:

@@ -30,10 +30,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         requests.append(request)
         if request["verb"] == "list":
             return {"topics": TOPICS}
-        start = 5 - request["newest"] if request["position"] is None else request["position"]
-        if start >= len(BLOCKS):
+        start = max(0, 5 - request["newest"]) if request["position"] is None else request["position"]
+        if start >= len(BLOCKS) and request["waits"]:
             raise KeyboardInterrupt
-        return {"events": BLOCKS[start : start + 2], "position": start + 2}
+        found = BLOCKS[start : start + 2] if start < 5 or request["waits"] else []
+        return {"topics": sorted(TOPICS), "kept": 5, "events": found, "position": start + len(found)}
 
     monkeypatch.setattr(events, "connect", lambda _datacenter: nullcontext(None))
     monkeypatch.setattr(events, "deployed", lambda _client: {"kafka": {}})
@@ -48,8 +49,8 @@ def arguments(**more: Any) -> argparse.Namespace:
 def test_events_that_are_there_are_printed_once(asked: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert events.tail(arguments(newest=3, stop=True, json=True)) == 0
     assert [json.loads(line)["height"] for line in capsys.readouterr().out.splitlines()] == [2, 3, 4]
-    assert [request["position"] for request in asked[1:]] == [None, 4]
-    assert asked[1]["schemas"][-1]["name"] == "block"
+    assert [request["position"] for request in asked] == [None, 4]
+    assert asked[0]["schemas"][-1]["name"] == "block"
     assert events.tail(arguments(newest=0, stop=True)) == 0
     assert events.tail(arguments(newest=99, stop=True)) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5

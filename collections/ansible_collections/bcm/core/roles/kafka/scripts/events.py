@@ -31,34 +31,62 @@ def connect() -> Consumer:
 
 def list_topics(reader: Consumer, _request: dict[str, Any]) -> dict[str, Any]:
     """How many events the broker has of each topic, how many of the last hour, and when the newest was written."""
-    found = {}
-    for name in sorted(name for name in reader.list_topics(timeout=_PATIENCE).topics if not name.startswith("__")):
-        low, high = bounds(reader, name)
-        hour_ago = TopicPartition(name, 0, int(time.time() * 1000) - _HOUR)
-        (since,) = reader.offsets_for_times([hour_ago], timeout=_PATIENCE)
-        newest = read(reader, name, high - 1, 1, _PATIENCE) if low < high else []
-        found[name] = {
-            "events": high - low,
-            "last_hour": high - since.offset if since.offset >= 0 else 0,
-            "newest": moment(newest[0].timestamp()[1]) if newest else None,
+    names = topics(reader)
+    hour_ago = int(time.time() * 1000) - _HOUR
+    partitions = [TopicPartition(name, 0, hour_ago) for name in names]
+    since = {found.topic: found.offset for found in reader.offsets_for_times(partitions, timeout=_PATIENCE)}
+    kept = {name: bounds(reader, name) for name in names}
+    written = newest(reader, {name: high for name, (low, high) in kept.items() if low < high})
+    return {
+        "topics": {
+            name: {
+                "events": high - low,
+                "last_hour": high - since[name] if since[name] >= 0 else 0,
+                "newest": moment(written[name]) if name in written else None,
+            }
+            for name, (low, high) in kept.items()
         }
-    return {"topics": found}
+    }
+
+
+def newest(reader: Consumer, ends: dict[str, int]) -> dict[str, int]:
+    """When the last record before a position of each topic was written, in ms. Raises Fault.
+
+    One assignment for all: after each, the broker answers as late as it does to those who wait for a new record.
+    """
+    reader.assign([TopicPartition(name, 0, end - 1) for name, end in ends.items()])
+    found: dict[str, int] = {}
+    while len(found) < len(ends):
+        if not (records := checked(reader.consume(1, _PATIENCE))):
+            break
+        found |= {record.topic(): record.timestamp()[1] for record in records}
+    return found
 
 
 def read_events(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
-    """Events from a position on, or the newest ones, as they are in their schema; and the position after them."""
-    name = request["topic"]
-    low, high = bounds(reader, name)
+    """Events from a position on, or the newest ones, as they are in their schema; and the position after them.
+
+    ``kept`` is how many the topic has. Without the topic there are none, and ``topics`` are those that exist.
+    """
+    name, names = request["topic"], topics(reader)
+    low, high = bounds(reader, name) if name in names else (0, 0)
     start = high - request["newest"] if request["position"] is None else request["position"]
     # What is gone, or a topic that was made again.
     start = min(max(start, low), high)
     most = max(1, min(_MOST, high - start))
-    records = read(reader, name, start, most, request["seconds"])
+    is_read = name in names and (start < high or request["waits"])
+    records = read(reader, name, start, most) if is_read else []
     codec = Codec(request["schemas"]) if request["schemas"] else None
     return {
+        "topics": names,
+        "kept": high - low,
         "events": [describe(codec, record.value() or b"") for record in records],
         "position": records[-1].offset() + 1 if records else start,
     }
+
+
+def topics(reader: Consumer) -> list[str]:
+    return sorted(name for name in reader.list_topics(timeout=_PATIENCE).topics if not name.startswith("__"))
 
 
 def bounds(reader: Consumer, name: str) -> tuple[int, int]:
@@ -67,15 +95,20 @@ def bounds(reader: Consumer, name: str) -> tuple[int, int]:
     return low, high
 
 
-def read(reader: Consumer, name: str, start: int, most: int, seconds: float) -> list[Any]:
+def read(reader: Consumer, name: str, start: int, most: int) -> list[Any]:
     """Records from a position on, as soon as there are any; none if there is none for some seconds. Raises Fault."""
     reader.assign([TopicPartition(name, 0, start)])
-    records = reader.consume(1, seconds)
+    records = reader.consume(1, _PATIENCE)
     if records and most > 1:
         records += reader.consume(most - 1, 1)
+    return checked(records)
+
+
+def checked(records: list[Any]) -> list[Any]:
+    """Records without a fault. Raises Fault."""
     for record in records:
         if record.error():
-            raise Fault(f"{name}: {record.error().str()}")
+            raise Fault(f"{record.topic()}: {record.error().str()}")
     return list(records)
 
 
