@@ -31,6 +31,8 @@ COLLECTION = ROOT / "collections/ansible_collections/bcm/core"
 LXD_DIR = Path(f"/tmp/bcm-test-lxd{os.environ.get('BCM_TEST_PART', '')}")
 #: of the pool, a sparse file: instances and volumes of tests may become larger than the disk, and stay almost empty
 _POOL_GIB = 64
+#: what the images of all stacks need in the pools of all parts
+_ROOM_GIB = 40
 #: the program of Incus, if it is to take the place of LXD
 _INCUS = os.environ.get("BCM_TEST_INCUS")
 #: how long it may take to start
@@ -138,7 +140,9 @@ def _start_incus(program: str, directory: Path) -> None:
 
 
 def delete_unused_images() -> None:
-    """Delete the images that no instance uses from the tests' LXD. The disk cache keeps them."""
+    """Delete the images that no instance uses from the tests' LXD, if the disk is small. Its cache keeps them."""
+    if shutil.disk_usage(LXD_DIR).free > _ROOM_GIB * 2**30:
+        return
     with Client(str(LXD_DIR / "unix.socket")) as lxd:
         for image in unused(endpoint_images.list_images(lxd).values(), endpoint_images.image_users(lxd), ()):
             endpoint_images.delete_image(lxd, image.fingerprint)

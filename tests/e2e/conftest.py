@@ -171,7 +171,7 @@ def ours(datacenter: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def images_that_nobody_uses(lxd_tools: Tools) -> Iterator[None]:
-    """Delete them afterwards, as a small disk has no room for those of all stacks. The disk cache keeps them."""
+    """Delete them afterwards, since a small disk has no room for those of all stacks."""
     yield
     delete_unused_images()
 

@@ -27,7 +27,7 @@ from tests.e2e.conftest import Person, client, inside, opened, quiet, reported
 from tests.e2e.lan import FAR, HOST, LISTED, NEAR, local_network
 from tests.support import ROOT, until
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = pytest.mark.containers
 
 NAME = "web"
 NAMESPACE, PORT = "bcm-lan", 443

@@ -22,7 +22,7 @@ from tests import clightning, tornet
 from tests.e2e.conftest import Person, client, inside, quiet, reported
 from tests.support import Tools, until
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = pytest.mark.containers
 
 NAME = "every"
 # Most people should run no relay, and each is a machine's only one.

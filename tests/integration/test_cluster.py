@@ -17,12 +17,20 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.cli.conftest import PROJECT, Checkout, checkout_at
 from tests.integration.clusters import Daemon, daemons, tiny_image
-from tests.integration.conftest import apply
-from tests.support import LXD_DIR, until
+from tests.integration.conftest import Site, apply
+from tests.support import LXD_DIR, Tools, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 _VOLUME = {"kind": "storage_volume", "pool": "default", "content_type": "filesystem", "name": "coins"}
+
+
+@pytest.fixture(scope="module")
+def image_of_tor(lxd_tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In the disk cache: nothing can be baked on the machines here, whose networks have no way out."""
+    site = Site(lxd_tools, tmp_path_factory.mktemp("baked"), "baked", stack="tor")
+    site.run("--tags=images")
+    site.goes()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def test_machines_join(checkout: Checkout, machines: list[Daemon], first: Client
     assert hosts["two"]["pool_free"] > 0
 
 
-def test_data_center_is_on_one_member(checkout: Checkout, first: Client) -> None:
+def test_data_center_is_on_one_member(image_of_tor: None, checkout: Checkout, first: Client) -> None:
     assert checkout.bcm("config", "set", "host=tow").returncode == 0
     start = ("stack", "start", "tor")
     assert 'Unknown member "tow": did you mean "two"?' in checkout.bcm(*start, seconds=300).stdout

@@ -19,7 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from tests.integration.conftest import Site
 from tests.support import LXD_DIR, PATIENCE, ROOT, Tools
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = pytest.mark.containers
 
 # Prints the status of an answer to a token, and the serial of the certificate.
 _ASK = """

@@ -25,7 +25,7 @@ from tests import tornet
 from tests.integration.conftest import Site
 from tests.support import LXD_DIR, RELAYS, Tools
 
-pytestmark = [pytest.mark.containers, pytest.mark.whole]
+pytestmark = pytest.mark.containers
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
