@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements.txt"
 # Ansible has many objects, few of them in cycles, and starts a process for each task of each instance. To look for
-# cycles after each 700 new objects, which copies what the processes share, took 8 % of a run of all stacks.
+# cycles after each 700 new objects, which copies what the processes share, took 7 % of a run of all stacks.
 _RARE_COLLECTION = "import gc; gc.set_threshold(50_000, 20, 100)\n"
 # An ordinary user's PATH often lacks the sbin directories.
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/bin"])
