@@ -232,6 +232,10 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         inside(NAME, "lnd", "sh", "-c", pay)
         return invoice["r_hash"], outcome, amount * 1000
 
+    def await_events() -> None:
+        until(lambda: values("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
+        until(lambda: values("lnd.invoice", "payment_hash", "amount") == received, "the invoices are events")
+
     def comes_back() -> bool:
         """The other node tries again after ever longer times, so it is told to."""
         ask_lnd(f"connect {key}@{place}", ann.command)
@@ -251,8 +255,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         neighbour.await_blocks(ann)
         until(lambda: is_usable(ann), "a channel")
         received, sent = [receive(5000)], [send(7000), send(900_000, "failed")]
-        until(lambda: values("lnd.payment", "payment_hash", "outcome", "amount") == sent, "the payments are events")
-        assert values("lnd.invoice", "payment_hash", "amount") == received
+        await_events()
 
         # Meanwhile the collector and the broker are away, and then lnd.
         inside(NAME, "collector", "systemctl", "stop", "collector-lnd")
@@ -268,8 +271,7 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
         lncli("closechannel", "--chan_point", channel["channel_point"])
         mine(6)
         until(lambda: len(values("lnd.channel")) == 3, "the channel is closed")
-    assert values("lnd.payment", "payment_hash", "outcome", "amount") == sent
-    assert values("lnd.invoice", "payment_hash", "amount") == received
+        await_events()
     assert values("lnd.channel", "change", "how") == [("pending", ""), ("opened", ""), ("closed", "cooperative_close")]
     assert {point.partition(":")[0] for (point,) in values("lnd.channel", "channel")} == {opened}
     (number,) = (path for path in inside(NAME, "lnd", "ls", "/var/lib/lnd/consumers").split() if "collector" in path)

@@ -16,10 +16,11 @@ from typing import Any
 from bcm_guest.event_codec import Codec
 from bcm_guest.kafka import PLACE, READER, login, read_password
 from bcm_guest.prove import Fault
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 _PATIENCE = 20  # seconds for one answer
 _HOUR = 3600 * 1000
+_NOT_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 #: events of one answer, and bytes of those that have no schema
 _MOST, _SHOWN = 500, 2000
 
@@ -128,13 +129,26 @@ def moment(milliseconds: int) -> str:
 
 ANSWERS: dict[str, Callable[[Consumer, dict[str, Any]], dict[str, Any]]] = {"list": list_topics, "read": read_events}
 
+
+def answer(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for. A broker that has just started has no leaders of partitions yet. Raises KafkaException."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return ANSWERS[request["verb"]](reader, request)
+        except KafkaException as fault:
+            if fault.args[0].code() not in _NOT_YET or time.monotonic() > end:
+                raise
+        time.sleep(0.2)
+
+
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
     reader = connect()
     try:
-        answer = ANSWERS[asked["verb"]](reader, asked)
+        answered = answer(reader, asked)
     except (Fault, KafkaException) as fault:
         raise SystemExit(f"the broker does not say it: {fault}") from fault
     finally:
         reader.close()
-    json.dump(answer, sys.stdout, default=datetime.isoformat)
+    json.dump(answered, sys.stdout, default=datetime.isoformat)
