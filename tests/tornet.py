@@ -39,6 +39,7 @@ _AUTHORITIES = 4
 #: ports that are taken, or will be
 _GIVEN: set[int] = set()
 _PATIENCE = 300.0  # seconds for what takes less than 10
+_ENDING = 60.0  # seconds for an end that takes 1
 _STRANGERS = 3
 # cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
 _RELAY = """\
@@ -101,9 +102,14 @@ class Tor:
         )
 
     def stop(self, number: int = signal.SIGTERM) -> None:
+        """Have it end. A relay that is told so while it begins to work may not, which is not what is tested."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(_PATIENCE)
+            try:
+                self.process.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(_PATIENCE)
             self.process = None
 
     def control(self, within: float = _PATIENCE) -> Control:
