@@ -310,7 +310,7 @@ def test_copy_of_a_new_channel_is_made_at_once(person: Person, opened: str) -> N
     assert [item["point"].partition(":")[0] for item in content["channels"]] == [opened]
     seconds = datetime.fromisoformat(content["created"]).timestamp() - MOMENTS["funded"]
     print(f"the copy was made {seconds:.3f} s after the channel")
-    assert seconds < 60
+    assert seconds < PATIENCE
 
 
 def opened_copy(person: Person) -> str:
