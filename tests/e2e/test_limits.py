@@ -71,8 +71,12 @@ def _counters() -> str:
 
 @pytest.fixture
 def counted() -> None:
-    """The kernel has counted what the pool holds: it takes its time, and a limit does not hold until then."""
+    """The kernel has counted what the pool holds: it takes its time, and a limit does not hold until then.
+
+    When it has removed what was deleted before, it may have lost count.
+    """
     pool = LXD_DIR / "storage-pools/default"
+    subprocess.run(["btrfs", "subvolume", "sync", pool], check=True, timeout=300)
     subprocess.run(["btrfs", "quota", "rescan", "-w", pool], check=True, timeout=300)
 
 
