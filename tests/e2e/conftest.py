@@ -33,6 +33,8 @@ from tests.support import LXD_DIR, PATIENCE, RELAYS, ROOT, Tools, delete_unused_
 INSTANCES = ("tor", "bitcoind", "electrs", "electrum")
 
 
+#: at how many points runs and nodes are killed
+KILLS = int(os.environ.get("BCM_KILLS", "5"))
 #: seconds after which a block was missed
 _UNNOTICED = 30.0
 

@@ -29,8 +29,8 @@ import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._plan.catalogue import Catalogue
 from tests import clightning, node_programs, record_ridethelightning, ridethelightning, tornet
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, inside, kill_when, reported
-from tests.e2e.test_lightning import FEES, FILL, KILLS, OTHER_CAPACITY, bitcoin, lncli, mark_version, memory
+from tests.e2e.conftest import FIRST, KILLS, SECOND, Pair, Person, client, inside, kill_when, reported
+from tests.e2e.test_lightning import FEES, FILL, OTHER_CAPACITY, bitcoin, lncli, mark_version, memory
 from tests.record_clightning import DIRECTORY, WORDS, moved, recorded
 from tests.support import PATIENCE, until
 

@@ -30,7 +30,7 @@ import pytest
 from ansible_collections.bcm.core.plugins.module_utils._plan.request import VERSION
 from tests import tornet
 from tests.e2e import neighbour
-from tests.e2e.conftest import FIRST, SECOND, Pair, Person, client, follow, inside, kill_when, reported
+from tests.e2e.conftest import FIRST, KILLS, SECOND, Pair, Person, client, follow, inside, kill_when, reported
 from tests.support import COLLECTION, PATIENCE, ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
@@ -510,7 +510,6 @@ def kill_machine(name: str) -> None:
 #: the fees of an opened and a closed channel, and of a commitment
 FEES = 30_000
 OTHER_CAPACITY = 300_000
-KILLS = int(os.environ.get("BCM_KILLS", "5"))
 # lnd writes the channel backup beside the former one.
 KILL_WHILE_SAVING = """
 cd /var/lib/lnd-backup; former=$(stat -c %i channel.backup)
