@@ -9,11 +9,13 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +78,8 @@ class Machine:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=deadline, check=False)
         return ExecResult(done.returncode, done.stdout, done.stderr)
 
-    def deploy(self, *services: Service, check: bool = False, deadline: float = DEADLINE) -> DeployResult:
-        return deploy(self, services, check=check, deadline=deadline, layout=self.layout)
+    def deploy(self, *services: Service, check: bool = False, deadline: float = DEADLINE, **more: Any) -> DeployResult:
+        return deploy(self, services, check=check, deadline=deadline, layout=self.layout, **more)
 
     def path(self, name: str, *more: str) -> Path:
         return Path(self.layout.directory(name), *more)
@@ -206,9 +208,47 @@ def test_a_run_that_was_killed_is_healed(machine: Machine, target: str) -> None:
     assert (done.changed, done.files, done.published) == (True, [], ["web"])
 
 
+def test_relay_that_hangs_keeps_no_service_away(tor_network: TorNetwork, machine: Machine, target: str) -> None:
+    relay = tor_network.tors[0].process
+    assert relay is not None
+    relay.send_signal(signal.SIGSTOP)
+    try:
+        many = [service(f"s{number}", target) for number in range(6)]
+        assert len(machine.deploy(*many, deadline=600.0).published) == 6
+    finally:
+        relay.send_signal(signal.SIGCONT)
+
+
+class Disturbed(Machine):
+    """A machine on which somebody else has tor read its configuration, just before we do."""
+
+    def run(self, argv: Sequence[str], **more: Any) -> ExecResult:
+        done = super().run(argv, **more)
+        if argv[0] == "tor" and not self.uploaded:  # its configuration was verified, and is complete
+            with self.tor.control() as control:
+                control.setevents("HS_DESC", "SIGNAL")
+                control.reload(time.monotonic() + DEADLINE)
+                while " UPLOADED " not in control.event(time.monotonic() + DEADLINE).text:
+                    pass
+                self.uploaded = True
+        return done
+
+    uploaded = False
+
+
+def test_service_that_another_reload_published_is_published_again(tor_network: TorNetwork, target: str) -> None:
+    machine = Disturbed(tor_network, "disturbed")
+    machine.tor.start()
+    machine.tor.bootstrapped()
+    assert machine.deploy(service("web", target), one_try=10.0).published == ["web"]
+    assert machine.uploaded
+    machine.tor.stop()
+
+
 def test_missed_deadline_is_reported_and_completed_by_the_next_run(machine: Machine, target: str) -> None:
     web = service("web", target)
-    with pytest.raises(BcmError, match=r"^tor in instance tor did not upload the descriptors of web within 0.05 s"):
+    said = r"^tor in instance tor did not upload the descriptors of web within 0.05 s: its network is up, "
+    with pytest.raises(BcmError, match=said):
         machine.deploy(web, deadline=0.05)
     # whatever tor did meanwhile, the next run completes it
     assert machine.deploy(web).published == ["web"]

@@ -42,5 +42,5 @@ options:
   deadline:
     description: Seconds within which all new or changed services have to be published.
     type: float
-    default: 180.0
+    default: 600.0
 """

@@ -17,7 +17,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -243,6 +243,8 @@ class Published:
 
     network: bool
     bootstrap: str = ""
+    #: what tor has of what it needs for a descriptor, if some are missing
+    state: str = ""
     uploaded: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -251,7 +253,15 @@ class Published:
 
 
 #: of what `main` answers
-SHAPE = {"network": bool, "bootstrap": str, "uploaded": [str], "failed": {str: str}, "unknown": [str], "foreign": [str]}
+SHAPE = {
+    "network": bool,
+    "bootstrap": str,
+    "state": str,
+    "uploaded": [str],
+    "failed": {str: str},
+    "unknown": [str],
+    "foreign": [str],
+}
 
 
 def publish(
@@ -287,9 +297,24 @@ def publish(
                 if REJECTED in rest:  # tor does not try again soon
                     waiting.discard(address)
     except TimeoutError:
-        pass
+        result.state = _state(control, waiting)
     result.bootstrap = control.getinfo("status/bootstrap-phase")["status/bootstrap-phase"]
     return result
+
+
+def _state(control: Control, addresses: Collection[str]) -> str:
+    """What tor has of what it needs to upload the descriptors of these addresses (control-spec, section 3.9)."""
+    found = control.getinfo("network-liveness", "status/enough-dir-info", "entry-guards", "circuit-status")
+    guards = [line for line in found["entry-guards"].splitlines() if "never-connected" not in line]
+    answering = sum(bool(re.match(r"\S+ up\b", line)) for line in guards)
+    circuits = [line.split() for line in found["circuit-status"].splitlines()]
+    own = [words for words in circuits if any(f"REND_QUERY={address}" in words for address in addresses)]
+    established = sum("HS_STATE=HSSI_ESTABLISHED" in words for words in own)
+    enough = "enough" if found["status/enough-dir-info"] == "1" else "not enough"
+    return (
+        f"its network is {found['network-liveness']}, it knows {enough} relays, {answering} of {len(guards)} entry "
+        f"guards answer, and {established} of {len(own)} introduction circuits are established"
+    )
 
 
 def main(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ from .._lxd.files import FileSession, FilesResult, apply_files
 from .._lxd.programs import ask_program_by
 from .services import LAYOUT, Layout, Service, include
 
-DEADLINE = 180.0  # seconds until all services are published, by default
+DEADLINE = 600.0  # seconds until all services are published, by default
+#: seconds of one try. A relay that failed as introduction point of a service is none of it for 5 minutes
+#: (INTRO_CIRC_RETRY_PERIOD of tor), but of a service that was away for a moment.
+_TRY = 150.0
 _SOON = 60.0  # seconds for what waits for nothing
 _DIRECTORY = re.compile(r"^\s*HiddenServiceDir\s+(\S+)", re.MULTILINE)
 _NOTES = re.compile(r"^\w{3} \d\d [\d:.]+ \[(?:warn|err)\] ", re.MULTILINE)
@@ -107,11 +110,12 @@ def deploy(
     deadline: float,
     network: bool | None = None,
     layout: Layout = LAYOUT,
+    one_try: float = _TRY,
 ) -> DeployResult:
     """Configure exactly these services, without parked ones. Raises BcmError.
 
-    ``deadline`` is in seconds until all are published. ``network`` is whether tor uses the network; it is asked if that
-    is None.
+    ``deadline`` is in seconds until all are published, in tries of ``one_try`` each. ``network`` is whether tor uses
+    the network; it is asked if that is None.
     """
     wanted = {service.name: service for service in services if not service.parked}
     work = _Deployment(host, wanted, check, layout)
@@ -136,7 +140,7 @@ def deploy(
     work.remove_unwanted_directories()
     work.result.changed = bool(work.result.files or to_publish or has_foreign)
     if work.result.changed and not check:
-        work.publish(sorted(to_publish), deadline)
+        work.publish(sorted(to_publish), deadline, one_try)
         work.record_published()
     return work.result
 
@@ -265,18 +269,13 @@ class _Deployment:
             self._run_guest([], _SOON)
             self.write_lines(self.wanted)
 
-    def publish(self, names: Sequence[str], deadline: float) -> None:
+    def publish(self, names: Sequence[str], deadline: float, one_try: float) -> None:
         """Have tor read its configuration, and see these services published."""
         end = time.monotonic() + deadline
-        answer, missing = self._publish_once(names, deadline)
-        while rejected := [
-            name for name in missing if tor_control.REJECTED in answer.failed.get(self._address(name), "")
-        ]:
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            self.withdraw(rejected)
-            answer, missing = self._publish_once(missing, left)
+        answer, missing = self._publish_once(names, min(deadline, one_try))
+        while missing and (left := end - time.monotonic()) > 0:
+            self.withdraw(missing)
+            answer, missing = self._publish_once(missing, min(left, one_try))
         if missing:
             raise _late_message(self.host.name, missing, answer, deadline, self.wanted)
         self.result.published = list(names) if answer.network else []
@@ -337,8 +336,8 @@ def _late_message(
     return BcmError(
         f"tor in instance {where}",
         f"did not upload the descriptors of {', '.join(missing)} within {deadline:g} s"
-        f"{' (' + ', '.join(sorted(reasons)) + ')' if reasons else ''}: the network is slow, or its directories refuse "
-        "them;",
-        "run again, with a longer deadline",
+        f"{' (' + ', '.join(sorted(reasons)) + ')' if reasons else ''}: "
+        f"{answer.state or 'its directories refuse them'};",
+        "run again; if it stays so, see that the clock is right and the network good, or give a longer deadline",
         code="timeout",
     )
