@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,11 @@ def show(args: argparse.Namespace) -> int:
     if args.topic not in known:
         raise UsageError.of(names.unknown("topic with a schema", args.topic, known))
     schema = known[args.topic][-1]
-    return answer(schema if args.json else list(_fields("", schema)), args.json)
+    rows = [
+        {"field": ".".join(path), "type": _type(field["type"]), "what it is": field.get("doc")}
+        for path, field in fields(schema)
+    ]
+    return answer(schema if args.json else rows, args.json)
 
 
 def tail(args: argparse.Namespace) -> int:
@@ -118,16 +122,14 @@ def ask(datacenter: DataCenter, client: Client, request: Mapping[str, Any], shap
     return ask_program(client, STACK, program, request, shape=shape, deadline=_DEADLINE)
 
 
-def _fields(prefix: str, schema: Schema) -> list[dict[str, Any]]:
-    """The fields of a record, and of records in it."""
-    rows: list[dict[str, Any]] = []
+def fields(schema: Schema, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
+    """The fields of a record, and of records in it: the names that lead to each, and its schema."""
     for field in schema["fields"]:
-        kind, name = field["type"], f"{prefix}{field['name']}"
+        kind, path = field["type"], (*above, field["name"])
         if isinstance(kind, dict) and kind.get("type") == "record":
-            rows += _fields(f"{name}.", kind)
+            yield from fields(kind, path)
         else:
-            rows.append({"field": name, "type": _type(kind), "what it is": field.get("doc")})
-    return rows
+            yield path, field
 
 
 def _type(kind: Any) -> str:

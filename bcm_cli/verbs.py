@@ -232,6 +232,10 @@ def _events(events: Group) -> None:
     tail.add_argument("topic", metavar="TOPIC")
     tail.add_argument("--newest", type=int, default=10, metavar="COUNT", help="how many of those that are there (10)")
     tail.add_argument("--stop", action="store_true", help="end after these")
+    text = "answer a question in SQL of the events that are kept; without one, list the tables"
+    ask = events.verb("query", "event_query:query", text, '"SELECT * FROM forwarding_income"', json=True)
+    ask.add_argument("sql", nargs="?", metavar="SELECT", help="a question as SQLite understands it")
+    ask.add_argument("--follow", action="store_true", help="print what comes new in the answer, until Ctrl-C")
     text = "let a program in a local network read topics"
     admit = events.verb("grant", "event_clients:grant", text, "alice --read 'bitcoind.*' --out alice", json=True)
     text = "take a program its rights, and revoke its certificate"

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import threading
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
-from bcm_cli import events
+from bcm_cli import event_query, events
 from bcm_cli.datacenter import DataCenter, UsageError
 
 ENVELOPE = {"id": "0", "sequence": 1, "time": "2026-11-30T03:00:00+00:00"}
@@ -99,3 +101,135 @@ def test_data_center_without_broker_is_told_how_to_have_one(asked: Any, monkeypa
     monkeypatch.setattr(events, "deployed", lambda _client: {})
     with pytest.raises(BcmError, match="`bcm stack start kafka`"):
         events.list_topics(arguments())
+
+
+HOUR = {**ENVELOPE, "stack": "lnd", "time": "2026-11-30T03:59:00+00:00"}
+FORWARDS = [
+    {"event": {**HOUR, "id": str(number)}, "incoming": "1", "outgoing": "2", "amount": 1000 * number, "fee": number}
+    for number in (1, 2, 3, 3)
+]
+#: what the broker has, in the order in which it answers
+HELD = {"bitcoind.block": [{**one, "event": {**HOUR, "id": f"b{index}"}} for index, one in enumerate(BLOCKS)]}
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+    """What the broker has, of which it answers with two events at a time; until Ctrl-C if nothing comes any more."""
+    topics = {**HELD, "lnd.forward": list(FORWARDS)}
+
+    def ask(_client: Any, _instance: str, _program: Any, request: dict[str, Any], **_more: Any) -> dict[str, Any]:
+        assert request["verb"] == "read_all" and set(request["schemas"]) == set(request["positions"])
+        positions = {name: start or 0 for name, start in request["positions"].items() if name in topics}
+        if request["waits"] and all(start >= len(topics[name]) for name, start in positions.items()):
+            raise KeyboardInterrupt
+        found = {name: topics[name][start : start + 2] for name, start in positions.items()}
+        after = {name: start + len(found[name]) for name, start in positions.items()}
+        left = sum(len(topics[name]) - position for name, position in after.items())
+        return {"events": found, "positions": after, "left": left, "unreadable": 0}
+
+    monkeypatch.setattr(event_query, "connect", lambda _datacenter: nullcontext(None))
+    monkeypatch.setattr(events, "deployed", lambda _client: {"kafka": {}})
+    monkeypatch.setattr(events, "ask_program", ask)
+    return topics
+
+
+def question(sql: str | None, **more: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"datacenter": DataCenter("local"), "json": True, "sql": sql, "follow": False, **more})
+
+
+def asks(capsys: pytest.CaptureFixture[str], sql: str | None) -> Any:
+    assert event_query.query(question(sql)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_questions_are_answered_of_each_event_once(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT count(*) AS blocks, max(height) AS highest, typeof(height) AS kind FROM bitcoind_block"
+    assert asks(capsys, sql) == [{"blocks": 7, "highest": 6, "kind": "integer"}]
+    income = {"day": "2026-11-30", "node": "lnd", "forwards": 3, "amount": 6000, "income": 6}
+    assert asks(capsys, "SELECT * FROM forwarding_income") == [income]
+    joined = (
+        "SELECT a.height, b.height, x'00ff' AS raw FROM bitcoind_block a JOIN bitcoind_block b USING (event_id) LIMIT 1"
+    )
+    assert asks(capsys, joined) == [{"height": 0, "height_2": 0, "raw": "00ff"}]
+    assert asks(capsys, "SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_topic_that_nobody_writes_is_warned_of(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert event_query.query(question("SELECT * FROM lnd_invoice")) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == []
+    assert "no stack of the data center local has written lnd.invoice" in said.err
+
+
+def test_new_rows_of_an_answer_are_followed(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT change, count(*) AS blocks FROM bitcoind_block GROUP BY change"
+    wait = iter([True, False])
+
+    def comes(*_arguments: Any, **_more: Any) -> None:
+        if not next(wait):
+            raise KeyboardInterrupt
+        database.add("bitcoind.block", [{**BLOCKS[0], "event": {**HOUR, "id": "new"}}])
+
+    database = event_query.EventTables(events.schemas(DataCenter("local")))
+    database.add("bitcoind.block", HELD["bitcoind.block"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_query, "EventTables", lambda _known: database)
+        source = event_query._Source
+        first = source.load
+        patch.setattr(source, "load", lambda self, client, waits=False: comes() if waits else first(self, client))
+        with pytest.raises(KeyboardInterrupt):
+            event_query.query(question(sql, follow=True))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"change": "connected", "blocks": 7}, {"change": "connected", "blocks": 8}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "fault"),
+    [
+        ("SELECT * FROM bitcoind_blocks", 'did you mean "bitcoind_block"'),
+        ("SELECT heigth FROM bitcoind_block", "no such column: heigth; type one SELECT"),
+        ("SELEC 1", "syntax error; type one SELECT"),
+        ("", "type one SELECT"),
+        ("SELECT 1; SELECT 2", "one statement at a time.*type one SELECT"),
+        ("DELETE FROM bitcoind_block", "something else than reading"),
+        ("ATTACH '/etc/passwd' AS other", "something else than reading"),
+        ("EXPLAIN SELECT 1", "something else than reading"),
+        ("PRAGMA database_list", "something else than reading"),
+        ("SELECT 1 \0", "cannot be answered"),
+    ],
+)
+def test_question_that_cannot_be_answered_is_refused_before_the_broker_is_asked(
+    sql: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_query, "connect", lambda _datacenter: pytest.fail("the broker was asked"))
+    with pytest.raises(UsageError, match=fault):
+        event_query.query(question(sql))
+
+
+def test_following_needs_a_question_of_a_table(held: Any) -> None:
+    for sql in (None, "SELECT 1"):
+        with pytest.raises(UsageError, match="follow"):
+            event_query.query(question(sql, follow=True))
+
+
+def test_question_that_takes_long_ends_with_ctrl_c() -> None:
+    database = event_query.EventTables(events.schemas(DataCenter("local")))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+    with pytest.raises(KeyboardInterrupt):
+        database.answer(endless)
+
+
+def test_tables_and_their_columns_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = {row["table"]: row for row in asks(capsys, None)}
+    assert tables["electrs_index"]["columns"] == "block, height"
+    assert tables["forwarding_income"]["columns"] == "day, node, forwards, amount, income"
+    assert {"fees_by_hour", "peers_by_hour", "log_errors"} <= set(tables)
+
+
+def test_topics_whose_tables_would_have_one_name_are_kept_apart() -> None:
+    schema = {"type": "record", "name": "errors", "fields": [{"name": "height", "type": ["null", "long"]}]}
+    known = {**events.schemas(DataCenter("local")), "log.errors": [schema], "a.b-c": [schema], "a.b_c": [schema]}
+    database = event_query.EventTables(known)
+    assert database.topics_of('SELECT * FROM "log.errors" JOIN a_b_c') == ["a.b-c", "log.errors"]
+    assert database.topics_of('SELECT * FROM "a.b_c"') == ["a.b_c"]

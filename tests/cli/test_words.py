@@ -46,7 +46,7 @@ def test_all_verbs_exist() -> None:
     onion = [f"onion {verb}" for verb in ("list", "show", "authorize", "revoke")]
     lightning = [f"lightning {verb}" for verb in ("status", "fund", "connect-string", "guard", "restore")]
     backup = [f"backup {verb}" for verb in ("status", "follow", "key", "identity")]
-    events = [f"events {verb}" for verb in ("list", "show", "grant", "revoke", "tail")]
+    events = [f"events {verb}" for verb in ("list", "show", "grant", "revoke", "tail", "query")]
     access = [f"access {verb}" for verb in ("list", "grant", "revoke")]
     gpg = ["gpg init", "gpg export", "gpg run"]
     plain = [

@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -23,7 +24,7 @@ import pytest
 from tests.e2e import neighbour
 from tests.e2e.conftest import Person, client, inside, reported
 from tests.e2e.lan import HOST, LISTED, local_network
-from tests.support import until
+from tests.support import PATIENCE, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
@@ -278,6 +279,39 @@ def test_channels_invoices_and_payments_of_lnd_are_events_once(person: Person, a
     macaroon = json.loads(inside(NAME, "lnd", "cat", f"/var/lib/lnd/consumers/{number}"))
     allowed = bytes.fromhex(macaroon)
     assert len(set(re.findall(rb"/lnrpc[.]Lightning/\w+", allowed))) == 9 and b"offchain" not in allowed
+
+
+def ask_in_sql(person: Person, question: str) -> list[dict[str, Any]]:
+    return list(json.loads(person.succeeds("-d", NAME, "events", "query", question, "--json")))
+
+
+def test_answers_in_sql_are_what_bitcoind_and_lnd_say(person: Person, answers: None) -> None:
+    height = int(bitcoin("getblockcount"))
+    chain = "SELECT height, block FROM bitcoind_block ORDER BY event_sequence DESC LIMIT 1"
+    assert ask_in_sql(person, chain) == [{"height": height, "block": bitcoin("getbestblockhash")}]
+    paid = {item["payment_hash"]: int(item["value_msat"]) for item in lncli("listpayments")["payments"]}
+    found = ask_in_sql(person, "SELECT payment_hash, amount FROM lnd_payment WHERE outcome = 'succeeded'")
+    assert {row["payment_hash"]: row["amount"] for row in found} == paid and len(found) == len(paid) == 3
+    assert ask_in_sql(person, "SELECT * FROM forwarding_income") == []
+    inside(NAME, "gazette", "systemd-cat", "--priority=err", "echo", "something is broken")
+    errors = "SELECT stack FROM log_errors WHERE stack = 'gazette'"
+    until(lambda: ask_in_sql(person, errors) != [], "the error is counted")
+
+    command = person.command(
+        "-d", NAME, "events", "query", "SELECT max(height) AS height FROM bitcoind_block", "--follow"
+    )
+    environment = {**person.environment, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=person.home, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        try:
+            assert following.stdout.readline() == f"height={height}\n"
+            mine(1)
+            assert following.stdout.readline() == f"height={height + 1}\n"
+        finally:
+            following.send_signal(signal.SIGINT)
+        assert following.wait(PATIENCE) == 130
 
 
 def test_acknowledged_events_survive_a_kill_in_mid_write(answers: None) -> None:

@@ -64,7 +64,8 @@ options:
   deadline:
     description:
       - Seconds within which each unit has to start or stop.
-      - One that systemd was starting already, as after a boot, may fail meanwhile, if systemd starts it again.
+      - In the first 10 minutes after its instance has booted, a unit that systemd was starting already may fail
+        meanwhile, if systemd starts it again.
     type: float
     default: 120.0
 seealso:

@@ -23,6 +23,7 @@ import shlex
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .._base import change_count
@@ -47,6 +48,8 @@ _TIMED_OUT = 124
 # seconds that `timeout` has to end what is late, and bytes that systemctl and the end of a journal may have
 _GRACE = 15.0
 _MOST = 2**20
+# seconds after the boot of an instance within which others may still be on their way, too, as after a power failure
+_BOOT = 600
 # a shell's, when there is no such command
 _NO_COMMAND = 127
 
@@ -137,7 +140,8 @@ def apply_units(
                 if not check:
                     manager.stamp(name, state, stamp if unit.get("state") != "stopped" else "", files)
             if not check and result.actions:
-                manager.require_health(names, {name for name, state in zip(names, states, strict=True) if state.begins})
+                begun = {name for name, state in zip(names, states, strict=True) if state.begins}
+                manager.require_health(names, begun)
         finally:
             shell.close()
     return result
@@ -312,7 +316,7 @@ class _Manager:
             # or the limit on starts would hold, whatever has used it up
             self._systemctl(f"reset-failed {shlex.quote(_full(name))}", f"forget the failure of {name}")
         for verb in verbs:
-            patient = state.begins and verb == "start"
+            patient = state.begins and verb == "start" and self._has_just_booted
             self._systemctl(f"{verb} {shlex.quote(_full(name))}", f"{verb} {name}", journal_of=name, patient=patient)
             change_count.note()
 
@@ -333,11 +337,11 @@ class _Manager:
     def require_health(self, names: Sequence[str], begun: Collection[str]) -> None:
         """A service that dies at once was started all the same, says systemd, if it does not tell when it is ready.
 
-        Those that systemd was starting already (``begun``) have until the deadline.
+        Those that systemd was starting already (``begun``) have until the deadline if the instance has just booted.
         """
         deadline = time.monotonic() + self._deadline
         for name, state in zip(names, self.states(names), strict=True):
-            while state.failed and name in begun and time.monotonic() < deadline:
+            while state.failed and name in begun and self._has_just_booted and time.monotonic() < deadline:
                 self._systemctl(f"start {shlex.quote(_full(name))}", f"start {name}", journal_of=name, patient=True)
                 (state,) = self.states([name])
             if state.failed:
@@ -346,6 +350,13 @@ class _Manager:
                     f"failed after its start{self._journal(name)}",
                     code="service_failed",
                 )
+
+    @cached_property
+    def _has_just_booted(self) -> bool:
+        """Whether what a unit needs of other instances may not be there yet. Later, its failure is one of its own."""
+        done = self._run("date +%s; systemctl show --timestamp=unix --property=UserspaceTimestamp --value")
+        found = re.fullmatch(r"(\d+)\n@(\d+)", _text(done.stdout))
+        return found is not None and int(found[1]) - int(found[2]) < _BOOT
 
     def _run(self, command: str) -> ExecResult:
         # a deadline of its own: what keeps the other is a program of the instance

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Answer `bcm events`: which topics there are, and the events of one of them."""
+"""Answer `bcm events`: which topics there are, and their events."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,8 +21,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 _PATIENCE = 20  # seconds for one answer
 _HOUR = 3600 * 1000
 _NOT_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-#: events of one answer, and bytes of those that have no schema
-_MOST, _SHOWN = 500, 2000
+#: events of one answer, also if they are of several topics, and bytes of those that have no schema
+_MOST, _MOST_OF_ALL, _SHOWN = 500, 5000, 2000
 
 
 def connect() -> Consumer:
@@ -86,6 +86,48 @@ def read_events(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def read_all(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
+    """Events of several topics, each from a position on, or from its beginning; and the positions after them.
+
+    A topic that does not exist has no position. ``left`` is how many there are after these, and ``unreadable`` how many
+    are left out since they fit no schema.
+    """
+    positions: dict[str, int] = {}
+    left = 0
+    for name in existing(reader, request["positions"], request["waits"]):
+        low, high = bounds(reader, name)
+        # What is gone, or a topic that was made again.
+        positions[name] = min(max(request["positions"][name] or 0, low), high)
+        left += high - positions[name]
+    records = []
+    if positions and (left or request["waits"]):
+        reader.assign([TopicPartition(name, 0, position) for name, position in positions.items()])
+        records = checked(reader.consume(1, _PATIENCE))
+        if records and left > 1:
+            records += checked(reader.consume(min(left, _MOST_OF_ALL) - 1, _PATIENCE))
+    codecs = {name: Codec(schemas) for name, schemas in request["schemas"].items()}
+    events: dict[str, list[dict[str, Any]]] = {name: [] for name in positions}
+    for record in records:
+        positions[record.topic()] = record.offset() + 1
+        event = describe(codecs[record.topic()], record.value() or b"")
+        if "fault" not in event:
+            events[record.topic()].append(event)
+    return {
+        "events": events,
+        "positions": positions,
+        "left": max(0, left - len(records)) if records else 0,
+        "unreadable": len(records) - sum(map(len, events.values())),
+    }
+
+
+def existing(reader: Consumer, names: Iterable[str], waits: bool) -> list[str]:
+    """Those of some topics that exist; if it ``waits``, as soon as there is one, and none after some seconds."""
+    end = time.monotonic() + _PATIENCE
+    while not (found := sorted(set(names).intersection(topics(reader)))) and waits and time.monotonic() < end:
+        time.sleep(1)
+    return found
+
+
 def topics(reader: Consumer) -> list[str]:
     return sorted(name for name in reader.list_topics(timeout=_PATIENCE).topics if not name.startswith("__"))
 
@@ -127,7 +169,11 @@ def moment(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-ANSWERS: dict[str, Callable[[Consumer, dict[str, Any]], dict[str, Any]]] = {"list": list_topics, "read": read_events}
+ANSWERS: dict[str, Callable[[Consumer, dict[str, Any]], dict[str, Any]]] = {
+    "list": list_topics,
+    "read": read_events,
+    "read_all": read_all,
+}
 
 
 def answer(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._lxd import units
+from ansible_collections.bcm.core.plugins.module_utils._lxd.exec import ExecResult
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 
@@ -45,6 +46,28 @@ def state(active: str = "active", enabled: str = "enabled", stamp: str = "unit n
 )
 def test_plan(unit: dict[str, Any], found: Any, verbs: list[str]) -> None:
     assert units.plan_unit(unit, found, "unit now") == verbs
+
+
+class Systemd:
+    """The shell of an instance that booted some seconds ago."""
+
+    def __init__(self, age: str) -> None:
+        self.age = age
+        self.commands: list[str] = []
+
+    def run(self, command: str, **_more: Any) -> ExecResult:
+        self.commands.append(command)
+        return ExecResult(0, self.age.encode() if command.startswith("date") else b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("age", "patient"), [("5000\n@4401\n", True), ("5000\n@4400\n", False), ("5000\n@9000\n", True), ("5000\n", False)]
+)
+def test_unit_that_systemd_starts_again_and_again_is_waited_for_after_a_boot(age: str, patient: bool) -> None:
+    shell: Any = Systemd(age)
+    manager = units._Manager("one", shell, session=cast("Any", None), deadline=100.0)
+    manager.apply("lab", state("activating", sub="auto-restart"), ["start"])
+    assert ("until systemctl" in shell.commands[-1]) == patient
 
 
 FILES: list[dict[str, Any]] = [
