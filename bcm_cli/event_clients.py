@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
+from collections.abc import Sequence
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
 from ansible_collections.bcm.core.plugins.module_utils._datacenter import secrets_file
@@ -17,7 +19,7 @@ from ansible_collections.bcm.core.plugins.module_utils._plan.request import Site
 from . import ca_files, client_access, config, setup
 from .ca_requests import ROOT_FILE
 from .datacenter import DataCenter, UsageError
-from .events import STACK
+from .events import STACK, schemas
 from .stacks import checked
 from .trezor_session import vault
 
@@ -55,8 +57,15 @@ def grant(args: argparse.Namespace) -> int:
         "group.id": user,
     }
     path = ca_files.open_folder(args.out) / f"{certificate}.properties"
-    ca_files.write({path: ("".join(f"{key}={value}\n" for key, value in told.items()), 0o600)})
-    setup.step(f"{path} has the options of a client")
+    forms = path.with_name("schemas.json")
+    known = {topic: found for topic, found in schemas(datacenter).items() if _covers(args.read, topic)}
+    ca_files.write(
+        {
+            path: ("".join(f"{key}={value}\n" for key, value in told.items()), 0o600),
+            forms: (json.dumps(known, indent=1), 0o644),
+        }
+    )
+    setup.step(f"{path} has the options of a client, and {forms.name} what events are made of")
     setup.step(f"{user} reads {', '.join(args.read)} at {told['bootstrap.servers']}")
     setup.step(f"`bcm -d {datacenter.name} stack start {STACK}` lets it in")
     return 0
@@ -70,6 +79,10 @@ def revoke(args: argparse.Namespace) -> int:
         config.write(datacenter.group_vars, {_VARIABLE: {k: v for k, v in granted.items() if k != args.client}})
     args.stack, args.by = STACK, "lan"
     return client_access.revoke(args)
+
+
+def _covers(granted: Sequence[str], topic: str) -> bool:
+    return topic in granted or f"{topic.partition('.')[0]}.*" in granted
 
 
 def _place(datacenter: DataCenter) -> LanAccess:

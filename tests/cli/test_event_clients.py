@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,11 @@ def test_client_gets_its_options_and_its_rights(written: dict[str, Any], tmp_pat
     assert options["sasl.username"] == options["group.id"] == "client_alice"
     assert options["sasl.password"] == hashlib.sha256(b"s/alice").hexdigest()
     assert options["ssl.key.location"] == "alice@kafka.key"
+    schemas = json.loads((tmp_path / "alice/schemas.json").read_text())
+    assert {"lnd.payment", "bitcoind.block", "bitcoind.log"} <= set(schemas)
+    assert {topic.partition(".")[0] for topic in schemas} == {"lnd", "bitcoind"} and "lnd.invoice" not in schemas
+    assert len(schemas["bitcoind.block"]) > 1, "all versions, of which the newest is the last"
+    assert schemas["bitcoind.block"][-1]["fields"][0]["type"]["name"] == "Envelope"
 
 
 def test_password_is_not_printed(written: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

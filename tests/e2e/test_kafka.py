@@ -24,7 +24,7 @@ import pytest
 from tests.e2e import neighbour
 from tests.e2e.conftest import Person, client, inside, reported
 from tests.e2e.lan import HOST, LISTED, local_network
-from tests.support import PATIENCE, until
+from tests.support import PATIENCE, ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
@@ -351,17 +351,52 @@ def test_full_disk_loses_nothing_that_was_acknowledged(answers: None) -> None:
         inside(NAME, "kafka", "sh", "-c", script)
 
 
-def elsewhere(folder: Path, *words: str) -> list[str]:
-    """What a client prints that runs in the local network, with the files of the instance `reader`, and those given."""
+def program_elsewhere(instance: str, folder: Path) -> tuple[list[str | Path], Path]:
+    """How a command begins that runs in the local network, with the files of an instance; its copy of a folder."""
     with client(NAME) as lxd:
-        root = Path(f"/proc/{lxd.get('/1.0/instances/reader/state')['pid']}/root")
+        root = Path(f"/proc/{lxd.get(f'/1.0/instances/{instance}/state')['pid']}/root")
     there = Path("/root") / folder.name
     shutil.copytree(folder, f"{root}{there}", dirs_exist_ok=True)
+    return ["ip", "netns", "exec", NAME, "chroot", root, "python3"], there
+
+
+def elsewhere(folder: Path, *words: str) -> list[str]:
+    """What a client prints that runs in the local network, with the files of the instance `reader`, and those given."""
+    begin, there = program_elsewhere("reader", folder)
     (properties,) = folder.glob("*.properties")
     options = dict(line.split("=", 1) for line in properties.read_text().splitlines())
     own = {key: str(there / value) if key.endswith(".location") else value for key, value in options.items()}
-    command = ["ip", "netns", "exec", NAME, "chroot", root, "python3", "/root/events.py", *words, json.dumps(own)]
+    command = [*begin, "/root/events.py", *words, json.dumps(own)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout.splitlines()
+
+
+def test_example_in_the_documentation_reads_each_event_once(person: Person, answers: None, tmp_path: Path) -> None:
+    folder = tmp_path / "carol"
+    person.succeeds("-d", NAME, "events", "grant", "carol", "--read", "bitcoind.*", "--out", str(folder))
+    shutil.copy(ROOT / "docs/examples/read_events.py", folder)
+    start(person, "kafka")
+    begin, there = program_elsewhere("kafka", folder)
+    command = [*begin, there / "read_events.py", there, "bitcoind.block"]
+
+    def printed(newest: str) -> list[str]:
+        """The events that it prints, up to one."""
+        found: list[str] = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reading:
+            assert reading.stdout is not None
+            try:
+                while found[-1:] != [newest]:
+                    found.append(json.loads(reading.stdout.readline())["event"]["id"])
+            finally:
+                reading.kill()
+        return found
+
+    known = [event["event"]["id"] for event in read_events(person)]
+    assert printed(known[-1]) == known
+    mine(1)
+    until(lambda: len(read_events(person)) > len(known), "the next block is an event")
+    newest = read_events(person)[-1]["event"]["id"]
+    # It goes on where it was; what was not done yet when it was killed comes again.
+    assert printed(newest) in ([newest], [known[-1], newest])
 
 
 def test_program_elsewhere_reads_what_was_granted_until_that_is_revoked_or_replaced(
