@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,14 +24,16 @@ import pytest
 
 from tests.e2e import neighbour
 from tests.e2e.conftest import Person, client, inside, reported
-from tests.e2e.lan import HOST, LISTED, local_network
+from tests.e2e.lan import HOST, LISTED, NEAR, local_network
 from tests.support import PATIENCE, ROOT, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.apart]
 
 NAME = "gazettes"
 TOPIC = "gazette.issue"
-PORT = 9095
+#: where programs in the local network find services
+PLACES = {"kafka/clients": 9095, "electrs/metrics": 4224, "lnd/metrics": 8989}
+FETCH = Path(__file__).with_name("programs") / "fetch.py"
 
 
 def events(instance: str, *words: str, **options: str) -> list[str]:
@@ -52,9 +55,9 @@ def start(person: Person, *words: str) -> dict[str, Any]:
 def gazette(person: Person) -> Iterator[dict[str, Any]]:
     """The broker with a stack that writes and one that reads; programs in a local network may be let in."""
     person.datacenter(NAME, stack_path=str(Path(__file__).parent / "stacks"))
-    lan = {"address": HOST, "port": PORT, "from": LISTED}
+    access = {place: {"lan": {"address": HOST, "port": port, "from": LISTED}} for place, port in PLACES.items()}
     with person.settings(NAME).open("a") as settings:
-        settings.write(f"bcm_access: {json.dumps({'kafka/clients': {'lan': lan}})}\n")
+        settings.write(f"electrs_metrics: true\nlnd_metrics: true\nbcm_access: {json.dumps(access)}\n")
     with local_network(NAME):
         yield reported(json.dumps(start(person, "gazette", "reader")))
         person.succeeds("-d", NAME, "stack", "remove", "tor", "--delete-data")
@@ -189,6 +192,27 @@ def test_each_block_is_an_event_once_whatever_is_killed(person: Person, answers:
     until(lambda: events("gazette", "write", TOPIC, "1") == ["0"], "the broker acknowledges an event")
     until(lambda: changes() == told, "all blocks are events")
     until(lambda: read_events(person, "electrs.index")[-1]["block"] == told[-1][1], "electrs has them, too")
+
+
+def test_metrics_are_read_with_a_certificate_for_their_stack(person: Person, answers: None, tmp_path: Path) -> None:
+    person.succeeds("-d", NAME, "ca", "export", str(tmp_path))
+    (root,) = tmp_path.glob("*.crt")
+
+    def read(stack: str, *own: Path) -> str:
+        words = [FETCH, NEAR, HOST, str(PLACES[f"{stack}/metrics"]), "/metrics", root, *own]
+        command = ["ip", "netns", "exec", NAME, sys.executable, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    pairs = {}
+    for stack in ("electrs", "lnd"):
+        folder = tmp_path / stack
+        person.succeeds("-d", NAME, "access", "grant", "prometheus", stack, "--by", "lan", "--out", str(folder))
+        pairs[stack] = [folder / f"prometheus@{stack}.{kind}" for kind in ("crt", "key")]
+    assert re.search(
+        rf"^electrs_index_height .*\b{bitcoin('getblockcount')}$", read("electrs", *pairs["electrs"]), re.M
+    )
+    assert re.search(r"^lnd_[a-z_]+(\{.*\})? [0-9.e+]+$", read("lnd", *pairs["lnd"]), re.M)
+    assert read("lnd").strip() == read("lnd", *pairs["electrs"]).strip() == "closed"
 
 
 def lncli(*words: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from bcm_guest.prove import Fault, Report, Stack, electrum, json_rpc, prove
+from bcm_guest.prove import Fault, Report, Stack, check_metrics, electrum, json_rpc, prove
 
 
 def look(stack: Stack) -> Report:
@@ -19,6 +19,7 @@ def look(stack: Stack) -> Report:
     (tip,) = electrum(stack.service("electrum"), ("blockchain.headers.subscribe", []))
     if tip["height"] != chain["blocks"]:
         raise Fault(f"its height is {tip['height']}, bitcoind's is {chain['blocks']}")
+    check_metrics(stack)
     return Report({"height": tip["height"]}, [f"height {tip['height']}"])
 
 
