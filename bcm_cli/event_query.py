@@ -10,15 +10,20 @@ streams in the data center, such as Flink, would need 900 MB of memory for that,
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import sqlite3
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
+from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
 from .connect import connect
 from .datacenter import DataCenter, UsageError
@@ -26,9 +31,14 @@ from .events import Schema, ask, fields, schemas
 from .output import answer, say
 
 _STEPS = 100_000  # of SQLite, between two looks whether somebody typed Ctrl-C
+_LONGEST = 16 * 2**20  # bytes of a value
+_AGAIN = 2.0  # seconds until a broker that is away is asked again
+_ID = ("event", "id")
 _READ = {"events": {str: [dict]}, "positions": {str: int}, "left": int, "unreadable": int}
 _COLUMN = {"int": "INTEGER", "long": "INTEGER", "boolean": "INTEGER", "float": "REAL", "double": "REAL"}
 _READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+#: functions that reach into the program itself
+_INSIDE = ("load_extension", "fts3_tokenizer")
 
 #: What many want to know. ``{logs}`` is the journals of all stacks.
 _VIEWS = {
@@ -73,14 +83,14 @@ def query(args: argparse.Namespace) -> int:
         source.load(client)
         if not args.follow:
             return answer(database.answer(args.sql), args.json)
-        shown: Counter[str] = Counter()
+        before: Counter[str] = Counter()
         while True:
             lines = Counter(_line(row, args.json) for row in database.answer(args.sql))
-            for line in (lines - shown).elements():
+            for line in (lines - before).elements():
                 say(line)
             sys.stdout.flush()
-            shown = lines
-            source.load(client, waits=True)
+            before = lines
+            source.follow(client)
 
 
 def _line(row: Mapping[str, Any], as_json: bool) -> str:
@@ -93,16 +103,23 @@ class EventTables:
     def __init__(self, known: Mapping[str, Sequence[Schema]]) -> None:
         self._known = known
         self._tables: dict[str, str] = {}  # name -> topic
-        for topic in known:
-            table = topic.replace(".", "_").replace("-", "_")
-            self._tables[table if table not in (*self._tables, *_VIEWS) else topic] = topic
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._database.row_factory = sqlite3.Row
         self._database.set_progress_handler(lambda: 0, _STEPS)  # Python looks for signals only between its own steps
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        # What these are made of is not refused later.
+        self._execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")
         logs = []
-        for table, topic in self._tables.items():
-            columns = [_column(path, field["type"]) for path, field in fields(known[topic][-1])]
-            self._execute(f"CREATE TABLE {_quoted(table)} ({', '.join(columns)})")
+        for topic in known:
+            table = topic.replace(".", "_").replace("-", "_")
+            if table in (*self._tables, *_VIEWS) or table.startswith("sqlite_"):
+                table = topic
+            try:
+                self._execute(f"CREATE TABLE {_quoted(table)} ({', '.join(_columns(known[topic][-1]))})")
+            except sqlite3.Error as fault:
+                warn(f"the events of {topic} do not become a table: {fault}")
+                continue
+            self._tables[table] = topic
             if topic.endswith(".log"):
                 logs.append(f"SELECT event_stack, event_time, unit, priority FROM {_quoted(table)}")
         for view, (_text, sql) in _VIEWS.items():
@@ -117,21 +134,23 @@ class EventTables:
             columns = [row["name"] for row in found if not row["name"].startswith("event_")]
             yield {"table": table, "columns": ", ".join(columns), "what it is": text}
 
-    def topics_of(self, sql: str) -> list[str]:
-        """The topics of the tables that a question reads, itself or through views. Raises UsageError."""
-        read: set[str] = set()
+    def topics_of(self, sql: str) -> dict[str, bool]:
+        """The topics of the tables that a question reads, and whether it names them itself. Raises UsageError."""
+        read: dict[str, bool] = {}
 
-        def authorize(action: int, table: str | None, *_more: str | None) -> int:
+        def authorize(action: int, table: str | None, name: str | None, _base: Any, view: str | None) -> int:
             if action == sqlite3.SQLITE_READ and table:
-                read.add(table)
-            return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+                # as it is typed, where no column is read
+                read[table.lower()] = read.get(table.lower(), False) or view is None
+            refused = action not in _READING or (action == sqlite3.SQLITE_FUNCTION and name in _INSIDE)
+            return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
 
         self._database.set_authorizer(authorize)
         try:
             self._ask(f"EXPLAIN {sql}")
         finally:
             self._database.set_authorizer(None)
-        return sorted(self._tables[table] for table in read if table in self._tables)
+        return {topic: read[table.lower()] for table, topic in self._tables.items() if table.lower() in read}
 
     def add(self, topic: str, events: Sequence[Mapping[str, Any]]) -> None:
         """Take events into the table of a topic; those that are there already are left out."""
@@ -145,12 +164,12 @@ class EventTables:
     def answer(self, sql: str) -> list[dict[str, Any]]:
         """The rows of an answer. Raises UsageError."""
         rows = self._ask(sql)
-        return [dict(zip(_distinct(row.keys()), map(_shown, row), strict=True)) for row in rows]
+        return [dict(zip(_distinct(rows[0].keys()), map(_shown, row), strict=True)) for row in rows]
 
     def _ask(self, sql: str) -> list[sqlite3.Row]:
         try:
             return self._execute(sql)
-        except (sqlite3.Error, sqlite3.Warning) as fault:
+        except (sqlite3.Error, sqlite3.Warning, UnicodeError) as fault:
             text = str(fault)
             if text == "interrupted":  # by Ctrl-C
                 raise KeyboardInterrupt from fault
@@ -169,42 +188,64 @@ class EventTables:
 class _Source:
     """The broker, of which topics are read from where the last reading ended."""
 
-    def __init__(self, datacenter: DataCenter, database: EventTables, topics: Sequence[str]) -> None:
-        self._datacenter, self._database = datacenter, database
-        self._schemas = schemas(datacenter)
+    def __init__(self, datacenter: DataCenter, database: EventTables, topics: Mapping[str, bool]) -> None:
+        self._datacenter, self._database, self._topics = datacenter, database, topics
+        self._schemas = {topic: found for topic, found in schemas(datacenter).items() if topic in topics}
         self._positions: dict[str, int | None] = dict.fromkeys(topics)
-        self._warned: set[str] = set()
+        self._is_away = False
 
-    def load(self, client: Client, *, waits: bool = False) -> None:
-        """Read all events that came since; if it ``waits``, and there are none, those that come within some seconds."""
-        while True:
-            known = {topic: self._schemas[topic] for topic in self._positions}
-            request = {"verb": "read_all", "positions": self._positions, "waits": waits, "schemas": known}
-            found = ask(self._datacenter, client, request, _READ)
-            for topic in sorted(set(self._positions).difference(found["positions"], self._warned)):
-                _warn(f"no stack of the data center {self._datacenter.name} has written {topic}, so its table is empty")
-            self._warned.update(self._positions)
-            if found["unreadable"]:
-                _warn(f"{found['unreadable']} events fit no schema of this version of bcm, and are left out")
-            self._positions |= found["positions"]
-            for topic, events in found["events"].items():
-                self._database.add(topic, events)
-            if not found["left"]:
-                return
+    def load(self, client: Client) -> None:
+        """Read all events; warn of tables that have none since nobody writes them. Raises LxdError."""
+        while self._read(client, waits=False):
+            pass
+        if missing := [topic for topic, named in self._topics.items() if named and self._positions[topic] is None]:
+            warn(f"no stack of the data center {self._datacenter.name} has written {', '.join(missing)}")
+
+    def follow(self, client: Client) -> None:
+        """Read what comes within some seconds, and all of it; warn while the broker is away."""
+        try:
+            self._read(client, waits=True)
+            self._is_away = False
+        except LxdError as fault:
+            if not self._is_away:
+                warn(f"{fault}; it is asked again until it answers")
+            self._is_away = True
+            time.sleep(_AGAIN)
+
+    def _read(self, client: Client, *, waits: bool) -> int:
+        """Read some events; the number of those that are left. Raises LxdError."""
+        request = {"verb": "read_all", "positions": self._positions, "waits": waits, "schemas": self._schemas}
+        found = ask(self._datacenter, client, request, _READ)
+        if found["unreadable"]:
+            warn(f"{found['unreadable']} events fit no schema of this version of bcm, and are left out")
+        for topic, events in found["events"].items():
+            self._database.add(topic, events)
+        self._positions |= found["positions"]
+        return int(found["left"])
 
 
-def _warn(text: str) -> None:
-    print(f"bcm: warning: {text}", file=sys.stderr)
+def warn(text: str) -> None:
+    print(f"bcm: warning: {shown(text)}", file=sys.stderr)
 
 
-def _column(path: Sequence[str], kind: Any) -> str:
-    """A column of a table, of the type of SQLite that is nearest; each event is there once."""
-    name = "_".join(path)
-    of = next((one for one in kind if one != "null"), "null") if isinstance(kind, list) else kind
-    if isinstance(of, dict):
-        # A time comes as text, which SQLite's own functions of time read.
-        of = "string" if str(of.get("logicalType")).startswith("timestamp") else of["type"]
-    return f"{_quoted(name)} {_COLUMN.get(of, 'TEXT')}{' UNIQUE' if name == 'event_id' else ''}"
+def _columns(schema: Schema) -> list[str]:
+    """The columns of a table, each of the type of SQLite that is nearest; each event is there once."""
+    every = [(path, field["type"]) for path, field in fields(schema)]
+    names = _distinct(["_".join(path) for path, _kind in every])
+    return [
+        f"{_quoted(name)} {_affinity(kind)}{' UNIQUE' if path == _ID else ''}"
+        for name, (path, kind) in zip(names, every, strict=True)
+    ]
+
+
+def _affinity(kind: Any) -> str:
+    """The type of a column; none if values are of several types. A time is text, which functions of SQLite read."""
+    if isinstance(kind, list):
+        found = {_affinity(one) for one in kind if one != "null"}
+        return found.pop() if len(found) == 1 else ""
+    if isinstance(kind, dict):
+        return "TEXT" if str(kind.get("logicalType")).startswith("timestamp") else _affinity(kind["type"])
+    return _COLUMN.get(kind, "TEXT")
 
 
 def _value(event: Mapping[str, Any], path: Sequence[str]) -> Any:
@@ -212,21 +253,28 @@ def _value(event: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = event
     for name in path:
         value = value[name] if isinstance(value, Mapping) and name in value else None
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:
-    """Names of columns, with a number after those that are there already."""
-    counts: Counter[str] = Counter()
-    found = []
-    for name in columns:
-        counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    """Names of columns, with a number after those that are there already, whatever their case."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for column in columns:
+        tries = itertools.chain([column], (f"{column}_{number}" for number in itertools.count(2)))
+        name = next(name for name in tries if name.lower() not in taken)
+        taken.add(name.lower())
+        found.append(name)
     return found
 
 
 def _shown(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value
+    """A value of an answer, as JSON has it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _quoted(name: str) -> str:

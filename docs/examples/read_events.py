@@ -11,6 +11,8 @@ where it was when it ended.
 import io
 import json
 import sys
+import warnings
+from collections import deque
 from pathlib import Path
 
 import avro.io
@@ -18,6 +20,7 @@ import avro.schema
 from confluent_kafka import Consumer, KafkaException
 
 folder, *topics = sys.argv[1:]
+warnings.simplefilter("ignore")  # avro knows no logical type "hash", and reads what it is kept as
 
 (file,) = Path(folder).glob("*.properties")
 options = dict(line.split("=", 1) for line in file.read_text().splitlines())
@@ -31,18 +34,25 @@ for topic, versions in json.loads(Path(folder, "schemas.json").read_text()).item
 
 consumer = Consumer({**options, "auto.offset.reset": "earliest", "enable.auto.commit": False})
 consumer.subscribe(topics)
-seen = set()
-while True:
-    record = consumer.poll(1)
-    if record is None:
-        continue
-    if record.error():
-        raise KafkaException(record.error())
-    data = record.value()
-    event = schemas[record.topic()][data[2:10]].read(avro.io.BinaryDecoder(io.BytesIO(data[10:])))
-    # An event may come twice, so what is done with it is done once for each id.
-    if event["event"]["id"] not in seen:
-        seen.add(event["event"]["id"])
-        print(json.dumps(event, default=str), flush=True)
-    # Only now is it done: a program that ends before this gets the event again.
-    consumer.commit(record, asynchronous=False)
+newest = deque(maxlen=10_000)
+try:
+    while True:
+        record = consumer.poll(1)
+        if record is None:
+            continue
+        if record.error():
+            raise KafkaException(record.error())
+        topic, data = record.topic(), record.value()
+        if data[2:10] not in schemas.get(topic, {}):
+            sys.exit(f"schemas.json lacks the schema of an event of {topic}: let `bcm events grant` write it again")
+        event = schemas[topic][data[2:10]].read(avro.io.BinaryDecoder(io.BytesIO(data[10:])))
+        # An event that comes twice has the ID that it had.
+        if event["event"]["id"] not in newest:
+            newest.append(event["event"]["id"])
+            print(json.dumps(event, default=str), flush=True)
+        # Only now is it done: a program that ends before this gets the event again.
+        consumer.commit(record, asynchronous=False)
+except KeyboardInterrupt:
+    pass
+finally:
+    consumer.close()  # or the broker waits for it before others of its group get events

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.bcm.core.plugins.module_utils._base.errors import BcmError
+from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 from bcm_cli import event_query, events
 from bcm_cli.datacenter import DataCenter, UsageError
 
@@ -152,6 +153,9 @@ def test_questions_are_answered_of_each_event_once(held: Any, capsys: pytest.Cap
     )
     assert asks(capsys, joined) == [{"height": 0, "height_2": 0, "raw": "00ff"}]
     assert asks(capsys, "SELECT 1 AS one") == [{"one": 1}]
+    # Where no column is read, SQLite gives the name of a table as it is typed.
+    assert asks(capsys, "SELECT count(*) AS blocks FROM BITCOIND_Block") == [{"blocks": 7}]
+    assert asks(capsys, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 9e999 AS b") == [{"a": 1, "a_2": 2, "a_2_2": 3, "b": "inf"}]
 
 
 def test_topic_that_nobody_writes_is_warned_of(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,28 +163,35 @@ def test_topic_that_nobody_writes_is_warned_of(held: Any, capsys: pytest.Capture
     said = capsys.readouterr()
     assert json.loads(said.out) == []
     assert "no stack of the data center local has written lnd.invoice" in said.err
+    del held["bitcoind.block"]
+    asks(capsys, "SELECT * FROM forwarding_income")  # whose other table nobody has to know
+    assert event_query.query(question("SELECT * FROM bitcoind_block JOIN forwarding_income")) == 0
+    assert capsys.readouterr().err.count("bitcoind.block") == 1
 
 
-def test_new_rows_of_an_answer_are_followed(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    sql = "SELECT change, count(*) AS blocks FROM bitcoind_block GROUP BY change"
-    wait = iter([True, False])
+def test_new_rows_of_an_answer_are_followed_although_the_broker_was_away(
+    held: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, turns = events.ask_program, iter(["away", "away", "comes", "ends"])
 
-    def comes(*_arguments: Any, **_more: Any) -> None:
-        if not next(wait):
-            raise KeyboardInterrupt
-        database.add("bitcoind.block", [{**BLOCKS[0], "event": {**HOUR, "id": "new"}}])
+    def ask(*words: Any, **more: Any) -> Any:
+        turn = next(turns) if words[3]["waits"] else ""
+        if turn == "away":
+            raise LxdError("kafka", "is away")
+        if turn == "comes":
+            held["bitcoind.block"] = [*HELD["bitcoind.block"], {**BLOCKS[0], "event": {**HOUR, "id": "new"}}]
+        return answers(*words, **more)
 
-    database = event_query.EventTables(events.schemas(DataCenter("local")))
-    database.add("bitcoind.block", HELD["bitcoind.block"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_query, "EventTables", lambda _known: database)
-        source = event_query._Source
-        first = source.load
-        patch.setattr(source, "load", lambda self, client, waits=False: comes() if waits else first(self, client))
-        with pytest.raises(KeyboardInterrupt):
-            event_query.query(question(sql, follow=True))
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    monkeypatch.setattr(events, "ask_program", ask)
+    monkeypatch.setattr(event_query, "_AGAIN", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        event_query.query(
+            question("SELECT change, count(*) AS blocks FROM bitcoind_block GROUP BY change", follow=True)
+        )
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
     assert lines == [{"change": "connected", "blocks": 7}, {"change": "connected", "blocks": 8}]
+    assert said.err.count("kafka is away; it is asked again until it answers") == 1
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,8 @@ def test_new_rows_of_an_answer_are_followed(held: Any, capsys: pytest.CaptureFix
         ("EXPLAIN SELECT 1", "something else than reading"),
         ("PRAGMA database_list", "something else than reading"),
         ("SELECT 1 \0", "cannot be answered"),
+        ("SELECT '\udcff'", "cannot be answered"),
+        ("SELECT load_extension('x')", "cannot be answered"),
     ],
 )
 def test_question_that_cannot_be_answered_is_refused_before_the_broker_is_asked(
@@ -227,9 +240,39 @@ def test_tables_and_their_columns_are_listed(capsys: pytest.CaptureFixture[str])
     assert {"fees_by_hour", "peers_by_hour", "log_errors"} <= set(tables)
 
 
+def record(*columns: tuple[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": "r", "fields": [{"name": name, "type": kind} for name, kind in columns]}
+
+
+def tables(**topics: dict[str, Any]) -> event_query.EventTables:
+    known = {name.replace("__", "."): [schema] for name, schema in topics.items()}
+    return event_query.EventTables({**events.schemas(DataCenter("local")), **known})
+
+
 def test_topics_whose_tables_would_have_one_name_are_kept_apart() -> None:
-    schema = {"type": "record", "name": "errors", "fields": [{"name": "height", "type": ["null", "long"]}]}
-    known = {**events.schemas(DataCenter("local")), "log.errors": [schema], "a.b-c": [schema], "a.b_c": [schema]}
-    database = event_query.EventTables(known)
-    assert database.topics_of('SELECT * FROM "log.errors" JOIN a_b_c') == ["a.b-c", "log.errors"]
-    assert database.topics_of('SELECT * FROM "a.b_c"') == ["a.b_c"]
+    schema = record(("height", ["null", "long"]))
+    database = tables(log__errors=schema, sqlite__x=schema, a__b_c=schema, **{"a__b-c": schema})
+    asked = database.topics_of('SELECT * FROM "log.errors" JOIN "sqlite.x" JOIN a_b_c')
+    assert asked == {"log.errors": True, "sqlite.x": True, "a.b_c": True}
+    assert database.topics_of('SELECT * FROM "a.b-c"') == {"a.b-c": True}
+
+
+def test_odd_schema_of_one_topic_does_not_hinder_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = record(("b", "bytes"))
+    odd = record(("Height", "long"), ("height", "long"), ("a_b", "string"), ("a", inner), ("any", ["long", "string"]))
+    database = tables(own__odd=odd, own__wide=record(*((f"f{number}", "long") for number in range(2500))))
+    assert "the events of own.wide do not become a table: too many columns" in capsys.readouterr().err
+    event = {"Height": 1, "height": 2, "a_b": "x", "a": {"b": "00ff"}, "any": "007"}
+    database.add("own.odd", [event, {**event, "height": 2**70}])
+    first, second = database.answer("SELECT * FROM own_odd")
+    assert first == {"Height": 1, "height_2": 2, "a_b": "x", "a_b_2": "00ff", "any": "007"}
+    assert second["height_2"] == float(2**70)
+
+
+def test_lists_are_read_with_functions_of_json() -> None:
+    database = tables()
+    channel = {"event": {**HOUR, "id": "c"}, "channel": "1:0", "open": ["1:0", "2:0"]}
+    asked = "SELECT open.value FROM lnd_channel, json_each(lnd_channel.open) AS open"
+    assert database.topics_of(asked) == {"lnd.channel": True}
+    database.add("lnd.channel", [channel])
+    assert [row["value"] for row in database.answer(asked)] == ["1:0", "2:0"]

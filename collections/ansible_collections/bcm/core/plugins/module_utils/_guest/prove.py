@@ -256,15 +256,6 @@ def http_request(
         connection.close()
 
 
-def check_metrics(stack: Stack) -> None:
-    """Check that a stack serves its metrics, in the text format of Prometheus, if it is to. Raises Fault."""
-    if "metrics" not in stack.bcm["services"]:
-        return
-    status, text = http_request(stack.service("metrics"), path="/metrics")
-    if status != 200 or not any(line.startswith("# TYPE ") for line in text.splitlines()):
-        raise Fault(f"its metrics are not there: status {status}")
-
-
 def json_rpc(
     place: Endpoint | str,
     method: str,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from bcm_guest.prove import Fault, Report, Stack, check_metrics, electrum, json_rpc, prove
+from bcm_guest.prove import Fault, Report, Stack, electrum, http_request, json_rpc, prove
 
 
 def look(stack: Stack) -> Report:
@@ -19,7 +19,10 @@ def look(stack: Stack) -> Report:
     (tip,) = electrum(stack.service("electrum"), ("blockchain.headers.subscribe", []))
     if tip["height"] != chain["blocks"]:
         raise Fault(f"its height is {tip['height']}, bitcoind's is {chain['blocks']}")
-    check_metrics(stack)
+    if "metrics" in stack.bcm["services"]:
+        status, text = http_request(stack.service("metrics"), path="/metrics")
+        if status != 200 or "electrs_" not in text:
+            raise Fault(f"its metrics are not there: status {status}")
     return Report({"height": tip["height"]}, [f"height {tip['height']}"])
 
 

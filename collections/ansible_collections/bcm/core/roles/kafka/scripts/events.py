@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from datetime import time as clock
+from decimal import Decimal
 from typing import Any
 
 from bcm_guest.event_codec import Codec
@@ -23,11 +26,14 @@ _HOUR = 3600 * 1000
 _NOT_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 #: events of one answer, also if they are of several topics, and bytes of those that have no schema
 _MOST, _MOST_OF_ALL, _SHOWN = 500, 5000, 2000
+#: bytes of an answer about several topics after which no more events come; LXD gives at most twice as many
+_SIZE = 8 * 2**20
 
 
-def connect() -> Consumer:
+def connect(verb: str) -> Consumer:
     options = {**login(PLACE, READER, read_password(READER)), "group.id": READER, "enable.auto.commit": False}
-    return Consumer(options)
+    # What is deleted between a look and the reading is not to hide what comes after it.
+    return Consumer({**options, "auto.offset.reset": "earliest", "enable.partition.eof": verb == "read_all"})
 
 
 def list_topics(reader: Consumer, _request: dict[str, Any]) -> dict[str, Any]:
@@ -90,34 +96,44 @@ def read_all(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
     """Events of several topics, each from a position on, or from its beginning; and the positions after them.
 
     A topic that does not exist has no position. ``left`` is how many there are after these, and ``unreadable`` how many
-    are left out since they fit no schema.
+    are left out since they fit no schema. Raises Fault if the broker gives none of those that it has.
     """
-    positions: dict[str, int] = {}
-    left = 0
-    for name in existing(reader, request["positions"], request["waits"]):
-        low, high = bounds(reader, name)
-        # What is gone, or a topic that was made again.
-        positions[name] = min(max(request["positions"][name] or 0, low), high)
-        left += high - positions[name]
-    records = []
-    if positions and (left or request["waits"]):
-        reader.assign([TopicPartition(name, 0, position) for name, position in positions.items()])
-        records = checked(reader.consume(1, _PATIENCE))
-        if records and left > 1:
-            records += checked(reader.consume(min(left, _MOST_OF_ALL) - 1, _PATIENCE))
-    codecs = {name: Codec(schemas) for name, schemas in request["schemas"].items()}
-    events: dict[str, list[dict[str, Any]]] = {name: [] for name in positions}
-    for record in records:
-        positions[record.topic()] = record.offset() + 1
-        event = describe(codecs[record.topic()], record.value() or b"")
-        if "fault" not in event:
-            events[record.topic()].append(event)
-    return {
-        "events": events,
-        "positions": positions,
-        "left": max(0, left - len(records)) if records else 0,
-        "unreadable": len(records) - sum(map(len, events.values())),
-    }
+    names = existing(reader, request["positions"], request["waits"])
+    kept = {name: bounds(reader, name) for name in names}
+    positions = {name: begin(request["positions"][name], *kept[name]) for name in names}
+    codecs = {name: Codec(request["schemas"][name]) for name in names}
+    events: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    unfinished = {name for name in names if positions[name] < kept[name][1]}
+    count = size = unreadable = 0
+    reader.assign([TopicPartition(name, 0, position) for name, position in positions.items()])
+    while count < _MOST_OF_ALL and size < _SIZE and (unfinished or (names and request["waits"] and not count)):
+        record = reader.poll(_PATIENCE)
+        if record is None:
+            break
+        topic = record.topic()
+        if record.error() and record.error().code() == KafkaError._PARTITION_EOF:
+            # There may be positions without an event before it.
+            positions[topic] = record.offset()
+            unfinished.discard(topic)
+            continue
+        (record,) = checked([record])
+        event = describe(codecs[topic], record.value() or b"")
+        positions[topic] = record.offset() + 1
+        count += 1
+        size += len(json.dumps(event))
+        if "fault" in event:
+            unreadable += 1
+        else:
+            events[topic].append(event)
+    left = sum(max(0, high - positions[name]) for name, (_low, high) in kept.items())
+    if left and not count:
+        raise Fault(f"it has {left} more events, and gave none within {_PATIENCE} s")
+    return {"events": events, "positions": positions, "left": left, "unreadable": unreadable}
+
+
+def begin(position: int | None, low: int, high: int) -> int:
+    """Where to go on in a topic: at its beginning if what was next is gone, or the topic was made again."""
+    return position if position is not None and low <= position <= high else low
 
 
 def existing(reader: Consumer, names: Iterable[str], waits: bool) -> list[str]:
@@ -160,9 +176,24 @@ def describe(codec: Codec | None, value: bytes) -> dict[str, Any]:
     if codec is None:
         return {"value": value[:_SHOWN].decode(errors="backslashreplace")}
     try:
-        return codec.decode(value)
+        return {name: plain(field) for name, field in codec.decode(value).items()}
     except Fault as fault:
         return {"fault": str(fault)}
+
+
+def plain(value: Any) -> Any:
+    """A value of Avro as JSON has it: bytes in hexadecimal, times and decimals as text, and no number that is none."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date | clock):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def moment(milliseconds: int) -> str:
@@ -190,11 +221,11 @@ def answer(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
-    reader = connect()
+    reader = connect(asked["verb"])
     try:
         answered = answer(reader, asked)
     except (Fault, KafkaException) as fault:
         raise SystemExit(f"the broker does not say it: {fault}") from fault
     finally:
         reader.close()
-    json.dump(answered, sys.stdout, default=datetime.isoformat)
+    json.dump(answered, sys.stdout)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bcm_guest.lnd import ACTIVE, CURRENT, WAITING, Lnd
-from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, check_metrics, http_request, json_rpc, prove
+from bcm_guest.prove import Fault, Lasting, Report, Stack, Waiting, http_request, json_rpc, prove
 from bcm_guest.volume_files import read_file
 
 #: Seconds without a block, while bitcoind has newer ones.
@@ -111,7 +111,6 @@ def verify(stack: Stack) -> Report:
     if Path(stack.expected["restore"]).exists():
         raise Lasting("its restore is not done: start it again once it has found all blocks")
     http_request(stack.service("rest"), path="/v1/state")
-    check_metrics(stack)
     saved = backed_up(lnd, Path(stack.expected["backup"]))
     channels = {state: info[f"num_{state}_channels"] for state in ("active", "inactive", "pending")}
     facts = {name: info[key] for name, key in FACTS.items()} | {f"{state}_channels": n for state, n in channels.items()}
