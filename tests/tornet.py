@@ -32,8 +32,8 @@ from ansible_collections.bcm.core.plugins.module_utils._guest.tor_control import
 
 #: what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
 NO_KEY, WRONG_KEY = "0xf4", "0xf5"
-#: and if it has tried all that it knows, as on a busy machine (RFC 1928)
-GAVE_UP = "0x01"
+#: and if it has tried all that it knows, or for two minutes, as on a busy machine (RFC 1928)
+GAVE_UP, LATE = "0x01", "0x06"
 
 _AUTHORITIES = 4
 #: Others. An onion service has 3 introduction points, and neither its guard nor who failed lately is one of them.
@@ -65,8 +65,8 @@ TestingV3AuthInitialDistDelay 2
 V3AuthVotingInterval 20
 V3AuthVoteDelay 2
 V3AuthDistDelay 2
-TestingDirAuthVoteExit *
-TestingDirAuthVoteHSDir *
+TestingDirAuthVoteExitIsStrict 1
+TestingDirAuthVoteHSDirIsStrict 1
 TestingDirAuthVoteGuard *
 TestingMinExitFlagThreshold 0
 ConsensusParams cbtdisabled=1
@@ -160,9 +160,12 @@ class TorNetwork:
         with ThreadPoolExecutor() as pool:
             made = list(pool.map(self._authority, range(_AUTHORITIES), places))
         self.lines = ["TestingTorNetwork 1", *(line for _tor, line in made)]
+        # Of few directories, all have a descriptor soon after the first has it, which is when it is asked for here.
+        own = ",".join(line.rpartition(" ")[2] for _tor, line in made)
+        flags = (f"TestingDirAuthVoteHSDir {own}", f"TestingDirAuthVoteExit {own}")
         for tor, _line in made:
             with tor.torrc.open("a") as torrc:
-                torrc.writelines(f"{line}\n" for line in self.lines)
+                torrc.writelines(f"{line}\n" for line in (*self.lines, *flags))
             tor.start()
         self.tors += [tor for tor, _line in made]
         for number in range(_MORE):
@@ -281,7 +284,7 @@ class Client:
                 connection.sendall(say)
                 return connection.recv(100)
         except socks.ProxyError as error:
-            if not any(said in str(error) for said in ("timed out", GAVE_UP)) or tries == 1:
+            if not any(said in str(error) for said in ("timed out", GAVE_UP, LATE)) or tries == 1:
                 raise
             return self.get(address, port, say, tries - 1)
 
