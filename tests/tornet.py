@@ -1,7 +1,7 @@
 # Copyright (c) 2026, Bitcoin Cache Machine contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Tor network of one's own: four authorities that are relays and exits as well, four other relays, and who uses them.
+"""A Tor network of one's own: four authorities that are relays and exits as well, and any number of others.
 
 It knows no other authorities, so that nothing of it ever talks to the public network. For a look around:
 `PYTHONPATH=collections:. python -m tests.tornet`, which says what a torrc needs.
@@ -36,27 +36,22 @@ NO_KEY, WRONG_KEY = "0xf4", "0xf5"
 GAVE_UP, LATE = "0x01", "0x06"
 
 _AUTHORITIES = 4
-#: Others. An onion service has 3 introduction points, and neither its guard nor who failed lately is one of them.
-_MORE = 4
 #: ports that are taken, or will be
 _GIVEN: set[int] = set()
 _PATIENCE = 300.0  # seconds for what takes less than 10
 _ENDING = 60.0  # seconds for an end that takes 1
 _STRANGERS = 3
+# cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
 _RELAY = """\
 AssumeReachable 1
-SocksPort 0
 ContactInfo nobody@bcm.test
-"""
-# cbtdisabled: circuits take milliseconds here, and a tor that learns to give up after some loses them to any other load
-_AUTHORITY = f"""\
-{_RELAY}\
 ExitRelay 1
 ExitPolicy accept *:*
 ExitPolicyRejectPrivate 0
 ServerDNSAllowBrokenConfig 1
 ServerDNSDetectHijacking 0
 ServerDNSTestAddresses
+SocksPort 0
 AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
 TestingV3AuthInitialVotingInterval 5
@@ -65,8 +60,8 @@ TestingV3AuthInitialDistDelay 2
 V3AuthVotingInterval 20
 V3AuthVoteDelay 2
 V3AuthDistDelay 2
-TestingDirAuthVoteExitIsStrict 1
-TestingDirAuthVoteHSDirIsStrict 1
+TestingDirAuthVoteExit *
+TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
 TestingMinExitFlagThreshold 0
 ConsensusParams cbtdisabled=1
@@ -154,45 +149,30 @@ class TorNetwork:
         self.directory = directory
         self.delay = delay
         self.tors: list[Tor] = []
-        #: address:port where its relays are, as they say
-        self.places: set[str] = set()
         places = [addresses[number % len(addresses)] for number in range(_AUTHORITIES)]
         with ThreadPoolExecutor() as pool:
             made = list(pool.map(self._authority, range(_AUTHORITIES), places))
         self.lines = ["TestingTorNetwork 1", *(line for _tor, line in made)]
-        # Of few directories, all have a descriptor soon after the first has it, which is when it is asked for here.
-        own = ",".join(line.rpartition(" ")[2] for _tor, line in made)
-        flags = (f"TestingDirAuthVoteHSDir {own}", f"TestingDirAuthVoteExit {own}")
         for tor, _line in made:
             with tor.torrc.open("a") as torrc:
-                torrc.writelines(f"{line}\n" for line in (*self.lines, *flags))
+                torrc.writelines(f"{line}\n" for line in self.lines)
             tor.start()
         self.tors += [tor for tor, _line in made]
-        for number in range(_MORE):
-            address = addresses[number % len(addresses)]
-            lines = [f"Nickname relay{number}", f"Address {address}", *_RELAY.splitlines(), "ExitRelay 0"]
-            relay = Tor(directory / f"relay{number}", [*self.lines, *lines, *self._listen(address, free_port(address))])
-            relay.start()
-            self.tors.append(relay)
-
-    def _listen(self, address: str, orport: int) -> list[str]:
-        """Lines of torrc for a relay there."""
-        self.places.add(f"{address}:{orport}")
-        if not self.delay:
-            return [f"ORPort {address}:{orport}"]
-        port = free_port(address)
-        _far_away(address, orport, port, self.delay)
-        return [f"ORPort {address}:{orport} NoListen", f"ORPort {address}:{port} NoAdvertise"]
 
     def _authority(self, number: int, address: str) -> tuple[Tor, str]:
         orport, dirport = free_port(address), free_port(address)
         directory = self.directory / f"authority{number}"
         own = [f"Nickname authority{number}", f"Address {address}"]
-        own += [f"DirPort {address}:{dirport}", *_AUTHORITY.splitlines(), *self._listen(address, orport)]
-        self.places.add(f"{address}:{dirport}")
+        own += [f"DirPort {address}:{dirport}", *_RELAY.splitlines()]
         if not ip_address(address).is_loopback:
             # What an exit fetches is told by it from what this machine does.
             own.append(f"OutboundBindAddressExit {address}")
+        if self.delay:
+            port = free_port(address)
+            own += [f"ORPort {address}:{orport} NoListen", f"ORPort {address}:{port} NoAdvertise"]
+            _far_away(address, orport, port, self.delay)
+        else:
+            own.append(f"ORPort {address}:{orport}")
         tor = Tor(directory, own)
         keys = directory / "data/keys"
         keys.mkdir(mode=0o700, parents=True)
@@ -232,13 +212,13 @@ class TorNetwork:
         raise TorNetworkError(f"the consensus does not have of {fingerprint} what it should: {said}")
 
     def complete(self, within: float = _PATIENCE) -> None:
-        """Wait until each authority has a consensus that lists all relays. A client keeps an earlier one for long."""
-        end, count = time.monotonic() + within, _AUTHORITIES + _MORE
+        """Wait until each authority has a consensus that lists all of them. A client keeps an earlier one for long."""
+        end = time.monotonic() + within
         for tor in self.tors[:_AUTHORITIES]:
             with tor.control() as control:
-                while (listed := _running(control)) < count:
+                while (listed := _running(control)) < _AUTHORITIES:
                     if time.monotonic() > end:
-                        raise TorNetworkError(f"the consensus has {listed} of {count} relays\n{tor.said()}")
+                        raise TorNetworkError(f"the consensus has {listed} of {_AUTHORITIES} relays\n{tor.said()}")
                     time.sleep(0.1)
 
     def stop(self) -> None:

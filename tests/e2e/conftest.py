@@ -249,9 +249,15 @@ class Pair:
     onions: dict[str, dict[str, str]]  # data center -> stack -> address:port
     up: float
 
+    def listening(self) -> set[str]:
+        """Where the relays are, as `Capture` writes it."""
+        lines = [line for line in self.relays.lines if line.startswith("DirAuthority ")]
+        ports = [port for line in lines for port in re.findall(rf"orport=(\d+)|{re.escape(RELAYS)}:(\d+)", line)]
+        return {f"{RELAYS}:{orport or dirport}" for orport, dirport in ports}
+
     def strange(self) -> dict[str, int]:
         """What left for anything but a relay; how often."""
-        to_relays = {f"tcp {place}" for place in self.relays.places}
+        to_relays = {f"tcp {address}" for address in self.listening()}
         return {
             packet: count
             for packet, count in self.capture.seen().items()

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -206,17 +205,6 @@ def test_a_run_that_was_killed_is_healed(machine: Machine, target: str) -> None:
     Path(machine.layout.published).unlink()
     done = machine.deploy(web)
     assert (done.changed, done.files, done.published) == (True, [], ["web"])
-
-
-def test_relay_that_hangs_keeps_no_service_away(tor_network: TorNetwork, machine: Machine, target: str) -> None:
-    relay = tor_network.tors[0].process
-    assert relay is not None
-    relay.send_signal(signal.SIGSTOP)
-    try:
-        many = [service(f"s{number}", target) for number in range(6)]
-        assert len(machine.deploy(*many, deadline=600.0).published) == 6
-    finally:
-        relay.send_signal(signal.SIGCONT)
 
 
 class Disturbed(Machine):
