@@ -114,7 +114,7 @@ HELD = {"bitcoind.block": [{**one, "event": {**HOUR, "id": f"b{index}"}} for ind
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     """What the broker has, of which it answers with two events at a time; until Ctrl-C if nothing comes any more."""
     topics = {**HELD, "lnd.forward": list(FORWARDS)}
 
@@ -143,7 +143,7 @@ def asks(capsys: pytest.CaptureFixture[str], sql: str | None) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_questions_are_answered_of_each_event_once(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_questions_are_answered_of_each_event_once(broker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     sql = "SELECT count(*) AS blocks, max(height) AS highest, typeof(height) AS kind FROM bitcoind_block"
     assert asks(capsys, sql) == [{"blocks": 7, "highest": 6, "kind": "integer"}]
     income = {"day": "2026-11-30", "node": "lnd", "forwards": 3, "amount": 6000, "income": 6}
@@ -158,19 +158,19 @@ def test_questions_are_answered_of_each_event_once(held: Any, capsys: pytest.Cap
     assert asks(capsys, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 9e999 AS b") == [{"a": 1, "a_2": 2, "a_2_2": 3, "b": "inf"}]
 
 
-def test_topic_that_nobody_writes_is_warned_of(held: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_topic_that_nobody_writes_is_warned_of(broker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert event_query.query(question("SELECT * FROM lnd_invoice")) == 0
     said = capsys.readouterr()
     assert json.loads(said.out) == []
     assert "no stack of the data center local has written lnd.invoice" in said.err
-    del held["bitcoind.block"]
+    del broker["bitcoind.block"]
     asks(capsys, "SELECT * FROM forwarding_income")  # whose other table nobody has to know
     assert event_query.query(question("SELECT * FROM bitcoind_block JOIN forwarding_income")) == 0
     assert capsys.readouterr().err.count("bitcoind.block") == 1
 
 
 def test_new_rows_of_an_answer_are_followed_although_the_broker_was_away(
-    held: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers, turns = events.ask_program, iter(["away", "away", "comes", "ends"])
 
@@ -179,7 +179,7 @@ def test_new_rows_of_an_answer_are_followed_although_the_broker_was_away(
         if turn == "away":
             raise LxdError("kafka", "is away")
         if turn == "comes":
-            held["bitcoind.block"] = [*HELD["bitcoind.block"], {**BLOCKS[0], "event": {**HOUR, "id": "new"}}]
+            broker["bitcoind.block"] = [*HELD["bitcoind.block"], {**BLOCKS[0], "event": {**HOUR, "id": "new"}}]
         return answers(*words, **more)
 
     monkeypatch.setattr(events, "ask_program", ask)
@@ -219,7 +219,7 @@ def test_question_that_cannot_be_answered_is_refused_before_the_broker_is_asked(
         event_query.query(question(sql))
 
 
-def test_following_needs_a_question_of_a_table(held: Any) -> None:
+def test_following_needs_a_question_of_a_table(broker: Any) -> None:
     for sql in (None, "SELECT 1"):
         with pytest.raises(UsageError, match="follow"):
             event_query.query(question(sql, follow=True))

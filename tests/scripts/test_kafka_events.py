@@ -29,18 +29,18 @@ class Reader:
     """Topics as a client of Kafka sees them: position -> event, and where the next one will be."""
 
     def __init__(self, **topics: tuple[dict[int, bytes], int]) -> None:
-        self.held = {name.replace("_", "."): held for name, (held, _next) in topics.items()}
+        self.records = {name.replace("_", "."): records for name, (records, _next) in topics.items()}
         self.next = {name.replace("_", "."): end for name, (_held, end) in topics.items()}
         self.waiting: list[tuple[str, int]] = []
         self.comes: Callable[[], None] = lambda: None
         self.is_silent = False
 
     def list_topics(self, timeout: float) -> Any:
-        return SimpleNamespace(topics=dict.fromkeys(self.held))
+        return SimpleNamespace(topics=dict.fromkeys(self.records))
 
     def get_watermark_offsets(self, place: tuple[str, int, int], timeout: float) -> tuple[int, int]:
         name = place[0]
-        return min(self.held[name], default=self.next[name]), self.next[name]
+        return min(self.records[name], default=self.next[name]), self.next[name]
 
     def assign(self, places: list[tuple[str, int, int]]) -> None:
         self.waiting = [(name, offset) for name, _partition, offset in places]
@@ -50,16 +50,16 @@ class Reader:
         if self.is_silent or not self.waiting:
             return None
         name, start = self.waiting.pop(0)
-        offset = next((one for one in sorted(self.held[name]) if one >= start), None)
+        offset = next((one for one in sorted(self.records[name]) if one >= start), None)
         if offset is None:
             place = self.next[name]
             return SimpleNamespace(topic=lambda: name, error=lambda: END, offset=lambda: place)
         self.waiting.append((name, offset + 1))
-        value = self.held[name][offset]
+        value = self.records[name][offset]
         return SimpleNamespace(topic=lambda: name, error=lambda: None, offset=lambda: offset, value=lambda: value)
 
 
-def held(*numbers: int, text: str = "") -> dict[int, bytes]:
+def encoded(*numbers: int, text: str = "") -> dict[int, bytes]:
     codec = Codec([SCHEMA])
     return {number: codec.encode({"n": number, "t": text}) for number in numbers}
 
@@ -89,7 +89,7 @@ def numbers(found: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def test_events_of_all_topics_come_from_where_somebody_was(program: Any) -> None:
-    reader = Reader(a_x=(held(0, 1, 2), 3), b_x=(held(5, 6), 7), c_x=({}, 4))
+    reader = Reader(a_x=(encoded(0, 1, 2), 3), b_x=(encoded(5, 6), 7), c_x=({}, 4))
     found = read(program, reader, a_x=1, b_x=None, c_x=None, d_x=None)
     assert numbers(found) == {"a.x": [1, 2], "b.x": [5, 6], "c.x": []}
     assert (found["positions"], found["left"]) == ({"a.x": 3, "b.x": 7, "c.x": 4}, 0)
@@ -98,8 +98,8 @@ def test_events_of_all_topics_come_from_where_somebody_was(program: Any) -> None
 
 def test_what_comes_meanwhile_hides_nothing_of_another_topic(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "_MOST_OF_ALL", 5)
-    reader = Reader(a_x=(held(*range(3)), 3), b_x=(held(*range(5)), 5))
-    reader.comes = lambda: reader.held["a.x"].update(held(*range(3, 40)))
+    reader = Reader(a_x=(encoded(*range(3)), 3), b_x=(encoded(*range(5)), 5))
+    reader.comes = lambda: reader.records["a.x"].update(encoded(*range(3, 40)))
     positions: dict[str, int | None] = {"a_x": None, "b_x": None}
     seen: list[int] = []
     for _attempt in range(9):
@@ -113,23 +113,23 @@ def test_what_comes_meanwhile_hides_nothing_of_another_topic(program: Any, monke
 
 def test_answer_ends_before_it_is_too_long(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "_SIZE", 1000)
-    reader = Reader(a_x=(held(*range(9), text="x" * 400), 9))
+    reader = Reader(a_x=(encoded(*range(9), text="x" * 400), 9))
     found = read(program, reader, a_x=None)
     assert (numbers(found)["a.x"], found["positions"], found["left"]) == ([0, 1, 2], {"a.x": 3}, 6)
 
 
 def test_positions_without_an_event_are_not_waited_for(program: Any) -> None:
-    found = read(program, Reader(a_x=(held(0, 4), 9)), a_x=None)
+    found = read(program, Reader(a_x=(encoded(0, 4), 9)), a_x=None)
     assert (numbers(found)["a.x"], found["positions"], found["left"]) == ([0, 4], {"a.x": 9}, 0)
 
 
 @pytest.mark.parametrize("position", [3, 99])
 def test_topic_that_lost_what_was_next_is_read_from_its_beginning(program: Any, position: int) -> None:
-    assert numbers(read(program, Reader(a_x=(held(5, 6), 7)), a_x=position))["a.x"] == [5, 6]
+    assert numbers(read(program, Reader(a_x=(encoded(5, 6), 7)), a_x=position))["a.x"] == [5, 6]
 
 
 def test_broker_that_gives_nothing_of_what_it_has_is_a_fault(program: Any) -> None:
-    reader = Reader(a_x=(held(0, 1), 2))
+    reader = Reader(a_x=(encoded(0, 1), 2))
     reader.is_silent = True
     with pytest.raises(Fault, match="2 more events"):
         read(program, reader, a_x=None)
@@ -137,13 +137,13 @@ def test_broker_that_gives_nothing_of_what_it_has_is_a_fault(program: Any) -> No
 
 
 def test_first_event_that_comes_is_enough_for_who_waits(program: Any) -> None:
-    reader = Reader(a_x=(held(0), 1), b_x=({}, 0))
-    reader.comes = lambda: reader.held["b.x"].update(held(0))
+    reader = Reader(a_x=(encoded(0), 1), b_x=({}, 0))
+    reader.comes = lambda: reader.records["b.x"].update(encoded(0))
     assert numbers(read(program, reader, waits=True, a_x=1, b_x=None)) == {"a.x": [], "b.x": [0]}
 
 
 def test_event_that_fits_no_schema_is_counted(program: Any) -> None:
-    found = read(program, Reader(a_x=({0: b"7", **held(1)}, 2)), a_x=None)
+    found = read(program, Reader(a_x=({0: b"7", **encoded(1)}, 2)), a_x=None)
     assert (numbers(found)["a.x"], found["unreadable"]) == ([1], 1)
 
 
