@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`bcm events query`: questions in SQL, of the events that the stack kafka has.
 
-The events of the topics that a question names are read into a database of SQLite in memory, which answers. A server of
-streams in the data center, such as Flink, would need 900 MB of memory for that, and take as long for its first answer.
+The events of the topics that a question names are read into a database of SQLite in memory, which answers: no server
+of streams has to run in the data center for that.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.bcm.core.plugins.module_utils._base import names
-from ansible_collections.bcm.core.plugins.module_utils._base.text import shown
 from ansible_collections.bcm.core.plugins.module_utils._lxd.client import Client
 from ansible_collections.bcm.core.plugins.module_utils._lxd.lxd_errors import LxdError
 
+from . import setup
 from .connect import connect
 from .datacenter import DataCenter, UsageError
 from .events import Schema, ask, fields, schemas
@@ -70,7 +70,8 @@ _VIEWS = {
 
 def query(args: argparse.Namespace) -> int:
     """Answer a question in SQL; without one, list the tables and views that there are."""
-    database = EventTables(schemas(args.datacenter))
+    known = schemas(args.datacenter)
+    database = EventTables(known)
     if args.sql is None:
         if args.follow:
             raise UsageError("--follow prints what comes new in an answer, and there is no question.")
@@ -78,7 +79,7 @@ def query(args: argparse.Namespace) -> int:
     topics = database.topics_of(args.sql)
     if args.follow and not topics:
         raise UsageError("The question names no table, so nothing new can come: leave --follow out.")
-    source = _Source(args.datacenter, database, topics)
+    source = _Source(args.datacenter, database, topics, known)
     with connect(args.datacenter) as client:
         source.load(client)
         if not args.follow:
@@ -117,7 +118,7 @@ class EventTables:
             try:
                 self._execute(f"CREATE TABLE {_quoted(table)} ({', '.join(_columns(known[topic][-1]))})")
             except sqlite3.Error as fault:
-                warn(f"the events of {topic} do not become a table: {fault}")
+                setup.step(f"warning: the events of {topic} do not become a table: {fault}")
                 continue
             self._tables[table] = topic
             if topic.endswith(".log"):
@@ -188,9 +189,15 @@ class EventTables:
 class _Source:
     """The broker, of which topics are read from where the last reading ended."""
 
-    def __init__(self, datacenter: DataCenter, database: EventTables, topics: Mapping[str, bool]) -> None:
+    def __init__(
+        self,
+        datacenter: DataCenter,
+        database: EventTables,
+        topics: Mapping[str, bool],
+        known: Mapping[str, Sequence[Schema]],
+    ) -> None:
         self._datacenter, self._database, self._topics = datacenter, database, topics
-        self._schemas = {topic: found for topic, found in schemas(datacenter).items() if topic in topics}
+        self._schemas = {topic: known[topic] for topic in topics}
         self._positions: dict[str, int | None] = dict.fromkeys(topics)
         self._is_away = False
 
@@ -199,7 +206,7 @@ class _Source:
         while self._read(client, waits=False):
             pass
         if missing := [topic for topic, named in self._topics.items() if named and self._positions[topic] is None]:
-            warn(f"no stack of the data center {self._datacenter.name} has written {', '.join(missing)}")
+            setup.step(f"warning: no stack of the data center {self._datacenter.name} has written {', '.join(missing)}")
 
     def follow(self, client: Client) -> None:
         """Read what comes within some seconds, and all of it; warn while the broker is away."""
@@ -208,7 +215,7 @@ class _Source:
             self._is_away = False
         except LxdError as fault:
             if not self._is_away:
-                warn(f"{fault}; it is asked again until it answers")
+                setup.step(f"warning: {fault}; it is asked again until it answers")
             self._is_away = True
             time.sleep(_AGAIN)
 
@@ -217,15 +224,11 @@ class _Source:
         request = {"verb": "read_all", "positions": self._positions, "waits": waits, "schemas": self._schemas}
         found = ask(self._datacenter, client, request, _READ)
         if found["unreadable"]:
-            warn(f"{found['unreadable']} events fit no schema of this version of bcm, and are left out")
+            setup.step(f"warning: {found['unreadable']} events fit no schema of this version of bcm, and are left out")
         for topic, events in found["events"].items():
             self._database.add(topic, events)
         self._positions |= found["positions"]
         return int(found["left"])
-
-
-def warn(text: str) -> None:
-    print(f"bcm: warning: {shown(text)}", file=sys.stderr)
 
 
 def _columns(schema: Schema) -> list[str]:

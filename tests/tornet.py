@@ -32,8 +32,8 @@ from ansible_collections.bcm.core.plugins.module_utils._guest.tor_control import
 
 #: what tor's SOCKS port says of a descriptor that it cannot decrypt: it needs a key, or another one (proposal 304)
 NO_KEY, WRONG_KEY = "0xf4", "0xf5"
-#: and if it has tried all that it knows, or for two minutes, as on a busy machine (RFC 1928)
-GAVE_UP, LATE = "0x01", "0x06"
+#: and if it has tried all that it knows, as on a busy machine (RFC 1928)
+GAVE_UP = "0x01"
 
 _AUTHORITIES = 4
 #: ports that are taken, or will be
@@ -264,7 +264,7 @@ class Client:
                 connection.sendall(say)
                 return connection.recv(100)
         except socks.ProxyError as error:
-            if not any(said in str(error) for said in ("timed out", GAVE_UP, LATE)) or tries == 1:
+            if not any(said in str(error) for said in ("timed out", GAVE_UP)) or tries == 1:
                 raise
             return self.get(address, port, say, tries - 1)
 

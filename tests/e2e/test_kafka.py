@@ -442,7 +442,8 @@ def test_program_elsewhere_reads_what_was_granted_until_that_is_revoked_or_repla
     assert elsewhere(alice, "read", "bcm_probe") in refused
     person.succeeds("-d", NAME, "events", "revoke", "alice")
     granted = [(event["change"], event["client"], event["topics"]) for event in read_events(person, "collector.access")]
-    assert granted[-2:] == [("granted", "alice", ["gazette.*"]), ("granted", "bob", ["gazette.*"])]
+    to_both = [("granted", "alice", ["gazette.*"]), ("granted", "bob", ["gazette.*"])]
+    assert [one for one in granted if one[1] in ("alice", "bob")] == to_both
     assert {"alice@kafka", "bob@kafka"} <= {event["name"] for event in read_events(person, "collector.certificate")}
     assert [event["name"] for event in read_events(person, "collector.revocation")] == ["gazette"]
     assert elsewhere(bob, "read", TOPIC)[-1] == "0"

@@ -210,6 +210,8 @@ def test_a_run_that_was_killed_is_healed(machine: Machine, target: str) -> None:
 class Disturbed(Machine):
     """A machine on which somebody else has tor read its configuration, just before we do."""
 
+    uploaded = False
+
     def run(self, argv: Sequence[str], **more: Any) -> ExecResult:
         done = super().run(argv, **more)
         if argv[0] == "tor" and not self.uploaded:  # its configuration was verified, and is complete
@@ -220,8 +222,6 @@ class Disturbed(Machine):
                     pass
                 self.uploaded = True
         return done
-
-    uploaded = False
 
 
 def test_service_that_another_reload_published_is_published_again(tor_network: TorNetwork, target: str) -> None:

@@ -77,9 +77,8 @@ def read_events(reader: Consumer, request: dict[str, Any]) -> dict[str, Any]:
     """
     name, names = request["topic"], topics(reader)
     low, high = bounds(reader, name) if name in names else (0, 0)
-    start = high - request["newest"] if request["position"] is None else request["position"]
-    # What is gone, or a topic that was made again.
-    start = min(max(start, low), high)
+    position = request["position"]
+    start = max(low, high - request["newest"]) if position is None else begin(position, low, high)
     most = max(1, min(_MOST, high - start))
     is_read = name in names and (start < high or request["waits"])
     records = read(reader, name, start, most) if is_read else []
